@@ -1,0 +1,258 @@
+"""Components: parts of a run that are found by name and check their own settings.
+
+A component is a frozen pydantic model. Its fields are its settings, so one class gives the
+registry entry, the schema of the run file, the command's help and the documentation row::
+
+    @register("regular")
+    class Regular(Topology):
+        degree: int = Field(4, ge=1, description="neighbours of each node")
+
+A *kind* (``Topology``) is declared by ``class Topology(Component, kind="topology")``. A field
+annotated with a kind takes a name, a mapping with a ``name``, or a ready instance.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import core_schema
+
+from hansa.base.errors import ConfigError
+
+# Where the built-in components of a kind live; imported when a name of that kind is first asked
+# for, so that `hansa --help` need not import torch.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "data": ("hansa.data",),
+    "partition": ("hansa.data",),
+    "model": ("hansa.models",),
+    "topology": ("hansa.topology",),
+    "codec": ("hansa.codec",),
+    "optimizer": ("hansa.engine",),
+    "schedule": ("hansa.engine",),
+    "clock": ("hansa.engine",),
+    "algorithm": ("hansa.learn",),
+    "runtime": ("hansa.experiment",),
+}
+
+_registry: dict[str, dict[str, type[Component]]] = {}
+_plugged_in: set[str] = set()
+C = TypeVar("C", bound="Component")
+
+
+class Component(BaseModel):
+    """A named part of a run with validated settings (see the module's text)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    kind: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+
+    def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if kind:
+            cls.kind = kind
+            _registry.setdefault(kind, {})
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        if "kind" not in cls.__dict__ or not cls.kind:
+            return handler(source)
+
+        def parse(value: Any, info: core_schema.ValidationInfo) -> Any:
+            try:
+                return cls.resolve(value)
+            except ConfigError as error:
+                raise error.under(info.field_name) from None
+
+        return core_schema.with_info_plain_validator_function(
+            parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda c: c.dump()),
+        )
+
+    @classmethod
+    def resolve(cls, value: Any) -> Self:
+        """A component of this kind from a name, a mapping with a ``name``, or an instance.
+
+        Raises:
+            ConfigError: the name is unknown or a setting is wrong.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                "", value, f"is not a {cls.kind}", f"write a name: {_known(cls.kind)}"
+            )
+        settings = dict(value)
+        name = settings.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(
+                "name", name, f"a {cls.kind} needs a name", f"one of {_known(cls.kind)}"
+            )
+        found = find(cls.kind, name)
+        if not issubclass(found, cls):
+            raise ConfigError("name", name, f"{found.__qualname__} is not a {cls.__name__}")
+        return found.parse(settings)
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> Self:
+        """An instance from plain settings, with errors that name the field.
+
+        Raises:
+            ConfigError: a setting is unknown or its value is refused.
+        """
+        try:
+            return cls.model_validate(dict(settings))
+        except ValidationError as error:
+            raise explain(error, cls) from None
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data from which :meth:`resolve` makes an equal component."""
+        return {"name": type(self).name, **self.model_dump(mode="json")}
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first sentence of the docstring."""
+        text = inspect.getdoc(cls) or ""
+        return " ".join(text.split("\n\n")[0].split())
+
+    @classmethod
+    def settings(cls) -> list[tuple[str, str, Any, str]]:
+        """Rows of (field, type, default, help)."""
+        rows = []
+        for field, info in cls.model_fields.items():
+            default = info.get_default(call_default_factory=True)
+            shown = default.dump() if isinstance(default, Component) else default
+            annotation = inspect.formatannotation(info.annotation).replace("typing.", "")
+            rows.append((field, annotation, shown, info.description or ""))
+        return rows
+
+
+def register(name: str) -> Callable[[type[C]], type[C]]:
+    """Class decorator: make a component known under ``name`` within its kind."""
+
+    def add(cls: type[C]) -> type[C]:
+        if not cls.kind:
+            raise TypeError(
+                f"{cls.__qualname__} must subclass a kind of component to be registered"
+            )
+        cls.name = name
+        known = _registry[cls.kind].get(name)
+        if known is not None and known.__qualname__ != cls.__qualname__:
+            raise TypeError(f"the {cls.kind} name {name!r} is taken by {known.__module__}")
+        _registry[cls.kind][name] = cls
+        return cls
+
+    return add
+
+
+def catalogue(kind: str) -> dict[str, type[Component]]:
+    """Every component of a kind by name: built in, from entry points, and registered so far."""
+    if kind not in ROOMS:
+        raise ConfigError("kind", kind, "is unknown", f"one of {', '.join(ROOMS)}")
+    if kind not in _plugged_in:
+        _plugged_in.add(kind)
+        for module in ROOMS[kind]:
+            importlib.import_module(module)
+        for entry in importlib.metadata.entry_points(group=f"hansa.{kind}"):
+            loaded = entry.load()
+            if inspect.isclass(loaded) and not loaded.name:
+                register(entry.name)(loaded)
+    return dict(sorted(_registry[kind].items()))
+
+
+def find(kind: str, name: str) -> type[Component]:
+    """The class of a component by name or by import path (``package.module:Class``)."""
+    if ":" in name:
+        loaded = load_object(name)
+        if not (inspect.isclass(loaded) and issubclass(loaded, Component) and loaded.kind == kind):
+            raise ConfigError("name", name, f"is not a {kind}", f"subclass the {kind} base class")
+        if not loaded.name:
+            loaded.name = name
+        return loaded
+    known = catalogue(kind)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError("name", name, f"no such {kind}", f"{hint}known: {', '.join(known)}")
+    return known[name]
+
+
+def load_object(path: str) -> Any:
+    """The object at ``package.module:name`` or ``file.py:name``.
+
+    Raises:
+        ConfigError: the module or the object cannot be found.
+    """
+    module_name, _, attribute = path.partition(":")
+    module = load_module(module_name)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ConfigError(
+            "name", path, f"{module_name} has no {attribute!r}", "write package.module:Object"
+        ) from None
+
+
+def load_module(name: str) -> Any:
+    """A module by dotted name or by the path of its file."""
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        alias = f"hansa_plugin_{path.stem}"
+        loaded = sys.modules.get(alias)
+        if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+            return loaded
+        spec = importlib.util.spec_from_file_location(alias, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise ConfigError("plugins", name, "there is no such file", "give its path")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[alias] = module
+        spec.loader.exec_module(module)
+        return module
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and not name.startswith(error.name):
+            raise
+        raise ConfigError(
+            "name", name, "cannot be imported", "check the spelling and the installation"
+        ) from None
+
+
+def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
+    """pydantic's first complaint as a :class:`ConfigError` (the others follow in its text)."""
+    first, *rest = error.errors(include_url=False)
+    path = [str(part) for part in first["loc"]]
+    field = ".".join(path)
+    value = first.get("input")
+    problem, fix = first["msg"], ""
+    if first["type"] == "extra_forbidden":
+        known = list(cls.model_fields)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        problem, fix = "there is no such setting", f"{hint}settings: {', '.join(known) or 'none'}"
+    elif path and path[0] in cls.model_fields:
+        fix = cls.model_fields[path[0]].description or ""
+        fix = f"{path[0]} is: {fix}" if fix else ""
+    if isinstance(value, Mapping):
+        value = None
+    for other in rest:
+        fix += f"\n  also: {'.'.join(map(str, other['loc']))}: {other['msg']}"
+    return ConfigError(field, value, problem, fix.strip())
+
+
+def _known(kind: str) -> str:
+    return ", ".join(catalogue(kind))

@@ -1,0 +1,70 @@
+"""Errors that a person can act on: what was wrong, where, and the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class HansaError(Exception):
+    """Base of every error that hansa raises on purpose."""
+
+
+class ConfigError(HansaError):
+    """A setting that cannot work.
+
+    Args:
+        field: dotted name of the setting, such as ``topology.degree``.
+        value: what it was set to.
+        problem: why that cannot work, as the end of a sentence.
+        fix: what to write instead.
+    """
+
+    def __init__(self, field: str, value: Any, problem: str, fix: str = "") -> None:
+        self.field, self.value, self.problem, self.fix = field, value, problem, fix
+        super().__init__(field, value, problem, fix)
+
+    def under(self, parent: str | None) -> ConfigError:
+        """The same error with ``parent`` put before the field's name."""
+        if not parent:
+            return self
+        field = f"{parent}.{self.field}" if self.field else parent
+        return type(self)(field, self.value, self.problem, self.fix)
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" = {self.value!r}"
+        fix = f"\n  fix: {self.fix}" if self.fix else ""
+        return f"{self.field or 'settings'}{shown}: {self.problem}{fix}"
+
+
+class DataError(HansaError):
+    """A data set that is missing, corrupt, or not of the expected form."""
+
+
+class CheckpointError(HansaError):
+    """A checkpoint or run folder that is missing, corrupt or half-written."""
+
+
+class WireError(HansaError):
+    """A frame or an encoded message that is malformed, truncated or too long."""
+
+
+class RunError(HansaError):
+    """A run that had to stop: names the node, the round and the phase where that is known."""
+
+    def __init__(
+        self, problem: str, *, node: int | None = None, round: int | None = None, phase: str = ""
+    ) -> None:
+        self.problem, self.node, self.round, self.phase = problem, node, round, phase
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        where = [
+            f"{label} {value}"
+            for label, value in (("node", self.node), ("round", self.round), ("phase", self.phase))
+            if value not in (None, "")
+        ]
+        return f"{', '.join(where)}: {self.problem}" if where else self.problem
+
+
+class Diverged(RunError):
+    """A loss or a model that is no longer finite."""
