@@ -146,9 +146,7 @@ def register(name: str) -> Callable[[type[C]], type[C]]:
 
     def add(cls: type[C]) -> type[C]:
         if not cls.kind:
-            raise TypeError(
-                f"{cls.__qualname__} must subclass a kind of component to be registered"
-            )
+            raise TypeError(f"{cls.__qualname__} must subclass a kind of component")
         cls.name = name
         known = _registry[cls.kind].get(name)
         if known is not None and known.__qualname__ != cls.__qualname__:
@@ -169,7 +167,7 @@ def catalogue(kind: str) -> dict[str, type[Component]]:
             importlib.import_module(module)
         for entry in importlib.metadata.entry_points(group=f"hansa.{kind}"):
             loaded = entry.load()
-            if inspect.isclass(loaded) and not loaded.name:
+            if issubclass(loaded, Component) and not loaded.name:
                 register(entry.name)(loaded)
     return dict(sorted(_registry[kind].items()))
 
