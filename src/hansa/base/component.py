@@ -40,7 +40,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "schedule": ("hansa.engine",),
     "clock": ("hansa.engine",),
     "algorithm": ("hansa.learn",),
-    "runtime": ("hansa.experiment",),
+    "runtime": ("hansa.engine",),
 }
 
 _registry: dict[str, dict[str, type[Component]]] = {}

@@ -1,0 +1,54 @@
+"""All numbers of a row, one after the other."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hansa.base.component import register
+from hansa.base.errors import WireError
+from hansa.codec.codec import Codec
+
+_TYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+@register("dense")
+class Dense(Codec):
+    """Every number of the row in a fixed width, little endian; float32 is lossless."""
+
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="number format on the wire"
+    )
+
+    @property
+    def _torch(self) -> torch.dtype:
+        return _TYPES[self.dtype]
+
+    def encode(self, rows: Tensor) -> list[bytes | memoryview]:
+        stored = rows.detach().to("cpu", self._torch).contiguous()
+        # bfloat16 has no NumPy twin, so every format travels as raw bytes.
+        return [memoryview(row.view(torch.uint8).numpy()) for row in stored]
+
+    def decode(self, payload: bytes | memoryview, elements: int) -> Tensor:
+        if len(payload) != elements * self._torch.itemsize:
+            raise WireError(
+                f"dense {self.dtype} payload of {len(payload)} bytes for {elements} elements"
+            )
+        raw = torch.from_numpy(np.frombuffer(payload, dtype=np.uint8).copy())
+        return raw.view(self._torch).to(torch.float32)
+
+    def size(self, rows: Tensor) -> np.ndarray:
+        return np.full(len(rows), rows.shape[1] * self._torch.itemsize, dtype=np.int64)
+
+    def through(self, rows: Tensor) -> Tensor:
+        if rows.dtype == self._torch:
+            return rows
+        return rows.to(self._torch).to(rows.dtype)

@@ -1,0 +1,50 @@
+"""Data: where examples come from, how they are prepared, and how the nodes share them out.
+
+A :class:`DataSource` loads a :class:`Dataset`; its :class:`Partition` deals the training
+examples to the nodes. Importing this package registers every built-in of both kinds.
+"""
+
+from hansa.data.cifar import Cifar10, Cifar100
+from hansa.data.dataset import Dataset, Split
+from hansa.data.digits import Digits
+from hansa.data.femnist import Femnist
+from hansa.data.hub import Hub
+from hansa.data.local import File
+from hansa.data.mnist import FashionMnist, Mnist
+from hansa.data.movielens import Movielens
+from hansa.data.owners import Function, Natural
+from hansa.data.partition import Iid, Partition, label_histogram
+from hansa.data.raw import Arrays, RawSplits
+from hansa.data.shakespeare import Shakespeare
+from hansa.data.shards import RandomCutShards, Shards
+from hansa.data.skew import Dirichlet, Quantity
+from hansa.data.source import DataSource
+from hansa.data.torchset import Torch
+
+__all__ = [
+    "Arrays",
+    "Cifar10",
+    "Cifar100",
+    "DataSource",
+    "Dataset",
+    "Digits",
+    "Dirichlet",
+    "FashionMnist",
+    "Femnist",
+    "File",
+    "Function",
+    "Hub",
+    "Iid",
+    "Mnist",
+    "Movielens",
+    "Natural",
+    "Partition",
+    "Quantity",
+    "RandomCutShards",
+    "RawSplits",
+    "Shakespeare",
+    "Shards",
+    "Split",
+    "Torch",
+    "label_histogram",
+]

@@ -1,0 +1,90 @@
+"""A data set in memory: once for all nodes, as stored, turned into model input on the way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hansa.base.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one split, as they are stored.
+
+    Attributes:
+        inputs: [N, ...]: images uint8 or float32 [N, H, W, C] (channels last), tables float32
+            [N, F], tokens uint8 or int64 [N, T], pairs int64 [N, 2].
+        targets: [N] int64 classes, or float32 values.
+        groups: [N] int64, the natural owner (writer, role, user) of each example, or None.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.targets.shape[0]
+
+    def take(self, index: np.ndarray) -> Split:
+        """A copy of the examples at ``index`` (int64)."""
+        rows = torch.from_numpy(index)
+        groups = None if self.groups is None else self.groups[index]
+        return Split(self.inputs.index_select(0, rows), self.targets.index_select(0, rows), groups)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test examples with all that is known of them.
+
+    Attributes:
+        spec: the form of one example as the model receives it.
+        validation: held-out examples for choosing between models, disjoint from the other two.
+        scale, shift: float32 scalars or one value per channel (feature); the model receives
+            ``stored * scale + shift``. None where ids or stored values are used as they are.
+        class_names: one per class, empty where they are unknown or the task is a regression.
+        group_names: one per group id, empty where there are no groups.
+    """
+
+    name: str
+    spec: DataSpec
+    train: Split
+    validation: Split | None
+    test: Split
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    class_names: tuple[str, ...] = ()
+    group_names: tuple[str, ...] = ()
+
+    def gather(self, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's view of some examples; this runs at every training step.
+
+        Args:
+            split: one of this data set's splits.
+            index: int64 of any shape [...].
+
+        Returns:
+            x [..., *spec.shape] float32 (int64 for tokens and pairs) and y [...]. Images are
+            stored channels last, so x is a permuted view that is channels-last in memory.
+
+        Raises:
+            IndexError: an index is negative or past the end of the split.
+        """
+        flat = index if index.dim() == 1 else index.reshape(-1)
+        x = split.inputs.index_select(0, flat)
+        y = split.targets.index_select(0, flat)
+        if self.spec.kind in ("tokens", "pairs"):
+            x = x.long()
+        else:
+            x = x.float()
+            if self.scale is not None and self.shift is not None:
+                x.mul_(self.scale).add_(self.shift)  # x is index_select's own copy
+        if self.spec.kind == "image":
+            x = x.permute(0, 3, 1, 2)
+        if index.dim() != 1:
+            x = x.unflatten(0, index.shape) if index.dim() else x.squeeze(0)
+            y = y.reshape(index.shape)
+        return x, y

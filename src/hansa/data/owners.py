@@ -1,0 +1,90 @@
+"""Deals that follow the data's own owners, or a function of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from hansa.base.component import load_object, register
+from hansa.base.errors import ConfigError
+from hansa.data.partition import Partition
+
+
+@register("natural")
+class Natural(Partition):
+    """Every node gets the examples of one owner (writer, role, user), or of several.
+
+    With fewer nodes than owners, ``choose`` decides: ``random`` and ``largest`` take as many
+    owners as there are nodes and leave the others' examples out; ``merge`` deals all owners
+    out, so that each node has several.
+    """
+
+    choose: Literal["random", "largest", "merge"] = Field(
+        "random", description="what to do with more owners than nodes"
+    )
+
+    def deal(
+        self,
+        targets: np.ndarray,
+        groups: np.ndarray | None,
+        nodes: int,
+        rng: np.random.Generator,
+    ) -> Sequence[np.ndarray]:
+        if groups is None:
+            raise ConfigError(
+                "name", "natural", "this data set has no natural owners", "use another partition"
+            )
+        _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        owners = len(sizes)
+        if nodes > owners:
+            raise ConfigError(
+                "nodes",
+                nodes,
+                f"the data have only {owners} owners with training examples",
+                f"at most {owners} nodes, or another partition",
+            )
+        order = rng.permutation(owners)
+        if self.choose == "largest":  # ties among the sizes are broken at random
+            order = order[np.argsort(-sizes[order], kind="stable")]
+        node_of = np.full(owners, -1)
+        if self.choose == "merge":
+            node_of[order] = np.arange(owners) % nodes
+        else:
+            node_of[order[:nodes]] = np.arange(nodes)
+        holder = node_of[codes]
+        rows = np.argsort(holder, kind="stable")
+        counts = np.bincount(holder + 1, minlength=nodes + 1)
+        return np.split(rows[counts[0] :], np.cumsum(counts[1:])[:-1])
+
+
+@register("function")
+class Function(Partition):
+    """A function of yours: ``deal(targets, groups, nodes, rng)`` gives each node's indices.
+
+    The result is checked: one list a node, no index twice, none out of range, none empty.
+    """
+
+    path: str = Field(..., description="where it is: package.module:function or file.py:function")
+
+    def deal(
+        self,
+        targets: np.ndarray,
+        groups: np.ndarray | None,
+        nodes: int,
+        rng: np.random.Generator,
+    ) -> Sequence[np.ndarray]:
+        try:
+            function = load_object(self.path)
+        except ConfigError as error:
+            raise ConfigError("path", self.path, error.problem, error.fix) from None
+        if not callable(function):
+            raise ConfigError("path", self.path, "is not a function", "name a function")
+        parts = function(targets, groups, nodes, rng)
+        if not isinstance(parts, Sequence):
+            raise ConfigError(
+                "path", self.path, f"returned {type(parts).__name__}", "return a list of arrays"
+            )
+        return parts

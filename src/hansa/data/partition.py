@@ -1,0 +1,163 @@
+"""How the training examples are dealt to the nodes: the base class and the even deal.
+
+A partition is a pure function of (targets, groups, nodes, generator). Its result is checked
+here once for all: sorted, disjoint, in range, no node empty.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+
+from hansa.base.component import Component, register
+from hansa.base.errors import ConfigError
+
+
+class Partition(Component, kind="partition"):
+    """A rule that gives every node its training examples; a subclass defines ``deal``."""
+
+    def split(
+        self,
+        targets: np.ndarray,
+        groups: np.ndarray | None,
+        nodes: int,
+        rng: np.random.Generator,
+    ) -> list[np.ndarray]:
+        """The examples of every node.
+
+        Args:
+            targets: [N] classes (int64) or values (float32) of the training examples.
+            groups: [N] natural owners, or None.
+            nodes: number of nodes.
+            rng: decides the deal; the same state gives the same deal.
+
+        Returns:
+            Sorted int64 indices per node, pairwise disjoint, none empty. Together they are all
+            examples unless the partition says otherwise.
+
+        Raises:
+            ConfigError: the setting named in it cannot work with these data.
+        """
+        if nodes < 1:
+            raise ConfigError("nodes", nodes, "there must be at least one", "write 1 or more")
+        if nodes > len(targets):
+            raise ConfigError(
+                "nodes",
+                nodes,
+                f"there are only {len(targets)} training examples, so some node would have none",
+                "use fewer nodes or a larger data set",
+            )
+        return checked(self.deal(targets, groups, nodes, rng), len(targets), nodes)
+
+    def deal(
+        self,
+        targets: np.ndarray,
+        groups: np.ndarray | None,
+        nodes: int,
+        rng: np.random.Generator,
+    ) -> Sequence[np.ndarray]:
+        """The indices of every node in any order; the one method of a subclass."""
+        raise NotImplementedError(f"{type(self).__name__} must define deal")
+
+
+@register("iid")
+class Iid(Partition):
+    """Every node gets an equal share drawn at random (sizes differ by one at most)."""
+
+    def deal(
+        self,
+        targets: np.ndarray,
+        groups: np.ndarray | None,
+        nodes: int,
+        rng: np.random.Generator,
+    ) -> Sequence[np.ndarray]:
+        return np.array_split(rng.permutation(len(targets)), nodes)
+
+
+def checked(parts: Sequence[np.ndarray], samples: int, nodes: int) -> list[np.ndarray]:
+    """``parts`` sorted as int64, once it is sure that they are a proper deal.
+
+    Raises:
+        ConfigError: the number of parts is wrong, one is empty, or an index is not a whole
+            number, out of range or dealt twice.
+    """
+    if len(parts) != nodes:
+        raise ConfigError("", len(parts), f"parts were made for {nodes} nodes", "make one a node")
+    done = []
+    for node, part in enumerate(parts):
+        array = np.asarray(part)
+        if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
+            raise ConfigError("", None, f"node {node} got no list of whole numbers", "return those")
+        if len(array) == 0:
+            raise ConfigError(
+                "nodes", nodes, f"node {node} would have no examples", "use fewer nodes"
+            )
+        done.append(np.sort(array.astype(np.int64)))
+    everything = np.concatenate(done)
+    if everything.min() < 0 or everything.max() >= samples:
+        raise ConfigError("", None, f"an index lies outside 0..{samples - 1}", "stay inside")
+    if np.bincount(everything, minlength=samples).max() > 1:
+        twice = int(np.bincount(everything, minlength=samples).argmax())
+        raise ConfigError("", None, f"example {twice} was dealt twice", "deal each at most once")
+    return done
+
+
+def classes_of(targets: np.ndarray, partition: Component) -> np.ndarray:
+    """``targets`` if they are classes.
+
+    Raises:
+        ConfigError: they are values of a regression, which have no classes to deal by.
+    """
+    if targets.dtype.kind == "f":
+        raise ConfigError(
+            "name",
+            type(partition).name,
+            "deals by class, but the targets of this data set are numbers",
+            "use iid, quantity or natural",
+        )
+    return targets
+
+
+def apportion(shares: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers that add up to ``total`` in proportion to ``shares`` (largest remainder)."""
+    quotas = shares / shares.sum() * total
+    counts = np.floor(quotas).astype(np.int64)
+    order = np.argsort(counts - quotas, kind="stable")  # the largest remainder first
+    counts[order[: total - counts.sum()]] += 1
+    return counts
+
+
+def top_up(parts: list[list[int]], minimum: int) -> None:
+    """Move examples one by one from the largest part to those below ``minimum``, in place.
+
+    Takes from the end of a part, so that a part ordered by class gives and gets few classes.
+
+    Raises:
+        ConfigError: there are not enough examples for all.
+    """
+    samples, nodes = sum(map(len, parts)), len(parts)
+    if minimum * nodes > samples:
+        raise ConfigError(
+            "min_samples",
+            minimum,
+            f"{nodes} nodes would need {minimum * nodes} examples, there are {samples}",
+            f"at most {samples // nodes}, or fewer nodes",
+        )
+    rich = [(-len(part), node) for node, part in enumerate(parts) if len(part) > minimum]
+    heapq.heapify(rich)
+    for part in parts:
+        while len(part) < minimum:
+            size, donor = rich[0]
+            part.append(parts[donor].pop())
+            # A donor at the minimum leaves the heap; enough others remain, as counted above.
+            if -size - 1 > minimum:
+                heapq.heapreplace(rich, (size + 1, donor))
+            else:
+                heapq.heappop(rich)
+
+
+def label_histogram(targets: np.ndarray, parts: Sequence[np.ndarray], classes: int) -> np.ndarray:
+    """How many examples of each class each part holds, int64 [len(parts), classes]."""
+    return np.stack([np.bincount(targets[part], minlength=classes) for part in parts])

@@ -1,0 +1,89 @@
+"""Two ways to give each node a few classes: equal shards, and DecentralizePy's random cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.data.partition import Partition, classes_of
+
+
+@register("shards")
+class Shards(Partition):
+    """Examples sorted by class and cut into equal shards, each node dealt a few at random.
+
+    McMahan et al. 2017, section 3: ties within a class are shuffled; the nodes times
+    ``shards_per_node`` shards differ by one example at most where they do not divide evenly.
+    """
+
+    shards_per_node: int = Field(2, ge=1, description="shards that each node gets")
+
+    def deal(
+        self,
+        targets: np.ndarray,
+        groups: np.ndarray | None,
+        nodes: int,
+        rng: np.random.Generator,
+    ) -> Sequence[np.ndarray]:
+        order = rng.permutation(len(targets))
+        order = order[np.argsort(classes_of(targets, self)[order], kind="stable")]
+        count = nodes * self.shards_per_node
+        if count > len(targets):
+            raise ConfigError(
+                "shards_per_node",
+                self.shards_per_node,
+                f"{nodes} nodes need {count} shards, but there are only {len(targets)} examples",
+                f"at most {len(targets) // nodes}",
+            )
+        shards = np.array_split(order, count)
+        dealt = rng.permutation(count).reshape(nodes, self.shards_per_node)
+        return [np.concatenate([shards[shard] for shard in row]) for row in dealt]
+
+
+@register("random_cut_shards")
+class RandomCutShards(Partition):
+    """Examples sorted by class, each node cuts chunks at random places of what remains.
+
+    The k-shard partition of DecentralizePy (KShardDataPartitioner): the remainder is a circle,
+    every node in turn cuts ``shards`` chunks of floor(floor(N / nodes) / shards) examples. As
+    earlier cuts close up, a chunk may span several classes. The few examples that the rounding
+    leaves over belong to no node.
+    """
+
+    shards: int = Field(2, ge=1, description="chunks that each node cuts")
+
+    def deal(
+        self,
+        targets: np.ndarray,
+        groups: np.ndarray | None,
+        nodes: int,
+        rng: np.random.Generator,
+    ) -> Sequence[np.ndarray]:
+        rest = np.argsort(classes_of(targets, self), kind="stable")
+        size = len(targets) // nodes // self.shards
+        if size == 0:
+            raise ConfigError(
+                "shards",
+                self.shards,
+                f"a node has about {len(targets) // nodes} examples, fewer than its shards",
+                f"at most {len(targets) // nodes}",
+            )
+        parts = []
+        for _ in range(nodes):
+            chunks = []
+            for _ in range(self.shards):
+                start = int(rng.integers(len(rest)))
+                end = start + size
+                if end <= len(rest):
+                    chunks.append(rest[start:end])
+                    rest = np.concatenate([rest[:start], rest[end:]])
+                else:
+                    over = end - len(rest)
+                    chunks += [rest[start:], rest[:over]]
+                    rest = rest[over:start]
+            parts.append(np.concatenate(chunks))
+        return parts

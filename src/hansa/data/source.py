@@ -1,0 +1,219 @@
+"""The base of all data sources: a subclass reads, this class does everything that follows.
+
+A new source is a class with one method::
+
+    @register("mine")
+    class Mine(DataSource):
+        def read(self) -> RawSplits: ...
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hansa.base.component import Component
+from hansa.base.errors import ConfigError
+from hansa.base.spec import DataSpec
+from hansa.base.streams import Streams
+from hansa.data import decoded
+from hansa.data.dataset import Dataset, Split
+from hansa.data.partition import Iid, Partition
+from hansa.data.raw import Arrays, RawSplits, check, pool
+
+
+class DataSource(Component, kind="data"):
+    """Where the examples come from, how they are prepared and how the nodes share them out."""
+
+    partition: Partition = Field(
+        default_factory=Iid, description="how the training examples are dealt to the nodes"
+    )
+    validation: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the training examples (or of the test examples, see "
+        "validation_from) held out before partitioning to choose between models; 0 = none",
+    )
+    validation_from: Literal["train", "test"] = Field(
+        "train",
+        description="which set the validation examples leave; test with validation = 0 takes "
+        "half of the test set, as SkipTrain does",
+    )
+    train_samples: int | None = Field(
+        None, ge=1, description="use only so many training examples, drawn at random; none = all"
+    )
+    test_samples: int | None = Field(
+        None, ge=1, description="use only so many test examples, drawn at random; none = all"
+    )
+    normalize: Literal["standardize", "half", "unit", "none"] | None = Field(
+        None,
+        description="standardize: mean 0, deviation 1 per channel over the training examples; "
+        "half: (x - 0.5) / 0.5 with x in 0..1; unit: x in 0..1; none: as stored. Not set: half "
+        "for images, standardize for tables",
+    )
+    downscale: int = Field(
+        1, ge=1, description="side of the square blocks whose mean becomes one pixel; 1 = off"
+    )
+
+    def read(self) -> RawSplits:
+        """The examples as stored; the one method of a subclass.
+
+        Raises:
+            DataError: the data are missing, damaged or not of the expected form.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define read")
+
+    def files(self) -> Sequence[Path]:
+        """The files on which :meth:`read` depends; decoded arrays are kept on disk if given."""
+        return ()
+
+    def load(self, streams: Streams) -> Dataset:
+        """The data set, ready for training.
+
+        Splits that are used whole are mapped from the disk and shared by all processes; a
+        held-out or shortened split is a copy of its own.
+
+        Args:
+            streams: the run's random streams; they decide what is held out or left out.
+
+        Raises:
+            DataError: the data are missing, damaged or not of the expected form.
+            ConfigError: a setting does not fit the data.
+        """
+        raw = self._raw()
+        train = _shortened(_split(raw.train), self.train_samples, "train_samples", streams)
+        test = _shortened(_split(raw.test), self.test_samples, "test_samples", streams)
+        validation = None
+        if self.validation_from == "test":
+            test, validation = self._hold_out(test, self.validation or 0.5, streams)
+        elif self.validation:
+            train, validation = self._hold_out(train, self.validation, streams)
+        scale, shift = self._affine(raw, train)
+        shape = tuple(train.inputs.shape[1:])
+        spec = DataSpec(
+            kind=raw.kind,
+            shape=(shape[2], shape[0], shape[1]) if raw.kind == "image" else shape,
+            outputs=raw.outputs,
+            task="regression" if raw.regression else "classification",
+            vocabulary=raw.vocabulary,
+        )
+        return Dataset(
+            name=type(self).name or type(self).__name__,
+            spec=spec,
+            train=train,
+            validation=validation,
+            test=test,
+            scale=scale,
+            shift=shift,
+            class_names=raw.class_names,
+            group_names=raw.group_names,
+        )
+
+    def divide(self, data: Dataset, nodes: int, streams: Streams) -> list[np.ndarray]:
+        """Sorted int64 indices into ``data.train`` for each node, by this source's partition.
+
+        Raises:
+            ConfigError: the partition cannot serve so many nodes; names the setting.
+        """
+        train = data.train
+        rng = streams.numpy("data.partition")
+        try:
+            return self.partition.split(train.targets.numpy(), train.groups, nodes, rng)
+        except ConfigError as error:
+            raise error if error.field == "nodes" else error.under("partition") from None
+
+    def _raw(self) -> RawSplits:
+        name = type(self).name or type(self).__name__
+
+        def build() -> RawSplits:
+            raw = self.read()
+            check(raw, name)
+            return pool(raw, self.downscale)
+
+        files = self.files()
+        if not files:
+            return build()
+        own = {k: v for k, v in self.dump().items() if k not in DataSource.model_fields}
+        own |= {"downscale": self.downscale, "class": type(self).__qualname__}
+        return decoded.through_cache(name.replace(":", "-"), decoded.key(own, files), build)
+
+    def _hold_out(self, split: Split, fraction: float, streams: Streams) -> tuple[Split, Split]:
+        """(what remains, what is held out): disjoint, together the whole split."""
+        held = round(fraction * len(split))
+        if not 0 < held < len(split):
+            raise ConfigError(
+                "validation",
+                fraction,
+                f"of {len(split)} {self.validation_from} examples leaves one side empty",
+                "choose another fraction, or more samples",
+            )
+        order = streams.numpy("data.validation").permutation(len(split))
+        return split.take(np.sort(order[held:])), split.take(np.sort(order[:held]))
+
+    def _affine(self, raw: RawSplits, train: Split) -> tuple[Tensor | None, Tensor | None]:
+        """Scale and shift from stored values to model input."""
+        if raw.kind in ("tokens", "pairs"):
+            if self.normalize not in (None, "none"):
+                raise ConfigError(
+                    "normalize", self.normalize, f"{raw.kind} are ids, not numbers", "leave it out"
+                )
+            return None, None
+        way = self.normalize or ("half" if raw.kind == "image" else "standardize")
+        if way == "standardize":
+            mean, deviation = moments(train.inputs)
+            return 1 / deviation, -mean / deviation
+        if way == "none":
+            return None, None
+        if raw.kind == "table":
+            raise ConfigError(
+                "normalize", way, "needs images, whose range is known", "standardize or none"
+            )
+        if way == "unit":
+            return torch.tensor(1 / raw.peak, dtype=torch.float32), torch.zeros(
+                (), dtype=torch.float32
+            )
+        return torch.tensor(2 / raw.peak, dtype=torch.float32), -torch.ones((), dtype=torch.float32)
+
+
+def moments(inputs: Tensor, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C] over all but the last dimension; 1 where it is constant."""
+    channels = inputs.shape[-1]
+    total = torch.zeros(channels, dtype=torch.float64)
+    for block in inputs.split(chunk):
+        total += block.reshape(-1, channels).double().sum(0)
+    count = math.prod(inputs.shape[:-1])
+    mean = total / count
+    spread = torch.zeros_like(mean)
+    for block in inputs.split(chunk):  # a second pass: no cancellation where the mean is large
+        spread += (block.reshape(-1, channels).double() - mean).square_().sum(0)
+    deviation = (spread / count).sqrt()
+    # Relative to the mean: rounding leaves a constant column with a tiny spread.
+    constant = deviation <= 1e-7 * mean.abs().clamp(min=1e-30)
+    return mean.float(), torch.where(constant, 1.0, deviation).float()
+
+
+def _split(part: Arrays) -> Split:
+    groups = None if part.groups is None else np.asarray(part.groups, np.int64)
+    return Split(_tensor(part.inputs), _tensor(part.targets), groups)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    # A view of another library's read-only buffer is copied: torch has no read-only tensors.
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _shortened(split: Split, samples: int | None, field: str, streams: Streams) -> Split:
+    if samples is None or samples == len(split):
+        return split
+    if samples > len(split):
+        raise ConfigError(field, samples, f"there are only {len(split)}", "ask for fewer")
+    order = streams.numpy(f"data.{field}").permutation(len(split))
+    return split.take(np.sort(order[:samples]))

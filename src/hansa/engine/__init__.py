@@ -1,0 +1,57 @@
+"""Nodes in blocks: local training, exchange, runtimes, clock, checkpoints.
+
+An algorithm (``algorithm.py``) is written once over a ``Block`` (``block.py``). ``host.py`` takes
+a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks live.
+"""
+
+from hansa.engine.algorithm import Algorithm, Script
+from hansa.engine.block import Block
+from hansa.engine.calibrate import choose_strategy
+from hansa.engine.checkpoint import latest, read_manifest
+from hansa.engine.clock import Clock, ModelledClock, WallClock
+from hansa.engine.collect import Collector
+from hansa.engine.exchange import Inbox, Send
+from hansa.engine.job import Job
+from hansa.engine.network import Network, WeightRule, nobody, star_to
+from hansa.engine.optim import SGD, Adam, AdamW, Optimizer
+from hansa.engine.processes import Processes
+from hansa.engine.runtime import Runtime, Simulate
+from hansa.engine.schedule import Constant, Cosine, Schedule, Step
+from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
+from hansa.engine.trainer import Strategy, Trainer
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Algorithm",
+    "Block",
+    "CheckpointSettings",
+    "Clock",
+    "Collector",
+    "Constant",
+    "Cosine",
+    "EvaluateSettings",
+    "Inbox",
+    "Job",
+    "ModelledClock",
+    "Network",
+    "Optimizer",
+    "Processes",
+    "Runtime",
+    "Schedule",
+    "Script",
+    "Send",
+    "Simulate",
+    "Step",
+    "Strategy",
+    "TrainSettings",
+    "Trainer",
+    "WallClock",
+    "WeightRule",
+    "choose_strategy",
+    "latest",
+    "nobody",
+    "read_manifest",
+    "star_to",
+]

@@ -1,0 +1,121 @@
+"""Checkpoints: the state of all nodes, whole or absent.
+
+Each block writes its own safetensors file; a manifest with their hashes, written last and
+atomically, makes the checkpoint valid. Files are found by node, so a run may go on with another
+number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from hansa.base.errors import CheckpointError
+from hansa.base.files import sha256, write_json
+from hansa.engine.block import Block
+
+MANIFEST = "manifest.json"
+
+
+def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
+    """Write a block's file; returns its entry for the manifest."""
+    folder = root / f"round-{done:06d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"nodes-{block.ids[0]:06d}-{block.ids[-1]:06d}.safetensors"
+    tensors = {"ids": torch.from_numpy(block.ids), "rows": block.rows}
+    tensors |= {f"state.{name}": value for name, value in block.state.items()}
+    partial = path.with_suffix(".part")
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+    partial.replace(path)
+    ids = [int(block.ids[0]), int(block.ids[-1])]
+    return {"file": path.name, "nodes": ids, "sha256": sha256(path)}
+
+
+def seal(
+    root: Path, done: int, entries: list[dict[str, Any]], keep: int, **facts: Any
+) -> None:
+    """Make a checkpoint valid by writing its manifest, and drop all but the ``keep`` latest."""
+    folder = root / f"round-{done:06d}"
+    write_json(folder / MANIFEST, {"round": done, "files": entries, **facts})
+    for stale in sorted(root.glob("round-*"))[:-keep]:
+        # The manifest goes first: a half-deleted checkpoint is not a valid one.
+        (stale / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(stale)
+
+
+def latest(root: Path) -> Path | None:
+    """The newest checkpoint that was finished, or None."""
+    sealed = [folder for folder in sorted(root.glob("round-*")) if (folder / MANIFEST).exists()]
+    return sealed[-1] if sealed else None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, with every file's hash checked.
+
+    Raises:
+        CheckpointError: a file is missing or is not what was written.
+    """
+    path = folder / MANIFEST
+    remedy = f"delete {folder} to resume from an earlier checkpoint"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        entries = [(entry["file"], entry["sha256"]) for entry in manifest["files"]]
+        int(manifest["round"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); {remedy}") from error
+    for name, digest in entries:
+        part = folder / name
+        if not part.is_file():
+            raise CheckpointError(f"{part} is missing; {remedy}")
+        if sha256(part) != digest:
+            raise CheckpointError(f"{part} is corrupt: not the bytes that were saved; {remedy}")
+    return manifest
+
+
+def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
+    """Fill a block, in place, with the saved state of its nodes.
+
+    Raises:
+        CheckpointError: a node is missing, or the checkpoint is of another model.
+    """
+    missing = set(block.ids.tolist())
+    for entry in manifest["files"]:
+        first, last = entry["nodes"]
+        if last < block.ids[0] or first > block.ids[-1]:
+            continue
+        path = folder / entry["file"]
+        try:
+            with safe_open(path, framework="pt") as file:
+                saved = file.get_tensor("ids").numpy()
+                here, source = np.intersect1d(block.ids, saved, return_indices=True)[1:]
+                if not len(here):
+                    continue
+                take, put = torch.from_numpy(source), torch.from_numpy(here)
+                rows = file.get_tensor("rows")[take]
+                if rows.shape[1] != block.rows.shape[1]:
+                    raise CheckpointError(
+                        f"{path} holds models of {rows.shape[1]} numbers, "
+                        f"this run's have {block.rows.shape[1]}"
+                    )
+                block.rows[put] = rows.to(block.rows.device)
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    if name.startswith("state."):
+                        value = file.get_tensor(name)[take]
+                        key = name.removeprefix("state.")
+                        if key not in block.state:
+                            shape = (len(block.ids), *value.shape[1:])
+                            device = block.rows.device if key.startswith("optimizer.") else "cpu"
+                            block.state[key] = torch.zeros(shape, dtype=value.dtype, device=device)
+                        block.state[key][put] = value.to(block.state[key].device)
+                missing -= set(block.ids[here].tolist())
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if missing:
+        raise CheckpointError(f"{folder} holds no state of nodes {sorted(missing)[:8]}")

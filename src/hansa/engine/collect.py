@@ -1,0 +1,159 @@
+"""Puts the blocks' reports of a round together and into the run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from hansa.engine.host import Report
+from hansa.engine.job import Job
+from hansa.engine.trainer import Trainer
+from hansa.report import RunFolder
+
+Progress = Callable[[int, dict[str, float]], None]
+
+
+class Collector:
+    """Merges reports by node, measures what needs all nodes, records, and shows progress.
+
+    Args:
+        elapsed: seconds that the run had already taken before it was resumed.
+        progress: is told the number of rounds done and the latest figures.
+    """
+
+    def __init__(
+        self, job: Job, folder: RunFolder, elapsed: float = 0.0, progress: Progress | None = None
+    ) -> None:
+        self.job, self.folder, self.progress = job, folder, progress
+        self.began = time.perf_counter() - elapsed
+        self.rounds_done = 0
+        self.final: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.bytes_sent = 0
+        self._waiting: dict[int, list[Report]] = {}
+        self._trainer: Trainer | None = None
+        self._said_diverged = False
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, with what came before a resume."""
+        return time.perf_counter() - self.began
+
+    def add(self, report: Report) -> None:
+        """Take one block's report of a round; record the round when all nodes are in."""
+        waiting = self._waiting.setdefault(report["round"], [])
+        waiting.append(report)
+        if sum(len(part["ids"]) for part in waiting) == self.job.nodes:
+            del self._waiting[report["round"]]
+            self._record(report["round"], sorted(waiting, key=lambda part: part["ids"][0]))
+
+    def _record(self, done: int, parts: list[Report]) -> None:
+        now = self.seconds
+        ids = np.concatenate([part["ids"] for part in parts])
+        counters = _merge([part["counters"] for part in parts])
+        values = _merge([part["values"] for part in parts])
+        sent = counters["bytes_sent"]
+        self.bytes_sent = int(sent.sum())
+        steps = counters["steps"]
+        whole = {"step": int(steps.max()), "time": now, "bytes": self.bytes_sent}
+        record = self.folder.record
+        figures: dict[str, float] = {}
+        record(done, "round_seconds", max(part["seconds"] for part in parts), **whole)
+        for name, array in values.items():
+            if np.isfinite(array).any():
+                figures[name] = float(np.nanmean(array))
+                record(done, name, figures[name], **whole)
+        if np.isfinite(values.get("message_bytes", np.array(np.nan))).any():
+            sizes = values["message_bytes"]
+            record(done, "message_bytes_min", float(np.nanmin(sizes)), **whole)
+            record(done, "message_bytes_max", float(np.nanmax(sizes)), **whole)
+        if "diverged" in values:
+            self._report_divergence(done, ids, values["diverged"])
+        if all(part["measured"] is not None for part in parts):
+            measured = [part["measured"] for part in parts]
+            found = _merge([part["values"] for part in measured])
+            for name, array in {**found, **values, **counters}.items():
+                seen = ~np.isnan(array)
+                record(
+                    done,
+                    name,
+                    array[seen],
+                    node=ids[seen],
+                    step=steps[seen],
+                    time=now,
+                    bytes=sent[seen],
+                )
+            figures |= self._whole_run(done, parts, measured, found, whole)
+            self._keep_final(done, figures)
+        self.rounds_done = done
+        if self.progress is not None:
+            self.progress(done, figures)
+
+    def _whole_run(
+        self,
+        done: int,
+        parts: list[Report],
+        measured: list[dict[str, Any]],
+        found: dict[str, np.ndarray],
+        whole: dict[str, Any],
+    ) -> dict[str, float]:
+        """Figures that need all nodes: means, spread, the average model, consensus distance."""
+        figures: dict[str, float] = {}
+        for name, array in found.items():
+            figures[name] = float(np.nanmean(array))
+            figures[f"{name}_std"] = float(np.nanstd(array))
+        counts = np.array([len(part["ids"]) for part in parts])
+        means = np.stack([part["mean"] for part in measured])
+        mean = (counts[:, None] * means).sum(0) / counts.sum()
+        between = float((counts * np.square(means - mean).sum(1)).sum())
+        within = sum(part["spread"] for part in measured)
+        # Root mean squared distance of the models to their average.
+        figures["consensus_distance"] = float(np.sqrt((within + between) / counts.sum()))
+        if self.job.evaluate.average_model:
+            self._trainer = self._trainer or self.job.trainer()
+            row = torch.from_numpy(mean.astype(np.float32)).unsqueeze(0).to(self._trainer.device)
+            size = self.job.evaluate.batch_size
+            average = self._trainer.evaluate(row, self.job.dataset.test, size)
+            figures |= {f"{name}_average_model": float(v[0]) for name, v in average.items()}
+        for name, value in figures.items():
+            if name not in found:
+                self.folder.record(done, name, value, **whole)
+        return figures
+
+    def _keep_final(self, done: int, figures: dict[str, float]) -> None:
+        self.final = dict(figures)
+        score = figures.get("validation_accuracy", -figures.get("validation_rmse", np.nan))
+        if score > self.best.get("score", -np.inf):
+            self.best = {"round": done, "score": score, **figures}
+
+    def _report_divergence(self, done: int, ids: np.ndarray, losses: np.ndarray) -> None:
+        """Say once a run which nodes diverged first."""
+        if self._said_diverged:
+            return
+        self._said_diverged = True
+        bad = ~np.isnan(losses)
+        nodes = ids[bad].tolist()
+        self.folder.event(
+            "diverged", round=done, nodes=nodes[:32], losses=[str(v) for v in losses[bad][:32]]
+        )
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self._trainer is not None:
+            self._trainer.close()
+        self.folder.flush()
+
+
+def _merge(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name, put end to end; a name that some parts lack is NaN there."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    length = {id(part): len(next(iter(part.values()), [])) for part in parts}
+    merged = {}
+    for name in names:
+        pieces = [part.get(name, np.full(length[id(part)], np.nan)) for part in parts]
+        merged[name] = np.concatenate(pieces)
+    return merged

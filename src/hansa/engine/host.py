@@ -1,0 +1,164 @@
+"""The loop of one block through the rounds: the same in every runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from hansa.base.errors import Diverged, HansaError, RunError
+from hansa.engine.block import COUNTERS, Block
+from hansa.engine.exchange import Exchange
+from hansa.engine.job import Job
+
+_ROWS_AT_A_TIME = 64
+
+Report = dict[str, Any]
+"""What a block says of a round: plain data and arrays, fit for a control message."""
+
+
+class Host:
+    """Takes a block of nodes through the rounds of a job.
+
+    Args:
+        report: is given each round's :data:`Report`.
+        save: is asked to save the block after the given number of rounds.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        block: Block,
+        exchange: Exchange,
+        report: Callable[[Report], None],
+        save: Callable[[Block, int], None],
+    ) -> None:
+        self.job, self.block, self.exchange = job, block, exchange
+        self.report, self.save = report, save
+        self.measured = block.positions(job.evaluated_nodes())
+
+    def run(self, start: int = 0) -> None:
+        """Rounds ``start`` to the last.
+
+        Raises:
+            RunError: with the round and the phase in which it happened.
+        """
+        try:
+            for t in range(start, self.job.rounds):
+                self._round(t)
+                if self.job.saves(t + 1):
+                    self._guard("checkpoint", t, lambda done=t + 1: self.save(self.block, done))
+        finally:
+            self.block.trainer.close()
+
+    def _round(self, t: int) -> None:
+        job, block = self.job, self.block
+        began = time.perf_counter()
+        block.report = {}
+        evaluates = job.evaluates(t + 1)
+        early = evaluates and job.evaluate.when == "after_training"
+        script = job.algorithm.round(block, t)
+        inbox, measured, phase, name = None, None, 0, "training"
+        while True:
+            worked = block.state["samples"].clone()
+            send = self._guard(name, t, lambda reply=inbox: _advance(script, reply))
+            delta = (block.state["samples"] - worked).numpy()
+            if delta.any():
+                job.clock.compute(block, delta)
+            self._watch(t)
+            if measured is None and early:
+                measured = self._guard("evaluation", t, self._measure)
+            if send is None:
+                break
+            inbox = self._guard(
+                "exchange", t, lambda s=send, p=phase: self.exchange(block, s, t, p)
+            )
+            phase, name = phase + 1, "incoming"
+        seconds = time.perf_counter() - began
+        if evaluates and measured is None:
+            measured = self._guard("evaluation", t, self._measure)
+        counters = {name: block.state[name].numpy() for name in COUNTERS}
+        if job.clock.modelled:
+            counters |= {n: block.state[n].numpy() for n in ("modelled_time", "energy")}
+        self.report(
+            {
+                "round": t + 1,
+                "ids": block.ids,
+                "seconds": seconds,
+                "values": dict(block.report),
+                "counters": counters,
+                "measured": measured,
+            }
+        )
+
+    def _measure(self) -> dict[str, Any]:
+        """Every measured node on the test (and validation) set, and what the average needs."""
+        block, job = self.block, self.job
+        whole = len(self.measured) == len(block.ids)
+        rows = block.rows if whole else block.rows[torch.from_numpy(self.measured)]
+        values: dict[str, np.ndarray] = {}
+        splits = [("", job.dataset.test)]
+        if job.dataset.validation is not None:
+            splits.append(("validation_", job.dataset.validation))
+        for prefix, split in splits:
+            found = block.trainer.evaluate(rows, split, job.evaluate.batch_size)
+            for name, value in found.items():
+                spread = np.full(len(block.ids), np.nan)
+                spread[self.measured] = value
+                values[prefix + name] = spread
+        mean = torch.zeros(block.rows.shape[1], dtype=torch.float64)
+        pieces = block.rows.split(_ROWS_AT_A_TIME)
+        for piece in pieces:
+            mean += piece.double().sum(0).cpu()
+        mean /= len(block.rows)
+        spread = 0.0
+        for piece in pieces:
+            spread += float((piece.double().cpu() - mean).square().sum())
+        return {"values": values, "mean": mean.numpy(), "spread": spread}
+
+    def _watch(self, t: int) -> None:
+        """Name the nodes whose training loss is not finite or too high."""
+        losses = self.block.report.get("train_loss")
+        if losses is None:
+            return
+        limit = self.job.train.diverged_above
+        bad = losses > limit
+        if bad.any():
+            ids = self.block.ids[bad]
+            self.block.report["diverged"] = np.where(bad, losses, np.nan)
+            if self.job.train.on_divergence == "stop":
+                loss = losses[bad][0]
+                raise Diverged(
+                    f"training loss is {loss:.4g}"
+                    + (f", as for {len(ids) - 1} more nodes of this block" * (len(ids) > 1))
+                    + "; lower train.optimizer.lr, set train.clip_norm, or let it run with "
+                    "train.on_divergence: report",
+                    node=int(ids[0]),
+                    round=t + 1,
+                    phase="training",
+                )
+
+    def _guard(self, phase: str, t: int, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except RunError as error:
+            error.round = t + 1
+            error.phase = error.phase or phase
+            raise
+        except HansaError as error:
+            raise RunError(str(error), round=t + 1, phase=phase) from error
+        except Exception as error:
+            raise RunError(
+                f"{type(error).__name__}: {error}", round=t + 1, phase=phase
+            ) from error
+
+
+def _advance(script: Any, inbox: Any) -> Any:
+    """The next exchange that a round's script asks for, or None at its end."""
+    try:
+        return script.send(inbox)
+    except StopIteration:
+        return None

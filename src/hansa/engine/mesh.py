@@ -1,0 +1,129 @@
+"""Sockets between workers: every worker hears on one, and speaks to each peer on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import zmq
+
+from hansa.base.errors import RunError, WireError
+from hansa.engine.runtime import Deadline
+from hansa.engine.wire import HEADER_BYTES, Header
+
+Key = tuple[int, int]
+"""(sender, receiver) of a message."""
+_POLL_MS = 200
+
+
+class Mesh:
+    """Sends frames to peers and sorts what comes by round and phase.
+
+    A peer can be ahead by a round, so frames of later exchanges are kept until they are asked
+    for. Frames that are malformed, repeated or too late are counted and dropped.
+
+    Args:
+        index: this worker's number.
+        owner: worker of each node of the run.
+        deadline: seconds of silence after which waiting is given up.
+        alive: raises when there is no point in waiting any longer.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        index: int,
+        owner: list[int],
+        deadline: float,
+        alive: Callable[[], None],
+    ) -> None:
+        self.index, self.owner, self.alive = index, owner, alive
+        self.deadline = Deadline(deadline)
+        self.dropped: dict[str, int] = {}
+        self._context = context
+        self._ear: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        self._ear.set_hwm(0)  # rounds keep peers in step, so queues cannot grow without limit
+        self._ear.linger = 0
+        self.port = self._ear.bind_to_random_port("tcp://127.0.0.1")
+        self._mouths: dict[int, zmq.Socket[bytes]] = {}
+        self._kept: dict[tuple[int, int], dict[Key, tuple[Header, bytes]]] = {}
+        self._oldest = (-1, 0)
+
+    def connect(self, ports: list[int]) -> None:
+        """Open a socket to every peer, given the ports of all workers by index."""
+        for peer, port in enumerate(ports):
+            if peer != self.index:
+                mouth: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+                mouth.set_hwm(0)
+                mouth.identity = f"worker-{self.index}".encode()
+                mouth.connect(f"tcp://127.0.0.1:{port}")
+                self._mouths[peer] = mouth
+
+    def send(self, header: Header, payload: bytes | memoryview) -> None:
+        """Send one message to the worker of its receiver."""
+        mouth = self._mouths[self.owner[header.receiver]]
+        mouth.send_multipart([header.pack(), payload])
+
+    def gather(
+        self, round: int, phase: int, expected: set[Key]
+    ) -> dict[Key, tuple[Header, bytes]]:
+        """Wait until all expected messages of an exchange are there.
+
+        Raises:
+            RunError: the deadline passed; names the nodes that were not heard.
+        """
+        now = (round, phase)
+        self._oldest = now
+        got = self._kept.setdefault(now, {})
+        self.deadline.touch()
+        while not expected <= got.keys():
+            if self._ear.poll(_POLL_MS):
+                self._take()
+                continue
+            self.alive()
+            if self.deadline.passed:
+                silent = sorted({sender for sender, _ in expected - got.keys()})
+                raise RunError(
+                    f"waited {self.deadline.seconds:g} s in vain for a message of node(s) "
+                    f"{', '.join(map(str, silent[:8]))}; raise runtime.deadline if their work "
+                    "takes longer",
+                    node=silent[0],
+                    round=round + 1,
+                    phase="exchange",
+                )
+        del self._kept[now]
+        self._oldest = (round, phase + 1)
+        return {key: got[key] for key in expected}
+
+    def _take(self) -> None:
+        """Read what is there and file it."""
+        frames = self._ear.recv_multipart()
+        try:
+            if len(frames) != 3 or len(frames[1]) != HEADER_BYTES:
+                raise WireError("not a header and a payload")
+            header = Header.unpack(frames[1])
+            header.verify(frames[2])
+            if not (header.sender < len(self.owner) and header.receiver < len(self.owner)):
+                raise WireError("names a node that does not exist")
+            if frames[0] != f"worker-{self.owner[header.sender]}".encode():
+                raise WireError("its sender does not live where it came from")
+            if self.owner[header.receiver] != self.index:
+                raise WireError("its receiver does not live here")
+        except WireError as error:
+            self._drop(f"from {frames[0][:32]!r}: {error}")
+            return
+        self.deadline.touch()
+        when, key = (header.round, header.phase), (header.sender, header.receiver)
+        if when < self._oldest:
+            self._drop("late or repeated")
+        elif key in self._kept.setdefault(when, {}):
+            self._drop("repeated")
+        else:
+            self._kept[when][key] = (header, frames[2])
+
+    def _drop(self, why: str) -> None:
+        self.dropped[why] = self.dropped.get(why, 0) + 1
+
+    def close(self) -> None:
+        """Close the sockets. Whatever was sent and not yet delivered is lost."""
+        for socket in (self._ear, *self._mouths.values()):
+            socket.close(linger=0)

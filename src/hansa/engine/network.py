@@ -1,0 +1,49 @@
+"""The graph of each round and its weights, remembered where they do not change."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from hansa.base.streams import Streams
+from hansa.topology import Graph, MixingMatrix, Topology, metropolis_hastings, uniform
+
+WeightRule = Literal["metropolis_hastings", "uniform"]
+
+
+class Network:
+    """A topology among n nodes under a run's seed: every node can evaluate it alone."""
+
+    def __init__(self, topology: Topology, nodes: int, streams: Streams) -> None:
+        self.topology, self.nodes, self.streams = topology, nodes, streams
+        self._round: int | None = None
+        self._graph: Graph | None = None
+        self._rule: str = ""
+        self._weighted: Graph | None = None
+        self._weights: MixingMatrix | None = None
+
+    def graph(self, round: int) -> Graph:
+        """Who hears whom in a round."""
+        if self._graph is None or (self.topology.changing and self._round != round):
+            self._graph = self.topology.graph(self.nodes, round, self.streams)
+            self._round = round
+        return self._graph
+
+    def mixing(self, graph: Graph, rule: WeightRule) -> MixingMatrix:
+        """The weights of a rule on a graph."""
+        if self._weights is None or self._weighted is not graph or self._rule != rule:
+            make = metropolis_hastings if rule == "metropolis_hastings" else uniform
+            self._weights, self._weighted, self._rule = make(graph), graph, rule
+        return self._weights
+
+
+def nobody(nodes: int) -> Graph:
+    """The graph without edges."""
+    return Graph(np.zeros(nodes + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+def star_to(center: int, nodes: int) -> Graph:
+    """The graph in which one node hears all the others."""
+    others = np.delete(np.arange(nodes), center)
+    return Graph.from_edges(nodes, others, np.full(nodes - 1, center))

@@ -1,0 +1,111 @@
+"""Optimizers over rows: one call is one step of every node at once.
+
+The common rules act element by element, so a step on stacked rows [n, P] is exactly n steps of n
+optimizers. They are written here, and not taken from ``torch.optim``, because their state must be
+named tensors [n, ...] of the block (saved, split over workers) and each node counts its own steps
+(in some algorithms only part of the nodes train in a round). Tests hold them to ``torch.optim``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hansa.base.component import Component, register
+
+
+class Optimizer(Component, kind="optimizer"):
+    """Turns gradients into steps."""
+
+    lr: float = Field(0.05, gt=0, description="learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the state that the rule keeps, each a tensor [n, P] that starts at zero."""
+        return ()
+
+    @abstractmethod
+    def step_(
+        self, rows: Tensor, grads: Tensor, slots: dict[str, Tensor], count: Tensor, lr: float
+    ) -> None:
+        """Take one step in place.
+
+        Args:
+            rows: [k, P] parameters.
+            grads: [k, P] gradients; may be overwritten.
+            slots: the rule's state, each [k, P], updated in place.
+            count: int64 [k], which step of its own each node takes, from 1.
+            lr: this round's learning rate.
+        """
+
+
+@register("sgd")
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, weight decay and Nesterov's variant."""
+
+    momentum: float = Field(0.0, ge=0, lt=1, description="share of the last step that goes on")
+    nesterov: bool = Field(False, description="look ahead along the momentum")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
+
+    def step_(
+        self, rows: Tensor, grads: Tensor, slots: dict[str, Tensor], count: Tensor, lr: float
+    ) -> None:
+        if self.weight_decay:
+            grads.add_(rows, alpha=self.weight_decay)
+        if self.momentum:
+            velocity = slots["momentum"].mul_(self.momentum).add_(grads)
+            grads = grads.add_(velocity, alpha=self.momentum) if self.nesterov else velocity
+        rows.add_(grads, alpha=-lr)
+
+
+@register("adam")
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015), the L2 penalty in the gradient."""
+
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the mean squared gradient")
+    eps: float = Field(1e-8, gt=0, description="added to the denominator")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("mean", "square")
+
+    def step_(
+        self, rows: Tensor, grads: Tensor, slots: dict[str, Tensor], count: Tensor, lr: float
+    ) -> None:
+        if self.weight_decay:
+            self._decay_(rows, grads, lr)
+        mean = slots["mean"].lerp_(grads, 1 - self.beta1)
+        square = slots["square"].mul_(self.beta2).addcmul_(grads, grads, value=1 - self.beta2)
+        steps = count.to(torch.float64).unsqueeze(1)
+        correction1 = 1 - self.beta1**steps
+        correction2 = (1 - self.beta2**steps).sqrt()
+        denominator = (square.sqrt() / correction2.to(rows.dtype)).add_(self.eps)
+        rows.sub_(mean / denominator * (lr / correction1).to(rows.dtype))
+
+    def _decay_(self, rows: Tensor, grads: Tensor, lr: float) -> None:
+        grads.add_(rows, alpha=self.weight_decay)
+
+
+@register("adamw")
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    weight_decay: float = Field(0.01, ge=0, description="share of the weights shed, times lr")
+
+    def _decay_(self, rows: Tensor, grads: Tensor, lr: float) -> None:
+        rows.mul_(1 - lr * self.weight_decay)
+
+
+def clip_norm_(grads: Tensor, limit: float) -> None:
+    """Scale each row of ``grads`` [k, P] down to an L2 norm of at most ``limit``."""
+    norms = torch.linalg.vector_norm(grads, dim=1, keepdim=True)
+    grads.mul_((limit / (norms + 1e-6)).clamp_(max=1.0))

@@ -1,0 +1,206 @@
+"""Worker processes on this machine that exchange over loopback sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zmq
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError, Diverged, RunError
+from hansa.engine.checkpoint import seal
+from hansa.engine.collect import Collector
+from hansa.engine.job import Job
+from hansa.engine.runtime import Deadline, Runtime, WorkerCommand, split_nodes
+from hansa.engine.wire import pack_control, unpack_control
+
+
+@register("processes")
+class Processes(Runtime):
+    """Worker processes on this machine, each with a block of nodes; real messages over TCP."""
+
+    workers: int = Field(2, ge=1, description="how many processes the nodes are split over")
+    deadline: float = Field(
+        120.0, gt=0, description="seconds of silence from a worker or peer that end the run"
+    )
+
+    def check(self, nodes: int) -> None:
+        if self.workers > nodes:
+            raise ConfigError(
+                "workers", self.workers, f"is more than the {nodes} nodes", f"1 to {nodes}"
+            )
+
+    def run(
+        self,
+        job: Job,
+        collector: Collector,
+        checkpoints: Path,
+        resume: Path | None,
+        command: WorkerCommand,
+    ) -> None:
+        coordinator = _Coordinator(self, job, collector, checkpoints)
+        try:
+            coordinator.start(resume, command)
+            coordinator.listen()
+        finally:
+            coordinator.close()
+
+
+class _Coordinator:
+    """Starts workers, gathers what they report, and notices when one is gone.
+
+    Models never pass through it but for the average that is evaluated.
+    """
+
+    def __init__(
+        self, runtime: Processes, job: Job, collector: Collector, checkpoints: Path
+    ) -> None:
+        self.runtime, self.job, self.collector = runtime, job, collector
+        self.checkpoints = checkpoints
+        self.parts = split_nodes(job.nodes, runtime.workers)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
+        self.socket.linger = 500
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.logs = collector.folder.path / "logs"
+        self.ports: dict[int, int] = {}
+        self.saved: dict[int, list[dict[str, Any]]] = {}
+        self.done: set[int] = set()
+
+    def start(self, resume: Path | None, command: WorkerCommand) -> None:
+        """Start all workers."""
+        self.logs.mkdir(exist_ok=True)
+        threads = max(1, len(os.sched_getaffinity(0)) // self.runtime.workers)
+        for index in range(self.runtime.workers):
+            arguments: Sequence[str] = [
+                *command(index),
+                f"--index={index}",
+                f"--address=tcp://127.0.0.1:{self.port}",
+                f"--threads={threads}",
+                *([f"--resume={resume}"] if resume is not None else []),
+            ]
+            with (self.logs / f"worker-{index}.log").open("ab") as log:
+                self.processes.append(
+                    subprocess.Popen(
+                        arguments,
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,  # Ctrl-C reaches the coordinator only
+                        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                    )
+                )
+
+    def listen(self) -> None:
+        """Take messages until every worker is done.
+
+        Raises:
+            RunError: a worker failed, died or fell silent.
+        """
+        deadline = Deadline(self.runtime.deadline)
+        while len(self.done) < len(self.parts):
+            if self.socket.poll(200):
+                identity, data = self.socket.recv_multipart()
+                deadline.touch()
+                self._take(int(identity), unpack_control(data))
+                continue
+            self._look_after()
+            if deadline.passed:
+                late = sorted(set(range(len(self.parts))) - self.done)
+                raise RunError(
+                    f"no worker was heard for {self.runtime.deadline:g} s (waiting for "
+                    f"{', '.join(map(self._name, late))}); raise runtime.deadline if a round "
+                    f"takes longer; their logs are in {self.logs}",
+                    round=self.collector.rounds_done + 1,
+                )
+        for index in range(len(self.parts)):
+            self._say(index, "bye")
+        for process in self.processes:
+            process.wait(self.runtime.deadline)
+
+    def _take(self, index: int, message: dict[str, Any]) -> None:
+        kind = message["kind"]
+        if kind == "hello":
+            self.ports[index] = message["port"]
+            if len(self.ports) == len(self.parts):
+                ports = [self.ports[i] for i in range(len(self.parts))]
+                for peer in range(len(self.parts)):
+                    self._say(peer, "peers", ports=ports)
+        elif kind == "report":
+            self.collector.add(message["report"])
+        elif kind == "saved":
+            self._seal(message["round"], message["entry"])
+        elif kind == "done":
+            self.done.add(index)
+            if message["dropped"]:
+                self.collector.folder.event(
+                    "frames dropped", worker=index, reasons=message["dropped"]
+                )
+        elif kind == "error":
+            error = Diverged if message["type"] == "Diverged" else RunError
+            raise error(
+                message["problem"],
+                node=message["node"],
+                round=message["round"],
+                phase=message["phase"] or f"worker {index}",
+            )
+
+    def _seal(self, done: int, entry: dict[str, Any]) -> None:
+        """A checkpoint is whole when every worker has saved its part."""
+        entries = self.saved.setdefault(done, [])
+        entries.append(entry)
+        if len(entries) == len(self.parts):
+            self.collector.folder.flush()
+            entries.sort(key=lambda e: e["nodes"])
+            keep, seconds = self.job.checkpoint.keep, self.collector.seconds
+            seal(self.checkpoints, done, self.saved.pop(done), keep, seconds=seconds)
+
+    def _look_after(self) -> None:
+        """Raise if a worker's process has ended before it was done."""
+        for index, process in enumerate(self.processes):
+            status = process.poll()
+            if status is None or index in self.done:
+                continue
+            if self.socket.poll(500):  # its own account of what went wrong is on the way
+                return
+            how = f"ended with status {status}"
+            if status < 0:
+                how = f"was killed by signal {-status} ({signal.Signals(-status).name})"
+            self.collector.folder.event("worker lost", worker=index, status=status)
+            raise RunError(
+                f"{self._name(index)} {how}; everything measured so far is kept, continue with "
+                f"--resume; its log is {self.logs / f'worker-{index}.log'}",
+                round=self.collector.rounds_done + 1,
+                phase="running",
+            )
+
+    def _name(self, index: int) -> str:
+        ids = self.parts[index]
+        return f"worker {index} (nodes {ids[0]} to {ids[-1]})"
+
+    def _say(self, index: int, kind: str, **fields: Any) -> None:
+        self.socket.send_multipart([str(index).encode(), pack_control(kind, **fields)])
+
+    def close(self) -> None:
+        """Stop whatever still runs and free the sockets."""
+        running = [p for p in self.processes if p.poll() is None]
+        for index, process in enumerate(self.processes):
+            if process in running and index in self.ports:
+                self._say(index, "stop")
+        for process in running:
+            try:
+                process.wait(3)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                process.wait()
+        self.socket.close()
+        self.context.term()

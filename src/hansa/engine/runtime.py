@@ -1,0 +1,105 @@
+"""Where nodes live: what every runtime promises, and the one that keeps them all here."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hansa.base.component import Component, register
+from hansa.engine.block import Block
+from hansa.engine.checkpoint import load_block, read_manifest, save_block, seal
+from hansa.engine.collect import Collector
+from hansa.engine.exchange import LocalExchange
+from hansa.engine.host import Host, Report
+from hansa.engine.job import Job
+
+WorkerCommand = Callable[[int], Sequence[str]]
+"""The command line that starts the worker of an index."""
+
+
+class Runtime(Component, kind="runtime"):
+    """Places blocks of nodes, moves their messages and keeps rounds in step."""
+
+    def check(self, nodes: int) -> None:
+        """Refuse settings that cannot work for so many nodes.
+
+        Raises:
+            ConfigError: naming field, value and fix.
+        """
+
+    @abstractmethod
+    def run(
+        self,
+        job: Job,
+        collector: Collector,
+        checkpoints: Path,
+        resume: Path | None,
+        command: WorkerCommand,
+    ) -> None:
+        """Run the job to its end.
+
+        Args:
+            collector: gets every block's reports.
+            checkpoints: where checkpoints go.
+            resume: a finished checkpoint to start from, or None.
+            command: how a worker process is started, for runtimes that need some.
+
+        Raises:
+            RunError: a node, a worker or an exchange failed.
+        """
+
+
+@register("simulate")
+class Simulate(Runtime):
+    """All nodes in this process, as one block: messages stay in memory and are counted."""
+
+    def run(
+        self,
+        job: Job,
+        collector: Collector,
+        checkpoints: Path,
+        resume: Path | None,
+        command: WorkerCommand,
+    ) -> None:
+        block = job.block(np.arange(job.nodes))
+        start = 0
+        if resume is not None:
+            manifest = read_manifest(resume)
+            load_block(block, resume, manifest)
+            start = manifest["round"]
+
+        def save(block: Block, done: int) -> None:
+            collector.folder.flush()
+            entry = save_block(block, checkpoints, done)
+            seal(checkpoints, done, [entry], job.checkpoint.keep, seconds=collector.seconds)
+
+        def report(values: Report) -> None:
+            collector.add(values)
+
+        Host(job, block, LocalExchange(job.clock), report, save).run(start)
+
+
+def split_nodes(nodes: int, workers: int) -> list[np.ndarray]:
+    """Adjacent ids for each worker, as even as can be."""
+    return np.array_split(np.arange(nodes), workers)
+
+
+class Deadline:
+    """How long a silence may last: the one time limit of a run."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.touch()
+
+    def touch(self) -> None:
+        """Something was heard."""
+        self._last = time.monotonic()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the silence has lasted too long."""
+        return time.monotonic() - self._last > self.seconds

@@ -1,0 +1,57 @@
+"""What a run file may say about local work, measuring and saving."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hansa.engine.optim import SGD, Optimizer
+from hansa.engine.schedule import Constant, Schedule
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainSettings(Settings):
+    """Local work: what a node does between two exchanges."""
+
+    local_steps: int = Field(5, ge=0, description="mini-batch steps a node takes each round")
+    batch_size: int = Field(16, ge=1, description="examples a step")
+    optimizer: Optimizer = Field(SGD(), description="the rule that turns gradients into steps")
+    schedule: Schedule = Field(Constant(), description="the learning rate's course over rounds")
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest L2 norm of a node's gradient; none = unlimited"
+    )
+    strategy: Literal["auto", "stacked", "looped"] = Field(
+        "auto",
+        description="all nodes in one batched operation, or one after the other; auto measures",
+    )
+    on_divergence: Literal["report", "stop"] = Field(
+        "report", description="what a loss that is not finite or above diverged_above leads to"
+    )
+    diverged_above: float = Field(1e4, gt=0, description="a training loss that counts as diverged")
+
+
+class EvaluateSettings(Settings):
+    """When and on whom the models are measured."""
+
+    every: int = Field(10, ge=1, description="rounds between two evaluations; the last is always")
+    nodes: int | None = Field(
+        None, ge=1, description="evaluate a fixed random sample of this many nodes; none = all"
+    )
+    when: Literal["after_exchange", "after_training"] = Field(
+        "after_exchange", description="the moment in the round that is measured"
+    )
+    average_model: bool = Field(True, description="also evaluate the average of all models")
+    batch_size: int = Field(500, ge=1, description="examples a forward pass")
+
+
+class CheckpointSettings(Settings):
+    """When the state of all nodes is saved."""
+
+    every: int = Field(20, ge=0, description="rounds between two checkpoints; 0 = never")
+    keep: int = Field(2, ge=1, description="how many of the latest checkpoints stay on disk")

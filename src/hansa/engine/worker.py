@@ -1,0 +1,129 @@
+"""A worker process: hosts one block, talks to its peers, and reports to the coordinator."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import zmq
+
+from hansa.base.errors import HansaError, RunError
+from hansa.engine.block import Block
+from hansa.engine.checkpoint import load_block, read_manifest, save_block
+from hansa.engine.host import Host
+from hansa.engine.job import Job
+from hansa.engine.mesh import Mesh
+from hansa.engine.runtime import split_nodes
+from hansa.engine.sockets import SocketExchange
+from hansa.engine.wire import pack_control, unpack_control
+
+
+class Stopped(HansaError):
+    """The coordinator asked this worker to stop, or is gone."""
+
+
+class Control:
+    """The line to the coordinator."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, index: int) -> None:
+        self.parent = os.getppid()
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        self.socket.identity = str(index).encode()
+        self.socket.linger = 2000
+        self.socket.connect(address)
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Tell the coordinator something."""
+        self.socket.send(pack_control(kind, **fields))
+
+    def expect(self, kind: str) -> dict[str, Any]:
+        """Wait for a message of this kind."""
+        while True:
+            if self.socket.poll(200):
+                message = unpack_control(self.socket.recv())
+                if message["kind"] == kind:
+                    return message
+                raise Stopped(f"the coordinator said {message['kind']!r}")
+            self.alive()
+
+    def alive(self) -> None:
+        """Raise if the coordinator is gone or said stop."""
+        if os.getppid() != self.parent:
+            raise Stopped("the coordinator is gone")
+        if self.socket.poll(0):
+            raise Stopped(f"the coordinator said {unpack_control(self.socket.recv())['kind']!r}")
+
+
+def serve(
+    build: Callable[[], Job],
+    *,
+    address: str,
+    index: int,
+    workers: int,
+    deadline: float,
+    checkpoints: Path,
+    resume: Path | None,
+    threads: int,
+) -> int:
+    """Host the block of worker ``index`` to the end of the run; returns an exit status.
+
+    Args:
+        build: makes the job; called once the coordinator can be told of a failure.
+        address: the coordinator's socket.
+        threads: how many cores this worker may use.
+    """
+    torch.set_num_threads(threads)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    control = Control(context, address, index)
+    mesh: Mesh | None = None
+    try:
+        job = build()
+        parts = split_nodes(job.nodes, workers)
+        owner = [w for w, ids in enumerate(parts) for _ in ids]
+        mesh = Mesh(context, index, owner, deadline, control.alive)
+        block = job.block(parts[index])
+        start = 0
+        if resume is not None:
+            manifest = read_manifest(resume)
+            load_block(block, resume, manifest)
+            start = manifest["round"]
+        control.send("hello", index=index, port=mesh.port)
+        mesh.connect(control.expect("peers")["ports"])
+
+        def save(block: Block, done: int) -> None:
+            entry = save_block(block, checkpoints, done)
+            control.send("saved", round=done, entry=entry)
+
+        def report(values: dict[str, Any]) -> None:
+            control.send("report", report=values)
+
+        Host(job, block, SocketExchange(mesh, job.clock), report, save).run(start)
+        control.send("done", index=index, dropped=mesh.dropped)
+        control.expect("bye")  # peers may still need what this worker has sent
+        return 0
+    except Stopped as stopped:
+        print(f"worker {index} stops: {stopped}", file=sys.stderr)  # noqa: T201 - its log
+        return 3
+    except Exception as error:
+        traceback.print_exc()
+        known = error if isinstance(error, RunError) else RunError(str(error), phase="start")
+        control.send(
+            "error",
+            index=index,
+            problem=known.problem,
+            node=known.node,
+            round=known.round,
+            phase=known.phase,
+            type=type(error).__name__,
+        )
+        return 1
+    finally:
+        if mesh is not None:
+            mesh.close()
+        control.socket.close()
+        context.term()

@@ -1,0 +1,143 @@
+"""The run file: every setting of a run, with its default and a line of help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError
+
+from hansa.base.component import explain, load_module
+from hansa.base.errors import ConfigError
+from hansa.data import DataSource, Digits
+from hansa.engine import (
+    Algorithm,
+    CheckpointSettings,
+    Clock,
+    EvaluateSettings,
+    Runtime,
+    Simulate,
+    TrainSettings,
+    WallClock,
+)
+from hansa.engine.settings import Settings
+from hansa.learn import DPSGD
+from hansa.models import MLP, Model
+from hansa.topology import Regular, Topology
+
+
+class RunFile(Settings):
+    """A run of the learn verb. ``--set train.optimizer.lr=0.05`` reaches every field."""
+
+    seed: int = Field(1, description="names all random streams; same seed, same result")
+    nodes: int = Field(16, ge=1, description="how many parties collaborate")
+    rounds: int = Field(50, ge=1, description="how many times they exchange")
+    data: DataSource = Field(Digits(), description="data set and its split over the nodes")
+    model: Model = Field(MLP(), description="network that every node trains")
+    topology: Topology = Field(Regular(degree=4), description="who hears whom")
+    algorithm: Algorithm = Field(DPSGD(), description="what nodes do and say")
+    train: TrainSettings = Field(TrainSettings(), description="local work")
+    evaluate: EvaluateSettings = Field(EvaluateSettings(), description="measuring")
+    checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="saving")
+    clock: Clock = Field(WallClock(), description="modelled time and energy, beside the wall's")
+    runtime: Runtime = Field(Simulate(), description="where the nodes live")
+    device: str = Field("cpu", description="torch device of the models: cpu, cuda, cuda:1 ...")
+    plugins: tuple[str, ...] = Field(
+        (), description="modules or files with your own components, imported first"
+    )
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> Self:
+        """A checked run file from plain data.
+
+        Raises:
+            ConfigError: naming the field, its value and the way out.
+        """
+        plugins = settings.get("plugins") or ()
+        if isinstance(plugins, str):
+            plugins = (plugins,)
+        for plugin in plugins:
+            load_module(plugin)
+        try:
+            return cls.model_validate({**settings, "plugins": tuple(plugins)})
+        except ValidationError as error:
+            raise explain(error, cls) from None
+
+    @classmethod
+    def load(cls, path: Path, overrides: tuple[str, ...] = (), **more: Any) -> Self:
+        """A run file from YAML, with ``key=value`` overrides and non-empty keywords on top."""
+        settings = read_yaml(path)
+        return cls.parse(override(settings, overrides, **more))
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data from which :meth:`parse` makes an equal run file."""
+        return self.model_dump(mode="json")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or not a mapping.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("file", str(path), "there is no such file", "check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError("file", str(path), f"cannot be read: {error}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError("file", str(path), "is not a mapping of settings", "see hansa list")
+    return found
+
+
+def override(
+    settings: Mapping[str, Any], overrides: tuple[str, ...] = (), **more: Any
+) -> dict[str, Any]:
+    """Settings with each ``dotted.key=value`` (value in YAML) and non-None keyword put in."""
+    result = _copy(settings)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError("set", text, "is not key=value", "--set train.optimizer.lr=0.05")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError("set", text, f"the value is not YAML: {error}") from None
+        # YAML 1.1 takes 1e-3 (without a dot) for text; nobody who writes it means that.
+        if isinstance(parsed, str):
+            try:
+                parsed = float(parsed)
+            except ValueError:
+                pass
+        _put(result, key.strip().split("."), parsed)
+    result.update({key: value for key, value in more.items() if value is not None})
+    return result
+
+
+def _put(target: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = target.get(part)
+        if isinstance(inner, str):  # a component written as its bare name
+            inner = {"name": inner}
+        if inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise ConfigError("set", ".".join(path), f"{part} is not a group of settings")
+        target[part] = inner
+        target = inner
+    if path[-1] == "name" and target.get("name") not in (None, value):
+        target.clear()  # another component: the old one's settings do not fit it
+    target[path[-1]] = value
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(inner) for inner in value]
+    return value

@@ -1,0 +1,42 @@
+"""Centralized averaging: the upper bound, every node at the mean of all models each round.
+
+The all-reduce is a reduction to node 0 and a broadcast from it, two exchanges a round, so it
+costs 2 (n - 1) whole models: as many bytes as a ring all-reduce, but through one node.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.codec import Codec, Dense
+from hansa.engine import Algorithm, Block, Inbox, Script, Send, star_to
+from hansa.topology import Topology
+
+
+@register("centralized")
+class Centralized(Algorithm):
+    """Local steps, then the exact average of all models through node 0."""
+
+    codec: Codec = Field(Dense(), description="how a model becomes bytes")
+
+    def check(self, nodes: int, topology: Topology) -> None:
+        if nodes < 2:
+            raise ConfigError("", None, "needs at least 2 nodes", "set nodes: 2 or more")
+
+    def round(self, block: Block, t: int) -> Script:
+        self.local(block, t)
+        up = star_to(0, block.nodes)
+        inbox = yield Send(block.rows, up, self.codec, kind="reduce")
+        inbox.mix_(block.rows, block.mixing(up, "uniform"))
+        inbox = yield Send(block.rows, up.transpose(), self.codec, kind="broadcast")
+        for k in np.flatnonzero(block.ids != 0):
+            block.rows[k] = inbox.messages(k)[1][0]
+
+    def outgoing(self, block: Block, t: int) -> None:
+        """Unused: the round has two exchanges."""
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        """Unused: the round has two exchanges."""

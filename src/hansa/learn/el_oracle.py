@@ -1,0 +1,33 @@
+"""Epidemic Learning, oracle variant: a fresh random regular graph each round (de Vos et al., 2023)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.engine import Block, WeightRule
+from hansa.learn.dpsgd import DPSGD
+from hansa.topology import Graph, Regular, Topology
+
+
+@register("el_oracle")
+class ELOracle(DPSGD):
+    """Epidemic Learning with an oracle that hands out a random regular graph every round."""
+
+    degree: int = Field(4, ge=1, description="nodes that each node hears in a round")
+    weights: WeightRule = Field("uniform", description="how much a node trusts each message")
+
+    def check(self, nodes: int, topology: Topology) -> None:
+        try:
+            self._oracle.check(nodes)
+        except ConfigError as error:
+            raise ConfigError(error.field or "degree", self.degree, error.problem, error.fix) from None
+
+    @property
+    def _oracle(self) -> Regular:
+        return Regular(degree=self.degree, dynamic=True)
+
+    def graph(self, block: Block, t: int) -> Graph:
+        """Who hears whom: every worker draws the same graph."""
+        return self._oracle.graph(block.nodes, t, block.streams)

@@ -1,0 +1,17 @@
+"""Isolated nodes: the lower bound, what each node learns from its own data alone."""
+
+from __future__ import annotations
+
+from hansa.base.component import register
+from hansa.engine import Algorithm, Block, Inbox
+
+
+@register("isolated")
+class Isolated(Algorithm):
+    """Local steps and no exchange: what collaboration has to beat."""
+
+    def outgoing(self, block: Block, t: int) -> None:
+        return None
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        """Never called: nothing is sent."""

@@ -1,0 +1,26 @@
+"""What is trained: models built for a data set, and their state as one flat row."""
+
+from hansa.models.convolutional import CelebaCNN, FemnistCNN, GNLeNet
+from hansa.models.custom import Module
+from hansa.models.dense import MLP, Logistic
+from hansa.models.layout import ParameterLayout
+from hansa.models.model import Model, initial_model
+from hansa.models.recommendation import MatrixFactorization
+from hansa.models.resnet import ResNet8, ResNet20
+from hansa.models.sequence import LSTM
+
+__all__ = [
+    "LSTM",
+    "MLP",
+    "CelebaCNN",
+    "FemnistCNN",
+    "GNLeNet",
+    "Logistic",
+    "MatrixFactorization",
+    "Model",
+    "Module",
+    "ParameterLayout",
+    "ResNet8",
+    "ResNet20",
+    "initial_model",
+]

@@ -1,0 +1,76 @@
+"""The small convolutional networks of the decentralized learning literature.
+
+Layers and their order follow DecentralizePy (Dhasade et al., 2023); the parameter counts are
+those of its data sets.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hansa.base.component import register
+from hansa.base.spec import DataSpec
+from hansa.models.model import Model, chain
+
+
+@register("gn_lenet")
+class GNLeNet(Model):
+    """LeNet with group normalization (Hsieh et al., 2020).
+
+    89,834 parameters on CIFAR-10 (3 x 32 x 32, 10 classes).
+    """
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """Three times convolution, normalization, ReLU and pooling, then one linear layer."""
+        channels, height, width = self.image(spec, halvings=3)
+        layers: dict[str, nn.Module] = {}
+        for k, (inputs, outputs) in enumerate(((channels, 32), (32, 32), (32, 64)), start=1):
+            layers[f"conv{k}"] = nn.Conv2d(inputs, outputs, 5, padding=2)
+            layers[f"norm{k}"] = nn.GroupNorm(2, outputs)
+            layers[f"relu{k}"] = nn.ReLU()
+            layers[f"pool{k}"] = nn.MaxPool2d(2)
+        out = nn.Linear(64 * height * width, spec.outputs)
+        return chain(**layers, flat=nn.Flatten(), out=out)
+
+
+@register("femnist_cnn")
+class FemnistCNN(Model):
+    """The convolutional network of LEAF for handwritten characters (Caldas et al., 2018).
+
+    1,690,046 parameters on FEMNIST (1 x 28 x 28, 62 classes).
+    """
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """Twice convolution, ReLU and pooling, then two linear layers."""
+        channels, height, width = self.image(spec, halvings=2)
+        return chain(
+            conv1=nn.Conv2d(channels, 32, 5, padding=2),
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(32, 64, 5, padding=2),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(2),
+            flat=nn.Flatten(),
+            fc=nn.Linear(64 * height * width, 512),
+            relu3=nn.ReLU(),
+            out=nn.Linear(512, spec.outputs),
+        )
+
+
+@register("celeba_cnn")
+class CelebaCNN(Model):
+    """The convolutional network of LEAF for faces, without normalization (Caldas et al., 2018).
+
+    30,242 parameters on CelebA (3 x 84 x 84, 2 classes).
+    """
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """Four times convolution, pooling and ReLU, then one linear layer."""
+        channels, height, width = self.image(spec, halvings=4)
+        layers: dict[str, nn.Module] = {}
+        for k in range(1, 5):
+            layers[f"conv{k}"] = nn.Conv2d(channels if k == 1 else 32, 32, 3, padding=1)
+            layers[f"pool{k}"] = nn.MaxPool2d(2)
+            layers[f"relu{k}"] = nn.ReLU()
+        out = nn.Linear(32 * height * width, spec.outputs)
+        return chain(**layers, flat=nn.Flatten(), out=out)

@@ -1,0 +1,66 @@
+"""Any network by its import path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from hansa.base.component import load_object, register
+from hansa.base.errors import ConfigError
+from hansa.base.spec import DataSpec
+from hansa.models.model import Model
+
+
+@register("module")
+class Module(Model):
+    """Any ``torch.nn.Module``, by import path."""
+
+    stackable = False  # not known beforehand
+    path: str = Field(description="package.module:Class or file.py:function, called to build it")
+    arguments: dict[str, Any] = Field({}, description="its keyword arguments")
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """The network, tried on one batch of zeros."""
+        try:
+            maker = load_object(self.path)
+        except ConfigError as error:
+            raise ConfigError("path", self.path, error.problem, error.fix) from None
+        try:
+            network = maker(**self.arguments)
+        except TypeError as error:
+            raise ConfigError(
+                "arguments", self.arguments, f"do not fit: {error}", f"see {self.path}"
+            ) from error
+        if not isinstance(network, nn.Module):
+            made = type(network).__name__
+            raise ConfigError("path", self.path, f"gives a {made}", "name a torch.nn.Module")
+        self._try(network, spec)
+        return network
+
+    def _try(self, network: nn.Module, spec: DataSpec) -> None:
+        """Refuse a network that does not map [2, *shape] to [2, outputs]."""
+        dtype = torch.int64 if spec.kind in ("tokens", "pairs") else torch.float32
+        modes = [(module, module.training) for module in network.modules()]
+        network.eval()
+        try:
+            with torch.no_grad():
+                shape = list(network(torch.zeros(2, *spec.shape, dtype=dtype)).shape)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise ConfigError(
+                "path", self.path, f"fails on a batch [2, {_listed(spec.shape)}]: {error}",
+                "adapt its arguments to the data",
+            ) from error  # fmt: skip
+        for module, mode in modes:
+            module.training = mode
+        if shape != [2, spec.outputs]:
+            raise ConfigError(
+                "path", self.path, f"maps two examples to {shape}, not to [2, {spec.outputs}]",
+                "adapt its arguments to the data",
+            )  # fmt: skip
+
+
+def _listed(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

@@ -1,0 +1,157 @@
+"""A model as one flat row of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from hansa.base.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor's place in a row: numbers ``offset`` to ``offset + size``."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    trainable: bool
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class IntegerBuffer:
+    """A counter or a mask: part of a model's state, never of its row, so never averaged."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """Where a module's float32 state lies in one flat row of D numbers.
+
+    First the P numbers of the trainable parameters in the order of their declaration, then
+    those of frozen parameters, then those of float buffers. A parameter that several submodules
+    share appears once, under its first name. Buffers that the state dict leaves out
+    (``persistent=False``) are not part of the row.
+
+    Attributes:
+        entries: the tensors of the row, in order.
+        integer_buffers: integer and boolean buffers, which are not in the row.
+    """
+
+    entries: tuple[Entry, ...]
+    integer_buffers: tuple[IntegerBuffer, ...] = ()
+
+    @classmethod
+    def of(cls, module: nn.Module) -> ParameterLayout:
+        """The layout of a module.
+
+        Raises:
+            ConfigError: a parameter or float buffer is not float32, or has no shape yet.
+        """
+        parameters = list(module.named_parameters())
+        for name, parameter in parameters:
+            if is_lazy(parameter):
+                raise ConfigError(
+                    "model", name, "has no shape yet", "run the module once before it is used"
+                )
+        saved = set(module.state_dict())
+        buffers = [(name, b) for name, b in module.named_buffers() if name in saved]
+        floating = [(name, b) for name, b in buffers if b.is_floating_point() or b.is_complex()]
+        trained = [(name, p, True) for name, p in parameters if p.requires_grad]
+        frozen = [(name, p, False) for name, p in parameters if not p.requires_grad]
+        entries, offset = [], 0
+        for name, tensor, trainable in [*trained, *frozen, *((n, b, False) for n, b in floating)]:
+            if tensor.dtype != torch.float32:
+                raise ConfigError(
+                    "model",
+                    name,
+                    f"is {tensor.dtype}; rows hold float32 only",
+                    "call .float() on the module",
+                )
+            entries.append(Entry(name, tuple(tensor.shape), offset, trainable))
+            offset += tensor.numel()
+        integers = tuple(
+            IntegerBuffer(name, tuple(b.shape), b.dtype)
+            for name, b in buffers
+            if not (b.is_floating_point() or b.is_complex())
+        )
+        return cls(tuple(entries), integers)
+
+    @cached_property
+    def size(self) -> int:
+        """D: how many numbers a row holds."""
+        return sum(entry.size for entry in self.entries)
+
+    @cached_property
+    def trainable(self) -> int:
+        """P: how many numbers at a row's start are trained."""
+        return sum(entry.size for entry in self.entries if entry.trainable)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one row."""
+        return 4 * self.size
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the row's tensors, in order."""
+        return tuple(entry.name for entry in self.entries)
+
+    def views(self, row: Tensor) -> dict[str, Tensor]:
+        """Row(s) [..., D] -> name to view [..., *shape] on the same memory."""
+        self._fits(row, self.size)
+        lead = row.shape[:-1]
+        return {e.name: row.narrow(-1, e.offset, e.size).view(lead + e.shape) for e in self.entries}
+
+    def flatten(self, module: nn.Module) -> Tensor:
+        """A new row [D] with the module's present state."""
+        tensors = self._tensors(module)
+        if not tensors:
+            return torch.empty(0)
+        with torch.no_grad():
+            return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+    def load_(self, module: nn.Module, row: Tensor) -> None:
+        """Copy a row [D] into the module's own tensors."""
+        views = self.views(row).values()
+        with torch.no_grad():
+            for tensor, view in zip(self._tensors(module), views, strict=True):
+                tensor.copy_(view)
+
+    def bind(self, module: nn.Module, row: Tensor) -> None:
+        """Make the module's tensors views of a row [D]: what one changes, the other sees."""
+        views = self.views(row.detach()).values()
+        for tensor, view in zip(self._tensors(module), views, strict=True):
+            tensor.data = view
+
+    def bind_grads(self, module: nn.Module, flat: Tensor) -> None:
+        """Make the gradients of the trainable parameters views of ``flat`` [P]."""
+        self._fits(flat, self.trainable)
+        trained = [entry for entry in self.entries if entry.trainable]
+        for entry, parameter in zip(trained, self._tensors(module), strict=False):
+            parameter.grad = flat.narrow(0, entry.offset, entry.size).view(entry.shape)
+
+    def _tensors(self, module: nn.Module) -> list[Tensor]:
+        """The module's tensors in the row's order."""
+        found: dict[str, Tensor] = dict(module.named_parameters())
+        found.update(module.named_buffers())
+        return [found[entry.name] for entry in self.entries]
+
+    @staticmethod
+    def _fits(row: Tensor, size: int) -> None:
+        if row.dtype != torch.float32 or row.ndim == 0 or row.shape[-1] != size:
+            shape = list(row.shape)
+            raise ValueError(f"a row is float32 [..., {size}], not {row.dtype} {shape}")

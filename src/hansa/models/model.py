@@ -1,0 +1,93 @@
+"""The kind of component that builds a network for a data set."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import OrderedDict
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from hansa.base.component import Component
+from hansa.base.errors import ConfigError
+from hansa.base.spec import DataSpec
+from hansa.base.streams import Streams
+
+
+class Model(Component, kind="model"):
+    """A network's form; its numbers are made by :func:`initial_model`.
+
+    What it builds maps a batch [B, \\*spec.shape] to [B, spec.outputs]: scores before the softmax
+    for classification, values for regression.
+    """
+
+    stackable: ClassVar[bool] = True
+    """Whether the networks of many nodes can run as one, under ``torch.func.vmap``."""
+
+    @abstractmethod
+    def build(self, spec: DataSpec) -> nn.Module:
+        """A fresh network, its numbers drawn from torch's global generator.
+
+        Raises:
+            ConfigError: the model does not fit the data; its field is relative to the model,
+                and empty where the choice of the model itself is at fault.
+        """
+        raise NotImplementedError
+
+    def takes(self, spec: DataSpec, *kinds: str) -> None:
+        """Refuse data of any other kind.
+
+        Raises:
+            ConfigError: names the models that take such data.
+        """
+        if spec.kind not in kinds:
+            raise ConfigError(
+                "",
+                type(self).name,
+                f"takes data of kind {' or '.join(kinds)}, not {spec.kind}",
+                f"model: {SUITED[spec.kind]}",
+            )
+
+    def image(self, spec: DataSpec, halvings: int) -> tuple[int, int, int]:
+        """(channels, height, width) left of an image whose sides are halved some times.
+
+        Raises:
+            ConfigError: the data are no images, or too small ones.
+        """
+        self.takes(spec, "image")
+        channels, height, width = spec.shape
+        least = 2**halvings
+        if min(height, width) < least:
+            raise ConfigError(
+                "",
+                type(self).name,
+                f"halves images {halvings} times and cannot take {height} x {width} pixels",
+                f"images of {least} x {least} or more, or model: mlp",
+            )
+        return channels, height // least, width // least
+
+
+SUITED = {
+    "image": "gn_lenet, resnet20_gn, mlp or logistic",
+    "table": "mlp or logistic",
+    "tokens": "lstm",
+    "pairs": "matrix_factorization",
+}
+"""Models to name to someone whose model does not take their kind of data."""
+
+
+def initial_model(model: Model, spec: DataSpec, streams: Streams) -> nn.Module:
+    """The network on the CPU that all nodes of a run start from.
+
+    It depends on the settings and the run's seed alone, and leaves torch's generators as they
+    were.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(streams.integer("model"))
+        return model.build(spec)
+
+
+def chain(**layers: nn.Module) -> nn.Sequential:
+    """Named layers, one after the other."""
+    return nn.Sequential(OrderedDict(layers))

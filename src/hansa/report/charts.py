@@ -1,0 +1,234 @@
+"""Curves as Vega-Lite charts: metrics against rounds, bytes, time and energy.
+
+Only means and extremes a round are put into a chart, never the measurements themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from hansa.report.series import AXES, Line, curve, families, progress
+from hansa.report.units import Unit, dimension, label, unit
+
+# Okabe and Ito's colours, told apart by colour-blind readers; yellow is too pale for a line.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+WIDTH, HEIGHT = 440, 250
+_AXIS_WORDS = {
+    "round": "round",
+    "bytes": "sent by all nodes",
+    "time": "wall time",
+    "modelled_time": "modelled time",
+    "energy": "energy of all nodes",
+}
+_BY = {"bytes": "bytes sent", "time": "wall time", "energy": "energy"}
+_AXIS_DIMENSIONS = {"round": "", "bytes": "B", "time": "s", "modelled_time": "s", "energy": "J"}
+
+
+def metric_chart(metrics: pl.DataFrame, family: str, axis: str = "round") -> alt.LayerChart | None:
+    """One run's curves of a family, with the spread over nodes as a band.
+
+    Args:
+        metrics: measurements in long format.
+        family: a key of :func:`hansa.report.series.families`.
+        axis: one of round, bytes, time, modelled_time, energy.
+
+    Returns:
+        The chart, or None if nothing was measured against that axis.
+    """
+    lines = families(metrics)[family]
+    frames = {line.label: curve(metrics, line, axis) for line in lines}
+    return _draw(frames, family, axis, _explain(lines, frames), band=0.18)
+
+
+def comparison_chart(
+    runs: Mapping[str, pl.DataFrame], family: str, axis: str = "round", *, legend: bool = True
+) -> alt.LayerChart | None:
+    """The family's first line of several runs, one colour a run.
+
+    Args:
+        runs: measurements by the name the run has in the legend.
+        family: what to compare; runs without it are left out.
+        axis: one of round, bytes, time, modelled_time, energy.
+        legend: whether the chart explains its colours.
+    """
+    frames = {}
+    for name, metrics in runs.items():
+        lines = families(metrics).get(family)
+        if lines:
+            frames[name] = curve(metrics, lines[0], axis)
+    band = 0.12 if len(frames) <= 3 else 0.0
+    note = "mean of the nodes, min to max shaded" if band else "mean of the nodes"
+    if all((frame["nodes"] == 1).all() for frame in frames.values()):
+        note = ""
+    return _draw(frames, family, axis, note, band=band, domain=list(runs), legend=legend)
+
+
+def axes(metrics: pl.DataFrame) -> list[str]:
+    """The axes on which this run can be drawn."""
+    spent = progress(metrics)
+    return [axis for axis in AXES if axis == "round" or spent[axis].max() not in (None, 0)]
+
+
+def style(chart: Any) -> Any:
+    """The house style, applied to a whole chart."""
+    grey, ink, font = "#e6e8eb", "#3a4148", "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
+    axis = {
+        "gridColor": grey,
+        "domainColor": "#b8bec5",
+        "tickColor": "#b8bec5",
+        "tickSize": 4,
+        "labelFlush": False,
+    }
+    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 12}
+    return (
+        chart.configure(font=font, background="white", padding=6)
+        .configure_view(stroke=None)
+        .configure_axis(**axis, **text, titleFontWeight="normal", titlePadding=8, labelPadding=4)
+        .configure_title(
+            anchor="start", color="#1c2024", fontSize=14, fontWeight=600, offset=10,
+            subtitleColor="#6a727b", subtitleFontSize=11, subtitlePadding=4,
+        )
+        .configure_legend(
+            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", labelLimit=380,
+            labelColor=ink, titleColor=ink,
+        )
+    )  # fmt: skip
+
+
+def save_png(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:
+    """Write a chart as a PNG, ``scale`` pixels to each of its own."""
+    import vl_convert
+
+    from hansa.base.files import atomic_write
+
+    path = Path(path)
+    spec = chart.to_json()
+    image = vl_convert.vegalite_to_png(spec, vl_version=vega_lite_version(), scale=scale)
+    with atomic_write(path) as file:
+        file.write(image)
+    return path
+
+
+def vega_lite_version() -> str:
+    """The version of Vega-Lite that the installed Altair writes, such as ``6.4``."""
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def records(frame: pl.DataFrame) -> alt.InlineData:
+    """The rows as inline data, to six significant digits, without what is not finite."""
+    rows = [
+        {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()}
+        for row in frame.to_dicts()
+    ]
+    return alt.InlineData(values=rows)
+
+
+def _draw(
+    frames: dict[str, pl.DataFrame],
+    family: str,
+    axis: str,
+    note: str,
+    *,
+    band: float,
+    domain: list[str] | None = None,
+    legend: bool = True,
+) -> alt.LayerChart | None:
+    frames = {name: frame for name, frame in frames.items() if len(frame)}
+    if not frames:
+        return None
+    data = pl.concat([frame.with_columns(line=pl.lit(name)) for name, frame in frames.items()])
+    kind = dimension(family)
+    down = unit(_largest(data, "high"), kind)
+    across = unit(_largest(data, "x"), _AXIS_DIMENSIONS[axis])
+    data = data.with_columns(pl.col("x") / across.size, pl.col("mean", "low", "high") / down.size)
+    low, high = float(min(data["low"])), float(max(data["high"]))
+    log = family == "consensus_distance" and low > 0 and high > 10 * low
+    names = domain or list(frames)
+    x = alt.X("x:Q", title=_title(_AXIS_WORDS[axis], across), axis=alt.Axis(tickCount=6))
+    y = alt.Y(
+        "mean:Q",
+        title=_title(label(family), down),
+        scale=alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False, nice=True),
+        axis=_ticks(kind, low, high) if log else _ticks(kind),
+    )
+    shown = len(frames) > 1 or domain is not None
+    explained = alt.Legend(
+        orient="bottom",
+        title=None,
+        columns=3 if max(map(len, names)) < 22 else 1 + (max(map(len, names)) < 34),
+        symbolType="stroke",
+        symbolOpacity=1,
+        symbolStrokeWidth=3,
+        symbolSize=260,
+    )
+    colour = alt.Color(
+        "line:N",
+        scale=alt.Scale(domain=names, range=palette(len(names))),
+        legend=explained if legend and shown else None,
+    )
+    base = alt.Chart(records(data))
+    layers: list[Any] = []
+    if band and (data["high"] > data["low"]).any():
+        area = base.transform_filter("datum.high > datum.low").mark_area(opacity=band)
+        layers.append(area.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour))
+    dash: Any = alt.value(DASHES[0])
+    if len(names) > len(COLOURS):
+        cycle = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(names))]
+        dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=names, range=cycle), legend=None)
+    layers.append(base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash))
+    tips = [
+        alt.Tooltip("line:N", title=" "),
+        alt.Tooltip("round:Q"),
+        alt.Tooltip("x:Q", title=_title(_AXIS_WORDS[axis], across), format=".4~g"),
+        *(
+            alt.Tooltip(f"{column}:Q", title=_title(column, down), format=".4~g")
+            for column in ("mean", "low", "high")
+        ),
+    ]
+    single = alt.value(1.0 if len(data) == len(frames) else 0.0)  # a lone point has no line
+    dots = base.mark_circle(size=70).encode(x=x, y=y, color=colour, opacity=single, tooltip=tips)
+    heading = (
+        label(family) if axis == "round" else f"{label(family)} by {_BY.get(axis, label(axis))}"
+    )
+    title = alt.TitleParams(heading[0].upper() + heading[1:], subtitle=note or [])
+    return style(alt.layer(*layers, dots).properties(width=WIDTH, height=HEIGHT, title=title))
+
+
+def palette(size: int) -> list[str]:
+    """The colours of ``size`` lines."""
+    return [COLOURS[index % len(COLOURS)] for index in range(size)]
+
+
+def _ticks(kind: str, low: float = 0.0, high: float = 0.0) -> alt.Axis:
+    """The y axis; powers of ten on a logarithmic one from ``low`` to ``high`` that holds a few."""
+    if kind == "share":
+        return alt.Axis(tickCount=6, format="%")
+    if not low:
+        return alt.Axis(tickCount=6)
+    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    if len(powers) < 2:
+        return alt.Axis(tickCount=6, format="~g")
+    step = 1 + len(powers) // 8
+    return alt.Axis(values=[10.0**power for power in powers[::step]], format="~g")
+
+
+def _explain(lines: list[Line], frames: dict[str, pl.DataFrame]) -> str:
+    if any(line.low for line in lines):
+        return "mean, min to max shaded"
+    nodes = max((max(frame["nodes"].to_list(), default=1) for frame in frames.values()), default=1)
+    return f"mean of {nodes} nodes, min to max shaded" if nodes > 1 else ""
+
+
+def _largest(data: pl.DataFrame, column: str) -> float:
+    return float(data[column].abs().max() or 0)  # type: ignore[arg-type]
+
+
+def _title(words: str, unit: Unit) -> str:
+    return f"{words} ({unit.symbol})" if unit.symbol else words

@@ -1,0 +1,202 @@
+"""Tables of one run and of several, for the terminal, for pages and as plain data."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from hansa.report.folder import RunFolder
+from hansa.report.series import final, progress
+from hansa.report.units import dimension, label, quantity
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SHOWN = ("accuracy", "rmse", "loss", "accuracy_average_model", "rmse_average_model")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text: the first ``words`` columns are words, the others numbers."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    words: int = 1
+
+    def rich(self) -> Table:
+        """The table for a terminal; print it with a ``rich.console.Console``."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, column in enumerate(self.columns):
+            side: Any = "left" if index < self.words else "right"
+            table.add_column(textwrap.fill(column, 10), justify=side, overflow="fold")
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        return table
+
+
+def final_table(folder: RunFolder, metrics: pl.DataFrame | None = None) -> Grid:
+    """Each metric where it was last measured: mean, std, min and max over nodes."""
+    rows = []
+    for row in final(folder.metrics() if metrics is None else metrics).to_dicts():
+        name = row["name"]
+        numbers = [quantity(row[column], name) for column in ("mean", "std", "min", "max")]
+        rows.append([label(name), *numbers, str(row["nodes"] or ""), str(row["round"])])
+    columns = ["metric", "mean", "std", "min", "max", "nodes", "round"]
+    return Grid("Last measured", columns, rows)
+
+
+def totals(folder: RunFolder, metrics: pl.DataFrame | None = None) -> dict[str, float]:
+    """What the run spent in all: bytes, time (s), modelled_time (s), energy (J), where known."""
+    spent = progress(folder.metrics() if metrics is None else metrics)
+    found = {name: spent[name].max() for name in spent.columns if name != "round"}
+    summary = folder.summary or {}
+    for name, key in (("bytes", "bytes_sent"), ("time", "seconds")):
+        if isinstance(summary.get(key), int | float):
+            found[name] = summary[key]
+    return {name: float(value) for name, value in found.items() if value}  # type: ignore[arg-type]
+
+
+def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names; a component's own name stands under its field."""
+    found: dict[str, Any] = {}
+    if isinstance(settings, Mapping) and settings:
+        for key, value in settings.items():
+            found |= flat(value, prefix if key == "name" and prefix else _dotted(prefix, key))
+    elif isinstance(settings, list) and any(isinstance(item, Mapping) for item in settings):
+        for index, item in enumerate(settings):
+            found |= flat(item, _dotted(prefix, index))
+    else:
+        found[prefix] = settings
+    return found
+
+
+def differing(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all runs, one value a run (None: not there)."""
+    every = [flat(folder.config) for folder in folders]
+    keys = dict.fromkeys(key for settings in every for key in settings)
+    found = {key: [settings.get(key) for settings in every] for key in keys}
+    return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
+
+
+def run_labels(folders: Sequence[RunFolder]) -> list[str]:
+    """A short name for each run, all different: algorithm, then what tells the runs apart."""
+    names = [algorithm(folder) for folder in folders]
+    if len(set(names)) == 1 and len(names) > 1:
+        names = [""] * len(folders)
+    candidates = differing(folders)
+    order = ["algorithm", "topology", "codec.0", "partition", "nodes"]
+    keys = [key for key in order if key in candidates]
+    keys += [key for key in candidates if key not in keys and key.rpartition(".")[2] != "seed"]
+    keys += [key for key in candidates if key not in keys]
+    for key in keys:
+        if key == "algorithm" or len(set(names)) == len(names):
+            continue
+        added = [
+            _joined(n, v, "" if isinstance(v, str) else key.rpartition(".")[2])
+            for n, v in zip(names, candidates[key], strict=True)
+        ]
+        if len(set(added)) > len(set(names)):
+            names = added
+    if len(set(names)) < len(names) or not all(names):
+        names = [_joined(n, folder.path.name) for n, folder in zip(names, folders, strict=True)]
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    return [
+        n if seen[n] == 1 else f"{n} ({folder.path})"
+        for n, folder in zip(names, folders, strict=True)
+    ]
+
+
+def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """One mapping a run, with plain numbers: run, path, settings, totals, final, status."""
+    apart = differing(folders)
+    rows = []
+    for index, (folder, name) in enumerate(zip(folders, run_labels(folders), strict=True)):
+        metrics = folder.metrics()
+        frame = final(metrics)
+        measured = dict(zip(frame["name"], frame["mean"], strict=True))
+        deviation = dict(zip(frame["name"], frame["std"], strict=True))
+        rows.append(
+            {
+                "run": name,
+                "path": str(folder.path),
+                "settings": {key: values[index] for key, values in apart.items()},
+                "rounds": metrics["round"].max(),
+                "final": measured,
+                "std": {key: value for key, value in deviation.items() if value is not None},
+                "totals": totals(folder, metrics),
+                "status": (folder.summary or {}).get("status", "unfinished"),
+            }
+        )
+    return rows
+
+
+def comparison_table(folders: Sequence[RunFolder]) -> Grid:
+    """One row a run: the settings that differ, then what it reached and what it spent."""
+    runs = comparison(folders)
+    settings = [k for k in differing(folders) if not k.endswith("seed") and not _in_label(k, runs)]
+    scores = [name for name in _SHOWN if any(name in run["final"] for run in runs)]
+    spent = [k for k in ("bytes", "time", "modelled_time", "energy") if _any(runs, k)]
+    titles = {"bytes": "sent", "time": "wall time"}
+    columns = ["run", *settings, "rounds", *map(label, scores)]
+    columns += [titles.get(key, label(key)) for key in spent]
+    unfinished = any(run["status"] != "finished" for run in runs)
+    columns += ["status"] if unfinished else []
+    rows = []
+    for run in runs:
+        row = [run["run"], *(_text(run["settings"][key]) for key in settings), str(run["rounds"])]
+        for name in scores:
+            mean, std = run["final"].get(name), run["std"].get(name)
+            spread = f" ± {_brief(std, name)}" if std is not None else ""
+            row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
+        row += [quantity(run["totals"].get(key), key) for key in spent]
+        rows.append([*row, run["status"]] if unfinished else row)
+    return Grid("Runs", columns, rows, words=1 + len(settings))
+
+
+def algorithm(folder: RunFolder) -> str:
+    """The name of the run's algorithm, or else its verb, or else its folder."""
+    chosen = folder.config.get("algorithm")
+    name = chosen.get("name") if isinstance(chosen, Mapping) else chosen
+    return str(name or folder.config.get("verb") or folder.path.name)
+
+
+def _brief(deviation: float, name: str) -> str:
+    """Two digits: more of a standard deviation says nothing."""
+    return f"{100 * deviation:.1f} %" if dimension(name) == "share" else f"{deviation:.2g}"
+
+
+def _joined(name: str, value: Any, key: str = "") -> str:
+    words = f"{key} {_text(value)}" if key and value is not None else _text(value)
+    return ", ".join(part for part in (name, words) if part)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _in_label(key: str, runs: list[dict[str, Any]]) -> bool:
+    """Whether every run's label says this setting already."""
+    return all(
+        _text(run["settings"][key]) in run["run"].replace(",", "").split()
+        for run in runs
+        if run["settings"][key] is not None
+    ) and any(run["settings"][key] is not None for run in runs)
+
+
+def _any(runs: list[dict[str, Any]], key: str) -> bool:
+    return any(key in run["totals"] for run in runs)
+
+
+def _dotted(prefix: str, key: Any) -> str:
+    return f"{prefix}.{key}" if prefix else str(key)

@@ -1,0 +1,30 @@
+"""Who hears whom in a round, and with what weight."""
+
+from hansa.topology.chance import ErdosRenyi, SmallWorld
+from hansa.topology.exponential import Exponential, OnePeerExponential
+from hansa.topology.file import FromFile
+from hansa.topology.graph import Graph
+from hansa.topology.mixing import MixingMatrix, metropolis_hastings, uniform
+from hansa.topology.plain import Complete, Ring, Star, Torus
+from hansa.topology.regular import Regular
+from hansa.topology.schedule import Schedule
+from hansa.topology.topology import Topology
+
+__all__ = [
+    "Complete",
+    "ErdosRenyi",
+    "Exponential",
+    "FromFile",
+    "Graph",
+    "MixingMatrix",
+    "OnePeerExponential",
+    "Regular",
+    "Ring",
+    "Schedule",
+    "SmallWorld",
+    "Star",
+    "Topology",
+    "Torus",
+    "metropolis_hastings",
+    "uniform",
+]

@@ -1,0 +1,149 @@
+"""Who hears whom: a directed graph as two integer arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Directed graph in compressed-row form: row i lists the nodes that node i hears.
+
+    A row is ascending, holds no node twice, and never i itself.
+
+    Attributes:
+        indptr: int64 [n+1]; row i is ``indices[indptr[i]:indptr[i+1]]``.
+        indices: int64 [edges], the senders.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+
+    @classmethod
+    def from_edges(
+        cls, nodes: int, senders: ArrayLike, receivers: ArrayLike, symmetric: bool = False
+    ) -> Graph:
+        """The graph in which ``receivers[k]`` hears ``senders[k]``; repeated pairs count once.
+
+        Args:
+            nodes: how many nodes there are, named 0 to nodes - 1.
+            senders: integers [pairs].
+            receivers: integers [pairs].
+            symmetric: add the other direction of every pair.
+
+        Raises:
+            ValueError: a pair names a node that does not exist, or a node and itself.
+        """
+        heard = np.asarray(senders, dtype=np.int64).reshape(-1)
+        hearer = np.asarray(receivers, dtype=np.int64).reshape(-1)
+        if heard.size != hearer.size:
+            raise ValueError(f"{heard.size} senders do not pair with {hearer.size} receivers")
+        bad = (heard < 0) | (heard >= nodes) | (hearer < 0) | (hearer >= nodes)
+        if bad.any():
+            k = int(bad.argmax())
+            raise ValueError(f"edge ({heard[k]}, {hearer[k]}) is not among nodes 0..{nodes - 1}")
+        loop = heard == hearer
+        if loop.any():
+            raise ValueError(f"node {heard[int(loop.argmax())]} is its own neighbour")
+        if symmetric:
+            heard, hearer = np.concatenate([heard, hearer]), np.concatenate([hearer, heard])
+        pairs = np.sort(hearer * nodes + heard)
+        if pairs.size:
+            pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])]
+        hearer, heard = np.divmod(pairs, max(nodes, 1))
+        return cls(_offsets(np.bincount(hearer, minlength=nodes)), heard)
+
+    @classmethod
+    def from_networkx(cls, graph: Any) -> Graph:
+        """From a networkx graph on the integers 0..n-1; an arc u -> v means that v hears u.
+
+        Raises:
+            ValueError: its nodes are not 0..n-1, or it has self loops.
+        """
+        nodes = graph.number_of_nodes()
+        if set(graph.nodes) != set(range(nodes)):
+            raise ValueError(f"its nodes are not the integers 0..{nodes - 1}")
+        pairs = np.array(list(graph.edges()), dtype=np.int64).reshape(-1, 2)
+        return cls.from_edges(nodes, pairs[:, 0], pairs[:, 1], symmetric=not graph.is_directed())
+
+    def to_networkx(self) -> Any:
+        """A networkx ``Graph`` where symmetric, else a ``DiGraph`` with arcs sender -> receiver."""
+        import networkx
+
+        graph = networkx.Graph() if self.symmetric else networkx.DiGraph()
+        graph.add_nodes_from(range(self.nodes))
+        graph.add_edges_from(zip(self.indices.tolist(), self.receivers.tolist(), strict=True))
+        return graph
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes there are (n)."""
+        return len(self.indptr) - 1
+
+    @property
+    def edges(self) -> int:
+        """How many directed edges there are."""
+        return len(self.indices)
+
+    @property
+    def in_degrees(self) -> np.ndarray:
+        """int64 [n]: how many nodes each node hears."""
+        return np.diff(self.indptr)
+
+    @property
+    def out_degrees(self) -> np.ndarray:
+        """int64 [n]: by how many nodes each node is heard."""
+        return np.bincount(self.indices, minlength=self.nodes)
+
+    @property
+    def receivers(self) -> np.ndarray:
+        """int64 [edges]: the node that hears, in step with ``indices``."""
+        return np.repeat(np.arange(self.nodes), self.in_degrees)
+
+    def row(self, node: int) -> np.ndarray:
+        """int64 [in-degree]: the nodes that ``node`` hears, ascending."""
+        return self.indices[self.indptr[node] : self.indptr[node + 1]]
+
+    def transpose(self) -> Graph:
+        """The graph whose row i lists the nodes that hear i."""
+        order = np.argsort(self.indices, kind="stable")
+        return Graph(_offsets(self.out_degrees), self.receivers[order])
+
+    @cached_property
+    def symmetric(self) -> bool:
+        """Whether every node is heard by those it hears."""
+        return self == self.transpose()
+
+    @cached_property
+    def connected(self) -> bool:
+        """Whether every node reaches every other along the edges' direction."""
+        from scipy.sparse import csgraph, csr_array
+
+        if self.nodes == 0:
+            return False
+        matrix = csr_array(
+            (np.ones(self.edges, np.int8), self.indices, self.indptr), shape=(self.nodes,) * 2
+        )
+        return csgraph.connected_components(matrix, connection="strong", return_labels=False) == 1
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return np.array_equal(self.indptr, other.indptr) and np.array_equal(
+            self.indices, other.indices
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Graph(nodes={self.nodes}, edges={self.edges})"
+
+
+def _offsets(counts: np.ndarray) -> np.ndarray:
+    """int64 [n+1]: where each row starts, from the rows' lengths [n]."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -1,0 +1,43 @@
+"""The kind of component that says who hears whom."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from hansa.base.component import Component
+from hansa.base.errors import ConfigError
+from hansa.base.streams import Streams
+from hansa.topology.graph import Graph
+
+
+class Topology(Component, kind="topology"):
+    """Who hears whom in each round.
+
+    A topology is a pure function of its settings, the number of nodes, the round and the run's
+    seed: every node can evaluate it alone and all agree.
+    """
+
+    least: ClassVar[int] = 2
+    """The fewest nodes it can join."""
+
+    @property
+    def changing(self) -> bool:
+        """Whether the graph may differ between rounds."""
+        return False
+
+    def check(self, nodes: int) -> None:
+        """Refuse settings that cannot work with this many nodes, before anything starts.
+
+        Raises:
+            ConfigError: its field is relative to the topology, and empty where the number of
+                nodes itself is at fault.
+        """
+        if nodes < self.least:
+            fix = "topology: complete" if nodes == 1 else f"{self.least} nodes or more"
+            raise ConfigError("", type(self).name, f"cannot join {nodes} node(s)", fix)
+
+    @abstractmethod
+    def graph(self, nodes: int, round: int, streams: Streams) -> Graph:
+        """The graph of a round (counted from 0)."""
+        raise NotImplementedError
