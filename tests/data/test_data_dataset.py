@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hansa.base import component
 from hansa.base.component import catalogue, register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
@@ -273,6 +274,9 @@ def test_a_source_of_the_users_own_needs_read_only(streams: Streams) -> None:
         def read(self) -> RawSplits:
             return table(np.eye(2))
 
-    data = DataSource.resolve("toy_source").load(streams)
+    try:
+        data = DataSource.resolve("toy_source").load(streams)
+    finally:
+        component._registry["data"].pop("toy_source")
     assert isinstance(data, Dataset)
     assert data.name == "toy_source"

@@ -30,11 +30,19 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
+            os.fchmod(handle.fileno(), 0o666 & ~_umask())
         Path(handle.name).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             Path(handle.name).unlink()
         raise
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,11 +59,15 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock that other processes respect; freed by the kernel on any death."""
+def lock(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock that other processes respect; freed by the kernel on any death.
+
+    Raises:
+        BlockingIOError: another process holds it and ``wait`` is false.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         try:
             yield
         finally:

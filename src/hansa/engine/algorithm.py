@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Generator
+from typing import ClassVar
 
 from hansa.base.component import Component
 from hansa.engine.block import Block
 from hansa.engine.exchange import Inbox, Send
-from hansa.topology import Topology
+from hansa.engine.network import Network
 
 Script = Generator[Send, Inbox, None]
 """A round as a coroutine: it yields what to send and is resumed with what came."""
@@ -27,8 +28,11 @@ class Algorithm(Component, kind="algorithm"):
             ...
     """
 
-    def check(self, nodes: int, topology: Topology) -> None:
-        """Refuse settings that cannot work with so many nodes or this topology.
+    uses_topology: ClassVar[bool] = True
+    """Whether the run file's topology matters."""
+
+    def check(self, network: Network) -> None:
+        """Refuse settings that cannot work with this topology among so many nodes.
 
         Raises:
             ConfigError: naming field, value and fix.

@@ -96,9 +96,7 @@ class Block:
         found = place[ids]
         return found[found >= 0]
 
-    def train(
-        self, round: int, who: np.ndarray | None = None, steps: int | None = None
-    ) -> None:
+    def train(self, round: int, who: np.ndarray | None = None, steps: int | None = None) -> None:
         """Local work of a round (see :meth:`Trainer.train`)."""
         self.trainer.train(self, round, who, steps)
 

@@ -38,9 +38,7 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     return {"file": path.name, "nodes": ids, "sha256": sha256(path)}
 
 
-def seal(
-    root: Path, done: int, entries: list[dict[str, Any]], keep: int, **facts: Any
-) -> None:
+def seal(root: Path, done: int, entries: list[dict[str, Any]], keep: int, **facts: Any) -> None:
     """Make a checkpoint valid by writing its manifest, and drop all but the ``keep`` latest."""
     folder = root / f"round-{done:06d}"
     write_json(folder / MANIFEST, {"round": done, "files": entries, **facts})

@@ -52,11 +52,14 @@ class Passes(ABC):
             x: [k, B, ...] inputs.
             y: [k, B] targets.
         """
-        grads.zero_()
         outputs = self.outputs(x)
         losses = self.loss(outputs.flatten(0, 1), y.flatten(0, 1)).view(len(y), -1).mean(1)
-        losses.sum().backward()
+        self._differentiate(losses.sum(), grads)
         return losses.detach()
+
+    @abstractmethod
+    def _differentiate(self, total: Tensor, grads: Tensor) -> None:
+        """Fill ``grads`` with the gradient of ``total``."""
 
 
 class Looped(Passes):
@@ -70,6 +73,10 @@ class Looped(Passes):
     def outputs(self, x: Tensor) -> Tensor:
         return self.module(x[0]).unsqueeze(0)
 
+    def _differentiate(self, total: Tensor, grads: Tensor) -> None:
+        grads.zero_()  # the parameters' gradients are views of it
+        total.backward()
+
 
 class Stacked(Passes):
     """All k nodes in one batched operation a layer."""
@@ -77,6 +84,7 @@ class Stacked(Passes):
     def __init__(self, module: nn.Module, layout: ParameterLayout, loss: Loss) -> None:
         super().__init__(module, layout, loss)
         self._state: dict[str, Tensor] = {}
+        self._leaves: list[Tensor] = []
 
         def forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
             return functional_call(self.module, state, (x,))
@@ -86,18 +94,18 @@ class Stacked(Passes):
 
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:
         self._state = {name: view.detach() for name, view in self.layout.views(rows).items()}
-        if grads is None:
-            return
-        for entry in self.layout.entries:
-            if entry.trainable:
-                leaf = self._state[entry.name].requires_grad_()
-                place = grads.narrow(1, entry.offset, entry.size)
-                leaf.grad = place.view(leaf.shape)
+        if grads is not None:
+            trained = [entry.name for entry in self.layout.entries if entry.trainable]
+            self._leaves = [self._state[name].requires_grad_() for name in trained]
 
     def outputs(self, x: Tensor) -> Tensor:
         if len(x) == 1:
             return self._shared(self._state, x[0])
         return self._each(self._state, x)
+
+    def _differentiate(self, total: Tensor, grads: Tensor) -> None:
+        found = torch.autograd.grad(total, self._leaves, materialize_grads=True)
+        torch.cat([grad.flatten(1) for grad in found], dim=1, out=grads)
 
 
 def is_stochastic(module: nn.Module) -> bool:

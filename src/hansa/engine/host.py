@@ -151,9 +151,7 @@ class Host:
         except HansaError as error:
             raise RunError(str(error), round=t + 1, phase=phase) from error
         except Exception as error:
-            raise RunError(
-                f"{type(error).__name__}: {error}", round=t + 1, phase=phase
-            ) from error
+            raise RunError(f"{type(error).__name__}: {error}", round=t + 1, phase=phase) from error
 
 
 def _advance(script: Any, inbox: Any) -> Any:

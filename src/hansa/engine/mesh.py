@@ -63,9 +63,7 @@ class Mesh:
         mouth = self._mouths[self.owner[header.receiver]]
         mouth.send_multipart([header.pack(), payload])
 
-    def gather(
-        self, round: int, phase: int, expected: set[Key]
-    ) -> dict[Key, tuple[Header, bytes]]:
+    def gather(self, round: int, phase: int, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
         """Wait until all expected messages of an exchange are there.
 
         Raises:

@@ -82,6 +82,7 @@ class _Coordinator:
         for index in range(self.runtime.workers):
             arguments: Sequence[str] = [
                 *command(index),
+                f"--runtime={self.runtime.model_dump_json()}",
                 f"--index={index}",
                 f"--address=tcp://127.0.0.1:{self.port}",
                 f"--threads={threads}",

@@ -6,24 +6,26 @@ costs 2 (n - 1) whole models: as many bytes as a ring all-reduce, but through on
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.codec import Codec, Dense
-from hansa.engine import Algorithm, Block, Inbox, Script, Send, star_to
-from hansa.topology import Topology
+from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send, star_to
 
 
 @register("centralized")
 class Centralized(Algorithm):
     """Local steps, then the exact average of all models through node 0."""
 
+    uses_topology: ClassVar[bool] = False
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
-    def check(self, nodes: int, topology: Topology) -> None:
-        if nodes < 2:
+    def check(self, network: Network) -> None:
+        if network.nodes < 2:
             raise ConfigError("", None, "needs at least 2 nodes", "set nodes: 2 or more")
 
     def round(self, block: Block, t: int) -> Script:

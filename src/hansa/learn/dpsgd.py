@@ -11,7 +11,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.codec import Codec, Dense
-from hansa.engine import Algorithm, Block, Inbox, Send, WeightRule
+from hansa.engine import Algorithm, Block, Inbox, Network, Send, WeightRule
 from hansa.topology import Graph
 
 
@@ -23,6 +23,10 @@ class DPSGD(Algorithm):
         "metropolis_hastings", description="how much a node trusts each neighbour"
     )
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
+
+    def check(self, network: Network) -> None:
+        if self.uses_topology:
+            network.mixing(network.graph(0), self.weights)
 
     def graph(self, block: Block, t: int) -> Graph:
         """Who hears whom in round t."""

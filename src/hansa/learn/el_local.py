@@ -8,14 +8,16 @@ that every node can evaluate, so no notice is needed and none is counted.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.engine import Block, WeightRule
+from hansa.engine import Block, Network, WeightRule
 from hansa.learn.dpsgd import DPSGD
-from hansa.topology import Graph, Topology
+from hansa.topology import Graph
 
 
 @register("el_local")
@@ -23,9 +25,11 @@ class ELLocal(DPSGD):
     """Epidemic Learning: each node sends to a few random others; the topology is not used."""
 
     fanout: int = Field(4, ge=1, description="nodes that each node sends to in a round")
+    uses_topology: ClassVar[bool] = False
     weights: WeightRule = Field("uniform", description="how much a node trusts each message")
 
-    def check(self, nodes: int, topology: Topology) -> None:
+    def check(self, network: Network) -> None:
+        nodes = network.nodes
         if self.fanout >= nodes:
             raise ConfigError(
                 "fanout", self.fanout, f"there are only {nodes - 1} others", f"1 to {nodes - 1}"

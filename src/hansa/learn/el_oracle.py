@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.engine import Block, WeightRule
+from hansa.engine import Block, Network, WeightRule
 from hansa.learn.dpsgd import DPSGD
-from hansa.topology import Graph, Regular, Topology
+from hansa.topology import Graph, Regular
 
 
 @register("el_oracle")
@@ -16,13 +18,16 @@ class ELOracle(DPSGD):
     """Epidemic Learning with an oracle that hands out a random regular graph every round."""
 
     degree: int = Field(4, ge=1, description="nodes that each node hears in a round")
+    uses_topology: ClassVar[bool] = False
     weights: WeightRule = Field("uniform", description="how much a node trusts each message")
 
-    def check(self, nodes: int, topology: Topology) -> None:
+    def check(self, network: Network) -> None:
         try:
-            self._oracle.check(nodes)
+            self._oracle.check(network.nodes)
         except ConfigError as error:
-            raise ConfigError(error.field or "degree", self.degree, error.problem, error.fix) from None
+            raise ConfigError(
+                error.field or "degree", self.degree, error.problem, error.fix
+            ) from None
 
     @property
     def _oracle(self) -> Regular:

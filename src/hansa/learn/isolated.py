@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from hansa.base.component import register
 from hansa.engine import Algorithm, Block, Inbox
 
@@ -9,6 +11,8 @@ from hansa.engine import Algorithm, Block, Inbox
 @register("isolated")
 class Isolated(Algorithm):
     """Local steps and no exchange: what collaboration has to beat."""
+
+    uses_topology: ClassVar[bool] = False
 
     def outgoing(self, block: Block, t: int) -> None:
         return None

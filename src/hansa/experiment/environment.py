@@ -1,0 +1,69 @@
+"""What a run ran on: versions, machine, source commit."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import hansa
+from hansa.engine import Job
+
+_PACKAGES = ("torch", "numpy", "numba", "pydantic", "pyarrow", "pyzmq", "safetensors")
+
+
+def describe_environment(job: Job, timing: dict[str, float]) -> dict[str, Any]:
+    """Versions, machine, seed and how the training strategy was chosen."""
+    return {
+        "hansa": hansa.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "torch_threads": torch.get_num_threads(),
+        "device": _device(job.device),
+        "seed": job.streams.seed,
+        "strategy": {"chosen": job.strategy, "seconds_per_step": timing},
+        "command": sys.argv,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of hansa's own checkout, if it runs from one."""
+    root = Path(hansa.__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        return platform.processor()
+    return platform.processor()
+
+
+def _device(name: str) -> str:
+    if name.startswith("cuda"):
+        return f"{name} ({torch.cuda.get_device_name(name)})"
+    return name

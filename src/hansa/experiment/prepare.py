@@ -1,0 +1,97 @@
+"""From a run file to a job: everything is built and checked before any node starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hansa.base.errors import ConfigError
+from hansa.base.streams import Streams
+from hansa.engine import Job, Network
+from hansa.experiment.runfile import RunFile
+from hansa.models import initial_model
+
+
+def prepare(run: RunFile) -> Job:
+    """Load the data, build the model, deal the examples, and check that all of it can work.
+
+    Raises:
+        ConfigError: a setting that cannot work, with its dotted name and the way out.
+        DataError: the data are missing or damaged.
+    """
+    nodes = run.nodes
+    _within("runtime", lambda: run.runtime.check(nodes), nodes)
+    if run.algorithm.uses_topology:
+        _within("topology", lambda: run.topology.check(nodes), nodes)
+    _check_device(run.device)
+    streams = Streams(run.seed)
+    network = Network(run.topology, nodes, streams)
+    _within("algorithm", lambda: run.algorithm.check(network), nodes)
+    dataset = _within("data", lambda: run.data.load(streams), nodes)
+    parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes)
+    _check_parts(parts, run.train.batch_size)
+    module = _within("model", lambda: initial_model(run.model, dataset.spec, streams), nodes)
+    strategy = run.train.strategy
+    return Job(
+        rounds=run.rounds,
+        streams=streams,
+        dataset=dataset,
+        parts=parts,
+        module=module,
+        network=network,
+        algorithm=run.algorithm,
+        clock=run.clock,
+        train=run.train,
+        evaluate=run.evaluate,
+        checkpoint=run.checkpoint,
+        strategy="looped" if strategy == "auto" else strategy,
+        device=run.device,
+    )
+
+
+def _within(parent, work, nodes):  # type: ignore[no-untyped-def]
+    """Run a part's own check; its error names the field as the run file does."""
+    try:
+        return work()
+    except ConfigError as error:
+        if error.field == "nodes":
+            raise
+        named = error if error.field.split(".")[0] == parent else error.under(parent)
+        if not error.field and error.value is None:
+            named = ConfigError(parent, None, f"with {nodes} nodes: {error.problem}", error.fix)
+        raise named from None
+
+
+def _check_parts(parts: Sequence[np.ndarray], batch_size: int) -> None:
+    sizes = np.array([len(part) for part in parts])
+    if (sizes == 0).any():
+        empty = np.flatnonzero(sizes == 0)
+        raise ConfigError(
+            "data.partition",
+            None,
+            f"leaves {len(empty)} nodes without data, node {empty[0]} first",
+            "use fewer nodes, or a partition with a minimum size",
+        )
+    smallest = int(sizes.argmin())
+    if sizes[smallest] < batch_size:
+        raise ConfigError(
+            "train.batch_size",
+            batch_size,
+            f"node {smallest} has only {sizes[smallest]} training examples",
+            f"at most {sizes[smallest]}, or fewer nodes, or a more even data.partition",
+        )
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError("device", name, "is not a torch device", "cpu, cuda or cuda:1") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or (device.index or 0) >= count:
+            raise ConfigError("device", name, f"there are {count} CUDA devices here", "cpu")
+    elif device.type != "cpu":
+        raise ConfigError("device", name, "is not supported", "cpu or cuda")

@@ -1,0 +1,249 @@
+"""Runs an experiment: makes its folder, hosts it, and leaves tables, pictures and a summary."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hansa.base.component import Component
+from hansa.base.errors import CheckpointError, ConfigError, HansaError
+from hansa.base.files import lock
+from hansa.data import label_histogram
+from hansa.engine import Collector, Job, choose_strategy, latest, read_manifest
+from hansa.engine.collect import Progress
+from hansa.experiment.environment import describe_environment
+from hansa.experiment.prepare import prepare
+from hansa.experiment.runfile import RunFile
+from hansa.models import ParameterLayout
+from hansa.report import RunFolder
+from hansa.report.page import write_report
+from hansa.topology import metropolis_hastings, uniform
+
+RESUMABLE = ("rounds", "runtime", "checkpoint", "device")
+"""What may be set anew when a run is resumed: the rest would make it another run."""
+_EDGES_SHOWN = 4000
+_SPECTRUM_LIMIT = 2000  # nodes; the spectrum of a huge sparse ring takes longer than the run
+
+
+def run(
+    settings: RunFile | Mapping[str, Any],
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    report: bool = True,
+) -> RunFolder:
+    """Run an experiment from its first round to its last.
+
+    Args:
+        settings: a run file, or its settings as plain data.
+        out: the run folder; by default a new one under ``runs/``.
+        progress: is called after each round with the rounds done and the latest figures.
+        report: write ``report.html`` at the end.
+
+    Raises:
+        ConfigError: a setting that cannot work, before anything starts.
+        DataError: the data are missing or damaged.
+        RunError: something failed on the way; all that was measured is in the folder.
+    """
+    chosen = settings if isinstance(settings, RunFile) else RunFile.parse(settings)
+    job = prepare(chosen)
+    job.strategy, timing = choose_strategy(job)
+    config = chosen.dump()
+    config["train"]["strategy"] = job.strategy
+    config["plugins"] = sorted({_absolute(p) for p in chosen.plugins} | _plugins_of(chosen))
+    environment = describe_environment(job, timing)
+    folder = RunFolder.create(out or _default_folder(config), config, environment)
+    _describe(job, chosen, folder)
+    return _host(chosen, job, folder, None, 0.0, progress, report)
+
+
+def resume(
+    path: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    report: bool = True,
+) -> RunFolder:
+    """Go on with a run from its latest checkpoint (or from the start if it has none).
+
+    Args:
+        changes: settings to replace, only among :data:`RESUMABLE`.
+
+    Raises:
+        CheckpointError: the folder or its checkpoint is damaged; it is named.
+    """
+    folder = RunFolder.open(path)
+    config = {**folder.config, **(changes or {})}
+    for key, value in config.items():
+        if key not in RESUMABLE and value != folder.config.get(key):
+            raise ConfigError(
+                key, None, "cannot change when a run is resumed", f"only {', '.join(RESUMABLE)}"
+            )
+    chosen = RunFile.parse(config)
+    job = prepare(chosen)
+    checkpoint = latest(folder.path / "checkpoints")
+    done, elapsed = 0, 0.0
+    if checkpoint is not None:
+        manifest = read_manifest(checkpoint)
+        done, elapsed = int(manifest["round"]), float(manifest.get("seconds", 0.0))
+    if done >= chosen.rounds:
+        raise ConfigError("rounds", chosen.rounds, f"round {done} is done already", "a larger one")
+    return _host(chosen, job, folder, checkpoint, elapsed, progress, report, done)
+
+
+def _host(
+    chosen: RunFile,
+    job: Job,
+    folder: RunFolder,
+    checkpoint: Path | None,
+    elapsed: float,
+    progress: Progress | None,
+    report: bool,
+    done: int = 0,
+) -> RunFolder:
+    """Host a job in its folder to the end, however it ends."""
+    try:
+        with lock(folder.path / ".lock", wait=False):
+            if folder.summary is not None or done or checkpoint is not None:
+                folder.truncate(done)
+                folder.event("resumed", round=done)
+            collector = Collector(job, folder, elapsed, progress)
+            status = "failed"
+            try:
+                command = _worker_command(folder)
+                checkpoints = folder.path / "checkpoints"
+                chosen.runtime.run(job, collector, checkpoints, checkpoint, command)
+                status = "finished"
+            except KeyboardInterrupt:
+                status = "interrupted"
+                raise
+            except HansaError as error:
+                folder.event("failed", error=str(error), type=type(error).__name__)
+                raise
+            finally:
+                collector.close()
+                folder.finish(_summary(chosen, folder, collector, status))
+                if report and collector.final:
+                    write_report(folder)
+    except BlockingIOError:
+        raise CheckpointError(f"{folder.path}: another process is running in this folder") from None
+    return folder
+
+
+def _summary(
+    chosen: RunFile, folder: RunFolder, collector: Collector, status: str
+) -> dict[str, Any]:
+    """The object that ``--json`` prints."""
+    summary = {
+        "run_dir": str(folder.path),
+        "verb": "learn",
+        "algorithm": type(chosen.algorithm).name,
+        "nodes": chosen.nodes,
+        "rounds": collector.rounds_done,
+        "seconds": round(collector.seconds, 3),
+        "bytes_sent": collector.bytes_sent,
+        "final": collector.final,
+        "status": status,
+    }
+    if collector.best:
+        summary["best"] = collector.best
+    return summary
+
+
+def _describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
+    """Leave the topology and the split of the data where the report finds them."""
+    sizes = [len(part) for part in job.parts]
+    partition: dict[str, Any] = {"sizes": sizes}
+    if job.dataset.spec.task == "classification":
+        outputs = job.dataset.spec.outputs
+        names = job.dataset.class_names or tuple(map(str, range(outputs)))
+        targets = job.dataset.train.targets.numpy()
+        histogram = label_histogram(targets, job.parts, outputs)
+        partition |= {"classes": list(names), "histogram": histogram.tolist()}
+    folder.write_json("partition.json", partition)
+    if not job.algorithm.uses_topology:
+        return
+    graph = job.network.graph(0)
+    weights = metropolis_hastings(graph) if graph.symmetric else uniform(graph)
+    edges = list(zip(graph.indices.tolist(), graph.receivers.tolist(), strict=True))
+    if graph.symmetric:
+        edges = [(i, j) for i, j in edges if i < j]
+    shown: dict[str, Any] = {
+        "nodes": job.nodes,
+        "edges": edges[:_EDGES_SHOWN],
+        "directed": not graph.symmetric,
+        "changing": bool(chosen.topology.changing),
+        "weights": getattr(job.algorithm, "weights", "metropolis_hastings"),
+        "rounds_shown": [0],
+    }
+    if job.nodes <= _SPECTRUM_LIMIT:
+        shown["second_eigenvalue"] = weights.second_eigenvalue()
+        shown["spectral_gap"] = weights.spectral_gap
+    folder.write_json("topology.json", shown)
+
+
+def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
+    """What a run would do, in numbers, without running it."""
+    layout = ParameterLayout.of(job.module)
+    sizes = [len(part) for part in job.parts]
+    facts: dict[str, Any] = {
+        "algorithm": type(chosen.algorithm).name,
+        "nodes": job.nodes,
+        "rounds": job.rounds,
+        "model_parameters": layout.trainable,
+        "model_bytes": layout.nbytes,
+        "train_examples": len(job.dataset.train),
+        "validation_examples": len(job.dataset.validation or ()),
+        "test_examples": len(job.dataset.test),
+        "examples_per_node": {"min": min(sizes), "max": max(sizes)},
+        "steps_per_node": job.rounds * chosen.train.local_steps,
+    }
+    if job.algorithm.uses_topology:
+        graph = job.network.graph(0)
+        facts["neighbours"] = {
+            "min": int(graph.in_degrees.min()),
+            "max": int(graph.in_degrees.max()),
+        }
+    return facts
+
+
+def _worker_command(folder: RunFolder) -> Any:
+    """How a worker of this run is started."""
+
+    def command(index: int) -> list[str]:
+        return [sys.executable, "-m", "hansa.experiment.worker", f"--run={folder.path.resolve()}"]
+
+    return command
+
+
+def _default_folder(config: Mapping[str, Any]) -> Path:
+    """A new name under ``runs/``."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{config['algorithm']['name']}-{config['data']['name']}-{stamp}"
+    path, again = base, 1
+    while path.exists():
+        again += 1
+        path = base.with_name(f"{base.name}-{again}")
+    return path
+
+
+def _absolute(plugin: str) -> str:
+    return str(Path(plugin).resolve()) if plugin.endswith(".py") else plugin
+
+
+def _plugins_of(value: Any) -> set[str]:
+    """Where the components that are not hansa's own come from, so that workers can load them."""
+    found: set[str] = set()
+    if isinstance(value, Component):
+        module = type(value).__module__
+        if not module.startswith("hansa.") and ":" not in type(value).name:
+            file = getattr(sys.modules.get(module), "__file__", None)
+            found.add(str(Path(file).resolve()) if file and "." not in module else module)
+    if hasattr(value, "model_fields_set"):
+        for field in type(value).model_fields:
+            found |= _plugins_of(getattr(value, field))
+    elif isinstance(value, tuple):
+        for item in value:
+            found |= _plugins_of(item)
+    return found
