@@ -147,9 +147,9 @@ def test_damaged_parquet_and_image(
 def test_images_of_two_sizes(
     store: Path, streams: Streams, tmp_path: Path, picture_table: Callable[..., None]
 ) -> None:
-    from hansa.data.images import decode
-
     import pyarrow.parquet as pq
+
+    from hansa.data.images import decode
 
     picture_table(tmp_path / "a.parquet", "img", IMAGES[:2], label=[0, 1])
     picture_table(tmp_path / "b.parquet", "img", IMAGES[:2, :16], label=[0, 1])

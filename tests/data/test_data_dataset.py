@@ -233,7 +233,7 @@ def test_one_class_only(streams: Streams) -> None:
 def test_ids_beyond_the_vocabulary(streams: Streams) -> None:
     part = Arrays(np.array([[0, 9], [1, 1]]), np.ones(2, np.float32))
     raw = RawSplits(part, part, kind="pairs", outputs=1, vocabulary=(2, 9))
-    with pytest.raises(DataError, match="id 9 is outside 0..8"):
+    with pytest.raises(DataError, match=r"id 9 is outside 0\.\.8"):
         Toy(raw=raw).load(streams)
 
 

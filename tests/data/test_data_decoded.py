@@ -62,12 +62,12 @@ def test_what_is_not_whole_is_built_anew(file: str, harm: str) -> None:
     path = folder() / file
     if harm == "gone":
         path.unlink()
+    elif harm == "other form" and file == "about.json":
+        path.write_text("{}")
     elif harm == "other form":
-        path.write_bytes(b"{}" if file == "about.json" else (folder() / "x").read_bytes()) if (
-            file == "about.json"
-        ) else np.save(path, np.zeros((2, 2)))
+        np.save(path, np.zeros((2, 2)))
     else:
-        path.write_bytes(path.read_bytes()[: path.stat().st_size - 9] if harm == "cut" else b"")
+        path.write_bytes(path.read_bytes()[:-9] if harm == "cut" else b"")
     assert same(through_cache("toy", "k1", build), build())
     assert build.calls == 3  # first, anew, and the comparison's own
     assert same(through_cache("toy", "k1", build), build())

@@ -98,9 +98,11 @@ def fetch(folder: str, remote: Remote) -> Path:
 def _download(remote: Remote, target: Path) -> None:
     import pooch
 
-    bar = _Bar(remote.file) if sys.stderr.isatty() else False
-    get = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 20, timeout=60)
-    with atomic_write(target) as part:
+    with contextlib.ExitStack() as stack, atomic_write(target) as part:
+        bar = stack.enter_context(contextlib.closing(_Bar(remote.file)))
+        get = pooch.HTTPDownloader(
+            progressbar=bar if sys.stderr.isatty() else False, chunk_size=1 << 20, timeout=60
+        )
         get(remote.url, part, None)
         part.flush()
         got = sha256(Path(part.name))

@@ -38,16 +38,18 @@ class File(DataSource):
         tables = [self._table("path", self.path)]
         if self.test_path is not None:
             tables.append(self._table("test_path", self.test_path))
-        names = tuple(tables[0])
-        inputs = self.inputs or tuple(c for c in names if c not in (self.label, self.group))
-        wanted = [*inputs, self.label, *([self.group] if self.group else [])]
+        others = (column for column in tables[0] if column not in (self.label, self.group))
+        inputs = self.inputs or tuple(others)
+        named = [("inputs", column) for column in inputs] + [("label", self.label)]
+        named += [("group", self.group)] if self.group else []
         for table, path in zip(tables, (self.path, self.test_path), strict=False):
-            for field, names_ in (("inputs", inputs), ("label", (self.label,))):
-                for name in names_:
-                    _require(field, name, table, str(path))
-            if self.group:
-                _require("group", self.group, table, str(path))
-        merged = {name: _stack([table[name] for table in tables], name) for name in wanted}
+            for field, column in named:
+                if column not in table:
+                    known = ", ".join(table)
+                    raise ConfigError(
+                        field, column, f"is not a column of {path}", f"one of {known}"
+                    )
+        merged = {name: _stack([table[name] for table in tables], name) for _, name in named}
         values: dict[str, np.ndarray] | np.ndarray = {name: merged[name] for name in inputs}
         if len(inputs) == 1 and merged[inputs[0]].ndim > 2:
             values = _images(merged[inputs[0]], inputs[0])
@@ -90,12 +92,6 @@ def _read_columns(path: Path) -> dict[str, np.ndarray]:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return {column.name: column.to_numpy() for column in frame.get_columns()}
-
-
-def _require(field: str, name: str, table: dict[str, np.ndarray], path: str) -> None:
-    if name not in table:
-        known = ", ".join(table)
-        raise ConfigError(field, name, f"is not a column of {path}", f"one of {known}")
 
 
 def _stack(parts: list[np.ndarray], name: str) -> np.ndarray:

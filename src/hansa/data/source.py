@@ -10,6 +10,7 @@ A new source is a class with one method::
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
+from hansa.base.files import sha256
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data import decoded
@@ -141,9 +143,14 @@ class DataSource(Component, kind="data"):
         files = self.files()
         if not files:
             return build()
+        cls = type(self)
         own = {k: v for k, v in self.dump().items() if k not in DataSource.model_fields}
-        own |= {"downscale": self.downscale, "class": type(self).__qualname__}
-        return decoded.through_cache(name.replace(":", "-"), decoded.key(own, files), build)
+        own |= {"downscale": self.downscale, "class": f"{cls.__module__}.{cls.__qualname__}"}
+        # A changed reader must not be served what the old one made.
+        code = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        own["code"] = sha256(Path(code)) if code and Path(code).is_file() else ""
+        plain = "".join(c if c.isalnum() or c in "_-" else "-" for c in name)
+        return decoded.through_cache(plain, decoded.key(own, files), build)
 
     def _hold_out(self, split: Split, fraction: float, streams: Streams) -> tuple[Split, Split]:
         """(what remains, what is held out): disjoint, together the whole split."""

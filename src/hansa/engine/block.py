@@ -90,7 +90,7 @@ class Block:
         return len(self.ids)
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
-        """Where these nodes of the run stand in the block; those that live elsewhere are left out."""
+        """Where these nodes of the run stand in the block; those not in it are left out."""
         place = np.full(self.nodes, -1, dtype=np.int64)
         place[self.ids] = np.arange(len(self.ids))
         found = place[ids]

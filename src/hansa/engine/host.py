@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from hansa.base.errors import Diverged, HansaError, RunError
 from hansa.engine.block import COUNTERS, Block
-from hansa.engine.exchange import Exchange
+from hansa.engine.exchange import Exchange, Inbox
 from hansa.engine.job import Job
 
 _ROWS_AT_A_TIME = 64
@@ -50,7 +51,7 @@ class Host:
             for t in range(start, self.job.rounds):
                 self._round(t)
                 if self.job.saves(t + 1):
-                    self._guard("checkpoint", t, lambda done=t + 1: self.save(self.block, done))
+                    self._guard("checkpoint", t, partial(self.save, self.block, t + 1))
         finally:
             self.block.trainer.close()
 
@@ -61,10 +62,12 @@ class Host:
         evaluates = job.evaluates(t + 1)
         early = evaluates and job.evaluate.when == "after_training"
         script = job.algorithm.round(block, t)
-        inbox, measured, phase, name = None, None, 0, "training"
+        inbox: Inbox | None = None
+        measured: dict[str, Any] | None = None
+        phase, name = 0, "training"
         while True:
             worked = block.state["samples"].clone()
-            send = self._guard(name, t, lambda reply=inbox: _advance(script, reply))
+            send = self._guard(name, t, partial(_advance, script, inbox))
             delta = (block.state["samples"] - worked).numpy()
             if delta.any():
                 job.clock.compute(block, delta)
@@ -73,9 +76,7 @@ class Host:
                 measured = self._guard("evaluation", t, self._measure)
             if send is None:
                 break
-            inbox = self._guard(
-                "exchange", t, lambda s=send, p=phase: self.exchange(block, s, t, p)
-            )
+            inbox = self._guard("exchange", t, partial(self.exchange, block, send, t, phase))
             phase, name = phase + 1, "incoming"
         seconds = time.perf_counter() - began
         if evaluates and measured is None:
@@ -106,9 +107,8 @@ class Host:
         for prefix, split in splits:
             found = block.trainer.evaluate(rows, split, job.evaluate.batch_size)
             for name, value in found.items():
-                spread = np.full(len(block.ids), np.nan)
-                spread[self.measured] = value
-                values[prefix + name] = spread
+                values[prefix + name] = np.full(len(block.ids), np.nan)
+                values[prefix + name][self.measured] = value
         mean = torch.zeros(block.rows.shape[1], dtype=torch.float64)
         pieces = block.rows.split(_ROWS_AT_A_TIME)
         for piece in pieces:

@@ -109,7 +109,7 @@ def serve(
     except Stopped as stopped:
         print(f"worker {index} stops: {stopped}", file=sys.stderr)  # noqa: T201 - its log
         return 3
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the coordinator must be told
         traceback.print_exc()
         known = error if isinstance(error, RunError) else RunError(str(error), phase="start")
         control.send(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -110,10 +111,8 @@ def override(
             raise ConfigError("set", text, f"the value is not YAML: {error}") from None
         # YAML 1.1 takes 1e-3 (without a dot) for text; nobody who writes it means that.
         if isinstance(parsed, str):
-            try:
+            with contextlib.suppress(ValueError):
                 parsed = float(parsed)
-            except ValueError:
-                pass
         _put(result, key.strip().split("."), parsed)
     result.update({key: value for key, value in more.items() if value is not None})
     return result

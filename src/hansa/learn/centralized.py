@@ -35,7 +35,7 @@ class Centralized(Algorithm):
         inbox.mix_(block.rows, block.mixing(up, "uniform"))
         inbox = yield Send(block.rows, up.transpose(), self.codec, kind="broadcast")
         for k in np.flatnonzero(block.ids != 0):
-            block.rows[k] = inbox.messages(k)[1][0]
+            block.rows[k] = inbox.messages(int(k))[1][0]
 
     def outgoing(self, block: Block, t: int) -> None:
         """Unused: the round has two exchanges."""

@@ -1,4 +1,4 @@
-"""Epidemic Learning, oracle variant: a fresh random regular graph each round (de Vos et al., 2023)."""
+"""Epidemic Learning, oracle variant: a fresh random graph each round (de Vos et al., 2023)."""
 
 from __future__ import annotations
 
