@@ -1,3 +1,89 @@
-"""hansa: collaborative machine learning among parties who do not pool their data."""
+"""hansa: collaborative machine learning among parties who do not pool their data.
+
+What a newcomer needs is here by name; it is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hansa.base.component import register
+    from hansa.base.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        Diverged,
+        HansaError,
+        RunError,
+        WireError,
+    )
+    from hansa.codec import Codec
+    from hansa.data import DataSource, Partition
+    from hansa.engine import Algorithm, Block, Inbox, Send
+    from hansa.experiment import RunFile, resume, run
+    from hansa.models import Model
+    from hansa.report import RunFolder
+    from hansa.topology import Graph, Topology
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "hansa.base.component": ("register",),
+    "hansa.base.errors": (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "Diverged",
+        "HansaError",
+        "RunError",
+        "WireError",
+    ),
+    "hansa.codec": ("Codec",),
+    "hansa.data": ("DataSource", "Partition"),
+    "hansa.engine": ("Algorithm", "Block", "Inbox", "Send"),
+    "hansa.experiment": ("RunFile", "resume", "run"),
+    "hansa.models": ("Model",),
+    "hansa.report": ("RunFolder",),
+    "hansa.topology": ("Graph", "Topology"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Algorithm",
+    "Block",
+    "CheckpointError",
+    "Codec",
+    "ConfigError",
+    "DataError",
+    "DataSource",
+    "Diverged",
+    "Graph",
+    "HansaError",
+    "Inbox",
+    "Model",
+    "Partition",
+    "RunError",
+    "RunFile",
+    "RunFolder",
+    "Send",
+    "Topology",
+    "WireError",
+    "__version__",
+    "register",
+    "resume",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hansa' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
 """The base of all sources: preparing, holding out, normalising, gathering."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hansa.base.component import catalogue, register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
 from hansa.data import Arrays, Dataset, DataSource, Digits, Partition, RawSplits, Shards
+from hansa.data.fetch import cache_folder
 from hansa.data.source import moments
 
 
@@ -246,6 +248,29 @@ def test_digits(streams: Streams) -> None:
     assert (x.min(), x.max()) == (-1, 1)
     again = Digits().load(Streams(8))
     assert torch.equal(data.test.inputs, again.test.inputs)
+
+
+def test_a_changed_reader_is_not_served_old_arrays(tmp_path: Path, streams: Streams) -> None:
+    (tmp_path / "data.bin").write_bytes(b"x")
+    code = """
+import numpy as np
+from pathlib import Path
+from hansa.data import Arrays, DataSource, RawSplits
+class Kept(DataSource):
+    "Two rows."
+    def files(self):
+        return [Path(__file__).with_name("data.bin")]
+    def read(self):
+        part = Arrays(np.eye(2, dtype=np.float32) * SIZE, np.arange(2))
+        return RawSplits(part, part, kind="table", outputs=2)
+"""
+    for name, size in (("one", 1.0), ("two", 2.0)):
+        plugin = tmp_path / f"{name}.py"
+        plugin.write_text(code.replace("SIZE", str(size)))
+        for _ in range(2):
+            data = DataSource.resolve(f"{plugin}:Kept").load(streams)
+            assert data.train.inputs.max() == size
+    assert len(list((cache_folder() / "decoded").glob("kept-*"))) == 2
 
 
 def test_every_source_is_listed_with_help() -> None:

@@ -65,13 +65,20 @@ def test_what_is_not_whole_is_built_anew(file: str, harm: str) -> None:
     elif harm == "other form" and file == "about.json":
         path.write_text("{}")
     elif harm == "other form":
-        np.save(path, np.zeros((2, 2)))
+        np.save(path, np.load(path).astype(np.float32))
     else:
         path.write_bytes(path.read_bytes()[:-9] if harm == "cut" else b"")
     assert same(through_cache("toy", "k1", build), build())
     assert build.calls == 3  # first, anew, and the comparison's own
     assert same(through_cache("toy", "k1", build), build())
     assert build.calls == 4  # the comparison's own only
+
+
+def test_remains_of_a_killed_process_are_swept_away() -> None:
+    folder().mkdir(parents=True)
+    (folder() / ".train_inputs.npy.x1.part").write_bytes(b"half")
+    through_cache("toy", "k1", Builder())
+    assert not list(folder().glob(".*"))
 
 
 def test_a_failed_decoding_keeps_nothing() -> None:

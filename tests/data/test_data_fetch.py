@@ -124,7 +124,9 @@ def test_a_killed_download_starts_afresh(server: ThreadingHTTPServer) -> None:
     process.kill()
     process.wait()
     assert not (cache_folder() / "toy" / "slow.bin").exists()
+    assert len(left_over()) == 1  # the dead process's part, swept away by the next
     assert fetch("toy", remote).read_bytes() == BODY
+    assert left_over() == ["slow.bin"]
 
 
 def test_offline_says_where_to_put_the_file(tmp_path: Path, store: Path) -> None:

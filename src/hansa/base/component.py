@@ -134,7 +134,9 @@ class Component(BaseModel):
         """Rows of (field, type, default, help)."""
         rows = []
         for field, info in cls.model_fields.items():
-            default = info.get_default(call_default_factory=True)
+            default = "required"
+            if not info.is_required():
+                default = info.get_default(call_default_factory=True)
             shown = default.dump() if isinstance(default, Component) else default
             annotation = inspect.formatannotation(info.annotation).replace("typing.", "")
             rows.append((field, annotation, shown, info.description or ""))

@@ -33,6 +33,8 @@ class Dense(Codec):
         return _TYPES[self.dtype]
 
     def encode(self, rows: Tensor) -> list[bytes | memoryview]:
+        if not rows.shape[1]:
+            return [b""] * len(rows)
         stored = rows.detach().to("cpu", self._torch).contiguous()
         # bfloat16 has no NumPy twin, so every format travels as raw bytes.
         return [memoryview(row.view(torch.uint8).numpy()) for row in stored]
@@ -42,6 +44,8 @@ class Dense(Codec):
             raise WireError(
                 f"dense {self.dtype} payload of {len(payload)} bytes for {elements} elements"
             )
+        if not elements:
+            return torch.empty(0)
         raw = torch.from_numpy(np.frombuffer(payload, dtype=np.uint8).copy())
         return raw.view(self._torch).to(torch.float32)
 

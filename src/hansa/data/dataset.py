@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,6 +58,23 @@ class Dataset:
     shift: Tensor | None = None
     class_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same data set with its tensors on a device."""
+        if device.type == self.train.inputs.device.type:
+            return self
+
+        def moved(split: Split) -> Split:
+            return replace(split, inputs=split.inputs.to(device), targets=split.targets.to(device))
+
+        return replace(
+            self,
+            train=moved(self.train),
+            validation=None if self.validation is None else moved(self.validation),
+            test=moved(self.test),
+            scale=None if self.scale is None else self.scale.to(device),
+            shift=None if self.shift is None else self.shift.to(device),
+        )
 
     def gather(self, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
         """The model's view of some examples; this runs at every training step.

@@ -69,6 +69,8 @@ def _explained(name: str, folder: Path) -> Iterator[None]:
 def _save(folder: Path, raw: RawSplits) -> None:
     with contextlib.suppress(FileNotFoundError):
         (folder / "about.json").unlink()
+    for dead in folder.glob(".*.part"):  # of a process that was killed; we hold the lock
+        dead.unlink()
     forms = {}
     for name, array in _arrays(raw).items():
         plain = np.ascontiguousarray(array)

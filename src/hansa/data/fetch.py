@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -98,8 +99,9 @@ def fetch(folder: str, remote: Remote) -> Path:
 def _download(remote: Remote, target: Path) -> None:
     import pooch
 
-    with contextlib.ExitStack() as stack, atomic_write(target) as part:
-        bar = stack.enter_context(contextlib.closing(_Bar(remote.file)))
+    for dead in target.parent.glob(f".{target.name}.*.part"):  # we hold the lock: nobody's
+        dead.unlink()
+    with contextlib.closing(_Bar(remote.file)) as bar, atomic_write(target) as part:
         get = pooch.HTTPDownloader(
             progressbar=bar if sys.stderr.isatty() else False, chunk_size=1 << 20, timeout=60
         )

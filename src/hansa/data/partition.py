@@ -145,17 +145,15 @@ def top_up(parts: list[list[int]], minimum: int) -> None:
             f"{nodes} nodes would need {minimum * nodes} examples, there are {samples}",
             f"at most {samples // nodes}, or fewer nodes",
         )
-    rich = [(-len(part), node) for node, part in enumerate(parts) if len(part) > minimum]
-    heapq.heapify(rich)
+    largest = [(-len(part), node) for node, part in enumerate(parts)]
+    heapq.heapify(largest)
     for part in parts:
         while len(part) < minimum:
-            size, donor = rich[0]
+            # While one part is short, the largest holds more than the minimum, so it never
+            # becomes short itself; the parts that were filled up stay listed with too few.
+            size, donor = largest[0]
             part.append(parts[donor].pop())
-            # A donor at the minimum leaves the heap; enough others remain, as counted above.
-            if -size - 1 > minimum:
-                heapq.heapreplace(rich, (size + 1, donor))
-            else:
-                heapq.heappop(rich)
+            heapq.heapreplace(largest, (size + 1, donor))
 
 
 def label_histogram(targets: np.ndarray, parts: Sequence[np.ndarray], classes: int) -> np.ndarray:

@@ -149,8 +149,7 @@ class DataSource(Component, kind="data"):
         # A changed reader must not be served what the old one made.
         code = getattr(sys.modules.get(cls.__module__), "__file__", None)
         own["code"] = sha256(Path(code)) if code and Path(code).is_file() else ""
-        plain = "".join(c if c.isalnum() or c in "_-" else "-" for c in name)
-        return decoded.through_cache(plain, decoded.key(own, files), build)
+        return decoded.through_cache(cls.__name__.lower(), decoded.key(own, files), build)
 
     def _hold_out(self, split: Split, fraction: float, streams: Streams) -> tuple[Split, Split]:
         """(what remains, what is held out): disjoint, together the whole split."""

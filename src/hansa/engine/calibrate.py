@@ -7,6 +7,7 @@ import time
 import numpy as np
 import torch
 
+from hansa.base.errors import ConfigError, RunError
 from hansa.engine.gradients import has_convolution, supports_stacking
 from hansa.engine.job import Job
 from hansa.engine.trainer import Strategy
@@ -24,6 +25,13 @@ def choose_strategy(job: Job) -> tuple[Strategy, dict[str, float]]:
     measurement overrules the expectation only by a wide margin.
     """
     asked = job.train.strategy
+    if asked == "stacked" and not supports_stacking(job.module):
+        raise ConfigError(
+            "train.strategy",
+            asked,
+            "the model has buffers, dropout or a recurrent layer, which do not stack",
+            "looped, or auto",
+        )
     if asked != "auto":
         return asked, {}
     if job.nodes == 1 or not supports_stacking(job.module):
@@ -32,7 +40,14 @@ def choose_strategy(job: Job) -> tuple[Strategy, dict[str, float]]:
     if job.device == "cpu" and has_convolution(job.module):
         likely = "looped"
     other: Strategy = "looped" if likely == "stacked" else "stacked"
-    seconds: dict[str, float] = {name: _seconds(job, name) for name in (likely, other)}
+    seconds: dict[str, float] = {}
+    for name in (likely, other):
+        try:
+            seconds[name] = _seconds(job, name)
+        except RunError:
+            if name == "looped":
+                raise  # the model itself fails
+            seconds[name] = float("inf")  # some operation of it does not stack
     chosen = other if seconds[other] * _MARGIN < seconds[likely] else likely
     return chosen, seconds
 

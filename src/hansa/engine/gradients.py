@@ -93,7 +93,9 @@ class Stacked(Passes):
         self._shared = vmap(forward, in_dims=(0, None))
 
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:
-        self._state = {name: view.detach() for name, view in self.layout.views(rows).items()}
+        # Not detach(): other threads change other rows of the same tensor while autograd holds
+        # on to these, and .data gives views that do not share its version counter.
+        self._state = {name: view.data for name, view in self.layout.views(rows).items()}
         if grads is not None:
             trained = [entry.name for entry in self.layout.entries if entry.trainable]
             self._leaves = [self._state[name].requires_grad_() for name in trained]

@@ -6,6 +6,7 @@ runtime, so the simulator can count it without building it.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from hansa.base.errors import WireError
 MAGIC = b"HNSA"
 VERSION = 1
 MAX_PAYLOAD = 1 << 32  # bytes; longer frames are refused before they are read
-_FORMAT = struct.Struct("<4sBxHIIIIQQd16s")
-HEADER_BYTES = _FORMAT.size
+_FORMAT = struct.Struct("<4sBxHIIIIIQd16s")
+_GUARD = struct.Struct("<I")  # CRC-32 of the header's other bytes
+HEADER_BYTES = _FORMAT.size + _GUARD.size
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Header:
 
     def pack(self) -> bytes:
         """The header's bytes."""
-        return _FORMAT.pack(
+        fields = _FORMAT.pack(
             MAGIC,
             VERSION,
             self.phase,
@@ -63,6 +65,7 @@ class Header:
             self.arrival,
             self.kind.encode("ascii"),
         )
+        return fields + _GUARD.pack(zlib.crc32(fields))
 
     @classmethod
     def unpack(cls, data: bytes | memoryview) -> Header:
@@ -74,12 +77,14 @@ class Header:
         if len(data) != HEADER_BYTES:
             raise WireError(f"header of {len(data)} bytes instead of {HEADER_BYTES}")
         magic, version, phase, sender, receiver, round, checksum, elements, size, arrival, kind = (
-            _FORMAT.unpack(data)
+            _FORMAT.unpack_from(data)
         )
         if magic != MAGIC:
             raise WireError("this is not a hansa frame")
         if version != VERSION:
             raise WireError(f"frame of version {version}; this is version {VERSION}")
+        if _GUARD.unpack_from(data, _FORMAT.size) != (zlib.crc32(data[: _FORMAT.size]),):
+            raise WireError("the header does not match its checksum")
         if size > MAX_PAYLOAD:
             raise WireError(f"payload of {size} bytes is over the limit of {MAX_PAYLOAD}")
         try:
@@ -118,7 +123,7 @@ def unpack_control(data: bytes) -> dict[str, Any]:
     """
     try:
         message = msgpack.unpackb(data, ext_hook=_array_in, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"malformed control message: {error}") from error
     if not isinstance(message, dict) or "kind" not in message:
         raise WireError("a control message without a kind")
@@ -147,7 +152,7 @@ def _array_in(code: int, data: bytes) -> Any:
     if dtype not in _DTYPES or any(not isinstance(s, int) or s < 0 for s in shape):
         raise WireError("malformed array in a control message")
     body = data[unpacker.tell() :]
-    expected = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    expected = math.prod(shape) * np.dtype(dtype).itemsize
     if len(body) != expected:
         raise WireError(f"array of {len(body)} bytes, announced were {expected}")
     return np.frombuffer(body, dtype=dtype).reshape(shape).copy()

@@ -1,7 +1,7 @@
 """The run file and what turns it into a run: schema, overrides, checks, the run itself."""
 
 from hansa.experiment.prepare import prepare
-from hansa.experiment.run import plan, resume, run
+from hansa.experiment.run import default_folder, plan, resume, run
 from hansa.experiment.runfile import RunFile, override, read_yaml
 
-__all__ = ["RunFile", "override", "plan", "prepare", "read_yaml", "resume", "run"]
+__all__ = ["RunFile", "default_folder", "override", "plan", "prepare", "read_yaml", "resume", "run"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
@@ -32,7 +33,10 @@ def describe_environment(job: Job, timing: dict[str, float]) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "device": _device(job.device),
         "seed": job.streams.seed,
-        "strategy": {"chosen": job.strategy, "seconds_per_step": timing},
+        "strategy": {
+            "chosen": job.strategy,
+            "seconds_per_step": {k: v for k, v in timing.items() if math.isfinite(v)},
+        },
         "command": sys.argv,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -37,7 +37,7 @@ def prepare(run: RunFile) -> Job:
     return Job(
         rounds=run.rounds,
         streams=streams,
-        dataset=dataset,
+        dataset=dataset.to(torch.device(run.device)),
         parts=parts,
         module=module,
         network=network,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ def run(
     config["train"]["strategy"] = job.strategy
     config["plugins"] = sorted({_absolute(p) for p in chosen.plugins} | _plugins_of(chosen))
     environment = describe_environment(job, timing)
-    folder = RunFolder.create(out or _default_folder(config), config, environment)
+    folder = RunFolder.create(out or default_folder(chosen), config, environment)
     _describe(job, chosen, folder)
     return _host(chosen, job, folder, None, 0.0, progress, report)
 
@@ -108,7 +109,11 @@ def _host(
             if folder.summary is not None or done or checkpoint is not None:
                 folder.truncate(done)
                 folder.event("resumed", round=done)
-            collector = Collector(job, folder, elapsed, progress)
+            collector = Collector(job, folder, elapsed)
+            if progress is not None:
+                collector.progress = lambda done, figures: progress(
+                    done, {**figures, "bytes_sent": float(collector.bytes_sent)}
+                )
             status = "failed"
             try:
                 command = _worker_command(folder)
@@ -158,7 +163,7 @@ def _describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
     if job.dataset.spec.task == "classification":
         outputs = job.dataset.spec.outputs
         names = job.dataset.class_names or tuple(map(str, range(outputs)))
-        targets = job.dataset.train.targets.numpy()
+        targets = job.dataset.train.targets.cpu().numpy()
         histogram = label_histogram(targets, job.parts, outputs)
         partition |= {"classes": list(names), "histogram": histogram.tolist()}
     folder.write_json("partition.json", partition)
@@ -217,10 +222,12 @@ def _worker_command(folder: RunFolder) -> Any:
     return command
 
 
-def _default_folder(config: Mapping[str, Any]) -> Path:
+def default_folder(chosen: RunFile) -> Path:
     """A new name under ``runs/``."""
+    parts = (type(chosen.algorithm).name, type(chosen.data).name)
+    words = [re.sub(r"\W+", "-", name.rpartition(":")[2]) for name in parts]  # a name may be a path
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{config['algorithm']['name']}-{config['data']['name']}-{stamp}"
+    base = Path("runs") / "-".join([*words, stamp])
     path, again = base, 1
     while path.exists():
         again += 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from hansa.base.component import explain, load_module
+from hansa.base.component import Component, explain, find, load_module
 from hansa.base.errors import ConfigError
 from hansa.data import DataSource, Digits
 from hansa.engine import (
@@ -61,8 +62,13 @@ class RunFile(Settings):
             plugins = (plugins,)
         for plugin in plugins:
             load_module(plugin)
+        named = with_names(cls, settings)
+        for field, info in cls.model_fields.items():  # groups first: their errors say which
+            group = info.annotation
+            if field in named and inspect.isclass(group) and issubclass(group, Settings):
+                _parse_group(field, group, named[field])
         try:
-            return cls.model_validate({**settings, "plugins": tuple(plugins)})
+            return cls.model_validate({**named, "plugins": tuple(plugins)})
         except ValidationError as error:
             raise explain(error, cls) from None
 
@@ -75,6 +81,37 @@ class RunFile(Settings):
     def dump(self) -> dict[str, Any]:
         """Plain data from which :meth:`parse` makes an equal run file."""
         return self.model_dump(mode="json")
+
+
+def with_names(model: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which a component that was given without a name is the default one, changed.
+
+    So ``train.optimizer.lr=0.1`` alone is the default optimizer with another learning rate.
+    """
+    result = dict(settings)
+    for field, info in model.model_fields.items():
+        value = result.get(field)
+        if not isinstance(value, Mapping) or info.is_required():
+            continue
+        default = info.get_default(call_default_factory=True)
+        if isinstance(default, Component):
+            value = dict(value) if "name" in value else {**default.dump(), **value}
+            with contextlib.suppress(ConfigError):  # an unknown name is reported when it is parsed
+                value = with_names(find(default.kind, str(value["name"])), value)
+        elif isinstance(default, Settings):
+            value = with_names(type(default), value)
+        result[field] = value
+    return result
+
+
+def _parse_group(field: str, group: type[Settings], value: Any) -> None:
+    """Raise the group's own error under its name in the run file."""
+    try:
+        group.model_validate(value)
+    except ConfigError as error:
+        raise error.under(field) from None
+    except ValidationError as error:
+        raise explain(error, group).under(field) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,78 @@
+"""What the benchmarks share: medians of several runs, and rows of a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+def seconds(work: Callable[[], Any], repeats: int = 5, warmup: int = 1) -> float:
+    """Median wall time of ``work``."""
+    for _ in range(warmup):
+        work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    """CPU time of this process, all threads, over one call."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def fresh(function: str, module: str, **arguments: Any) -> Any:
+    """Call ``module.function(**arguments)`` in a new process and return its JSON result."""
+    code = (
+        f"import json, sys; sys.path.insert(0, {str(HERE)!r}); import {module}; "
+        f"print(json.dumps({module}.{function}(**json.loads(sys.argv[1]))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def machine() -> str:
+    """One line on the machine."""
+    import torch
+
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    cores = len(os.sched_getaffinity(0))
+    return f"{model}, {cores} cores, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def markdown(title: str, command: str, header: list[str], rows: list[list[str]]) -> str:
+    """A table with the command that made it."""
+    lines = [f"# {title}", "", f"`{command}`", "", machine(), ""]
+    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,128 @@
+"""What a command says: its answer on stdout, everything else on stderr, errors in both forms."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hansa.base.errors import CheckpointError, ConfigError, DataError, HansaError, RunError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hansa.report.tables import Grid
+
+_WIDTH = 120  # of a table that goes to a file or a pipe
+
+
+class Interrupted(HansaError):
+    """Ctrl-C: says what was kept."""
+
+
+class Answer:
+    """Collects the one object of ``--json`` and prints tables and lines for people.
+
+    Attributes:
+        data: the object; a command sets it.
+        run_dir: the run folder, once there is one: errors name it.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.data: dict[str, Any] = {}
+        self.run_dir: str | None = None
+
+    def table(self, grid: Grid) -> None:
+        """Print a table, unless only the object is wanted."""
+        if not self.as_json:
+            console().print(grid.rich())
+
+    def line(self, text: str = "") -> None:
+        """Print a line, unless only the object is wanted."""
+        if not self.as_json:
+            print(text)  # noqa: T201 - this is the command's answer
+
+
+@contextlib.contextmanager
+def answering(as_json: bool, debug: bool = False) -> Iterator[Answer]:
+    """Run the body of a command, then print its object or explain its error and exit."""
+    answer = Answer(as_json)
+    try:
+        # Whatever a plugin or a library prints must not mix with the object.
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            yield answer
+    except typer.Exit:
+        raise
+    except KeyboardInterrupt:
+        _fail(answer, Interrupted("interrupted"), 130, debug)
+    except Interrupted as error:
+        _fail(answer, error, 130, debug)
+    except HansaError as error:
+        refused = isinstance(error, ConfigError | DataError | CheckpointError)
+        _fail(answer, error, 2 if refused else 1, debug)
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        _fail(answer, error, 1, debug)
+    if as_json:
+        say_json(answer.data)
+
+
+def say(text: str) -> None:
+    """A line for people, beside the answer."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def say_error(text: str) -> None:
+    """An error for people."""
+    say(f"error: {text}")
+
+
+def say_json(value: Any) -> None:
+    """The object for programs: one line, numbers that are not finite as null."""
+    print(json.dumps(finite(value), allow_nan=False, default=str), flush=True)  # noqa: T201
+
+
+def finite(value: Any) -> Any:
+    """``value`` with null for numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def console() -> Console:
+    """A console on stdout."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _WIDTH
+    return Console(width=width, markup=False, highlight=False, emoji=False)
+
+
+def _fail(answer: Answer, error: BaseException, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    known = isinstance(error, HansaError)
+    message = str(error) if known else f"{type(error).__name__}: {error}"
+    text = message if known else f"{message}\n  this was not expected; --debug shows where"
+    if answer.run_dir and isinstance(error, RunError):
+        text += f"\n  kept: all that was measured, in {answer.run_dir}"
+        text += f"\n  to go on: hansa learn --resume {answer.run_dir}"
+    say_error(text) if not isinstance(error, Interrupted) else say(text)
+    if answer.as_json:
+        fields = {"type": type(error).__name__, "message": message}
+        for name in ("field", "value", "problem", "fix", "node", "round", "phase"):
+            if getattr(error, name, None) not in (None, ""):
+                fields[name] = getattr(error, name)
+        if answer.run_dir:
+            fields["run_dir"] = answer.run_dir
+        say_json({"error": fields})
+    raise typer.Exit(status)

@@ -1,0 +1,63 @@
+"""The command line as a whole: its verbs, and the errors of those who mistype them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import hansa
+from hansa.cli.answer import say_error, say_json
+from hansa.cli.check import check
+from hansa.cli.compare import compare
+from hansa.cli.data import data
+from hansa.cli.learn import learn
+from hansa.cli.listing import list_
+from hansa.cli.report import report
+
+app = typer.Typer(
+    name="hansa",
+    help="Collaborative machine learning: many parties learn together without pooling their data.",
+    epilog="Start with: hansa learn. Every setting: hansa list settings.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("learn")(learn)
+app.command("check")(check)
+app.command("list")(list_)
+app.command("report")(report)
+app.command("compare")(compare)
+app.command("data")(data)
+
+
+@app.callback(invoke_without_command=True)
+def _hansa(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"hansa {hansa.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (by default the process's own) and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = app(given, prog_name="hansa", standalone_mode=False)
+    except Exception as error:
+        # typer may bring its own copy of click, so its usage errors are known by what they can do.
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message()
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "hansa"
+        say_error(f"{message}\n  fix: see {where} --help")
+        if "--json" in given:
+            say_json({"error": {"type": "UsageError", "message": message}})
+        return 2
+    return status if isinstance(status, int) else 0

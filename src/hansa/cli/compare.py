@@ -1,0 +1,30 @@
+"""``hansa compare``: several runs in one table and on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hansa.cli.answer import answering
+from hansa.cli.options import Debug, Json
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+Page = Annotated[Path, typer.Option("--out", help="The page to write.", metavar="PAGE.html")]
+
+
+def compare(
+    runs: Runs, out: Page = Path("comparison.html"), as_json: Json = False, debug: Debug = False
+) -> None:
+    """Compare runs: what differs between them, what each reached and what it spent."""
+    with answering(as_json, debug) as answer:
+        from hansa.report import RunFolder
+        from hansa.report.page import write_comparison
+        from hansa.report.tables import comparison, comparison_table
+
+        folders = [RunFolder.open(path) for path in runs]
+        page = write_comparison(folders, out)
+        answer.data = {"runs": comparison(folders) if as_json else [], "page": str(page)}
+        answer.table(comparison_table(folders))
+        answer.line(f"page  {page}")

@@ -1,0 +1,131 @@
+"""``hansa learn``: train a network of nodes."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hansa.base.errors import ConfigError
+from hansa.cli.answer import Answer, Interrupted, answering, say
+from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, read_settings
+
+if TYPE_CHECKING:
+    from hansa.cli.progress import RunProgress
+    from hansa.report import RunFolder
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The run folder to make.", metavar="DIR", show_default="new, under runs/"),
+]
+Resume = Annotated[
+    Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")
+]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+
+
+def learn(
+    target: Target = None,
+    sets: Sets = None,
+    out: Out = None,
+    seed: Seed = None,
+    device: Device = None,
+    resume: Resume = None,
+    no_report: NoReport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a network of nodes and leave a run folder with everything that was measured.
+
+    With --resume, --set reaches what may change: rounds, runtime, checkpoint, device.
+    """
+    with answering(as_json, debug) as answer:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        from hansa.cli.progress import RunProgress
+
+        more = {"seed": seed, "device": device}
+        with RunProgress(quiet) as progress:
+            try:
+                if resume is None:
+                    folder = _start(answer, progress, target, sets, out, not no_report, more)
+                else:
+                    if target is not None or out is not None:
+                        fix = "give --resume RUN alone; --set changes what may change"
+                        raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
+                    folder = _resume(answer, progress, resume, sets, not no_report, more)
+            except KeyboardInterrupt:
+                raise Interrupted(_kept(answer, progress)) from None
+        _result(answer, folder, quiet)
+
+
+def _start(
+    answer: Answer,
+    progress: RunProgress,
+    target: str | None,
+    sets: list[str] | None,
+    out: Path | None,
+    report: bool,
+    more: dict[str, Any],
+) -> RunFolder:
+    from hansa.experiment import default_folder, run
+
+    chosen = read_settings(target, sets, **more)
+    path = out or default_folder(chosen)
+    progress.begin(chosen, path)
+    try:
+        return run(chosen, path, progress, report)
+    finally:
+        if progress.done:  # before its first round a run has nothing to keep
+            answer.run_dir = str(path)
+
+
+def _resume(
+    answer: Answer,
+    progress: RunProgress,
+    path: Path,
+    sets: list[str] | None,
+    report: bool,
+    more: dict[str, Any],
+) -> RunFolder:
+    from hansa.experiment import RunFile, override, resume
+    from hansa.report import RunFolder
+
+    config = RunFolder.open(path).config
+    wanted = override(config, tuple(sets or ()), **more)
+    changes = {key: value for key, value in wanted.items() if value != config.get(key)}
+    progress.begin(RunFile.parse(wanted), path)
+    answer.run_dir = str(path)
+    return resume(path, changes, progress, report)
+
+
+def _kept(answer: Answer, progress: RunProgress) -> str:
+    if answer.run_dir is None:
+        return "interrupted before the first round was done; nothing was kept"
+    return (
+        f"interrupted after round {progress.done}; what was measured is kept in {answer.run_dir}"
+        f"\n  to go on: hansa learn --resume {answer.run_dir}"
+    )
+
+
+def _result(answer: Answer, folder: RunFolder, quiet: bool) -> None:
+    from hansa.report.tables import final_table
+
+    answer.data = folder.summary or {}
+    for event in folder.events():
+        if event["kind"] == "diverged":
+            nodes = ", ".join(map(str, event["nodes"][:8]))
+            say(
+                f"warning: training diverged, first in round {event['round']} at node(s) {nodes}; "
+                "lower train.optimizer.lr or set train.clip_norm"
+            )
+    answer.table(final_table(folder))
+    report = folder.path / "report.html"
+    lines = [f"run     {folder.path}"] + [f"report  {report}"] * report.exists()
+    for text in lines:
+        if answer.as_json and not quiet:
+            say(text)
+        answer.line(text)

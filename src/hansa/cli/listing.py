@@ -1,0 +1,140 @@
+"""``hansa list``: what there is to choose from, and every setting."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hansa.cli.answer import Answer, answering
+from hansa.cli.options import Debug, Json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Kind = Annotated[
+    str | None,
+    typer.Argument(help="A kind of part, such as topology, or settings for the run file's own."),
+]
+Name = Annotated[str | None, typer.Argument(help="One of that kind: shows its settings.")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Import a module or file of yours first."),
+]
+
+
+def list_(
+    kind: Kind = None,
+    name: Name = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List kinds of parts, the parts of one kind, or the settings of one part."""
+    with answering(as_json, debug) as answer:
+        from hansa.base.component import catalogue, find, load_module
+
+        for module in plugin or ():
+            load_module(module)
+        if kind is None:
+            _kinds(answer)
+        elif kind == "settings":
+            from hansa.experiment import RunFile
+
+            _settings(answer, RunFile, "run file", "Every setting of a run file.")
+        elif name is None:
+            _parts(answer, kind, catalogue(kind))
+        else:
+            part = find(kind, name)
+            _settings(answer, part, f"{kind} {name}", part.summary())
+
+
+def _kinds(answer: Answer) -> None:
+    from hansa.base.component import ROOMS, catalogue
+    from hansa.report.tables import Grid
+
+    answer.data = {"kinds": {kind: list(catalogue(kind)) for kind in ROOMS}}
+    rows = [
+        [kind, str(len(names)), ", ".join(names)] for kind, names in answer.data["kinds"].items()
+    ]
+    answer.table(Grid("Kinds of parts", ["kind", "", "names"], rows, words=3))
+    answer.line("hansa list KIND, hansa list KIND NAME and hansa list settings say more.")
+
+
+def _parts(answer: Answer, kind: str, parts: dict[str, Any]) -> None:
+    from hansa.report.tables import Grid
+
+    rows = [[name, part.summary()] for name, part in parts.items()]
+    answer.data = {"kind": kind, "names": dict(rows)}
+    answer.table(Grid(kind, ["name", ""], rows, words=2))
+
+
+def _settings(answer: Answer, model: type[BaseModel], title: str, summary: str) -> None:
+    from hansa.report.tables import Grid
+
+    found = list(settings_of(model))
+    answer.data = {"name": title, "summary": summary, "settings": found}
+    rows = [
+        [
+            item["setting"],
+            item["type"],
+            "(required)" if item["required"] else _shown(item["default"]),
+            item["help"],
+        ]
+        for item in found
+    ]
+    answer.line(summary)
+    answer.table(Grid(title, ["setting", "type", "default", ""], rows, words=4))
+
+
+def settings_of(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]]:
+    """Setting, type, default, required and help of every field, groups of settings opened."""
+    from pydantic import BaseModel
+
+    from hansa.base.component import Component
+
+    found = []
+    for field, info in model.model_fields.items():
+        required = info.is_required()
+        default = None if required else info.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel) and not isinstance(default, Component):
+            found += settings_of(type(default), f"{prefix}{field}.")
+            continue
+        found.append(
+            {
+                "setting": f"{prefix}{field}",
+                "type": readable_type(info.annotation),
+                "default": default.dump() if isinstance(default, Component) else default,
+                "required": required,
+                "help": info.description or "",
+            }
+        )
+    return found
+
+
+def readable_type(annotation: Any) -> str:
+    """A type as one would say it: the kind of a part, ``a | b`` for choices."""
+    import inspect
+
+    text = inspect.formatannotation(annotation)
+    text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", text)
+    text = re.sub(r"(?:[A-Za-z_]\w*\.)+([A-Za-z]\w*)", r"\1", text)
+    text = re.sub(r"Optional\[(.*)\]$", r"\1 | None", text)
+    text = re.sub(
+        r"Literal\[([^\]]*)\]", lambda m: " | ".join(m[1].replace("'", "").split(", ")), text
+    )
+    return text.lower() if re.fullmatch(r"[A-Z]\w+", text) else text.replace("None", "none")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict) and "name" in value:
+        rest = ", ".join(f"{k}={_shown(v)}" for k, v in value.items() if k != "name")
+        return f"{value['name']}({rest})" if rest else str(value["name"])
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(_shown, value)) + "]"
+    return str(value)

@@ -1,0 +1,47 @@
+"""Options that several verbs share, and how a run's settings are found from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hansa.experiment import RunFile
+
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[FILE|ALGORITHM]",
+        help="A run file, or an algorithm's name for its defaults on digits.",
+        show_default="D-PSGD on digits",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
+]
+Seed = Annotated[int | None, typer.Option(help="Same as --set seed=N.", metavar="N")]
+Device = Annotated[
+    str | None, typer.Option(help="Same as --set device=NAME: cpu, cuda ...", metavar="NAME")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+def is_file(target: str) -> bool:
+    """Whether a word means a run file and not the name of an algorithm."""
+    return target.endswith((".yaml", ".yml")) or (":" not in target and Path(target).is_file())
+
+
+def read_settings(target: str | None, sets: list[str] | None, **more: Any) -> RunFile:
+    """The run file that FILE|ALGORITHM and ``--set`` stand for."""
+    from hansa.experiment import RunFile, override
+
+    changes = tuple(sets or ())
+    if target is not None and is_file(target):
+        return RunFile.load(Path(target), changes, **more)
+    settings = {} if target is None else {"algorithm": target}
+    return RunFile.parse(override(settings, changes, **more))
