@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from hansa.codec import Codec
     from hansa.data import DataSource, Partition
     from hansa.engine import Algorithm, Block, Inbox, Send
-    from hansa.experiment import RunFile, resume, run
+    from hansa.experiment.run import resume, run
+    from hansa.experiment.runfile import RunFile
     from hansa.models import Model
     from hansa.report import RunFolder
     from hansa.topology import Graph, Topology

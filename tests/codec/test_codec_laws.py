@@ -36,7 +36,11 @@ def test_size_and_content_are_those_of_the_encoding(codec: Codec, numbers: np.nd
         # As on the wire: the receiver has bytes of its own.
         decoded = codec.decode(bytes(payload), rows.shape[1])
         assert decoded.dtype == torch.float32
-        assert torch.equal(decoded.view(torch.int32), through[k].view(torch.int32))
+        bits, expected = decoded.view(torch.int32), through[k].view(torch.int32)
+        # torch narrows NaN to other bits at other places of a row; that it is NaN is enough.
+        known = ~through[k].isnan()
+        assert torch.equal(bits[known], expected[known])
+        assert torch.equal(decoded.isnan(), ~known)
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=repr)

@@ -100,7 +100,7 @@ def test_equal_counts_of_unequal_weights_are_no_average() -> None:
     assert rows[:, 0].tolist() == [1.5, 2.5]
 
 
-def test_own_rows_in_another_order_are_still_an_average() -> None:
+def test_equal_weights_of_other_rows_are_no_average() -> None:
     rows = torch.tensor([[1.0], [3.0]])
     mix_rows_(
         rows,

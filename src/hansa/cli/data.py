@@ -56,7 +56,9 @@ def data(
         if nodes is not None:
             parts = source.divide(dataset, nodes, streams)
             answer.data["split"] = found = _split(dataset, parts)
-            answer.table(Grid(f"Split over {nodes} nodes", *_split_table(found), words=1))
+            title = f"Split over {nodes} nodes (class:examples, the largest first)"
+            columns, rows = _split_table(found)
+            answer.table(Grid(title, columns, rows))
             if nodes > _SHOWN:
                 answer.line(f"(and {nodes - _SHOWN} more nodes; --json gives all)")
 
@@ -95,7 +97,7 @@ def _split_table(split: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     columns = ["node", "examples"]
     rows = [[str(i), str(size)] for i, size in enumerate(split["examples"][:_SHOWN])]
     if "histogram" in split:
-        columns += ["classes", "examples of each class, the most frequent first"]
+        columns += ["classes", "by class"]
         for row, present, counts in zip(
             rows, split["classes_present"], split["histogram"], strict=False
         ):

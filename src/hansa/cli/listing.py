@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import types
+import typing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -115,26 +116,28 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]
 
 def readable_type(annotation: Any) -> str:
     """A type as one would say it: the kind of a part, ``a | b`` for choices."""
-    import inspect
+    from hansa.base.component import Component
 
-    text = inspect.formatannotation(annotation)
-    text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", text)
-    text = re.sub(r"(?:[A-Za-z_]\w*\.)+([A-Za-z]\w*)", r"\1", text)
-    text = re.sub(r"Optional\[(.*)\]$", r"\1 | None", text)
-    text = re.sub(
-        r"Literal\[([^\]]*)\]", lambda m: " | ".join(m[1].replace("'", "").split(", ")), text
-    )
-    return text.lower() if re.fullmatch(r"[A-Z]\w+", text) else text.replace("None", "none")
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return readable_type(inside[0])
+    if origin is typing.Literal:
+        return " | ".join(map(str, inside))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(readable_type, inside))
+    if origin is not None:
+        words = ["..." if part is ... else readable_type(part) for part in inside]
+        return f"{origin.__name__}[{', '.join(words)}]"
+    if annotation is type(None):
+        return "none"
+    if isinstance(annotation, type) and issubclass(annotation, Component):
+        return annotation.kind
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, dict) and "name" in value:
-        rest = ", ".join(f"{k}={_shown(v)}" for k, v in value.items() if k != "name")
-        return f"{value['name']}({rest})" if rest else str(value["name"])
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
+    if isinstance(value, dict):  # a part: its own settings are in its own list
+        return str(value.get("name", value or "{}"))
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_shown, value)) + "]"
-    return str(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -29,7 +29,7 @@ class Collector:
         self, job: Job, folder: RunFolder, elapsed: float = 0.0, progress: Progress | None = None
     ) -> None:
         self.job, self.folder, self.progress = job, folder, progress
-        self.began = time.perf_counter() - elapsed
+        self.began = time.time() - elapsed
         self.rounds_done = 0
         self.final: dict[str, float] = {}
         self.best: dict[str, float] = {}
@@ -41,7 +41,7 @@ class Collector:
     @property
     def seconds(self) -> float:
         """Wall time of the run so far, with what came before a resume."""
-        return time.perf_counter() - self.began
+        return time.time() - self.began
 
     def add(self, report: Report) -> None:
         """Take one block's report of a round; record the round when all nodes are in."""
@@ -52,10 +52,12 @@ class Collector:
             self._record(report["round"], sorted(waiting, key=lambda part: part["ids"][0]))
 
     def _record(self, done: int, parts: list[Report]) -> None:
-        now = self.seconds
+        # Workers stamp their reports, since this process may be busy when they arrive.
+        now = max(part["at"] for part in parts) - self.began
         ids = np.concatenate([part["ids"] for part in parts])
         counters = _merge([part["counters"] for part in parts])
         values = _merge([part["values"] for part in parts])
+        sizes = values.pop("message_bytes", np.array([np.nan]))
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())
         steps = counters["steps"]
@@ -67,10 +69,9 @@ class Collector:
             if np.isfinite(array).any():
                 figures[name] = float(np.nanmean(array))
                 record(done, name, figures[name], **whole)
-        if np.isfinite(values.get("message_bytes", np.array(np.nan))).any():
-            sizes = values["message_bytes"]
-            record(done, "message_bytes_min", float(np.nanmin(sizes)), **whole)
-            record(done, "message_bytes_max", float(np.nanmax(sizes)), **whole)
+        if np.isfinite(sizes).any():
+            for kind, of in (("mean", np.nanmean), ("min", np.nanmin), ("max", np.nanmax)):
+                record(done, f"message_bytes_{kind}", float(of(sizes)), **whole)
         if "diverged" in values:
             self._report_divergence(done, ids, values["diverged"])
         if all(part["measured"] is not None for part in parts):

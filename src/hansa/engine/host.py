@@ -89,6 +89,7 @@ class Host:
                 "round": t + 1,
                 "ids": block.ids,
                 "seconds": seconds,
+                "at": time.time(),
                 "values": dict(block.report),
                 "counters": counters,
                 "measured": measured,

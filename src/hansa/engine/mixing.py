@@ -114,7 +114,8 @@ def _is_average(
     """Whether every sum is the same one over all own rows."""
     if received or n < 2 or len(index) != n * n or not np.all(np.diff(indptr) == n):
         return False
-    return bool((weights.reshape(n, n) == weights[:n]).all())
+    same = (weights.reshape(n, n) == weights[:n]).all()
+    return bool(same and (index.reshape(n, n) == np.arange(n)).all())
 
 
 def _mix_on_device_(

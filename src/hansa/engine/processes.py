@@ -106,7 +106,8 @@ class _Coordinator:
         Raises:
             RunError: a worker failed, died or fell silent.
         """
-        deadline = Deadline(self.runtime.deadline)
+        # Half as long again as the workers wait for each other: they know which node is missing.
+        deadline = Deadline(1.5 * self.runtime.deadline)
         while len(self.done) < len(self.parts):
             if self.socket.poll(200):
                 identity, data = self.socket.recv_multipart()
@@ -117,7 +118,7 @@ class _Coordinator:
             if deadline.passed:
                 late = sorted(set(range(len(self.parts))) - self.done)
                 raise RunError(
-                    f"no worker was heard for {self.runtime.deadline:g} s (waiting for "
+                    f"no worker was heard for {deadline.seconds:g} s (waiting for "
                     f"{', '.join(map(self._name, late))}); raise runtime.deadline if a round "
                     f"takes longer; their logs are in {self.logs}",
                     round=self.collector.rounds_done + 1,

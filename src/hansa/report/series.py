@@ -19,7 +19,9 @@ POINTS = 300  # of a line at most; a picture 400 pixels wide shows no more
 AXES = ("round", "bytes", "time", "modelled_time", "energy")
 _NAME = re.compile(r"^(validation_|train_)?(.+?)(_average_model)?$")
 _WORDS = {"validation_": "validation", "train_": "training"}
-_COUNTS = ("wall_time", "modelled_time", "energy")  # shown as axes of the others
+_AXES_ONLY = ("wall_time", "modelled_time", "energy")  # shown as axes of the others
+_UNDRAWN = ("steps", "samples", "messages_sent", "messages_received", "bytes_received")
+"""Straight lines in most runs; they are in the tables."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ def families(metrics: pl.DataFrame) -> dict[str, list[Line]]:
     found: dict[str, list[Line]] = {}
     for name in sorted(names):
         family = name.removesuffix("_mean")
+        if name in _UNDRAWN or name.endswith("_std"):
+            continue
         if family != name and {f"{family}_min", f"{family}_max"} <= names:
             line = Line(name, "mean", f"{family}_min", f"{family}_max")
             found.setdefault(family, []).append(line)
@@ -53,7 +57,7 @@ def families(metrics: pl.DataFrame) -> dict[str, list[Line]]:
         lines.sort(key=lambda line: (line.name != family, line.label))
     scores = ("accuracy", "rmse", "loss")
     keys = sorted(found, key=lambda f: (f not in scores, order[dimension(f)], f == "loss", f))
-    return {family: found[family] for family in keys if family not in _COUNTS}
+    return {family: found[family] for family in keys if family not in _AXES_ONLY}
 
 
 def score(metrics: pl.DataFrame) -> str | None:
