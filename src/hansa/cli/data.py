@@ -42,9 +42,9 @@ def data(
         from hansa.report.tables import Grid
 
         if name is None:
-            rows = [(key, part.summary()) for key, part in catalogue("data").items()]
-            answer.data = {"data": dict(rows)}
-            answer.table(Grid("Data sets", ["name", ""], [list(row) for row in rows], words=2))
+            answer.data = {"data": {k: part.summary() for k, part in catalogue("data").items()}}
+            rows = [[key, summary] for key, summary in answer.data["data"].items()]
+            answer.table(Grid("Data sets", ["name", ""], rows, words=2))
             return
         own = [f"data.{text.removeprefix('data.')}" for text in sets or ()]
         source = read_settings(None, [f"data.name={name}", *own]).data

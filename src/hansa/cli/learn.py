@@ -76,10 +76,11 @@ def _start(
     chosen = read_settings(target, sets, **more)
     path = out or default_folder(chosen)
     progress.begin(chosen, path)
+    fresh = not (path / "config.yaml").exists()
     try:
         return run(chosen, path, progress, report)
     finally:
-        if progress.done:  # before its first round a run has nothing to keep
+        if fresh and (path / "config.yaml").exists():  # the run began, so it can go on
             answer.run_dir = str(path)
 
 
@@ -104,7 +105,7 @@ def _resume(
 
 def _kept(answer: Answer, progress: RunProgress) -> str:
     if answer.run_dir is None:
-        return "interrupted before the first round was done; nothing was kept"
+        return "interrupted before anything started"
     return (
         f"interrupted after round {progress.done}; what was measured is kept in {answer.run_dir}"
         f"\n  to go on: hansa learn --resume {answer.run_dir}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import Debug, Json
 
@@ -34,7 +36,7 @@ def list_(
 ) -> None:
     """List kinds of parts, the parts of one kind, or the settings of one part."""
     with answering(as_json, debug) as answer:
-        from hansa.base.component import catalogue, find, load_module
+        from hansa.base.component import ROOMS, catalogue, find, load_module
 
         for module in plugin or ():
             load_module(module)
@@ -44,6 +46,11 @@ def list_(
             from hansa.experiment import RunFile
 
             _settings(answer, RunFile, "run file", "Every setting of a run file.")
+        elif kind not in ROOMS:
+            known = [*ROOMS, "settings"]
+            near = difflib.get_close_matches(kind, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError("kind", kind, "no such kind", f"{hint}known: {', '.join(known)}")
         elif name is None:
             _parts(answer, kind, catalogue(kind))
         else:
@@ -124,7 +131,7 @@ def readable_type(annotation: Any) -> str:
     if origin is typing.Literal:
         return " | ".join(map(str, inside))
     if origin in (typing.Union, types.UnionType):
-        return " | ".join(map(readable_type, inside))
+        return " | ".join(dict.fromkeys(" | ".join(map(readable_type, inside)).split(" | ")))
     if origin is not None:
         words = ["..." if part is ... else readable_type(part) for part in inside]
         return f"{origin.__name__}[{', '.join(words)}]"

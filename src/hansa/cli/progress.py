@@ -26,7 +26,7 @@ class RunProgress:
     def __init__(self, quiet: bool) -> None:
         self.done = 0
         self._rounds = 0
-        self._score = ""
+        self._score = self._title = ""
         self._quiet = quiet
         self._began = time.monotonic()
         self._bar: Any = None
@@ -60,19 +60,21 @@ class RunProgress:
             self._bar.stop()
 
     def begin(self, chosen: RunFile, path: Path) -> None:
-        """Say what is about to run and where its results go."""
+        """Note what is about to run and where its results go; said when it does run."""
         self._rounds = chosen.rounds
-        if not self._quiet:
-            say(
-                f"{type(chosen.algorithm).name} on {type(chosen.data).name}: {chosen.nodes} nodes, "
-                f"{chosen.rounds} rounds, results in {path}"
-            )
+        self._title = (
+            f"{type(chosen.algorithm).name} on {type(chosen.data).name}: {chosen.nodes} nodes, "
+            f"{chosen.rounds} rounds, results in {path}"
+        )
 
     def __call__(self, done: int, figures: dict[str, float]) -> None:
         """Take the rounds done and the latest figures."""
         from hansa.report.units import label, quantity
 
         self.done = done
+        if self._title and not self._quiet:
+            say(self._title)
+        self._title = ""
         name = next((name for name in _SCORES if name in figures), None)
         if name is not None:
             self._score = f"{label(name)} {quantity(figures[name], name)}"

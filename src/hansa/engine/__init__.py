@@ -5,6 +5,7 @@ a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks
 """
 
 from hansa.engine.algorithm import Algorithm, Script
+from hansa.engine.bench import Strategy
 from hansa.engine.block import Block
 from hansa.engine.calibrate import choose_strategy
 from hansa.engine.checkpoint import latest, read_manifest
@@ -18,7 +19,7 @@ from hansa.engine.processes import Processes
 from hansa.engine.runtime import Runtime, Simulate
 from hansa.engine.schedule import Constant, Cosine, Schedule, Step
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
-from hansa.engine.trainer import Strategy, Trainer
+from hansa.engine.trainer import Trainer
 
 __all__ = [
     "SGD",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hansa.base.streams import Streams
+from hansa.data import Split
 from hansa.engine.network import Network, WeightRule
-from hansa.engine.trainer import Trainer
+from hansa.models import ParameterLayout
 from hansa.topology import Graph, MixingMatrix
 
 COUNTERS = (
@@ -22,6 +24,25 @@ COUNTERS = (
     "bytes_sent",
     "bytes_received",
 )
+
+
+class LocalWork(Protocol):
+    """What a block needs of its trainer."""
+
+    device: torch.device
+    layout: ParameterLayout
+    module: nn.Module
+
+    def train(
+        self, block: Block, round: int, who: np.ndarray | None = None, steps: int | None = None
+    ) -> None:
+        """Take local steps at these positions (default all), in place."""
+
+    def evaluate(self, rows: Tensor, split: Split, batch_size: int) -> dict[str, np.ndarray]:
+        """Loss and accuracy (or RMSE) of each row."""
+
+    def close(self) -> None:
+        """Free what it holds."""
 
 
 @dataclass
@@ -47,7 +68,7 @@ class Block:
     parts: Sequence[np.ndarray]
     streams: Streams
     network: Network
-    trainer: Trainer
+    trainer: LocalWork
     state: dict[str, Tensor] = field(default_factory=dict)
     report: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -59,7 +80,7 @@ class Block:
         parts: Mapping[int, np.ndarray] | Sequence[np.ndarray],
         streams: Streams,
         network: Network,
-        trainer: Trainer,
+        trainer: LocalWork,
     ) -> Block:
         """A block before the first round: every node at the same initial model [D]."""
         n = len(ids)
@@ -97,7 +118,7 @@ class Block:
         return found[found >= 0]
 
     def train(self, round: int, who: np.ndarray | None = None, steps: int | None = None) -> None:
-        """Local work of a round (see :meth:`Trainer.train`)."""
+        """Local work of a round (see :meth:`LocalWork.train`)."""
         self.trainer.train(self, round, who, steps)
 
     def graph(self, round: int) -> Graph:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from hansa.base.errors import ConfigError, RunError
+from hansa.engine.bench import Strategy
 from hansa.engine.gradients import has_convolution, supports_stacking
 from hansa.engine.job import Job
-from hansa.engine.trainer import Strategy
 
 _NODES = 16
 _STEPS = 2

@@ -42,10 +42,14 @@ def seal(root: Path, done: int, entries: list[dict[str, Any]], keep: int, **fact
     """Make a checkpoint valid by writing its manifest, and drop all but the ``keep`` latest."""
     folder = root / f"round-{done:06d}"
     write_json(folder / MANIFEST, {"round": done, "files": entries, **facts})
-    for stale in sorted(root.glob("round-*"))[:-keep]:
-        # The manifest goes first: a half-deleted checkpoint is not a valid one.
-        (stale / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(stale)
+    # Later ones are let be: a worker that is ahead may be writing them.
+    so_far = [other for other in sorted(root.glob("round-*")) if other.name <= folder.name]
+    kept = [other for other in so_far if (other / MANIFEST).exists()][-keep:]
+    for stale in so_far:
+        if stale not in kept:
+            # The manifest goes first: a half-deleted checkpoint is not a valid one.
+            (stale / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(stale)
 
 
 def latest(root: Path) -> Path | None:
@@ -64,7 +68,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     remedy = f"delete {folder} to resume from an earlier checkpoint"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(entry["file"], entry["sha256"]) for entry in manifest["files"]]
+        entries = [(str(entry["file"]), entry["sha256"]) for entry in manifest["files"]]
+        for entry in manifest["files"]:
+            _first, _last = map(int, entry["nodes"])
         int(manifest["round"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); {remedy}") from error

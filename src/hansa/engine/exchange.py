@@ -35,6 +35,10 @@ class Send:
     codec: Codec = field(default_factory=Dense)
     kind: str = "model"
 
+    def __post_init__(self) -> None:
+        if not (self.kind.isascii() and self.kind.isprintable() and len(self.kind) <= 16):
+            raise ValueError(f"the kind {self.kind!r} is not at most 16 ASCII characters")
+
 
 @dataclass(frozen=True)
 class Inbox:

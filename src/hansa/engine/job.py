@@ -11,11 +11,12 @@ from torch import nn
 from hansa.base.streams import Streams
 from hansa.data import Dataset
 from hansa.engine.algorithm import Algorithm
+from hansa.engine.bench import Strategy
 from hansa.engine.block import Block
 from hansa.engine.clock import Clock
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
-from hansa.engine.trainer import Strategy, Trainer
+from hansa.engine.trainer import Trainer
 
 
 @dataclass

@@ -1,0 +1,121 @@
+"""The models of a block on all cores: chunks of nodes, threads, and each thread's own passes.
+
+Nodes are cut into *chunks*: one node each when looped, as many as fit the cache when stacked. A
+chunk is worked on by one thread with one intra-op thread, and several chunks run side by side. So
+all cores are busy with whole nodes and not with halves of small operations, and what a node
+computes does not depend on how many threads or workers there are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hansa.data import Dataset
+from hansa.engine.gradients import (
+    Looped,
+    Passes,
+    Stacked,
+    cross_entropy,
+    is_stochastic,
+    squared_error,
+)
+from hansa.models import ParameterLayout
+
+Strategy = Literal["looped", "stacked"]
+T = TypeVar("T")
+_CHUNK_BYTES = 2 << 20  # rows of a stacked chunk, so that they stay in cache over a round's steps
+_CHUNK_BYTES_DEVICE = 2 << 30
+
+
+class Bench:
+    """One model and one data set, ready to be run on the rows of many nodes.
+
+    Args:
+        module: the model; it is copied, never changed.
+        dataset: where examples come from.
+        strategy: how the nodes of a chunk are run.
+        device: where rows and examples are.
+        threads: chunks at a time; 0 takes torch's number of threads.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        dataset: Dataset,
+        strategy: Strategy,
+        device: str = "cpu",
+        threads: int = 0,
+    ) -> None:
+        self.device = torch.device(device)
+        self.module = module.to(self.device)
+        self.layout = ParameterLayout.of(module)
+        self.dataset = dataset
+        self.strategy = strategy
+        self.stochastic = is_stochastic(module)
+        self.classifies = dataset.spec.task == "classification"
+        self.loss = cross_entropy if self.classifies else squared_error
+        if self.stochastic or self.device.type != "cpu":
+            threads = 1
+        self.threads = threads or torch.get_num_threads()
+        self._local = threading.local()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def chunks(self, who: np.ndarray) -> list[np.ndarray]:
+        """Positions cut into pieces that are worked on at a time."""
+        size = 1
+        if self.strategy == "stacked":
+            room = _CHUNK_BYTES if self.device.type == "cpu" else _CHUNK_BYTES_DEVICE
+            size = max(8, room // max(self.layout.nbytes, 1))
+        return [who[start : start + size] for start in range(0, len(who), size)]
+
+    def passes(self, k: int) -> tuple[Passes, Tensor]:
+        """This thread's own passes, and a gradient buffer [k, P]."""
+        local = self._local
+        if not hasattr(local, "passes"):
+            kind = Looped if self.strategy == "looped" else Stacked
+            local.passes = kind(self.module, self.layout, self.loss)
+            local.passes.module.train()
+            local.grads = torch.zeros(0, self.layout.trainable, device=self.device)
+        if len(local.grads) < k:
+            local.grads = torch.zeros(k, self.layout.trainable, device=self.device)
+        return local.passes, local.grads[:k]
+
+    def map(self, work: Callable[[np.ndarray], T], chunks: list[np.ndarray]) -> Iterable[T]:
+        """The results of ``work`` on each chunk, in order."""
+        if self.device.type != "cpu" or self.stochastic:
+            return map(work, chunks)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(
+                self.threads, "hansa-bench", initializer=torch.set_num_threads, initargs=(1,)
+            )
+        return self._pool.map(work, chunks)
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+
+def rows_at(rows: Tensor, chunk: np.ndarray) -> tuple[Tensor, Callable[[], None]]:
+    """Rows at these positions, as a view where they are adjacent, and what writes them back."""
+    if chunk[-1] - chunk[0] + 1 == len(chunk):
+        return rows[int(chunk[0]) : int(chunk[-1]) + 1], _nothing
+    index = torch.from_numpy(chunk).to(rows.device)
+    copied = rows[index]
+
+    def write_back() -> None:
+        rows[index] = copied
+
+    return copied, write_back
+
+
+def _nothing() -> None:
+    """There is nothing to write back."""

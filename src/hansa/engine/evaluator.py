@@ -1,0 +1,61 @@
+"""Measuring models on a whole split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hansa.data import Split
+from hansa.engine.bench import Bench, rows_at
+from hansa.engine.gradients import no_grad_outputs
+
+_RESIDENT_BYTES = 512 << 20  # a split up to this size is decoded once
+
+
+class Evaluator(Bench):
+    """Loss and accuracy (or RMSE) of many rows."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._resident: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def evaluate(self, rows: Tensor, split: Split, batch_size: int) -> dict[str, np.ndarray]:
+        """``loss`` and ``accuracy`` (or ``rmse``) of each row [k, D] on a split, float64 [k]."""
+        x, y = self._decoded(split)
+        chunks = self.chunks(np.arange(len(rows)))
+        if not chunks:
+            none = np.zeros(0)
+            return {"loss": none, "accuracy" if self.classifies else "rmse": none}
+        found = self.map(lambda chunk: self._evaluate_rows(rows, chunk, x, y, batch_size), chunks)
+        loss, hits = (np.concatenate(part) for part in zip(*found, strict=True))
+        if self.classifies:
+            return {"loss": loss, "accuracy": hits}
+        return {"loss": loss, "rmse": np.sqrt(loss)}
+
+    def _evaluate_rows(
+        self, rows: Tensor, chunk: np.ndarray, x: Tensor, y: Tensor, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        passes, _ = self.passes(len(chunk))
+        passes.attach(rows_at(rows, chunk)[0], None)
+        k = len(chunk)
+        loss, hits = np.zeros(k), np.zeros(k)
+        for start in range(0, len(y), batch_size):
+            inputs, targets = x[start : start + batch_size], y[start : start + batch_size]
+            outputs = no_grad_outputs(passes, inputs.unsqueeze(0))
+            for i in range(k):
+                loss[i] += float(self.loss(outputs[i], targets).double().sum())
+            if self.classifies:
+                hits += (outputs.argmax(-1) == targets).sum(1).cpu().numpy()
+        return loss / len(y), hits / len(y)
+
+    def _decoded(self, split: Split) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a whole split as the model takes them, kept if they fit."""
+        if id(split) not in self._resident:
+            x, y = self.dataset.gather(split, torch.arange(len(split), device=self.device))
+            if x.numel() * x.element_size() > _RESIDENT_BYTES:
+                return x, y
+            self._resident[id(split)] = (x, y)
+        return self._resident[id(split)]
