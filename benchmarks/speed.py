@@ -192,7 +192,9 @@ def decentralizepy(rounds: int, steps: int) -> dict[str, float]:
 def command_seconds(arguments: list[str], repeats: int) -> float:
     """Wall time of a hansa command, whole process."""
     line = [sys.executable, "-m", "hansa.cli", *arguments]
-    return seconds(lambda: subprocess.run(line, check=True, capture_output=True), repeats)
+    return seconds(
+        lambda: subprocess.run(line, check=True, capture_output=True), repeats, min(repeats - 1, 1)
+    )
 
 
 START = """
@@ -207,7 +209,7 @@ evaluate: {{nodes: 10, average_model: false}}
 """
 
 
-def start_up(nodes: int) -> float:
+def start_up(nodes: int, repeats: int) -> float:
     """Seconds from the command to the end of the first round of many nodes."""
     with tempfile.TemporaryDirectory() as folder:
         random = np.random.default_rng(0)
@@ -232,7 +234,8 @@ def start_up(nodes: int) -> float:
                 check=True,
                 capture_output=True,
             ),
-            repeats=3,
+            repeats,
+            warmup=0 if repeats == 1 else 1,
         )
 
 
@@ -248,7 +251,7 @@ def main() -> None:
         rows.append([what, got, wanted, "yes" if ok else "no"])
         print(f"{what}: {got} (wanted {wanted})", flush=True)
 
-    r = fresh("training", "speed", kind="mlp", nodes=big, steps=5, repeats=repeats)
+    r = fresh("training", "speed", smoke=smoke, kind="mlp", nodes=big, steps=5, repeats=repeats)
     row(
         f"MLP 64-64-10, batch 8, {big} nodes: a local step of all nodes, plain loop / hansa",
         f"{r['plain'] / 5 * 1e3:.1f} ms / {r['hansa'] / 5 * 1e3:.1f} ms = {r['ratio']:.1f}",
@@ -256,7 +259,9 @@ def main() -> None:
         r["ratio"] >= 6,
     )
     nodes = 2 if smoke else 16
-    r = fresh("training", "speed", kind="gn_lenet", nodes=nodes, steps=5, repeats=repeats)
+    r = fresh(
+        "training", "speed", smoke=smoke, kind="gn_lenet", nodes=nodes, steps=5, repeats=repeats
+    )
     row(
         f"GN-LeNet, batch 8, {nodes} nodes: a step of one node, plain loop / hansa",
         f"{r['plain'] / 5 / nodes * 1e3:.2f} ms / {r['hansa'] / 5 / nodes * 1e3:.2f} ms"
@@ -265,15 +270,15 @@ def main() -> None:
         r["ratio"] >= 1.3,
     )
     n = 50 if smoke else 1000
-    r = fresh("framework", "speed", nodes=n, rounds=5 if smoke else 50)
-    s = fresh("framework_with_draws", "speed", nodes=n, rounds=5 if smoke else 50)
+    r = fresh("framework", "speed", smoke=smoke, nodes=n, rounds=5 if smoke else 50)
+    s = fresh("framework_with_draws", "speed", smoke=smoke, nodes=n, rounds=5 if smoke else 50)
     row(
         f"CPU a node-round besides training, {n} nodes (with drawing and a step of 1 example)",
         f"{r['ms']:.4f} ms ({s['ms']:.4f} ms)",
         "≤ 0.3 ms",
         s["ms"] <= 0.3,
     )
-    r = fresh("mixing", "speed", nodes=big, size=1000 if smoke else 89_834, degree=6)
+    r = fresh("mixing", "speed", smoke=smoke, nodes=big, size=1000 if smoke else 89_834, degree=6)
     row(
         f"mixing {big} × 89,834 on a 6-regular graph / copying the rows (torch CSR / copying)",
         f"{r['hansa'] * 1e3:.0f} ms / {r['copy'] * 1e3:.0f} ms = {r['ratio']:.1f}"
@@ -282,19 +287,21 @@ def main() -> None:
         r["ratio"] <= 4,
     )
     n = 100 if smoke else 10_000
-    took = start_up(n)
+    took = start_up(n, 1 if smoke else 3)
     row(f"{n:,} nodes: command to the end of round 1", f"{took:.1f} s", "< 5 s", took < 5)
     took = command_seconds(["--help"], 1 if smoke else 5)
     row("hansa --help", f"{took:.2f} s", "< 0.5 s", took < 0.5)
     rounds = 1 if smoke else 10
-    r = fresh("thousand", "speed", nodes=big, rounds=rounds)
+    r = fresh("thousand", "speed", smoke=smoke, nodes=big, rounds=rounds)
     row(
         f"{big} × GN-LeNet, dynamic 5-regular, {rounds} rounds: peak memory",
         f"{r['gib']:.2f} GiB ({r['seconds']:.0f} s)",
         "< 8 GiB",
         r["gib"] < 8,
     )
-    r = fresh("decentralizepy", "speed", rounds=1 if smoke else 5, steps=1 if smoke else 20)
+    r = fresh(
+        "decentralizepy", "speed", smoke=smoke, rounds=1 if smoke else 5, steps=1 if smoke else 20
+    )
     row(
         "16 × GN-LeNet, batch 8, 20 steps, 4-regular: a round",
         f"{r['seconds']:.2f} s",

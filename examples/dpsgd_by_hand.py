@@ -25,6 +25,8 @@ options = parser.parse_args()
 nodes, rounds = options.nodes, options.rounds
 local_steps, batch_size, lr = 5, 16, 0.05
 
+torch.set_num_threads(1)  # the operations are too small to share
+
 # Every random choice has a name and hangs on the seed alone, never on what was drawn before it.
 streams = Streams(seed=1)
 

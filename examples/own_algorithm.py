@@ -27,6 +27,6 @@ class RandomNeighbour(Algorithm):
         return int(block.streams.numpy("random_neighbour", node, t).choice(graph.row(node)))
 
     def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
-        theirs = [inbox.messages(k)[1][0].clone() for k in range(len(block))]
+        theirs = [inbox.messages(k)[1][0] for k in range(len(block))]
         for row, other in zip(block.rows, theirs, strict=True):
             row.lerp_(other, self.trust)

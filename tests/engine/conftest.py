@@ -1,7 +1,9 @@
 """Small runs on digits, one core, and a cache folder shared by the tests of a session."""
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,16 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from hypothesis import settings
+import zmq
 from safetensors.torch import load_file
 
 from hansa.engine import Job
 from hansa.engine.exchange import LocalExchange
 from hansa.engine.host import Host
+from hansa.engine.mesh import Mesh
+from hansa.engine.runtime import split_nodes
+from hansa.engine.sockets import SocketExchange
 from hansa.experiment import RunFile, prepare
-
-settings.register_profile("shared", deadline=None)
-settings.load_profile("shared")
 
 BASE: dict[str, Any] = {
     "seed": 3,
@@ -43,11 +45,6 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HANSA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_core() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -100,11 +97,71 @@ def host() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def host_apart() -> Callable[..., Any]:
+    """Takes a job's nodes through its rounds in blocks that exchange over real sockets.
+
+    Each block has a thread of its own, so this is the ``processes`` runtime but for the processes:
+    (rows, state, meshes), nodes in order.
+    """
+
+    def go(
+        make: Callable[[], Job],
+        workers: int,
+        meddle: Callable[[list[Mesh]], None] = lambda meshes: None,
+        deadline: float = 20.0,
+    ) -> Any:
+        jobs = [make() for _ in range(workers)]
+        parts = split_nodes(jobs[0].nodes, workers)
+        owner = [w for w, ids in enumerate(parts) for _ in ids]
+        failed = threading.Event()
+
+        def alive() -> None:
+            if failed.is_set():
+                raise ConnectionAbortedError("another block failed")
+
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        meshes = [Mesh(context, w, owner, deadline, alive) for w in range(workers)]
+        for mesh in meshes:
+            mesh.connect([other.port for other in meshes])
+
+        def one(w: int) -> Any:
+            try:
+                block = jobs[w].block(parts[w])
+                exchange = SocketExchange(meshes[w], jobs[w].clock)
+                Host(jobs[w], block, exchange, lambda report: None, lambda b, done: None).run()
+            except BaseException:
+                failed.set()
+                raise
+            return block
+
+        try:
+            meddle(meshes)
+            with ThreadPoolExecutor(workers) as pool:
+                futures = [pool.submit(one, w) for w in range(workers)]
+            errors = [f.exception() for f in futures if f.exception()]
+            if errors:
+                own = [e for e in errors if not isinstance(e.__cause__, ConnectionAbortedError)]
+                raise (own or errors)[0]
+            blocks = [future.result() for future in futures]
+        finally:
+            for mesh in meshes:
+                mesh.close()
+            context.term()
+        rows = torch.cat([block.rows for block in blocks])
+        state = {n: torch.cat([b.state[n] for b in blocks]) for n in blocks[0].state}
+        return rows, state, meshes
+
+    return go
+
+
+@pytest.fixture(scope="session")
 def saved_rows() -> Callable[..., torch.Tensor]:
     """All models [n, D] of a checkpoint, by node."""
 
     def read(run: Path, done: int) -> torch.Tensor:
-        parts = [load_file(p) for p in (run / f"checkpoints/round-{done:06d}").glob("*.safetensors")]
+        parts = [
+            load_file(p) for p in (run / f"checkpoints/round-{done:06d}").glob("*.safetensors")
+        ]
         ids = torch.cat([part["ids"] for part in parts])
         return torch.cat([part["rows"] for part in parts])[ids.argsort()]
 

@@ -152,7 +152,7 @@ def test_a_manifest_of_garbage_is_named(tmp_path: Path, text: str) -> None:
     folder = tmp_path / "round-000002"
     folder.mkdir()
     (folder / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(CheckpointError, match="manifest.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"manifest\.json cannot be read"):
         read_manifest(folder)
 
 
@@ -188,7 +188,7 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, make_job: Callable[...,
     entry = {"file": part.name, "nodes": [0, N - 1], "sha256": sha256(part)}
     (folder / "manifest.json").write_text(json.dumps({"round": 2, "files": [entry]}))
     block = make_job().block(np.arange(N))
-    with pytest.raises(CheckpointError, match="nodes.safetensors cannot be read"):
+    with pytest.raises(CheckpointError, match=r"nodes\.safetensors cannot be read"):
         load_block(block, folder, read_manifest(folder))
 
 

@@ -44,6 +44,7 @@ MODELS: list[tuple[Model, DataSpec]] = [
     (Logistic(), TABLE),
     (MLP(hidden=(8, 6)), IMAGE),
     (GNLeNet(), IMAGE),
+    (GNLeNet(), DataSpec("image", (3, 8, 8), 10)),
     (MatrixFactorization(factors=3), PAIRS),
     (MLP(hidden=(4,)), REGRESSION),
 ]
@@ -56,6 +57,8 @@ def batch(spec: DataSpec, nodes: int, size: int) -> tuple[Tensor, Tensor]:
         x = torch.stack(low, -1)
     else:
         x = torch.randn(nodes, size, *spec.shape, generator=random)
+    if spec.kind == "image":  # channels last in memory, as data sets give them
+        x = x.movedim(2, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 2)
     if spec.task == "classification":
         return x, torch.randint(0, spec.outputs, (nodes, size), generator=random)
     shape = (nodes, size) if spec.outputs == 1 else (nodes, size, spec.outputs)

@@ -15,8 +15,8 @@ SIZES = st.one_of(st.integers(0, 9), st.sampled_from([127, 128, 129, 1023, 1025,
 
 
 def sums(random: np.random.Generator, n: int, table: int) -> tuple[np.ndarray, ...]:
-    """Random weighted sums: (indptr, index, weights)."""
-    lengths = random.integers(0, min(table, 9) + 1, n)
+    """Random weighted sums, each of one term or more: (indptr, index, weights)."""
+    lengths = random.integers(1, min(table, 9) + 1, n)
     lists = [np.sort(random.choice(table, k, replace=False)) for k in lengths]
     index = np.concatenate([*lists, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,5 +1,6 @@
 """Frames and control messages: what is not whole is a WireError, and nothing else."""
 
+import contextlib
 import math
 import resource
 from typing import Any
@@ -198,10 +199,8 @@ def test_a_damaged_message_is_a_wire_error_or_a_message(at: int, byte: int, cut:
     damaged = bytearray(whole)
     damaged[at % len(whole)] = byte
     for data in (bytes(damaged), bytes(damaged[: cut % len(whole)])):
-        try:
+        with contextlib.suppress(WireError):
             assert "kind" in unpack_control(data)
-        except WireError:
-            pass
 
 
 @given(st.floats(), st.floats())

@@ -43,6 +43,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "runtime": ("hansa.engine",),
 }
 
+_ALIAS = "hansa_plugin_"
 _registry: dict[str, dict[str, type[Component]]] = {}
 _plugged_in: set[str] = set()
 C = TypeVar("C", bound="Component")
@@ -61,6 +62,8 @@ class Component(BaseModel):
 
     def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = ""  # a name is a class's own, not its base's
         if kind:
             cls.kind = kind
             _registry.setdefault(kind, {})
@@ -93,14 +96,12 @@ class Component(BaseModel):
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping):
-            raise ConfigError(
-                "", value, f"is not a {cls.kind}", f"write a name: {_known(cls.kind)}"
-            )
+            raise ConfigError("", value, f"is no {cls.kind}", f"write a name: {_known(cls.kind)}")
         settings = dict(value)
         name = settings.pop("name", None)
         if not isinstance(name, str):
             raise ConfigError(
-                "name", name, f"a {cls.kind} needs a name", f"one of {_known(cls.kind)}"
+                "name", name, f"the {cls.kind} needs a name", f"one of {_known(cls.kind)}"
             )
         found = find(cls.kind, name)
         if not issubclass(found, cls):
@@ -121,7 +122,7 @@ class Component(BaseModel):
 
     def dump(self) -> dict[str, Any]:
         """Plain data from which :meth:`resolve` makes an equal component."""
-        return {"name": type(self).name, **self.model_dump(mode="json")}
+        return {"name": type(self).name or import_path(type(self)), **self.model_dump(mode="json")}
 
     @classmethod
     def summary(cls) -> str:
@@ -179,7 +180,7 @@ def find(kind: str, name: str) -> type[Component]:
     if ":" in name:
         loaded = load_object(name)
         if not (inspect.isclass(loaded) and issubclass(loaded, Component) and loaded.kind == kind):
-            raise ConfigError("name", name, f"is not a {kind}", f"subclass the {kind} base class")
+            raise ConfigError("name", name, f"is no {kind}", f"subclass the {kind} base class")
         if not loaded.name:
             loaded.name = name
         return loaded
@@ -187,7 +188,8 @@ def find(kind: str, name: str) -> type[Component]:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError("name", name, f"no such {kind}", f"{hint}known: {', '.join(known)}")
+        fix = f"{hint}known: {', '.join(known)}"
+        raise ConfigError("name", name, f"there is no such {kind}", fix)
     return known[name]
 
 
@@ -207,11 +209,19 @@ def load_object(path: str) -> Any:
         ) from None
 
 
+def import_path(cls: type) -> str:
+    """Where :func:`load_object` finds a class: ``package.module:Class`` or ``file.py:Class``."""
+    module = cls.__module__
+    if module == "__main__" or module.startswith(_ALIAS):
+        module = str(getattr(sys.modules[module], "__file__", module))
+    return f"{module}:{cls.__qualname__}"
+
+
 def load_module(name: str) -> Any:
     """A module by dotted name or by the path of its file."""
     if name.endswith(".py"):
         path = Path(name).resolve()
-        alias = f"hansa_plugin_{path.stem}"
+        alias = f"{_ALIAS}{path.stem}"
         loaded = sys.modules.get(alias)
         if loaded is not None and getattr(loaded, "__file__", None) == str(path):
             return loaded

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Target = Annotated[
     str | None,
     typer.Argument(
-        metavar="[FILE|ALGORITHM]",
+        metavar="FILE|ALGORITHM",
         help="A run file, or an algorithm's name for its defaults on digits.",
         show_default="D-PSGD on digits",
     ),
@@ -33,7 +33,9 @@ RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 def is_file(target: str) -> bool:
     """Whether a word means a run file and not the name of an algorithm."""
-    return target.endswith((".yaml", ".yml")) or (":" not in target and Path(target).is_file())
+    if ":" in target:  # package.module:Class or file.py:Class
+        return False
+    return "/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()
 
 
 def read_settings(target: str | None, sets: list[str] | None, **more: Any) -> RunFile:

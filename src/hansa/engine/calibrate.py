@@ -14,7 +14,8 @@ from hansa.engine.job import Job
 
 _NODES = 16
 _STEPS = 2
-_MARGIN = 1.5
+_TRIES = 4
+_MARGIN = 3
 """How much faster the less likely way must be: a choice that noise could turn would not repeat."""
 
 
@@ -53,7 +54,7 @@ def choose_strategy(job: Job) -> tuple[Strategy, dict[str, float]]:
 
 
 def _seconds(job: Job, strategy: Strategy) -> float:
-    """Seconds a node-step takes, the better of two tries after a warm-up."""
+    """Seconds a node-step takes, the best of some tries after a warm-up."""
     before = job.strategy
     job.strategy = strategy
     try:
@@ -63,7 +64,7 @@ def _seconds(job: Job, strategy: Strategy) -> float:
     try:
         block.train(0, steps=1)
         best = float("inf")
-        for _ in range(2):
+        for _ in range(_TRIES):
             began = time.perf_counter()
             block.train(0, steps=_STEPS)
             if torch.cuda.is_available():

@@ -55,8 +55,9 @@ class Collector:
         # Workers stamp their reports, since this process may be busy when they arrive.
         now = max(part["at"] for part in parts) - self.began
         ids = np.concatenate([part["ids"] for part in parts])
-        counters = _merge([part["counters"] for part in parts])
-        values = _merge([part["values"] for part in parts])
+        lengths = [len(part["ids"]) for part in parts]
+        counters = _merge([part["counters"] for part in parts], lengths)
+        values = _merge([part["values"] for part in parts], lengths)
         sizes = values.pop("message_bytes", np.array([np.nan]))
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())
@@ -76,7 +77,7 @@ class Collector:
             self._report_divergence(done, ids, values["diverged"])
         if all(part["measured"] is not None for part in parts):
             measured = [part["measured"] for part in parts]
-            found = _merge([part["values"] for part in measured])
+            found = _merge([part["values"] for part in measured], lengths)
             for name, array in {**found, **values, **counters}.items():
                 seen = ~np.isnan(array)
                 record(
@@ -88,7 +89,8 @@ class Collector:
                     time=now,
                     bytes=sent[seen],
                 )
-            figures |= self._whole_run(done, parts, measured, found, whole)
+            with np.errstate(all="ignore"):  # of models that diverged
+                figures |= self._whole_run(done, parts, measured, found, whole)
             self._keep_final(done, figures)
         self.rounds_done = done
         if self.progress is not None:
@@ -149,12 +151,14 @@ class Collector:
         self.folder.flush()
 
 
-def _merge(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _merge(parts: list[dict[str, np.ndarray]], lengths: list[int]) -> dict[str, np.ndarray]:
     """Arrays by name, put end to end; a name that some parts lack is NaN there."""
     names = dict.fromkeys(name for part in parts for name in part)
-    length = {id(part): len(next(iter(part.values()), [])) for part in parts}
     merged = {}
     for name in names:
-        pieces = [part.get(name, np.full(length[id(part)], np.nan)) for part in parts]
+        pieces = [
+            part.get(name, np.full(length, np.nan))
+            for part, length in zip(parts, lengths, strict=True)
+        ]
         merged[name] = np.concatenate(pieces)
     return merged

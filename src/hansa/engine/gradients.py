@@ -102,7 +102,8 @@ class Stacked(Passes):
 
     def outputs(self, x: Tensor) -> Tensor:
         if len(x) == 1:
-            return self._shared(self._state, x[0])
+            # vmap cannot ask whether one input of all is channels-last, as normalizations do.
+            return self._shared(self._state, x[0].clone(memory_format=torch.contiguous_format))
         return self._each(self._state, x)
 
     def _differentiate(self, total: Tensor, grads: Tensor) -> None:

@@ -109,7 +109,8 @@ class Host:
             found = block.trainer.evaluate(rows, split, job.evaluate.batch_size)
             for name, value in found.items():
                 values[prefix + name] = np.full(len(block.ids), np.nan)
-                values[prefix + name][self.measured] = value
+                # NaN marks nodes that were not measured, as in the training loss.
+                values[prefix + name][self.measured] = np.where(np.isnan(value), np.inf, value)
         mean = torch.zeros(block.rows.shape[1], dtype=torch.float64)
         pieces = block.rows.split(_ROWS_AT_A_TIME)
         for piece in pieces:

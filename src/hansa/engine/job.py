@@ -81,6 +81,6 @@ class Job:
         return done % self.evaluate.every == 0 or done == self.rounds
 
     def saves(self, done: int) -> bool:
-        """Whether a checkpoint is written after ``done`` rounds."""
+        """Whether a checkpoint is written after ``done`` rounds; the last always is."""
         every = self.checkpoint.every
-        return every > 0 and done % every == 0 and done < self.rounds
+        return every > 0 and (done % every == 0 or done == self.rounds)

@@ -8,7 +8,7 @@ import zmq
 
 from hansa.base.errors import RunError, WireError
 from hansa.engine.runtime import Deadline
-from hansa.engine.wire import HEADER_BYTES, Header
+from hansa.engine.wire import HEADER_BYTES, MAX_PAYLOAD, Header
 
 Key = tuple[int, int]
 """(sender, receiver) of a message."""
@@ -43,6 +43,7 @@ class Mesh:
         self._ear: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self._ear.set_hwm(0)  # rounds keep peers in step, so queues cannot grow without limit
         self._ear.linger = 0
+        self._ear.maxmsgsize = MAX_PAYLOAD  # who announces more is cut off before it is read
         self.port = self._ear.bind_to_random_port("tcp://127.0.0.1")
         self._mouths: dict[int, zmq.Socket[bytes]] = {}
         self._kept: dict[tuple[int, int], dict[Key, tuple[Header, bytes]]] = {}
@@ -73,9 +74,9 @@ class Mesh:
         self._oldest = now
         got = self._kept.setdefault(now, {})
         self.deadline.touch()
+        self.alive()  # a word to stop is heard even where no peer is ever waited for
         while not expected <= got.keys():
-            if self._ear.poll(_POLL_MS):
-                self._take()
+            if self._ear.poll(_POLL_MS) and self._take():
                 continue
             self.alive()
             if self.deadline.passed:
@@ -92,8 +93,8 @@ class Mesh:
         self._oldest = (round, phase + 1)
         return {key: got[key] for key in expected}
 
-    def _take(self) -> None:
-        """Read what is there and file it."""
+    def _take(self) -> bool:
+        """Read what is there and file it; returns whether it came from a peer."""
         frames = self._ear.recv_multipart()
         try:
             if len(frames) != 3 or len(frames[1]) != HEADER_BYTES:
@@ -108,7 +109,7 @@ class Mesh:
                 raise WireError("its receiver does not live here")
         except WireError as error:
             self._drop(f"from {frames[0][:32]!r}: {error}")
-            return
+            return False
         self.deadline.touch()
         when, key = (header.round, header.phase), (header.sender, header.receiver)
         if when < self._oldest:
@@ -117,6 +118,7 @@ class Mesh:
             self._drop("repeated")
         else:
             self._kept[when][key] = (header, frames[2])
+        return True
 
     def _drop(self, why: str) -> None:
         self.dropped[why] = self.dropped.get(why, 0) + 1

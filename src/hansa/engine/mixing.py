@@ -29,21 +29,30 @@ def _mix(own, received, indptr, index, weights, width, first, last):  # type: ig
         table[n:, :k] = received[:, start : start + k]
         for i in range(n):
             out = own[i, start : start + k]
-            out[:] = 0
-            e, end = indptr[i], indptr[i + 1]
             # Four terms a pass over the sum, added in order: fewer loads and stores of it.
-            while e + 4 <= end:
+            for e in range(indptr[i], indptr[i + 1], 4):
                 r0, r1 = table[index[e], :k], table[index[e + 1], :k]
                 r2, r3 = table[index[e + 2], :k], table[index[e + 3], :k]
                 w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
-                for c in range(k):
-                    out[c] = (((out[c] + w0 * r0[c]) + w1 * r1[c]) + w2 * r2[c]) + w3 * r3[c]
-                e += 4
-            while e < end:
-                r0, w0 = table[index[e], :k], weights[e]
-                for c in range(k):
-                    out[c] += w0 * r0[c]
-                e += 1
+                if e == indptr[i]:
+                    for c in range(k):
+                        out[c] = ((w0 * r0[c] + w1 * r1[c]) + w2 * r2[c]) + w3 * r3[c]
+                else:
+                    for c in range(k):
+                        out[c] = (((out[c] + w0 * r0[c]) + w1 * r1[c]) + w2 * r2[c]) + w3 * r3[c]
+
+
+def _in_fours(
+    indptr: np.ndarray, index: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same sums with terms of weight 0 on a row's own first term, to a multiple of four."""
+    lengths = np.diff(indptr)
+    padded = np.concatenate([[0], np.cumsum(-(-lengths // 4) * 4)])
+    place = np.arange(len(index)) + np.repeat(padded[:-1] - indptr[:-1], lengths)
+    filled = np.repeat(index[np.minimum(indptr[:-1], len(index) - 1)], np.diff(padded))
+    scale = np.zeros(padded[-1], weights.dtype)
+    filled[place], scale[place] = index, weights
+    return padded, filled, scale
 
 
 def mix_rows_(
@@ -87,10 +96,10 @@ def _mix_cpu_(
 ) -> None:
     numbers = own.detach().numpy()
     others = received.detach().numpy()
-    weights = weights.astype(numbers.dtype)
     n, size = numbers.shape
     if n == 0 or size == 0:
         return
+    indptr, index, weights = _in_fours(indptr, index, weights.astype(numbers.dtype))
     width = _SCRATCH_BYTES // (numbers.itemsize * (n + len(others)))
     width = min(max(width, _WIDTHS[0]), _WIDTHS[1], size)
     threads = threads or torch.get_num_threads()

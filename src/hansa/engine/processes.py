@@ -14,7 +14,7 @@ import zmq
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.base.errors import ConfigError, Diverged, RunError
+from hansa.base.errors import ConfigError, Diverged, RunError, WireError
 from hansa.engine.checkpoint import seal
 from hansa.engine.collect import Collector
 from hansa.engine.job import Job
@@ -74,6 +74,8 @@ class _Coordinator:
         self.ports: dict[int, int] = {}
         self.saved: dict[int, list[dict[str, Any]]] = {}
         self.done: set[int] = set()
+        self.names = [str(index).encode() for index in range(len(self.parts))]
+        self.dropped: set[str] = set()
 
     def start(self, resume: Path | None, command: WorkerCommand) -> None:
         """Start all workers."""
@@ -109,10 +111,8 @@ class _Coordinator:
         # Half as long again as the workers wait for each other: they know which node is missing.
         deadline = Deadline(1.5 * self.runtime.deadline)
         while len(self.done) < len(self.parts):
-            if self.socket.poll(200):
-                identity, data = self.socket.recv_multipart()
+            if self.socket.poll(200) and self._hear():
                 deadline.touch()
-                self._take(int(identity), unpack_control(data))
                 continue
             self._look_after()
             if deadline.passed:
@@ -127,6 +127,22 @@ class _Coordinator:
             self._say(index, "bye")
         for process in self.processes:
             process.wait(self.runtime.deadline)
+
+    def _hear(self) -> bool:
+        """Take one message; returns whether it came from a worker."""
+        identity, *data = self.socket.recv_multipart()
+        try:
+            if identity not in self.names or len(data) != 1:
+                raise WireError("not from a worker")
+            message = unpack_control(data[0])
+        except WireError as error:
+            reason = f"from {identity[:32]!r}: {error}"
+            if reason not in self.dropped:
+                self.dropped.add(reason)
+                self.collector.folder.event("frames dropped", worker=None, reasons=[reason])
+            return False
+        self._take(int(identity), message)
+        return True
 
     def _take(self, index: int, message: dict[str, Any]) -> None:
         kind = message["kind"]

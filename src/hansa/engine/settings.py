@@ -53,5 +53,7 @@ class EvaluateSettings(Settings):
 class CheckpointSettings(Settings):
     """When the state of all nodes is saved."""
 
-    every: int = Field(20, ge=0, description="rounds between two checkpoints; 0 = never")
+    every: int = Field(
+        20, ge=0, description="rounds between two checkpoints, and one at the end; 0 = never"
+    )
     keep: int = Field(2, ge=1, description="how many of the latest checkpoints stay on disk")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import zmq
 
-from hansa.base.errors import HansaError, RunError
+from hansa.base.errors import RunError
 from hansa.engine.block import Block
 from hansa.engine.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.host import Host
@@ -23,8 +23,8 @@ from hansa.engine.sockets import SocketExchange
 from hansa.engine.wire import pack_control, unpack_control
 
 
-class Stopped(HansaError):
-    """The coordinator asked this worker to stop, or is gone."""
+class Stopped(BaseException):
+    """The coordinator asked this worker to stop, or is gone: no error, so nothing handles it."""
 
 
 class Control:

@@ -82,6 +82,10 @@ def resume(
                 key, None, "cannot change when a run is resumed", f"only {', '.join(RESUMABLE)}"
             )
     chosen = RunFile.parse(config)
+    ended = folder.summary or {}
+    if ended.get("status") == "finished" and ended.get("rounds", 0) >= chosen.rounds:
+        problem = f"the run in {folder.path} has finished its {ended['rounds']} rounds"
+        raise ConfigError("rounds", chosen.rounds, problem, "a larger number")
     job = prepare(chosen)
     checkpoint = latest(folder.path / "checkpoints")
     done, elapsed = 0, 0.0

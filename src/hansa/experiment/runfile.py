@@ -57,9 +57,7 @@ class RunFile(Settings):
         Raises:
             ConfigError: naming the field, its value and the way out.
         """
-        plugins = settings.get("plugins") or ()
-        if isinstance(plugins, str):
-            plugins = (plugins,)
+        plugins = _listed(settings.get("plugins") or ())
         for plugin in plugins:
             load_module(plugin)
         named = with_names(cls, settings)
@@ -68,14 +66,19 @@ class RunFile(Settings):
             if field in named and inspect.isclass(group) and issubclass(group, Settings):
                 _parse_group(field, group, named[field])
         try:
-            return cls.model_validate({**named, "plugins": tuple(plugins)})
+            return cls.model_validate({**named, "plugins": plugins})
         except ValidationError as error:
             raise explain(error, cls) from None
 
     @classmethod
     def load(cls, path: Path, overrides: tuple[str, ...] = (), **more: Any) -> Self:
-        """A run file from YAML, with ``key=value`` overrides and non-empty keywords on top."""
+        """A run file from YAML, with ``key=value`` overrides and non-empty keywords on top.
+
+        Plugin files are looked for beside the run file first.
+        """
         settings = read_yaml(path)
+        if settings.get("plugins"):
+            settings["plugins"] = [_beside(path, name) for name in _listed(settings["plugins"])]
         return cls.parse(override(settings, overrides, **more))
 
     def dump(self) -> dict[str, Any]:
@@ -112,6 +115,23 @@ def _parse_group(field: str, group: type[Settings], value: Any) -> None:
         raise error.under(field) from None
     except ValidationError as error:
         raise explain(error, group).under(field) from None
+
+
+def _listed(plugins: Any) -> tuple[str, ...]:
+    """Names of plugins, also where only one was given.
+
+    Raises:
+        ConfigError: they are no names.
+    """
+    names = (plugins,) if isinstance(plugins, str) else plugins
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ConfigError("plugins", plugins, "is not a list of modules or files", "[mine.py]")
+    return tuple(names)
+
+
+def _beside(path: Path, plugin: str) -> str:
+    neighbour = path.parent / plugin
+    return str(neighbour) if plugin.endswith(".py") and neighbour.is_file() else plugin
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -142,11 +142,14 @@ def curve(metrics: pl.DataFrame, line: Line, axis: str = "round") -> pl.DataFram
 def final(metrics: pl.DataFrame) -> pl.DataFrame:
     """Each metric at the last round it was measured: name, round, nodes, mean, std, min, max.
 
-    All but the mean are null for what concerns the whole run.
+    All but the mean are null for what concerns the whole run. Names that repeat what a row of
+    single nodes says, or its spread, are left out.
     """
     value, single = pl.col("value"), pl.col("node").is_not_null()
+    spread = pl.col("name").str.contains("_std$|_bytes_(min|max)$")
     return (
         metrics.with_columns(single=single)
+        .filter(~spread & (pl.col("single") | ~pl.col("single").any().over("name")))
         .filter(pl.col("round") == pl.col("round").max().over("name", "single"))
         .group_by("name", "single")
         .agg(

@@ -1,0 +1,113 @@
+"""Every example runs, and every command that the README and the docs show."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_COMMANDS = [page for page in PAGES if BLOCK.search(page.read_text())]
+
+
+def needs_data(text: str) -> None:
+    """Skip what trains on a data set that has to be at hand."""
+    if "cifar10" in text and not os.environ.get("HANSA_DATA"):
+        pytest.skip("needs $HANSA_DATA")
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs(hansa, file: Path) -> None:
+    needs_data(file.read_text())
+    said = hansa(f"learn {file} --set rounds=2 --json")
+    assert said.status == 0, said.err
+    assert said.object["rounds"] == 2
+
+
+def test_the_demo_learns(hansa) -> None:
+    said = hansa(f"learn {ROOT / 'examples' / 'digits_dpsgd.yaml'} --json --no-report")
+    assert said.object["nodes"] == 16
+    assert said.object["final"]["accuracy"] > 0.9
+
+
+def shortened(line: str) -> str:
+    """The command with few rounds."""
+    if not line.startswith("hansa learn"):
+        return line
+    return f"{line} --set rounds={4 if '--resume' in line else 2}"
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda path: path.stem)
+def test_the_commands_of_a_page_run(hansa, tmp_path: Path, page: Path) -> None:
+    lines = [line for block in BLOCK.findall(page.read_text()) for line in block.splitlines()]
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for line in lines:
+        assert line.startswith("hansa "), "a console block holds commands of hansa only"
+        said = hansa(*shlex.split(shortened(line))[1:])
+        assert said.status == 0, f"{line}\n{said.err}"
+
+
+def test_the_python_of_the_readme_runs(hansa, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text()
+    for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(compile(code.replace('"rounds": 50', '"rounds": 2'), "README.md", "exec"), {})
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_every_dependency_has_its_reason_and_its_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [item for items in project["optional-dependencies"].values() for item in items]
+    names = {re.split(r"[><=\[ ]", item)[0].lower() for item in project["dependencies"]}
+    pins = (ROOT / "constraints.txt").read_text().lower().replace("_", "-")
+    for name in names | {re.split(r"[><=\[ ]", item)[0].lower() for item in extras}:
+        assert re.search(rf"^{name}==", pins, re.MULTILINE), name
+    table = (ROOT / "docs" / "dependencies.md").read_text()
+    reasons = set(re.findall(r"^\| ([a-z0-9-]+) \|", table, re.MULTILINE)) - {"package"}
+    assert reasons == names
+
+
+def test_own_algorithm_is_the_same_in_both_runtimes(hansa) -> None:
+    line = f"learn {ROOT / 'examples' / 'own_algorithm.yaml'} --set rounds=6 --set evaluate.every=2"
+    first = hansa(f"{line} --json --no-report").object
+    second = hansa(f"{line} --set runtime.name=processes --json --no-report").object
+    assert first["bytes_sent"] == second["bytes_sent"]
+    for name, value in first["final"].items():
+        assert second["final"][name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_own_algorithm_is_short_and_the_tutorial_shows_its_code() -> None:
+    code = (ROOT / "examples" / "own_algorithm.py").read_text()
+    assert len(code.splitlines()) <= 40
+    shown = (ROOT / "docs" / "tutorial_own_algorithm.md").read_text()
+    for block in re.findall(r"^```python\n(.*?)^```", shown, re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            assert line in code.splitlines(), line
+
+
+def test_the_script_by_hand_learns(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "dpsgd_by_hand.py"
+    assert len(script.read_text().splitlines()) <= 110
+    done = subprocess.run(
+        [sys.executable, str(script), "--rounds=30"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    last = re.search(r"round  30  accuracy (\S+) .* averaged model (\S+)", done.stdout)
+    assert last
+    assert float(last[1]) > 0.6
+    assert float(last[2]) > 0.85

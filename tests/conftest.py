@@ -1,0 +1,28 @@
+"""For every test: one torch thread, since workers share the machine, and no deadlines."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+
+from hansa.base import component
+
+# The machine is shared, and the first call of a test imports lazily.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins_of_other_tests() -> Iterator[None]:
+    """Forget the components that a test brought along, and the files they came from."""
+    before = {kind: set(known) for kind, known in component._registry.items()}
+    yield
+    for kind, known in component._registry.items():
+        for name in set(known) - before.get(kind, set()):
+            if not known[name].__module__.startswith("hansa."):
+                del known[name]
+    for module in [name for name in sys.modules if name.startswith("hansa_plugin_")]:
+        del sys.modules[module]

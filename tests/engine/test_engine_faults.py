@@ -1,0 +1,260 @@
+"""Faults of worker processes: named, in time, with all that was measured on disk."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars
+import psutil
+import pytest
+import zmq
+
+from hansa.base.errors import Diverged, RunError
+from hansa.experiment import resume, run
+from hansa.report import RunFolder
+
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(90)]
+
+TROUBLE = '''
+"""Algorithms that fail in their own ways; {tag}."""
+
+import time
+from pydantic import Field
+from hansa.base.component import register
+from hansa.learn import DPSGD
+
+
+@register("trouble_{tag}")
+class Trouble(DPSGD):
+    """D-PSGD until something happens on one node."""
+
+    way: str = Field("raise", description="what happens")
+    node: int = Field(6, description="on which node")
+    at: int = Field(2, description="in which round, from 0")
+
+    def strike(self, block, t, way):
+        if self.way == way and t == self.at and self.node in block.ids:
+            if way == "sleep":
+                time.sleep(60)
+            raise ZeroDivisionError(f"the cat sat on node {{self.node}}")
+
+    def local(self, block, t):
+        super().local(block, t)
+        self.strike(block, t, "raise")
+        self.strike(block, t, "sleep")
+
+    def incoming(self, block, inbox, t):
+        self.strike(block, t, "incoming")
+        super().incoming(block, inbox, t)
+'''
+
+
+@pytest.fixture
+def trouble(small: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Settings of a run in 2 processes whose algorithm fails in a way of its own."""
+    tag = f"t{abs(hash(tmp_path))}"
+    file = tmp_path / f"trouble_{tag}.py"
+    file.write_text(TROUBLE.format(tag=tag))
+
+    def make(way: str, deadline: float = 30.0, **more: Any) -> Any:
+        return small(
+            {
+                "rounds": 6,
+                "evaluate.every": 1,
+                "algorithm": {"name": f"trouble_{tag}", "way": way, **more},
+                "checkpoint": {"every": 1},
+            }
+        ) | {
+            "plugins": [str(file)],
+            "runtime": {"name": "processes", "workers": 2, "deadline": deadline},
+        }
+
+    yield make
+    sys.modules.pop(f"hansa_plugin_{file.stem}", None)
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def worker(index: int) -> psutil.Process:
+    return next(p for p in children() if f"--index={index}" in p.cmdline())
+
+
+def test_a_killed_worker_is_named_and_the_run_can_go_on(
+    small: Callable[..., Any], tmp_path: Path
+) -> None:
+    """A stray connection bothers the coordinator meanwhile."""
+    chosen = small({"rounds": 40, "evaluate.every": 1, "checkpoint": {"every": 2}})
+    whole = run(chosen, tmp_path / "whole", report=False)
+    seen: list[int] = []
+    killed: list[float] = []
+
+    def progress(done: int, figures: dict[str, float]) -> None:
+        seen.append(done)
+        if done == 1:
+            address = next(a for a in worker(0).cmdline() if a.startswith("--address="))
+            context = zmq.Context.instance()
+            stranger = context.socket(zmq.DEALER)
+            stranger.connect(address.removeprefix("--address="))
+            stranger.send_multipart([b"junk"])
+            stranger.close(linger=500)
+            with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as raw:
+                raw.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+            context.term()
+            zmq.Context._instance = None
+        if done == 5:
+            os.kill(worker(1).pid, signal.SIGKILL)
+            killed.append(time.monotonic())
+
+    processes = {"name": "processes", "workers": 2, "deadline": 20}
+    with pytest.raises(RunError) as caught:
+        run(chosen | {"runtime": processes}, tmp_path / "run", progress=progress, report=False)
+    assert time.monotonic() - killed[0] < 10
+    text = str(caught.value)
+    assert "worker 1 (nodes 4 to 7) was killed by signal 9 (SIGKILL)" in text
+    assert "--resume" in text
+    assert children() == []
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.summary is not None
+    assert folder.summary["status"] == "failed"
+    assert folder.summary["rounds"] == seen[-1] < 40
+    accuracy = folder.metrics().filter(
+        (polars.col("name") == "accuracy") & polars.col("node").is_not_null()
+    )
+    assert accuracy.group_by("round").len().sort("round").rows() == [(r, 8) for r in seen]
+    kinds = [event["kind"] for event in folder.events()]
+    assert "worker lost" in kinds
+    assert "failed" in kinds
+    assert "frames dropped" in kinds
+    folder = resume(tmp_path / "run", report=False)
+    same = folder.metrics().filter(polars.col("name") != "round_seconds").drop("time")
+    other = whole.metrics().filter(polars.col("name") != "round_seconds").drop("time")
+    order = ["round", "name", "node"]
+    same, other = same.sort(order, nulls_last=True), other.sort(order, nulls_last=True)
+    assert same.drop("value").equals(other.drop("value"))
+    assert (same["value"] - other["value"]).abs().max() < 1e-6
+    nodes = polars.col("node").is_not_null()
+    assert same.filter(nodes).equals(other.filter(nodes))
+
+
+@pytest.mark.parametrize(("way", "phase"), [("raise", "training"), ("incoming", "incoming")])
+def test_the_real_error_comes_out(
+    trouble: Callable[..., Any], tmp_path: Path, way: str, phase: str
+) -> None:
+    with pytest.raises(RunError) as caught:
+        run(trouble(way), tmp_path / "run", report=False)
+    error = caught.value
+    assert error.problem == "ZeroDivisionError: the cat sat on node 6"
+    assert (error.round, error.phase) == (3, phase)
+    assert "Traceback" in (tmp_path / "run" / "logs" / "worker-1.log").read_text()
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.metrics()["round"].max() == 2
+    (failed,) = [e for e in folder.events() if e["kind"] == "failed"]
+    assert "the cat sat on node 6" in failed["error"]
+    assert children() == []
+
+
+def test_in_the_simulation_too(trouble: Callable[..., Any], tmp_path: Path) -> None:
+    settings = trouble("raise") | {"runtime": "simulate"}
+    with pytest.raises(RunError, match="the cat sat on node 6") as caught:
+        run(settings, tmp_path / "run", report=False)
+    assert (caught.value.round, caught.value.phase) == (3, "training")
+    assert RunFolder.open(tmp_path / "run").metrics()["round"].max() == 2
+
+
+def test_a_silent_worker_ends_the_run_at_the_deadline(
+    trouble: Callable[..., Any], tmp_path: Path
+) -> None:
+    last: list[float] = []
+
+    def progress(done: int, figures: dict[str, float]) -> None:
+        last[:] = [time.monotonic()]
+
+    with pytest.raises(RunError, match=r"runtime\.deadline") as caught:
+        run(trouble("sleep", deadline=8), tmp_path / "run", progress=progress, report=False)
+    took = time.monotonic() - last[0]
+    assert 4 < took < 30
+    assert caught.value.round == 3
+    assert caught.value.node in range(4, 8)
+    assert RunFolder.open(tmp_path / "run").metrics()["round"].max() == 2
+    assert children() == []
+
+
+def test_an_interrupt_stops_all_workers(small: Callable[..., Any], tmp_path: Path) -> None:
+    def progress(done: int, figures: dict[str, float]) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    settings = small({"rounds": 500}) | {"runtime": {"name": "processes", "workers": 2}}
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, tmp_path / "run", progress=progress, report=False)
+    assert children() == []
+    folder = RunFolder.open(tmp_path / "run")
+    assert folder.summary is not None
+    assert folder.summary["status"] == "interrupted"
+    assert folder.metrics()["round"].max() == 2
+    # Orderly: the coordinator's word was enough, nobody had to be killed.
+    for index in (0, 1):
+        assert "stop" in (tmp_path / "run" / "logs" / f"worker-{index}.log").read_text()
+
+
+def test_divergence_in_a_worker_stops_the_run(small: Callable[..., Any], tmp_path: Path) -> None:
+    settings = small(
+        {
+            "train.on_divergence": "stop",
+            "train.optimizer": {"name": "sgd", "lr": 1e6},
+            "evaluate.every": 1,
+        }
+    ) | {"runtime": {"name": "processes", "workers": 2}}
+    with pytest.raises(Diverged, match="training loss is") as caught:
+        run(settings, tmp_path / "run", report=False)
+    assert caught.value.node in range(8)
+    assert caught.value.round == 1
+
+
+def test_workers_end_when_the_coordinator_is_gone(
+    small: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Even if it was killed and could not say a word."""
+    import json
+    import subprocess
+
+    settings = small({"rounds": 100_000}) | {"runtime": {"name": "processes", "workers": 2}}
+    code = (
+        "import json, sys; from hansa.experiment import run; "
+        "run(json.loads(sys.argv[1]), sys.argv[2], report=False)"
+    )
+    main = subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(settings), str(tmp_path / "run")]
+    )
+    workers: list[psutil.Process] = []
+    try:
+        limit = time.monotonic() + 40
+        metrics = tmp_path / "run" / "metrics"
+        while time.monotonic() < limit and not metrics.exists():
+            time.sleep(0.1)
+        workers = psutil.Process(main.pid).children(recursive=True)
+        assert len(workers) == 2
+    finally:
+        main.kill()
+        main.wait()
+    limit = time.monotonic() + 20
+    while time.monotonic() < limit and (alive := [p for p in workers if running(p)]):
+        time.sleep(0.1)
+    for process in alive:
+        process.kill()
+    assert alive == []
+
+
+def running(process: psutil.Process) -> bool:
+    """Not ended; one that nobody has buried yet has ended."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,362 @@
+"""Sockets between blocks: lost order, repetition and hostile frames change nothing."""
+
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hansa.base.errors import RunError, WireError
+from hansa.codec import Dense
+from hansa.engine import Job, Send, WallClock
+from hansa.engine.mesh import Mesh
+from hansa.engine.sockets import SocketExchange
+from hansa.engine.wire import Header, checksum
+from hansa.topology import Graph
+
+pytestmark = pytest.mark.timeout(30)
+PAYLOAD = np.arange(4, dtype=np.float32).tobytes()
+
+
+def header(sender: int, receiver: int, round: int = 0, phase: int = 0, **changes: Any) -> Header:
+    fields: dict[str, Any] = {
+        "elements": 4,
+        "size": len(PAYLOAD),
+        "checksum": checksum(PAYLOAD),
+        "arrival": 0.0,
+        "kind": "model",
+    }
+    return Header(sender=sender, receiver=receiver, round=round, phase=phase, **(fields | changes))
+
+
+class Pair:
+    """Two workers with nodes 0, 1 and 2, 3, and a way to speak out of turn."""
+
+    def __init__(self) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.gone = False
+        self.meshes = [Mesh(self.context, w, [0, 0, 1, 1], 1.0, self.alive) for w in (0, 1)]
+        for mesh in self.meshes:
+            mesh.connect([other.port for other in self.meshes])
+
+    def alive(self) -> None:
+        if self.gone:
+            raise ConnectionAbortedError
+
+    def stranger(self, identity: bytes = b"worker-9") -> zmq.Socket[bytes]:
+        socket: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
+        socket.linger = 0
+        if identity:
+            socket.identity = identity
+        socket.connect(f"tcp://127.0.0.1:{self.meshes[1].port}")
+        return socket
+
+    def close(self) -> None:
+        for mesh in self.meshes:
+            mesh.close()
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Pair()
+    yield made
+    made.close()
+
+
+def test_messages_arrive_with_their_headers(pair: Pair) -> None:
+    first, second = pair.meshes
+    first.send(header(0, 2), PAYLOAD)
+    first.send(header(1, 2), memoryview(PAYLOAD))
+    second.send(header(3, 0), PAYLOAD)
+    got = second.gather(0, 0, {(0, 2), (1, 2)})
+    assert got == {(s, 2): (header(s, 2), PAYLOAD) for s in (0, 1)}
+    assert first.gather(0, 0, {(3, 0)})[3, 0] == (header(3, 0), PAYLOAD)
+    assert first.dropped == second.dropped == {}
+
+
+def test_a_peer_may_be_ahead(pair: Pair) -> None:
+    """Messages of later rounds and phases wait until they are asked for."""
+    first, second = pair.meshes
+    order = [(1, 0), (0, 1), (2, 0), (0, 0)]
+    for round, phase in order:
+        first.send(header(0, 2, round, phase, arrival=round + phase / 2), PAYLOAD)
+    for round, phase in sorted(order):
+        found, _ = second.gather(round, phase, {(0, 2)})[0, 2]
+        assert (found.round, found.phase, found.arrival) == (round, phase, round + phase / 2)
+    assert second.dropped == {}
+
+
+def test_repeated_and_late_messages_are_counted_and_dropped(pair: Pair) -> None:
+    first, second = pair.meshes
+    other = struct.pack("<4f", 9, 9, 9, 9)
+    first.send(header(0, 2), PAYLOAD)
+    first.send(header(0, 2, checksum=checksum(other)), other)  # too late to replace the first
+    first.send(header(1, 2), PAYLOAD)
+    assert second.gather(0, 0, {(0, 2), (1, 2)})[0, 2][1] == PAYLOAD
+    first.send(header(0, 2), PAYLOAD)
+    first.send(header(0, 2, 1), PAYLOAD)
+    second.gather(1, 0, {(0, 2)})
+    assert second.dropped == {"repeated": 1, "late or repeated": 1}
+
+
+def test_nothing_expected_is_nothing_waited_for(pair: Pair) -> None:
+    assert pair.meshes[0].gather(0, 0, set()) == {}
+
+
+def test_silence_ends_at_the_deadline_and_names_the_nodes(pair: Pair) -> None:
+    first, second = pair.meshes
+    first.send(header(0, 2), PAYLOAD)
+    began = time.monotonic()
+    with pytest.raises(RunError, match=r"node\(s\) 1;") as caught:
+        second.gather(0, 0, {(0, 2), (1, 2), (1, 3)})
+    assert 0.9 < time.monotonic() - began < 4
+    assert (caught.value.node, caught.value.round, caught.value.phase) == (1, 1, "exchange")
+
+
+def test_junk_does_not_put_off_the_deadline(pair: Pair) -> None:
+    stranger = pair.stranger()
+    stop = threading.Event()
+
+    def chatter() -> None:
+        while not stop.is_set():
+            stranger.send(b"still here")
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=chatter)
+    thread.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(RunError, match="in vain"):
+            pair.meshes[1].gather(0, 0, {(0, 2)})
+    finally:
+        stop.set()
+        thread.join()
+        stranger.close()
+    assert time.monotonic() - began < 5
+
+
+def test_whoever_waits_learns_that_it_is_pointless(pair: Pair) -> None:
+    pair.gone = True
+    with pytest.raises(ConnectionAbortedError):
+        pair.meshes[1].gather(0, 0, {(0, 2)})
+
+
+def test_an_oversized_frame_is_cut_off_before_it_is_read(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hansa.engine.mesh.MAX_PAYLOAD", 1000)
+    mesh = Mesh(pair.context, 1, [0, 0, 1, 1], 0.5, pair.alive)
+    liar = pair.context.socket(zmq.DEALER)
+    liar.linger = 0
+    liar.identity = b"worker-0"
+    liar.connect(f"tcp://127.0.0.1:{mesh.port}")
+    liar.send_multipart([header(0, 2, size=2000).pack(), b"x" * 2000])
+    with pytest.raises(RunError, match="in vain"):
+        mesh.gather(0, 0, {(0, 2)})
+    assert mesh.dropped == {}
+    mesh.close()
+    liar.close()
+
+
+FORGED: list[tuple[bytes, list[bytes], str]] = [
+    (b"worker-0", [b""], "not a header"),
+    (b"worker-0", [b"x" * 64], "not a header"),
+    (b"worker-0", [header(0, 2).pack()], "not a header"),
+    (b"worker-0", [header(0, 2).pack(), PAYLOAD, b""], "not a header"),
+    (b"worker-0", [header(0, 2).pack()[:-1], PAYLOAD], "not a header"),
+    (b"worker-0", [b"\xff" * 64, PAYLOAD], "not a hansa frame"),
+    (b"worker-0", [header(0, 2).pack()[:-1] + b"?", PAYLOAD], "does not match its checksum"),
+    (b"worker-0", [header(0, 2).pack(), PAYLOAD[:-1]], "announced were 16"),
+    (b"worker-0", [header(0, 2).pack(), PAYLOAD[:-1] + b"?"], "does not match its checksum"),
+    (b"worker-0", [header(0, 2, size=1 << 40).pack(), PAYLOAD], "over the limit"),
+    (b"worker-0", [header(99, 2).pack(), PAYLOAD], "does not exist"),
+    (b"worker-0", [header(0, 99).pack(), PAYLOAD], "does not exist"),
+    (b"worker-0", [header(3, 2).pack(), PAYLOAD], "does not live where it came from"),
+    (b"worker-0", [header(0, 1).pack(), PAYLOAD], "does not live here"),
+    (b"worker-9", [header(0, 2).pack(), PAYLOAD], "does not live where it came from"),
+    (b"", [header(0, 2).pack(), PAYLOAD], "does not live where it came from"),
+]
+
+
+@pytest.mark.parametrize(("identity", "frames", "reason"), FORGED, ids=[f[2] for f in FORGED])
+def test_forged_frames_are_counted_with_their_sender_and_dropped(
+    identity: bytes, frames: list[bytes], reason: str
+) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    mesh = Mesh(context, 1, [0, 0, 1, 1], 0.3, lambda: None)
+    liar = context.socket(zmq.DEALER)
+    liar.linger = 0
+    if identity:
+        liar.identity = identity
+    liar.connect(f"tcp://127.0.0.1:{mesh.port}")
+    try:
+        liar.send_multipart(frames)
+        with pytest.raises(RunError, match="in vain"):
+            mesh.gather(0, 0, {(0, 2)})
+        ((why, times),) = mesh.dropped.items()
+        assert times == 1
+        assert reason in why
+        assert repr(identity)[1:-1] in why
+    finally:
+        mesh.close()
+        context.destroy(linger=0)
+
+
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(st.lists(st.binary(max_size=80), min_size=1, max_size=4))
+def test_no_frame_breaks_the_ear(pair: Pair, frames: list[bytes]) -> None:
+    first, second = pair.meshes
+    stranger = pair.stranger(b"")
+    stranger.send_multipart(frames)
+    round = second._oldest[0] + 1
+    first.send(header(0, 2, round), PAYLOAD)
+    assert second.gather(round, 0, {(0, 2)})[0, 2][1] == PAYLOAD
+    stranger.close()
+
+
+# -- a whole run over sockets --------------------------------------------------------------------
+
+
+class Attack:
+    """Sends rubbish to every worker of a run from a thread of its own, to its end."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def __call__(self, meshes: list[Mesh]) -> None:
+        self.thread = threading.Thread(target=self._go, args=(meshes,))
+        self.thread.start()
+
+    def _go(self, meshes: list[Mesh]) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        sockets = []
+        for mesh in meshes:
+            socket = context.socket(zmq.DEALER)
+            socket.connect(f"tcp://127.0.0.1:{mesh.port}")
+            sockets.append(socket)
+        forged = header(0, 7, elements=4).pack()
+        while not self.stop.is_set():
+            for socket in sockets:
+                for frames in ([b"junk"], [b"", b"", b""], [forged, PAYLOAD], [b"\0" * 64, b""]):
+                    socket.send_multipart(frames)
+            time.sleep(0.002)
+        context.destroy(linger=0)
+
+
+def test_a_run_under_attack_is_the_same_run(
+    make_job: Callable[..., Job], host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    whole, _ = host(make_job())
+    attack = Attack()
+    try:
+        rows, state, meshes = host_apart(make_job, 3, attack)
+    finally:
+        attack.stop.set()
+        assert attack.thread is not None
+        attack.thread.join()
+    assert torch.equal(rows, whole.rows)
+    assert torch.equal(state["bytes_received"], whole.state["bytes_received"])
+    assert sum(sum(mesh.dropped.values()) for mesh in meshes) > 0
+
+
+def test_repeated_and_reordered_messages_give_the_same_run(
+    make_job: Callable[..., Job], host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    whole, _ = host(make_job({"algorithm": "centralized"}))
+
+    def meddle(meshes: list[Mesh]) -> None:
+        for mesh in meshes:
+            send, last = mesh.send, list[tuple[Header, bytes | memoryview]]()
+
+            def twice(
+                header: Header, payload: bytes | memoryview, send: Any = send, last: Any = last
+            ) -> None:
+                for message in last:  # what was sent before, again
+                    send(*message)
+                last[:] = [(header, bytes(payload))]
+                send(header, payload)
+
+            mesh.send = twice  # type: ignore[method-assign]
+
+    rows, state, meshes = host_apart(lambda: make_job({"algorithm": "centralized"}), 3, meddle)
+    assert torch.equal(rows, whole.rows)
+    for name in ("messages_received", "bytes_received", "bytes_sent", "messages_sent"):
+        assert torch.equal(state[name], whole.state[name])
+    reasons = {why for mesh in meshes for why in mesh.dropped}
+    assert reasons
+    assert reasons <= {"repeated", "late or repeated"}
+
+
+def test_slow_and_fast_blocks_give_the_same_run(
+    make_job: Callable[..., Job],
+    host: Callable[..., Any],
+    host_apart: Callable[..., Any],
+) -> None:
+    """On a line the far end runs ahead of a worker that sleeps."""
+    changes = {"topology": "ring", "rounds": 6}
+    whole, _ = host(make_job(changes))
+
+    def meddle(meshes: list[Mesh]) -> None:
+        gather = meshes[1].gather
+
+        def later(*args: Any) -> Any:
+            time.sleep(0.05)
+            return gather(*args)
+
+        meshes[1].gather = later  # type: ignore[method-assign]
+
+    rows, _, meshes = host_apart(lambda: make_job(changes), 4, meddle)
+    assert torch.equal(rows, whole.rows)
+    assert all(mesh.dropped == {} for mesh in meshes)
+
+
+def test_a_message_of_another_kind_or_length_is_an_error_that_names_the_node(
+    make_job: Callable[..., Job], pair: Pair
+) -> None:
+    graph = Graph.from_edges(4, [0], [2])
+    block = make_job({"nodes": 4, "topology": "ring"}).block(np.array([2, 3]))
+    part = block.rows[:, :4].clone()
+    exchange = SocketExchange(pair.meshes[1], WallClock())
+    first = pair.meshes[0]
+    first.send(header(0, 2, 0, kind="other"), PAYLOAD)
+    with pytest.raises(WireError, match="node 0 sent 4 numbers of kind 'other' where 4 of kind"):
+        exchange(block, Send(part, graph), 0, 0)
+    first.send(header(0, 2, 1, elements=5), PAYLOAD)
+    with pytest.raises(WireError, match="node 0 sent 5 numbers"):
+        exchange(block, Send(part, graph), 1, 0)
+    first.send(header(0, 2, 2), PAYLOAD)
+    with pytest.raises(WireError, match="payload of 16 bytes for 4 elements"):
+        exchange(block, Send(part, graph, Dense(dtype="float16")), 2, 0)
+    first.send(header(0, 2, 3), PAYLOAD)
+    inbox = exchange(block, Send(part, graph), 3, 0)
+    assert inbox.messages(0)[1].tolist() == [[0, 1, 2, 3]]
+    assert inbox.messages(1)[1].shape == (0, 4)
+
+
+def test_an_error_in_one_block_is_the_one_that_comes_out(
+    make_job: Callable[..., Job], host_apart: Callable[..., Any]
+) -> None:
+    made: list[Job] = []
+
+    def make() -> Job:
+        job = make_job()
+        if len(made) == 1:
+            job.parts = [np.full_like(part, 10**7) for part in job.parts]
+        made.append(job)
+        return job
+
+    with pytest.raises(RunError, match="IndexError") as caught:
+        host_apart(make, 2)
+    assert caught.value.node in range(4, 8)
+    assert (caught.value.round, caught.value.phase) == (1, "training")

@@ -1,0 +1,101 @@
+"""What cannot work is refused before anything starts, by name and with the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hansa.base.errors import CheckpointError, ConfigError
+from hansa.experiment import RunFile, override, plan, prepare, resume, run
+
+# The strategy is set, since the one that is measured to be faster may differ from run to run.
+SMALL = (
+    "nodes=4", "rounds=2", "evaluate.every=1", "topology=ring", "model=logistic",
+    "train.strategy=looped",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        (["topology.degree=16"], "topology.degree", "at most 15"),
+        (["topology.degree=3", "nodes=5"], "topology.degree", "both are odd"),
+        (["topology=torus", "nodes=7"], "topology", ""),
+        (["topology=ring", "nodes=1"], "topology", "1 node"),
+        (["nodes=2000", "topology=ring"], "nodes", "1438"),
+        (["data.partition={name: shards, shards_per_node: 200}"],
+         "data.partition.shards_per_node", "at most 89"),
+        (["train.batch_size=90"], "train.batch_size", "at most 89"),
+        (["model=lstm"], "model", "tokens"),
+        (["runtime={name: processes, workers: 17}"], "runtime.workers", "16 nodes"),
+        (["algorithm={name: el_local, fanout: 16}"], "algorithm.fanout", "15"),
+        (["algorithm={name: el_oracle, degree: 16}"], "algorithm.degree", "15"),
+        (["device=cuda:99"], "device", "CUDA"),
+        (["device=toaster"], "device", "not a torch device"),
+        (["data.validation=0.0001"], "data.validation", "empty"),
+        (["data.train_samples=5000"], "data.train_samples", "only 1438"),
+    ],
+)  # fmt: skip
+def test_impossible_settings(changes: list[str], field: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        prepare(RunFile.parse(override({}, tuple(changes))))
+    assert caught.value.field == field
+    assert words in str(caught.value)
+
+
+def test_the_plan_is_what_the_run_does(tmp_path: Path) -> None:
+    chosen = RunFile.parse(override({}, SMALL))
+    facts = plan(chosen, prepare(chosen))
+    assert facts["model_parameters"] == 650
+    assert facts["neighbours"] == {"min": 2, "max": 2}
+    folder = run(chosen, tmp_path / "run", report=False)
+    metrics = folder.metrics()
+    steps = metrics.filter(metrics["name"] == "steps")
+    assert steps["value"].max() == facts["steps_per_node"]
+
+
+def test_python_and_plain_settings_give_the_same_run(tmp_path: Path) -> None:
+    settings = override({}, SMALL)
+    told: list[tuple[int, float]] = []
+    first = run(settings, tmp_path / "a", lambda t, f: told.append((t, f["bytes_sent"])))
+    second = run(RunFile.parse(settings), tmp_path / "b", report=False)
+    assert first.summary
+    assert second.summary
+    assert first.summary["final"] == second.summary["final"]
+    assert [t for t, _ in told] == [1, 2]
+    assert told[-1][1] == first.summary["bytes_sent"] > 0
+    assert (tmp_path / "a" / "report.html").exists()
+    assert not (tmp_path / "b" / "report.html").exists()
+
+
+def test_resume_changes_only_what_may_change(tmp_path: Path) -> None:
+    settings = override({}, (*SMALL, "checkpoint.every=1"))
+    run(settings, tmp_path / "run", report=False)
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"seed": 2}, "seed"),
+        ({"rounds": 1}, "rounds"),
+    ]
+    for changes, field in refused:
+        with pytest.raises(ConfigError) as caught:
+            resume(tmp_path / "run", changes)
+        assert caught.value.field == field
+    longer = resume(tmp_path / "run", {"rounds": 4}, report=False)
+    straight = run({**settings, "rounds": 4}, tmp_path / "straight", report=False)
+    assert longer.summary
+    assert straight.summary
+    for name, value in straight.summary["final"].items():
+        assert np.isclose(longer.summary["final"][name], value, rtol=1e-6), name
+    assert longer.summary["bytes_sent"] == straight.summary["bytes_sent"]
+
+
+def test_a_folder_in_use_and_one_that_is_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConfigError) as caught:
+            run(override({}, SMALL), path)
+        assert caught.value.field == "out"
+    with pytest.raises(CheckpointError):
+        resume(tmp_path)
