@@ -209,7 +209,6 @@ def test_a_run_of_processes_goes_on_anywhere(
     equal(folder, uninterrupted)
 
 
-@pytest.mark.xfail(reason="workers read the folder's settings, not those of the resume")
 def test_a_longer_run_is_the_shorter_one_gone_on(small: Callable[..., Any], tmp_path: Path) -> None:
     """In processes too: workers must hear of the changes that the coordinator made."""
     whole = run(small({**RESUMED, "evaluate.every": 1}), tmp_path / "whole", report=False)

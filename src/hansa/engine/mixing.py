@@ -70,7 +70,7 @@ def mix_rows_(
         received: [m, K], same type.
         indptr, index, weights: the sums in CSR form: row i adds ``weights[e]`` times row
             ``index[e]`` for e in ``indptr[i]:indptr[i+1]``, where index j < n is own[j] *before*
-            the call and j >= n is received[j - n].
+            the call and j >= n is received[j - n]; at least one term a row.
         threads: how many columns ranges to work on at once; 0 takes torch's number of threads.
     """
     if own.device.type != "cpu":

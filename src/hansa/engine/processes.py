@@ -125,8 +125,12 @@ class _Coordinator:
                 )
         for index in range(len(self.parts)):
             self._say(index, "bye")
-        for process in self.processes:
-            process.wait(self.runtime.deadline)
+        for index, process in enumerate(self.processes):
+            try:
+                process.wait(self.runtime.deadline)
+            except subprocess.TimeoutExpired:
+                # All its work is in; close() ends it.
+                self.collector.folder.event("worker did not leave", worker=index)
 
     def _hear(self) -> bool:
         """Take one message; returns whether it came from a worker."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -94,6 +95,8 @@ def resume(
         done, elapsed = int(manifest["round"]), float(manifest.get("seconds", 0.0))
     if done >= chosen.rounds:
         raise ConfigError("rounds", chosen.rounds, f"round {done} is done already", "a larger one")
+    if changes:
+        folder.reconfigure(config)  # workers, and whoever resumes next, read it there
     return _host(chosen, job, folder, checkpoint, elapsed, progress, report, done)
 
 
@@ -105,14 +108,14 @@ def _host(
     elapsed: float,
     progress: Progress | None,
     report: bool,
-    done: int = 0,
+    resumed_at: int | None = None,
 ) -> RunFolder:
     """Host a job in its folder to the end, however it ends."""
     try:
         with lock(folder.path / ".lock", wait=False):
-            if folder.summary is not None or done or checkpoint is not None:
-                folder.truncate(done)
-                folder.event("resumed", round=done)
+            if resumed_at is not None:
+                folder.truncate(resumed_at)
+                folder.event("resumed", round=resumed_at)
             collector = Collector(job, folder, elapsed)
             if progress is not None:
                 collector.progress = lambda done, figures: progress(
@@ -152,12 +155,17 @@ def _summary(
         "rounds": collector.rounds_done,
         "seconds": round(collector.seconds, 3),
         "bytes_sent": collector.bytes_sent,
-        "final": collector.final,
+        "final": _finite(collector.final),
         "status": status,
     }
     if collector.best:
-        summary["best"] = collector.best
+        summary["best"] = _finite(collector.best)
     return summary
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Figures fit for strict JSON: what is not finite becomes None."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def _describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:

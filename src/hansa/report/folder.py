@@ -74,12 +74,17 @@ class RunFolder:
             raise ConfigError("out", str(path), problem, "choose another --out") from error
         if taken:
             raise ConfigError("out", str(path), "the folder is not empty", fix)
-        settings, machine = plain(config), plain(environment)
+        folder = cls(path, {}, plain(environment))
         with _writing(path):
-            write_whole(path / ENVIRONMENT, machine)
-            with atomic_write(path / CONFIG, "w") as file:  # last: it makes this a run folder
-                yaml.safe_dump(settings, file, sort_keys=False, explicit_end=True)
-        return cls(path, settings, machine)
+            write_whole(path / ENVIRONMENT, folder.environment)
+        folder.reconfigure(config)  # last: it makes this a run folder
+        return folder
+
+    def reconfigure(self, config: Mapping[str, Any]) -> None:
+        """Replace the resolved settings."""
+        self.config = plain(config)
+        with _writing(self.path), atomic_write(self.path / CONFIG, "w") as file:
+            yaml.safe_dump(self.config, file, sort_keys=False, explicit_end=True)
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
