@@ -198,7 +198,8 @@ def test_divergence_is_reported_and_the_run_goes_on(
     # A node whose loss is no number is still seen to have been measured, and spoils the mean.
     assert len(each(folder, 6, "accuracy")) == N
     assert len(each(folder, 6, "loss")) == N
-    assert folder.summary["final"]["loss"] > 1e3
+    mean = folder.summary["final"]["loss"]  # null in JSON where it is not finite
+    assert mean is None or mean > 1e3
 
 
 @pytest.mark.parametrize("strategy", ["looped", "stacked"])
