@@ -65,8 +65,12 @@ class Passes(ABC):
 class Looped(Passes):
     """One node at a time: the module's tensors are views of its row."""
 
+    def __init__(self, module: nn.Module, layout: ParameterLayout, loss: Loss) -> None:
+        super().__init__(module, layout, loss)
+        self._tensors = layout.tensors(self.module)
+
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:
-        self.layout.bind(self.module, rows[0])
+        self.layout.bind_tensors(self._tensors, rows[0])
         if grads is not None:
             self.layout.bind_grads(self.module, grads[0])
 

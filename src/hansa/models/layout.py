@@ -118,7 +118,7 @@ class ParameterLayout:
 
     def flatten(self, module: nn.Module) -> Tensor:
         """A new row [D] with the module's present state."""
-        tensors = self._tensors(module)
+        tensors = self.tensors(module)
         if not tensors:
             return torch.empty(0)
         with torch.no_grad():
@@ -128,24 +128,27 @@ class ParameterLayout:
         """Copy a row [D] into the module's own tensors."""
         views = self.views(row).values()
         with torch.no_grad():
-            for tensor, view in zip(self._tensors(module), views, strict=True):
+            for tensor, view in zip(self.tensors(module), views, strict=True):
                 tensor.copy_(view)
 
     def bind(self, module: nn.Module, row: Tensor) -> None:
         """Make the module's tensors views of a row [D]: what one changes, the other sees."""
-        views = self.views(row.detach()).values()
-        for tensor, view in zip(self._tensors(module), views, strict=True):
+        self.bind_tensors(self.tensors(module), row)
+
+    def bind_tensors(self, tensors: list[Tensor], row: Tensor) -> None:
+        """:meth:`bind` for tensors that :meth:`tensors` found before, without the search."""
+        for tensor, view in zip(tensors, self.views(row.detach()).values(), strict=True):
             tensor.data = view
 
     def bind_grads(self, module: nn.Module, flat: Tensor) -> None:
         """Make the gradients of the trainable parameters views of ``flat`` [P]."""
         self._fits(flat, self.trainable)
         trained = [entry for entry in self.entries if entry.trainable]
-        for entry, parameter in zip(trained, self._tensors(module), strict=False):
+        for entry, parameter in zip(trained, self.tensors(module), strict=False):
             parameter.grad = flat.narrow(0, entry.offset, entry.size).view(entry.shape)
 
-    def _tensors(self, module: nn.Module) -> list[Tensor]:
-        """The module's tensors in the row's order."""
+    def tensors(self, module: nn.Module) -> list[Tensor]:
+        """The module's own tensors in the row's order."""
         found: dict[str, Tensor] = dict(module.named_parameters())
         found.update(module.named_buffers())
         return [found[entry.name] for entry in self.entries]

@@ -59,11 +59,20 @@ def write_report(folder: RunFolder | str | Path) -> Path:
     return _write(
         run.path / "report.html",
         title=_headline(run),
-        subtitle=f"{run.config.get('verb') or 'run'} · {run.path.name}",
+        subtitle=_subtitle(run),
         status=str((run.summary or {}).get("status", "unfinished")),
         tiles=_tiles(run, metrics),
         sections=sections,
     )
+
+
+def _subtitle(run: RunFolder) -> str:
+    """What was run, where it is, and when in a round its models were measured."""
+    parts = [str((run.summary or {}).get("verb", "run")), run.path.name]
+    evaluate = run.config.get("evaluate")
+    if isinstance(evaluate, dict) and "when" in evaluate:
+        parts.append(f"models measured {str(evaluate['when']).replace('_', ' the ')}")
+    return " · ".join(parts)
 
 
 def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path) -> Path:

@@ -61,6 +61,8 @@ def topology_picture(topology: dict[str, Any], values: dict[int, float], name: s
         rules.encode(x=x, y=y, x2="x2:Q", y2="y2:Q"),
         dots.encode(x=x, y=y, color=colour, tooltip=tips),
     )
+    if topology.get("spectral_gap") is not None:
+        notes.append(f"spectral gap {topology['spectral_gap']:.3g}")
     title = alt.TitleParams("Topology", subtitle=", ".join(notes))
     return style(chart.properties(width=340, height=340, title=title))
 
