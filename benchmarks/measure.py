@@ -49,8 +49,9 @@ def fresh(function: str, module: str, *, smoke: bool = False, **arguments: Any) 
     """
     if smoke:
         return getattr(sys.modules.get(module) or sys.modules["__main__"], function)(**arguments)
+    paths = [str(HERE), str(HERE / "decentralized")]
     code = (
-        f"import json, sys; sys.path.insert(0, {str(HERE)!r}); import {module}; "
+        f"import json, sys; sys.path[:0] = {paths!r}; import {module}; "
         f"print(json.dumps({module}.{function}(**json.loads(sys.argv[1]))))"
     )
     done = subprocess.run(

@@ -227,7 +227,7 @@ def test_one_bad_node_is_the_one_that_is_named(
 
     def spoiled(self: Job, ids: np.ndarray) -> Any:
         block = begin(self, ids)
-        block.rows[3] = torch.nan
+        block.rows[block.positions(np.array([3]))] = torch.nan
         return block
 
     monkeypatch.setattr(Job, "block", spoiled)

@@ -12,8 +12,8 @@ from hansa.base.streams import Streams
 from hansa.topology import Graph, Regular, Schedule, Topology
 
 NAMES = {
-    "complete", "erdos_renyi", "exponential", "file", "one_peer_exponential", "regular", "ring",
-    "schedule", "small_world", "star", "torus",
+    "churn", "complete", "erdos_renyi", "exponential", "file", "matching", "one_peer_exponential",
+    "random_peers", "regular", "ring", "schedule", "small_world", "star", "torus", "trace",
 }  # fmt: skip
 
 

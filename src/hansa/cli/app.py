@@ -16,6 +16,7 @@ from hansa.cli.data import data
 from hansa.cli.learn import learn
 from hansa.cli.listing import list_
 from hansa.cli.report import report
+from hansa.cli.tune import tune
 
 app = typer.Typer(
     name="hansa",
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command("learn")(learn)
 app.command("check")(check)
 app.command("list")(list_)
+app.command("tune")(tune)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("data")(data)

@@ -1,6 +1,30 @@
-"""Rows of numbers <-> bytes. Every message's size is the size of its encoding."""
+"""Messages <-> bytes: rows of numbers, parts of rows, packets. A size is that of the encoding."""
 
 from hansa.codec.codec import Codec
 from hansa.codec.dense import Dense
+from hansa.codec.lossless import Lossless
+from hansa.codec.messages import Messages, Packets, SparseRows, whole_rows
+from hansa.codec.quantize import QSGD, Sign, Uniform
+from hansa.codec.raw import Raw
+from hansa.codec.seeded import Seeded, seeded_rows
+from hansa.codec.sparse import Sparse
+from hansa.codec.wavelet import WaveletTransform, transform
 
-__all__ = ["Codec", "Dense"]
+__all__ = [
+    "QSGD",
+    "Codec",
+    "Dense",
+    "Lossless",
+    "Messages",
+    "Packets",
+    "Raw",
+    "Seeded",
+    "Sign",
+    "Sparse",
+    "SparseRows",
+    "Uniform",
+    "WaveletTransform",
+    "seeded_rows",
+    "transform",
+    "whole_rows",
+]

@@ -5,34 +5,53 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from hansa.base.component import Component
+from hansa.codec.messages import Messages, SparseRows, whole_rows
 
 
 class Codec(Component, kind="codec"):
-    """Turns rows [m, K] into one payload each, and back.
+    """Turns messages, mostly rows [m, K], into one payload each, and back.
 
     The laws that a test holds every codec to: ``size(rows)[k] == len(encode(rows)[k])`` and
     ``through(rows)[k] == decode(encode(rows)[k], K)``, to the bit.
     """
 
     @abstractmethod
-    def encode(self, rows: Tensor) -> list[bytes | memoryview]:
+    def encode(self, rows: Messages) -> list[bytes | memoryview]:
         """One payload a row."""
 
     @abstractmethod
-    def decode(self, payload: bytes | memoryview, elements: int) -> Tensor:
-        """The row [elements] in a payload.
+    def decode(self, payload: bytes | memoryview, elements: int) -> Messages:
+        """The message in a payload: a row [elements], or one part of a row.
 
         Raises:
             WireError: the payload is not an encoding of that many elements.
         """
 
     @abstractmethod
-    def size(self, rows: Tensor) -> np.ndarray:
+    def size(self, rows: Messages) -> np.ndarray:
         """Bytes of each row's payload, int64 [m], without building it where that can be told."""
 
     @abstractmethod
-    def through(self, rows: Tensor) -> Tensor:
+    def through(self, rows: Messages) -> Messages:
         """What receivers get: decode(encode(rows)). Returns ``rows`` itself when lossless."""
+
+
+def values_through(codec: Codec, messages: SparseRows) -> SparseRows:
+    """Parts of rows after their values went through a codec, each message's by itself."""
+    changed = []
+    for k in range(len(messages)):
+        values = messages.row(k)[1].unsqueeze(0)
+        after = whole_rows(codec.through(values))
+        if after is values:
+            return messages
+        changed.append(after.reshape(-1))
+    return messages.with_values(torch.cat(changed)) if changed else messages
+
+
+def values_size(codec: Codec, messages: SparseRows) -> np.ndarray:
+    """Bytes that each message's values take in a codec, int64 [n]."""
+    each = [int(codec.size(messages.row(k)[1].unsqueeze(0))[0]) for k in range(len(messages))]
+    return np.array(each, dtype=np.int64)

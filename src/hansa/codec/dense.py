@@ -12,6 +12,7 @@ from torch import Tensor
 from hansa.base.component import register
 from hansa.base.errors import WireError
 from hansa.codec.codec import Codec
+from hansa.codec.messages import Messages, whole_rows
 
 _TYPES = {
     "float32": torch.float32,
@@ -32,7 +33,8 @@ class Dense(Codec):
     def _torch(self) -> torch.dtype:
         return _TYPES[self.dtype]
 
-    def encode(self, rows: Tensor) -> list[bytes | memoryview]:
+    def encode(self, rows: Messages) -> list[bytes | memoryview]:
+        rows = whole_rows(rows)
         if not rows.shape[1]:
             return [b""] * len(rows)
         stored = rows.detach().to("cpu", self._torch).contiguous()
@@ -49,10 +51,12 @@ class Dense(Codec):
         raw = torch.from_numpy(np.frombuffer(payload, dtype=np.uint8).copy())
         return raw.view(self._torch).to(torch.float32)
 
-    def size(self, rows: Tensor) -> np.ndarray:
+    def size(self, rows: Messages) -> np.ndarray:
+        rows = whole_rows(rows)
         return np.full(len(rows), rows.shape[1] * self._torch.itemsize, dtype=np.int64)
 
-    def through(self, rows: Tensor) -> Tensor:
+    def through(self, rows: Messages) -> Tensor:
+        rows = whole_rows(rows)
         if rows.dtype == self._torch:
             return rows
         return rows.to(self._torch).to(rows.dtype)

@@ -9,12 +9,14 @@ from hansa.engine.bench import Strategy
 from hansa.engine.block import Block
 from hansa.engine.calibrate import choose_strategy
 from hansa.engine.checkpoint import latest, read_manifest
-from hansa.engine.clock import Clock, ModelledClock, WallClock
+from hansa.engine.clock import Clock, DeviceClock, ModelledClock, WallClock
 from hansa.engine.collect import Collector
+from hansa.engine.energy import PHONES, Phone
 from hansa.engine.exchange import Inbox, Send
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
 from hansa.engine.optim import SGD, Adam, AdamW, Optimizer
+from hansa.engine.phones import Phones
 from hansa.engine.processes import Processes
 from hansa.engine.runtime import Runtime, Simulate
 from hansa.engine.schedule import Constant, Cosine, Schedule, Step
@@ -22,6 +24,7 @@ from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSet
 from hansa.engine.trainer import Trainer
 
 __all__ = [
+    "PHONES",
     "SGD",
     "Adam",
     "AdamW",
@@ -32,12 +35,15 @@ __all__ = [
     "Collector",
     "Constant",
     "Cosine",
+    "DeviceClock",
     "EvaluateSettings",
     "Inbox",
     "Job",
     "ModelledClock",
     "Network",
     "Optimizer",
+    "Phone",
+    "Phones",
     "Processes",
     "Runtime",
     "Schedule",

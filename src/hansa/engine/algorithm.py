@@ -31,6 +31,9 @@ class Algorithm(Component, kind="algorithm"):
     uses_topology: ClassVar[bool] = True
     """Whether the run file's topology matters."""
 
+    own_pace: ClassVar[bool] = False
+    """Whether nodes act when the modelled clock says, not in rounds: it needs all in one block."""
+
     def check(self, network: Network) -> None:
         """Refuse settings that cannot work with this topology among so many nodes.
 

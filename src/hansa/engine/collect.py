@@ -59,6 +59,9 @@ class Collector:
         counters = _merge([part["counters"] for part in parts], lengths)
         values = _merge([part["values"] for part in parts], lengths)
         sizes = values.pop("message_bytes", np.array([np.nan]))
+        if "battery_empty" in values:
+            nodes = ids[~np.isnan(values.pop("battery_empty"))].tolist()
+            self.folder.event("battery_empty", round=done, nodes=nodes)
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())
         steps = counters["steps"]
@@ -70,6 +73,9 @@ class Collector:
             if np.isfinite(array).any():
                 figures[name] = float(np.nanmean(array))
                 record(done, name, figures[name], **whole)
+        if self.job.network.topology.absences:
+            present = int(self.job.network.present(done - 1).sum())
+            record(done, "present", present, **whole)
         if np.isfinite(sizes).any():
             for kind, of in (("mean", np.nanmean), ("min", np.nanmin), ("max", np.nanmax)):
                 record(done, f"message_bytes_{kind}", float(of(sizes)), **whole)

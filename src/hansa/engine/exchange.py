@@ -1,4 +1,4 @@
-"""One exchange: every node sends a row to those who hear it, and gets theirs."""
+"""One exchange: every node sends to those who hear it, and gets what they sent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from hansa.codec import Codec, Dense
+from hansa.codec.messages import Messages, SparseRows, concatenate, select
 from hansa.engine.clock import Clock
 from hansa.engine.mixing import mix_rows_
+from hansa.engine.overlay import add_sparse_, overlay_sparse_
 from hansa.engine.wire import HEADER_BYTES
 from hansa.topology import Graph, MixingMatrix
 
@@ -21,19 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Send:
-    """What the nodes of a block send: one message each, the same to all who hear them.
+    """What the nodes of a block send.
 
     Attributes:
-        rows: [n, K], row k is the message of the block's k-th node.
+        rows: the messages: whole rows [n, K], parts of rows, or packets of bytes. The k-th is
+            that of the block's k-th node, the same to all who hear it; or, with ``each``, there
+            is one for each receiver, in the order of sender and then receiver.
         graph: who hears whom, over all nodes of the run.
-        codec: how a row becomes bytes.
+        codec: how a message becomes bytes.
         kind: a short name that receivers check, at most 16 ASCII characters.
+        each: every receiver gets a message of its own.
     """
 
-    rows: Tensor
+    rows: Messages
     graph: Graph
     codec: Codec = field(default_factory=Dense)
     kind: str = "model"
+    each: bool = False
 
     def __post_init__(self) -> None:
         if not (self.kind.isascii() and self.kind.isprintable() and len(self.kind) <= 16):
@@ -41,12 +47,41 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Routes:
+    """Which message of a block goes to whom.
+
+    Attributes:
+        senders: int64 [pairs], positions in the block, ascending.
+        receivers: int64 [pairs], node ids, ascending for each sender.
+        message: int64 [pairs], index of the message that is sent.
+    """
+
+    senders: np.ndarray
+    receivers: np.ndarray
+    message: np.ndarray
+
+    @classmethod
+    def of(cls, block: Block, send: Send) -> Routes:
+        """The routes of a send, checked against its number of messages.
+
+        Raises:
+            ValueError: there are too many or too few messages.
+        """
+        indptr, receivers = send.graph.transpose().rows(block.ids)
+        senders = np.repeat(np.arange(len(block)), np.diff(indptr))
+        due = len(senders) if send.each else len(block)
+        if len(send.rows) != due:
+            raise ValueError(f"{len(send.rows)} messages where {due} are due")
+        return cls(senders, receivers, np.arange(len(senders)) if send.each else senders)
+
+
+@dataclass(frozen=True)
 class Inbox:
     """What the nodes of a block received in one exchange.
 
     The messages of the block's k-th node are those at ``indptr[k]:indptr[k+1]``, by ascending
-    sender. Rows are not copied to each receiver: message e is row ``slots[e]`` of the table
-    made of ``sent`` [n, K] followed by ``received`` [m, K].
+    sender. They are not copied to each receiver: message e is the one at ``slots[e]`` of the
+    table made of ``sent`` followed by ``received``.
 
     Attributes:
         ids: int64 [n], the receivers.
@@ -54,51 +89,143 @@ class Inbox:
         senders: int64 [messages].
         slots: int64 [messages].
         sent: what the block's own nodes sent, as it left them.
-        received: rows that came from elsewhere or that the codec changed on the way.
+        received: what came from elsewhere or was changed by the codec on the way.
     """
 
     ids: np.ndarray
     indptr: np.ndarray
     senders: np.ndarray
     slots: np.ndarray
-    sent: Tensor
-    received: Tensor
+    sent: Messages
+    received: Messages
 
     def __len__(self) -> int:
         return len(self.senders)
 
-    def messages(self, k: int) -> tuple[np.ndarray, Tensor]:
-        """(senders, rows [messages, K]) that the block's k-th node got."""
+    def messages(self, k: int) -> tuple[np.ndarray, Messages]:
+        """(senders, their messages) that the block's k-th node got, by ascending sender."""
         span = slice(self.indptr[k], self.indptr[k + 1])
-        slots = self.slots[span]
-        n = len(self.sent)
-        rows = [self.sent[s] if s < n else self.received[s - n] for s in slots]
-        stacked = torch.stack(rows) if rows else self.sent[:0]
-        return self.senders[span], stacked
+        slots, n = self.slots[span], len(self.sent)
+        if (slots < n).all():
+            return self.senders[span], select(self.sent, slots)
+        if (slots >= n).all():
+            return self.senders[span], select(self.received, slots - n)
+        parts = [
+            select(self.sent, slots[e : e + 1])
+            if slots[e] < n
+            else select(self.received, slots[e : e + 1] - n)
+            for e in range(len(slots))
+        ]
+        return self.senders[span], concatenate(parts)
 
     def mix_(self, rows: Tensor, weights: MixingMatrix) -> None:
-        """x_i <- w_ii x_i + sum_j w_ij m_j in place, for x = ``rows`` [n, K] and messages m.
+        """x_i <- w_ii x_i + sum_j w_ij m_j in place, for x = ``rows`` [n, K] and whole rows m.
 
         The terms are added in the order of their sender's id, i's own at its place.
 
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        indptr, columns, values = weights.rows(self.ids)
-        receivers = np.repeat(self.ids, np.diff(indptr))
-        own = columns == receivers
-        if not np.array_equal(columns[~own], self.senders):
-            raise ValueError("the mixing weights are not those of the graph of this exchange")
-        n = len(self.sent)
+        indptr, own, values = self._weights(weights)
+        if not isinstance(self.sent, Tensor) or not isinstance(self.received, Tensor):
+            raise TypeError("only whole rows can be mixed; see overlay_ for parts of rows")
+        n = len(rows)
         alias = rows.data_ptr() == self.sent.data_ptr() and rows.shape == self.sent.shape
         table, slots = self.received, self.slots
         if not alias:
             # The messages are not the numbers that are mixed, so all of them are foreign rows.
             table, slots = torch.cat([self.sent, self.received]), slots + n
-        index = np.empty(len(columns), dtype=np.int64)
+        index = np.empty(len(own), dtype=np.int64)
         index[~own] = slots
         index[own] = np.repeat(np.arange(n), np.diff(indptr))[own]
         mix_rows_(rows, table, indptr, index, values)
+
+    def overlay_(self, rows: Tensor, weights: MixingMatrix) -> None:
+        """x_i <- x_i + sum_j w_ij (m_j - x_i) where j's message has a number, in place.
+
+        As if each neighbour's missing numbers were the receiver's own. For a node all of whose
+        messages are whole rows this is :meth:`mix_`, to the bit, whatever the others of its block
+        hear.
+
+        Raises:
+            ValueError: the weights are not those of the graph that was sent over.
+        """
+        indptr, own, values = self._weights(weights)
+        table, slots = self._parts()
+        if not len(slots):
+            return
+        gaps = np.concatenate([[0], np.cumsum(table.counts[slots] != table.size)])
+        whole = np.flatnonzero((np.diff(gaps[self.indptr]) == 0) & (np.diff(self.indptr) > 0))
+        mixed = self._mixed(rows, whole, table, slots, indptr, own, values)
+        if len(whole) < len(rows):
+            starts, ends = self.indptr[:-1].copy(), self.indptr[1:].copy()
+            ends[whole] = starts[whole]  # these are mixed
+            overlay_sparse_(rows, starts, ends, slots, values[~own], table)
+        if len(whole):
+            rows[torch.from_numpy(whole)] = mixed
+
+    def add_(self, target: Tensor, weights: MixingMatrix) -> None:
+        """target_i <- target_i + sum_j w_ij m_j over the neighbours' messages, in place.
+
+        Raises:
+            ValueError: the weights are not those of the graph that was sent over.
+        """
+        _, own, values = self._weights(weights)
+        if isinstance(self.sent, SparseRows):
+            table, slots = self._parts()
+            add_sparse_(target, self.indptr, slots, values[~own], table)
+            return
+        for k in range(len(target)):
+            span = slice(self.indptr[k], self.indptr[k + 1])
+            rows = self.messages(k)[1]
+            assert isinstance(rows, Tensor)
+            for weight, row in zip(values[~own][span], rows, strict=True):
+                target[k].add_(row, alpha=float(weight))
+
+    def _weights(self, weights: MixingMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(indptr, which terms are a node's own, values) of the receivers' sums."""
+        indptr, columns, values = weights.rows(self.ids)
+        own = columns == np.repeat(self.ids, np.diff(indptr))
+        if not np.array_equal(columns[~own], self.senders):
+            raise ValueError("the mixing weights are not those of the graph of this exchange")
+        return indptr, own, values
+
+    def _parts(self) -> tuple[SparseRows, np.ndarray]:
+        """All messages in one table, and where each received one is in it."""
+        if not isinstance(self.sent, SparseRows) or not isinstance(self.received, SparseRows):
+            raise TypeError("these messages are not parts of rows")
+        if not len(self.received):
+            return self.sent, self.slots
+        if len(self.slots) and (self.slots >= len(self.sent)).all():
+            return self.received, self.slots - len(self.sent)
+        table = concatenate([self.sent, self.received])
+        assert isinstance(table, SparseRows)
+        return table, self.slots
+
+    def _mixed(
+        self,
+        rows: Tensor,
+        who: np.ndarray,
+        table: SparseRows,
+        slots: np.ndarray,
+        indptr: np.ndarray,
+        own: np.ndarray,
+        values: np.ndarray,
+    ) -> Tensor:
+        """The mixed rows of the receivers ``who``, who got whole rows only."""
+        n, mixed = len(who), rows[torch.from_numpy(who)]
+        if not n:
+            return mixed
+        receivers = np.repeat(np.arange(len(rows)), np.diff(indptr))
+        terms = np.isin(receivers, who)
+        needed, place = np.unique(slots[terms[~own]], return_inverse=True)
+        whole = torch.stack([table.row(int(k))[1] for k in needed])
+        index = np.empty(np.count_nonzero(terms), dtype=np.int64)
+        index[~own[terms]] = n + place
+        index[own[terms]] = np.arange(n)
+        starts = np.concatenate([[0], np.cumsum(np.diff(indptr)[who])])
+        mix_rows_(mixed, whole, starts, index, values[terms])
+        return mixed
 
 
 class Exchange(Protocol):
@@ -115,38 +242,57 @@ class LocalExchange:
         self.clock = clock
 
     def __call__(self, block: Block, send: Send, round: int, phase: int) -> Inbox:
-        graph, n = send.graph, len(block)
+        graph, n = send.graph, len(send.rows)
+        routes = Routes.of(block, send)
         sizes = send.codec.size(send.rows) + HEADER_BYTES
-        fanout = graph.out_degrees
-        arrivals = self.clock.departures(block, sizes, fanout)
-        count_sent(block, sizes, fanout)
-        senders = graph.indices
-        heard = np.zeros(n, dtype=np.int64)
-        np.add.at(heard, graph.receivers, sizes[senders])
-        count_received(block, heard, graph.in_degrees)
-        self.clock.arrive(block, graph.indptr, arrivals[senders])
+        arrivals = self.clock.send(block, count_sent(block, routes, sizes))
+        # Routes go by sender and then receiver, an inbox by receiver and then sender.
+        order = np.lexsort((routes.senders, routes.receivers))
+        senders, slots = routes.senders[order], routes.message[order]
+        heard = count_received(block, graph.indptr, sizes[slots])
+        self.clock.receive(block, heard, graph.indptr, arrivals[senders])
         through = send.codec.through(send.rows)
         lossless = through is send.rows
         return Inbox(
             ids=block.ids,
             indptr=graph.indptr,
             senders=senders,
-            slots=senders if lossless else senders + n,
+            slots=slots if lossless else slots + n,
             sent=send.rows,
-            received=send.rows[:0] if lossless else through,
+            received=nothing(send.rows) if lossless else through,
         )
 
 
-def count_sent(block: Block, sizes: np.ndarray, fanout: np.ndarray) -> None:
-    """Count messages of ``sizes`` [n] bytes, header included, each sent to ``fanout`` [n] nodes."""
+def nothing(messages: Messages) -> Messages:
+    """No messages, of the same form."""
+    return select(messages, np.zeros(0, dtype=np.int64))
+
+
+def count_sent(block: Block, routes: Routes, sizes: np.ndarray) -> np.ndarray:
+    """Count what is sent; returns each node's bytes [n].
+
+    Args:
+        sizes: bytes of each message, header included, int64 [messages].
+    """
+    n = len(block)
+    load = np.zeros(n, dtype=np.int64)
+    np.add.at(load, routes.senders, sizes[routes.message])
+    fanout = np.bincount(routes.senders, minlength=n)
     block.state["messages_sent"] += torch.from_numpy(fanout)
-    block.state["bytes_sent"] += torch.from_numpy(sizes * fanout)
-    sending = np.where(fanout > 0, sizes, np.nan)
+    block.state["bytes_sent"] += torch.from_numpy(load)
+    mean = np.where(fanout > 0, load / np.maximum(fanout, 1), np.nan)
     before = block.report.get("message_bytes")
-    block.report["message_bytes"] = sending if before is None else np.fmax(before, sending)
+    block.report["message_bytes"] = mean if before is None else np.fmax(before, mean)
+    return load
 
 
-def count_received(block: Block, heard: np.ndarray, messages: np.ndarray) -> None:
-    """Count ``heard`` [n] bytes in ``messages`` [n] messages."""
-    block.state["messages_received"] += torch.from_numpy(messages)
+def count_received(block: Block, indptr: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Count messages of ``sizes`` [messages] bytes, the k-th node's at indptr[k]:indptr[k+1].
+
+    Returns each node's bytes [n].
+    """
+    total = np.concatenate([[0], np.cumsum(sizes)])
+    heard = np.diff(total[indptr])
+    block.state["messages_received"] += torch.from_numpy(np.diff(indptr))
     block.state["bytes_received"] += torch.from_numpy(heard)
+    return heard

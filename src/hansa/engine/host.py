@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from hansa.base.errors import Diverged, HansaError, RunError
-from hansa.engine.block import COUNTERS, Block
+from hansa.engine.absence import Away
+from hansa.engine.block import COUNTERS, MODELLED, Block
 from hansa.engine.exchange import Exchange, Inbox
 from hansa.engine.job import Job
 
@@ -59,7 +60,10 @@ class Host:
         job, block = self.job, self.block
         began = time.perf_counter()
         block.report = {}
+        block.awake = job.clock.awake(block)
+        before = block.state["samples"].clone()
         evaluates = job.evaluates(t + 1)
+        away = Away(block, t)
         early = evaluates and job.evaluate.when == "after_training"
         script = job.algorithm.round(block, t)
         inbox: Inbox | None = None
@@ -78,12 +82,15 @@ class Host:
                 break
             inbox = self._guard("exchange", t, partial(self.exchange, block, send, t, phase))
             phase, name = phase + 1, "incoming"
+        away.put_back()
+        block.state["training_rounds"] += block.state["samples"] > before
         seconds = time.perf_counter() - began
         if evaluates and measured is None:
             measured = self._guard("evaluation", t, self._measure)
         counters = {name: block.state[name].numpy() for name in COUNTERS}
         if job.clock.modelled:
-            counters |= {n: block.state[n].numpy() for n in ("modelled_time", "energy")}
+            names = [name for name in (*MODELLED, "battery_left") if name in block.state]
+            counters |= {name: block.state[name].numpy() for name in names}
         self.report(
             {
                 "round": t + 1,

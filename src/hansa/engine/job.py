@@ -65,6 +65,8 @@ class Job:
         trainer = self.trainer()
         initial = trainer.layout.flatten(trainer.module)
         block = Block.start(ids, initial, self.parts, self.streams, self.network, trainer)
+        block.clock = self.clock
+        self.clock.start(block)
         self.algorithm.start(block)
         return block
 

@@ -19,6 +19,7 @@ class Network:
         self.topology, self.nodes, self.streams = topology, nodes, streams
         self._round: int | None = None
         self._graph: Graph | None = None
+        self._present: tuple[int, np.ndarray] | None = None
         self._rule: str = ""
         self._weighted: Graph | None = None
         self._weights: MixingMatrix | None = None
@@ -29,6 +30,15 @@ class Network:
             self._graph = self.topology.graph(self.nodes, round, self.streams)
             self._round = round
         return self._graph
+
+    def present(self, round: int) -> np.ndarray:
+        """bool [nodes]: who takes part in a round."""
+        if not self.topology.absences:
+            return np.ones(self.nodes, dtype=bool)
+        if self._present is None or self._present[0] != round:
+            found = self.topology.present(self.nodes, round, self.streams)
+            self._present = (round, found)
+        return self._present[1]
 
     def mixing(self, graph: Graph, rule: WeightRule) -> MixingMatrix:
         """The weights of a rule on a graph."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from hansa.base.errors import WireError
+from hansa.codec.messages import concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.clock import Clock
-from hansa.engine.exchange import Inbox, Send, count_received, count_sent
+from hansa.engine.exchange import Inbox, Routes, Send, count_received, count_sent, nothing
 from hansa.engine.mesh import Key, Mesh
 from hansa.engine.wire import HEADER_BYTES, Header, checksum
 
@@ -18,78 +19,93 @@ class SocketExchange:
 
     def __init__(self, mesh: Mesh, clock: Clock) -> None:
         self.mesh, self.clock = mesh, clock
+        self.owner = np.asarray(mesh.owner)
 
     def __call__(self, block: Block, send: Send, round: int, phase: int) -> Inbox:
-        graph, ids, n = send.graph, block.ids, len(block)
+        graph, ids = send.graph, block.ids
+        routes = Routes.of(block, send)
         sizes = send.codec.size(send.rows) + HEADER_BYTES
-        fanout = graph.out_degrees[ids]
-        arrivals = self.clock.departures(block, sizes, fanout)
-        count_sent(block, sizes, fanout)
-        self._speak(block, send, round, phase, arrivals)
+        arrivals = self.clock.send(block, count_sent(block, routes, sizes))
+        self._speak(block, send, routes, round, phase, arrivals)
 
-        lengths = graph.in_degrees[ids]
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        senders = np.concatenate([graph.row(i) for i in ids]) if n else graph.indices[:0]
-        receivers = np.repeat(ids, lengths)
-        place = np.full(graph.nodes, -1, dtype=np.int64)
-        place[ids] = np.arange(n)
-        foreign = place[senders] < 0
+        indptr, senders = graph.rows(ids)
+        receivers = np.repeat(ids, np.diff(indptr))
+        foreign = self.owner[senders] != self.mesh.index
         expected: set[Key] = set(
             zip(senders[foreign].tolist(), receivers[foreign].tolist(), strict=True)
         )
         got = self.mesh.gather(round, phase, expected)
 
+        # What stays in this block goes by the same routes as what leaves it.
         through = send.codec.through(send.rows)
         lossless = through is send.rows
-        rows = [] if lossless else list(through)
-        local = place.copy() if lossless else np.where(place >= 0, place + n, -1)
-        for (sender, _), (header, payload) in sorted(got.items()):
-            if header.kind != send.kind or header.elements != send.rows.shape[1]:
-                raise WireError(
-                    f"node {sender} sent {header.elements} numbers of kind {header.kind!r} where "
-                    f"{send.rows.shape[1]} of kind {send.kind!r} were due"
-                )
-            if local[sender] < 0:
-                local[sender] = n + len(rows)
-                rows.append(send.codec.decode(payload, header.elements))
-        heard = np.zeros(n, dtype=np.int64)
-        weight = np.zeros(len(senders), dtype=np.int64)
-        due = np.zeros(len(senders))
-        weight[~foreign] = sizes[place[senders[~foreign]]]
-        due[~foreign] = arrivals[place[senders[~foreign]]]
+        offset = 0 if lossless else len(send.rows)
+        home = self.owner[routes.receivers] == self.mesh.index
+        pair = ids[routes.senders[home]] * graph.nodes + routes.receivers[home]
+        order = np.argsort(pair)
+        wanted = senders[~foreign] * graph.nodes + receivers[~foreign]
+        local = routes.message[home][order[np.searchsorted(pair[order], wanted)]]
+
+        slots, weight, due = (np.zeros(len(senders), dtype=t) for t in (np.int64, np.int64, float))
+        slots[~foreign] = local + offset
+        weight[~foreign] = sizes[local]
+        due[~foreign] = arrivals[np.searchsorted(ids, senders[~foreign])]
+        tables = [nothing(send.rows) if lossless else through]
+        filed: dict[int, int] = {}
+        count = len(send.rows) + len(tables[0])
         for e in np.flatnonzero(foreign):
-            header = got[(int(senders[e]), int(receivers[e]))][0]
+            sender = int(senders[e])
+            header, payload = got[(sender, int(receivers[e]))]
             weight[e], due[e] = header.size + HEADER_BYTES, header.arrival
-        np.add.at(heard, place[receivers], weight)
-        count_received(block, heard, lengths)
-        self.clock.arrive(block, indptr, due)
-        device = send.rows.device
-        received = torch.stack(rows).to(device) if rows else send.rows[:0]
-        return Inbox(ids, indptr, senders, local[senders], send.rows, received)
+            if send.each or sender not in filed:
+                tables.append(_decoded(send, header, payload))
+                filed[sender] = count
+                count += 1
+            slots[e] = filed[sender]
+        self.clock.receive(block, count_received(block, indptr, weight), indptr, due)
+        received = concatenate(tables)
+        if isinstance(received, Tensor) and isinstance(send.rows, Tensor):
+            received = received.to(send.rows.device)
+        return Inbox(ids, indptr, senders, slots, send.rows, received)
 
     def _speak(
-        self, block: Block, send: Send, round: int, phase: int, arrivals: np.ndarray
+        self,
+        block: Block,
+        send: Send,
+        routes: Routes,
+        round: int,
+        phase: int,
+        arrivals: np.ndarray,
     ) -> None:
         """Send every message whose receiver lives elsewhere, each encoded once."""
-        hearers = send.graph.transpose()
-        owner = np.asarray(self.mesh.owner)
-        away = [row[owner[row] != self.mesh.index] for row in map(hearers.row, block.ids)]
-        speaking = [k for k, row in enumerate(away) if len(row)]
-        if not speaking:
+        away = np.flatnonzero(self.owner[routes.receivers] != self.mesh.index)
+        if not len(away):
             return
-        payloads = send.codec.encode(send.rows[torch.tensor(speaking)])
-        for k, payload in zip(speaking, payloads, strict=True):
-            digest = checksum(payload)
-            for receiver in away[k]:
-                header = Header(
-                    sender=int(block.ids[k]),
-                    receiver=int(receiver),
-                    round=round,
-                    phase=phase,
-                    elements=send.rows.shape[1],
-                    size=len(payload),
-                    checksum=digest,
-                    arrival=float(arrivals[k]),
-                    kind=send.kind,
-                )
-                self.mesh.send(header, payload)
+        needed, place = np.unique(routes.message[away], return_inverse=True)
+        payloads = send.codec.encode(select(send.rows, needed))
+        digests = [checksum(payload) for payload in payloads]
+        for route, k in zip(away, place, strict=True):
+            sender = routes.senders[route]
+            header = Header(
+                sender=int(block.ids[sender]),
+                receiver=int(routes.receivers[route]),
+                round=round,
+                phase=phase,
+                elements=width(send.rows),
+                size=len(payloads[k]),
+                checksum=digests[k],
+                arrival=float(arrivals[sender]),
+                kind=send.kind,
+            )
+            self.mesh.send(header, payloads[k])
+
+
+def _decoded(send: Send, header: Header, payload: bytes):  # type: ignore[no-untyped-def]
+    """One received message in the form in which this block's own are sent."""
+    if header.kind != send.kind or header.elements != width(send.rows):
+        raise WireError(
+            f"node {header.sender} sent {header.elements} numbers of kind {header.kind!r} where "
+            f"{width(send.rows)} of kind {send.kind!r} were due"
+        )
+    found = send.codec.decode(payload, header.elements)
+    return found.unsqueeze(0) if isinstance(found, Tensor) else found

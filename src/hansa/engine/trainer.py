@@ -41,21 +41,32 @@ class Trainer(Evaluator):
         super().__init__(module, dataset, strategy, device, threads)
         self.settings = settings
         self.rounds = rounds
+        self.samples_per_round = settings.local_steps * settings.batch_size
 
     def train(
-        self, block: Block, round: int, who: np.ndarray | None = None, steps: int | None = None
+        self,
+        block: Block,
+        round: int,
+        who: np.ndarray | None = None,
+        steps: int | None = None,
+        draw: int | None = None,
     ) -> None:
         """Local steps of the nodes at the block's positions ``who`` (default all), in place.
 
+        The round says the learning rate, and names the streams of the batches unless ``draw``
+        does, for nodes that work more than once a round.
         Counts each node's steps and examples and leaves its mean loss in the block's report.
         """
         steps = self.settings.local_steps if steps is None else steps
+        draw = round if draw is None else draw
         who = np.arange(len(block.ids)) if who is None else np.asarray(who)
         losses = np.full(len(block.ids), np.nan)
         if steps and len(who):
             self._prepare(block)
             chunks = self.chunks(who)
-            found = self.map(lambda chunk: self._train_chunk(block, chunk, round, steps), chunks)
+            found = self.map(
+                lambda chunk: self._train_chunk(block, chunk, round, steps, draw), chunks
+            )
             # NaN marks nodes at rest, so a loss that is not a number is reported as infinite.
             losses[who] = np.nan_to_num(np.concatenate(list(found)), nan=np.inf, posinf=np.inf)
             block.state["steps"][who] += steps
@@ -73,9 +84,11 @@ class Trainer(Evaluator):
             if f"optimizer.{slot}" not in block.state:
                 block.state[f"optimizer.{slot}"] = torch.zeros(n, size, device=self.device)
 
-    def _train_chunk(self, block: Block, chunk: np.ndarray, round: int, steps: int) -> np.ndarray:
+    def _train_chunk(
+        self, block: Block, chunk: np.ndarray, round: int, steps: int, draw: int
+    ) -> np.ndarray:
         try:
-            return self._train_rows(block, chunk, round, steps)
+            return self._train_rows(block, chunk, round, steps, draw)
         except RunError:
             raise
         except Exception as error:
@@ -88,7 +101,9 @@ class Trainer(Evaluator):
                 phase="training",
             ) from error
 
-    def _train_rows(self, block: Block, chunk: np.ndarray, round: int, steps: int) -> np.ndarray:
+    def _train_rows(
+        self, block: Block, chunk: np.ndarray, round: int, steps: int, draw: int
+    ) -> np.ndarray:
         passes, grads = self.passes(len(chunk))
         settings, optimizer, size = self.settings, self.settings.optimizer, self.layout.trainable
         drawn = np.stack(
@@ -97,14 +112,14 @@ class Trainer(Evaluator):
                     block.parts[i],
                     steps,
                     settings.batch_size,
-                    block.streams.numpy("batches", block.ids[i], round),
+                    block.streams.numpy("batches", block.ids[i], draw),
                 )
                 for i in chunk
             ]
         )
         index = torch.from_numpy(drawn).to(self.device)
         if self.stochastic:
-            torch.manual_seed(block.streams.integer("dropout", block.ids[chunk[0]], round))
+            torch.manual_seed(block.streams.integer("dropout", block.ids[chunk[0]], draw))
         rows, write_back = rows_at(block.rows, chunk)
         slots = {}
         for slot in optimizer.slots:

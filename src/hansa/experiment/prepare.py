@@ -9,9 +9,9 @@ import torch
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.engine import Job, Network
+from hansa.engine import Job, Network, Simulate
 from hansa.experiment.runfile import RunFile
-from hansa.models import initial_model
+from hansa.models import ParameterLayout, initial_model
 
 
 def prepare(run: RunFile) -> Job:
@@ -25,6 +25,7 @@ def prepare(run: RunFile) -> Job:
     _within("runtime", lambda: run.runtime.check(nodes), nodes)
     if run.algorithm.uses_topology:
         _within("topology", lambda: run.topology.check(nodes), nodes)
+    _check_pace(run)
     _check_device(run.device)
     streams = Streams(run.seed)
     network = Network(run.topology, nodes, streams)
@@ -33,8 +34,11 @@ def prepare(run: RunFile) -> Job:
     parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes)
     _check_parts(parts, run.train.batch_size)
     module = _within("model", lambda: initial_model(run.model, dataset.spec, streams), nodes)
+    size = ParameterLayout.of(module).trainable
+    samples = run.train.local_steps * run.train.batch_size
+    _within("clock", lambda: run.clock.check(nodes, size, samples), nodes)
     strategy = run.train.strategy
-    return Job(
+    job = Job(
         rounds=run.rounds,
         streams=streams,
         dataset=dataset.to(torch.device(run.device)),
@@ -49,6 +53,9 @@ def prepare(run: RunFile) -> Job:
         strategy="looped" if strategy == "auto" else strategy,
         device=run.device,
     )
+    # What fits no model or no clock shows when a node starts: better now than in a worker.
+    _within("algorithm", lambda: job.block(np.arange(1)).trainer.close(), nodes)
+    return job
 
 
 def _within(parent, work, nodes):  # type: ignore[no-untyped-def]
@@ -62,6 +69,34 @@ def _within(parent, work, nodes):  # type: ignore[no-untyped-def]
         if not error.field and error.value is None:
             named = ConfigError(parent, None, f"with {nodes} nodes: {error.problem}", error.fix)
         raise named from None
+
+
+def _check_pace(run: RunFile) -> None:
+    """Absences and nodes at their own pace need an algorithm, a clock and a runtime that fit."""
+    name = run.algorithm.name
+    if run.topology.absences and not run.algorithm.uses_topology:
+        raise ConfigError(
+            "topology",
+            run.topology.name,
+            f"lets nodes leave, but {name} does not use the topology",
+            "a topology without absences, or an algorithm such as dpsgd",
+        )
+    if not run.algorithm.own_pace:
+        return
+    if not run.clock.modelled:
+        raise ConfigError(
+            "clock",
+            run.clock.name,
+            f"{name} orders what nodes do by modelled time, and this clock has none",
+            "clock: modelled",
+        )
+    if not isinstance(run.runtime, Simulate):
+        raise ConfigError(
+            "runtime",
+            run.runtime.name,
+            f"{name} acts on all nodes in the order of modelled time, so they must be in one place",
+            "runtime: simulate",
+        )
 
 
 def _check_parts(parts: Sequence[np.ndarray], batch_size: int) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.codec import Codec, Dense
+from hansa.codec import Codec, Dense, whole_rows
 from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send, star_to
+from hansa.learn.parts import check_codec
 
 
 @register("centralized")
@@ -25,6 +27,7 @@ class Centralized(Algorithm):
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
     def check(self, network: Network) -> None:
+        check_codec(self.codec, torch.zeros(1, 4))
         if network.nodes < 2:
             raise ConfigError("", None, "needs at least 2 nodes", "set nodes: 2 or more")
 
@@ -35,7 +38,7 @@ class Centralized(Algorithm):
         inbox.mix_(block.rows, block.mixing(up, "uniform"))
         inbox = yield Send(block.rows, up.transpose(), self.codec, kind="broadcast")
         for k in np.flatnonzero(block.ids != 0):
-            block.rows[k] = inbox.messages(int(k))[1][0]
+            block.rows[k] = whole_rows(inbox.messages(int(k))[1])[0]
 
     def outgoing(self, block: Block, t: int) -> None:
         """Unused: the round has two exchanges."""

@@ -7,11 +7,13 @@ Metropolis-Hastings weights (Xiao and Boyd, 2004). As in DecentralizePy (Dhasade
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.codec import Codec, Dense
+from hansa.codec import Codec, Dense, Messages
 from hansa.engine import Algorithm, Block, Inbox, Network, Send, WeightRule
+from hansa.learn.parts import check_codec
 from hansa.topology import Graph
 
 
@@ -25,8 +27,15 @@ class DPSGD(Algorithm):
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
     def check(self, network: Network) -> None:
+        check_codec(self.codec, self.example())
         if self.uses_topology:
-            network.mixing(network.graph(0), self.weights)
+            # A directed graph may look mutual in one round, so a changing one is looked at longer.
+            for t in range(8 if network.topology.changing else 1):
+                network.mixing(network.graph(t), self.weights)
+
+    def example(self) -> Messages:
+        """A small message of the form that is sent, to try the codec on."""
+        return torch.zeros(1, 4)
 
     def graph(self, block: Block, t: int) -> Graph:
         """Who hears whom in round t."""

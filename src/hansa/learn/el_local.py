@@ -29,6 +29,7 @@ class ELLocal(DPSGD):
     weights: WeightRule = Field("uniform", description="how much a node trusts each message")
 
     def check(self, network: Network) -> None:
+        super().check(network)
         nodes = network.nodes
         if self.fanout >= nodes:
             raise ConfigError(

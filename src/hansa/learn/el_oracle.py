@@ -22,6 +22,7 @@ class ELOracle(DPSGD):
     weights: WeightRule = Field("uniform", description="how much a node trusts each message")
 
     def check(self, network: Network) -> None:
+        super().check(network)
         try:
             self._oracle.check(network.nodes)
         except ConfigError as error:

@@ -20,7 +20,14 @@ AXES = ("round", "bytes", "time", "modelled_time", "energy")
 _NAME = re.compile(r"^(validation_|train_)?(.+?)(_average_model)?$")
 _WORDS = {"validation_": "validation", "train_": "training"}
 _AXES_ONLY = ("wall_time", "modelled_time", "energy")  # shown as axes of the others
-_UNDRAWN = ("steps", "samples", "messages_sent", "messages_received", "bytes_received")
+_UNDRAWN = (
+    "steps",
+    "samples",
+    "training_rounds",
+    "messages_sent",
+    "messages_received",
+    "bytes_received",
+)
 """Straight lines in most runs; they are in the tables."""
 
 

@@ -32,7 +32,7 @@ def dimension(name: str) -> str:
         return "B"
     if words[-1] in ("time", "seconds"):
         return "s"
-    if "energy" in words:
+    if "energy" in words or "battery" in words:
         return "J"
     return "share" if "accuracy" in words else ""
 

@@ -1,23 +1,29 @@
 """Who hears whom in a round, and with what weight."""
 
 from hansa.topology.chance import ErdosRenyi, SmallWorld
+from hansa.topology.churn import Churn
 from hansa.topology.exponential import Exponential, OnePeerExponential
 from hansa.topology.file import FromFile
 from hansa.topology.graph import Graph
 from hansa.topology.mixing import MixingMatrix, metropolis_hastings, uniform
+from hansa.topology.peers import Matching, RandomPeers
 from hansa.topology.plain import Complete, Ring, Star, Torus
 from hansa.topology.regular import Regular
 from hansa.topology.schedule import Schedule
 from hansa.topology.topology import Topology
+from hansa.topology.trace import Trace
 
 __all__ = [
+    "Churn",
     "Complete",
     "ErdosRenyi",
     "Exponential",
     "FromFile",
     "Graph",
+    "Matching",
     "MixingMatrix",
     "OnePeerExponential",
+    "RandomPeers",
     "Regular",
     "Ring",
     "Schedule",
@@ -25,6 +31,7 @@ __all__ = [
     "Star",
     "Topology",
     "Torus",
+    "Trace",
     "metropolis_hastings",
     "uniform",
 ]

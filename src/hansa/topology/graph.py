@@ -109,6 +109,13 @@ class Graph:
         """int64 [in-degree]: the nodes that ``node`` hears, ascending."""
         return self.indices[self.indptr[node] : self.indptr[node + 1]]
 
+    def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(indptr [k+1], nodes heard) of k nodes, in the order given."""
+        lengths = self.in_degrees[ids]
+        indptr = _offsets(lengths)
+        take = np.arange(indptr[-1]) + np.repeat(self.indptr[ids] - indptr[:-1], lengths)
+        return indptr, self.indices[take]
+
     def transpose(self) -> Graph:
         """The graph whose row i lists the nodes that hear i."""
         order = np.argsort(self.indices, kind="stable")

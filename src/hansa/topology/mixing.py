@@ -48,6 +48,11 @@ class MixingMatrix:
         take = np.arange(indptr[-1]) + np.repeat(self.indptr[ids] - indptr[:-1], lengths)
         return indptr, self.indices[take], self.values[take]
 
+    def own(self, ids: np.ndarray) -> np.ndarray:
+        """float64 [k]: the weight that each of k nodes gives itself."""
+        indptr, columns, values = self.rows(ids)
+        return values[columns == np.repeat(ids, np.diff(indptr))]
+
     def second_eigenvalue(self) -> float:
         """Modulus of the second largest eigenvalue of W; below 1 where gossip reaches consensus."""
         return self._second_eigenvalue

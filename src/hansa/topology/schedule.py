@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
@@ -24,6 +25,11 @@ class Schedule(Topology):
         """Whether there is more than one, or one that itself changes."""
         return len(self.graphs) > 1 or self.graphs[0].changing
 
+    @property
+    def absences(self) -> bool:
+        """Whether nodes may be away in one of them."""
+        return any(topology.absences for topology in self.graphs)
+
     def check(self, nodes: int) -> None:
         """Each topology must work with this many nodes."""
         super().check(nodes)
@@ -35,6 +41,14 @@ class Schedule(Topology):
 
     def graph(self, nodes: int, round: int, streams: Streams) -> Graph:
         """The graph of the topology whose turn it is; each has random streams of its own."""
+        topology, own = self._turn(round, streams)
+        return topology.graph(nodes, round, own)
+
+    def present(self, nodes: int, round: int, streams: Streams) -> np.ndarray:
+        """Who takes part, by the topology whose turn it is."""
+        topology, own = self._turn(round, streams)
+        return topology.present(nodes, round, own)
+
+    def _turn(self, round: int, streams: Streams) -> tuple[Topology, Streams]:
         turn = round // self.every % len(self.graphs)
-        own = Streams(streams.integer(f"topology {turn}"))
-        return self.graphs[turn].graph(nodes, round, own)
+        return self.graphs[turn], Streams(streams.integer(f"topology {turn}"))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.topology.graph import Graph
+
+_drawn: WeakKeyDictionary[Streams, dict[tuple[str, int], Graph]] = WeakKeyDictionary()
 
 
 class Topology(Component, kind="topology"):
@@ -26,6 +31,15 @@ class Topology(Component, kind="topology"):
         """Whether the graph may differ between rounds."""
         return False
 
+    @property
+    def absences(self) -> bool:
+        """Whether nodes may be away in some round (see :meth:`present`)."""
+        return False
+
+    def present(self, nodes: int, round: int, streams: Streams) -> np.ndarray:
+        """bool [nodes]: who takes part in a round; the others neither train nor have edges."""
+        return np.ones(nodes, dtype=bool)
+
     def check(self, nodes: int) -> None:
         """Refuse settings that cannot work with this many nodes, before anything starts.
 
@@ -36,6 +50,16 @@ class Topology(Component, kind="topology"):
         if nodes < self.least:
             fix = "topology: complete" if nodes == 1 else f"{self.least} nodes or more"
             raise ConfigError("", type(self).name, f"cannot join {nodes} node(s)", fix)
+
+    def inner_graph(self, nodes: int, round: int, streams: Streams) -> Graph:
+        """:meth:`graph` for a topology around this one: drawn once a run if it never changes."""
+        if self.changing:
+            return self.graph(nodes, round, streams)
+        kept = _drawn.setdefault(streams, {})
+        key = (repr(self), nodes)
+        if key not in kept:
+            kept[key] = self.graph(nodes, round, streams)
+        return kept[key]
 
     @abstractmethod
     def graph(self, nodes: int, round: int, streams: Streams) -> Graph:

@@ -1,0 +1,121 @@
+"""The three forms of what nodes send: whole rows, some numbers of a row, or raw bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRows:
+    """Some of the numbers of n rows of ``size`` numbers each.
+
+    Attributes:
+        indptr: int64 [n+1]; the k-th row's part is ``indptr[k]:indptr[k+1]``.
+        positions: int64 [numbers], ascending within a row.
+        values: float32 [numbers].
+        size: K, numbers in a whole row.
+        seeds: uint64 [n] where the positions follow from a seed and a share, else None.
+        share: the share of a row that seeded positions were drawn with.
+    """
+
+    indptr: np.ndarray
+    positions: np.ndarray
+    values: Tensor
+    size: int
+    seeds: np.ndarray | None = None
+    share: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [n]: how many numbers of each row there are."""
+        return np.diff(self.indptr)
+
+    def row(self, k: int) -> tuple[np.ndarray, Tensor]:
+        """(positions, values) of one row."""
+        span = slice(int(self.indptr[k]), int(self.indptr[k + 1]))
+        return self.positions[span], self.values[span]
+
+    def with_values(self, values: Tensor) -> SparseRows:
+        """The same positions with other values."""
+        return SparseRows(self.indptr, self.positions, values, self.size, self.seeds, self.share)
+
+    @classmethod
+    def of(cls, rows: Tensor, positions: Sequence[np.ndarray]) -> SparseRows:
+        """The numbers of ``rows`` [n, K] at these positions, one ascending array a row."""
+        counts = [len(p) for p in positions]
+        indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        flat = np.concatenate(positions) if len(positions) else np.zeros(0)
+        flat = flat.astype(np.int64)
+        owners = np.repeat(np.arange(len(counts)), counts)
+        values = rows[torch.from_numpy(owners), torch.from_numpy(flat)]
+        return cls(indptr, flat, values, rows.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Packets:
+    """Raw bytes, one packet a message; for protocols that are not about rows of numbers."""
+
+    packets: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.packets)
+
+
+Messages = Tensor | SparseRows | Packets
+
+
+def select(messages: Messages, which: np.ndarray) -> Messages:
+    """The messages at these indices."""
+    if isinstance(messages, Tensor):
+        return messages[torch.from_numpy(which).to(messages.device)]
+    if isinstance(messages, Packets):
+        return Packets(tuple(messages.packets[k] for k in which))
+    found = _sparse([messages.row(int(k)) for k in which], messages.size)
+    if messages.seeds is None:
+        return found
+    return replace(found, seeds=messages.seeds[which], share=messages.share)
+
+
+def concatenate(parts: Sequence[Messages]) -> Messages:
+    """Messages of one form, one after the other; at least one part. Seeds are not kept."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat([p for p in parts if isinstance(p, Tensor)])
+    if isinstance(first, Packets):
+        return Packets(tuple(x for p in parts if isinstance(p, Packets) for x in p.packets))
+    rows = [p.row(k) for p in parts if isinstance(p, SparseRows) for k in range(len(p))]
+    return _sparse(rows, first.size)
+
+
+def width(messages: Messages) -> int:
+    """Numbers in a whole row (0 for packets)."""
+    if isinstance(messages, Tensor):
+        return messages.shape[1]
+    return messages.size if isinstance(messages, SparseRows) else 0
+
+
+def _sparse(parts: Sequence[tuple[np.ndarray, Tensor]], size: int) -> SparseRows:
+    indptr = np.concatenate([[0], np.cumsum([len(p) for p, _ in parts])]).astype(np.int64)
+    if not parts:
+        return SparseRows(indptr, np.zeros(0, np.int64), torch.zeros(0), size)
+    positions = np.concatenate([p for p, _ in parts])
+    return SparseRows(indptr, positions, torch.cat([v for _, v in parts]), size)
+
+
+def whole_rows(messages: Messages) -> Tensor:
+    """The messages, if they are whole rows.
+
+    Raises:
+        TypeError: they are not.
+    """
+    if not isinstance(messages, Tensor):
+        raise TypeError(f"this codec is for whole rows, not for {type(messages).__name__}")
+    return messages

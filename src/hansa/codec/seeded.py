@@ -1,0 +1,76 @@
+"""Numbers at random positions that the receiver draws again from a seed."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from hansa.base.component import register
+from hansa.base.errors import WireError
+from hansa.codec.codec import Codec, values_size, values_through
+from hansa.codec.dense import Dense
+from hansa.codec.messages import Messages, SparseRows, whole_rows
+
+_HEAD = struct.Struct("<Qd")  # seed, share
+
+
+def seeded_positions(seed: int, share: float, size: int) -> np.ndarray:
+    """Positions below ``size``, each taken with probability ``share``; all of them at share 1."""
+    if share >= 1:
+        return np.arange(size)
+    draws = np.random.Generator(np.random.Philox(key=seed)).random(size, dtype=np.float32)
+    return np.flatnonzero(draws <= share)
+
+
+def seeded_rows(rows: Tensor, seeds: np.ndarray, share: float) -> SparseRows:
+    """A random part of each row [n, K], by one seed a row."""
+    positions = [seeded_positions(int(seed), share, rows.shape[1]) for seed in seeds]
+    part = SparseRows.of(rows, positions)
+    return SparseRows(part.indptr, part.positions, part.values, part.size, seeds, share)
+
+
+@register("seeded")
+class Seeded(Codec):
+    """The seed and the share instead of positions, then the values."""
+
+    values: Codec = Field(Dense(), description="how the values are coded")
+
+    def encode(self, rows: Messages) -> list[bytes | memoryview]:
+        messages, seeds = self._seeded(rows)
+        found: list[bytes | memoryview] = []
+        for k in range(len(messages)):
+            head = _HEAD.pack(int(seeds[k]), messages.share)
+            values = self.values.encode(messages.row(k)[1].unsqueeze(0))[0]
+            found.append(b"".join((head, values)))
+        return found
+
+    def decode(self, payload: bytes | memoryview, elements: int) -> SparseRows:
+        view = memoryview(payload)
+        if len(view) < _HEAD.size:
+            raise WireError(f"seeded payload of {len(view)} bytes has no head")
+        seed, share = _HEAD.unpack(view[: _HEAD.size])
+        if not 0 <= share <= 1:
+            raise WireError(f"a share of {share} of a row")
+        positions = seeded_positions(seed, share, elements)
+        values = whole_rows(self.values.decode(view[_HEAD.size :], len(positions)))
+        indptr = np.array([0, len(positions)])
+        return SparseRows(
+            indptr, positions, values.reshape(-1), elements, np.array([seed], np.uint64), share
+        )
+
+    def size(self, rows: Messages) -> np.ndarray:
+        messages, _ = self._seeded(rows)
+        return _HEAD.size + values_size(self.values, messages)
+
+    def through(self, rows: Messages) -> SparseRows:
+        messages, _ = self._seeded(rows)
+        return values_through(self.values, messages)
+
+    @staticmethod
+    def _seeded(rows: Messages) -> tuple[SparseRows, np.ndarray]:
+        if not isinstance(rows, SparseRows) or rows.seeds is None:
+            raise TypeError("the seeded codec codes SparseRows whose positions come from seeds")
+        return rows, rows.seeds

@@ -1,0 +1,88 @@
+"""Weighted sums with messages that hold only part of a row's numbers, in place.
+
+Numbers are gathered and scattered one by one: the work is that of what was sent, and no
+neighbour's row or mask is ever made whole. Terms are added in the order of their sender's id.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from torch import Tensor
+
+from hansa.base.threads import over_rows
+from hansa.codec.messages import SparseRows
+
+
+def overlay_sparse_(
+    rows: Tensor,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    slots: np.ndarray,
+    weights: np.ndarray,
+    table: SparseRows,
+) -> None:
+    """x_i += sum_e w_e (v - x_i) at the positions of message e, for rows x [n, K] on the CPU.
+
+    Args:
+        starts, ends: int64 [n], the messages of receiver i are ``starts[i]:ends[i]``.
+        slots: int64 [messages], which row of ``table`` each is.
+        weights: float64 [messages].
+    """
+    _each_row(_overlay, rows, starts, ends, slots, weights, table)
+
+
+def add_sparse_(
+    rows: Tensor, indptr: np.ndarray, slots: np.ndarray, weights: np.ndarray, table: SparseRows
+) -> None:
+    """x_i += sum_e w_e v at the positions of message e; those of x_i at indptr[i]:indptr[i+1]."""
+    _each_row(_add, rows, indptr[:-1], indptr[1:], slots, weights, table)
+
+
+def scatter_add_(rows: Tensor, table: SparseRows, scale: np.ndarray | None = None) -> None:
+    """x_k += scale_k * v at the positions of the k-th message, for rows x [n, K]."""
+    n = len(rows)
+    scale = np.ones(n) if scale is None else scale
+    add_sparse_(rows, np.arange(n + 1), np.arange(n), scale, table)
+
+
+def _each_row(work, rows, begins, ends, slots, weights, table) -> None:  # type: ignore[no-untyped-def]
+    numbers = rows.detach().numpy()
+    arguments = (
+        numbers,
+        begins,
+        ends,
+        slots,
+        weights.astype(numbers.dtype),
+        table.indptr,
+        table.positions,
+        table.values.detach().numpy(),
+    )
+    over_rows(work, len(numbers), *arguments)
+
+
+@njit(cache=True, nogil=True)
+def _overlay(rows, begins, ends, slots, weights, starts, positions, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
+    change = np.zeros(rows.shape[1], rows.dtype)
+    for i in range(first, last):
+        if begins[i] >= ends[i]:
+            continue
+        change[:] = 0
+        x = rows[i]
+        for e in range(begins[i], ends[i]):
+            w = weights[e]
+            for p in range(starts[slots[e]], starts[slots[e] + 1]):
+                c = positions[p]
+                change[c] += w * (values[p] - x[c])
+        for c in range(x.size):
+            x[c] += change[c]
+
+
+@njit(cache=True, nogil=True)
+def _add(rows, begins, ends, slots, weights, starts, positions, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for i in range(first, last):
+        x = rows[i]
+        for e in range(begins[i], ends[i]):
+            w = weights[e]
+            for p in range(starts[slots[e]], starts[slots[e] + 1]):
+                x[positions[p]] += w * values[p]

@@ -1,0 +1,108 @@
+"""CHOCO-SGD: gossip on compressed differences to public copies (Koloskova et al., 2019).
+
+Every node keeps a public copy xhat of itself, which its neighbours know, and the weighted sum s of
+the public copies around it. A round: local steps; q = compress(x - xhat), sent; xhat += q,
+s += w_ii q_i + sum_j w_ij q_j; x += gamma (s - xhat). In the order of DecentralizePy's code. The
+mean over the nodes is preserved whatever gamma and the compressor; too large a gamma diverges.
+Weights and neighbours are baked into s, so the graph must not change.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError, Diverged
+from hansa.codec import Codec, Messages, Sparse, SparseRows
+from hansa.engine import Block, Inbox, Network, Send
+from hansa.engine.overlay import scatter_add_
+from hansa.learn.dpsgd import DPSGD
+from hansa.learn.parts import largest, random_positions, some_numbers
+
+
+@register("choco")
+class Choco(DPSGD):
+    """CHOCO-SGD with any compressor: TopK, random positions, or a quantizer as the codec."""
+
+    select: Literal["top", "random", "all"] = Field(
+        "top", description="which numbers of the difference are sent"
+    )
+    share: float = Field(0.2, gt=0, le=1, description="part of the numbers that is sent")
+    gamma: float = Field(0.4, gt=0, le=1, description="consensus step size")
+    alarm: float | None = Field(
+        10.0,
+        gt=1,
+        description="stop when a model is this many times farther from its public copy than at "
+        "first; none = never",
+    )
+    codec: Codec = Field(Sparse(), description="how a compressed difference becomes bytes")
+
+    def check(self, network: Network) -> None:
+        if network.topology.changing:
+            raise ConfigError(
+                "",
+                "choco",
+                "keeps sums over fixed neighbours, and the topology changes",
+                "a static topology, or jwins, topk or random_sampling",
+            )
+        super().check(network)
+
+    def example(self) -> Messages:
+        return super().example() if self.select == "all" else some_numbers()
+
+    def start(self, block: Block) -> None:
+        block.state["choco.first"] = torch.zeros(len(block), dtype=torch.float64)
+        block.state["choco.public"] = torch.zeros_like(block.rows)
+        block.state["choco.sum"] = torch.zeros_like(block.rows)
+
+    def outgoing(self, block: Block, t: int) -> Send:
+        difference = block.rows - block.state["choco.public"]
+        first = block.state["choco.first"]
+        unset = first == 0
+        first[unset] = difference[unset].double().norm(dim=1)
+        size = difference.shape[1]
+        message: Messages = difference
+        if self.select != "all":
+            count = np.full(len(block), round(self.share * size))
+            if self.select == "top":
+                positions = largest(difference, count)
+            else:
+                positions = random_positions(block, "choco", t, self.share)
+            message = SparseRows.of(difference, positions)
+        return Send(message, block.graph(t), self.codec, kind="choco")
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        public, total = block.state["choco.public"], block.state["choco.sum"]
+        weights = block.mixing(block.graph(t), self.weights)
+        heard = self.codec.through(inbox.sent)  # exactly what the neighbours decode
+        own = weights.own(block.ids)
+        if isinstance(heard, SparseRows):
+            scatter_add_(public, heard)
+            scatter_add_(total, heard, own)
+        else:
+            assert isinstance(heard, torch.Tensor)
+            public += heard
+            total += heard * torch.from_numpy(own).to(total.dtype).unsqueeze(1)
+        inbox.add_(total, weights)
+        block.rows.add_(total - public, alpha=self.gamma)
+        self._watch(block)
+
+    def _watch(self, block: Block) -> None:
+        """Raise the alarm: public copies fall behind their models where gamma is too large."""
+        if self.alarm is None:
+            return
+        first = block.state["choco.first"].numpy()
+        distance = (block.rows - block.state["choco.public"]).double().norm(dim=1).numpy()
+        bad = ~(distance <= self.alarm * first)
+        if bad.any():
+            worst = int(np.argmax(bad))
+            raise Diverged(
+                f"CHOCO diverges with gamma {self.gamma:g}: the model is {distance[worst]:.3g} "
+                f"from its public copy, which was {first[worst]:.3g} in the first round; lower "
+                "algorithm.gamma (hansa tune finds one), or raise algorithm.share",
+                node=int(block.ids[worst]),
+            )

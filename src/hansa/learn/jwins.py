@@ -1,0 +1,116 @@
+"""JWINS: just what is needed sharing (Dhasade et al., 2023, ICDCS).
+
+The model is moved to the wavelet domain, T(x). Numbers there are ranked by the change that they
+have gathered since they were last sent, V + T(x - x_start); each node draws each round what share
+of them it sends; values of T(x) travel, and receivers put them over their own T(x) and average.
+Afterwards V takes up the round's whole change, T(x_new - x_start). No state about neighbours is
+kept, so the graph may change. Code-faithful: as in DecentralizePy, right after sharing V holds the
+round's change of the shared numbers too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.codec import Codec, Messages, Sparse, SparseRows
+from hansa.codec.wavelet import transform
+from hansa.engine import Block, Inbox, Network, Script, Send
+from hansa.learn.dpsgd import DPSGD
+from hansa.learn.parts import clear_, largest, some_numbers
+
+PUBLISHED = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 1.00)
+"""The cut-offs of the published configurations, drawn uniformly: 34.3 % on average."""
+
+
+@register("jwins")
+class JWINS(DPSGD):
+    """D-PSGD that sends wavelet coefficients which changed much, a random share each round."""
+
+    cutoffs: tuple[float, ...] = Field(
+        PUBLISHED, description="shares of the coefficients that a node may send"
+    )
+    probabilities: tuple[float, ...] | None = Field(
+        None, description="how likely each cut-off is; none = equally"
+    )
+    wavelet: str | None = Field(
+        "sym2", description="a discrete wavelet of PyWavelets; none = the plain model (ablation)"
+    )
+    levels: int = Field(4, ge=1, description="levels of the wavelet transform")
+    accumulation: bool = Field(
+        True, description="rank by the change since a coefficient was sent (off: this round's)"
+    )
+    whole_above: float = Field(
+        0.5, gt=0, le=1, description="cut-offs from here on send everything, without positions"
+    )
+    codec: Codec = Field(Sparse(), description="how coefficients become bytes")
+
+    def check(self, network: Network) -> None:
+        super().check(network)
+        if not self.cutoffs or not all(0 < c <= 1 for c in self.cutoffs):
+            raise ConfigError("cutoffs", self.cutoffs, "must be shares in (0, 1]", "[0.1, 0.4, 1]")
+        if self.probabilities is None:
+            return
+        if len(self.probabilities) != len(self.cutoffs) or min(self.probabilities) < 0:
+            raise ConfigError(
+                "probabilities",
+                self.probabilities,
+                f"must be one non-negative number for each of the {len(self.cutoffs)} cut-offs",
+                f"{len(self.cutoffs)} numbers that sum to 1, or none",
+            )
+        total = sum(self.probabilities)
+        if not abs(total - 1) <= 1e-8:
+            raise ConfigError(
+                "probabilities", self.probabilities, f"sum to {total:g}", "let them sum to 1"
+            )
+
+    def example(self) -> Messages:
+        return some_numbers()
+
+    def start(self, block: Block) -> None:
+        size = self._forward(block.rows[:1]).shape[1]
+        if self.accumulation:
+            block.state["jwins.accumulated"] = torch.zeros(len(block), size)
+
+    def round(self, block: Block, t: int) -> Script:
+        before = block.rows.clone()
+        self.local(block, t)
+        coefficients = self._forward(block.rows)
+        scores = self._forward(block.rows - before)
+        accumulated = block.state.get("jwins.accumulated")
+        if accumulated is not None:
+            scores += accumulated
+        part = SparseRows.of(coefficients, largest(scores, self._counts(block, t, scores)))
+        graph = self.graph(block, t)
+        inbox = yield Send(part, graph, self.codec, kind="jwins")
+        inbox.overlay_(coefficients, block.mixing(graph, self.weights))
+        block.rows.copy_(self._inverse(coefficients, block.rows.shape[1]))
+        if accumulated is not None:
+            clear_(accumulated, part)
+            accumulated += self._forward(block.rows - before)
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        """Unused: the round is a script of its own."""
+
+    def _counts(self, block: Block, t: int, scores: Tensor) -> np.ndarray:
+        """How many coefficients each node sends in round t."""
+        drawn = [
+            block.streams.numpy("jwins", int(i), t).choice(self.cutoffs, p=self.probabilities)
+            for i in block.ids
+        ]
+        shares = np.where(np.array(drawn) >= self.whole_above, 1.0, drawn)
+        return np.rint(shares * scores.shape[1]).astype(np.int64)
+
+    def _forward(self, rows: Tensor) -> Tensor:
+        if self.wavelet is None:
+            return rows.clone()
+        return transform(rows.shape[1], self.wavelet, self.levels).forward(rows)
+
+    def _inverse(self, coefficients: Tensor, size: int) -> Tensor:
+        if self.wavelet is None:
+            return coefficients
+        return transform(size, self.wavelet, self.levels).inverse(coefficients)

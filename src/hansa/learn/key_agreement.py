@@ -1,0 +1,166 @@
+"""Shared secrets between nodes that never talk: X25519, relayed by a node that both talk to.
+
+Every node sends its public key to those who hear it; these pass on to each the keys of the others
+that they hear. Two nodes with a common receiver then share a secret which the receiver, who saw
+only public keys, does not know. An honest receiver is assumed: one that passed on keys of its own
+making would sit in the middle. A node notices when two receivers tell it different keys of one
+peer.
+
+On a static graph this is done once and kept in ``block.state``; on a changing one every round.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from scipy.sparse import csr_array
+
+from hansa.base.errors import RunError, WireError
+from hansa.codec import Packets, Raw
+from hansa.engine import Block, Inbox, Send
+from hansa.topology import Graph
+
+KEY_BYTES = 32
+_ENTRY = np.dtype([("node", "<u4"), ("key", "u1", KEY_BYTES)])
+
+
+def own_keys(block: Block, source: Literal["seeded", "random"]) -> None:
+    """Give every node its secret key, in ``block.state``.
+
+    ``seeded`` keys follow from the run's seed, so anyone who has the run file has them: they are
+    for emulation. ``random`` ones come from the operating system. Checkpoints hold them.
+    """
+    keys = []
+    for i in block.ids:
+        if source == "random":
+            keys.append(os.urandom(KEY_BYTES))
+        else:
+            halves = [block.streams.key(f"secure_dpsgd key {half}", int(i)) for half in (0, 1)]
+            keys.append(b"".join(halves))
+    block.state["secure.key"] = _bytes_tensor(keys)
+
+
+def agree(block: Block, graph: Graph) -> Generator[Send, Inbox, list[dict[int, bytes]]]:
+    """What each node of the block shares with each peer, by the peer's id.
+
+    Two exchanges, or none where they are known from a round before.
+
+    Raises:
+        WireError: a relayed list is malformed, or not that of the receiver's neighbours.
+        RunError: two receivers relayed different keys of one node.
+    """
+    static = not block.network.topology.changing
+    if static and "secure.peers" in block.state:
+        return _recalled(block)
+    own = [key.numpy().tobytes() for key in block.state["secure.key"]]
+    public = Packets(tuple(public_key(key) for key in own))
+    inbox = yield Send(public, graph, Raw(), kind="public key")
+    inbox = yield Send(_relayed(inbox), graph.transpose(), Raw(), kind="relayed keys", each=True)
+    found = []
+    for k, node in enumerate(block.ids.tolist()):
+        keys = _heard_of(node, graph, inbox, k)
+        found.append({peer: shared_secret(own[k], key) for peer, key in keys.items()})
+    if static:
+        _remember(block, found, most_peers(graph))
+    return found
+
+
+def _remember(block: Block, found: list[dict[int, bytes]], width: int) -> None:
+    """Keep secrets as tensors, which checkpoints hold; ``width`` is the same in all blocks."""
+    peers = np.full((len(block), width), -1, dtype=np.int64)
+    shared = np.zeros((len(block), width, KEY_BYTES), dtype=np.uint8)
+    for k, of_node in enumerate(found):
+        for place, (peer, secret) in enumerate(sorted(of_node.items())):
+            peers[k, place], shared[k, place] = peer, np.frombuffer(secret, dtype=np.uint8)
+    block.state["secure.peers"] = torch.from_numpy(peers)
+    block.state["secure.shared"] = torch.from_numpy(shared)
+
+
+def _recalled(block: Block) -> list[dict[int, bytes]]:
+    peers, shared = block.state["secure.peers"].tolist(), block.state["secure.shared"].numpy()
+    return [
+        {j: shared[k, place].tobytes() for place, j in enumerate(row) if j >= 0}
+        for k, row in enumerate(peers)
+    ]
+
+
+def public_key(secret: bytes) -> bytes:
+    """The public half of an X25519 key pair."""
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+@lru_cache(maxsize=1 << 16)  # on a changing graph a node meets the same peers again
+def shared_secret(secret: bytes, public: bytes) -> bytes:
+    """32 bytes that the owners of two key pairs, and nobody else, can compute.
+
+    Raises:
+        WireError: the public key is of low order: the result would be known to all.
+    """
+    try:
+        raw = X25519PrivateKey.from_private_bytes(secret).exchange(
+            X25519PublicKey.from_public_bytes(public)
+        )
+    except ValueError as error:
+        raise WireError(f"a public key that is none: {error}") from None
+    ends = b"".join(sorted((public_key(secret), public)))
+    derive = HKDF(SHA256(), length=KEY_BYTES, salt=None, info=b"hansa secure_dpsgd" + ends)
+    return derive.derive(raw)
+
+
+def most_peers(graph: Graph) -> int:
+    """The most nodes with whom one node has a receiver in common."""
+    ones = np.ones(graph.edges, dtype=np.int64)
+    hears = csr_array((ones, graph.indices, graph.indptr), shape=(graph.nodes,) * 2)
+    together = (hears.T @ hears).tocsr()
+    return max(int(np.diff(together.indptr).max(initial=0)) - 1, 0)  # 1 for the node itself
+
+
+def _relayed(inbox: Inbox) -> Packets:
+    """For each node that a receiver hears, the keys of the others that it hears."""
+    found = []
+    for k in range(len(inbox.ids)):
+        senders, keys = inbox.messages(k)
+        assert isinstance(keys, Packets)
+        entries = np.zeros(len(senders), dtype=_ENTRY)
+        entries["node"] = senders
+        for place, (sender, key) in enumerate(zip(senders, keys.packets, strict=True)):
+            if len(key) != KEY_BYTES:
+                raise WireError(f"node {sender} sent a public key of {len(key)} bytes")
+            entries["key"][place] = np.frombuffer(key, dtype=np.uint8)
+        found += [np.delete(entries, place).tobytes() for place in range(len(senders))]
+    return Packets(tuple(found))
+
+
+def _heard_of(node: int, graph: Graph, inbox: Inbox, k: int) -> dict[int, bytes]:
+    """Public keys of a node's peers, from all the lists that it was sent."""
+    found: dict[int, bytes] = {}
+    relays, lists = inbox.messages(k)
+    assert isinstance(lists, Packets)
+    for relay, packet in zip(relays.tolist(), lists.packets, strict=True):
+        row = graph.row(relay)
+        if len(packet) != _ENTRY.itemsize * (len(row) - 1):
+            raise WireError(f"node {relay} relayed {len(packet)} bytes of keys to node {node}")
+        entries = np.frombuffer(packet, dtype=_ENTRY)
+        if not np.array_equal(entries["node"], row[row != node]):
+            raise WireError(f"node {relay} relayed keys of other nodes than it hears")
+        for peer, key in zip(entries["node"].tolist(), entries["key"], strict=True):
+            if found.setdefault(peer, key.tobytes()) != key.tobytes():
+                raise RunError(
+                    f"node {relay} relayed another key of node {peer} than those before it: "
+                    "someone forges keys",
+                    node=node,
+                )
+    return found
+
+
+def _bytes_tensor(rows: list[bytes]) -> torch.Tensor:
+    """uint8 [n, bytes]."""
+    return torch.from_numpy(np.array([np.frombuffer(row, dtype=np.uint8) for row in rows]))

@@ -1,0 +1,93 @@
+"""Local SGD: exchange only now and then (Stich, 2019; McMahan et al., 2017).
+
+Any algorithm, but its exchange takes place in every ``period``-th round only; in the others nodes
+take their local steps and say nothing. With ``dpsgd`` that is periodic gossip averaging (as in Wang
+and Joshi, 2021), with ``centralized`` the local SGD of the papers. An algorithm that ranks numbers
+by their change (topk, jwins) sees the change since the last exchange.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from pydantic import Field
+from torch import Tensor
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.engine import Algorithm, Block, Inbox, Network, Script
+from hansa.engine.block import LocalWork
+from hansa.learn.dpsgd import DPSGD
+from hansa.learn.skiptrain import TrainingSchedule
+
+BEFORE = "local_sgd.before"
+
+
+@register("local_sgd")
+class LocalSGD(Algorithm):
+    """Another algorithm that exchanges in every so many rounds only."""
+
+    period: int = Field(4, ge=1, description="rounds from one exchange to the next")
+    algorithm: Algorithm = Field(DPSGD(), description="what happens in a round with an exchange")
+
+    @property
+    def weights(self) -> str:
+        """The mixing weights of the algorithm inside, for the report."""
+        return getattr(self.algorithm, "weights", "metropolis_hastings")
+
+    @property
+    def uses_topology(self) -> bool:  # type: ignore[override]
+        """As the algorithm inside."""
+        return self.algorithm.uses_topology
+
+    def check(self, network: Network) -> None:
+        inner = self.algorithm
+        where = "algorithm.algorithm"  # its full name in a run file
+        if inner.own_pace:
+            raise ConfigError(where, inner.name, "has no rounds to leave out", "dpsgd, jwins, ...")
+        if isinstance(inner, LocalSGD | TrainingSchedule):
+            raise ConfigError(
+                where, inner.name, "is a schedule itself", f"put {inner.name} around local_sgd"
+            )
+        try:
+            inner.check(network)
+        except ConfigError as error:
+            raise error.under(where) from None
+
+    def start(self, block: Block) -> None:
+        block.state[BEFORE] = block.rows.clone()
+        self.algorithm.start(block)
+
+    def round(self, block: Block, t: int) -> Script:
+        if t % self.period == 0:
+            block.state[BEFORE].copy_(block.rows)
+        if (t + 1) % self.period:
+            self.algorithm.local(block, t)
+            return
+        # The algorithm inside finds the models as they were after the last exchange; its local
+        # work then goes on from where they are now.
+        onwards = Onwards(block.trainer, block.rows.clone())
+        block.rows.copy_(block.state[BEFORE])
+        view = replace(block, trainer=cast(LocalWork, onwards))
+        yield from self.algorithm.round(view, t)
+
+    def outgoing(self, block: Block, t: int) -> None:
+        """Unused: the round is a script of its own."""
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        """Unused: the round is a script of its own."""
+
+
+class Onwards:
+    """A trainer that takes up models where they are now, whatever the block's rows are."""
+
+    def __init__(self, trainer: LocalWork, rows: Tensor) -> None:
+        self.trainer, self.rows = trainer, rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.trainer, name)
+
+    def train(self, block: Block, *args: Any) -> None:
+        block.rows.copy_(self.rows)
+        self.trainer.train(block, *args)

@@ -1,0 +1,79 @@
+"""Sharing part of a model: what random sampling, TopK and JWINS have in common.
+
+A message holds some numbers of a row, at positions of the sender's choice; the receiver puts them
+over its own row and averages as D-PSGD does: x_i <- x_i + sum_j w_ij m_j (x_j - x_i), where m_j
+marks what j sent. The mean over the nodes is *not* preserved: that is how the published schemes
+work (Dhasade et al., 2023).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hansa.base.errors import ConfigError
+from hansa.codec import Codec, Messages, SparseRows
+from hansa.codec.messages import width
+from hansa.engine import Block
+
+
+def check_codec(codec: Codec, example: Messages) -> None:
+    """Refuse a codec that cannot carry messages such as ``example``, by trying it.
+
+    Raises:
+        ConfigError: naming the codec and those that fit.
+    """
+    try:
+        codec.decode(codec.encode(example)[0], width(example))
+    except TypeError as error:
+        fix = "dense, uniform, qsgd, sign or lossless"
+        if isinstance(example, SparseRows):
+            fix = f"{'sparse' if example.seeds is None else 'seeded'} with values: {fix}"
+        problem = f"cannot carry this algorithm's messages: {error}"
+        raise ConfigError("codec", codec.dump(), problem, fix) from None
+
+
+def some_numbers() -> SparseRows:
+    """A small part of a row, to try a codec on."""
+    return SparseRows.of(torch.zeros(1, 4), [np.array([1, 2])])
+
+
+def largest(scores: Tensor, counts: np.ndarray) -> list[np.ndarray]:
+    """Positions of the ``counts[k]`` largest |scores[k]|, ascending; ties go to the first.
+
+    Args:
+        scores: [n, K].
+        counts: int64 [n].
+    """
+    found = []
+    for row, count in zip(scores.abs().numpy(), counts, strict=True):
+        size = len(row)
+        if count >= size:
+            found.append(np.arange(size))
+            continue
+        if count <= 0:
+            found.append(np.zeros(0, dtype=np.int64))
+            continue
+        threshold = np.partition(row, size - count)[size - count]
+        above = row > threshold
+        ties = np.flatnonzero(row == threshold)[: count - np.count_nonzero(above)]
+        above[ties] = True
+        found.append(np.flatnonzero(above))
+    return found
+
+
+def clear_(accumulated: Tensor, sent: SparseRows) -> None:
+    """Set the numbers that were sent to zero in an accumulator [n, K]."""
+    owners = np.repeat(np.arange(len(sent)), sent.counts)
+    accumulated[torch.from_numpy(owners), torch.from_numpy(sent.positions)] = 0
+
+
+def random_positions(block: Block, purpose: str, t: int, share: float) -> list[np.ndarray]:
+    """A share of each node's numbers, drawn at random for round t: ascending positions."""
+    size = block.rows.shape[1]
+    count = round(share * size)
+    return [
+        np.sort(block.streams.numpy(purpose, int(i), t).choice(size, count, replace=False))
+        for i in block.ids
+    ]

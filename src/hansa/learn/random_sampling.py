@@ -1,0 +1,35 @@
+"""Random sampling: send numbers of the model at random positions (Dhasade et al., 2023).
+
+The positions follow from a seed, which is all that is sent of them. Each number is taken with the
+same probability, so that the size of a message varies a little.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.codec import Codec, Messages, Seeded, seeded_rows
+from hansa.engine import Block, Inbox, Send
+from hansa.learn.dpsgd import DPSGD
+
+
+@register("random_sampling")
+class RandomSampling(DPSGD):
+    """D-PSGD that sends a random share of the model, its positions as a seed."""
+
+    share: float = Field(0.1, gt=0, le=1, description="probability of each number to be sent")
+    codec: Codec = Field(Seeded(), description="how a part of a model becomes bytes")
+
+    def example(self) -> Messages:
+        return seeded_rows(torch.zeros(1, 4), np.array([1], dtype=np.uint64), 0.5)
+
+    def outgoing(self, block: Block, t: int) -> Send:
+        seeds = [block.streams.integer("random_sampling", int(i), t) for i in block.ids]
+        part = seeded_rows(block.rows, np.array(seeds, dtype=np.uint64), self.share)
+        return Send(part, self.graph(block, t), self.codec, kind="random")
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        inbox.overlay_(block.rows, block.mixing(self.graph(block, t), self.weights))

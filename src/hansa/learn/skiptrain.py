@@ -1,0 +1,96 @@
+"""SkipTrain: rounds without training, which cost next to nothing (Biswas et al., 2024).
+
+arXiv 2407.01283. All nodes know (Gamma_train, Gamma_sync) and train in the rounds
+t mod (Gamma_train + Gamma_sync) < Gamma_train; in all rounds they share and average. The paper
+does so on D-PSGD; here a schedule goes round *any* algorithm: it says who may train in a round
+and leaves all else, the inner algorithm's own script, as it is.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send
+from hansa.learn.dpsgd import DPSGD
+
+_INNER = "algorithm.algorithm"  # the inner one's full name in a run file
+
+
+class TrainingSchedule(Algorithm):
+    """Who trains in a round of another algorithm; the others only take part in its exchange."""
+
+    algorithm: Algorithm = Field(
+        DPSGD(), description="what the nodes do and say, in rounds with and without training"
+    )
+
+    @abstractmethod
+    def trains(self, block: Block, t: int, able: np.ndarray) -> np.ndarray:
+        """Which of the nodes that are ``able`` train in round t: bool [n], once a round."""
+
+    @property
+    def uses_topology(self) -> bool:  # type: ignore[override]
+        """Whether the inner algorithm's topology matters."""
+        return self.algorithm.uses_topology
+
+    @property
+    def own_pace(self) -> bool:  # type: ignore[override]
+        """Whether the inner algorithm needs all nodes in one block."""
+        return self.algorithm.own_pace
+
+    @property
+    def weights(self) -> str:
+        """The inner algorithm's mixing weights, for the report."""
+        return getattr(self.algorithm, "weights", "metropolis_hastings")
+
+    def check(self, network: Network) -> None:
+        inner = self.algorithm
+        if isinstance(inner, TrainingSchedule):
+            problem, fix = "is a schedule itself", "dpsgd, jwins, topk, ..."
+            raise ConfigError(_INNER, type(inner).name, problem, fix)
+        try:
+            inner.check(network)
+        except ConfigError as error:
+            raise error.under(_INNER) from None
+
+    def start(self, block: Block) -> None:
+        self.algorithm.start(block)
+
+    def round(self, block: Block, t: int) -> Script:
+        """The inner algorithm's round, in which only some train."""
+        before = block.awake
+        able = block.present(t) if before is None else block.present(t) & before
+        block.awake = self.trains(block, t, able)
+        try:
+            yield from self.algorithm.round(block, t)
+        finally:
+            block.awake = before
+
+    def outgoing(self, block: Block, t: int) -> Send | None:
+        """Unused: the round is the inner algorithm's."""
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        """Unused: the round is the inner algorithm's."""
+
+
+@register("skiptrain")
+class SkipTrain(TrainingSchedule):
+    """All nodes train for some rounds, then only synchronize for some, and so on."""
+
+    train_rounds: int = Field(4, ge=1, description="Gamma_train: rounds with training, in a row")
+    sync_rounds: int = Field(4, ge=0, description="Gamma_sync: rounds without, in a row")
+
+    def slot(self, t: int) -> bool:
+        """Whether round t is one for training."""
+        return t % (self.train_rounds + self.sync_rounds) < self.train_rounds
+
+    def slots(self, rounds: int) -> float:
+        """T_train: the expected training rounds of a run, as in the paper not rounded."""
+        return rounds * self.train_rounds / (self.train_rounds + self.sync_rounds)
+
+    def trains(self, block: Block, t: int, able: np.ndarray) -> np.ndarray:
+        return able & self.slot(t)
