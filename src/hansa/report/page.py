@@ -93,10 +93,12 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     drawn = [(main, axis) for axis in charts.AXES if axis in known and main]
     drawn += [(family, "round") for family in every if family != main]
     pictures_ = [charts.comparison_chart(measured, f, a, legend=False) for f, a in drawn]
+    settings = tables.settings_table(runs)
     legend = list(zip(names, charts.palette(len(names)), strict=True)) if len(names) > 1 else []
     sections = [
         Section("Runs", grid=tables.comparison_table(runs)),
         Section("Curves", [chart for chart in pictures_ if chart]),
+        *([Section("Settings that differ", grid=settings)] if settings.rows else []),
     ]
     return _write(
         Path(out),

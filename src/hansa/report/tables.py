@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _SHOWN = ("accuracy", "rmse", "loss", "accuracy_average_model", "rmse_average_model")
 
 
+_SETTINGS = 3  # columns of settings that fit beside the figures
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table of text: the first ``words`` columns are words, the others numbers."""
@@ -142,9 +145,10 @@ def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
 
 
 def comparison_table(folders: Sequence[RunFolder]) -> Grid:
-    """One row a run: the settings that differ, then what it reached and what it spent."""
+    """One row a run: the settings that differ, if few, what it reached and what it spent."""
     runs = comparison(folders)
     settings = [k for k in differing(folders) if not k.endswith("seed") and not _in_label(k, runs)]
+    settings = settings if len(settings) <= _SETTINGS else []  # settings_table has them all
     scores = [name for name in _SHOWN if any(name in run["final"] for run in runs)]
     spent = [k for k in ("bytes", "time", "modelled_time", "energy") if _any(runs, k)]
     titles = {"bytes": "sent", "time": "wall time"}
@@ -162,6 +166,14 @@ def comparison_table(folders: Sequence[RunFolder]) -> Grid:
         row += [quantity(run["totals"].get(key), key) for key in spent]
         rows.append([*row, run["status"]] if unfinished else row)
     return Grid("Runs", columns, rows, words=1 + len(settings))
+
+
+def settings_table(folders: Sequence[RunFolder]) -> Grid:
+    """One row a setting that differs, one column a run."""
+    names = run_labels(folders)
+    found = differing(folders).items()
+    rows = [[key, *("" if v is None else _text(v) for v in values)] for key, values in found]
+    return Grid("Settings that differ", ["setting", *names], rows, words=1 + len(names))
 
 
 def algorithm(folder: RunFolder) -> str:
