@@ -71,7 +71,7 @@ def test_the_wall_clock_models_nothing(
     make_job: Callable[..., Job], host: Callable[..., Any]
 ) -> None:
     assert not WallClock().modelled
-    block, reports = host(make_job({"rounds": 1}))
+    block, reports = host(make_job({"rounds": 1, "clock": "wall"}))
     assert "modelled_time" not in reports[0]["counters"]
     assert "energy" not in reports[0]["counters"]
     assert block.state["modelled_time"].tolist() == [0] * 8

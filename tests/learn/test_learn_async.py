@@ -181,7 +181,7 @@ def test_who_was_away_starts_again_from_now(make_job: MakeJob, host: Any) -> Non
 @pytest.mark.parametrize(
     ("changes", "field", "problem"),
     [
-        ({"algorithm": "adpsgd"}, "clock", "modelled time"),
+        ({"algorithm": "adpsgd", "clock": "wall"}, "clock", "modelled time"),
         ({**ASYNC, "runtime": {"name": "processes"}}, "runtime", "one place"),
         ({**ASYNC, "topology": "exponential"}, "algorithm", "one-way"),
         ({"algorithm": {"name": "local_sgd", "period": 0}}, "algorithm.period", "greater"),

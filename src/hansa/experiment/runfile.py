@@ -19,10 +19,10 @@ from hansa.engine import (
     CheckpointSettings,
     Clock,
     EvaluateSettings,
+    Phones,
     Runtime,
     Simulate,
     TrainSettings,
-    WallClock,
 )
 from hansa.engine.settings import Settings
 from hansa.learn import DPSGD
@@ -43,7 +43,7 @@ class RunFile(Settings):
     train: TrainSettings = Field(TrainSettings(), description="local work")
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="measuring")
     checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="saving")
-    clock: Clock = Field(WallClock(), description="modelled time and energy, beside the wall's")
+    clock: Clock = Field(Phones(), description="modelled time and energy, beside the wall's")
     runtime: Runtime = Field(Simulate(), description="where the nodes live")
     device: str = Field("cpu", description="torch device of the models: cpu, cuda, cuda:1 ...")
     plugins: tuple[str, ...] = Field(
