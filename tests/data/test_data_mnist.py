@@ -45,6 +45,13 @@ def test_four_files(source: Mnist, store: Path, streams: Streams) -> None:
         (gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00"), "is not an idx file"),
         (gzip.compress(gzip.decompress(idx(np.zeros((3, 4))))[:-1]), "hold 12 values but holds 11"),
     ],
+    ids=[
+        "no gzip",
+        "cut short",
+        "too short",
+        "other type",
+        "one value less",
+    ],  # gzip has the time in it
 )
 def test_bad_files_are_named(blob: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.gz"
