@@ -12,10 +12,36 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+
+CIFAR: dict[str, Any] = {
+    "name": "cifar10",
+    "downscale": 2,
+    "normalize": "standardize",
+    "test_samples": 2000,
+    "partition": {"name": "shards", "shards_per_node": 2},
+}
+"""The scaled-down CIFAR-10 of the decentralized comparisons: 16 x 16, two shards a node."""
+DIGITS: dict[str, Any] = {
+    "name": "digits",
+    "partition": {"name": "shards", "shards_per_node": 2},
+}
+"""What smoke tests take in its place."""
+
+
+def late_accuracy(metrics: polars.DataFrame) -> float:
+    """Mean accuracy of the nodes in percent, over the last three evaluations."""
+    import polars
+
+    kept = (polars.col("name") == "accuracy") & polars.col("node").is_not_null()
+    by_round = metrics.filter(kept).group_by("round").agg(polars.col("value").mean())
+    return 100 * float(by_round.sort("round")["value"].tail(3).mean())
 
 
 def seconds(work: Callable[[], Any], repeats: int = 5, warmup: int = 1) -> float:

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, markdown
+from measure import CIFAR, DIGITS, RESULTS, late_accuracy, markdown
 
 from hansa import run
 
@@ -52,14 +51,6 @@ SCHEMES: dict[str, list[dict[str, Any]]] = {
     "ours: JWINS, float16 values": [{"name": "jwins", "codec": HALF}],
     "ours: JWINS 20 %, float16 values": [{"name": "jwins", **TWENTY, "codec": HALF}],
 }
-CIFAR = {
-    "name": "cifar10",
-    "downscale": 2,
-    "normalize": "standardize",
-    "test_samples": 2000,
-    "partition": {"name": "shards", "shards_per_node": 2},
-}
-DIGITS = {"name": "digits", "partition": {"name": "shards", "shards_per_node": 2}}
 
 
 def measure(algorithm: dict[str, Any], seed: int, smoke: bool) -> tuple[float, float]:
@@ -88,9 +79,7 @@ def measure(algorithm: dict[str, Any], seed: int, smoke: bool) -> tuple[float, f
         metrics = done.metrics()
         assert done.summary is not None
         sent = done.summary["bytes_sent"] / settings["nodes"] / 1e6
-    nodes = metrics.filter((pl.col("name") == "accuracy") & pl.col("node").is_not_null())
-    by_round = nodes.group_by("round").agg(pl.col("value").mean()).sort("round")
-    return 100 * float(by_round["value"].tail(3).mean()), sent
+    return late_accuracy(metrics), sent
 
 
 def main() -> None:

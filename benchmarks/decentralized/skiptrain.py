@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, markdown
+from measure import CIFAR, DIGITS, RESULTS, late_accuracy, markdown
 
 from hansa.experiment import run
 
@@ -55,14 +55,6 @@ SPEC = {  # what a throw-away script of ours gave: rounds spent and the accuracy
     "constrained (1,1)": "~1722: 37.3 / 35.9 / 35.0",
     "greedy": "1992: 31.8 / 35.3 / 38.8",
 }
-CIFAR = {
-    "name": "cifar10",
-    "downscale": 2,
-    "normalize": "standardize",
-    "test_samples": 2000,
-    "partition": {"name": "shards", "shards_per_node": 2},
-}
-DIGITS = {"name": "digits", "partition": {"name": "shards", "shards_per_node": 2}}
 
 
 def figures(settings: dict[str, Any], folder: Path) -> list[float]:
@@ -81,9 +73,8 @@ def figures(settings: dict[str, Any], folder: Path) -> list[float]:
     def total(name: str) -> float:
         return float(last(name, of_nodes=True)["value"].tail(NODES).sum())
 
-    nodes = last("accuracy", of_nodes=True).group_by("round").agg(pl.col("value").mean())
     return [
-        100 * float(nodes.sort("round")["value"].tail(3).mean()),
+        late_accuracy(metrics),
         late("accuracy_std"),
         late("accuracy_average_model"),
         total("training_rounds"),

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, markdown
+from measure import CIFAR, DIGITS, RESULTS, late_accuracy, markdown
 
 from hansa.experiment import run
 
@@ -46,22 +45,6 @@ SPEC = {  # what a throw-away script of ours gave for one seed
     "lr .05, 10 steps, batch 16, T=120": [30.2, 31.9, 34.5, 45.4],
     "lr .02, 2 steps, batch 8, T=400": [32.2, 35.2, 38.0, 42.8],
 }
-CIFAR = {
-    "name": "cifar10",
-    "downscale": 2,
-    "normalize": "standardize",
-    "test_samples": 2000,
-    "partition": {"name": "shards", "shards_per_node": 2},
-}
-DIGITS = {"name": "digits", "partition": {"name": "shards", "shards_per_node": 2}}
-
-
-def accuracy(settings: dict[str, Any], folder: Path) -> float:
-    """Mean node accuracy in percent over the last three evaluations."""
-    metrics = run(settings, out=folder, report=False).metrics()
-    nodes = metrics.filter((pl.col("name") == "accuracy") & pl.col("node").is_not_null())
-    by_round = nodes.group_by("round").agg(pl.col("value").mean()).sort("round")
-    return 100 * float(by_round["value"].tail(3).mean())
 
 
 def main() -> None:
@@ -87,7 +70,8 @@ def main() -> None:
                 if smoke:
                     settings |= {"rounds": 3, "evaluate": {"every": 1}}
                 with tempfile.TemporaryDirectory() as folder:
-                    found[g, seed] = accuracy(settings, Path(folder) / "run")
+                    done = run(settings, out=Path(folder) / "run", report=False)
+                    found[g, seed] = late_accuracy(done.metrics())
                 print(f"{title}, {name}, seed {seed}: {found[g, seed]:.1f}", flush=True)
             each = " / ".join(f"{a:.1f}" for a in found[g])
             row = [title, name, f"{found[g].mean():.1f}", each, f"{SPEC[title][g]:.1f}"]
