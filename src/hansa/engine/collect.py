@@ -34,6 +34,7 @@ class Collector:
         self.final: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.bytes_sent = 0
+        self.spent: dict[str, float] = {}
         self._waiting: dict[int, list[Report]] = {}
         self._trainer: Trainer | None = None
         self._said_diverged = False
@@ -64,6 +65,11 @@ class Collector:
             self.folder.event("battery_empty", round=done, nodes=nodes)
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())
+        if "modelled_time" in counters:
+            self.spent = {
+                "modelled_seconds": float(counters["modelled_time"].max()),
+                "energy_joules": float(counters["energy"].sum()),
+            }
         steps = counters["steps"]
         whole = {"step": int(steps.max()), "time": now, "bytes": self.bytes_sent}
         record = self.folder.record

@@ -155,6 +155,7 @@ def _summary(
         "rounds": collector.rounds_done,
         "seconds": round(collector.seconds, 3),
         "bytes_sent": collector.bytes_sent,
+        **collector.spent,
         "final": _finite(collector.final),
         "status": status,
     }
