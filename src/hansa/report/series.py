@@ -44,6 +44,8 @@ class Line:
 def families(metrics: pl.DataFrame) -> dict[str, list[Line]]:
     """The lines of every family, families and lines in a reader's order."""
     names = set(metrics["name"].unique())
+    nothing = metrics.group_by("name").agg((pl.col("value") == 0).all()).filter("value")["name"]
+    names -= {name for name in nothing if name.endswith("_energy")}  # no model of it was given
     found: dict[str, list[Line]] = {}
     for name in sorted(names):
         family = name.removesuffix("_mean")
