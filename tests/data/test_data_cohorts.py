@@ -118,6 +118,9 @@ def test_a_rule_of_the_users_own_is_checked() -> None:
     class Bad(Cohorts):
         """Leaves cohort 0 empty."""
 
+        def count(self, clients: int) -> int:
+            return 2
+
         def choose(self, clients, rng):  # type: ignore[no-untyped-def]
             return np.ones(clients.count, int)
 

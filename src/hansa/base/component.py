@@ -33,6 +33,7 @@ from hansa.base.errors import ConfigError
 ROOMS: dict[str, tuple[str, ...]] = {
     "data": ("hansa.data",),
     "partition": ("hansa.data",),
+    "marker": ("hansa.data",),
     "cohorts": ("hansa.data",),
     "model": ("hansa.models",),
     "topology": ("hansa.topology",),
@@ -123,6 +124,9 @@ class Component(BaseModel):
         Raises:
             ConfigError: a setting is unknown or its value is refused.
         """
+        if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+            problem = f"{cls.__qualname__} does not define {', '.join(missing)}"
+            raise ConfigError("name", cls.name, problem, f"a {cls.kind} has to")
         try:
             return cls.model_validate(dict(settings))
         except ValidationError as error:

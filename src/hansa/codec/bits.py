@@ -120,6 +120,11 @@ def _checked(read, data, count, size, parameter):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
+def _bit(data, at):  # type: ignore[no-untyped-def]  # pragma: no cover
+    return (int(data[at >> 3]) >> (7 - (at & 7))) & 1
+
+
+@njit(cache=True, nogil=True)
 def _gamma_write(gaps, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     at = 0
     for gap in gaps:
@@ -138,14 +143,14 @@ def _gamma_read(data, positions, size, _):  # type: ignore[no-untyped-def]  # pr
     at, total, last = 0, data.size * 8, -1
     for k in range(positions.size):
         bits = 0
-        while at < total and not (int(data[at >> 3]) >> (7 - (at & 7))) & 1:
+        while at < total and not _bit(data, at):
             bits += 1
             at += 1
         if bits > 40 or at + bits >= total:
             return -1
         gap = 0
         for _b in range(bits + 1):
-            gap = (gap << 1) | ((int(data[at >> 3]) >> (7 - (at & 7))) & 1)
+            gap = (gap << 1) | _bit(data, at)
             at += 1
         last += gap
         if last >= size:
@@ -172,7 +177,7 @@ def _rice_read(data, positions, size, parameter):  # type: ignore[no-untyped-def
     at, total, last = 0, data.size * 8, -1
     for k in range(positions.size):
         quotient = 0
-        while at < total and not (int(data[at >> 3]) >> (7 - (at & 7))) & 1:
+        while at < total and not _bit(data, at):
             quotient += 1
             at += 1
         at += 1
@@ -180,7 +185,7 @@ def _rice_read(data, positions, size, parameter):  # type: ignore[no-untyped-def
             return -1
         rest = 0
         for _b in range(parameter):
-            rest = (rest << 1) | ((int(data[at >> 3]) >> (7 - (at & 7))) & 1)
+            rest = (rest << 1) | _bit(data, at)
             at += 1
         last += (quotient << parameter) + rest + 1
         if last >= size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -46,16 +47,17 @@ def _narrow(scale: Any) -> float:
 class _Scaled(Codec):
     """Codes of fixed width after one float32 scale a row."""
 
+    @abstractmethod
     def _bits(self) -> int:
-        raise NotImplementedError
+        """Width of a code."""
 
+    @abstractmethod
     def _codes(self, row: Tensor) -> tuple[float, np.ndarray]:
         """(scale, unsigned codes) of one row. Of a row without a finite scale only that is told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _values(self, scale: float, codes: np.ndarray) -> np.ndarray:
         """float32 values of codes."""
-        raise NotImplementedError
 
     def encode(self, rows: Messages) -> list[bytes | memoryview]:
         rows = whole_rows(rows)

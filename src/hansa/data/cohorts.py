@@ -6,6 +6,7 @@ The functions can be used alone; the components name them in run files.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,13 +62,13 @@ class Cohorts(Component, kind="cohorts"):
             raise ConfigError("cohorts", None, f"cohort {empty[0]} has no client", "use fewer")
         return found
 
+    @abstractmethod
     def count(self, clients: int) -> int:
         """How many cohorts there will be."""
-        raise NotImplementedError(f"{type(self).__name__} must define count")
 
+    @abstractmethod
     def choose(self, clients: Clients, rng: np.random.Generator) -> np.ndarray:
         """The cohort of every client [M]; the one method of a subclass."""
-        raise NotImplementedError(f"{type(self).__name__} must define choose")
 
 
 class Counted(Cohorts):

@@ -7,6 +7,7 @@ here once for all: sorted, disjoint, in range, no node empty.
 from __future__ import annotations
 
 import heapq
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,6 +52,7 @@ class Partition(Component, kind="partition"):
             )
         return checked(self.deal(targets, groups, nodes, rng), len(targets), nodes)
 
+    @abstractmethod
     def deal(
         self,
         targets: np.ndarray,
@@ -59,7 +61,6 @@ class Partition(Component, kind="partition"):
         rng: np.random.Generator,
     ) -> Sequence[np.ndarray]:
         """The indices of every node in any order; the one method of a subclass."""
-        raise NotImplementedError(f"{type(self).__name__} must define deal")
 
 
 @register("iid")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data import decoded
 from hansa.data.dataset import Dataset, Split
+from hansa.data.markers import Marker
 from hansa.data.partition import Iid, Partition
 from hansa.data.raw import Arrays, RawSplits, check, pool
 
@@ -71,14 +73,17 @@ class DataSource(Component, kind="data"):
     downscale: int = Field(
         1, ge=1, description="side of the square blocks whose mean becomes one pixel; 1 = off"
     )
+    markers: tuple[Marker, ...] = Field(
+        (), description="examples spoiled on purpose, to see later whether a model forgets them"
+    )
 
+    @abstractmethod
     def read(self) -> RawSplits:
         """The examples as stored; the one method of a subclass.
 
         Raises:
             DataError: the data are missing, damaged or not of the expected form.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define read")
 
     def files(self) -> Sequence[Path]:
         """The files on which :meth:`read` depends; decoded arrays are kept on disk if given."""

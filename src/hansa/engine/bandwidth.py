@@ -56,18 +56,6 @@ class Transfers:
     segments: list[Segment] = field(default_factory=list)
 
 
-def fair_transfers(
-    senders: np.ndarray,
-    receivers: np.ndarray,
-    nbytes: np.ndarray,
-    start: np.ndarray,
-    up: np.ndarray,
-    down: np.ndarray,
-) -> np.ndarray:
-    """When each transfer is done under max-min fair sharing, s [transfers] (see :func:`flow`)."""
-    return flow(senders, receivers, nbytes, start, up, down, "fair").finish
-
-
 def flow(
     senders: np.ndarray,
     receivers: np.ndarray,

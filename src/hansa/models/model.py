@@ -33,7 +33,6 @@ class Model(Component, kind="model"):
             ConfigError: the model does not fit the data; its field is relative to the model,
                 and empty where the choice of the model itself is at fault.
         """
-        raise NotImplementedError
 
     def takes(self, spec: DataSpec, *kinds: str) -> None:
         """Refuse data of any other kind.

@@ -64,4 +64,3 @@ class Topology(Component, kind="topology"):
     @abstractmethod
     def graph(self, nodes: int, round: int, streams: Streams) -> Graph:
         """The graph of a round (counted from 0)."""
-        raise NotImplementedError

@@ -1,0 +1,201 @@
+"""Who is invited to a federated round, and what becomes of each."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hansa.base.component import find
+from hansa.base.streams import Streams
+from hansa.learn.invitation import (
+    DONE,
+    FAILED,
+    IDLE,
+    LATE,
+    LEFT,
+    OUTCOMES,
+    SURPLUS,
+    Plan,
+    Terms,
+    invite,
+)
+from hansa.learn.samplers import Pool
+
+# -- invitations -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Devices:
+    """A clock whose devices are told."""
+
+    down: np.ndarray
+    seconds: np.ndarray
+    up: np.ndarray
+    gone: np.ndarray
+    modelled: bool = True
+
+    def down_seconds(self, block: Any, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
+        return self.down[ids]
+
+    def up_seconds(self, block: Any, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
+        return self.up[ids]
+
+    def pace(self, block: Any, ids: np.ndarray) -> np.ndarray:
+        return self.seconds[ids]
+
+    def leaves(self, block: Any, ids: np.ndarray, time: float) -> np.ndarray:
+        return time + self.gone[ids]
+
+
+@dataclass
+class Crowd:
+    """As much of a block as an invitation looks at."""
+
+    clock: Devices
+    sizes: np.ndarray
+    steps: np.ndarray
+    streams: Streams = field(default_factory=lambda: Streams(1))
+
+    @property
+    def trainer(self) -> "Crowd":
+        return self
+
+    def planned(self, ids: np.ndarray, sizes: np.ndarray, *others: Any) -> Any:
+        return self.steps[ids], self.steps[ids] * 2
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[Crowd, Terms]:
+    k = draw(st.integers(1, 8))
+    moments = st.integers(0, 6).map(lambda n: n / 2)
+    arrays = [np.array(draw(st.lists(moments, min_size=k, max_size=k))) for _ in range(3)]
+    stays = st.sampled_from([0.5, 2.0, 5.0, np.inf])
+    gone = np.array(draw(st.lists(stays, min_size=k, max_size=k)))
+    sizes = np.array(draw(st.lists(st.integers(1, 9), min_size=k, max_size=k)))
+    steps = np.array(draw(st.lists(st.integers(0, 3), min_size=k, max_size=k)))
+    terms = Terms(
+        count=draw(st.integers(1, k)),
+        deadline=draw(st.sampled_from([2.0, 5.0, np.inf])),
+        failure=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        down_bytes=1,
+        up_bytes=1,
+        by_size=draw(st.booleans()),
+    )
+    return Crowd(Devices(*arrays, gone), sizes, steps, Streams(draw(st.integers(0, 9)))), terms
+
+
+@given(crowds())
+def test_invitations_are_those_of_a_server_that_watches_each_client(
+    given_: tuple[Crowd, Terms],
+) -> None:
+    """A loop over clients says what happens first to each, and the server counts arrivals."""
+    crowd, terms = given_
+    now, k = 10.0, len(crowd.sizes)
+    plan = invite(crowd, 3, 99, now, np.arange(k), terms)  # type: ignore[arg-type]
+    random = crowd.streams.numpy("failure", 99, 3)
+    fails, moment = random.random(k) < terms.failure, random.random(k)
+    clock, ends, fates = crowd.clock, [], []
+    for i in range(k):
+        heard = now + clock.down[i]
+        end = heard + crowd.steps[i] * 2 * clock.seconds[i] + clock.up[i]
+        if crowd.steps[i] == 0:
+            ends.append(now)
+            fates.append(IDLE)
+            continue
+        happens = [(end, 3, DONE)]
+        if end > now + terms.deadline:
+            happens = [(now + terms.deadline, 3, LATE)]
+        happens.append((now + clock.gone[i], 4, LEFT))
+        if fails[i]:
+            happens.append((now + moment[i] * (end - now), 0, FAILED))
+        first = min(happens)
+        ends.append(first[0])
+        fates.append(first[2])
+    made_it = sorted((ends[i], i) for i in range(k) if fates[i] == DONE)
+    if len(made_it) >= terms.count:
+        closes = made_it[terms.count - 1][0]
+        for _, i in made_it[terms.count :]:
+            fates[i] = SURPLUS
+        ends = [e if f == DONE else min(e, closes) for e, f in zip(ends, fates, strict=True)]
+    assert [OUTCOMES[o] for o in plan.outcome] == [OUTCOMES[f] for f in fates]
+    assert plan.end == pytest.approx(ends, abs=1e-12)
+    done = np.flatnonzero(np.array(fates) == DONE)
+    mass = crowd.sizes if terms.by_size else np.ones(k)
+    weights = np.zeros(k)
+    if len(done):
+        weights[done] = mass[done] / mass[done].sum()
+    assert plan.weight == pytest.approx(weights)
+    assert (plan.steps == np.where(plan.outcome == DONE, crowd.steps, 0)).all()
+    assert (plan.start <= plan.heard).all()
+    assert (plan.heard <= plan.trained).all()
+    assert (plan.trained <= plan.end).all()
+
+
+@given(crowds(), st.integers(1, 4))
+def test_plans_survive_sharing_and_waves(given_: tuple[Crowd, Terms], size: int) -> None:
+    crowd, terms = given_
+    k = len(crowd.sizes)
+    half = k // 2
+    parts = [
+        invite(crowd, 0, server, 0.0, who, terms)  # type: ignore[arg-type]
+        for server, who in ((50, np.arange(half, k)), (51, np.arange(half)))
+    ]
+    merged = Plan.of(Plan.merged(parts))
+    assert merged.client.tolist() == list(range(k))
+    assert merged.server.tolist() == [51] * half + [50] * (k - half)
+    waves = list(merged.waves(size))
+    assert [len(wave) for wave in waves] == [size] * (k // size) + [k % size] * (k % size > 0)
+    assert np.concatenate([wave.end for wave in waves]).tolist() == merged.end.tolist()
+    assert len(Plan.of(Plan.merged([]))) == 0
+
+
+# -- samplers --------------------------------------------------------------------------------------
+
+
+@given(
+    name=st.sampled_from(["uniform", "size", "availability"]),
+    sizes=st.lists(st.integers(1, 100), min_size=1, max_size=20),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_samplers_draw_without_replacement(
+    name: str, sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    m = len(sizes)
+    count = data.draw(st.integers(1, m))
+    stays = np.array(data.draw(st.lists(st.sampled_from([1.0, 1e9]), min_size=m, max_size=m)))
+    clients = np.arange(m) * 3 + 1
+    random = np.random.default_rng(seed)
+    chosen = find("sampler", name)().choose(Pool(clients, np.array(sizes), stays), count, random)
+    assert len(chosen) == count == len(set(chosen.tolist()))
+    assert set(chosen.tolist()) <= set(clients.tolist())
+    if name == "availability":
+        brief = [c for c in clients[stays < 600].tolist() if c in chosen.tolist()]
+        assert len(brief) == max(0, count - int((stays >= 600).sum()))
+
+
+def test_samplers_draw_as_often_as_they_say() -> None:
+    sizes, clients, draws = np.array([10, 20, 30, 40]), np.arange(4), 4000
+    stays = np.array([np.inf, np.inf, np.inf, 1.0])
+    expected = {
+        ("uniform", 1): [1 / 4] * 4,
+        ("uniform", 2): [1 / 2] * 4,
+        ("size", 1): [0.1, 0.2, 0.3, 0.4],
+        # Of two: P(i first) + sum over j of P(j first) s_i / (1 - s_j).
+        ("size", 2): [
+            s + sum(r * s / (1 - r) for j, r in enumerate([0.1, 0.2, 0.3, 0.4]) if j != i)
+            for i, s in enumerate([0.1, 0.2, 0.3, 0.4])
+        ],
+        ("availability", 1): [1 / 3, 1 / 3, 1 / 3, 0],
+        ("availability", 4): [1] * 4,
+    }
+    for (name, count), chances in expected.items():
+        random, hits = np.random.default_rng(5), np.zeros(4)
+        sampler = find("sampler", name)()
+        for _ in range(draws):
+            hits[sampler.choose(Pool(clients, sizes, stays), count, random)] += 1
+        spread = np.sqrt(np.array(chances) * (1 - np.array(chances)) / draws)
+        assert (np.abs(hits / draws - chances) <= 4 * spread + 1e-12).all(), (name, count)
