@@ -1,4 +1,4 @@
-"""For every test: one torch thread, since workers share the machine, and no deadlines."""
+"""For every test: one torch thread, since workers share the machine, no deadlines, own cache."""
 
 import sys
 from collections.abc import Iterator
@@ -13,6 +13,13 @@ from hansa.base import component
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HANSA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -40,13 +40,6 @@ BASE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HANSA_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def small() -> Callable[..., dict[str, Any]]:
     """Settings of a small run, with dotted names set anew: small({"train.batch_size": 4})."""

@@ -10,6 +10,5 @@ assert _spec.loader is not None
 _fixtures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_fixtures)
 
-_cache = _fixtures._cache
 small, make_job = _fixtures.small, _fixtures.make_job
 host, host_apart = _fixtures.host, _fixtures.host_apart

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError
-from hansa.data.partition import Partition
+from hansa.data.partition import Partition, Parts, Pile
 
 
 @register("natural")
@@ -27,18 +27,12 @@ class Natural(Partition):
         "random", description="what to do with more owners than nodes"
     )
 
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
-        if groups is None:
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
+        if pile.groups is None:
             raise ConfigError(
                 "name", "natural", "this data set has no natural owners", "use another partition"
             )
-        _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        _, codes, sizes = np.unique(pile.groups, return_inverse=True, return_counts=True)
         owners = len(sizes)
         if nodes > owners:
             raise ConfigError(
@@ -70,20 +64,14 @@ class Function(Partition):
 
     path: str = Field(..., description="where it is: package.module:function or file.py:function")
 
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
         try:
             function = load_object(self.path)
         except ConfigError as error:
             raise ConfigError("path", self.path, error.problem, error.fix) from None
         if not callable(function):
             raise ConfigError("path", self.path, "is not a function", "name a function")
-        parts = function(targets, groups, nodes, rng)
+        parts = function(pile.targets, pile.groups, nodes, rng)
         if not isinstance(parts, Sequence):
             raise ConfigError(
                 "path", self.path, f"returned {type(parts).__name__}", "return a list of arrays"

@@ -9,11 +9,31 @@ from __future__ import annotations
 import heapq
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
+
+Parts = Sequence[np.ndarray]
+"""Indices of the training examples of every node, in any order."""
+
+
+@dataclass(frozen=True)
+class Pile:
+    """What is dealt.
+
+    Attributes:
+        targets: [N] classes (int64) or values (float32) of the training examples.
+        groups: [N] natural owners, or None.
+    """
+
+    targets: np.ndarray
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
 
 class Partition(Component, kind="partition"):
@@ -50,31 +70,19 @@ class Partition(Component, kind="partition"):
                 f"there are only {len(targets)} training examples, so some node would have none",
                 "use fewer nodes or a larger data set",
             )
-        return checked(self.deal(targets, groups, nodes, rng), len(targets), nodes)
+        return checked(self.deal(Pile(targets, groups), nodes, rng), len(targets), nodes)
 
     @abstractmethod
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
-        """The indices of every node in any order; the one method of a subclass."""
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
+        """The indices of every node; the one method of a subclass."""
 
 
 @register("iid")
 class Iid(Partition):
     """Every node gets an equal share drawn at random (sizes differ by one at most)."""
 
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
-        return np.array_split(rng.permutation(len(targets)), nodes)
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
+        return np.array_split(rng.permutation(len(pile)), nodes)
 
 
 def checked(parts: Sequence[np.ndarray], samples: int, nodes: int) -> list[np.ndarray]:

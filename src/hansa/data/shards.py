@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.data.partition import Partition, classes_of
+from hansa.data.partition import Partition, Parts, Pile, classes_of
 
 
 @register("shards")
@@ -22,22 +20,16 @@ class Shards(Partition):
 
     shards_per_node: int = Field(2, ge=1, description="shards that each node gets")
 
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
-        order = rng.permutation(len(targets))
-        order = order[np.argsort(classes_of(targets, self)[order], kind="stable")]
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
+        order = rng.permutation(len(pile))
+        order = order[np.argsort(classes_of(pile.targets, self)[order], kind="stable")]
         count = nodes * self.shards_per_node
-        if count > len(targets):
+        if count > len(pile):
             raise ConfigError(
                 "shards_per_node",
                 self.shards_per_node,
-                f"{nodes} nodes need {count} shards, but there are only {len(targets)} examples",
-                f"at most {len(targets) // nodes}",
+                f"{nodes} nodes need {count} shards, but there are only {len(pile)} examples",
+                f"at most {len(pile) // nodes}",
             )
         shards = np.array_split(order, count)
         dealt = rng.permutation(count).reshape(nodes, self.shards_per_node)
@@ -56,21 +48,15 @@ class RandomCutShards(Partition):
 
     shards: int = Field(2, ge=1, description="chunks that each node cuts")
 
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
-        rest = np.argsort(classes_of(targets, self), kind="stable")
-        size = len(targets) // nodes // self.shards
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
+        rest = np.argsort(classes_of(pile.targets, self), kind="stable")
+        size = len(pile) // nodes // self.shards
         if size == 0:
             raise ConfigError(
                 "shards",
                 self.shards,
-                f"a node has about {len(targets) // nodes} examples, fewer than its shards",
-                f"at most {len(targets) // nodes}",
+                f"a node has about {len(pile) // nodes} examples, fewer than its shards",
+                f"at most {len(pile) // nodes}",
             )
         parts = []
         for _ in range(nodes):

@@ -6,14 +6,13 @@ with many nodes and a small alpha): what is short is moved over afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.data.partition import Partition, apportion, classes_of, top_up
+from hansa.data.partition import Partition, Parts, Pile, apportion, classes_of, top_up
 
 
 @register("dirichlet")
@@ -43,14 +42,8 @@ class Dirichlet(Partition):
         "over the nodes that do not have N / nodes examples yet",
     )
 
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
-        names, codes = np.unique(classes_of(targets, self), return_inverse=True)
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
+        names, codes = np.unique(classes_of(pile.targets, self), return_inverse=True)
         classes = len(names)
         if self.draw == "node":
             wishes = rng.dirichlet(np.full(classes, self.alpha), size=nodes).T
@@ -62,7 +55,7 @@ class Dirichlet(Partition):
             shares = wishes[label]
             open_ = np.ones(nodes, dtype=bool)
             if self.draw == "balanced":
-                open_ = np.array([len(part) < len(targets) / nodes for part in parts])
+                open_ = np.array([len(part) < len(pile) / nodes for part in parts])
                 shares = shares * open_
             if shares.sum() <= 0:  # with a tiny alpha nobody may want a class: one node takes it
                 shares = np.zeros(nodes)
@@ -85,15 +78,9 @@ class Quantity(Partition):
         1, ge=1, description="examples that every node has at least, moved from the largest"
     )
 
-    def deal(
-        self,
-        targets: np.ndarray,
-        groups: np.ndarray | None,
-        nodes: int,
-        rng: np.random.Generator,
-    ) -> Sequence[np.ndarray]:
+    def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
         shares = rng.dirichlet(np.full(nodes, self.alpha))
-        cuts = np.cumsum(apportion(shares, len(targets)))[:-1]
-        parts = [part.tolist() for part in np.split(rng.permutation(len(targets)), cuts)]
+        cuts = np.cumsum(apportion(shares, len(pile)))[:-1]
+        parts = [part.tolist() for part in np.split(rng.permutation(len(pile)), cuts)]
         top_up(parts, self.min_samples)
         return [np.array(part, np.int64) for part in parts]
