@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import polars
@@ -131,3 +131,25 @@ def markdown(title: str, command: str, header: list[str], rows: list[list[str]])
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def publish(name: str, text: str, smoke: bool = False) -> None:
+    """Print a text, and keep it among the results unless it is a smoke test's."""
+    if not smoke:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.md").write_text(text)
+    print(text)
+
+
+class Goals:
+    """A table of what was measured beside what was wanted; each line is printed at once."""
+
+    HEADER: ClassVar[list[str]] = ["what", "measured", "wanted", "reached"]
+
+    def __init__(self) -> None:
+        self.rows: list[list[str]] = []
+
+    def add(self, what: str, got: str, wanted: str = "", ok: bool | None = None) -> None:
+        """A line; ``ok`` is None where nothing was wanted."""
+        self.rows.append([what, got, wanted, "" if ok is None else "yes" if ok else "no"])
+        print(f"{what}: {got}" + (f" (wanted {wanted})" if wanted else ""), flush=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measure import RESULTS, cpu_seconds, fresh, markdown, peak_bytes, seconds
+from measure import Goals, cpu_seconds, fresh, markdown, peak_bytes, publish, seconds
 
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
@@ -245,14 +245,9 @@ def main() -> None:
     smoke = parser.parse_args().smoke
     big = 32 if smoke else 1024
     repeats = 1 if smoke else 5
-    rows = []
-
-    def row(what: str, got: str, wanted: str, ok: bool) -> None:
-        rows.append([what, got, wanted, "yes" if ok else "no"])
-        print(f"{what}: {got} (wanted {wanted})", flush=True)
-
+    goals = Goals()
     r = fresh("training", "speed", smoke=smoke, kind="mlp", nodes=big, steps=5, repeats=repeats)
-    row(
+    goals.add(
         f"MLP 64-64-10, batch 8, {big} nodes: a local step of all nodes, plain loop / hansa",
         f"{r['plain'] / 5 * 1e3:.1f} ms / {r['hansa'] / 5 * 1e3:.1f} ms = {r['ratio']:.1f}",
         "≥ 6",
@@ -262,7 +257,7 @@ def main() -> None:
     r = fresh(
         "training", "speed", smoke=smoke, kind="gn_lenet", nodes=nodes, steps=5, repeats=repeats
     )
-    row(
+    goals.add(
         f"GN-LeNet, batch 8, {nodes} nodes: a step of one node, plain loop / hansa",
         f"{r['plain'] / 5 / nodes * 1e3:.2f} ms / {r['hansa'] / 5 / nodes * 1e3:.2f} ms"
         f" = {r['ratio']:.2f}",
@@ -272,14 +267,14 @@ def main() -> None:
     n = 50 if smoke else 1000
     r = fresh("framework", "speed", smoke=smoke, nodes=n, rounds=5 if smoke else 50)
     s = fresh("framework_with_draws", "speed", smoke=smoke, nodes=n, rounds=5 if smoke else 50)
-    row(
+    goals.add(
         f"CPU a node-round besides training, {n} nodes (with drawing and a step of 1 example)",
         f"{r['ms']:.4f} ms ({s['ms']:.4f} ms)",
         "≤ 0.3 ms",
         s["ms"] <= 0.3,
     )
     r = fresh("mixing", "speed", smoke=smoke, nodes=big, size=1000 if smoke else 89_834, degree=6)
-    row(
+    goals.add(
         f"mixing {big} × 89,834 on a 6-regular graph / copying the rows (torch CSR / copying)",
         f"{r['hansa'] * 1e3:.0f} ms / {r['copy'] * 1e3:.0f} ms = {r['ratio']:.1f}"
         f" ({r['csr'] / r['copy']:.1f})",
@@ -288,12 +283,12 @@ def main() -> None:
     )
     n = 100 if smoke else 10_000
     took = start_up(n, 1 if smoke else 3)
-    row(f"{n:,} nodes: command to the end of round 1", f"{took:.1f} s", "< 5 s", took < 5)
+    goals.add(f"{n:,} nodes: command to the end of round 1", f"{took:.1f} s", "< 5 s", took < 5)
     took = command_seconds(["--help"], 1 if smoke else 5)
-    row("hansa --help", f"{took:.2f} s", "< 0.5 s", took < 0.5)
+    goals.add("hansa --help", f"{took:.2f} s", "< 0.5 s", took < 0.5)
     rounds = 1 if smoke else 10
     r = fresh("thousand", "speed", smoke=smoke, nodes=big, rounds=rounds)
-    row(
+    goals.add(
         f"{big} × GN-LeNet, dynamic 5-regular, {rounds} rounds: peak memory",
         f"{r['gib']:.2f} GiB ({r['seconds']:.0f} s)",
         "< 8 GiB",
@@ -302,13 +297,13 @@ def main() -> None:
     r = fresh(
         "decentralizepy", "speed", smoke=smoke, rounds=1 if smoke else 5, steps=1 if smoke else 20
     )
-    row(
+    goals.add(
         "16 × GN-LeNet, batch 8, 20 steps, 4-regular: a round",
         f"{r['seconds']:.2f} s",
         "≤ 1.75 s (DecentralizePy: about 3.5 s)",
         r["seconds"] <= 1.75,
     )
-    row(
+    goals.add(
         "the same: peak memory of all processes",
         f"{r['gib']:.2f} GiB",
         "≤ 1 GiB (DecentralizePy: 16 × 0.5 GB)",
@@ -317,13 +312,10 @@ def main() -> None:
     text = markdown(
         "Speed and memory",
         "python benchmarks/speed.py",
-        ["what", "measured", "wanted", "reached"],
-        rows,
+        Goals.HEADER,
+        goals.rows,
     )
-    if not smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "speed.md").write_text(text)
-    print(text)
+    publish("speed", text, smoke)
 
 
 if __name__ == "__main__":

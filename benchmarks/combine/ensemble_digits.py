@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown
+from measure import Notes, markdown, publish
 
 from hansa.experiment.combine import ensemble
 from hansa.report import RunFolder
@@ -121,9 +121,7 @@ def main() -> None:
         mean = {a: {n: float(np.mean(v)) for n, v in f.items()} for a, f in found.items()}
         text += "\n| gate | difference | met |\n|---|---|---|\n"
         text += "".join("| " + " | ".join(row) + " |\n" for row in gates(mean))
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "ensemble_digits.md").write_text(text)
-    print(text)
+    publish("ensemble_digits", text, given.smoke)
 
 
 if __name__ == "__main__":

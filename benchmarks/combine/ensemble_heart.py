@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "federated"))
 from heart import METHODS, WAYS, data, trained
-from measure import RESULTS, Notes, markdown
+from measure import Notes, markdown, publish
 
 from hansa.experiment.combine import ensemble
 
@@ -122,9 +122,7 @@ def main() -> None:
         text += f"({gap:+.4f}); "
         met = "yes" if best >= local - 0.02 else "NO"
         text += f"at least the best hospital's own - 0.02: {met}.\n"
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "ensemble_heart.md").write_text(text)
-    print(text)
+    publish("ensemble_heart", text, given.smoke)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, cpu_seconds, markdown
+from measure import cpu_seconds, markdown, publish
 
 from hansa.combine import AggregateSettings, Scores, fit
 from hansa.ensemble import LearnedRule, Neural, Panel, PerClass
@@ -61,9 +61,7 @@ def main() -> None:
         ["rule", "CPU seconds", "wall"],
         rows,
     )
-    if not smoke:
-        (RESULTS / "ensemble_speed.md").write_text(text)
-    print(text)
+    publish("ensemble_speed", text, smoke)
 
 
 if __name__ == "__main__":

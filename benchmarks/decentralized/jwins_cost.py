@@ -19,7 +19,7 @@ import pywt
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, fresh, markdown, peak_bytes, seconds
+from measure import Goals, fresh, markdown, peak_bytes, publish, seconds
 from speed import images, job
 
 from hansa.codec import WaveletTransform
@@ -80,17 +80,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     smoke = parser.parse_args().smoke
-    rows = []
-
-    def row(what: str, got: str, wanted: str, ok: bool) -> None:
-        rows.append([what, got, wanted, "yes" if ok else "no"])
-        print(f"{what}: {got} (wanted {wanted})", flush=True)
-
+    goals = Goals()
     here = "jwins_cost"
     sizes = {"nodes": 5, "rounds": 2} if smoke else {"nodes": 96, "rounds": 8}
     r = fresh("cost", here, smoke=smoke, **sizes)
     share = r["rest"] / r["local"]
-    row(
+    goals.add(
         f"{sizes['nodes']} nodes × 89,834: JWINS besides training / 3 local steps of batch 8",
         f"{r['rest'] * 1e3:.0f} ms / {r['local'] * 1e3:.0f} ms = {share:.0%}",
         "≤ 25 %",
@@ -98,7 +93,7 @@ def main() -> None:
     )
     count, size = (8, 2000) if smoke else (1024, 89_834)
     r = fresh("wavelets", here, smoke=smoke, rows=count, size=size)
-    row(
+    goals.add(
         f"{count} rows × {size:,}: loop over PyWavelets / batched, forward (inverse)",
         f"{r['forward']:.1f} ({r['inverse']:.1f})",
         "≥ 3",
@@ -106,7 +101,7 @@ def main() -> None:
     )
     sizes = {"nodes": 7, "rounds": 1} if smoke else {"nodes": 1024, "rounds": 3}
     r = fresh("memory", here, smoke=smoke, **sizes)
-    row(
+    goals.add(
         f"{sizes['nodes']} nodes × GN-LeNet with JWINS's state: peak memory",
         f"{r['gib']:.2f} GiB",
         "< 8 GiB",
@@ -115,13 +110,10 @@ def main() -> None:
     text = markdown(
         "What JWINS costs",
         "python benchmarks/decentralized/jwins_cost.py",
-        ["what", "measured", "wanted", "reached"],
-        rows,
+        Goals.HEADER,
+        goals.rows,
     )
-    if not smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "jwins_cost.md").write_text(text)
-    print(text)
+    publish("jwins_cost", text, smoke)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import zmq
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, fresh, markdown, seconds
+from measure import Goals, fresh, markdown, publish, seconds
 from speed import images, job
 
 from hansa.engine import Algorithm, Job
@@ -153,13 +153,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     smoke = parser.parse_args().smoke
-    rows = []
     here = "secure_aggregation"
-
-    def row(what: str, got: str, wanted: str = "", ok: bool | None = None) -> None:
-        rows.append([what, got, wanted, "" if ok is None else "yes" if ok else "no"])
-        print(f"{what}: {got}" + (f" (wanted {wanted})" if wanted else ""), flush=True)
-
+    goals = Goals()
     few, many = (6, 8) if smoke else (16, 32)
     degree, rounds = (3, 3) if smoke else (5, 10)
     cases = [
@@ -185,25 +180,22 @@ def main() -> None:
         times = r["secure"] / r["plain"]
         got = f"{r['secure'] * 1e3:.0f} ms / {r['plain'] * 1e3:.0f} ms = {times:.2f}"
         goal = ("≤ 2", times <= 2) if judged else ("", None)
-        row(f"{nodes} nodes: secure / D-PSGD, {what}", got, *goal)
+        goals.add(f"{nodes} nodes: secure / D-PSGD, {what}", got, *goal)
         if where == "memory" and train:
             more = r["bytes"] / r["plain_bytes"] - 1
             kind = "changing" if dynamic else "static"
-            row(f"bytes beyond D-PSGD's, {kind} graph, {rounds} rounds", f"{more:.4%}")
+            goals.add(f"bytes beyond D-PSGD's, {kind} graph, {rounds} rounds", f"{more:.4%}")
     speeds = fresh("streams", here, smoke=smoke, size=89_834)
     for name, speed in speeds.items():
-        row(f"key stream of 359,336 bytes, {name}", f"{speed:.1f} GB/s")
+        goals.add(f"key stream of 359,336 bytes, {name}", f"{speed:.1f} GB/s")
     text = markdown(
         "Secure aggregation beside D-PSGD: the cost of a round",
         "python benchmarks/decentralized/secure_aggregation.py",
-        ["what", "measured", "wanted", "reached"],
-        rows,
+        Goals.HEADER,
+        goals.rows,
     )
     text += NOTE
-    if not smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "secure_aggregation.md").write_text(text)
-    print(text)
+    publish("secure_aggregation", text, smoke)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import CIFAR, DIGITS, RESULTS, late_accuracy, markdown
+from measure import CIFAR, DIGITS, late_accuracy, markdown, publish
 
 from hansa import run
 
@@ -117,10 +117,7 @@ def main() -> None:
         rows,
     )
     text += "\n" + "\n".join(f"- {line}" for line in verdicts(accuracy, megabytes)) + "\n"
-    if not arguments.smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "sharing.md").write_text(text)
-    print(text)
+    publish("sharing", text, arguments.smoke)
 
 
 def verdicts(accuracy: dict[str, np.ndarray], megabytes: dict[str, float]) -> list[str]:

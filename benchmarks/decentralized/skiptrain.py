@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import CIFAR, DIGITS, RESULTS, late_accuracy, markdown
+from measure import CIFAR, DIGITS, late_accuracy, markdown, publish
 
 from hansa.experiment import run
 
@@ -170,10 +170,7 @@ def main() -> None:
         "agree less. Spread: standard deviation of the nodes' accuracy.\n\n"
     )
     text += "\n".join(f"- {line}" for line in verdicts(found)) + "\n"
-    if not smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "skiptrain.md").write_text(text)
-    print(text)
+    publish("skiptrain", text, smoke)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import CIFAR, DIGITS, RESULTS, late_accuracy, markdown
+from measure import CIFAR, DIGITS, late_accuracy, markdown, publish
 
 from hansa.experiment import run
 
@@ -93,10 +93,7 @@ def main() -> None:
         rows,
     )
     text += "\n" + "\n".join(f"- {line}" for line in verdicts) + "\n"
-    if not smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "topologies.md").write_text(text)
-    print(text)
+    publish("topologies", text, smoke)
 
 
 if __name__ == "__main__":

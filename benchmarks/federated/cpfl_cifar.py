@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import CIFAR, DIGITS, RESULTS, Notes, markdown
+from measure import CIFAR, DIGITS, Notes, markdown, publish
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cpfl_digits import FIGURES, figures, row
@@ -130,9 +130,7 @@ def main() -> None:
     )
     if not smoke:
         text += "\n".join(f"- {line}" for line in directions(found)) + "\n"
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "cpfl_cifar.md").write_text(text)
-    print(text)
+    publish("cpfl_cifar", text, smoke)
 
 
 if __name__ == "__main__":

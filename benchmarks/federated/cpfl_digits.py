@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown
+from measure import Notes, markdown, publish
 
 from hansa.engine.checkpoint import latest, load_block, read_manifest
 from hansa.ensemble import Distillation
@@ -230,10 +230,7 @@ def main() -> None:
     )
     if not smoke:
         text += "\n".join(f"- {line}" for line in verdicts(found)) + "\n"
-    if not smoke and arguments.normalize == "standardize":
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "cpfl_digits.md").write_text(text)
-    print(text)
+    publish("cpfl_digits", text, smoke or arguments.normalize != "standardize")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown
+from measure import Notes, markdown, publish
 
 from hansa.experiment import run
 
@@ -381,9 +381,7 @@ def main() -> None:
     header = ["rate", "FedAvg, 0 / 10 / 50", "FedNova", "all 100 steps", "spec 2.10"]
     text += table(header, cells) + "\n"
     text += "\n".join(f"- {line}" for line in verdicts(bench, losses, apart)) + "\n"
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "gel.md").write_text(text)
-    print(text)
+    publish("gel", text)
 
 
 if __name__ == "__main__":

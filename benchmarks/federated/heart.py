@@ -35,7 +35,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import DIGITS, RESULTS, markdown
+from measure import DIGITS, markdown, publish
 
 from hansa.experiment import run
 
@@ -161,10 +161,7 @@ def main() -> None:
         header,
         rows,
     )
-    if not smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "heart.md").write_text(text)
-    print(text)
+    publish("heart", text, smoke)
 
 
 if __name__ == "__main__":

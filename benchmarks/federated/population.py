@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import RESULTS, fresh, markdown, peak_bytes
+from measure import fresh, markdown, peak_bytes, publish
 
 ROUNDS = 12
 POPULATIONS = (100, 1000, 10_000)
@@ -85,9 +85,7 @@ def main() -> None:
     header = ["clients", "CPU a round", "ratio", "memory beyond the data", "to the end of round 1"]
     title = "100 clients a round of a growing population"
     text = markdown(title, "python benchmarks/federated/population.py", header, rows)
-    print(text)
-    if not smoke:
-        (RESULTS / "population.md").write_text(text)
+    publish("population", text, smoke)
 
 
 if __name__ == "__main__":

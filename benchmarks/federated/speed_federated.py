@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, markdown
+from measure import markdown, publish
 from peers_common import MARK, Meter, Work
 
 from hansa.base.streams import Streams
@@ -212,10 +212,7 @@ def main() -> None:
     )
     text += "\n| model | what | measured | wanted | reached |\n|---|---|---|---|---|\n"
     text += "".join("| " + " | ".join(line) + " |\n" for line in checks)
-    if not smoke and not options.only:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "speed_federated.md").write_text(text)
-    print(text)
+    publish("speed_federated", text, smoke or bool(options.only))
 
 
 if __name__ == "__main__":
