@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.spec import DataSpec
 from hansa.combine import Prepared, Result, combine, fit, load, prepare, store
+from hansa.combine.baselines import check, input_form
 from hansa.combine.members import score
 from hansa.combine.predictors import Constant, Fitted
 from hansa.experiment.combine import ensemble, remove
@@ -144,9 +147,7 @@ def test_clients_may_have_models_of_any_form(tmp_path: Path) -> None:
     assert kinds == [nn.Sequential, nn.Sequential, Fitted, Fitted]
     assert len(list(result.members[0].module.children())) == 2
     assert result.accuracy > max(0.4, *result.member_accuracy) - 0.1
-    assert result.unsaved == ["2", "3"]
-    with pytest.raises(ConfigError, match="fitted predictor"):
-        load(tmp_path / "ensemble")
+    assert result.unsaved == []
 
 
 def test_a_client_of_one_class_has_a_constant_predictor(tmp_path: Path) -> None:
@@ -216,6 +217,50 @@ def test_baselines_stand_in_the_table(tmp_path: Path) -> None:
     assert rows["fedavg_once"]["formula"] == 2 * size
 
 
+NO_DATA: dict[str, Any] = {
+    "methods": ["dense", "coboosting"],
+    "datafree": {
+        "epochs": 3, "batch_size": 16, "steps": 3, "width": 4, "latent": 8,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("quantize", ["int8", "static"])
+def test_students_without_data_cost_an_upload(quantize: str, tmp_path: Path) -> None:
+    result = ran(tmp_path, quantize=quantize, baselines=NO_DATA)[1]
+    before = [member.module for member in result.members]
+    rows = {row["name"]: row for row in result.table}
+    for name in NO_DATA["methods"]:
+        assert 0 < rows[name]["accuracy"] <= 1  # how well they learn: tests/ensemble
+        assert rows[name]["formula"] == rows[name]["counted"] == 2 * result.members[0].upload
+        assert "48 made-up inputs" in rows[name]["note"]
+    # DENSE's teacher is FedENS, to the example.
+    own = float(rows["dense"]["note"].rsplit(" ", 1)[1])
+    spread = 0.02 if quantize == "static" else 0.0006
+    assert abs(own - rows["average"]["accuracy"]) < spread
+    assert [m.module for m in result.members] == before
+    again = ran(tmp_path / "again", quantize=quantize, baselines=NO_DATA)[1]
+    assert again.table == [row | {"seconds": s["seconds"]} if "seconds" in row else row
+                           for row, s in zip(result.table, again.table, strict=True)]  # fmt: skip
+
+
+def test_only_images_and_tables_can_be_made_up() -> None:
+    dataset = prepare(quick()).dataset
+    spoken = replace(dataset, spec=DataSpec("tokens", (9,), 10, vocabulary=(30,)))
+    with pytest.raises(ConfigError, match="makes up images and tables, not tokens"):
+        check(quick(baselines=NO_DATA), spoken)
+    check(quick(baselines=NO_DATA), dataset)
+
+
+def test_pixels_keep_the_range_of_the_data() -> None:
+    for normalize, low, high in (("half", -1.0, 1.0), ("unit", 0.0, 1.0), ("none", 0.0, 16.0)):
+        found = input_form(prepare(quick(data=QUICK["data"] | {"normalize": normalize})).dataset)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.shape == (1, 8, 8)
+        assert (found.low.tolist(), found.high.tolist()) == ([low], [high])
+
+
 # -- what is refused, before anything is written
 
 
@@ -231,6 +276,14 @@ def test_baselines_stand_in_the_table(tmp_path: Path) -> None:
         ({"models": []}, "models", "neither"),
         ({"models": ["lstm"]}, "models.0", "takes data"),
         ({"baselines": {"methods": ["fedkd"]}}, "baselines.methods", "public"),
+        (
+            {
+                "baselines": {"methods": ["dense"]},
+                "predictors": [{"path": "sklearn.naive_bayes:GaussianNB"}],
+            },
+            "baselines.methods",
+            "fitted predictors have none",
+        ),
         ({"clients": 9000}, "clients", "only 400"),
         (
             {"aggregate": {"over": "peers", "topology": {"name": "regular", "degree": 9}}},

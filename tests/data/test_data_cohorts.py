@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.data import (
+    Clients,
     CohortFile,
     Cohorts,
     by_class,
@@ -40,7 +41,7 @@ def test_even_complete_and_seeded(rule: str, crowd: tuple[int, int, int]) -> Non
     counts = histogram(clients, seed)
     pace = np.random.default_rng(seed).lognormal(size=clients)
     found, again = (
-        chosen.assign(clients, counts, pace, np.random.default_rng(seed)) for _ in range(2)
+        chosen.assign(Clients(clients, counts, pace), np.random.default_rng(seed)) for _ in range(2)
     )
     assert np.array_equal(found, again)
     assert found.dtype == np.int64
@@ -101,7 +102,7 @@ def test_label_balanced_is_more_even_than_chance() -> None:
 @pytest.mark.parametrize("rule", ["by_class", "label_balanced", "by_device"])
 def test_what_a_rule_needs_is_named(rule: str) -> None:
     with pytest.raises(ConfigError, match="name") as caught:
-        Cohorts.resolve(rule).assign(8, None, None, np.random.default_rng(0))
+        Cohorts.resolve(rule).assign(Clients(8), np.random.default_rng(0))
     assert caught.value.value == rule
 
 
@@ -109,7 +110,7 @@ def test_what_a_rule_needs_is_named(rule: str) -> None:
 def test_more_cohorts_than_clients(rule: str) -> None:
     with pytest.raises(ConfigError, match="there are 3 clients") as caught:
         Cohorts.resolve({"name": rule, "cohorts": 4}).assign(
-            3, histogram(3, 0), np.ones(3), np.random.default_rng(0)
+            Clients(3, histogram(3, 0), np.ones(3)), np.random.default_rng(0)
         )
     assert caught.value.field == "cohorts"
 
@@ -125,7 +126,7 @@ def test_a_rule_of_the_users_own_is_checked() -> None:
             return np.ones(clients.count, int)
 
     with pytest.raises(ConfigError, match="cohort 0 has no client"):
-        Bad().assign(3, None, None, np.random.default_rng(0))
+        Bad().assign(Clients(3), np.random.default_rng(0))
 
 
 @given(crowd=crowds())
@@ -138,7 +139,7 @@ def test_a_file_brings_the_cohorts_back(
     write_cohorts(path, found)
     assert np.array_equal(read_cohorts(path, clients), found)
     rule = CohortFile(path=str(path))
-    assert np.array_equal(rule.assign(clients, None, None, np.random.default_rng(0)), found)
+    assert np.array_equal(rule.assign(Clients(clients), np.random.default_rng(0)), found)
 
 
 def test_the_format(tmp_path: Path) -> None:
@@ -175,5 +176,5 @@ def test_bad_files_are_named(text: str, words: str, tmp_path: Path) -> None:
 
 def test_no_such_file() -> None:
     with pytest.raises(ConfigError) as caught:
-        CohortFile(path="nowhere.txt").assign(3, None, None, np.random.default_rng(0))
+        CohortFile(path="nowhere.txt").assign(Clients(3), np.random.default_rng(0))
     assert caught.value.field == "path"

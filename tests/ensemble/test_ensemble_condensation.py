@@ -16,6 +16,8 @@ from hansa.ensemble.condensation import (
     image_step_,
     matched_rows,
     nearest,
+    output_layer,
+    row_distance,
     set_sizes,
 )
 from hansa.ensemble.synthetic import SyntheticLayout
@@ -59,14 +61,18 @@ def test_the_other_distances() -> None:
     assert float(gradient_distance(a, b, "cos")) == pytest.approx(1 - cosine, abs=1e-5)
 
 
-@pytest.mark.parametrize("distance", ["rows", "mse", "cos"])
-def test_pixel_gradients_are_those_of_finite_differences(distance: str) -> None:
+@pytest.mark.parametrize(
+    ("distance", "match"),
+    [("rows", "gradients"), ("mse", "gradients"), ("cos", "gradients"), ("rows", "output"),
+     ("rows", "features")],
+)  # fmt: skip
+def test_pixel_gradients_are_those_of_finite_differences(distance: str, match: str) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-    cells = Cells(module, each, distance)  # type: ignore[arg-type]
+    cells = Cells(module, each, distance, match)  # type: ignore[arg-type]
     state = {n: p.detach().unsqueeze(0) for n, p in module.named_parameters()}
     x, y = torch.randn(1, 8, 6, dtype=torch.float64), torch.full((1, 8), 1)
-    target, _ = cells.gradients(state, x, y, torch.full((1, 8), 1 / 8, dtype=torch.float64))
+    _, _, target = cells.real(state, x, y, torch.full((1, 8), 1 / 8, dtype=torch.float64))
     images, weight = torch.randn(1, 2, 6).double(), torch.full((1, 2), 0.5, dtype=torch.float64)
     labels = torch.full((1, 2), 1)
     found, _ = cells.mismatch(images, state, labels, weight, target)
@@ -80,6 +86,32 @@ def test_pixel_gradients_are_those_of_finite_differences(distance: str) -> None:
         )
         slope = (up - down) / 2e-5
         assert float(found.flatten()[k]) == pytest.approx(slope, rel=1e-4, abs=1e-6)
+
+
+def test_the_cheaper_matches_are_what_they_say() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+    state = {n: p.detach().expand(2, *p.shape).clone() for n, p in module.named_parameters()}
+    x, y, weight = torch.randn(2, 8, 6), torch.randint(3, (2, 8)), torch.full((2, 8), 1 / 8)
+    images, labels, half = torch.randn(2, 2, 6), torch.zeros(2, 2).long(), torch.full((2, 2), 0.5)
+    for match in ("output", "features"):
+        cells = Cells(module, each, match=match)  # type: ignore[arg-type]
+        grads, _, target = cells.real(state, x, y, weight)
+        _, found = cells.mismatch(images, state, labels, half, target)
+        for k in range(2):
+            if match == "features":
+                mine, its = (module[:2](part[k]).mean(0) for part in (images, x))
+                expected = (mine - its).square().sum()
+            else:
+                loss = F.cross_entropy(module(images[k]), labels[k])
+                mine = torch.autograd.grad(loss, module[2].weight)[0]
+                expected = row_distance(mine, grads["2.weight"][k])
+            assert float(found[k]) == pytest.approx(float(expected.detach()), rel=1e-4)
+        alone = cells.real(state, x, y, weight, apart=True)
+        torch.testing.assert_close(alone, (grads, alone[1], target))
+    assert matched_rows(module) == 8
+    assert matched_rows(module, "output") == 3
+    assert output_layer(nn.Sequential(nn.Conv2d(1, 1, 1))) is None
 
 
 def test_filling_does_not_count() -> None:

@@ -119,7 +119,9 @@ def test_it_is_a_plain_loop_of_adam(loss: str, tolerance: float) -> None:
 
 def test_slices_of_a_convolutional_batch_give_the_same_steps() -> None:
     spec = DataSpec("image", (3, 16, 16), 4)
-    x, answers = pixels(150, 3, 16, 16), torch.randn(150, 4)
+    x = pixels(150, 3, 16, 16)
+    # Fixed: where a gradient is all but 0, Adam's first steps make much of its rounding.
+    answers = torch.randn(150, 4, generator=torch.Generator().manual_seed(2))
     student = network(1, spec, GNLeNet)
     reference = copy.deepcopy(student)
     adam = torch.optim.Adam(reference.parameters(), lr=1e-3)

@@ -176,3 +176,8 @@ def test_plugins_are_found_beside_the_run_file(
     monkeypatch.chdir(tmp_path)
     run = RunFile.load(file, ("nodes=3",))
     assert (type(run.topology).name, run.nodes) == ("beside", 3)
+
+
+def test_one_part_is_as_good_as_a_list_of_one() -> None:
+    one = RunFile.parse({"train": {"augment": "flip"}})
+    assert one == RunFile.parse({"train": {"augment": [{"name": "flip"}]}})

@@ -16,16 +16,18 @@ from hansa.forget import (
     Federation,
     GradientAscent,
     Judge,
+    Noise,
     ProjectedAscent,
     Pruning,
     QuickDrop,
+    RandomReal,
     Recovery,
     Request,
     Retrain,
     Scaling,
 )
 from hansa.forget.federaser import calibrated
-from hansa.forget.holdings import Mixed, Synthetic
+from hansa.forget.holdings import Mixed, Real, Sampled, Synthetic
 from hansa.forget.projected import project_, reference_model
 from hansa.forget.pruning import tf_idf
 from hansa.models import ParameterLayout
@@ -87,20 +89,63 @@ def test_a_forgotten_class_is_never_used_again(federation, monkeypatch) -> None:
 
     def watch(self, row, holding, *rest, **more):
         synthetic = holding.synthetic if isinstance(holding, Mixed) else holding
-        seen.append(synthetic.y)
-        if isinstance(holding, Mixed):
-            seen.append(self.job.dataset.train.targets[torch.from_numpy(holding.real.index)])
+        real = holding.real if isinstance(holding, Mixed) else holding
+        if isinstance(synthetic, Synthetic):
+            seen.append(synthetic.y)
+        if isinstance(real, Real | Sampled):
+            seen.append(self.job.dataset.train.targets[torch.from_numpy(real.index)])
         return plain(self, row, holding, *rest, **more)
 
     monkeypatch.setattr(Federation, "local", watch)
     fed = federation(classes=[5])
     fed.past = Request.of(classes=[3], clients=[1])
     QuickDrop().forget(fed)
+    QuickDrop(real_share=0.5).forget(fed)
     assert seen
     assert not any((y == 3).any() for y in seen)
     assert 1 not in {h.client for h in (*fed.real(True), *fed.real(False), *fed.synthetic(True))}
-    recovering = [h for h in fed.mixed(0.5) if isinstance(h, Synthetic | Mixed)]
+    recovering = [*fed.mixed(fed.synthetic(forget=False), 0.5), *fed.sampled(50)]
     assert not any((h.draw(np.random.default_rng(0))[1] == 5).any() for h in recovering)
+
+
+def test_examples_of_a_recovery_are_drawn_by_size_and_anew(federation) -> None:
+    fed = federation(classes=[3])
+    holdings, sizes = fed.sampled(60), {h.client: len(h.index) for h in fed.real(forget=False)}
+    whole = sum(sizes.values())
+    for holding in holdings:
+        one, other = holding.draws(np.random.default_rng(0), 2)
+        assert len(one[1]) == max(1, round(60 * sizes[holding.client] / whole))
+        assert float(one[2].sum()) == pytest.approx(1)
+        assert not torch.equal(one[0], other[0])
+        assert holding.mass == sizes[holding.client]
+    _, story = QuickDrop(examples=1.0, recovery=Recovery(rounds=3, steps=2, rechecks=0)).forget(fed)
+    images = sum(len(h.y) for h in fed.synthetic(forget=False))
+    spent = fed.ledger.phases["recovery"].sample_gradients
+    assert abs(spent - 3 * 2 * images) <= 3 * 2 * len(holdings)
+    assert story["recovery"]["driven_out_again"] == 0
+
+
+def test_controls_recover_as_quickdrop_does(federation) -> None:
+    fed = federation(classes=[3])
+    for control in (RandomReal, Noise):
+        held, own = fed.synthetic(forget=True), control().forgotten(fed)
+        assert [len(h.y) for h in own] == [len(h.y) for h in held]
+        assert not torch.equal(own[0].x, held[0].x)
+        same = zip(control().remaining(fed), QuickDrop().remaining(fed), strict=True)
+        assert all(np.array_equal(a.index, b.index) and a.count == b.count for a, b in same)
+        stand_ins = control(real_share=0.0).remaining(fed)
+        assert all(isinstance(h, Synthetic) for h in stand_ins)
+
+
+def test_pruning_goes_on_until_the_class_is_as_good_as_guessed(federation) -> None:
+    fed = federation(classes=[3, 5])
+    stay = Recovery(rounds=0, rechecks=0)
+    row, story = Pruning(recovery=stay).forget(fed)
+    for channels in story["pruned"].values():
+        assert len(set(channels)) == len(channels) < 8
+    own = federation(classes=[5])
+    few = {name: len(channels) for name, channels in story["pruned"].items()}
+    assert own.loss(row, own.real(forget=True)) >= math.log(10) or set(few.values()) == {7}
 
 
 def test_several_things_at_once(federation) -> None:
@@ -225,5 +270,5 @@ def test_who_cannot_serve_a_request_says_what_can(federation) -> None:
 
 
 def test_all_methods_are_known_by_name() -> None:
-    names = "fu_mp federaser noise pgd quickdrop random_real retrain s2u sga"
+    names = "fu_mp federaser noise pgd quickdrop random_real retrain s2u sga shards"
     assert set(catalogue("forgetting")) == set(names.split())

@@ -27,12 +27,38 @@ QUICK: dict[str, Any] = {
 }
 
 
-def test_the_model_is_the_same_bit_for_bit_with_and_without_distilling(make_job, host) -> None:
-    with_images, _ = host(make_job(QUICK))
-    without, _ = host(make_job(QUICK | {"algorithm": {"name": "quickdrop", "distil": False}}))
+@pytest.mark.parametrize(
+    "how",
+    [{"scale": 0.02}, {"match": "output"}, {"match": "features"}, {"every": 2}],
+    ids=lambda how: "-".join(map(str, *how.items())),
+)
+def test_the_model_is_the_same_bit_for_bit_with_and_without_distilling(make_job, host, how) -> None:
+    way = {"name": "quickdrop", "condensation": how}
+    with_images, _ = host(make_job(QUICK | {"algorithm": way}))
+    without, _ = host(make_job(QUICK | {"algorithm": way | {"distil": False}}))
     assert torch.equal(with_images.rows, without.rows)
     assert len(with_images.shelves[SHELF]) == 5
     assert SHELF not in without.shelves
+
+
+def test_convolutions_one_by_one_give_what_all_at_once_do(make_job, host, monkeypatch) -> None:
+    changes = QUICK | {"rounds": 1, "model": {"name": "convnet", "depth": 2, "width": 4}}
+    stacked, _ = host(make_job(changes))
+    monkeypatch.setattr("hansa.learn.cells._APART_PIXELS", 0)
+    apart, _ = host(make_job(changes))
+    torch.testing.assert_close(apart.rows, stacked.rows, rtol=1e-4, atol=1e-6)
+
+
+def test_images_move_at_every_so_many_th_step_of_the_run(make_job, host) -> None:
+    work = {}
+    for every in (1, 2, 100):
+        how = {"scale": 0.02, "every": every}
+        way = {"name": "quickdrop", "condensation": how}
+        block, reports = host(make_job(QUICK | {"rounds": 2, "algorithm": way}))
+        work[every] = reports[-1]["values"]["distillation_work_factor"][:5]
+        assert block.rows.isfinite().all()
+    np.testing.assert_allclose(work[2] - 1, (work[1] - 1) / 2)
+    np.testing.assert_allclose(work[100], 1)  # in the first round alone
 
 
 def test_a_round_is_class_stratified_gradient_descent(make_job, host) -> None:

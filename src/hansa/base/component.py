@@ -42,6 +42,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "optimizer": ("hansa.engine",),
     "schedule": ("hansa.engine",),
     "budget": ("hansa.engine",),
+    "augmentation": ("hansa.engine",),
     "clock": ("hansa.engine",),
     "profiles": ("hansa.engine",),
     "availability": ("hansa.engine",),

@@ -32,12 +32,14 @@ class Answer:
     Attributes:
         data: the object; a command sets it.
         run_dir: the run folder, once there is one: errors name it.
+        go_on: the command that takes it up again.
     """
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self.data: dict[str, Any] = {}
         self.run_dir: str | None = None
+        self.go_on = "hansa learn --resume"
 
     def table(self, grid: Grid) -> None:
         """Print a table, unless only the object is wanted."""
@@ -115,7 +117,7 @@ def _fail(answer: Answer, error: BaseException, status: int, debug: bool) -> Non
     text = message if known else f"{message}\n  this was not expected; --debug shows where"
     if answer.run_dir and isinstance(error, RunError):
         text += f"\n  kept: all that was measured, in {answer.run_dir}"
-        text += f"\n  to go on: hansa learn --resume {answer.run_dir}"
+        text += f"\n  to go on: {answer.go_on} {answer.run_dir}"
     say_error(text) if not isinstance(error, Interrupted) else say(text)
     if answer.as_json:
         fields = {"type": type(error).__name__, "message": message}

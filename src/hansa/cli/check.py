@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from hansa.cli.answer import answering
-from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, read_settings
+from hansa.cli.answer import Answer, answering
+from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, is_file, read_settings
+
+if TYPE_CHECKING:
+    from hansa.experiment.settings_file import SettingsFile
 
 
 def check(
@@ -16,21 +20,97 @@ def check(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Load the data, build everything, print the plan of a run, and start nothing."""
+    """Load the data, build everything, print the plan of a run, and start nothing.
+
+    A file says whose it is by its verb: learn or combine. One without is an ensemble's if it has a
+    setting that only ensembles have, such as clients.
+    """
     with answering(as_json, debug) as answer:
-        from hansa.experiment import plan, prepare
-        from hansa.report.tables import Grid
-        from hansa.report.units import label
+        from hansa.experiment import RunFile
+        from hansa.experiment.combine_file import EnsembleFile
 
-        chosen = read_settings(target, sets, seed=seed, device=device)
-        answer.data = plan(chosen, prepare(chosen))
-        rows = [[label(key), _shown(value)] for key, value in answer.data.items()]
-        answer.table(Grid("Plan", ["", ""], rows, words=2))
+        chosen = _settings(target, sets, seed=seed, device=device)
+        if isinstance(chosen, EnsembleFile):
+            _ensemble(answer, chosen)
+        else:
+            assert isinstance(chosen, RunFile)
+            _run(answer, chosen)
         answer.line("This run can start.")
+        answer.line(f"hansa {chosen.command}{f' {target}' if target else ''}")
 
 
-def _shown(value: Any) -> str:
+def _settings(target: str | None, sets: list[str] | None, **more: Any) -> SettingsFile:
+    """What is checked: a file of either verb, or what ``hansa learn`` makes of the words."""
+    from hansa.experiment.settings_file import kind_of, override, read_settings_file
+
+    if target is None or not is_file(target):
+        return read_settings(target, sets, **more)
+    settings = override(read_settings_file(Path(target)), tuple(sets or ()), **more)
+    return kind_of(settings).parse(settings)
+
+
+def _run(answer: Answer, chosen: Any) -> None:
+    from hansa.experiment import plan, prepare
+
+    answer.data = plan(chosen, prepare(chosen))
+    _table(answer, answer.data)
+
+
+def _ensemble(answer: Answer, chosen: Any) -> None:
+    from hansa.combine import prepare
+    from hansa.combine.plan import plan
+    from hansa.experiment.prepare import check_device
+    from hansa.report.tables import Grid
+    from hansa.report.units import quantity
+
+    check_device(chosen.device)
+    answer.data = facts = plan(prepare(chosen))
+    _table(answer, {k: v for k, v in facts.items() if not isinstance(v, list)})
+    rows = [
+        [
+            model["form"],
+            str(model["clients"]),
+            "when fitted" if model["bytes"] is None else f"{model['parameters']:,}",
+            quantity(model["bytes"], "bytes"),
+        ]
+        for model in facts["models"]
+    ]
+    answer.table(Grid("Models", ["model", "clients", "parameters", "bytes"], rows))
+    rows = [
+        [
+            rule["name"],
+            f"{rule['parameters']:,}",
+            quantity(rule["phase_2_bytes"], "bytes"),
+            quantity(rule["bytes"], "bytes"),
+        ]
+        for rule in facts["rules"]
+    ]
+    columns = ["rule", "parameters", "phase 2", "in all"]
+    answer.table(Grid("Bytes of one client, by FENS's formula", columns, rows))
+    if any(model["bytes"] is None for model in facts["models"]):
+        answer.line(
+            "Fitted predictors count nothing here: their size is known when they are fitted."
+        )
+    for note in facts["notes"]:
+        answer.line(f"warning: {note}")
+    if facts["baselines"]:
+        answer.line(f"baselines: {', '.join(facts['baselines'])}")
+
+
+def _table(answer: Answer, facts: dict[str, Any]) -> None:
+    from hansa.report.tables import Grid
+    from hansa.report.units import label
+
+    rows = [[label(key), _shown(value, key)] for key, value in facts.items()]
+    answer.table(Grid("Plan", ["", ""], rows, words=2))
+
+
+def _shown(value: Any, key: str = "") -> str:
+    from hansa.report.units import quantity
+
     if isinstance(value, dict):
         low, high = value["min"], value["max"]
         return _shown(low) if low == high else f"{_shown(low)} to {_shown(high)}"
+    if "bytes" in key.split("_") and isinstance(value, int):
+        return quantity(value, "bytes")
     return f"{value:,}" if isinstance(value, int) else str(value)

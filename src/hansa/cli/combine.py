@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hansa.base.errors import ConfigError
-from hansa.cli.answer import Answer, answering, say
+from hansa.cli.answer import Answer, Interrupted, answering, say
 from hansa.cli.options import Debug, Device, Json, RunDir, Seed, Sets
 
 app = typer.Typer(
@@ -24,6 +27,9 @@ Out = Annotated[
     typer.Option(help="The run folder to make.", metavar="DIR", show_default="new, under runs/"),
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
+Resume = Annotated[
+    Path | None, typer.Option(help="Go on with the ensemble in this folder.", metavar="RUN")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 
 
@@ -34,24 +40,74 @@ def ensemble(
     out: Out = None,
     seed: Seed = None,
     device: Device = None,
+    resume: Resume = None,
     no_report: NoReport = False,
     as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Clients train alone and upload once; then they learn how to combine their models (FENS)."""
+    """Clients train alone and upload once; then they learn how to combine their models (FENS).
+
+    With --resume, --set reaches what may change: runtime, device.
+    """
     with answering(as_json, debug) as answer:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        more = {"seed": seed, "device": device}
+        if resume is not None:
+            if file is not None or out is not None:
+                fix = "give --resume RUN alone; --set changes what may change"
+                raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
+            _result(answer, _resume(answer, resume, sets, more, quiet, not no_report))
+            return
+        from hansa.experiment.combine import default_folder
         from hansa.experiment.combine import ensemble as run
         from hansa.experiment.combine_file import EnsembleFile
-        from hansa.experiment.runfile import override
+        from hansa.experiment.settings_file import override
 
-        more = {"seed": seed, "device": device}
         changes = tuple(sets or ())
         if file is None:
             chosen = EnsembleFile.parse(override({}, changes, **more))
         else:
             chosen = EnsembleFile.load(file, changes, **more)
-        _result(answer, run(chosen, out, _progress(quiet), not no_report).path)
+        path = out or default_folder(chosen)
+        with _going_on(answer, path):
+            _result(answer, run(chosen, path, _progress(quiet), not no_report).path)
+
+
+def _resume(
+    answer: Answer,
+    path: Path,
+    sets: list[str] | None,
+    more: dict[str, Any],
+    quiet: bool,
+    report: bool,
+) -> Path:
+    from hansa.experiment.combine import resume
+    from hansa.experiment.settings_file import override
+    from hansa.report import RunFolder
+
+    config = RunFolder.open(path).config
+    wanted = override(config, tuple(sets or ()), **more)
+    changes = {key: value for key, value in wanted.items() if value != config.get(key)}
+    with _going_on(answer, path):
+        return resume(path, changes, _progress(quiet), report).path
+
+
+@contextlib.contextmanager
+def _going_on(answer: Answer, path: Path) -> Iterator[None]:
+    """Say how to go on with a run in this folder that does not come to its end."""
+    fresh = not (path / "config.yaml").exists()
+    answer.go_on = "hansa combine ensemble --resume"
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (path / "config.yaml").exists():
+            raise Interrupted("interrupted before anything started") from None
+        text = f"interrupted; what is finished is kept in {path}"
+        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {path}") from None
+    finally:
+        if not fresh or (path / "config.yaml").exists():
+            answer.run_dir = str(path)
 
 
 @app.command("remove")
@@ -67,8 +123,13 @@ def remove(
     """Drop one client's model, exactly: the rule is fitted anew without it."""
     with answering(as_json, debug) as answer:
         from hansa.experiment.combine import remove as removed
+        from hansa.experiment.run import unused
 
-        _result(answer, removed(run, client, out, _progress(quiet), not no_report).path)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+        path = out or unused(Path("runs") / f"{run.resolve().name}-without-{client}")
+        with _going_on(answer, path):
+            _result(answer, removed(run, client, path, _progress(quiet), not no_report).path)
 
 
 @app.command("predict")
@@ -103,16 +164,14 @@ def _progress(quiet: bool):  # type: ignore[no-untyped-def]
 
 
 def _result(answer: Answer, path: Path) -> None:
-    from hansa.experiment.combine import HEADER, lines
     from hansa.report import RunFolder
-    from hansa.report.tables import Grid
+    from hansa.report.ensembles import rules_table
 
     folder = RunFolder.open(path)
     answer.data = folder.summary or {}
-    table = folder.read_json("table.json")
-    if table is None:
-        raise ConfigError("out", str(path), "has no table", "run it again")
-    rows = lines(table["rows"], answer.data["chosen"])
-    answer.table(Grid("Test accuracy, * is kept", HEADER, rows))
+    answer.table(rules_table(folder))
     answer.line(f"kept    {answer.data['chosen']}: {answer.data['why']}")
     answer.line(f"run     {path}")
+    report = path / "report.html"
+    if report.exists():
+        answer.line(f"report  {report}")

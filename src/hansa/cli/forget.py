@@ -25,7 +25,14 @@ Samples = Annotated[
     list[int] | None,
     typer.Option("--sample", metavar="INDEX", help="A training example; may be repeated."),
 ]
-Method = Annotated[str, typer.Option(help="How: see hansa list forgetting.", metavar="NAME")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="How: see hansa list forgetting. Default: shards for a run with several cohorts "
+        "(cpfl), quickdrop for others.",
+        metavar="NAME",
+    ),
+]
 Relearn = Annotated[
     bool, typer.Option("--relearn", help="Learn it anew, from images kept by --allow-relearn.")
 ]
@@ -47,7 +54,7 @@ def forget(
     classes: Classes = None,
     clients: Clients = None,
     samples: Samples = None,
-    method: Method = "quickdrop",
+    method: Method = None,
     sets: Sets = None,
     relearn: Relearn = False,
     allow_relearn: AllowRelearn = False,
@@ -67,13 +74,14 @@ def forget(
             return
         from hansa.experiment.forget import forget as forget_
         from hansa.experiment.forget import relearn as relearn_
+        from hansa.experiment.trained import default_method
 
         request = _request(run, classes, clients, samples)
         changes = tuple(sets or ())
         if relearn:
             receipt = relearn_(run, request, _recovery(changes))
         else:
-            chosen = _method(method, changes)
+            chosen = _method(method or default_method(run), changes)
             receipt = forget_(run, request, chosen, oracle, controls, allow_relearn)
         answer.data = receipt
         _show(answer, request, receipt)
@@ -124,11 +132,13 @@ def _recovery(changes: tuple[str, ...]) -> Any:
 
 
 def _show(answer: Answer, request: Request, receipt: dict[str, Any]) -> None:
-    from hansa.report.requests import cost_table, figures_table, remarks
+    from hansa.report.requests import cost_table, distance_table, figures_table, remarks
 
     if receipt.get("repeated"):
         answer.line(f"{request} was forgotten already, by request {receipt['number']:03d}.")
     answer.table(figures_table(receipt, f"{receipt['method']['name']}: {request}"))
+    if (apart := distance_table(receipt)).rows:
+        answer.table(apart)
     answer.table(cost_table(receipt))
     for line in remarks(receipt):
         answer.line(line)

@@ -18,6 +18,7 @@ def report(run: RunDir, png: Png = False, as_json: Json = False, debug: Debug = 
     """Write the report of a run anew and print what was last measured."""
     with answering(as_json, debug) as answer:
         from hansa.report import RunFolder
+        from hansa.report.ensembles import is_ensemble, rules_table
         from hansa.report.page import write_pictures, write_report
         from hansa.report.tables import final_table
 
@@ -27,7 +28,7 @@ def report(run: RunDir, png: Png = False, as_json: Json = False, debug: Debug = 
         answer.data = {**(folder.summary or {"run_dir": str(run)}), "report": str(page)}
         if png:
             answer.data["pictures"] = [str(path) for path in pictures]
-        answer.table(final_table(folder))
+        answer.table(rules_table(folder) if is_ensemble(folder) else final_table(folder))
         answer.line(f"report  {page}")
         if pictures:
             answer.line(f"charts  {len(pictures)} in {pictures[0].parent}")

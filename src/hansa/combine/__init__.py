@@ -5,9 +5,11 @@
 """
 
 from hansa.combine.aggregate import Fit, choose, fit, judge
+from hansa.combine.finished import Finished
 from hansa.combine.members import Member
 from hansa.combine.pipeline import Prepared, Result, combine, describe_members, prepare
 from hansa.combine.proxies import Division, Scores
+from hansa.combine.runs import Place
 from hansa.combine.settings import (
     AggregateSettings,
     BaselineSettings,
@@ -22,10 +24,12 @@ __all__ = [
     "BaselineSettings",
     "Division",
     "EnsembleSettings",
+    "Finished",
     "Fit",
     "Loaded",
     "LocalSettings",
     "Member",
+    "Place",
     "Predictor",
     "Prepared",
     "Result",

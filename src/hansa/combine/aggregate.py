@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
+from hansa.combine.job_file import panel_form
 from hansa.combine.proxies import Scores
-from hansa.combine.runs import play
+from hansa.combine.runs import HERE, Place, play
 from hansa.combine.settings import BETA1, BETA2, TAU, AggregateSettings, algorithm, federated_adam
 from hansa.engine import SGD, Adam, Constant, Full
 from hansa.engine.gradients import LOSSES, predicted
@@ -54,8 +55,19 @@ class Fit:
         return predicted(self.answers(rows)) == targets
 
 
-def fit(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, path: Path) -> Fit:
+def fit(
+    rule: Rule,
+    scores: Scores,
+    settings: AggregateSettings,
+    seed: int,
+    path: Path,
+    place: Place = HERE,
+) -> Fit:
     """A rule with numbers from the clients' proxies.
+
+    Args:
+        path: a folder for the run of phase 2, for a rule that is learned.
+        place: where its clients live.
 
     Raises:
         ConfigError: the algorithm, the topology or the rule does not fit.
@@ -103,6 +115,8 @@ def fit(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, path
         every=settings.every,
         topology=settings.topology,
         config={"aggregator": rule.dump(), "over": settings.over},
+        place=place,
+        form=panel_form(rule, scores.panel),
     )
     layout = ParameterLayout.of(module)
     layout.load_(module, played.rows.mean(0))  # peers end with their average, a server with its own

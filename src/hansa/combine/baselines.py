@@ -28,17 +28,22 @@ from hansa.engine import Algorithm, TrainSettings
 from hansa.engine.gradients import predicted
 from hansa.ensemble import (
     Ensemble,
+    InputForm,
     Scale,
     Teacher,
     Weighted,
+    data_free,
     distill,
     label_weights,
     logits_of,
     rows_of,
     state_bytes,
+    weighted_logits,
 )
 from hansa.ensemble.members import on_scale
-from hansa.models import ParameterLayout, initial_model
+from hansa.models import Model, ParameterLayout, initial_model
+
+DATA_FREE = ("dense", "coboosting")
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def check(settings: EnsembleSettings, dataset: Dataset) -> None:
     """Refuse baselines that cannot run, before anything does.
 
     Raises:
-        ConfigError: a student has nothing to learn on, or there is no network to train.
+        ConfigError: a student has nothing to learn on, inputs for it cannot be made up, or there
+            is no network to train.
     """
     methods = settings.baselines.methods
     if methods and not settings.models:
@@ -69,6 +75,13 @@ def check(settings: EnsembleSettings, dataset: Dataset) -> None:
     if students and dataset.public is None:
         problem = "distils on public examples, and the data set withholds none"
         raise ConfigError("baselines.methods", students[0], problem, "set data.public, such as 0.2")
+    makers = [m for m in methods if m in DATA_FREE]
+    if makers and settings.predictors:
+        problem = "needs a gradient of every member, and fitted predictors have none"
+        raise ConfigError("baselines.methods", makers[0], problem, "leave predictors or it out")
+    if makers and dataset.spec.kind not in ("image", "table"):
+        problem = f"makes up images and tables, not {dataset.spec.kind}"
+        raise ConfigError("baselines.methods", makers[0], problem, "leave it out")
 
 
 class Harness:
@@ -100,6 +113,8 @@ class Harness:
         """One baseline."""
         if method in ("fedkd", "distilled"):
             return self._student(method)
+        if method in DATA_FREE:
+            return self._data_free(method)
         if method == "fedavg_once":
             return self._once()
         if method == "fine_tuned":
@@ -123,6 +138,7 @@ class Harness:
             local_epochs=epochs,
             batch_size=self.settings.local.batch_size,
             drop_last=False,
+            augment=self.settings.local.augment,
             optimizer=optimizer,
             strategy=self.settings.local.strategy,
         )
@@ -205,16 +221,68 @@ class Harness:
         rng = self.streams.numpy(f"student {method}")
         settings = self.settings.baselines.distillation
         distill(student, examples(self.dataset, public), teacher, settings, rng)
-        answers = logits_of([student], examples(self.dataset, self.dataset.test))[0]
-        accuracy = float((predicted(answers) == self.scores.test_targets).double().mean())
-        uploads = sum(member.upload for member in self.members) / len(self.members)
         formula = cost.one_shot(self.size)
         note = f"one network, taught on {len(public)} public examples"
-        counted = uploads + self.size
+        counted = self._uploads() + self.size
         if method == "distilled":  # the rule had to be trained first
             note += f" by {self.kept.rule.name}"
             counted += self.kept.bytes_sent / len(self.members)
-        return Compared(method, accuracy, formula, counted, note)
+        return Compared(method, self._accuracy(student), formula, counted, note)
+
+    def _data_free(self, method: str) -> Compared:
+        """One network that learns what the uploads say of inputs made out of noise."""
+        device = torch.device(self.settings.device)
+        student = copy.deepcopy(self.module).to(device)
+        given = self.settings.baselines.datafree
+        taught = data_free(
+            student,
+            [self._smooth(member) for member in self.members],
+            input_form(self.dataset),
+            self.dataset.spec.outputs,
+            given,
+            self.streams.numpy(f"student {method}"),
+            boost=method == "coboosting",
+        )
+        # What the student could come to: the teacher's own score on the test set.
+        weights = taught.weights.cpu().unsqueeze(1).expand(-1, self.dataset.spec.outputs)
+        answers = weighted_logits(self.scores.test, weights / weights.sum(0))
+        teacher = float((predicted(answers) == self.scores.test_targets).double().mean())
+        note = f"one network, taught on {len(taught.pool)} made-up inputs by a mean of members "
+        note += f"whose own accuracy is {teacher:.3f}"
+        counted = self._uploads() + self.size
+        accuracy = self._accuracy(student.cpu())
+        return Compared(method, accuracy, cost.one_shot(self.size), counted, note)
+
+    def _smooth(self, member: Member) -> nn.Module:
+        """A member as uploaded; the outputs of its layers not rounded, which have no slope."""
+        if member.ranges is None:
+            return member.module
+        assert isinstance(member.form, Model)
+        assert member.packed is not None
+        module = initial_model(member.form, self.dataset.spec, self.streams)
+        module.load_state_dict(member.packed.state())
+        return module
+
+    def _uploads(self) -> float:
+        """Bytes of one upload, the mean over members."""
+        return sum(member.upload for member in self.members) / len(self.members)
+
+    def _accuracy(self, student: nn.Module) -> float:
+        answers = logits_of([student], examples(self.dataset, self.dataset.test))[0]
+        return float((predicted(answers) == self.scores.test_targets).double().mean())
+
+
+def input_form(dataset: Dataset) -> InputForm:
+    """What a model of the data set takes: all that a server without data has to know."""
+    shape = tuple(dataset.spec.shape)
+    if dataset.spec.kind == "table":
+        return InputForm(shape)
+    stored = dataset.train.inputs
+    low, high = float(stored.min()), float(stored.max())  # the format's range shows in its pixels
+    scale = torch.ones(()) if dataset.scale is None else dataset.scale.cpu()
+    shift = torch.zeros(()) if dataset.shift is None else dataset.shift.cpu()
+    ends = [(end * scale + shift).expand(shape[0]) for end in (low, high)]
+    return InputForm(shape, *ends)
 
 
 class _Kept:

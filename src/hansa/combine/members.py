@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hansa.base.streams import Streams
-from hansa.combine.predictors import fit_predictor
+from hansa.combine.predictor_file import pack
+from hansa.combine.predictors import Constant, Fitted, fit_predictor
 from hansa.combine.proxies import Division, Scores
-from hansa.combine.runs import play
+from hansa.combine.runs import HERE, Place, play
 from hansa.combine.settings import EnsembleSettings, Predictor
 from hansa.data import Dataset, Split
 from hansa.engine import Algorithm, Block, Inbox
@@ -24,6 +25,7 @@ from hansa.ensemble import Calibrated, Examples, Int8, Panel, logits_of, state_b
 from hansa.models import Model, ParameterLayout, initial_model
 
 _CALIBRATION = 256  # training examples that say how large a layer's outputs are
+_LABEL_BYTES = 8  # of a client that has seen one class only
 
 
 class Alone(Algorithm):
@@ -59,6 +61,7 @@ class Member:
         upload: bytes of the model as trained; 0 where they are not known.
         packed: what travels to all clients where it is quantized.
         ranges: of the layers' outputs, where those are quantized too.
+        stored: a fitted predictor's file, where it has one.
     """
 
     client: int
@@ -67,6 +70,7 @@ class Member:
     upload: int
     packed: Int8 | None = None
     ranges: dict[str, tuple[float, float]] | None = None
+    stored: bytes | None = None
 
     @property
     def download(self) -> int:
@@ -86,32 +90,41 @@ def train_members(
     clients: Sequence[int],
     parts: Sequence[np.ndarray],
     path: Path,
+    place: Place = HERE,
+    done: Mapping[int, Member] | None = None,
+    keep: Callable[[list[Member]], None] = lambda members: None,
 ) -> list[Member]:
     """A model of every client, trained on its part and quantized as asked.
+
+    Args:
+        place: where clients are trained.
+        done: members by client that need not be trained again.
+        keep: is given members as soon as they are trained.
 
     Raises:
         ConfigError: a model does not fit the data.
         RunError: training failed.
     """
     chosen = forms(settings)
-    found: dict[int, Member] = {}
-    streams = Streams(settings.seed)
+    found: dict[int, Member] = dict(done or {})
     for group, form in enumerate([*settings.models, *settings.predictors]):
         who = [k for k, client in enumerate(clients) if chosen[client] is form]
-        if not who:
+        if all(clients[k] in found for k in who):
             continue
         some = [parts[k] for k in who]
         ids = [clients[k] for k in who]
         if isinstance(form, Predictor):
             for client, part in zip(ids, some, strict=True):
-                seed = streams.integer("predictor", client)
-                module = fit_predictor(form, dataset, part, seed)
-                found[client] = Member(client, form, module, 0)
+                if client not in found:
+                    found[client] = _fitted(form, dataset, client, part, settings.seed)
+                    keep([found[client]])
             continue
         assert isinstance(form, Model)
-        modules = _trained(settings, dataset, form, some, path / f"group_{group}", group)
+        # Together, as they were begun: what a client's model becomes may not depend on a restart.
+        modules = _trained(settings, dataset, form, some, path / f"group_{group}", group, place)
         for client, part, module in zip(ids, some, modules, strict=True):
             found[client] = _packed(settings, dataset, client, form, module, part)
+        keep([found[client] for client in ids])
     return [found[client] for client in clients]
 
 
@@ -122,6 +135,7 @@ def _trained(
     parts: list[np.ndarray],
     path: Path,
     group: int,
+    place: Place,
 ) -> list[nn.Module]:
     streams = Streams(Streams(settings.seed).integer("phase 1", group))
     module = initial_model(form, dataset.spec, streams)
@@ -136,6 +150,8 @@ def _trained(
         seed=streams.seed,
         every=settings.local.epochs,
         device=settings.device,
+        place=place,
+        form={"model": form.dump()},
     )
     layout = ParameterLayout.of(module)
     found = []
@@ -144,6 +160,16 @@ def _trained(
         layout.load_(own, row)
         found.append(own.eval())
     return found
+
+
+def _fitted(form: Predictor, dataset: Dataset, client: int, part: np.ndarray, seed: int) -> Member:
+    """A member that is fitted, with its file where it has one."""
+    module = fit_predictor(form, dataset, part, Streams(seed).integer("predictor", client))
+    if isinstance(module, Constant):
+        return Member(client, form, module, _LABEL_BYTES)
+    assert isinstance(module, Fitted)
+    stored = pack(module.predictor)
+    return Member(client, form, module, len(stored or b""), stored=stored)
 
 
 def _packed(
@@ -183,16 +209,24 @@ def score(
     division: Division,
     members: list[Member],
     path: Path,
+    place: Place = HERE,
+    known: Mapping[str, Tensor] | None = None,
 ) -> Scores:
-    """Ask every member once about every proxy and every test example."""
+    """Ask every member once about every proxy and every test example.
+
+    Args:
+        known: the scores ``train`` and ``test`` where members have been asked before.
+    """
     modules = [member.module for member in members]
     index = np.concatenate(division.proxy)
     sizes = np.cumsum([0, *map(len, division.proxy)])
     parts = [np.arange(a, b) for a, b in itertools.pairwise(sizes)]
-    train = logits_of(modules, examples(dataset, dataset.train, index))
-    if settings.proxies == "crossed":
-        _cross(settings, dataset, division, train, parts, path)
-    test = logits_of(modules, examples(dataset, dataset.test))
+    if known is None:
+        train = logits_of(modules, examples(dataset, dataset.train, index))
+        if settings.proxies == "crossed":
+            _cross(settings, dataset, division, train, parts, path, place)
+        known = {"train": train, "test": logits_of(modules, examples(dataset, dataset.test))}
+    train, test = known["train"], known["test"]
     looks = any(rule.sees_input for rule in settings.aggregators)
     targets = dataset.train.targets[torch.from_numpy(index)]
     return Scores(
@@ -219,6 +253,7 @@ def _cross(
     scores: Tensor,
     places: list[np.ndarray],
     path: Path,
+    place: Place,
 ) -> None:
     """Replace, in place, each member's scores of its own examples by those of a copy that has
     not seen them (out of fold, as in stacked generalization; Wolpert, 1992)."""
@@ -236,7 +271,7 @@ def _cross(
         ]
         left = [np.delete(division.proxy[k], cuts[k][fold]) for k in who]
         ids = [division.clients[k] for k in who]
-        copies = train_members(plain, dataset, ids, left, path / f"crossed_{fold}")
+        copies = train_members(plain, dataset, ids, left, path / f"crossed_{fold}", place)
         for k, member in zip(who, copies, strict=True):
             at = cuts[k][fold]
             out = logits_of(

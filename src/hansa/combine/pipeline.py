@@ -14,9 +14,11 @@ from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.combine import baselines, cost, store
 from hansa.combine.aggregate import Fit, Judged, choose, fit, judge
+from hansa.combine.finished import Finished, slug
 from hansa.combine.members import Member, score, train_members
 from hansa.combine.proxies import Division, Scores, divide
-from hansa.combine.settings import EnsembleSettings
+from hansa.combine.runs import HERE, Place
+from hansa.combine.settings import EnsembleSettings, Predictor
 from hansa.data import Dataset
 from hansa.engine.gradients import predicted
 from hansa.ensemble import Rule, state_bytes
@@ -97,66 +99,149 @@ def prepare(settings: EnsembleSettings) -> Prepared:
             initial_model(form, dataset.spec, streams)
         except ConfigError as error:
             raise error.under(f"models.{k}") from None
+    try:
+        settings.local.check_augment(dataset.spec)
+    except ConfigError as error:
+        raise error.under("local") from None
+    if settings.aggregate.augment:
+        problem = "a rule learns on scores, which are no images"
+        raise ConfigError("aggregate.augment", None, problem, "local.augment")
     holders = sum(len(part) > 0 for part in division.proxy)
     if settings.aggregate.over == "peers" and settings.aggregate.algorithm is None:
         try:
             settings.aggregate.topology.check(holders)
         except ConfigError as error:
             raise error.under("aggregate.topology") from None
+    try:
+        settings.runtime.check(len(division.clients))
+    except ConfigError as error:
+        raise error.under("runtime") from None
     baselines.check(settings, dataset)
     return Prepared(settings, dataset, division, rules)
 
 
 def combine(
-    prepared: Prepared, path: Path, say: Say, members: list[Member] | None = None
+    prepared: Prepared,
+    path: Path,
+    say: Say,
+    members: list[Member] | None = None,
+    place: Place = HERE,
 ) -> Result:
     """Both phases, all rules and baselines; runs and the ensemble go below ``path``.
+
+    What was finished there before an interrupt is not done again, and the result is the same.
 
     Args:
         say: is told what begins.
         members: models of the division's clients where phase 1 is done already.
+        place: where clients live.
 
     Raises:
         RunError: training failed.
+        CheckpointError: what was finished before an interrupt is damaged.
     """
     settings, dataset, division = prepared.settings, prepared.dataset, prepared.division
-    began = time.perf_counter()
-    if members is None:
-        say(f"{len(division.clients)} clients train alone")
-        parts = division.train
-        members = train_members(settings, dataset, division.clients, parts, path / "members")
-    trained = time.perf_counter()
-    say(f"{sum(map(len, division.proxy))} proxies are scored by {len(members)} models")
-    scores = score(settings, dataset, division, members, path / "members")
-    scored = time.perf_counter()
-    fits, judged = {}, {}
+    finished = Finished(path / "finished")
+    if members is not None:
+        finished.keep_members(members)
+    timer = _Timer(finished)
+    trained = {m.client: m for m in members or ()} or finished.members(dataset.spec)
+    members = _phase_one(prepared, path, say, trained, place, finished)
+    timer.lap("phase_1")
+    known = finished.scores()
+    if known is None:
+        say(f"{sum(map(len, division.proxy))} proxies are scored by {len(members)} models")
+    scores = score(settings, dataset, division, members, path / "members", place, known)
+    if known is None:
+        finished.keep_scores(scores.train, scores.test)
+    timer.lap("scoring")
+    fits: dict[str, Fit] = {}
+    judged: dict[str, Judged] = {}
     for name, rule in prepared.rules.items():
-        say(f"aggregator {name}")
-        fits[name] = fit(rule, scores, settings.aggregate, settings.seed, path / f"rule_{name}")
-        if settings.choose == "auto":
-            judged[name] = judge(rule, scores, settings.aggregate, settings.seed)
+        fits[name], says = _rule(prepared, rule, scores, path, say, place, finished)
+        if says is not None:
+            judged[name] = says
+        timer.lap("phase_2")
     chosen, reason = choose(settings.choose, prepared.rules, judged)
     result = Result(members, scores, fits, judged, chosen, reason)
     for name, found in fits.items():
         result.table.append(_line(settings, result, name, found))
     _single(result)
-    combined = time.perf_counter()
     result.unsaved = store.save(path / "ensemble", dataset, scores.panel, members, result.kept)
+    timer.lap("phase_2")
     if settings.baselines.methods:
         harness = baselines.Harness(
             settings, dataset, division, members, scores, result.kept, path / "baselines"
         )
         for method in settings.baselines.methods:
-            say(f"baseline {method}")
-            row = harness.run(method)
-            result.table.append({"kind": "baseline", **vars(row)})
-    result.seconds = {
-        "phase_1": trained - began,
-        "scoring": scored - trained,
-        "phase_2": combined - scored,
-        "baselines": time.perf_counter() - combined,
-    }
+            row = finished.baseline(method)
+            if row is None:
+                say(f"baseline {method}")
+                row = vars(harness.run(method))
+                finished.keep_baseline(method, row)
+            result.table.append({"kind": "baseline", **row})
+            timer.lap("baselines")
+    result.seconds = timer.seconds
     return result
+
+
+class _Timer:
+    """Seconds of each phase, over interrupts."""
+
+    def __init__(self, finished: Finished) -> None:
+        self.finished, self.seconds = finished, finished.seconds()
+        self.last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """What passed since the last lap belongs to this phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.last
+        self.last = now
+        self.finished.keep_seconds(self.seconds)
+
+
+def _phase_one(
+    prepared: Prepared,
+    path: Path,
+    say: Say,
+    trained: dict[int, Member],
+    place: Place,
+    finished: Finished,
+) -> list[Member]:
+    """The members, those that are not trained yet too."""
+    settings, division = prepared.settings, prepared.division
+    left = len(division.clients) - len(trained)
+    if left:
+        say(f"{left} {'more ' * bool(trained)}clients train alone")
+    keep = finished.keep_members
+    return train_members(
+        settings, prepared.dataset, division.clients, division.train, path / "members", place,
+        trained, keep,
+    )  # fmt: skip
+
+
+def _rule(
+    prepared: Prepared,
+    rule: Rule,
+    scores: Scores,
+    path: Path,
+    say: Say,
+    place: Place,
+    finished: Finished,
+) -> tuple[Fit, Judged | None]:
+    """A rule, fitted and judged, now or before an interrupt."""
+    settings = prepared.settings
+    found = finished.rule(rule, scores.panel)
+    if found is not None:
+        return found
+    say(f"aggregator {rule.name}")
+    folder = path / f"rule_{slug(rule.name)}"
+    fitted = fit(rule, scores, settings.aggregate, settings.seed, folder, place)
+    judged = None
+    if settings.choose == "auto":
+        judged = judge(rule, scores, settings.aggregate, settings.seed)
+    finished.keep_rule(fitted, judged)
+    return fitted, judged
 
 
 def _line(settings: EnsembleSettings, result: Result, name: str, found: Fit) -> dict[str, Any]:
@@ -179,6 +264,7 @@ def _line(settings: EnsembleSettings, result: Result, name: str, found: Fit) -> 
         "parameters": found.parameters,
         "formula": formula,
         "counted": counted,
+        "phase_2": found.bytes_sent / len(members),
         "judging": judged.bytes_sent / len(members) if judged else 0.0,
         "seconds": found.seconds,
         "note": result.reason if name == result.chosen else "",
@@ -205,11 +291,12 @@ def _single(result: Result) -> None:
 
 
 def describe_members(result: Result) -> list[dict[str, Any]]:
-    """Each member in plain data."""
+    """Each member in plain data: form, accuracy on the test set, bytes up and down."""
     rows = zip(result.members, result.member_accuracy, strict=True)
     return [
         {
             "client": m.client,
+            "form": m.form.path if isinstance(m.form, Predictor) else m.form.name,
             "accuracy": accuracy,
             "upload_bytes": m.upload,
             "download_bytes": m.download,

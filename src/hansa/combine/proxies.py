@@ -44,6 +44,9 @@ def divide(settings: EnsembleSettings, dataset: Dataset, streams: Streams) -> Di
     """
     if dataset.spec.task == "regression":
         raise ConfigError("data", dataset.name, "has no classes to combine scores of", "classes")
+    if settings.data.markers:
+        problem = "are planted by hansa learn only"
+        raise ConfigError("data.markers", None, problem, "leave them out")
     wrong = [i for i in settings.without if not 0 <= i < settings.clients]
     if wrong:
         fix = f"numbers from 0 to {settings.clients - 1}"

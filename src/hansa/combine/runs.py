@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
+from hansa.combine.job_file import remove_job, save_job
 from hansa.data import Dataset
 from hansa.engine import (
     Algorithm,
@@ -19,7 +21,10 @@ from hansa.engine import (
     Collector,
     EvaluateSettings,
     Job,
+    Launch,
     Network,
+    Processes,
+    Runtime,
     Simulate,
     TrainSettings,
     WallClock,
@@ -28,8 +33,41 @@ from hansa.engine import (
 )
 from hansa.engine.checkpoint import load_block
 from hansa.engine.gradients import has_convolution, supports_stacking
+from hansa.engine.runtime import WorkerCommand
 from hansa.report import RunFolder
 from hansa.topology import Regular, Topology
+
+
+def _no_worker(path: Path) -> WorkerCommand:
+    def command(index: int) -> Sequence[str]:
+        raise AssertionError(f"no worker {index} is needed for {path}, where all nodes are here")
+
+    return command
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the nodes of an ensemble's runs live.
+
+    Attributes:
+        runtime: of every run of the engine; a run of one node is always here.
+        command: gives, for a run's folder, the command line of its workers.
+        plugins: modules or files that workers load first.
+    """
+
+    runtime: Runtime = field(default_factory=Simulate)
+    command: Callable[[Path], WorkerCommand] = _no_worker
+    plugins: tuple[str, ...] = ()
+
+    def runtime_for(self, nodes: int) -> Runtime:
+        """The runtime of a run of so many nodes, with at most a worker for each."""
+        if not isinstance(self.runtime, Processes):
+            return self.runtime
+        workers = min(self.runtime.workers, nodes)
+        return self.runtime.model_copy(update={"workers": workers}) if workers > 1 else Simulate()
+
+
+HERE = Place()
 
 
 @dataclass(frozen=True)
@@ -63,8 +101,17 @@ def play(
     topology: Topology | None = None,
     device: str = "cpu",
     config: Mapping[str, Any] | None = None,
+    place: Place = HERE,
+    form: Mapping[str, Any] | None = None,
 ) -> Played:
-    """Run one job where all nodes are here; nodes are the parts, and servers come after them.
+    """Run one job; nodes are the parts, and servers come after them.
+
+    What an interrupted run left under ``path`` is thrown away.
+
+    Args:
+        place: where the nodes live.
+        form: what the module is built from (see :func:`hansa.combine.job_file.save_job`); without
+            it the nodes are here.
 
     Raises:
         ConfigError: the algorithm or the topology does not fit.
@@ -95,11 +142,19 @@ def play(
         strategy=_strategy(train, module),
         device=device,
     )
-    folder = RunFolder.create(path, {"seed": seed, "rounds": rounds, **(config or {})}, {})
+    if (path / "environment.json").exists():  # the first file of a run's folder
+        shutil.rmtree(path)
+    folder = RunFolder.create(
+        path, {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}, {}
+    )
+    runtime = Simulate() if form is None else place.runtime_for(job.nodes)
+    if form is not None and not isinstance(runtime, Simulate):
+        save_job(path, job, form, place.plugins)
     collector = Collector(job, folder)
     status = "failed"
     try:
-        Simulate().run(job, collector, path / "checkpoints", None, _no_worker)
+        runtime.run(job, Launch(collector, path / "checkpoints", None, place.command(path)))
+        remove_job(path)  # nobody builds it any more, and it holds examples
         status = "finished"
     finally:
         collector.close()
@@ -128,7 +183,3 @@ def _strategy(train: TrainSettings, module: nn.Module) -> Literal["looped", "sta
     if train.strategy != "auto":
         return train.strategy
     return "stacked" if supports_stacking(module) and not has_convolution(module) else "looped"
-
-
-def _no_worker(index: int) -> Sequence[str]:
-    raise AssertionError(f"no worker {index} is needed where all nodes are here")

@@ -8,9 +8,27 @@ from pydantic import Field
 
 from hansa.base.component import find
 from hansa.data import DataSource, Digits
-from hansa.engine import SGD, Algorithm, Cosine, Optimizer, Schedule, TrainSettings
+from hansa.engine import (
+    SGD,
+    Algorithm,
+    Cosine,
+    Optimizer,
+    Runtime,
+    Schedule,
+    Simulate,
+    TrainSettings,
+)
 from hansa.engine.settings import Settings
-from hansa.ensemble import Average, Distillation, LabelWeighted, Neural, Residual, Rule, Voting
+from hansa.ensemble import (
+    Average,
+    DataFree,
+    Distillation,
+    LabelWeighted,
+    Neural,
+    Residual,
+    Rule,
+    Voting,
+)
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
 
@@ -64,8 +82,12 @@ class BaselineSettings(Settings):
     """What the ensemble is compared with."""
 
     methods: tuple[
-        Literal["fedavg_once", "fedavg", "fedadam", "fine_tuned", "fedkd", "distilled"], ...
-    ] = Field((), description="which; fedkd and distilled need data.public")
+        Literal[
+            "fedavg_once", "fedavg", "fedadam", "fine_tuned", "fedkd", "distilled", "dense",
+            "coboosting",
+        ],
+        ...,
+    ] = Field((), description="which; fedkd and distilled need data.public")  # fmt: skip
     rounds: int = Field(30, ge=1, description="rounds of fedavg and fedadam")
     local_epochs: int = Field(2, ge=1, description="passes a client takes in such a round")
     once: tuple[int, ...] = Field((1, 5, 20), description="epochs tried by one-shot FedAvg")
@@ -74,6 +96,7 @@ class BaselineSettings(Settings):
     adam_lr: float = Field(0.05, gt=0, description="clients' rate under FedAdam")
     adam_server_lr: float = Field(0.01, gt=0, description="server's rate under FedAdam")
     distillation: Distillation = Field(Distillation(), description="how a student is taught")
+    datafree: DataFree = Field(DataFree(), description="how dense and coboosting teach theirs")
 
 
 class EnsembleSettings(Settings):
@@ -111,10 +134,10 @@ class EnsembleSettings(Settings):
     )
     aggregate: AggregateSettings = Field(AggregateSettings(), description="phase 2")
     baselines: BaselineSettings = Field(BaselineSettings(), description="what is compared")
-    device: str = Field("cpu", description="torch device of the models")
-    plugins: tuple[str, ...] = Field(
-        (), description="modules or files with your own components, imported first"
+    runtime: Runtime = Field(
+        Simulate(), description="where clients live in phases 1 and 2; baselines are simulated"
     )
+    device: str = Field("cpu", description="torch device of the models")
 
 
 BETA1, BETA2, TAU = 0.9, 0.99, 1e-3

@@ -1,9 +1,10 @@
-"""An ensemble on disk: safetensors and one JSON card, so that loading it runs no code of others.
+"""An ensemble on disk: numbers and one JSON card, so that loading it runs no code of others.
 
 ::
 
     ensemble.json              the card: forms, rule, preprocessing, classes
     member_00.safetensors      a model as it travels: int8 with scales, or float32
+    member_01.skops            a fitted predictor (see hansa.combine.predictor_file)
     aggregator.safetensors     the rule's numbers
     preparing.safetensors      scale and shift of the inputs, where there are any
 """
@@ -11,27 +12,23 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hansa.base.component import find
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import sha256, write_json
 from hansa.base.spec import DataSpec
 from hansa.combine.aggregate import Fit
+from hansa.combine.member_file import is_whole, read_member, trusted_component, write_member
 from hansa.combine.members import Member
-from hansa.combine.settings import Predictor
+from hansa.combine.tensors import fill, read_tensors, write_tensors
 from hansa.data import Dataset
-from hansa.ensemble import Calibrated, Int8, Panel, Rule, rows_of, state_bytes
-from hansa.models import Model
+from hansa.ensemble import Panel, Rule, rows_of
 
 CARD = "ensemble.json"
 VERSION = 1
@@ -79,28 +76,13 @@ def save(
     entries, bare = [], []
     assert panel.counts is not None
     for k, member in enumerate(members):
-        entry: dict[str, Any] = {
-            "client": member.client,
-            "examples_of_class": panel.counts[k].tolist(),
-        }
-        if isinstance(member.form, Predictor):
-            entry["predictor"] = member.form.model_dump(mode="json")
+        entry: dict[str, Any] = {"examples_of_class": panel.counts[k].tolist()}
+        entry |= write_member(path, member)
+        if not is_whole(entry):
             bare.append(str(member.client))
-        else:
-            file = path / f"member_{member.client:02d}.safetensors"
-            packed = member.packed or Int8(member.module.state_dict())
-            _write(file, dict(packed.tensors))
-            entry |= {
-                "model": member.form.dump(),
-                "file": file.name,
-                "sha256": sha256(file),
-                "quantized": member.packed is not None,
-            }
-            if member.ranges is not None:
-                entry["ranges"] = {name: list(r) for name, r in member.ranges.items()}
         entries.append(entry)
     aggregator = path / "aggregator.safetensors"
-    _write(aggregator, kept.module.state_dict())
+    write_tensors(aggregator, kept.module.state_dict())
     card: dict[str, Any] = {
         "format": VERSION,
         "data": dataset.name,
@@ -116,8 +98,9 @@ def save(
         "aggregator_sha256": sha256(aggregator),
     }
     if dataset.scale is not None and dataset.shift is not None:
-        _write(path / "preparing.safetensors", {"scale": dataset.scale, "shift": dataset.shift})
-        card["preparing_sha256"] = sha256(path / "preparing.safetensors")
+        preparing = path / "preparing.safetensors"
+        write_tensors(preparing, {"scale": dataset.scale, "shift": dataset.shift})
+        card["preparing_sha256"] = sha256(preparing)
     write_json(path / CARD, card)  # last: it makes the folder an ensemble
     return bare
 
@@ -144,7 +127,7 @@ def load(path: Path, trust: bool = False) -> Loaded:
         entries = list(card["members"])
         counts = torch.tensor([entry["examples_of_class"] for entry in entries])
         panel = Panel(len(entries), spec.outputs, counts, spec.shape)
-        rule = _component("aggregator", card["aggregator"], trust)
+        rule = trusted_component("aggregator", card["aggregator"], trust)
         digest, preparing = card["aggregator_sha256"], card.get("preparing_sha256")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / CARD}: is not a card of an ensemble ({error!r})") from error
@@ -158,15 +141,15 @@ def load(path: Path, trust: bool = False) -> Loaded:
         )
     if not entries:
         raise CheckpointError(f"{path / CARD}: every client is gone, no member is left")
-    members = [_member(path, entry, spec, trust).module for entry in entries]
+    members = [member.module for member in _members(path, entries, spec, trust)]
     assert isinstance(rule, Rule)
-    state = _read(path / "aggregator.safetensors", digest)
+    state = read_tensors(path / "aggregator.safetensors", digest)
     votes = torch.zeros(len(members), panel.classes, panel.classes)
     module = rule.build(panel, votes if rule.counts_votes else None)
-    _fill(module, state, path / "aggregator.safetensors")
+    fill(module, state, path / "aggregator.safetensors")
     scale = shift = None
     if preparing is not None:
-        found = _read(path / "preparing.safetensors", preparing)
+        found = read_tensors(path / "preparing.safetensors", preparing)
         scale, shift = found.get("scale"), found.get("shift")
     return Loaded(card, spec, panel, members, module.eval(), rule.sees_input, scale, shift)
 
@@ -177,55 +160,14 @@ def load_members(path: Path, spec: DataSpec, trust: bool = False) -> list[Member
     Raises:
         CheckpointError, ConfigError: as :func:`load`.
     """
-    return [_member(path, entry, spec, trust) for entry in _card(path)["members"]]
+    return _members(path, _card(path)["members"], spec, trust)
 
 
-def _member(path: Path, entry: dict[str, Any], spec: DataSpec, trust: bool) -> Member:
-    """One member.
-
-    Raises:
-        ConfigError: it gives other classes than the others, or has no portable form.
-    """
-    client = entry["client"]
-    if "file" not in entry:
-        raise ConfigError(
-            "members",
-            client,
-            "is a fitted predictor, which has no form on disk that is safe to load",
-            "use the ensemble in the process that trained it, or networks as models",
-        )
-    file = path / Path(str(entry["file"])).name
-    model = _component("model", entry["model"], trust)
-    assert isinstance(model, Model)
-    module = model.build(spec)
-    packed = Int8(_read(file, entry["sha256"]))
-    _fill(module, packed.state(), file)
-    module.eval()
-    ranges = None
-    if "ranges" in entry:
-        ranges = {str(k): (float(a), float(b)) for k, (a, b) in entry["ranges"].items()}
-        Calibrated(module).apply(ranges)
-    kept = packed if entry.get("quantized") else None
-    return Member(int(client), model, module, state_bytes(module), kept, ranges)
-
-
-def _fill(module: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    wanted = module.state_dict()
-    for name, value in wanted.items():
-        if name not in state:
-            raise CheckpointError(f"{file}: lacks {name}, so it is of another model")
-        if state[name].shape != value.shape:
-            raise ConfigError(
-                "members",
-                file.name,
-                f"{name} is {list(state[name].shape)} where the card's classes and inputs need "
-                f"{list(value.shape)}: members must agree on the classes",
-                "leave the member out, or train it on the same classes",
-            )
-    extra = set(state) - set(wanted)
-    if extra:
-        raise CheckpointError(f"{file}: holds {sorted(extra)[0]}, so it is of another model")
-    module.load_state_dict(state)
+def _members(path: Path, entries: Any, spec: DataSpec, trust: bool) -> list[Member]:
+    try:
+        return [read_member(path, entry, spec, trust) for entry in entries]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / CARD}: is not a card of an ensemble ({error!r})") from error
 
 
 def _peak(dataset: Dataset) -> float:
@@ -236,20 +178,6 @@ def _peak(dataset: Dataset) -> float:
     return next((peak for peak in (1.0, 16.0, 255.0) if largest <= peak), largest)
 
 
-def _component(kind: str, settings: Any, trust: bool) -> Any:
-    """A component of the card.
-
-    Raises:
-        ConfigError: it is named by import path, and nobody said that the card is trusted.
-    """
-    given = dict(settings)
-    name = str(given.pop("name"))
-    if not trust and (":" in name or name == "module"):
-        problem = f"the card names a {kind} by import path; building it runs that code"
-        raise ConfigError(kind, name, problem, "--trust, if you know where the ensemble is from")
-    return find(kind, name).parse(given)
-
-
 def _card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads((path / CARD).read_bytes())
@@ -258,24 +186,3 @@ def _card(path: Path) -> dict[str, Any]:
     if not isinstance(card, dict) or card.get("format") != VERSION:
         raise CheckpointError(f"{path / CARD}: is not a card of format {VERSION}")
     return card
-
-
-def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-    partial = file.with_suffix(".part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
-    partial.replace(file)
-
-
-def _read(file: Path, digest: str) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: is missing")
-    if sha256(file) != digest:
-        raise CheckpointError(f"{file}: is corrupt, not the bytes that were saved")
-    try:
-        found = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error})") from error
-    for name, value in found.items():
-        if value.is_floating_point() and not math.isfinite(float(value.abs().sum())):
-            raise CheckpointError(f"{file}: {name} holds a number that is not finite")
-    return found

@@ -8,6 +8,7 @@ registers every built-in of these kinds.
 from hansa.data.cifar import Cifar10, Cifar100
 from hansa.data.cohort_file import CohortFile, read_cohorts, write_cohorts
 from hansa.data.cohorts import (
+    Clients,
     Cohorts,
     CohortsByClass,
     CohortsByDevice,
@@ -21,14 +22,16 @@ from hansa.data.cohorts import (
 from hansa.data.dataset import Dataset, Split
 from hansa.data.digits import Digits
 from hansa.data.femnist import Femnist
+from hansa.data.given_cohorts import GivenCohorts
 from hansa.data.heart import Heart
 from hansa.data.holdback import hold_back, hold_back_each
 from hansa.data.hub import Hub
 from hansa.data.local import File
+from hansa.data.markers import Backdoor, Canaries, Marker, Planted, plant
 from hansa.data.mnist import FashionMnist, Mnist
 from hansa.data.movielens import Movielens
 from hansa.data.owners import Function, Natural
-from hansa.data.partition import Iid, Partition, label_histogram
+from hansa.data.partition import Iid, Partition, Pile, label_histogram
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.shakespeare import Shakespeare
 from hansa.data.shards import RandomCutShards, Shards
@@ -38,8 +41,11 @@ from hansa.data.torchset import Torch
 
 __all__ = [
     "Arrays",
+    "Backdoor",
+    "Canaries",
     "Cifar10",
     "Cifar100",
+    "Clients",
     "CohortFile",
     "Cohorts",
     "CohortsByClass",
@@ -52,14 +58,18 @@ __all__ = [
     "Femnist",
     "File",
     "Function",
+    "GivenCohorts",
     "Heart",
     "Hub",
     "Iid",
     "LabelBalancedCohorts",
+    "Marker",
     "Mnist",
     "Movielens",
     "Natural",
     "Partition",
+    "Pile",
+    "Planted",
     "Quantity",
     "RandomCutShards",
     "RawSplits",
@@ -74,6 +84,7 @@ __all__ = [
     "hold_back_each",
     "label_balanced",
     "label_histogram",
+    "plant",
     "read_cohorts",
     "uniform_cohorts",
     "write_cohorts",

@@ -34,28 +34,20 @@ class Clients:
 class Cohorts(Component, kind="cohorts"):
     """A rule that gives every client its cohort; a subclass defines ``choose``."""
 
-    def assign(
-        self,
-        clients: int,
-        histogram: np.ndarray | None,
-        pace: np.ndarray | None,
-        rng: np.random.Generator,
-    ) -> np.ndarray:
+    def assign(self, clients: Clients, rng: np.random.Generator) -> np.ndarray:
         """The cohort of every client, int64 [M]: 0, 1, ... with none left out.
 
         Args:
-            clients: M.
-            histogram: [M, C] training examples of each class, or None where there are none.
-            pace: [M] seconds that each client takes for the same work, or None if unknown.
             rng: decides what is left to chance.
 
         Raises:
             ConfigError: the setting named in it cannot work with these clients.
         """
-        if clients < 1:
-            raise ConfigError("nodes", clients, "there must be at least one client", "1 or more")
-        found = np.asarray(self.choose(Clients(clients, histogram, pace), rng), np.int64)
-        if found.shape != (clients,) or found.min() < 0:
+        if clients.count < 1:
+            problem = "there must be at least one client"
+            raise ConfigError("nodes", clients.count, problem, "1 or more")
+        found = np.asarray(self.choose(clients, rng), np.int64)
+        if found.shape != (clients.count,) or found.min() < 0:
             raise ConfigError("", None, "gave no cohort to some client", "one number a client")
         empty = np.flatnonzero(np.bincount(found) == 0)
         if len(empty):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hansa.base.spec import DataSpec
+
+if TYPE_CHECKING:
+    from hansa.data.markers import Planted
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Dataset:
             that nobody learns from a label; disjoint from the other three.
         class_names: one per class, empty where they are unknown or the task is a regression.
         group_names: one per group id, empty where there are no groups.
+        planted: training examples that were spoiled on purpose, see :mod:`hansa.data.markers`.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
     public: Split | None = None
+    planted: tuple[Planted, ...] = ()
 
     def to(self, device: torch.device) -> Dataset:
         """The same data set with its tensors on a device."""

@@ -5,6 +5,7 @@ a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks
 """
 
 from hansa.engine.algorithm import Algorithm, Script
+from hansa.engine.augment import Augmentation, Crop, Cutout, Flip
 from hansa.engine.availability import Availability
 from hansa.engine.bench import Strategy
 from hansa.engine.block import Block
@@ -25,7 +26,7 @@ from hansa.engine.phones import Phones
 from hansa.engine.processes import Processes
 from hansa.engine.profile_files import FedScaleProfiles, FileProfiles
 from hansa.engine.profiles import DeviceClass, Devices, Profiles
-from hansa.engine.runtime import Runtime, Simulate
+from hansa.engine.runtime import Launch, Runtime, Simulate
 from hansa.engine.schedule import Constant, Cosine, Schedule, Step
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.trainer import Trainer
@@ -37,6 +38,7 @@ __all__ = [
     "AdamW",
     "Algorithm",
     "Ask",
+    "Augmentation",
     "Availability",
     "Block",
     "Budget",
@@ -46,6 +48,8 @@ __all__ = [
     "Collector",
     "Constant",
     "Cosine",
+    "Crop",
+    "Cutout",
     "DeviceClass",
     "DeviceClock",
     "Devices",
@@ -54,11 +58,13 @@ __all__ = [
     "EvaluateSettings",
     "FedScaleProfiles",
     "FileProfiles",
+    "Flip",
     "Full",
     "GeL",
     "Guessed",
     "Inbox",
     "Job",
+    "Launch",
     "ModelledClock",
     "Network",
     "Optimizer",

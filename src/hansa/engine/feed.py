@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hansa.data import Dataset
+from hansa.engine.augment import Augmentation, Augmenter
 from hansa.engine.batches import Batching
 from hansa.engine.block import Block
 
@@ -22,6 +24,7 @@ class Feed:
         chunk: positions of the nodes in the block.
         steps: int64 [k], how many each takes, in descending order.
         draw: names the nodes' streams.
+        augment: changes what they see.
     """
 
     def __init__(
@@ -33,15 +36,21 @@ class Feed:
         steps: np.ndarray,
         draw: int,
         device: torch.device,
+        augment: Sequence[Augmentation] = (),
     ) -> None:
         self.dataset = dataset
-        drawn, lengths = [], []
+        self._augmenter = Augmenter(augment, dataset) if augment else None
+        drawn, lengths, chances = [], [], []
         for i, count in zip(chunk.tolist(), steps.tolist(), strict=True):
             part, random = block.parts[i], block.streams.numpy("batches", block.ids[i], draw)
             drawn.append(batching.draw(part, count, random))
+            if self._augmenter is not None:
+                own = block.streams.numpy("augment", block.ids[i], draw)
+                chances.append(self._augmenter.draw(drawn[-1].shape, own))
             if not batching.drop_last:
                 lengths.append(batching.lengths(len(part), count))
         self._index = torch.from_numpy(_stack(drawn)).to(device)
+        self._chance = torch.from_numpy(_stack(chances)) if chances else None
         self._lengths = _lengths(lengths, self._index.shape)
         self._device = device
         self._ahead: tuple[Tensor, Tensor] | None = None
@@ -62,25 +71,25 @@ class Feed:
                 lengths = torch.from_numpy(counts).to(self._device)
         if self._ahead is None:
             x, y = self.dataset.gather(self.dataset.train, self._index[step, :active, :width])
-            return x, y, lengths
-        x, y = self._ahead
-        if width == x.shape[2]:
-            return x[step], y[step], lengths
-        return x[step, :, :width], y[step, :, :width], lengths
+        else:
+            x, y = (whole[step, :, :width] for whole in self._ahead)
+        if self._augmenter is not None and self._chance is not None:
+            x = self._augmenter.apply(x, self._chance[step, :active, :width])
+        return x, y, lengths
 
 
 def _stack(drawn: list[np.ndarray]) -> np.ndarray:
-    """Each node's [steps, w] -> all nodes' [most steps, k, widest], filled up with example ids.
+    """Each node's [steps, w, ...] -> all nodes' [most steps, k, widest, ...], filled up.
 
-    The filling of a batch repeats one of its examples; that of missing steps is never used.
+    The filling of a batch repeats its first entry; that of missing steps is never used.
     """
     shapes = {each.shape for each in drawn}
     if len(shapes) == 1:
         return np.stack(drawn, axis=1)
-    most, widest = max(s for s, _ in shapes), max(w for _, w in shapes)
-    stacked = np.zeros((most, len(drawn), widest), dtype=np.int64)
+    most, widest = (max(shape[i] for shape in shapes) for i in (0, 1))
+    stacked = np.zeros((most, len(drawn), widest, *drawn[0].shape[2:]), dtype=drawn[0].dtype)
     for k, each in enumerate(drawn):
-        steps, width = each.shape
+        steps, width = each.shape[:2]
         stacked[:steps, k] = each[:, :1]
         stacked[:steps, k, :width] = each
     return stacked

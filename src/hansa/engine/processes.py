@@ -18,7 +18,7 @@ from hansa.base.errors import ConfigError, Diverged, RunError, WireError
 from hansa.engine.checkpoint import seal
 from hansa.engine.collect import Collector
 from hansa.engine.job import Job
-from hansa.engine.runtime import Deadline, Runtime, WorkerCommand, split_nodes
+from hansa.engine.runtime import Deadline, Launch, Runtime, WorkerCommand, split_nodes
 from hansa.engine.wire import pack_control, unpack_control
 
 
@@ -37,17 +37,10 @@ class Processes(Runtime):
                 "workers", self.workers, f"is more than the {nodes} nodes", f"1 to {nodes}"
             )
 
-    def run(
-        self,
-        job: Job,
-        collector: Collector,
-        checkpoints: Path,
-        resume: Path | None,
-        command: WorkerCommand,
-    ) -> None:
-        coordinator = _Coordinator(self, job, collector, checkpoints)
+    def run(self, job: Job, launch: Launch) -> None:
+        coordinator = _Coordinator(self, job, launch.collector, launch.checkpoints)
         try:
-            coordinator.start(resume, command)
+            coordinator.start(launch.resume, launch.command)
             coordinator.listen()
         finally:
             coordinator.close()

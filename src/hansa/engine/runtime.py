@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,23 @@ WorkerCommand = Callable[[int], Sequence[str]]
 """The command line that starts the worker of an index."""
 
 
+@dataclass(frozen=True)
+class Launch:
+    """What a run starts from and reports to.
+
+    Attributes:
+        collector: gets every block's reports.
+        checkpoints: where checkpoints go.
+        resume: a finished checkpoint to start from, or None.
+        command: how a worker process is started, for runtimes that need some.
+    """
+
+    collector: Collector
+    checkpoints: Path
+    resume: Path | None
+    command: WorkerCommand
+
+
 class Runtime(Component, kind="runtime"):
     """Places blocks of nodes, moves their messages and keeps rounds in step."""
 
@@ -32,21 +50,8 @@ class Runtime(Component, kind="runtime"):
         """
 
     @abstractmethod
-    def run(
-        self,
-        job: Job,
-        collector: Collector,
-        checkpoints: Path,
-        resume: Path | None,
-        command: WorkerCommand,
-    ) -> None:
+    def run(self, job: Job, launch: Launch) -> None:
         """Run the job to its end.
-
-        Args:
-            collector: gets every block's reports.
-            checkpoints: where checkpoints go.
-            resume: a finished checkpoint to start from, or None.
-            command: how a worker process is started, for runtimes that need some.
 
         Raises:
             RunError: a node, a worker or an exchange failed.
@@ -57,28 +62,22 @@ class Runtime(Component, kind="runtime"):
 class Simulate(Runtime):
     """All nodes in this process, as one block: messages stay in memory and are counted."""
 
-    def run(
-        self,
-        job: Job,
-        collector: Collector,
-        checkpoints: Path,
-        resume: Path | None,
-        command: WorkerCommand,
-    ) -> None:
+    def run(self, job: Job, launch: Launch) -> None:
         block = job.block(np.arange(job.nodes))
         start = 0
-        if resume is not None:
-            manifest = read_manifest(resume)
-            load_block(block, resume, manifest)
+        if launch.resume is not None:
+            manifest = read_manifest(launch.resume)
+            load_block(block, launch.resume, manifest)
             start = manifest["round"]
 
         def save(block: Block, done: int) -> None:
-            collector.folder.flush()
-            entry = save_block(block, checkpoints, done)
-            seal(checkpoints, done, [entry], job.checkpoint.keep, seconds=collector.seconds)
+            launch.collector.folder.flush()
+            entry = save_block(block, launch.checkpoints, done)
+            taken = launch.collector.seconds
+            seal(launch.checkpoints, done, [entry], job.checkpoint.keep, seconds=taken)
 
         def report(values: Report) -> None:
-            collector.add(values)
+            launch.collector.add(values)
 
         Host(job, block, LocalExchange(job.clock), report, save).run(start)
 

@@ -7,6 +7,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from hansa.base.errors import ConfigError
+from hansa.base.spec import DataSpec
+from hansa.engine.augment import Augmentation
 from hansa.engine.batches import Batching
 from hansa.engine.budget import Budget, Full
 from hansa.engine.optim import SGD, Optimizer
@@ -39,6 +42,9 @@ class TrainSettings(Settings):
     budget: Budget = Field(Full(), description="how many of the asked steps each node can afford")
     optimizer: Optimizer = Field(SGD(), description="the rule that turns gradients into steps")
     schedule: Schedule = Field(Constant(), description="the learning rate's course over rounds")
+    augment: tuple[Augmentation, ...] = Field(
+        (), description="random changes of training images, one after the other"
+    )
     clip_norm: float | None = Field(
         None, gt=0, description="largest L2 norm of a node's gradient; none = unlimited"
     )
@@ -50,6 +56,18 @@ class TrainSettings(Settings):
         "report", description="what a loss that is not finite or above diverged_above leads to"
     )
     diverged_above: float = Field(1e4, gt=0, description="a training loss that counts as diverged")
+
+    def check_augment(self, spec: DataSpec) -> None:
+        """Refuse augmentations that do not fit the data.
+
+        Raises:
+            ConfigError: names the one.
+        """
+        for k, one in enumerate(self.augment):
+            try:
+                one.check(spec)
+            except ConfigError as error:
+                raise error.under(f"augment.{k}") from None
 
     @property
     def batching(self) -> Batching:

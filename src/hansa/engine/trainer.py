@@ -207,7 +207,10 @@ class Trainer(Evaluator):
         """All steps of a chunk's nodes, those with most steps first: mean losses [k]."""
         block, settings, optimizer = work.block, self.settings, self.settings.optimizer
         steps, k = work.steps[chunk], len(chunk)
-        feed = Feed(self.dataset, settings.batching, block, chunk, steps, work.draw, self.device)
+        feed = Feed(
+            self.dataset, settings.batching, block, chunk, steps, work.draw, self.device,
+            settings.augment,
+        )  # fmt: skip
         if self.stochastic:
             torch.manual_seed(block.streams.integer("dropout", block.ids[chunk[0]], work.draw))
         passes, grads = self.passes(k)

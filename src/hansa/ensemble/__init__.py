@@ -2,17 +2,19 @@
 
 Weights say how much each model counts for each class, aggregators turn the models' scores into
 one prediction, an :class:`Ensemble` does both on given inputs, and :func:`distill` teaches one
-student what an ensemble knows. A :class:`Rule` builds such an aggregator, trained or not, as a
-module over rows of cached scores; :class:`Int8` makes models small. Shapes: n models, m examples,
-C scores of each.
+student what an ensemble knows, :func:`data_free` without any data. A :class:`Rule` builds such an
+aggregator, trained or not, as a module over rows of cached scores; :class:`Int8` makes models
+small. Shapes: n models, m examples, C scores of each.
 
 :class:`Condensation` and :class:`Cells` make few images that teach what many do.
 """
 
 from hansa.ensemble.combine import Aggregator, Weighted, average, weighted_logits
 from hansa.ensemble.condensation import Cells, Condensation
+from hansa.ensemble.datafree import DataFree, data_free
 from hansa.ensemble.distillation import Distillation, distill
 from hansa.ensemble.experts import Experts
+from hansa.ensemble.generator import InputForm
 from hansa.ensemble.inputs import Examples
 from hansa.ensemble.int8 import Calibrated, Int8, state_bytes
 from hansa.ensemble.members import Ensemble, Rows, Scale, Teacher, logits_of
@@ -39,11 +41,13 @@ __all__ = [
     "Calibrated",
     "Cells",
     "Condensation",
+    "DataFree",
     "DeepSet",
     "Distillation",
     "Ensemble",
     "Examples",
     "Experts",
+    "InputForm",
     "Int8",
     "LabelWeighted",
     "LearnedRule",
@@ -61,6 +65,7 @@ __all__ = [
     "Weighted",
     "as_aggregator",
     "average",
+    "data_free",
     "distill",
     "initial_rule",
     "label_weights",

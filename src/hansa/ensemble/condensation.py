@@ -1,4 +1,4 @@
-"""Dataset condensation by gradient matching: few images whose gradients are those of many.
+"""Dataset condensation: few images that stand for many, since a network takes them alike.
 
 Zhao, Mopuri and Bilen (ICLR 2021), in the form that QuickDrop (Dhasade et al., Middleware 2024)
 runs during federated training. A *cell* is one client's examples of one class; c cells are worked
@@ -8,27 +8,32 @@ loss on S points where that on a batch of real examples does:
     d(A, B) = sum over weight tensors with two or more dimensions, over their output rows j, of
               1 - <a_j, b_j> / (|a_j| |b_j| + 1e-6)
 
-Biases and the scales of normalizations do not count.
+Biases and the scales of normalizations do not count. Two cheaper things can be matched, which need
+no gradient of a gradient: the gradients of the output layer alone, which follow from one pass
+forward; or the mean features, the inputs of that layer (distribution matching, Zhao and Bilen, WACV
+2023; they draw fresh random networks, here it is the network in training).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, grad, grad_and_value, vmap
 
 Distance = Literal["rows", "mse", "cos"]
+Match = Literal["gradients", "output", "features"]
 Gradients = dict[str, Tensor]
 """Gradients by parameter name; of several cells, each with a leading [c]."""
 
-PASSES = 3
-"""What a synthetic image costs in examples of plain training: one forward and backward pass (3
-units), whose graph of twice that is gone through once more (6 units)."""
+PASSES: dict[Match, float] = {"gradients": 3, "output": 2 / 3, "features": 2 / 3}
+"""What moving an image once costs in examples of plain training (3 units: forward, and backward to
+inputs and to weights). Gradients: such a pass, whose graph of twice that is gone through once more
+(9 units). The others: forward, and backward to the pixels alone (2 units)."""
 _EPS = 1e-6
 
 
@@ -50,6 +55,15 @@ class Condensation(BaseModel):
         description="rows: 1 - cosine for each output row of each weight tensor; mse: squared "
         "L2 of all gradients; cos: 1 - cosine of all of them",
     )
+    match: Match = Field(
+        "gradients",
+        description="what is to be alike: the gradients of all layers (published); those of the "
+        "output layer alone; or the mean features, its inputs. The last two take a fifth of the "
+        "compute of the first",
+    )
+    every: int = Field(
+        1, ge=1, description="the images move at every so many-th local step of a run"
+    )
     lr: float = Field(0.1, gt=0, description="step size of the pixels")
     momentum: float = Field(0.5, ge=0, lt=1, description="of the pixels, within a round")
     weight_decay: float = Field(0.001, ge=0, description="L2 penalty on the pixels")
@@ -57,6 +71,15 @@ class Condensation(BaseModel):
     persist: bool = Field(
         True, description="go on with last time's images; false: start anew (the released code)"
     )
+
+    def moves(self, t: int, steps: int, step: int) -> bool:
+        """Whether the images move at a local step of round t, in a run of ``steps`` a round."""
+        return (t * steps + step) % self.every == 0
+
+    @property
+    def passes(self) -> float:
+        """What an image costs a local step on average, in examples of plain training."""
+        return PASSES[self.match] / self.every
 
 
 def set_sizes(examples: np.ndarray, scale: float) -> np.ndarray:
@@ -85,18 +108,32 @@ def gradient_distance(a: Gradients, b: Gradients, distance: Distance = "rows") -
     return 1 - one @ other / (norms + _EPS)
 
 
-def matched_rows(module: nn.Module) -> int:
-    """How many rows the distance of a module's gradients sums over."""
-    return sum(p.shape[0] for p in module.parameters() if p.requires_grad and p.ndim >= 2)
+def matched_rows(module: nn.Module, match: Match = "gradients") -> int:
+    """How many rows the distance of a module's gradients sums over; 1 for features."""
+    if match == "features":
+        return 1
+    last = None if match == "gradients" else f"{output_layer(module)}.weight"
+    return sum(
+        p.shape[0]
+        for name, p in module.named_parameters()
+        if p.requires_grad and p.ndim >= 2 and last in (None, name)
+    )
+
+
+def output_layer(module: nn.Module) -> str | None:
+    """Name of the last linear layer of a module; None if there is none."""
+    names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    return names[-1] if names else None
 
 
 class Cells:
     """Gradients of one network at many models at once.
 
     Args:
-        module: without dropout and without running statistics.
+        module: without dropout and without running statistics. Not to be shared by threads.
         loss: per-example loss, (outputs [m, C], targets [m]) -> [m].
         distance: of gradients.
+        match: what the images are to have in common with the examples.
     """
 
     def __init__(
@@ -104,31 +141,66 @@ class Cells:
         module: nn.Module,
         loss: Callable[[Tensor, Tensor], Tensor],
         distance: Distance = "rows",
+        match: Match = "gradients",
     ) -> None:
-        def mean_loss(state: Gradients, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-            return (loss(functional_call(module, state, (x,)), y) * weight).sum()
+        self.match = match
+        last = output_layer(module)
+        seen: Gradients = {}  # what the last pass saw
+        self.matched = [name for name, p in module.named_parameters() if p.requires_grad]
+        if match != "gradients":
+            assert last is not None  # whoever chose it saw to it
+            self.matched = [f"{last}.weight"]
+        if match == "features":
+            part = module.get_submodule(last or "")
+            part.register_forward_pre_hook(lambda _, inputs: seen.update(features=inputs[0]))
 
-        first = grad_and_value(mean_loss)
+        def mean_loss(
+            state: Gradients, x: Tensor, y: Tensor, weight: Tensor
+        ) -> tuple[Tensor, Gradients]:
+            total = (loss(functional_call(module, state, (x,)), y) * weight).sum()
+            return total, {name: weight @ value for name, value in seen.items()}
+
+        def some_loss(
+            part: Gradients, state: Gradients, x: Tensor, y: Tensor, weight: Tensor
+        ) -> Tensor:
+            return mean_loss(state | part, x, y, weight)[0]
 
         def mismatch(
             images: Tensor, state: Gradients, y: Tensor, weight: Tensor, target: Gradients
         ) -> Tensor:
-            return gradient_distance(first(state, images, y, weight)[0], target, distance)
+            if match == "features":
+                mean = mean_loss(state, images, y, weight)[1]["features"]
+                return (mean - target["features"]).square().sum()
+            part = {name: state[name] for name in self.matched}
+            return gradient_distance(
+                grad(some_loss)(part, state, images, y, weight), target, distance
+            )
 
-        self._first, self._second = vmap(first), vmap(grad_and_value(mismatch))
+        self._first = grad_and_value(mean_loss, has_aux=True)
+        self._second = grad_and_value(mismatch)
 
-    def gradients(
-        self, state: Gradients, x: Tensor, y: Tensor, weight: Tensor
-    ) -> tuple[Gradients, Tensor]:
-        """Each cell's gradient of its weighted loss, and that loss [c].
+    def real(
+        self, state: Gradients, x: Tensor, y: Tensor, weight: Tensor, apart: bool = False
+    ) -> tuple[Gradients, Tensor, Gradients]:
+        """Each cell's gradient of its weighted loss, that loss [c], and what images are to match.
 
         Args:
             state: the models' parameters, each [c, ...].
             x: [c, b, ...] examples.
             y: [c, b] targets.
             weight: [c, b] of the examples; 0 for filling, 1 / b for the mean of b examples.
+            apart: one cell after the other.
         """
-        return self._first(state, x, y, weight)
+        found, (losses, features) = _each(self._first, state, x, y, weight, apart=apart)
+        if self.match == "features":
+            return found, losses, {name: value.detach() for name, value in features.items()}
+        return found, losses, {name: found[name].detach() for name in self.matched}
+
+    def gradients(
+        self, state: Gradients, x: Tensor, y: Tensor, weight: Tensor
+    ) -> tuple[Gradients, Tensor]:
+        """The first two of :meth:`real`."""
+        return self.real(state, x, y, weight)[:2]
 
     def mismatch(
         self, images: Tensor, state: Gradients, y: Tensor, weight: Tensor, target: Gradients
@@ -137,10 +209,33 @@ class Cells:
 
         Cells whose gradient is not finite get 0 instead: they stay as they are.
         """
-        found, distances = self._second(images, state, y, weight, target)
+        found, distances = _each(self._second, images, state, y, weight, target)
         finite = found.flatten(1).isfinite().all(1)
         shape = (-1,) + (1,) * (found.ndim - 1)
         return torch.where(finite.view(shape), found, 0.0), distances.detach()
+
+
+def _each(work: Callable[..., Any], *arguments: Tensor | Gradients, apart: bool = False) -> Any:
+    """``work`` on every cell, each argument and each result with a leading [c].
+
+    ``vmap`` makes grouped convolutions, which save calls but are slower than plain ones.
+    """
+    first = arguments[0]
+    count = len(first) if isinstance(first, Tensor) else len(next(iter(first.values())))
+    if count > 1 and not apart:
+        return vmap(work)(*arguments)
+    found = [work(*(_merge(lambda v: v[0][k], [a]) for a in arguments)) for k in range(count)]  # noqa: B023
+    return _merge(torch.stack, found)
+
+
+def _merge(how: Callable[[list[Tensor]], Tensor], values: list[Any]) -> Any:
+    """``how`` of the tensors at the same place of nested tuples and dicts."""
+    first = values[0]
+    if isinstance(first, Tensor):
+        return how(values)
+    if isinstance(first, dict):
+        return {name: _merge(how, [v[name] for v in values]) for name in first}
+    return tuple(_merge(how, list(parts)) for parts in zip(*values, strict=True))
 
 
 def image_step_(

@@ -66,6 +66,7 @@ def distill(
     rng: np.random.Generator,
     *,
     augment: Augment | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Train the student in place to answer as the teacher does.
@@ -79,6 +80,7 @@ def distill(
         rng: decides the batches, the augmentation and the student's dropout: the same state
             gives the same student.
         augment: changes each batch before teacher and student see it.
+        optimizer: of the student, where a lesson goes on from another; none: a new Adam.
 
     Returns:
         The mean loss of each epoch.
@@ -92,7 +94,7 @@ def distill(
         raise ValueError("there is nothing to distil on")
     device = next(student.parameters()).device
     answers = _answers(examples, teacher, settings, device, augmented=augment is not None)
-    optimizer = torch.optim.Adam(
+    optimizer = optimizer or torch.optim.Adam(
         [parameter for parameter in student.parameters() if parameter.requires_grad],
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),

@@ -2,6 +2,7 @@
 
 from hansa.experiment.prepare import prepare
 from hansa.experiment.run import default_folder, plan, resume, run
-from hansa.experiment.runfile import RunFile, override, read_yaml
+from hansa.experiment.runfile import RunFile
+from hansa.experiment.settings_file import override, read_yaml
 
 __all__ = ["RunFile", "default_folder", "override", "plan", "prepare", "read_yaml", "resume", "run"]

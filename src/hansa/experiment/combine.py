@@ -4,29 +4,44 @@
 
     config.yaml, environment.json, events.jsonl, summary.json, report.html   as of any run
     table.json, table.md     every rule, member and baseline: accuracy and bytes of one client
-    metrics/                 accuracy of members, and of rules over phase 2
+    metrics/                 accuracy of the rule that is kept, of learned rules, of members
     ensemble/                what ``hansa combine predict`` applies (see hansa.combine.store)
     members/, rule_*/, baselines/   a run folder for each run of the engine
+    finished/                what an interrupted run goes on from; gone when it has ended
 """
 
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import CheckpointError, ConfigError, HansaError
-from hansa.combine import Member, Result, combine, describe_members, load_members, prepare
-from hansa.combine.proxies import Division
+from hansa.base.files import atomic_write, lock
+from hansa.combine import (
+    Finished,
+    Member,
+    Place,
+    Prepared,
+    Result,
+    combine,
+    describe_members,
+    load_members,
+    prepare,
+)
 from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.prepare import check_device
 from hansa.experiment.run import unused
 from hansa.report import RunFolder
+from hansa.report.ensembles import markdown
 from hansa.report.page import write_report
 
 Say = Callable[[str], None]
+RESUMABLE = ("runtime", "device")
+"""What may be set anew when an ensemble is resumed: the rest would make it another."""
 
 
 def ensemble(
@@ -47,7 +62,53 @@ def ensemble(
         RunError: training failed; the folder says where.
     """
     chosen = settings if isinstance(settings, EnsembleFile) else EnsembleFile.parse(settings)
-    return _run(chosen, out, say, report, None)[0]
+    return _begin(chosen, out, say, report, None)
+
+
+def resume(
+    run: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
+    """Go on with an ensemble that was interrupted; it ends as if it had not been.
+
+    Members that are trained, rules that are fitted and baselines that are done are loaded; what
+    was begun is begun anew.
+
+    Args:
+        changes: settings to replace, only among :data:`RESUMABLE`.
+
+    Raises:
+        CheckpointError: the folder is not an ensemble's, or is damaged.
+        ConfigError: it has finished, or a setting cannot change any more.
+    """
+    folder = _open(run)
+    if (folder.summary or {}).get("status") == "finished":
+        raise ConfigError("resume", str(run), "has finished", "begin a new run")
+    config = {**folder.config, **(changes or {})}
+    for key, value in config.items():
+        if key not in RESUMABLE and value != folder.config.get(key):
+            fix = f"only {', '.join(RESUMABLE)}"
+            raise ConfigError(key, None, "cannot change when a run is resumed", fix)
+    chosen = EnsembleFile.parse(config)
+    check_device(chosen.device)
+    prepared = prepare(chosen)
+    if changes:
+        folder.reconfigure(config)
+    folder.truncate(-1)  # they are written at the end, all at once
+    folder.event("resumed")
+    return _host(folder, chosen, prepared, say, report, _removals(folder, prepared))
+
+
+def _removals(folder: RunFolder, prepared: Prepared) -> list[Member] | None:
+    """Members of a removal that was interrupted before it had taken them over; else none."""
+    removal, spec = folder.read_json("removal.json"), prepared.dataset.spec
+    kept = set(removal["kept_clients"]) if removal else set()
+    if kept <= set(Finished(folder.path / "finished").members(spec)):
+        return None
+    before = load_members(Path(removal["from"]) / "ensemble", spec, trust=True)
+    return [member for member in before if member.client in kept]
 
 
 def remove(
@@ -66,9 +127,7 @@ def remove(
         CheckpointError: the folder holds no ensemble.
         ConfigError: there is no such client, or it is the last.
     """
-    folder = RunFolder.open(run)
-    if (folder.summary or {}).get("verb") != "combine":
-        raise CheckpointError(f"{folder.path}: is not the folder of an ensemble")
+    folder = _open(run)
     before = EnsembleFile.parse(folder.config)
     left = [i for i in range(before.clients) if i not in before.without]
     if client not in left:
@@ -80,127 +139,143 @@ def remove(
     dataset_spec = prepare(settings).dataset.spec
     members = load_members(folder.path / "ensemble", dataset_spec, trust=True)
     kept = [member for member in members if member.client != client]
-    found, result = _run(settings, out, say, report, kept)
-    found.write_json(
-        "removal.json",
-        {
-            "removed": client,
-            "from": str(folder.path.resolve()),
-            "kept_clients": [member.client for member in result.members],
-            "kept_models": "as they were: each was trained on its own client's examples alone",
-            "refitted": [row["name"] for row in result.table if row["kind"] == "rule"],
-        },
-    )
-    return found
+    removal = {
+        "removed": client,
+        "from": str(folder.path.resolve()),
+        "kept_clients": [member.client for member in kept],
+        "kept_models": "as they were: each was trained on its own client's examples alone",
+        "refitted": [rule.name for rule in settings.aggregators],
+    }
+    return _begin(settings, out, say, report, kept, removal)
 
 
-def _run(
+def _open(run: str | Path) -> RunFolder:
+    """An ensemble's folder.
+
+    Raises:
+        CheckpointError: it is another run's.
+    """
+    folder = RunFolder.open(run)
+    if not {"clients", "aggregators"} <= set(folder.config):
+        raise CheckpointError(f"{folder.path}: is not the folder of an ensemble")
+    return folder
+
+
+def _begin(
     chosen: EnsembleFile,
     out: str | Path | None,
     say: Say,
     report: bool,
     members: list[Member] | None,
-) -> tuple[RunFolder, Result]:
+    removal: Mapping[str, Any] | None = None,
+) -> RunFolder:
     check_device(chosen.device)
     prepared = prepare(chosen)
     folder = RunFolder.create(
-        out or _default_folder(chosen), chosen.dump(), describe_machine(chosen.seed)
+        out or default_folder(chosen), chosen.dump(), describe_machine(chosen.seed)
     )
     for note in prepared.division.notes:
         say(f"warning: {note}")
         folder.event("warning", text=note)
-    _describe(folder, prepared.dataset, prepared.division)
+    if removal:
+        folder.write_json("removal.json", removal)
+    _describe(folder, prepared)
+    return _host(folder, chosen, prepared, say, report, members)
+
+
+def _host(
+    folder: RunFolder,
+    chosen: EnsembleFile,
+    prepared: Prepared,
+    say: Say,
+    report: bool,
+    members: list[Member] | None,
+) -> RunFolder:
+    """Take an ensemble to its end, however it ends."""
     summary: dict[str, Any] = {"verb": "combine", "run_dir": str(folder.path), "status": "failed"}
+    place = Place(chosen.runtime, _worker_command, chosen.plugins)
     try:
-        result = combine(prepared, folder.path, say, members)
-        _record(folder, result, chosen)
-        summary |= _summary(result)
-    except KeyboardInterrupt:
-        summary["status"] = "interrupted"
-        raise
-    except HansaError as error:
-        folder.event("failed", error=str(error), type=type(error).__name__)
-        raise
-    finally:
-        folder.finish(summary)
-    if report:
-        write_report(folder)
-    return folder, result
+        with lock(folder.path / ".lock", wait=False):
+            try:
+                result = combine(prepared, folder.path, say, members, place)
+                _record(folder, result, chosen, say)
+                summary |= _summary(result)
+            except KeyboardInterrupt:
+                summary["status"] = "interrupted"
+                raise
+            except HansaError as error:
+                folder.event("failed", error=str(error), type=type(error).__name__)
+                raise
+            finally:
+                folder.finish(summary)
+            Finished(folder.path / "finished").clear()
+            if report:
+                write_report(folder)
+    except BlockingIOError:
+        raise CheckpointError(f"{folder.path}: another process is running in this folder") from None
+    return folder
 
 
-def _record(folder: RunFolder, result: Result, chosen: EnsembleFile) -> None:
+def _worker_command(path: Path) -> Callable[[int], Sequence[str]]:
+    """How a worker of one of an ensemble's runs is started."""
+    module = "hansa.experiment.combine_worker"
+    return lambda index: [sys.executable, "-m", module, f"--run={path.resolve()}"]
+
+
+def _record(folder: RunFolder, result: Result, chosen: EnsembleFile, say: Say) -> None:
     """Metrics, tables and what a reader should know."""
     clients = [member.client for member in result.members]
-    folder.record(0, "accuracy", result.member_accuracy, node=clients)
-    last = chosen.aggregate.rounds
+    folder.record(0, "member_accuracy", result.member_accuracy, node=clients)
+    last, many = chosen.aggregate.rounds, len(clients)
     for row in result.table:
-        if row["kind"] == "member":
+        if row["kind"] != "rule":
             continue
-        name = f"accuracy_{row['name']}"
-        curve = result.fits[row["name"]].curve if row["kind"] == "rule" else ()
-        for done, value in curve or ((0, row["accuracy"]), (last, row["accuracy"])):
-            folder.record(done, name, value)
+        curve = result.fits[row["name"]].curve
+        for done, value in curve:
+            folder.record(done, f"accuracy_{row['name']}", value)
+        if row["name"] == result.chosen:  # the run's own accuracy, which others compare with
+            points = [*(point for point in curve if point[0] < last), (last, row["accuracy"])]
+            for done, value in points if curve else ((0, row["accuracy"]), *points):
+                share = 1.0 if chosen.aggregate.over == "server" else done / last
+                each = row["counted"] - row["phase_2"] * (1 - share)
+                folder.record(done, "accuracy", value, bytes=round(each * many))
     folder.event("chosen", aggregator=result.chosen, why=result.reason)
     if result.unsaved:
-        text = f"the models of clients {', '.join(result.unsaved)} have no form on disk"
-        folder.event("warning", text=f"{text}: predict cannot apply this ensemble")
+        text = f"the models of clients {', '.join(result.unsaved)} have no form on disk: predict "
+        text += "and remove cannot take this ensemble"
+        say(f"warning: {text}")
+        folder.event("warning", text=text)
     folder.write_json("table.json", {"rows": result.table, "members": describe_members(result)})
-    (folder.path / "table.md").write_text(markdown(result.table, result.chosen))
+    with atomic_write(folder.path / "table.md", "w") as file:
+        file.write(markdown(result.table, result.chosen))
 
 
 def _summary(result: Result) -> dict[str, Any]:
     phases = {name: round(seconds, 3) for name, seconds in result.seconds.items()}
+    rules = {row["name"]: row for row in result.table if row["kind"] == "rule"}
     return {
         "clients": len(result.members),
         "chosen": result.chosen,
         "why": result.reason,
         "accuracy": result.accuracy,
-        "rules": {r["name"]: r["accuracy"] for r in result.table if r["kind"] == "rule"},
+        "rules": {name: row["accuracy"] for name, row in rules.items()},
         "baselines": {r["name"]: r["accuracy"] for r in result.table if r["kind"] == "baseline"},
+        "bytes_sent": round(rules[result.chosen]["counted"] * len(result.members)),
         "seconds": round(sum(result.seconds.values()), 3),
         "phases": phases,
         "status": "finished",
     }
 
 
-HEADER = ["", "accuracy", "on proxies", "bytes a client, formula", "counted", "note"]
-
-
-def lines(table: Sequence[Mapping[str, Any]], chosen: str) -> list[list[str]]:
-    """The table as text, the best first."""
-    from hansa.report.units import quantity
-
-    found = []
-    for row in sorted(table, key=lambda row: -row["accuracy"]):
-        name = row["name"] + (" *" if row["name"] == chosen and row["kind"] == "rule" else "")
-        judged = row.get("proxy_accuracy")
-        costs = [quantity(row[key], "bytes") if row[key] else "" for key in ("formula", "counted")]
-        found.append(
-            [
-                name,
-                f"{row['accuracy']:.4f}",
-                "" if judged is None else f"{judged:.4f}",
-                *costs,
-                row.get("note", ""),
-            ]
-        )
-    return found
-
-
-def markdown(table: Sequence[Mapping[str, Any]], chosen: str) -> str:
-    """The table as Markdown."""
-    rows = [HEADER, ["---"] * len(HEADER), *lines(table, chosen)]
-    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
-
-
-def _describe(folder: RunFolder, dataset: Any, division: Division) -> None:
+def _describe(folder: RunFolder, prepared: Prepared) -> None:
     """Leave the split of the data where the report finds it."""
+    dataset, division = prepared.dataset, prepared.division
     names = dataset.class_names or tuple(map(str, range(dataset.spec.classes)))
-    sizes = [len(part) for part in division.train]
     folder.write_json(
         "partition.json",
         {
-            "sizes": sizes,
+            "clients": division.clients,
+            "sizes": [len(part) for part in division.train],
             "proxies": [len(part) for part in division.proxy],
             "classes": list(names),
             "histogram": division.counts.tolist(),
@@ -208,6 +283,7 @@ def _describe(folder: RunFolder, dataset: Any, division: Division) -> None:
     )
 
 
-def _default_folder(chosen: EnsembleFile) -> Path:
+def default_folder(chosen: EnsembleFile) -> Path:
+    """A new name under ``runs/``."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return unused(Path("runs") / f"ensemble-{chosen.data.name}-{stamp}".replace(":", "-"))

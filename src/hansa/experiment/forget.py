@@ -29,6 +29,7 @@ from hansa.forget import (
     Recovery,
     Request,
     Retrain,
+    Shards,
     attack_remark,
     check_request,
 )
@@ -52,6 +53,8 @@ def forget(
 ) -> dict[str, Any]:
     """Make a run forget, and return the receipt.
 
+    Without a method, a run with several cohorts is served by ``shards``, others by ``quickdrop``.
+
     Everything is checked before work begins, and the run changes in one step at the end: an
     interrupt leaves it as it was, and asking again gives the same model. A request that was served
     already is not served again; its receipt comes back.
@@ -64,9 +67,9 @@ def forget(
     Raises:
         ConfigError: the request or the method does not fit the run; says what does.
     """
-    chosen = method or QuickDrop()
     with _locked(path):
         run = open_trained(path)
+        chosen = method or (Shards() if run.job.servers > 1 else QuickDrop())
         if served := run.requests.serving(request):
             return {**served, "repeated": True}
         parts = list(run.job.parts)
@@ -100,7 +103,8 @@ def forget(
             _compare(run, request, judge, row, chosen, receipt)
         if controls and run.layout is not None:
             receipt["controls"] = _controls(run, request, judge, chosen)
-        return _keep(run, request, row, receipt, allow_relearn)
+        run.settle(row, federation.outcome)
+        return _keep(run, request, receipt, allow_relearn)
 
 
 def relearn(path: str | Path, request: Request, recovery: Recovery | None = None) -> dict[str, Any]:
@@ -112,6 +116,9 @@ def relearn(path: str | Path, request: Request, recovery: Recovery | None = None
     how = recovery or Recovery(rounds=4)
     with _locked(path):
         run = open_trained(path)
+        if run.job.servers > 1:
+            problem = "cohorts keep nothing from which it could be learned anew"
+            raise ConfigError("relearn", str(request) or None, problem, "begin a new run")
         if not request or request - run.requests.past:
             problem = "is not among what this run has forgotten"
             fix = f"forgotten now: {run.requests.past or 'nothing'}"
@@ -148,7 +155,7 @@ def relearn(path: str | Path, request: Request, recovery: Recovery | None = None
             "distance_to_oracle": None,
         }
         _shelve(run, images)
-        run.block.rows[0] = row
+        run.settle(row)
         folder = run.requests.commit(run.block, run.done, receipt, layout=run.layout)
         run.folder.event("relearned", request=str(request))
         return _reported(run, request, folder, None)
@@ -203,7 +210,8 @@ def _compare(
         receipt["distance_to_oracle"] = judge.distance(row, row)
         return
     federation = run.federation(request)
-    perfect, _ = Retrain().forget(federation)
+    with _threads(run.job):
+        perfect, _ = Retrain().forget(federation)
     receipt["figures"]["oracle"] = judge.figures(perfect)
     receipt["oracle_cost"] = federation.ledger.dump()
     receipt["distance_to_oracle"] = judge.distance(row, perfect)
@@ -212,9 +220,8 @@ def _compare(
 def _controls(run: Trained, request: Request, judge: Judge, chosen: Forgetting) -> dict[str, Any]:
     """What the same steps do with images that were not distilled."""
     found = {}
-    settings = {
-        name: getattr(chosen, name) for name in ("ascent", "recovery") if hasattr(chosen, name)
-    }
+    names = ("ascent", "recovery", "real_share", "examples")
+    settings = {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
     for control in (RandomReal(**settings), Noise(**settings)):
         row, story = control.forget(run.federation(request))
         middle = judge.figures(story["model_after_ascent"])
@@ -223,7 +230,7 @@ def _controls(run: Trained, request: Request, judge: Judge, chosen: Forgetting) 
 
 
 def _keep(
-    run: Trained, request: Request, row: Tensor, receipt: dict[str, Any], allow_relearn: bool
+    run: Trained, request: Request, receipt: dict[str, Any], allow_relearn: bool
 ) -> dict[str, Any]:
     """Destroy what has to be, write the request down, and return its receipt."""
     images, files = run.images, {}
@@ -245,7 +252,6 @@ def _keep(
         "checkpoints": [str(p.relative_to(run.folder.path)) for p in replaced if p is not None],
         "not_here": "clients delete their original examples themselves",
     }
-    run.block.rows[0] = row
     kept = withheld if allow_relearn else {}
     folder = run.requests.commit(run.block, run.done, receipt, kept, files, run.layout)
     run.folder.event("forgotten", request=str(request), method=receipt["method"]["name"])

@@ -9,7 +9,7 @@ import torch
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.data import Dataset
+from hansa.data import Dataset, plant
 from hansa.data.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
 from hansa.experiment.runfile import RunFile
@@ -38,6 +38,8 @@ def prepare(run: RunFile) -> Job:
     parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes)
     parts, held = _hold_back(run, dataset, parts, streams)
     _check_parts(parts, run)
+    dataset = _within("data", lambda: plant(dataset, parts, run.data.markers, streams), nodes)
+    _within("train", lambda: run.train.check_augment(dataset.spec), nodes)
     module = _within("model", lambda: initial_model(run.model, dataset.spec, streams), nodes)
     size = ParameterLayout.of(module).trainable
     samples = run.train.local_steps * run.train.batch_size

@@ -16,7 +16,7 @@ from hansa.base.component import Component
 from hansa.base.errors import CheckpointError, ConfigError, HansaError
 from hansa.base.files import lock
 from hansa.data import label_histogram
-from hansa.engine import Collector, Job, choose_strategy, latest, read_manifest
+from hansa.engine import Collector, Job, Launch, choose_strategy, latest, read_manifest
 from hansa.engine.collect import Progress
 from hansa.experiment.environment import describe_environment
 from hansa.experiment.prepare import prepare
@@ -130,7 +130,7 @@ def _host(
             try:
                 command = _worker_command(folder)
                 checkpoints = folder.path / "checkpoints"
-                chosen.runtime.run(job, collector, checkpoints, checkpoint, command)
+                chosen.runtime.run(job, Launch(collector, checkpoints, checkpoint, command))
                 status = "finished"
             except KeyboardInterrupt:
                 status = "interrupted"
@@ -184,6 +184,8 @@ def _describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
         histogram = label_histogram(targets, job.parts, classes)
         partition |= {"classes": list(names), "histogram": histogram.tolist()}
     folder.write_json("partition.json", partition)
+    if planted := job.dataset.planted:
+        folder.write_json("markers.json", [one.dump() for one in planted])
     if not job.algorithm.uses_topology:
         return
     graph = job.network.graph(0)
@@ -222,6 +224,8 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         "examples_per_node": {"min": min(sizes), "max": max(sizes)},
         "steps_per_node": job.rounds * int(chosen.train.asked(np.array(sizes)).max()),
     }
+    if planted := job.dataset.planted:
+        facts["marked_examples"] = sum(len(one.index) for one in planted)
     if job.algorithm.uses_topology:
         graph = job.network.graph(0)
         facts["neighbours"] = {

@@ -11,12 +11,15 @@ from torch import Tensor
 from hansa.base.errors import ConfigError
 from hansa.engine import Block, Job, read_manifest
 from hansa.engine.checkpoint import load_block
+from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.experiment.prepare import prepare
 from hansa.experiment.requests import Requests
 from hansa.experiment.runfile import RunFile
 from hansa.forget import Federation, Request
+from hansa.learn.cpfl import MERGED
+from hansa.learn.federated import BEST
 from hansa.report import RunFolder
 
 
@@ -44,11 +47,34 @@ class Trained:
         ids, rows = self.block.shelves[SHELF].all()
         return dict(zip(ids.tolist(), rows.to(self.block.rows.device), strict=True))
 
+    @property
+    def row(self) -> Tensor:
+        """float32 [D]: the model that the run came to, or that its last request left."""
+        block = self.block
+        if self.job.servers > 1:
+            return block.shelves[MERGED].all()[1][0].to(block.rows.device)
+        if getattr(self.job.algorithm, "select", "last") == "best":
+            return block.kept[BEST][0].clone()
+        return block.rows[0].clone()
+
+    def settle(self, row: Tensor, outcome: Block | None = None) -> None:
+        """Put a model [D] in the place of the run's, and all other nodes as they are now."""
+        if outcome is not None:
+            self.block = outcome
+        block = self.block
+        if self.job.servers > 1:
+            shelf = block.shelves.setdefault(MERGED, Shelf())
+            shelf.put(np.array([block.clients]), row.unsqueeze(0))
+            return
+        block.rows[0] = row
+        if BEST in block.kept:  # an older model must not stay behind
+            block.kept[BEST][0] = row
+
     def federation(self, request: Request) -> Federation:
         """Its clients and server, for one request."""
         return Federation(
             job=self.job,
-            row=self.block.rows[0].clone(),
+            row=self.row,
             layout=self.layout,
             images=self.images,
             request=request,
@@ -56,6 +82,7 @@ class Trained:
             updates=self.block.kept["quickdrop.updates"][0] if self.keeps else None,
             updates_every=self.keeps,
             number=len(self.requests.folders) + 1,
+            trained=self.block,
         )
 
 
@@ -78,16 +105,23 @@ def open_trained(path: str | Path) -> Trained:
         fix = "train with checkpoint.every above 0"
         raise ConfigError("run", str(path), "has no checkpoint with its model", fix)
     job = prepare(chosen)
-    if job.servers != 1 or job.dataset.spec.task != "classification":
+    if not job.servers or job.dataset.spec.task != "classification":
         raise ConfigError(
             "run",
             str(path),
-            "only classifiers trained with one server can be made to forget",
-            "algorithm: quickdrop, or another federated one",
+            "only classifiers trained with servers can be made to forget",
+            "algorithm: quickdrop, or cpfl, or another federated one",
         )
     block = job.block(np.arange(job.nodes))
     manifest = read_manifest(checkpoint)
     load_block(block, checkpoint, manifest)
+    if job.servers > 1 and MERGED not in block.shelves:
+        raise ConfigError(
+            "run",
+            str(path),
+            f"its {job.servers} servers have a model each, and the run has none of them all",
+            "algorithm: cpfl with merge: distill or average",
+        )
     how = getattr(job.algorithm, "condensation", None)
     layout = None
     if isinstance(how, Condensation) and SHELF in block.shelves:
@@ -97,3 +131,9 @@ def open_trained(path: str | Path) -> Trained:
         )
     requests.scrub_withheld(layout)
     return Trained(folder, job, block, int(manifest["round"]), requests, layout)
+
+
+def default_method(path: str | Path) -> str:
+    """The name of the method that fits a run: ``shards`` with several cohorts, or ``quickdrop``."""
+    chosen = RunFile.parse(RunFolder.open(path).config)
+    return "shards" if chosen.algorithm.servers(chosen.nodes) > 1 else "quickdrop"

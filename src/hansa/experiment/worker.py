@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hansa.engine.job import Job
@@ -14,9 +15,13 @@ from hansa.experiment.runfile import RunFile
 from hansa.report import RunFolder
 
 
-def main() -> int:
-    """Host one block of a run that a coordinator has begun."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+def host(builder: Callable[[Path], Callable[[], Job]]) -> int:
+    """Host one block of a run that a coordinator has begun; the arguments are its.
+
+    Args:
+        builder: gives, for a run's folder, what makes its job.
+    """
+    parser = argparse.ArgumentParser(description="Host one block of a run.")
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--runtime", required=True)
     parser.add_argument("--index", type=int, required=True)
@@ -25,12 +30,8 @@ def main() -> int:
     parser.add_argument("--resume", type=Path)
     arguments = parser.parse_args()
     runtime = Processes.model_validate_json(arguments.runtime)
-
-    def build() -> Job:
-        return prepare(RunFile.parse(RunFolder.open(arguments.run).config))
-
     return serve(
-        build,
+        builder(arguments.run),
         address=arguments.address,
         index=arguments.index,
         workers=runtime.workers,
@@ -41,5 +42,9 @@ def main() -> int:
     )
 
 
+def _of_learn(run: Path) -> Callable[[], Job]:
+    return lambda: prepare(RunFile.parse(RunFolder.open(run).config))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(host(_of_learn))

@@ -4,6 +4,7 @@ A :class:`Request` says what; a method of the kind ``forgetting`` does it on a :
 the clients and the server of a run that was trained; a :class:`Judge` measures what came of it.
 """
 
+from hansa.forget.cohorts import InCohorts
 from hansa.forget.federaser import FedEraser
 from hansa.forget.federation import Federation
 from hansa.forget.gradient_ascent import GradientAscent
@@ -16,6 +17,7 @@ from hansa.forget.quickdrop import Noise, QuickDrop, RandomReal
 from hansa.forget.request import Request, check_request
 from hansa.forget.retrain import Retrain
 from hansa.forget.scaling import Scaling
+from hansa.forget.shards import Shards
 
 __all__ = [
     "Ascent",
@@ -24,6 +26,7 @@ __all__ = [
     "Federation",
     "Forgetting",
     "GradientAscent",
+    "InCohorts",
     "Judge",
     "Ledger",
     "Noise",
@@ -35,6 +38,7 @@ __all__ = [
     "Request",
     "Retrain",
     "Scaling",
+    "Shards",
     "attack_remark",
     "check_request",
 ]

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hansa.engine import Job
+from hansa.engine import Block, Job
 from hansa.ensemble.synthetic import SyntheticLayout
-from hansa.forget.holdings import Holding, Mixed, Real, Synthetic
+from hansa.forget.holdings import Holding, Mixed, Real, Sampled, Synthetic
 from hansa.forget.ledger import Ledger
 from hansa.forget.network import Network
 from hansa.forget.request import Request
@@ -32,7 +32,7 @@ class Federation:
 
     Attributes:
         job: the run, with all clients' data as they were dealt.
-        row: float32 [D], the server's model as it is now; methods do not change it.
+        row: float32 [D], the run's model as it is now; methods do not change it.
         layout: where clients' synthetic images lie; None if the run made none.
         images: a client's row of them, for those that have some.
         request: what is to be forgotten now.
@@ -42,6 +42,9 @@ class Federation:
         updates_every: how many rounds lie between two of them.
         number: which request of the run it is; it names the random streams.
         ledger: what was done, to be added to.
+        trained: all nodes as they are now, for methods that change more than one model; they do
+            not change it.
+        outcome: all nodes as such a method has left them.
     """
 
     job: Job
@@ -54,6 +57,8 @@ class Federation:
     updates_every: int = 0
     number: int = 1
     ledger: Ledger = field(default_factory=Ledger)
+    trained: Block | None = None
+    outcome: Block | None = None
 
     @cached_property
     def network(self) -> Network:
@@ -88,6 +93,21 @@ class Federation:
         meant = wanted.covers(client, part, labels) if wanted else np.ones(len(part), dtype=bool)
         return part[meant & ~unwanted.covers(client, part, labels)]
 
+    def remaining(
+        self, groups: Sequence[np.ndarray], without: Request | None = None
+    ) -> list[np.ndarray]:
+        """The clients' examples, an index array each, less what requests cover.
+
+        Args:
+            without: the requests; by default the present one and those before.
+        """
+        gone = self._gone if without is None else without
+        labels, found = self.job.dataset.train.targets.cpu().numpy(), []
+        for client, group in enumerate(groups):
+            index = np.asarray(group)
+            found.append(index[~gone.covers(client, index, labels[index])])
+        return found
+
     def real(self, forget: bool) -> list[Real]:
         """The real examples that are to be forgotten, or those that remain."""
         wanted, unwanted = (self.request, self.past) if forget else (Request(), self._gone)
@@ -109,13 +129,22 @@ class Federation:
                 found.append(Synthetic(client, x[chosen], y[chosen].to(x.device)))
         return found
 
-    def mixed(self, share: float) -> list[Holding]:
-        """The synthetic images of what remains, with a share of real examples."""
-        images = self.synthetic(forget=False)
+    def mixed(self, images: Sequence[Synthetic], share: float) -> list[Holding]:
+        """Clients' synthetic images with a share of real examples of what remains."""
         if not share:
             return list(images)
         real = {holding.client: holding for holding in self.real(forget=False)}
         return [Mixed(s, real[s.client], share) if s.client in real else s for s in images]
+
+    def sampled(self, count: int) -> list[Holding]:
+        """Some ``count`` real examples a step of what remains, from each client by its size."""
+        real = self.real(forget=False)
+        total = sum(len(holding.index) for holding in real)
+        shares = [max(1, round(count * len(holding.index) / total)) for holding in real]
+        return [
+            Sampled(h.client, h.dataset, h.index, share)
+            for h, share in zip(real, shares, strict=True)
+        ]
 
     @property
     def _gone(self) -> Request:
@@ -206,4 +235,4 @@ class Federation:
 
     def relabelled(self, request: Request, past: Request) -> Federation:
         """The same clients with another request, its costs counted anew."""
-        return replace(self, request=request, past=past, ledger=Ledger())
+        return replace(self, request=request, past=past, ledger=Ledger(), outcome=None)

@@ -112,3 +112,25 @@ class Mixed(Holding):
         more, labels = self.real.dataset.gather(self.real.dataset.train, index)
         x, y = torch.cat([x, more]), torch.cat([y, labels])
         return x, y, torch.full((len(y),), 1 / len(y), device=x.device)
+
+
+@dataclass(frozen=True)
+class Sampled(Holding):
+    """So many training examples of a client, whatever their class, drawn anew for every step."""
+
+    client: int
+    dataset: Dataset
+    index: np.ndarray
+    count: int
+
+    @property
+    def mass(self) -> float:
+        return len(self.index)
+
+    def draws(self, random: np.random.Generator, steps: int) -> Iterator[Batch]:
+        train, size = self.dataset.train, min(self.count, len(self.index))
+        device = train.targets.device
+        weight = torch.full((size,), 1 / size, device=device)
+        for _ in range(steps):
+            chosen = torch.from_numpy(random.choice(self.index, size, replace=False)).to(device)
+            yield *self.dataset.gather(train, chosen), weight

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hansa.data import Split
+from hansa.data import Backdoor, Canaries, Marker, Split
 from hansa.forget.federation import Federation
 
 MIN_POWER = 0.55
@@ -20,6 +22,11 @@ class Judge:
     For classes, *forget* is the test accuracy on them and *retain* that on the others. For clients
     and single examples, forget is the accuracy on those examples, which the model was trained on,
     and retain that on the other clients'; the aim is then the oracle's figure, not 0.
+
+    Where the run holds markers (:mod:`hansa.data.markers`) among what is to be forgotten, it
+    measures these as well: *backdoor* is the share of test examples of other classes that get the
+    target class once they show the pattern, *canaries* that of planted wrong labels that the model
+    gives. Spoiled examples then count nowhere else.
     """
 
     def __init__(self, federation: Federation) -> None:
@@ -29,16 +36,20 @@ class Judge:
         labels = self._test[1].cpu().numpy()
         gone = np.isin(labels, federation.past.classes)
         self.by_class = request.levels == {"class"}
+        planted = dataset.planted
+        spoiled = np.concatenate([np.zeros(0, np.int64), *(one.index for one in planted)])
         if self.by_class:
             meant = np.isin(labels, request.classes)
             self._forget = _some(self._test, meant & ~gone)
             self._retain = _some(self._test, ~meant & ~gone)
         else:
-            self._forget = _gather(federation, forget=True)
-            self._retain = _gather(federation, forget=False)
-        self._members = _gather(federation, forget=True)
+            self._forget = _gather(federation, forget=True, without=spoiled)
+            self._retain = _gather(federation, forget=False, without=spoiled)
+        self._members = _gather(federation, forget=True, without=spoiled)
         same = np.isin(labels, self._members[1].unique().cpu().numpy())
         self._strangers = _some(self._test, same)
+        marked = {kind.name: self._marked(kind) for kind in (Backdoor, Canaries)}
+        self._markers = {name: part for name, part in marked.items() if part is not None}
 
     def figures(self, row: Tensor) -> dict[str, float]:
         """Accuracies of a model and how well its loss tells members from strangers."""
@@ -47,6 +58,7 @@ class Judge:
             "retain": self._accuracy(row, self._retain),
             "test": self._accuracy(row, self._test),
             "membership_auc": self.membership(row),
+            **{name: self._accuracy(row, part) for name, part in self._markers.items()},
         }
 
     def membership(self, row: Tensor) -> float:
@@ -65,7 +77,8 @@ class Judge:
     def distance(self, row: Tensor, oracle: Tensor) -> dict[str, float]:
         """How far a model is from the oracle: in accuracy, in what it predicts, in numbers."""
         mine, its = self.figures(row), self.figures(oracle)
-        found = {f"{name}_gap": mine[name] - its[name] for name in ("forget", "retain", "test")}
+        names = [name for name in mine if name != "membership_auc"]
+        found = {f"{name}_gap": mine[name] - its[name] for name in names}
         for name, (x, _) in (("forget", self._forget), ("test", self._test)):
             p, q = (F.softmax(self.federation.network.logits(m, x), 1) for m in (row, oracle))
             same = p.argmax(1) == q.argmax(1)
@@ -74,6 +87,26 @@ class Judge:
         size = self.federation.network.size
         found["parameters_l2"] = float((row[:size] - oracle[:size]).norm())
         return found
+
+    def _marked(self, kind: type[Marker]) -> tuple[Tensor, Tensor] | None:
+        """Examples with the classes that a marker teaches; None if none is to be forgotten."""
+        dataset = self.federation.job.dataset
+        going = [holding.index for holding in self.federation.real(forget=True)]
+        index = np.concatenate([np.zeros(0, np.int64), *going])
+        planted = [p for p in dataset.planted if isinstance(p.marker, kind)]
+        own = [p.index[np.isin(p.index, index)] for p in planted]
+        device = dataset.train.targets.device
+        chosen = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *own])).to(device)
+        if not len(chosen):
+            return None
+        if not issubclass(kind, Backdoor):
+            return dataset.gather(dataset.train, chosen)
+        marker = next(p.marker for p in planted)  # all have one pattern and one target
+        assert isinstance(marker, Backdoor)
+        test = replace(dataset.test, inputs=marker.stamp(dataset, dataset.test.inputs))
+        others = torch.nonzero(test.targets != marker.target).flatten()
+        x, y = dataset.gather(test, others)
+        return x, torch.full_like(y, marker.target)
 
     def _accuracy(self, row: Tensor, examples: tuple[Tensor, Tensor]) -> float:
         x, y = examples
@@ -94,7 +127,7 @@ def attack_remark(original_auc: float) -> str:
     if original_auc < MIN_POWER:
         return (
             f"no power: it cannot tell members of the original model either (AUC "
-            f"{original_auc:.2f}), which has not overfitted; plant canaries to see more"
+            f"{original_auc:.2f}), which has not overfitted; data.markers show more"
         )
     return f"AUC of the original model {original_auc:.2f}; the aim is the retrained model's"
 
@@ -109,9 +142,11 @@ def _some(examples: tuple[Tensor, Tensor], chosen: np.ndarray) -> tuple[Tensor, 
     return examples[0][at], examples[1][at]
 
 
-def _gather(federation: Federation, forget: bool) -> tuple[Tensor, Tensor]:
-    """The real examples of one side."""
+def _gather(federation: Federation, forget: bool, without: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The real examples of one side; if nothing is left without some of them, all of it."""
     dataset = federation.job.dataset
     pieces = [np.zeros(0, dtype=np.int64)] + [h.index for h in federation.real(forget)]
-    index = torch.from_numpy(np.concatenate(pieces)).to(dataset.train.targets.device)
+    every = np.concatenate(pieces)
+    plain = every[~np.isin(every, without)]
+    index = torch.from_numpy(plain if len(plain) else every).to(dataset.train.targets.device)
     return dataset.gather(dataset.train, index)

@@ -1,4 +1,8 @@
-"""The oracle: the run once more from its initial model, without what is to be forgotten."""
+"""The oracle: the run once more from its initial model, without what is to be forgotten.
+
+In a run with cohorts all clients keep their ids and cohorts. In others those who have nothing left
+are not part of it, so that the ids behind theirs move up, and with them the random numbers.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from hansa.engine import Job, Network
 from hansa.engine.exchange import LocalExchange
 from hansa.engine.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
+from hansa.forget.cohorts import InCohorts, reduced, train_again
 from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting
 from hansa.forget.request import Level
@@ -25,7 +30,17 @@ class Retrain(Forgetting):
 
     levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
 
+    several_servers: ClassVar[bool] = True
+
+    def check(self, federation: Federation) -> None:
+        super().check(federation)
+        if isinstance(federation.job.algorithm, InCohorts):
+            reduced(federation)
+
     def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
+        if isinstance(federation.job.algorithm, InCohorts):
+            plan = reduced(federation)
+            return train_again(federation, plan, np.arange(plan.job.servers))
         job = without(federation)
         with federation.ledger.phase("retraining"):
             row, last = trained(job)
@@ -40,7 +55,9 @@ class Retrain(Forgetting):
 def without(federation: Federation) -> Job:
     """The run with what remains: clients with nothing left are not part of it."""
     job = federation.job
-    parts = [holding.index for holding in federation.real(forget=False)]
+    remaining = federation.remaining(job.parts)
+    stay = [client for client, part in enumerate(remaining) if len(part)]
+    parts, held = [remaining[c] for c in stay], federation.remaining(job.held)
     smallest = min(map(len, parts))
     if job.train.drop_last and smallest < job.train.batch_size:
         raise ConfigError(
@@ -60,7 +77,7 @@ def without(federation: Federation) -> Job:
     return replace(
         job,
         parts=parts,
-        held=(),
+        held=[held[c] for c in stay] if held else (),
         algorithm=algorithm.model_copy(update=changes),
         network=Network(topology, len(parts) + servers, job.streams, servers),
         evaluate=EvaluateSettings(every=job.rounds, nodes=1),

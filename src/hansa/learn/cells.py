@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hansa.data import Dataset
 from hansa.engine import Block, Trainer
+from hansa.engine.gradients import has_convolution
 from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import Cells, Condensation, Gradients, image_step_
 from hansa.ensemble.synthetic import SyntheticLayout
@@ -19,6 +20,8 @@ from hansa.ensemble.synthetic import SyntheticLayout
 _CHUNK_BYTES = 512 << 10
 _CHUNK_BYTES_DEVICE = 2 << 30
 """Models of the cells that are worked on at a time: where a model is larger, one by one."""
+_APART_PIXELS = 1 << 14
+"""Real batches of more pixels than this are convolved one by one on a CPU."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Inputs [c, b, ...], targets [c, b] and weights [c, b], 0 for filling."""
@@ -100,11 +103,11 @@ class Crew:
         return found
 
     def chunks(self, active: np.ndarray) -> list[np.ndarray]:
-        """The cells of these clients, those of alike batches together, a few at a time."""
+        """The cells of these clients, those of alike sizes together, a few at a time."""
         there = np.isin([cell.client for cell in self.cells], active)
-        sizes = np.array([self.batch_sizes[c.client, c.label] for c in self.cells])
+        sizes = np.array([len(cell.members) for cell in self.cells])
         order = np.flatnonzero(there)
-        order = order[np.argsort(sizes[order], kind="stable")]
+        order = order[np.argsort(sizes[order], kind="stable")]  # little filling, images too
         room = _CHUNK_BYTES if self.trainer.device.type == "cpu" else _CHUNK_BYTES_DEVICE
         each = max(1, room // max(1, self.trainer.layout.nbytes))
         return [order[first : first + each] for first in range(0, len(order), each)]
@@ -126,6 +129,12 @@ class Crew:
 
     # -- gradients
 
+    def _apart(self, x: Tensor) -> bool:
+        """Whether real examples [c, b, ...] are better worked on cell by cell."""
+        if x.device.type != "cpu" or x.ndim != 5 or not has_convolution(self.trainer.module):
+            return False
+        return x.shape[1] * x.shape[3] * x.shape[4] > _APART_PIXELS
+
     def work_on(
         self,
         cells: Cells,
@@ -140,11 +149,12 @@ class Crew:
         """
         began = perf_counter()
         state = self.state(chunk)
-        found, losses = cells.gradients(state, *self.batch(chunk, draws, step))
+        batch = self.batch(chunk, draws, step)
+        found, losses, target = cells.real(state, *batch, apart=self._apart(batch[0]))
         between = perf_counter()
         distances = np.zeros(len(self.block))
         if how is not None:
-            distances = self.match(cells, chunk, state, found, how)
+            distances = self.match(cells, chunk, state, target, how)
         seconds = np.array([between - began, perf_counter() - between])
         return Worked(chunk, found, losses, distances, seconds)
 
@@ -233,7 +243,6 @@ class Crew:
             target = {name: value[at] for name, value in target.items()}
         who = chunk[moved]
         images, y, weight = self._images(who)
-        target = {name: value.detach() for name, value in target.items()}
         grads, distances = cells.mismatch(images, state, y, weight, target)
         for p, k in enumerate(who.tolist()):
             views = [self._view(rows, k) for rows in (self._rows, self._velocity)]

@@ -27,8 +27,9 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.codec import Dense, whole_rows
 from hansa.data import Dataset, DataSource
-from hansa.data.cohorts import Cohorts, UniformCohorts
+from hansa.data.cohorts import Clients, Cohorts, UniformCohorts
 from hansa.engine import Block, Script, Send
+from hansa.engine.shelf import Shelf
 from hansa.ensemble import (
     Distillation,
     Ensemble,
@@ -42,6 +43,9 @@ from hansa.ensemble import (
 from hansa.learn.federated import Federated
 from hansa.learn.plateau import Plateau
 from hansa.topology import Graph
+
+MERGED = "server.merged"
+"""The shelf with what the cohorts' models were merged to, under the id of the first server."""
 
 
 @register("cpfl")
@@ -84,12 +88,25 @@ class CPFL(Federated):
             clock = block.clock
             pace = clock.pace(block, clients) if clock is not None and clock.modelled else None
             random = block.streams.numpy("cohorts")
-            found = self.cohorts.assign(len(clients), block.roster.labels, pace, random)
-            block.facts["cpfl.members"] = block.clients + found
+            known = Clients(len(clients), block.roster.labels, pace)
+            found = self.cohorts.assign(known, random)
+            block.facts["cpfl.members"] = np.where(found < 0, -1, block.clients + found)
         return block.facts["cpfl.members"]
+
+    def occupied(self, block: Block) -> np.ndarray:
+        """int64, ascending: the numbers of the cohorts that have a client."""
+        members = self.members(block)
+        return np.unique(members[members >= block.clients]) - block.clients
+
+    def rest(self, block: Block, cohorts: np.ndarray) -> None:
+        """Let these cohorts do nothing, as those that have stopped."""
+        servers = block.ids[block.residents] - block.clients
+        block.kept["federated.stopped"][torch.from_numpy(np.isin(servers, cohorts))] = True
 
     def start(self, block: Block) -> None:
         super().start(block)
+        empty = np.setdiff1d(np.arange(block.nodes - block.clients), self.occupied(block))
+        self.rest(block, empty)
         several = block.nodes - block.clients > 1
         if several and self.merge == "distill":
             self._public(block)
@@ -110,14 +127,17 @@ class CPFL(Federated):
             received = whole_rows(inbox.messages(int(at[0]))[1])
             every = torch.cat([cohorts[:1], received.to(cohorts.device)])
             models = self.merged(block, every).unsqueeze(0)
+            block.shelves.setdefault(MERGED, Shelf()).put(np.array([center]), models)
         block.final = (at, models)
 
     def merged(self, block: Block, models: Tensor) -> Tensor:
-        """One model [D] of the cohorts' [n, D]."""
+        """One model [D] of the cohorts' [n, D]; those without clients have no say."""
+        there = self.occupied(block)
+        models = models[torch.from_numpy(there).to(models.device)]
         if self.merge == "average":
             return models.mean(0)
         layout, data = block.trainer.layout, self._public(block)
-        counts = self.counts(block)
+        counts = self.counts(block)[there]
         labels = self.class_weights == "labels"
         weights = label_weights(counts) if labels else uniform_weights(*counts.shape)
         teacher = Ensemble(Rows(block.trainer.module, layout, models), Weighted(weights))
@@ -129,7 +149,10 @@ class CPFL(Federated):
         )
         random = block.streams.numpy("distillation")
         losses = distill(student, examples, teacher, self.distillation, random)
-        block.events.append({"kind": "distilled", "first_loss": losses[0], "loss": losses[-1]})
+        block.events.append({
+            "kind": "distilled", "first_loss": losses[0], "loss": losses[-1],
+            "epochs": len(losses), "examples": len(public), "teachers": len(models),
+        })  # fmt: skip
         return layout.flatten(student)
 
     def counts(self, block: Block) -> np.ndarray:
@@ -137,7 +160,8 @@ class CPFL(Federated):
         labels = block.roster.labels
         assert labels is not None  # _public has looked
         found = np.zeros((block.nodes - block.clients, labels.shape[1]), dtype=np.int64)
-        np.add.at(found, self.members(block) - block.clients, labels)
+        part = self.members(block) >= block.clients
+        np.add.at(found, self.members(block)[part] - block.clients, labels[part])
         return found
 
     def _measure_cohorts(self, block: Block, cohorts: Tensor) -> None:

@@ -27,6 +27,8 @@ from hansa.learn.samplers import Pool
 _WAVE_BYTES = 32 << 20
 """Models of clients that are in memory at a time: few, so that they stay in cache from the download
 to the server's sum, but enough for every thread."""
+BEST = "federated.best"
+"""What servers keep the best model by validation loss under, where it is looked for."""
 _LOSS = "local_validation_loss"
 _BATCH = 512
 
@@ -94,7 +96,7 @@ class Federated(ClientServer):
         if self.validates:
             fresh = torch.from_numpy(Watch.start(self._rule).row())
             block.kept["federated.watch"] = fresh.repeat(r, 1)
-            block.kept["federated.best"] = block.rows.clone()
+            block.kept[BEST] = block.rows.clone()
 
     def _check_votes(self, block: Block) -> None:
         """Every server needs clients that can tell it how good its model is."""
@@ -106,7 +108,7 @@ class Federated(ClientServer):
             problem = "needs examples that clients hold back to validate models"
             raise ConfigError(field, None, problem, "set evaluate.local_validation, such as 0.1")
         members = self.members(block)
-        for server in range(block.clients, block.nodes):
+        for server in np.unique(members[members >= block.clients]):
             if not held[members == server].any():
                 raise ConfigError(
                     field,
@@ -169,7 +171,7 @@ class Federated(ClientServer):
 
     def finish(self, block: Block, t: int) -> Script:
         if self.select == "best":
-            block.final = (block.residents, block.kept["federated.best"].clone())
+            block.final = (block.residents, block.kept[BEST].clone())
         yield from ()
 
     def _plans(self, block: Block, t: int, asleep: np.ndarray) -> dict[str, np.ndarray]:
@@ -302,13 +304,13 @@ class Federated(ClientServer):
         at, loss = int(block.residents[row]), float(losses.mean())
         watch = Watch.of(self._rule, block.kept["federated.watch"][row].numpy())
         if watch.see(loss):
-            block.kept["federated.best"][row] = before
+            block.kept[BEST][row] = before
         block.kept["federated.watch"][row] = torch.from_numpy(watch.row())
         _measured(block, _LOSS)[at] = loss
         if watch.stopped and self.stop is not None:
             block.kept["federated.stopped"][row] = True
             if self.select == "best":
-                block.rows[row] = block.kept["federated.best"][row]
+                block.rows[row] = block.kept[BEST][row]
             block.events.append({"kind": "stopped", "server": int(block.ids[at]), "loss": loss})
 
 

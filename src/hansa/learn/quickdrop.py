@@ -30,7 +30,7 @@ from hansa.engine import Block, Script, Trainer
 from hansa.engine.gradients import supports_stacking
 from hansa.engine.optim import clip_norm_
 from hansa.engine.shelf import Shelf
-from hansa.ensemble.condensation import PASSES, Cells, Condensation, matched_rows
+from hansa.ensemble.condensation import PASSES, Cells, Condensation, matched_rows, output_layer
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.learn.cells import Crew, Worked, value_range
 from hansa.learn.client_server import Sums, Work
@@ -73,6 +73,13 @@ class QuickDrop(Federated):
         if not supports_stacking(trainer.module):
             problem = "cannot match gradients through dropout or running statistics"
             raise ConfigError("", None, problem, "model: convnet, gn_lenet or mlp")
+        if self.condensation.match != "gradients" and output_layer(trainer.module) is None:
+            problem = "needs a linear output layer, and this model has none"
+            fix = "match: gradients"
+            raise ConfigError("condensation.match", self.condensation.match, problem, fix)
+        if trainer.settings.augment:
+            problem = "distils examples as they are, and trains on the same"
+            raise ConfigError("", None, problem, "train.augment: []")
         if trainer.settings.optimizer.finishes:
             problem = "computes every gradient, so that there is nothing to guess"
             raise ConfigError("", None, problem, "train.optimizer: sgd")
@@ -124,7 +131,7 @@ class QuickDrop(Federated):
         planned = batching.samples(block.sizes[chosen], steps)
         done = self.batches(block, batching.batch_size)[chosen].sum(1)
         if self.distil:
-            done = done + PASSES * self.images(block).counts[chosen].sum(1)
+            done = done + self.condensation.passes * self.images(block).counts[chosen].sum(1)
         effort = done / np.maximum(planned, 1)
         return Terms(**{**vars(terms), "effort": effort})
 
@@ -133,11 +140,12 @@ class QuickDrop(Federated):
         trainer = cast(Trainer, block.trainer)
         settings, layout = trainer.settings, self.images(block)
         crew = Crew(block, layout, self.batches(block, settings.batch_size), trainer)
-        cells = Cells(trainer.module, trainer.loss, self.condensation.distance)
+        how = self.condensation
+        cells = Cells(copy.deepcopy(trainer.module), trainer.loss)
         if self.distil:
             shelf = block.shelves.setdefault(SHELF, Shelf())
             bounds = value_range(trainer.dataset, block.facts)
-            crew.open_images(shelf, self.condensation, bounds, work.t)
+            crew.open_images(shelf, how, bounds, work.t)
         steps, lr = work.plan.steps.copy(), trainer.learning_rate(work.t)
         steps[block.sizes[block.ids] == 0] = 0
         optimizer, size = settings.optimizer, work.parameters
@@ -147,14 +155,17 @@ class QuickDrop(Federated):
                 block.state[f"optimizer.{slot}"] = start
         losses, distances = np.zeros(len(block)), np.full(len(block), np.nan)
         draws, seconds = crew.draws(steps, work.t), np.zeros(2)
+        moved = np.zeros_like(steps)
         local = threading.local()  # a module is bound to one cell's numbers at a time
+
+        def moves(step: int) -> bool:
+            return self.distil and how.moves(work.t, settings.local_steps, step)
 
         def work_on(chunk: np.ndarray, step: int) -> Worked:
             if not hasattr(local, "cells"):
                 module = copy.deepcopy(trainer.module)
-                local.cells = Cells(module, trainer.loss, self.condensation.distance)
-            how = self.condensation if self.distil else None
-            return crew.work_on(local.cells, chunk, draws, step, how)
+                local.cells = Cells(module, trainer.loss, how.distance, how.match)
+            return crew.work_on(local.cells, chunk, draws, step, how if moves(step) else None)
 
         for step in range(int(steps.max(initial=0))):
             active = np.flatnonzero(steps > step)
@@ -174,10 +185,12 @@ class QuickDrop(Federated):
                     for chunk in crew.chunks(active):
                         crew.add_synthetic(grads, chunk, cells)
                     self._optimize(work, active, grads, lr)
-            distances[active] = mismatch[active]
+            if moves(step):
+                distances[active] = mismatch[active]
+                moved[active] += 1
         if self.distil:
             crew.close_images(shelf)
-        self._report(work, crew, steps, losses, distances, (seconds[0], seconds[1]))
+        self._report(work, crew, steps, moved, losses, distances, (seconds[0], seconds[1]))
 
     def _optimize(self, work: Work, active: np.ndarray, grads: Tensor, lr: float) -> None:
         """One step of the run file's optimizer by the clients at ``active``."""
@@ -200,6 +213,7 @@ class QuickDrop(Federated):
         work: Work,
         crew: Crew,
         steps: np.ndarray,
+        moved: np.ndarray,
         losses: np.ndarray,
         distances: np.ndarray,
         seconds: tuple[float, float],
@@ -212,17 +226,16 @@ class QuickDrop(Federated):
             worked, np.nan_to_num(mean, nan=np.inf, posinf=np.inf), np.nan
         )
         real = steps * crew.batch_sizes.sum(1)
-        made = steps * crew.images_in.sum(1) if self.distil else np.zeros_like(real)
-        block.state["samples"] += torch.from_numpy(real + PASSES * made)
+        made = moved * crew.images_in.sum(1)
+        whole = real + PASSES[self.condensation.match] * made
+        block.state["samples"] += torch.from_numpy(np.rint(whole).astype(np.int64))
         if not self.distil:
             return
-        rows = matched_rows(cast(Trainer, block.trainer).module)
+        rows = matched_rows(cast(Trainer, block.trainer).module, self.condensation.match)
         cells = np.maximum((crew.images_in > 0).sum(1), 1)
         base, more = seconds
         factor = (base + more) / base if base else np.nan
-        predicted = np.divide(
-            real + PASSES * made, real, out=np.full(len(block), np.nan), where=real > 0
-        )
+        predicted = np.divide(whole, real, out=np.full(len(block), np.nan), where=real > 0)
         block.report |= {
             "synthetic_samples": np.where(worked, made.astype(np.float64), np.nan),
             "distillation_distance": distances / cells / rows,

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.data.cohorts import Counted, UniformCohorts
+from hansa.data.cohorts import Clients, Counted, UniformCohorts
 from hansa.engine import Job
 from hansa.learn.federated import Federated
 
@@ -135,7 +135,7 @@ def _dial(job: Job, costs: _Costs, labels: np.ndarray, rule: Counted, n: int, dr
     for draw in range(draws):
         # The same for every n, so that they are compared on the same chances.
         random = job.streams.numpy("suggest cohorts", draw)
-        members = rule.assign(len(labels), labels, costs.pace, random)
+        members = rule.assign(Clients(len(labels), labels, costs.pace), random)
         held = np.zeros((n, labels.shape[1]))
         np.add.at(held, members, labels)
         mix = held / np.maximum(held.sum(1, keepdims=True), 1)

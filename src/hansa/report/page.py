@@ -14,7 +14,7 @@ import yaml
 
 from hansa.base.errors import ConfigError
 from hansa.base.files import atomic_write
-from hansa.report import charts, tables
+from hansa.report import charts, ensembles, tables
 from hansa.report.folder import RunFolder
 from hansa.report.rounds import COUNTED, invitations
 from hansa.report.sections import Section, drawn_sections
@@ -35,19 +35,20 @@ def write_report(folder: RunFolder | str | Path) -> Path:
     invited, metrics = invitations(metrics), without_moments(metrics)
     settings = yaml.safe_dump(run.config, sort_keys=False)
     machine = [[label(key), _shown(value)] for key, value in run.environment.items()]
+    ensemble = ensembles.is_ensemble(run)
     sections = [
         *drawn_sections(run, metrics, invited),
-        Section("Last measured", grid=tables.final_table(run, metrics)),
+        *([] if ensemble else [Section("Last measured", grid=tables.final_table(run, metrics))]),
         Section("Events", grid=_events(run), note=_events_note(run)),
         Section("Settings", text=settings, folded=True),
         Section("Environment", grid=tables.Grid("", ["", ""], machine, words=2), folded=True),
     ]
     return _write(
         run.path / "report.html",
-        title=_headline(run, metrics),
+        title=ensembles.headline(run) if ensemble else _headline(run, metrics),
         subtitle=_subtitle(run),
         status=str((run.summary or {}).get("status", "unfinished")),
-        tiles=_tiles(run, metrics, invited),
+        tiles=ensembles.tiles(run) if ensemble else _tiles(run, metrics, invited),
         sections=sections,
     )
 

@@ -68,19 +68,23 @@ def topology_picture(topology: dict[str, Any], values: dict[int, float], name: s
 
 
 def label_picture(partition: dict[str, Any], who: str = "node") -> Any:
-    """How many examples of each class each node (``who``) holds, as a map of shades."""
+    """How many examples of each class each node (``who``) holds, as a map of shades.
+
+    ``partition`` may hold their ``names``; else they are numbered.
+    """
     counts = np.asarray(partition["histogram"], dtype=float)
     nodes, classes = counts.shape
     names = [str(name) for name in partition.get("classes") or range(classes)]
     shown = _evenly(nodes)
+    called = np.array(partition.get("names") or np.arange(nodes), dtype=str)[shown]
     frame = pl.DataFrame(
         {
-            "node": np.repeat(shown, classes).astype(str),
+            "node": np.repeat(called, classes),
             "class": np.tile(np.array(names), len(shown)),
             "examples": counts[shown].ravel(),
         }
     )
-    order = [str(node) for node in shown.tolist()]
+    order = called.tolist()
     every = max(1, len(shown) // 16)
     keep = max(1, classes // 20)
     x = alt.X(

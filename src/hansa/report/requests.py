@@ -12,17 +12,41 @@ from typing import Any
 from hansa.report.sections import Section
 from hansa.report.tables import Grid
 
+MARKERS = {
+    "backdoor": "test examples of other classes that get the planted class once they show the "
+    "pattern",
+    "canaries": "planted wrong labels that the model gives",
+}
+"""What the figures of data.markers mean, by name."""
+
 
 def figures_table(receipt: Mapping[str, Any], title: str = "Models") -> Grid:
-    """Accuracies of the model at each stage, of the oracle and of the controls."""
+    """Accuracies of the model at each stage, of the oracle and of the controls; markers."""
     stages = list(receipt["figures"].items())
     for control, figures in receipt.get("controls", {}).items():
         stages += [(f"control {control}, {stage}", found) for stage, found in figures.items()]
+    planted = [name for name in MARKERS if name in receipt["figures"]["before"]]
     rows = []
     for stage, found in stages:
-        shown = [f"{100 * found[name]:.1f} %" for name in ("forget", "retain", "test")]
+        shown = [f"{100 * found[name]:.1f} %" for name in ("forget", "retain", "test", *planted)]
         rows.append([stage.replace("_", " "), *shown, f"{found['membership_auc']:.2f}"])
-    return Grid(title, ["model", "forget", "retain", "test set", "membership AUC"], rows)
+    return Grid(title, ["model", "forget", "retain", "test set", *planted, "membership AUC"], rows)
+
+
+def distance_table(receipt: Mapping[str, Any], title: str = "Distance to the oracle") -> Grid:
+    """How far the model is from one that never saw the data: no rows where nobody looked."""
+    distance = receipt.get("distance_to_oracle") or {}
+    rows = []
+    for name in ("forget", "retain", "test", *MARKERS):
+        if (gap := distance.get(f"{name}_gap")) is None:
+            continue
+        agree, varies = (distance.get(f"{name}_{of}") for of in ("agreement", "total_variation"))
+        shown = ["" if agree is None else f"{100 * agree:.1f} %"]
+        shown.append("" if varies is None else f"{varies:.3f}")
+        rows.append(["test set" if name == "test" else name, f"{100 * gap:+.1f} points", *shown])
+    if "parameters_l2" in distance:
+        rows.append(["parameters, L2", f"{distance['parameters_l2']:.2f}", "", ""])
+    return Grid(title, ["", "gap", "same prediction", "total variation"], rows)
 
 
 def cost_table(receipt: Mapping[str, Any]) -> Grid:
@@ -44,11 +68,20 @@ def remarks(receipt: Mapping[str, Any]) -> list[str]:
     found = []
     if "membership_attack" in receipt:
         found.append(f"membership attack: {receipt['membership_attack']}")
-    if distance := receipt.get("distance_to_oracle"):
-        parts = [f"{name.replace('_', ' ')} {value:.3f}" for name, value in distance.items()]
-        found.append(f"distance to the oracle: {', '.join(parts)}")
+    for name, meaning in MARKERS.items():
+        if name in receipt["figures"]["before"]:
+            found.append(f"{name}: {meaning}; the aim is the oracle's figure")
+    if "trained_again" in (story := receipt.get("story", {})):
+        again = ", ".join(map(str, story["trained_again"])) or "none"
+        told = f"cohorts trained again: {again} of {story['cohorts']}, {story['clients']} clients"
+        if gone := ", ".join(map(str, story["dissolved"])):
+            told += f"; dissolved: {gone}"
+        found.append(told + "; that is retraining" * bool(story.get("all")))
     if receipt.get("story", {}).get("recovery", {}).get("came_back"):
-        found.append("warning: some of it came back; more recovery.rechecks, or more ascent.until")
+        found.append(
+            "warning: some of it came back; more recovery.rechecks (for a class, or more "
+            "ascent.until)"
+        )
     near = receipt.get("images", {}).get("nearest_example", {})
     if near.get("median") is not None:
         found.append(
@@ -64,8 +97,10 @@ def write_request_page(
     """A page of one request; ``png`` shows the images that are left."""
     from hansa.report.page import _write
 
+    apart = distance_table(receipt, "")
     sections = [
         Section("Models", grid=figures_table(receipt, "")),
+        *([Section("Distance to the oracle", grid=apart)] if apart.rows else []),
         Section("Cost", grid=cost_table(receipt)),
         Section("Remarks", text="\n".join(remarks(receipt))),
         Section("Synthetic images that are left, a line a class", [_picture(png)] if png else []),

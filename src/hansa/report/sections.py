@@ -36,6 +36,10 @@ class Section:
 
 def drawn_sections(run: RunFolder, metrics: pl.DataFrame, invited: pl.DataFrame) -> list[Section]:
     """The sections with charts of one run, and what became of those ``invited``."""
+    from hansa.report import ensembles
+
+    if ensembles.is_ensemble(run):
+        return ensembles.sections(run, metrics)
     partition = run.read_json("partition.json") or {}
     return [
         Section("Curves", _curves(metrics)),

@@ -226,7 +226,9 @@ def algorithm(folder: RunFolder) -> str:
     """The name of the run's algorithm, or else its verb, or else its folder."""
     chosen = folder.config.get("algorithm")
     name = chosen.get("name") if isinstance(chosen, Mapping) else chosen
-    return str(name or folder.config.get("verb") or folder.path.name)
+    rule = (folder.summary or {}).get("chosen")  # of an ensemble
+    kept = f"ensemble by {rule}" if rule else folder.config.get("verb")
+    return str(name or kept or folder.path.name)
 
 
 def _brief(deviation: float, name: str) -> str:

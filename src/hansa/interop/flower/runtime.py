@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -13,10 +12,9 @@ from pydantic import PrivateAttr
 
 from hansa.base.component import register
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.engine import Block, Collector, Job, Runtime
+from hansa.engine import Block, Job, Launch, Runtime
 from hansa.engine.checkpoint import save_block, seal
 from hansa.engine.host import Host, Report
-from hansa.engine.runtime import WorkerCommand
 from hansa.interop.flower.members import Members
 from hansa.interop.flower.posts import PostExchange, ServerPost
 from hansa.interop.flower.roll import Roll
@@ -57,19 +55,12 @@ class FlowerRuntime(Runtime):
         if self._line is None:
             raise ConfigError("runtime", None, "is started by Flower", "flwr run; or simulate")
 
-    def run(
-        self,
-        job: Job,
-        collector: Collector,
-        checkpoints: Path,
-        resume: Path | None,
-        command: WorkerCommand,
-    ) -> None:
+    def run(self, job: Job, launch: Launch) -> None:
         line = self._line
         assert line is not None  # check has looked
-        if resume is not None:
+        if launch.resume is not None:
             problem = "its clients' state was with Flower's nodes, so it cannot be resumed"
-            raise CheckpointError(f"{resume}: this run was one of Flower's; {problem}")
+            raise CheckpointError(f"{launch.resume}: this run was one of Flower's; {problem}")
         clients = job.nodes - job.servers
         block = job.block(np.arange(clients, job.nodes))
         if job.clock.awake(block) is not None:
@@ -80,13 +71,14 @@ class FlowerRuntime(Runtime):
         roll = Roll(clients)
 
         def report(servers: Report) -> None:
-            collector.add(roll.report(servers, post.close(servers["round"] - 1)))
-            collector.add(servers)
+            launch.collector.add(roll.report(servers, post.close(servers["round"] - 1)))
+            launch.collector.add(servers)
             line.after(job, block, servers["round"])
 
         def save(block: Block, done: int) -> None:
-            collector.folder.flush()
-            entry = save_block(block, checkpoints, done)
-            seal(checkpoints, done, [entry], job.checkpoint.keep, seconds=collector.seconds)
+            launch.collector.folder.flush()
+            entry = save_block(block, launch.checkpoints, done)
+            taken = launch.collector.seconds
+            seal(launch.checkpoints, done, [entry], job.checkpoint.keep, seconds=taken)
 
         Host(job, block, PostExchange(post, job.clock), report, save).run()

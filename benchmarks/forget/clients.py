@@ -1,0 +1,247 @@
+"""Forgetting clients of the digits: how far each method ends from retraining, and two markers.
+
+    python benchmarks/forget/clients.py            # 3 seeds, about 25 minutes
+    python benchmarks/forget/clients.py --smoke    # one seed, a few rounds
+
+The run of digits.py, with the updates of every second round kept for FedEraser. Each of the 10
+clients leaves in turn, from the same trained model, and is judged by its own training examples and
+by the oracle of that very client: apart is |forget - oracle|, agree the share of these examples on
+which both predict the same. "until foretold" is the default: the ascent ends at the loss that is
+foretold from what the others hold. Then, in runs of their own, one client's examples of other
+classes than 0 carry a patch, half of them, and the label 0, and ten of another's have random
+labels: either leaves, and what is left of its marker is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from measure import Goals, Notes, markdown, publish
+
+from hansa.experiment import RunFile, prepare, run
+from hansa.experiment.trained import Trained, open_trained
+from hansa.forget import (
+    Ascent,
+    FedEraser,
+    Forgetting,
+    GradientAscent,
+    Judge,
+    ProjectedAscent,
+    QuickDrop,
+    Recovery,
+    Request,
+    Retrain,
+)
+
+SEEDS = 3
+PUBLISHED = Recovery(rounds=2, steps=10)
+METHODS: dict[str, Forgetting] = {
+    "quickdrop, until foretold": QuickDrop(),
+    "quickdrop, until foretold, published recovery": QuickDrop(real_share=0.5, recovery=PUBLISHED),
+    "quickdrop, 1 round": QuickDrop(ascent=Ascent(client_rounds=1)),
+    "quickdrop, 3 rounds": QuickDrop(ascent=Ascent(client_rounds=3)),
+    "sga, until foretold": GradientAscent(),
+    "sga, 1 round": GradientAscent(ascent=Ascent(client_rounds=1)),
+    "pgd": ProjectedAscent(),
+    "federaser": FedEraser(),
+}
+DEFAULT = "quickdrop, until foretold"
+CLIENTS = ("forget", "apart", "agree", "retain", "test", "auc", "gradients", "seconds")
+MARKED = ("backdoor", "b_forget", "canaries", "c_forget", "retain", "test", "gradients")
+Row = dict[str, float]
+
+
+def settings(seed: int, rounds: int) -> dict[str, Any]:
+    """The run that is to forget, as in digits.py."""
+    return {
+        "seed": seed,
+        "nodes": 10,
+        "rounds": rounds,
+        "data": {
+            "name": "digits",
+            "normalize": "standardize",
+            "partition": {"name": "dirichlet", "alpha": 0.1, "draw": "class"},
+        },
+        "model": {"name": "convnet", "depth": 2, "width": 16},
+        "algorithm": {"name": "quickdrop", "keep_updates": 2},
+        "train": {
+            "local_steps": 5,
+            "batch_size": 32,
+            "drop_last": False,
+            "strategy": "looped",
+            "optimizer": {"name": "sgd", "lr": 0.1},
+        },
+        "evaluate": {"every": rounds},
+        "checkpoint": {"every": rounds},
+    }
+
+
+def with_markers(seed: int, rounds: int) -> tuple[dict[str, Any], int, int]:
+    """(settings with markers, the client with the backdoor, the client with the canaries).
+
+    They are the third and the fourth by size, so that there is something to see.
+    """
+    chosen = settings(seed, rounds)
+    sizes = np.array([len(part) for part in prepare(RunFile.parse(chosen)).parts])
+    backdoor, canaries = np.argsort(-sizes, kind="stable")[2:4].tolist()
+    chosen["data"]["markers"] = [
+        {"name": "backdoor", "clients": [backdoor], "target": 0, "share": 0.5},
+        {"name": "canaries", "clients": [canaries], "count": 10},
+    ]
+    return chosen, backdoor, canaries
+
+
+def leave(trained: Trained, client: int, methods: dict[str, Forgetting]) -> dict[str, Row]:
+    """Figures of each method for one client, accuracies in percent."""
+    federation = trained.federation(Request.of(clients=[client]))
+    judge = Judge(federation)
+    own = federation.relabelled(federation.request, federation.past)
+    perfect, _ = Retrain().forget(own)
+    rows = {"before": (federation.row, None), "retrain": (perfect, own.ledger.total)}
+    for name, method in methods.items():
+        own = federation.relabelled(federation.request, federation.past)
+        method.check(own)
+        row, _ = method.forget(own)
+        rows[name] = (row, own.ledger.total)
+    found = {}
+    for name, (row, cost) in rows.items():
+        figures, distance = judge.figures(row), judge.distance(row, perfect)
+        found[name] = {
+            **{k: 100 * v for k, v in figures.items() if k != "membership_auc"},
+            "auc": figures["membership_auc"],
+            "apart": 100 * abs(distance["forget_gap"]),
+            "agree": 100 * distance["forget_agreement"],
+            "gradients": float("nan") if cost is None else cost.sample_gradients,
+            "seconds": float("nan") if cost is None else cost.seconds,
+        }
+    return found
+
+
+def mean(rows: list[Row]) -> Row:
+    """Column by column; a column that some lack is left out."""
+    common = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: float(np.mean([row[name] for row in rows])) for name in common}
+
+
+def over(found: list[dict[str, Row]]) -> dict[str, Row]:
+    """The mean of each method's rows."""
+    return {name: mean([one[name] for one in found]) for name in found[0]}
+
+
+def plain(seed: int, rounds: int, clients: int, methods: dict[str, Forgetting]) -> dict[str, Row]:
+    """Each client leaves in turn: mean figures of each method."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = run(settings(seed, rounds), out=Path(place) / "run", report=False)
+        trained = open_trained(folder.path)
+        found = over([leave(trained, client, methods) for client in range(clients)])
+        trained.block.trainer.close()
+        return found
+
+
+def marked(seed: int, rounds: int, methods: dict[str, Forgetting]) -> dict[str, Row]:
+    """The client with the backdoor leaves, then, from the same model, that with the canaries."""
+    chosen, backdoor, canaries = with_markers(seed, rounds)
+    with tempfile.TemporaryDirectory() as place:
+        folder = run(chosen, out=Path(place) / "run", report=False)
+        trained = open_trained(folder.path)
+        one, other = (leave(trained, client, methods) for client in (backdoor, canaries))
+        trained.block.trainer.close()
+    found = {}
+    for name in one:
+        found[name] = mean([one[name], other[name]]) | {
+            "backdoor": one[name]["backdoor"],
+            "b_forget": one[name]["forget"],
+            "canaries": other[name]["canaries"],
+            "c_forget": other[name]["forget"],
+        }
+    return found
+
+
+def goals(clients: dict[str, Row], markers: dict[str, Row]) -> Goals:
+    """What was wanted of the default."""
+    found, ours, oracle = Goals(), clients[DEFAULT], clients["retrain"]
+    once, ball = clients["quickdrop, 1 round"], clients["pgd"]
+    apart = ours["apart"]
+    found.add("apart from the oracle, points", f"{apart:.1f}", "<= 5", apart <= 5)
+    part = apart / once["apart"]
+    found.add("apart, share of that of 1 round", f"{part:.2f}", "<= 0.5", part <= 0.5)
+    part = apart / ball["apart"]
+    found.add("apart, share of that of pgd", f"{part:.2f}", "< 1", part < 1)
+    gap = oracle["retain"] - ours["retain"]
+    found.add("retain below the oracle's, points", f"{gap:.2f}", "<= 1.5", gap <= 1.5)
+    cheaper = oracle["gradients"] / ours["gradients"]
+    found.add("sample gradients, retrain / ours", f"{cheaper:.0f}", "> 20", cheaper > 20)
+    before, after = markers["before"], markers[DEFAULT]
+    power = before["backdoor"] - markers["retrain"]["backdoor"]
+    found.add("backdoor before, above the oracle's", f"{power:.1f}", ">= 20", power >= 20)
+    for name in ("backdoor", "canaries"):
+        above = after[name] - markers["retrain"][name]
+        found.add(f"{name} above the oracle's after it", f"{above:.1f}", "<= 10", above <= 10)
+    return found
+
+
+def table(found: dict[str, Row], columns: tuple[str, ...]) -> list[list[str]]:
+    """Rows of text."""
+    return [[name, *(shown(row[c], c) for c in columns)] for name, row in found.items()]
+
+
+def shown(value: float, name: str) -> str:
+    """A cell."""
+    if np.isnan(value):
+        return "-"
+    digits = {"gradients": ",.0f", "auc": ".2f", "seconds": ".2f"}
+    return format(value, digits.get(name, ".1f"))
+
+
+def lines(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    text = "| " + " | ".join(header) + " |\n" + "|" + "---|" * len(header) + "\n"
+    return text + "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="one seed, a few rounds")
+    parser.add_argument("--notes", help="a file for what is done, to go on from if stopped")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # the models are small
+    smoke, notes = arguments.smoke, Notes(arguments.notes)
+    seeds, rounds, clients = (1, 2, 1) if smoke else (arguments.seeds, 60, 10)
+    methods = {DEFAULT: METHODS[DEFAULT]} if smoke else METHODS
+    with_marks, without = [], []
+    for seed in range(1, seeds + 1):
+        with_marks.append(
+            notes.get(f"marked {seed}", lambda s=seed: marked(s, rounds, methods))  # type: ignore[misc]
+        )
+        without.append(
+            notes.get(f"plain {seed}", lambda s=seed: plain(s, rounds, clients, methods))  # type: ignore[misc]
+        )
+    found, markers = over(without), over(with_marks)
+    command = "python benchmarks/forget/clients.py" + f" --seeds {seeds}" * (seeds != SEEDS)
+    text = markdown(
+        "Forgetting clients of the digits", command, ["method", *CLIENTS], table(found, CLIENTS)
+    )
+    text += (
+        "\nMarked clients. backdoor: test examples of other classes that get the class of the "
+        "pattern once they show it; canaries: wrong labels that are still given; b_forget and "
+        "c_forget: accuracy on the rest of these clients' examples.\n\n"
+        + lines(["method", *MARKED], table(markers, MARKED))
+        + f"\n{seeds} seed(s), accuracies in percent.\n"
+    )
+    if not smoke:
+        wanted = goals(found, markers)
+        text += "\n" + lines(wanted.HEADER, wanted.rows)
+    publish("forget_clients", text, smoke)
+
+
+if __name__ == "__main__":
+    main()

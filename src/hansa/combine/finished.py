@@ -1,0 +1,145 @@
+"""What an ensemble's run has finished, so that an interrupted one goes on from there.
+
+::
+
+    finished/member_*           models of phase 1, as they travel
+    finished/scores.*           what members say of the proxies and of the test set
+    finished/rule_NAME.*        a rule that was fitted and judged
+    finished/baseline_NAME.json
+
+Each piece is a JSON file, written last, that names the hash of its tensors. Whatever is not there
+is done again from its own random streams, so a run that was interrupted ends as any other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hansa.base.errors import CheckpointError
+from hansa.base.files import sha256, write_json
+from hansa.base.spec import DataSpec
+from hansa.combine.aggregate import Fit, Judged
+from hansa.combine.member_file import is_whole, read_member, write_member
+from hansa.combine.members import Member
+from hansa.combine.tensors import fill, read_tensors, write_tensors
+from hansa.ensemble import Panel, Rule
+
+
+def slug(name: str) -> str:
+    """A component's name as a file's; one by import path has characters that do not fit."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+class Finished:
+    """The pieces below ``path``; a run's own, so what they name is trusted."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def members(self, spec: DataSpec) -> dict[int, Member]:
+        """The members that are trained, by client.
+
+        Raises:
+            CheckpointError: a file is damaged.
+        """
+        entries = [self._read(file.stem) for file in sorted(self.path.glob("member_*.json"))]
+        found = [read_member(self.path, entry, spec, trust=True) for entry in entries if entry]
+        return {member.client: member for member in found}
+
+    def keep_members(self, members: list[Member]) -> None:
+        """Members that are trained; those that cannot be written are trained again."""
+        for member in members:
+            entry = write_member(self.path, member)
+            if is_whole(entry):
+                write_json(self.path / f"member_{member.client:02d}.json", entry)
+
+    def scores(self) -> dict[str, Tensor] | None:
+        """What members said, or None if they were not asked."""
+        entry = self._read("scores")
+        return None if entry is None else self._tensors("scores", entry)
+
+    def keep_scores(self, train: Tensor, test: Tensor) -> None:
+        """What members say of the proxies and of the test set."""
+        self._write("scores", {}, {"train": train, "test": test})
+
+    def rule(self, rule: Rule, panel: Panel) -> tuple[Fit, Judged | None] | None:
+        """A rule as it was fitted and judged, or None."""
+        name = f"rule_{slug(rule.name)}"
+        entry = self._read(name)
+        if entry is None:
+            return None
+        tensors = self._tensors(name, entry)
+        votes, hits = tensors.pop("votes", None), tensors.pop("hits", None)
+        module = rule.build(panel, votes)
+        state = {key.removeprefix("module."): value for key, value in tensors.items()}
+        fill(module, state, self.path / f"{name}.safetensors")
+        curve = tuple((int(done), float(value)) for done, value in entry["curve"])
+        facts = (entry["bytes_sent"], entry["parameters"], entry["seconds"])
+        fit = Fit(rule, module.eval(), *facts, votes, curve)
+        judged = None if hits is None else Judged(hits.bool(), entry["judging"])
+        return fit, judged
+
+    def keep_rule(self, fit: Fit, judged: Judged | None) -> None:
+        """A rule that was fitted, and what the proxies say of it."""
+        tensors = {f"module.{key}": value for key, value in fit.module.state_dict().items()}
+        if fit.votes is not None:
+            tensors["votes"] = fit.votes
+        if judged is not None:
+            tensors["hits"] = judged.hits.to(torch.uint8)
+        facts = {
+            "bytes_sent": fit.bytes_sent,
+            "parameters": fit.parameters,
+            "seconds": fit.seconds,
+            "curve": [list(point) for point in fit.curve],
+            "judging": judged.bytes_sent if judged else 0,
+        }
+        self._write(f"rule_{slug(fit.rule.name)}", facts, tensors)
+
+    def baseline(self, method: str) -> dict[str, Any] | None:
+        """A baseline's line of the table, or None."""
+        return self._read(f"baseline_{method}")
+
+    def keep_baseline(self, method: str, line: Mapping[str, Any]) -> None:
+        """A baseline's line of the table."""
+        write_json(self.path / f"baseline_{method}.json", dict(line))
+
+    def seconds(self) -> dict[str, float]:
+        """What each phase took before the run was interrupted."""
+        return self._read("seconds") or {}
+
+    def keep_seconds(self, seconds: Mapping[str, float]) -> None:
+        """What each phase has taken."""
+        write_json(self.path / "seconds.json", dict(seconds))
+
+    def clear(self) -> None:
+        """The run is at its end: nothing will be taken up again."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _write(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        file = self.path / f"{name}.safetensors"
+        write_tensors(file, tensors)
+        write_json(self.path / f"{name}.json", {**facts, "sha256": sha256(file)})
+
+    def _tensors(self, name: str, entry: Mapping[str, Any]) -> dict[str, Tensor]:
+        return read_tensors(self.path / f"{name}.safetensors", entry["sha256"])
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        file = self.path / f"{name}.json"
+        if not file.exists():
+            return None
+        try:
+            found = json.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            problem = f"cannot be read ({error}); delete it, and that piece is done again"
+            raise CheckpointError(f"{file}: {problem}") from error
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{file}: is no piece of a run; delete it, and it is done again")
+        return found

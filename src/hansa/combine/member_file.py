@@ -1,0 +1,137 @@
+"""One member on disk: a file with its numbers, and an entry of plain data that says what it is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa.base.component import find
+from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.files import atomic_write, sha256
+from hansa.base.spec import DataSpec
+from hansa.combine.members import Member
+from hansa.combine.predictor_file import unpack
+from hansa.combine.predictors import Constant, Fitted
+from hansa.combine.settings import Predictor
+from hansa.combine.tensors import fill, read_bytes, read_tensors, write_tensors
+from hansa.ensemble import Calibrated, Int8, state_bytes
+from hansa.models import Model
+
+
+def write_member(path: Path, member: Member) -> dict[str, Any]:
+    """Write a member into a folder and return its entry; without a ``file`` or a ``constant`` in
+    it, there is no form of it that can be read back."""
+    entry: dict[str, Any] = {"client": member.client, "upload": member.upload}
+    if isinstance(member.form, Predictor):
+        entry["predictor"] = member.form.model_dump(mode="json")
+        if isinstance(member.module, Constant):
+            entry["constant"] = member.module.label
+        elif member.stored is not None:
+            assert isinstance(member.module, Fitted)
+            file = path / f"member_{member.client:02d}.skops"
+            with atomic_write(file) as out:
+                out.write(member.stored)
+            entry |= {
+                "file": file.name,
+                "sha256": sha256(file),
+                "seen": member.module.seen.tolist(),
+            }
+        return entry
+    file = path / f"member_{member.client:02d}.safetensors"
+    packed = member.packed or Int8(member.module.state_dict())
+    write_tensors(file, packed.tensors)
+    entry |= {
+        "model": member.form.dump(),
+        "file": file.name,
+        "sha256": sha256(file),
+        "quantized": member.packed is not None,
+    }
+    if member.ranges is not None:
+        entry["ranges"] = {name: list(r) for name, r in member.ranges.items()}
+    return entry
+
+
+def is_whole(entry: dict[str, Any]) -> bool:
+    """Whether a member can be read back."""
+    return "file" in entry or "constant" in entry
+
+
+def read_member(path: Path, entry: dict[str, Any], spec: DataSpec, trust: bool) -> Member:
+    """One member.
+
+    Args:
+        trust: also build models and predictors that run code of others.
+
+    Raises:
+        CheckpointError: its file is missing, corrupt or another model's.
+        ConfigError: it gives other classes than the others, has no form on disk, or would have
+            to be trusted.
+    """
+    client = int(entry["client"])
+    if not is_whole(entry):
+        raise ConfigError(
+            "members",
+            client,
+            "is a fitted predictor that skops cannot hold, so it has no form on disk that is safe "
+            "to load",
+            "use the ensemble in the process that trained it, or another predictor or network",
+        )
+    if "predictor" in entry:
+        return _predictor(path, client, entry, spec, trust)
+    file = path / Path(str(entry["file"])).name
+    model = trusted_component("model", entry["model"], trust)
+    assert isinstance(model, Model)
+    module = model.build(spec)
+    packed = Int8(read_tensors(file, entry["sha256"]))
+    fill(module, packed.state(), file)
+    module.eval()
+    ranges = None
+    if "ranges" in entry:
+        ranges = {str(k): (float(a), float(b)) for k, (a, b) in entry["ranges"].items()}
+        Calibrated(module).apply(ranges)
+    kept = packed if entry.get("quantized") else None
+    upload = int(entry.get("upload", state_bytes(module)))
+    return Member(client, model, module, upload, kept, ranges)
+
+
+def _predictor(
+    path: Path, client: int, entry: dict[str, Any], spec: DataSpec, trust: bool
+) -> Member:
+    form = Predictor.model_validate(entry["predictor"])
+    upload = int(entry.get("upload", 0))
+    if "constant" in entry:
+        label = int(entry["constant"])
+        if not 0 <= label < spec.classes:
+            raise CheckpointError(f"{path}: client {client} answers class {label}, of none")
+        return Member(client, form, Constant(label, spec.classes, spec.outputs), upload)
+    file = path / Path(str(entry["file"])).name
+    seen = np.asarray(entry["seen"], dtype=np.int64)
+    if not len(seen) or seen.min() < 0 or seen.max() >= spec.classes:
+        raise ConfigError(
+            "members",
+            client,
+            f"knows classes {seen.tolist()} where the card has {spec.classes}: members must agree "
+            "on the classes",
+            "leave the member out, or train it on the same classes",
+        )
+    data = read_bytes(file, entry["sha256"])
+    predictor = unpack(data, math.prod(spec.shape), trust, file.name)
+    module = Fitted(predictor, seen, spec.classes, spec.outputs).eval()
+    return Member(client, form, module, upload, stored=data)
+
+
+def trusted_component(kind: str, settings: Any, trust: bool) -> Any:
+    """A component of a card.
+
+    Raises:
+        ConfigError: it is named by import path, and nobody said that the card is trusted.
+    """
+    given = dict(settings)
+    name = str(given.pop("name"))
+    if not trust and (":" in name or name == "module"):
+        problem = f"the card names a {kind} by import path; building it runs that code"
+        raise ConfigError(kind, name, problem, "--trust, if you know where the ensemble is from")
+    return find(kind, name).parse(given)

@@ -1,0 +1,115 @@
+"""Networks that make inputs out of noise, for images of any size and for tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class InputForm:
+    """What an input of the models looks like, without any example of it.
+
+    Attributes:
+        shape: of one input: [C, H, W] of an image, [F] of a table's row.
+        low, high: the smallest and largest pixel of each channel, [C], as the models receive it;
+            None where values have no limits (tables).
+    """
+
+    shape: tuple[int, ...]
+    low: Tensor | None = None
+    high: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (1, 3):
+            raise ValueError(f"inputs are images [C, H, W] or rows [F], not {list(self.shape)}")
+        if len(self.shape) == 3 and (self.low is None or self.high is None):
+            raise ValueError("images need the limits of their pixels")
+
+    @property
+    def span(self) -> Tensor:
+        """What a change of "1" means: the range of a pixel [C, 1, 1], or 1 in a table."""
+        if self.low is None or self.high is None:
+            return torch.ones(())
+        return (self.high - self.low).view(-1, 1, 1)
+
+
+class Pixels(nn.Module):
+    """Numbers 0..1 [b, C, H, W] to the range of each channel."""
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, form: InputForm) -> None:
+        super().__init__()
+        assert form.low is not None  # images have limits
+        self.register_buffer("low", form.low.view(-1, 1, 1))
+        self.register_buffer("span", form.span)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The images as a model takes them."""
+        return self.low + self.span * x
+
+
+def image_generator(form: InputForm, latent: int, width: int) -> nn.Module:
+    """Noise [b, latent] -> images [b, C, H, W]: a linear layer, then twice larger by convolution.
+
+    The one of DENSE's code for sides that are multiples of 4; for others, each map is as large as
+    the next one needs.
+    """
+    channels, *sides = form.shape
+    half = [math.ceil(side / 2) for side in sides]
+    first = [math.ceil(side / 2) for side in half]
+    return nn.Sequential(
+        nn.Linear(latent, 2 * width * first[0] * first[1]),
+        nn.Unflatten(1, (2 * width, *first)),
+        nn.BatchNorm2d(2 * width),
+        nn.Upsample(size=tuple(half)),
+        nn.Conv2d(2 * width, 2 * width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.LeakyReLU(0.2),
+        nn.Upsample(size=tuple(sides)),
+        nn.Conv2d(2 * width, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, channels, 3, padding=1),
+        nn.Sigmoid(),
+        Pixels(form),
+    )
+
+
+def table_generator(form: InputForm, latent: int, width: int) -> nn.Module:
+    """Noise [b, latent] -> rows [b, F] of mean 0 and deviation 1, as standardized tables have."""
+    return nn.Sequential(
+        nn.Linear(latent, 2 * width, bias=False),
+        nn.BatchNorm1d(2 * width),
+        nn.LeakyReLU(0.2),
+        nn.Linear(2 * width, 2 * width, bias=False),
+        nn.BatchNorm1d(2 * width),
+        nn.LeakyReLU(0.2),
+        nn.Linear(2 * width, form.shape[0]),
+        nn.BatchNorm1d(form.shape[0], affine=False),
+    )
+
+
+def generator(form: InputForm, latent: int, width: int) -> nn.Module:
+    """A network that makes inputs; :func:`restart` gives it its first numbers."""
+    build = image_generator if len(form.shape) == 3 else table_generator
+    return build(form, latent, width)
+
+
+@torch.no_grad()
+def restart(module: nn.Module, chance: torch.Generator) -> None:
+    """First numbers as in DENSE: weights N(0, 0.02), scales N(1, 0.02), the rest 0 (on a CPU)."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            part.weight.normal_(0, 0.02, generator=chance)
+        elif isinstance(part, nn.modules.batchnorm._BatchNorm) and part.affine:
+            part.weight.normal_(1, 0.02, generator=chance)
+        else:
+            continue
+        if part.bias is not None:
+            part.bias.zero_()

@@ -1,0 +1,233 @@
+"""Files of settings: YAML, plugins, overrides, and errors that name the field."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from hansa.base.component import Component, explain, find, load_module
+from hansa.base.errors import ConfigError
+from hansa.engine.settings import Settings
+
+
+class SettingsFile(Settings):
+    """What a verb is told. ``--set train.optimizer.lr=0.05`` reaches every field.
+
+    A part with a name takes its name alone, and a list of parts takes a single one.
+    """
+
+    command: ClassVar[str] = ""
+    """The command that runs such a file."""
+
+    plugins: tuple[str, ...] = Field(
+        (), description="modules or files with your own components, imported first"
+    )
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> Self:
+        """Checked settings from plain data.
+
+        Raises:
+            ConfigError: naming the field, its value and the way out; also where the settings are
+                another verb's.
+        """
+        _refuse_anothers(cls, settings)
+        plugins = listed(settings.get("plugins") or ())
+        for plugin in plugins:
+            load_module(plugin)
+        named = with_names(cls, settings)
+        for field, info in cls.model_fields.items():  # groups first: their errors say which
+            group = info.annotation
+            if field in named and inspect.isclass(group) and issubclass(group, Settings):
+                parse_group(field, group, named[field])
+        try:
+            return cls.model_validate({**named, "plugins": plugins})
+        except ValidationError as error:
+            raise explain(error, cls) from None
+
+    @classmethod
+    def load(cls, path: Path, overrides: tuple[str, ...] = (), **more: Any) -> Self:
+        """Settings from YAML, with ``key=value`` overrides and non-empty keywords on top.
+
+        Plugin files are looked for beside the file first.
+        """
+        return cls.parse(override(read_settings_file(path), overrides, **more))
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data from which :meth:`parse` makes equal settings."""
+        return self.model_dump(mode="json")
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, plugins that lie beside it with their path."""
+    settings = read_yaml(path)
+    if settings.get("plugins"):
+        settings["plugins"] = [beside(path, name) for name in listed(settings["plugins"])]
+    return settings
+
+
+def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
+    """Whose settings these are: those of their ``verb``, or else of the fields that one has alone.
+
+    Without either they are a run's.
+
+    Raises:
+        ConfigError: there is no such verb.
+    """
+    from hansa.experiment.combine_file import EnsembleFile
+    from hansa.experiment.runfile import RunFile
+
+    kinds: dict[str, type[SettingsFile]] = {"learn": RunFile, "combine": EnsembleFile}
+    verb = settings.get("verb")
+    if verb is not None:
+        if verb not in kinds:
+            raise ConfigError("verb", verb, "has no such files", f"one of {', '.join(kinds)}")
+        return kinds[verb]
+    if set(settings) & (set(RunFile.model_fields) - set(EnsembleFile.model_fields)):
+        return RunFile
+    alone = set(settings) & (set(EnsembleFile.model_fields) - set(RunFile.model_fields))
+    return EnsembleFile if alone else RunFile
+
+
+def _refuse_anothers(cls: type[SettingsFile], settings: Mapping[str, Any]) -> None:
+    """Name the right command where a file went to the wrong one."""
+    unknown = [key for key in settings if key not in cls.model_fields]
+    own = cls.model_fields["verb"].default if "verb" in cls.model_fields else None
+    if not unknown and settings.get("verb") in (None, own):
+        return
+    kind = kind_of(settings)
+    if kind is cls or issubclass(cls, kind):
+        return
+    field = "verb" if settings.get("verb") is not None else unknown[0]
+    value = settings[field] if isinstance(settings[field], str | int | float) else None
+    problem = f"belongs to a file of hansa {kind.command}, and this is hansa {cls.command}"
+    raise ConfigError(field, value, problem, f"hansa {kind.command} FILE")
+
+
+def _is_list_of_parts(annotation: Any) -> bool:
+    inside = get_args(annotation)
+    listed_ = get_origin(annotation) is tuple and len(inside) == 2 and inside[1] is ...
+    return listed_ and inspect.isclass(inside[0]) and issubclass(inside[0], BaseModel)
+
+
+def with_names(model: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which a component that was given without a name is the default one, changed.
+
+    So ``train.optimizer.lr=0.1`` alone is the default optimizer with another learning rate. And a
+    single part stands for a list of one.
+    """
+    result = dict(settings)
+    for field, info in model.model_fields.items():
+        value = result.get(field)
+        if _is_list_of_parts(info.annotation) and isinstance(value, str | Mapping):
+            result[field] = [value]
+            continue
+        if not isinstance(value, Mapping) or info.is_required():
+            continue
+        default = info.get_default(call_default_factory=True)
+        if isinstance(default, Component):
+            value = dict(value) if "name" in value else {**default.dump(), **value}
+            with contextlib.suppress(ConfigError):  # an unknown name is reported when it is parsed
+                value = with_names(find(default.kind, str(value["name"])), value)
+        elif isinstance(default, Settings):
+            value = with_names(type(default), value)
+        result[field] = value
+    return result
+
+
+def parse_group(field: str, group: type[Settings], value: Any) -> None:
+    """Raise the group's own error under its name in the run file."""
+    try:
+        group.model_validate(value)
+    except ConfigError as error:
+        raise error.under(field) from None
+    except ValidationError as error:
+        raise explain(error, group).under(field) from None
+
+
+def listed(plugins: Any) -> tuple[str, ...]:
+    """Names of plugins, also where only one was given.
+
+    Raises:
+        ConfigError: they are no names.
+    """
+    names = (plugins,) if isinstance(plugins, str) else plugins
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ConfigError("plugins", plugins, "is not a list of modules or files", "[mine.py]")
+    return tuple(names)
+
+
+def beside(path: Path, plugin: str) -> str:
+    neighbour = path.parent / plugin
+    return str(neighbour) if plugin.endswith(".py") and neighbour.is_file() else plugin
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or not a mapping.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("file", str(path), "there is no such file", "check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError("file", str(path), f"cannot be read: {error}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError("file", str(path), "is not a mapping of settings", "see hansa list")
+    return found
+
+
+def override(
+    settings: Mapping[str, Any], overrides: tuple[str, ...] = (), **more: Any
+) -> dict[str, Any]:
+    """Settings with each ``dotted.key=value`` (value in YAML) and non-None keyword put in."""
+    result = _copy(settings)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError("set", text, "is not key=value", "--set train.optimizer.lr=0.05")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError("set", text, f"the value is not YAML: {error}") from None
+        # YAML 1.1 takes 1e-3 (without a dot) for text; nobody who writes it means that.
+        if isinstance(parsed, str):
+            with contextlib.suppress(ValueError):
+                parsed = float(parsed)
+        _put(result, key.strip().split("."), parsed)
+    result.update({key: value for key, value in more.items() if value is not None})
+    return result
+
+
+def _put(target: dict[str, Any], path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        inner = target.get(part)
+        if isinstance(inner, str):  # a component written as its bare name
+            inner = {"name": inner}
+        if inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise ConfigError("set", ".".join(path), f"{part} is not a group of settings")
+        target[part] = inner
+        target = inner
+    if path[-1] == "name" and target.get("name") not in (None, value):
+        target.clear()  # another component: the old one's settings do not fit it
+    target[path[-1]] = value
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(inner) for inner in value]
+    return value

@@ -1,0 +1,53 @@
+"""Cohorts as shards: exact forgetting in a run of several cohorts.
+
+SISA training (Bourtoule et al., IEEE S&P 2021) splits the data into shards with a model each, so
+that to forget an example only its shard's model is trained again. Here the shards are the cohorts
+of CPFL (Dhasade et al., 2024): the leavers' cohorts are trained again from the initial model
+without them, the others stay as they are, and the cohorts' models are merged (distilled) anew. The
+result is the model of the whole run without the leavers, its cohorts being the same.
+
+Deviations from SISA: no slices, so that a cohort begins from the start; and one model is distilled
+where SISA keeps all and lets them vote. A cohort that loses all its clients is dissolved, and has
+no weight any more: the others share each class by the examples that they have.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.forget.cohorts import InCohorts, reduced, train_again
+from hansa.forget.federation import Federation
+from hansa.forget.method import Forgetting
+from hansa.forget.request import Level
+
+
+@register("shards")
+class Shards(Forgetting):
+    """Train the leavers' cohorts again without them, then merge all cohorts: exact (as SISA)."""
+
+    levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
+    several_servers: ClassVar[bool] = True
+
+    def check(self, federation: Federation) -> None:
+        """Refuse a run without cohorts, and what its cohorts could not be trained with."""
+        super().check(federation)
+        job = federation.job
+        if job.servers < 2 or not isinstance(job.algorithm, InCohorts):
+            raise ConfigError(
+                "method",
+                "shards",
+                "trains cohorts again, and this run has one server for all clients",
+                "--method retrain; or train with algorithm: cpfl and several cohorts",
+            )
+        reduced(federation)
+
+    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
+        plan = reduced(federation)
+        row, story = train_again(federation, plan, plan.affected)
+        # A class that every cohort holds leaves nothing to be kept.
+        return row, {**story, "all": bool(np.isin(plan.there, plan.affected).all())}
