@@ -92,17 +92,19 @@ def test_a_run_has_at_most_a_worker_for_each_node() -> None:
     assert caught.value.field == "runtime.workers"
 
 
-def test_phase_2_in_processes_is_the_same_to_the_bit(tmp_path: Path) -> None:
+def test_phase_2_and_baselines_in_processes_are_the_same_to_the_bit(tmp_path: Path) -> None:
     forms = [{"name": "mlp", "hidden": [k]} for k in (8, 9, 10, 11)]  # so phase 1 is here
     given = (
         QUICK
         | {"models": forms}
         | {"aggregators": ["per_class"], "aggregate": {"rounds": 8, "every": 4}}
+        | {"baselines": {"methods": ["fedadam"], "rounds": 3, "every": 3}}
     )
     here = ensemble(given, tmp_path / "here", report=False)
     apart = given | {"runtime": {"name": "processes", "workers": 2}}
     there = ensemble(apart, tmp_path / "there", report=False)
     assert (there.path / "rule_per_class" / "logs" / "worker-1.log").exists()
+    assert (there.path / "baselines" / "fedadam" / "logs" / "worker-1.log").exists()
     assert not (there.path / "rule_per_class" / "job.safetensors").exists()
     for file in (here.path / "ensemble").iterdir():
         assert file.read_bytes() == (there.path / "ensemble" / file.name).read_bytes()

@@ -1,13 +1,31 @@
-"""Compiled work on rows, split over threads."""
+"""How many threads some work takes."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+
+@contextlib.contextmanager
+def one_thread(small: bool = True) -> Iterator[None]:
+    """One thread for each of torch's operations, if they are too small to be shared out.
+
+    Threads that wait for the other half of a tiny product spin, and take its time many times over.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def over_rows(work: Callable[..., None], rows: int, *arguments: Any) -> None:

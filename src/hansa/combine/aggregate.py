@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
+from hansa.base.threads import one_thread
 from hansa.combine.job_file import panel_form
 from hansa.combine.proxies import Scores
 from hansa.combine.runs import HERE, Place, play
@@ -103,21 +104,22 @@ def fit(
             train = _with_adam(settings, rule.lr)
     else:
         chosen = chosen or federated_adam(rule.lr)
-    played = play(
-        path,
-        dataset=scores.dataset(rule, f"scores for {rule.name}"),
-        parts=parts,
-        module=module,
-        algorithm=chosen,
-        train=train,
-        rounds=settings.rounds,
-        seed=streams.seed,
-        every=settings.every,
-        topology=settings.topology,
-        config={"aggregator": rule.dump(), "over": settings.over},
-        place=place,
-        form=panel_form(rule, scores.panel),
-    )
+    with one_thread(not rule.sees_input):
+        played = play(
+            path,
+            dataset=scores.dataset(rule, f"scores for {rule.name}"),
+            parts=parts,
+            module=module,
+            algorithm=chosen,
+            train=train,
+            rounds=settings.rounds,
+            seed=streams.seed,
+            every=settings.every,
+            topology=settings.topology,
+            config={"aggregator": rule.dump(), "over": settings.over},
+            place=place,
+            form=panel_form(rule, scores.panel),
+        )
     layout = ParameterLayout.of(module)
     layout.load_(module, played.rows.mean(0))  # peers end with their average, a server with its own
     seconds = time.perf_counter() - began
@@ -155,7 +157,7 @@ def _quick(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -
     whole = all(len(part) <= size for part in parts)
     x = y = share = torch.zeros(0)
     module.train()
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.integer("dropout"))
         for t in range(settings.rounds):
             if t == 0 or not whole:

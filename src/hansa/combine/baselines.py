@@ -21,7 +21,7 @@ from hansa.combine import cost
 from hansa.combine.aggregate import Fit
 from hansa.combine.members import Member, examples
 from hansa.combine.proxies import Division, Scores
-from hansa.combine.runs import Played, play
+from hansa.combine.runs import HERE, Place, Played, play
 from hansa.combine.settings import EnsembleSettings, algorithm
 from hansa.data import Dataset
 from hansa.engine import Algorithm, TrainSettings
@@ -89,6 +89,8 @@ class Harness:
 
     Args:
         kept: the ensemble's rule, for the student that it teaches.
+        path: below it each run of the engine has a folder.
+        place: where the clients of those runs live.
     """
 
     def __init__(
@@ -100,9 +102,11 @@ class Harness:
         scores: Scores,
         kept: Fit,
         path: Path,
+        place: Place = HERE,
     ) -> None:
         self.settings, self.dataset, self.division = settings, dataset, division
-        self.members, self.scores, self.kept, self.path = members, scores, kept, path
+        self.members, self.scores, self.kept = members, scores, kept
+        self.path, self.place = path, place
         pairs = zip(division.train, division.proxy, strict=True)
         self.whole = [np.union1d(train, proxy) for train, proxy in pairs]
         self.streams = Streams(Streams(settings.seed).integer("baselines"))
@@ -154,6 +158,8 @@ class Harness:
             every=self.settings.baselines.every,
             device=self.settings.device,
             config={"baseline": name},
+            place=self.place,
+            form={"model": self.settings.models[0].dump()},
         )
 
     def _each(self, played: Played) -> float:

@@ -171,7 +171,7 @@ def combine(
     timer.lap("phase_2")
     if settings.baselines.methods:
         harness = baselines.Harness(
-            settings, dataset, division, members, scores, result.kept, path / "baselines"
+            settings, dataset, division, members, scores, result.kept, path / "baselines", place
         )
         for method in settings.baselines.methods:
             row = finished.baseline(method)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import lock
+from hansa.base.threads import one_thread
 from hansa.data import label_histogram
 from hansa.engine import Job
 from hansa.engine.shelf import Shelf
@@ -161,16 +161,8 @@ def relearn(path: str | Path, request: Request, recovery: Recovery | None = None
         return _reported(run, request, folder, None)
 
 
-@contextlib.contextmanager
-def _threads(job: Job) -> Iterator[None]:
-    """One thread for a small model's operations, which are too short to be shared out."""
-    before = torch.get_num_threads()
-    if ParameterLayout.of(job.module).nbytes < _SMALL and job.device == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _threads(job: Job) -> contextlib.AbstractContextManager[None]:
+    return one_thread(ParameterLayout.of(job.module).nbytes < _SMALL and job.device == "cpu")
 
 
 def _locked(path: str | Path) -> Any:
