@@ -6,10 +6,11 @@
 The run of digits.py, with the updates of every second round kept for FedEraser. Each of the 10
 clients leaves in turn, from the same trained model, and is judged by its own training examples and
 by the oracle of that very client: apart is |forget - oracle|, agree the share of these examples on
-which both predict the same. "until foretold" is the default: the ascent ends at the loss that is
-foretold from what the others hold. Then, in runs of their own, one client's examples of other
-classes than 0 carry a patch, half of them, and the label 0, and ten of another's have random
-labels: either leaves, and what is left of its marker is measured.
+which both predict the same; "retrain, other batches" is how far two oracles are from each other.
+"until foretold" is the default: the ascent ends at the loss that is foretold from what the others
+hold. Then, in runs of their own, one client's examples of other classes than 0 carry a patch, half
+of them, and the label 0, and ten of another's have random labels: either leaves, and what is left
+of its marker is measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Goals, Notes, markdown, publish
 
+from hansa.base.streams import Streams
 from hansa.experiment import RunFile, prepare, run
 from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import (
@@ -146,6 +149,34 @@ def plain(seed: int, rounds: int, clients: int, methods: dict[str, Forgetting]) 
         return found
 
 
+def chance(seed: int, rounds: int, clients: int) -> Row:
+    """How far two oracles are apart that draw other batches: what no method can be better than."""
+    found = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = run(settings(seed, rounds), out=Path(place) / "run", report=False)
+        trained = open_trained(folder.path)
+        for client in range(clients):
+            federation = trained.federation(Request.of(clients=[client]))
+            judge = Judge(federation)
+            perfect, _ = Retrain().forget(federation)
+            other = trained.federation(Request.of(clients=[client]))
+            other.job = replace(other.job, streams=Streams(1000 + seed))
+            row, _ = Retrain().forget(other)
+            figures, distance = judge.figures(row), judge.distance(row, perfect)
+            found.append(
+                {
+                    **{k: 100 * figures[k] for k in ("forget", "retain", "test")},
+                    "auc": figures["membership_auc"],
+                    "apart": 100 * abs(distance["forget_gap"]),
+                    "agree": 100 * distance["forget_agreement"],
+                    "gradients": other.ledger.total.sample_gradients,
+                    "seconds": other.ledger.total.seconds,
+                }
+            )
+        trained.block.trainer.close()
+    return mean(found)
+
+
 def marked(seed: int, rounds: int, methods: dict[str, Forgetting]) -> dict[str, Row]:
     """The client with the backdoor leaves, then, from the same model, that with the canaries."""
     chosen, backdoor, canaries = with_markers(seed, rounds)
@@ -217,7 +248,7 @@ def main() -> None:
     smoke, notes = arguments.smoke, Notes(arguments.notes)
     seeds, rounds, clients = (1, 2, 1) if smoke else (arguments.seeds, 60, 10)
     methods = {DEFAULT: METHODS[DEFAULT]} if smoke else METHODS
-    with_marks, without = [], []
+    with_marks, without, by_chance = [], [], []
     for seed in range(1, seeds + 1):
         with_marks.append(
             notes.get(f"marked {seed}", lambda s=seed: marked(s, rounds, methods))  # type: ignore[misc]
@@ -225,7 +256,11 @@ def main() -> None:
         without.append(
             notes.get(f"plain {seed}", lambda s=seed: plain(s, rounds, clients, methods))  # type: ignore[misc]
         )
+        by_chance.append(
+            notes.get(f"chance {seed}", lambda s=seed: chance(s, rounds, clients))  # type: ignore[misc]
+        )
     found, markers = over(without), over(with_marks)
+    found["retrain, other batches"] = mean(by_chance)
     command = "python benchmarks/forget/clients.py" + f" --seeds {seeds}" * (seeds != SEEDS)
     text = markdown(
         "Forgetting clients of the digits", command, ["method", *CLIENTS], table(found, CLIENTS)

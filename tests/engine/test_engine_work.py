@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.spec import DataSpec
 from hansa.engine import Block, Job, choose_strategy
+from hansa.engine.bench import rows_at
 from hansa.models import Model, ParameterLayout
 
 STRATEGIES = pytest.mark.parametrize("strategy", ["looped", "stacked"])
@@ -234,3 +237,19 @@ def test_effective_steps_are_left_when_asked_for(make_job: Callable[..., Job]) -
     assert block.report["effective_steps"][:2].tolist() == pytest.approx([5.61, 1])
     assert np.isnan(block.report["effective_steps"][2:]).all()
     block.trainer.close()
+
+
+@given(place=st.integers(0, 9), size=st.integers(1, 3000))
+def test_a_looped_node_is_worked_on_at_the_same_alignment_wherever_it_is(
+    place: int, size: int
+) -> None:
+    rows = torch.arange(10 * size, dtype=torch.float32).reshape(10, size)
+    row, write_back = rows_at(rows, np.array([place]))
+    assert row.data_ptr() % 64 == 0
+    assert torch.equal(row[0], rows[place])
+    row.zero_()
+    write_back()
+    assert not rows[place].any()
+    some, back = rows_at(rows, np.array([3, 4, 5]))
+    assert some.data_ptr() == rows[3].data_ptr()
+    back()

@@ -98,8 +98,12 @@ class Bench:
 
 
 def rows_at(rows: Tensor, chunk: np.ndarray) -> tuple[Tensor, Callable[[], None]]:
-    """Rows at these positions, as a view where they are adjacent, and what writes them back."""
-    if len(chunk) == 1 or (np.diff(chunk) == 1).all():
+    """Rows at these positions, as a view where they are adjacent, and what writes them back.
+
+    A single row is copied: kernels may add in another order where numbers begin at another
+    alignment, and what a looped node computes must not depend on its place among the rows.
+    """
+    if len(chunk) > 1 and (np.diff(chunk) == 1).all():
         return rows[int(chunk[0]) : int(chunk[-1]) + 1], _nothing
     index = torch.from_numpy(chunk).to(rows.device)
     copied = rows[index]

@@ -50,7 +50,7 @@ class Evaluator(Bench):
                 continue
             index = torch.from_numpy(np.concatenate([parts[i] for i in members])).to(self.device)
             passes, _ = self.passes(1)
-            passes.attach(rows[int(row) : int(row) + 1], None)
+            passes.attach(rows_at(rows, np.array([row]))[0], None)
             each = []
             for batch in index.split(batch_size):
                 x, y = self.dataset.gather(self.dataset.train, batch)
