@@ -26,6 +26,7 @@ from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.threads import one_thread
 from hansa.engine import Block, Script, Trainer
 from hansa.engine.gradients import supports_stacking
 from hansa.engine.optim import clip_norm_
@@ -39,6 +40,7 @@ from hansa.learn.invitation import Terms
 from hansa.learn.mail import Mail
 
 UPDATES = "quickdrop.updates"
+_SMALL = 4 << 20  # models of a crew
 _MOST_UPDATES = 1 << 29  # numbers that a server keeps, 2 GiB
 
 
@@ -136,6 +138,11 @@ class QuickDrop(Federated):
         return Terms(**{**vars(terms), "effort": effort})
 
     def local_work(self, work: Work) -> None:
+        # What is done between the cells' passes, which have threads of their own.
+        with one_thread(work.crew.rows.nbytes < _SMALL):
+            self._distil_and_train(work)
+
+    def _distil_and_train(self, work: Work) -> None:
         block = work.crew
         trainer = cast(Trainer, block.trainer)
         settings, layout = trainer.settings, self.images(block)
