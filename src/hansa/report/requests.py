@@ -56,11 +56,12 @@ def cost_table(receipt: Mapping[str, Any]) -> Grid:
     if "oracle_cost" in receipt:
         costs.append(("the oracle", receipt["oracle_cost"]["total"]))
     rows = [
-        [name, f"{c['sample_gradients']:,}", str(c["rounds"]), f"{c['bytes']:,}",
-         f"{c['seconds']:.2f}"]
+        [name, f"{c['sample_gradients']:,}", f"{c.get('sample_checks', 0):,}", str(c["rounds"]),
+         f"{c['bytes']:,}", f"{c['seconds']:.2f}"]
         for name, c in costs
     ]  # fmt: skip
-    return Grid("Cost", ["phase", "sample gradients", "rounds", "bytes", "seconds"], rows)
+    header = ["phase", "sample gradients", "sample losses", "rounds", "bytes", "seconds"]
+    return Grid("Cost", header, rows)
 
 
 def remarks(receipt: Mapping[str, Any]) -> list[str]:
