@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown
+from measure import Notes, markdown, publish
 
 from hansa.combine import combine, prepare
 from hansa.experiment.combine import ensemble
@@ -161,9 +161,7 @@ def main() -> None:
             work = lambda: table(alpha, given.smoke, iterative)  # noqa: B023, E731 - called at once
             found.setdefault(alpha, []).extend(notes.get(f"{alpha} {iterative}", work))
     text = page(found)
-    if not given.smoke:
-        (RESULTS / "ensemble_cifar.md").write_text(text)
-    print(text)
+    publish("ensemble_cifar", text, given.smoke)
 
 
 if __name__ == "__main__":

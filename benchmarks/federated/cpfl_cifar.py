@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import CIFAR, DIGITS, Notes, markdown, publish
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cpfl_digits import FIGURES, figures, row
+from cpfl_digits import FIGURES, TRAIN, figures, row
 
 from hansa.ensemble import Distillation
 
@@ -53,14 +53,7 @@ def settings(seed: int, cohorts: int, way: str, rounds: int, smoke: bool) -> dic
             "merge": "none",
             "stop": {"window": 20, "patience": 40, "min_delta": 0.002},
         },
-        "train": {
-            "local_steps": 5,
-            "batch_size": 20,
-            "drop_last": False,
-            "draw": "fresh",
-            "strategy": "stacked",
-            "optimizer": {"name": "sgd", "lr": 0.05},
-        },
+        "train": TRAIN,
         "evaluate": {"every": rounds, "local_validation": 0.1},
         "checkpoint": {"every": rounds},
         "clock": {"name": "devices", "profiles": "fedscale_like"},

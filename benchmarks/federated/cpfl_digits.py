@@ -39,6 +39,14 @@ CLIENTS, CAP = 40, 1000
 COHORTS = (1, 2, 4, 8, 40)
 ALPHAS = (0.1, 1.0)
 SEEDS = 5
+TRAIN: dict[str, Any] = {
+    "local_steps": 5,
+    "batch_size": 20,
+    "drop_last": False,
+    "draw": "fresh",
+    "strategy": "stacked",
+    "optimizer": {"name": "sgd", "lr": 0.05},
+}
 STOP = {"window": 10, "patience": 20, "min_delta": 0.002}
 DISTILLATION = Distillation(lr=1e-3, epochs=100, batch_size=32)
 MERGES: dict[str, dict[str, str]] = {
@@ -87,14 +95,7 @@ def settings(
             "merge": "none",
             "stop": STOP | {"strict": strict},
         },
-        "train": {
-            "local_steps": 5,
-            "batch_size": 20,
-            "drop_last": False,
-            "draw": "fresh",
-            "strategy": "stacked",
-            "optimizer": {"name": "sgd", "lr": 0.05},
-        },
+        "train": TRAIN,
         "evaluate": {"every": CAP, "local_validation": 0.1},
         "checkpoint": {"every": CAP},
         "clock": {"name": "devices", "profiles": "lognormal"},

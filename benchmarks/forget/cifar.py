@@ -27,7 +27,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from digits import BY_CLASS, COLUMNS, Figures, before, mean, outcome, relearned, shown
-from measure import RESULTS, Notes, markdown
+from digits import settings as digits_settings
+from measure import Notes, markdown, publish
 
 from hansa.base.component import register
 from hansa.data.cifar import Cifar10
@@ -81,27 +82,11 @@ def first(part: Arrays, count: int) -> Arrays:
 
 def settings(rounds: int, smoke: bool) -> dict[str, Any]:
     """The run that is to forget."""
-    return {
-        "seed": 0,
-        "nodes": 10,
-        "rounds": rounds,
-        "data": {
-            "name": "digits" if smoke else "cifar10_first",
-            "normalize": "standardize",
-            "partition": {"name": "dirichlet", "alpha": 0.1, "draw": "class"},
-        },
-        "model": {"name": "convnet", "depth": 2 if smoke else 3, "width": 8 if smoke else 32},
-        "algorithm": "quickdrop",
-        "train": {
-            "local_steps": 10,
-            "batch_size": 32,
-            "drop_last": False,
-            "strategy": "looped",
-            "optimizer": {"name": "sgd", "lr": 0.1},
-        },
-        "evaluate": {"every": rounds},
-        "checkpoint": {"every": rounds},
-    }
+    chosen = digits_settings(0, rounds)
+    chosen["data"]["name"] = "digits" if smoke else "cifar10_first"
+    chosen["model"] |= {"depth": 2, "width": 8} if smoke else {"depth": 3, "width": 32}
+    chosen["train"]["local_steps"] = 10
+    return chosen
 
 
 def row_of(name: str, federation: Federation, judge: Judge) -> dict[str, float]:
@@ -193,9 +178,7 @@ def main() -> None:
     )
     if not smoke:
         text += "\n".join(f"- {line}" for line in verdicts(rows)) + "\n"
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "forget_cifar.md").write_text(text)
-    print(text)
+    publish("forget_cifar", text, smoke)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import digits
 import numpy as np
 import torch
 
@@ -63,28 +64,8 @@ Row = dict[str, float]
 
 
 def settings(seed: int, rounds: int) -> dict[str, Any]:
-    """The run that is to forget, as in digits.py."""
-    return {
-        "seed": seed,
-        "nodes": 10,
-        "rounds": rounds,
-        "data": {
-            "name": "digits",
-            "normalize": "standardize",
-            "partition": {"name": "dirichlet", "alpha": 0.1, "draw": "class"},
-        },
-        "model": {"name": "convnet", "depth": 2, "width": 16},
-        "algorithm": {"name": "quickdrop", "keep_updates": 2},
-        "train": {
-            "local_steps": 5,
-            "batch_size": 32,
-            "drop_last": False,
-            "strategy": "looped",
-            "optimizer": {"name": "sgd", "lr": 0.1},
-        },
-        "evaluate": {"every": rounds},
-        "checkpoint": {"every": rounds},
-    }
+    """The run of digits.py that is to forget, the server keeping updates."""
+    return digits.settings(seed, rounds) | {"algorithm": {"name": "quickdrop", "keep_updates": 2}}
 
 
 def with_markers(seed: int, rounds: int) -> tuple[dict[str, Any], int, int]:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown
+from measure import Notes, markdown, publish
 
 from hansa.experiment import run
 from hansa.experiment.forget import open_trained
@@ -419,9 +419,7 @@ def main() -> None:
         )
         lines = [*verdicts(classes, same), *distilled(ways)]
         text += "\n".join(f"- {line}" for line in lines) + "\n"
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "forget_digits.md").write_text(text)
-    print(text)
+    publish("forget_digits", text, smoke)
 
 
 if __name__ == "__main__":

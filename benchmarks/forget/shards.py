@@ -24,11 +24,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import digits
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown
+from measure import Notes, markdown, publish
 
 from hansa.experiment import run
 from hansa.experiment.trained import open_trained
@@ -79,28 +80,9 @@ def settings(system: str, seed: int, rounds: int, epochs: int) -> dict[str, Any]
             "merge": "average" if system.endswith("averaged") else "distill",
             "distillation": {"epochs": epochs, "batch_size": 32},
         }
-    return {
-        "seed": seed,
-        "nodes": NODES,
-        "rounds": rounds,
-        "data": {
-            "name": "digits",
-            "normalize": "standardize",
-            "public": 337 / 1438,
-            "partition": {"name": "dirichlet", "alpha": 0.1, "draw": "class"},
-        },
-        "model": {"name": "convnet", "depth": 2, "width": 16},
-        "algorithm": algorithm,
-        "train": {
-            "local_steps": 5,
-            "batch_size": 32,
-            "drop_last": False,
-            "strategy": "looped",
-            "optimizer": {"name": "sgd", "lr": 0.1},
-        },
-        "evaluate": {"every": rounds},
-        "checkpoint": {"every": rounds},
-    }
+    chosen = digits.settings(seed, rounds) | {"nodes": NODES, "algorithm": algorithm}
+    chosen["data"]["public"] = 337 / 1438
+    return chosen
 
 
 def served(federation: Federation, method: Forgetting) -> tuple[torch.Tensor, Figures]:
@@ -253,9 +235,7 @@ def main() -> None:
     )
     if not smoke:
         text += "\n".join(f"- {line}" for line in verdicts(means, apart)) + "\n"
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "forget_shards.md").write_text(text)
-    print(text)
+    publish("forget_shards", text, smoke)
 
 
 if __name__ == "__main__":
