@@ -50,6 +50,8 @@ def test_an_ensemble_is_made_applied_and_reduced(
     assert status == 0
     assert less["clients"] == 9
     assert json.loads((tmp_path / "less" / "removal.json").read_text())["removed"] == 4
+    assert main(["forget", "run", "--class", "4"]) == 2
+    assert "hansa combine remove run" in capsys.readouterr().err
 
 
 def test_the_table_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,9 @@ def open_trained(path: str | Path) -> Trained:
         ConfigError: nothing can be forgotten from such a run; says why.
     """
     folder = RunFolder.open(path)
+    if (folder.summary or {}).get("verb") == "combine":
+        fix = f"hansa combine remove {folder.path} --client 3"
+        raise ConfigError("run", str(path), "is an ensemble, of which a client can be left out", fix)
     chosen = RunFile.parse(folder.config)
     if (folder.summary or {}).get("status") != "finished":
         fix = f"hansa learn --resume {folder.path}"
