@@ -94,10 +94,7 @@ def open_trained(path: str | Path) -> Trained:
         ConfigError: nothing can be forgotten from such a run; says why.
     """
     folder = RunFolder.open(path)
-    if (folder.summary or {}).get("verb") == "combine":
-        fix = f"hansa combine remove {folder.path} --client 3"
-        raise ConfigError("run", str(path), "is an ensemble, of which a client can be left out", fix)
-    chosen = RunFile.parse(folder.config)
+    chosen = _settings(folder)
     if (folder.summary or {}).get("status") != "finished":
         fix = f"hansa learn --resume {folder.path}"
         raise ConfigError("run", str(path), "has not finished training", fix)
@@ -138,5 +135,14 @@ def open_trained(path: str | Path) -> Trained:
 
 def default_method(path: str | Path) -> str:
     """The name of the method that fits a run: ``shards`` with several cohorts, or ``quickdrop``."""
-    chosen = RunFile.parse(RunFolder.open(path).config)
+    chosen = _settings(RunFolder.open(path))
     return "shards" if chosen.algorithm.servers(chosen.nodes) > 1 else "quickdrop"
+
+
+def _settings(folder: RunFolder) -> RunFile:
+    """The file of a run of the learn verb."""
+    if (folder.summary or {}).get("verb") == "combine":
+        fix = f"hansa combine remove {folder.path} --client 3"
+        problem = "is an ensemble, of which a client can be left out"
+        raise ConfigError("run", str(folder.path), problem, fix)
+    return RunFile.parse(folder.config)
