@@ -12,7 +12,7 @@ import typer
 
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, Interrupted, answering, say
-from hansa.cli.options import Debug, Device, Json, RunDir, Seed, Sets
+from hansa.cli.options import Debug, Device, Json, NoReport, Out, Quiet, Resume, RunDir, Seed, Sets
 
 app = typer.Typer(
     help="Combine models that clients trained alone: one-shot ensembles.", no_args_is_help=True
@@ -22,15 +22,6 @@ File = Annotated[
     Path | None,
     typer.Argument(metavar="FILE", help="An ensemble's file.", show_default="ten digits clients"),
 ]
-Out = Annotated[
-    Path | None,
-    typer.Option(help="The run folder to make.", metavar="DIR", show_default="new, under runs/"),
-]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
-Resume = Annotated[
-    Path | None, typer.Option(help="Go on with the ensemble in this folder.", metavar="RUN")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 
 
 @app.command("ensemble")

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, Interrupted, answering, say
-from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, read_settings
+from hansa.cli.options import (
+    Debug,
+    Device,
+    Json,
+    NoReport,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Sets,
+    Target,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from hansa.cli.progress import RunProgress
     from hansa.report import RunFolder
-
-Out = Annotated[
-    Path | None,
-    typer.Option(help="The run folder to make.", metavar="DIR", show_default="new, under runs/"),
-]
-Resume = Annotated[
-    Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")
-]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 
 
 def learn(

@@ -28,6 +28,15 @@ Device = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The run folder to make.", metavar="DIR", show_default="new, under runs/"),
+]
+Resume = Annotated[
+    Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")
+]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
 
