@@ -44,7 +44,7 @@ class Grid:
             # Names are not broken within a word while numbers can do with a line more.
             words = [word for row in self.rows for word in row[index].split()]
             least = min(20, max(map(len, words), default=0)) if index < self.words else None
-            heading = textwrap.fill(column, 10)
+            heading = textwrap.fill(column, 10, break_long_words=False)
             table.add_column(heading, justify=side, overflow="fold", min_width=least)
         for row in self.rows:
             table.add_row(*map(Text, row))
