@@ -1,5 +1,10 @@
-"""For every test: one torch thread, since workers share the machine, no deadlines, own cache."""
+"""For every test: one torch thread, since workers share the machine, no deadlines, own cache.
 
+What a stranger does not have, no test has: $HANSA_DATA is taken away from all that are not marked
+``data``, and nothing is downloaded.
+"""
+
+import os
 import sys
 from collections.abc import Iterator
 
@@ -19,7 +24,16 @@ torch.set_num_threads(1)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HANSA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HANSA_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _real_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("data") is None:
+        monkeypatch.delenv("HANSA_DATA", raising=False)
+    elif "HANSA_DATA" not in os.environ:
+        pytest.skip("needs $HANSA_DATA")
 
 
 @pytest.fixture(autouse=True)

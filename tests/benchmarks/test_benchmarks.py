@@ -1,7 +1,6 @@
 """Every benchmark runs at its smallest size; what it measures is not judged here."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,10 +25,9 @@ def test_smoke(script: Path, tmp_path: Path) -> None:
     assert "| " in done.stdout
 
 
+@pytest.mark.data
 @pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("paper/*.yaml")), ids=lambda p: p.stem)
 def test_the_run_files_of_the_papers_can_start(file: Path) -> None:
-    if "HANSA_DATA" not in os.environ:
-        pytest.skip("needs CIFAR-10 in $HANSA_DATA")
     command = [sys.executable, "-m", "hansa.cli", "check", str(file), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

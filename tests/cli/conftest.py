@@ -51,7 +51,6 @@ def hansa(
     """Runs a command in an empty folder; a single text is split at blanks."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HANSA_CACHE", str(cache))
-    monkeypatch.setenv("HANSA_OFFLINE", "1")
 
     def call(*words: str) -> Said:
         capsys.readouterr()

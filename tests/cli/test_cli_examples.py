@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
+
+from hansa.base.component import catalogue
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(
@@ -21,18 +24,33 @@ EXAMPLES = sorted(
 )
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WITH_COMMANDS = [page for page in PAGES if BLOCK.search(page.read_text())]
+AT_HAND = {"digits", "file", "hub", "torch"}
+"""Data sources that need no file of theirs: what they read is in the package, or the user's own."""
+ELSEWHERE = re.compile(rf"\b({'|'.join(sorted(set(catalogue('data')) - AT_HAND))})\b")
 
 
-def needs_data(text: str) -> None:
-    """Skip what trains on a data set that has to be at hand."""
-    if "cifar10" in text and not os.environ.get("HANSA_DATA"):
-        pytest.skip("needs $HANSA_DATA")
+def needs_data(line: str) -> bool:
+    """Whether a command, or the example that it names, reads a data set that has to be fetched."""
+    files = [ROOT / word for word in line.split() if word.startswith("examples/")]
+    return any(ELSEWHERE.search(text) for text in [line, *(f.read_text() for f in files)])
 
 
-@pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.stem)
+def commands(page: Path, real: bool) -> list[str]:
+    """The commands that a page shows: those that read real data, or all others."""
+    lines = [line for block in BLOCK.findall(page.read_text()) for line in block.splitlines()]
+    return [line for line in lines if needs_data(line) == real]
+
+
+def on_data(items: Iterable[Path], real: Callable[[Path], bool]) -> list[ParameterSet]:
+    """Parameters of a test; those that need real data are marked so."""
+    marks = [pytest.mark.data]
+    return [pytest.param(x, marks=marks if real(x) else [], id=x.stem) for x in items]
+
+
+@pytest.mark.parametrize(
+    "file", on_data(EXAMPLES, lambda file: ELSEWHERE.search(file.read_text()) is not None)
+)
 def test_an_example_runs(hansa, file: Path) -> None:
-    needs_data(file.read_text())
     said = hansa(f"learn {file} --set rounds=2 --json")
     assert said.status == 0, said.err
     assert said.object["rounds"] == 2
@@ -53,14 +71,23 @@ def shortened(line: str) -> str:
     return f"{line} --set rounds={4 if '--resume' in line else 2}"
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda path: path.stem)
-def test_the_commands_of_a_page_run(hansa, tmp_path: Path, page: Path) -> None:
-    lines = [line for block in BLOCK.findall(page.read_text()) for line in block.splitlines()]
+def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for line in lines:
         assert line.startswith("hansa "), "a console block holds commands of hansa only"
         said = hansa(*shlex.split(shortened(line))[1:])
         assert said.status == 0, f"{line}\n{said.err}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p, False)], ids=lambda p: p.stem)
+def test_the_commands_of_a_page_run(hansa, tmp_path: Path, page: Path) -> None:
+    run_all(hansa, tmp_path, commands(page, real=False))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(p, True)], ids=lambda p: p.stem)
+def test_the_commands_of_a_page_on_real_data_run(hansa, tmp_path: Path, page: Path) -> None:
+    run_all(hansa, tmp_path, commands(page, real=True))
 
 
 def test_the_python_of_the_readme_runs(hansa, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,8 +140,7 @@ def test_data_lists_loads_and_deals(hansa) -> None:
     assert deals[0] == deals[1] != deals[2]
 
 
-def test_data_says_where_files_were_looked_for(hansa, monkeypatch) -> None:
-    monkeypatch.delenv("HANSA_DATA", raising=False)
+def test_data_says_where_files_were_looked_for(hansa) -> None:
     said = hansa("data mnist --json")
     assert said.status == 2
     assert said.object["error"]["type"] == "DataError"

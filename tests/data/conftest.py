@@ -1,4 +1,4 @@
-"""Every test here has its own cache folder, no shared data and no network."""
+"""Every test here has its own cache folder."""
 
 import io
 import os
@@ -9,20 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
 from hansa.base.streams import Streams
 
-SHARED = os.environ.get("HANSA_DATA")
-
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
     monkeypatch.setenv("HANSA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("HANSA_DATA", raising=False)
-    monkeypatch.setenv("HANSA_OFFLINE", "1")
 
 
 @pytest.fixture
@@ -35,12 +29,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def real(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The real data sets, where the machine has them."""
-    if not SHARED:
-        pytest.skip("needs $HANSA_DATA")
-    monkeypatch.setenv("HANSA_DATA", SHARED)
-    return Path(SHARED)
+def real() -> Path:
+    """The real data sets, for tests marked ``data``."""
+    return Path(os.environ["HANSA_DATA"])
 
 
 @pytest.fixture
