@@ -47,7 +47,6 @@ from hansa.forget import (
     Recovery,
     Request,
     Retrain,
-    Scaling,
 )
 from hansa.report import RunFolder
 
@@ -81,7 +80,6 @@ BY_CLIENT: dict[str, Forgetting | None] = {
     "sga": GradientAscent(),
     "pgd": ProjectedAscent(),
     "federaser": FedEraser(),
-    "s2u": Scaling(),
 }
 LEVELS: Levels = {"classes": BY_CLASS, "clients": BY_CLIENT}
 DISTILLED = ("quickdrop, 3 steps, synthetic recovery", "quickdrop")

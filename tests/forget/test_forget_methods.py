@@ -12,6 +12,7 @@ from hansa.base.component import catalogue, find
 from hansa.base.errors import ConfigError
 from hansa.forget import (
     Ascent,
+    Downweight,
     FedEraser,
     Federation,
     GradientAscent,
@@ -24,7 +25,6 @@ from hansa.forget import (
     Recovery,
     Request,
     Retrain,
-    Scaling,
 )
 from hansa.forget.federaser import calibrated
 from hansa.forget.holdings import Mixed, Real, Sampled, Synthetic
@@ -247,18 +247,18 @@ def test_projected_ascent_stays_in_its_ball(federation) -> None:
     torch.testing.assert_close(others, models[1:].mean(0), rtol=1e-5, atol=1e-6)
 
 
-def test_scaling_follows_its_formula(federation) -> None:
+def test_downweighting_follows_its_formula(federation) -> None:
     fed = federation(clients=[1])
-    row, story = Scaling(down=-0.1, rounds=1).forget(fed)
+    row, story = Downweight(down=-0.1, rounds=1).forget(fed)
     assert story["weights"][0] < 0
     assert row.isfinite().all()
     with pytest.raises(ConfigError, match="nothing is left"):
-        Scaling(down=-100).forget(federation(clients=[1]))
+        Downweight(down=-100).forget(federation(clients=[1]))
 
 
 def test_who_cannot_serve_a_request_says_what_can(federation) -> None:
     fed = federation(classes=[3])
-    for name in ("pgd", "federaser", "s2u"):
+    for name in ("pgd", "federaser", "downweight"):
         with pytest.raises(ConfigError, match="cannot forget a single class"):
             find("forgetting", name)().check(fed)
     fed.images, fed.layout, fed.updates = {}, None, None
@@ -270,5 +270,11 @@ def test_who_cannot_serve_a_request_says_what_can(federation) -> None:
 
 
 def test_all_methods_are_known_by_name() -> None:
-    names = "fu_mp federaser noise pgd quickdrop random_real retrain s2u sga shards"
-    assert set(catalogue("forgetting")) == set(names.split())
+    names = "downweight fu_mp federaser noise pgd quickdrop random_real retrain sga shards"
+    assert set(names.split()) <= set(catalogue("forgetting"))
+
+
+def test_our_own_formula_bears_no_papers_name() -> None:
+    with pytest.raises(ConfigError, match="now downweight: it is our own formula"):
+        find("forgetting", "s2u")
+    assert "own formula" in Downweight.summary()

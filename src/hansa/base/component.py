@@ -53,6 +53,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "runtime": ("hansa.engine",),
 }
 
+RENAMED = {
+    ("forgetting", "s2u"): "downweight: it is our own formula, not the paper's S2U",
+}
+"""What former names are called now, by kind."""
 _ALIAS = "hansa_plugin_"
 _registry: dict[str, dict[str, type[Component]]] = {}
 _plugged_in: set[str] = set()
@@ -201,6 +205,8 @@ def find(kind: str, name: str) -> type[Component]:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
+        if (kind, name) in RENAMED:
+            hint = f"now {RENAMED[kind, name]}; "
         fix = f"{hint}known: {', '.join(known)}"
         raise ConfigError("name", name, f"there is no such {kind}", fix)
     return known[name]

@@ -81,6 +81,7 @@ class Trained:
             past=self.requests.past,
             updates=self.block.kept["quickdrop.updates"][0] if self.keeps else None,
             updates_every=self.keeps,
+            done=self.done,
             number=len(self.requests.folders) + 1,
             trained=self.block,
         )

@@ -5,6 +5,7 @@ the clients and the server of a run that was trained; a :class:`Judge` measures 
 """
 
 from hansa.forget.cohorts import InCohorts
+from hansa.forget.downweighting import Downweight
 from hansa.forget.federaser import FedEraser
 from hansa.forget.federation import Federation
 from hansa.forget.gradient_ascent import GradientAscent
@@ -16,12 +17,12 @@ from hansa.forget.pruning import Pruning
 from hansa.forget.quickdrop import Noise, QuickDrop, RandomReal
 from hansa.forget.request import Request, check_request
 from hansa.forget.retrain import Retrain
-from hansa.forget.scaling import Scaling
 from hansa.forget.shards import Shards
 
 __all__ = [
     "Ascent",
     "Cost",
+    "Downweight",
     "FedEraser",
     "Federation",
     "Forgetting",
@@ -37,7 +38,6 @@ __all__ = [
     "Recovery",
     "Request",
     "Retrain",
-    "Scaling",
     "Shards",
     "attack_remark",
     "check_request",

@@ -6,12 +6,15 @@ of the one that is stored,
 
     U <- |U_stored| / |U_new| * U_new.
 
-The first stored round is taken as it is. The published formula divides by K - 1 and also normalises
-the weights; this is a plain weighted mean.
+An update that was kept every k rounds stands for k of them, the last for as many as are left: the
+server takes its step so many times. The first stored round is taken as it is, unless something
+else than clients was forgotten before, which it still knows. The published formula divides by K - 1
+and also normalises the weights; here the server goes its own way, as in training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +24,9 @@ from torch import Tensor
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.forget.federation import Federation
+from hansa.forget.holdings import Real
 from hansa.forget.method import Forgetting
+from hansa.forget.original_training import OriginalTraining
 from hansa.forget.request import Level
 from hansa.models import ParameterLayout
 
@@ -31,7 +36,9 @@ class FedEraser(Forgetting):
     """Repeat the stored rounds of training in fewer steps, without the leavers."""
 
     levels: ClassVar[tuple[Level, ...]] = ("client",)
-    share: float = Field(0.5, gt=0, le=1, description="share of the local steps that is repeated")
+    share: float = Field(
+        0.5, gt=0, le=1, description="share of a round's local steps that is repeated"
+    )
     calibrate: bool = Field(
         True, description="false: add up the stored updates of those who stay (FedAccum)"
     )
@@ -45,37 +52,57 @@ class FedEraser(Forgetting):
                 "needs the clients' updates, and this run kept none",
                 "train with algorithm.keep_updates: 2; or --method quickdrop, sga or pgd",
             )
+        if not self.calibrate and not _only_clients(federation):
+            problem = f"the stored updates still know {federation.past}, which was forgotten before"
+            raise ConfigError("calibrate", False, problem, "calibrate: true")
 
     def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
         assert federation.updates is not None  # check saw to it
-        train, layout = federation.job.train, federation.network.layout
+        layout, training = federation.network.layout, OriginalTraining(federation)
         row = layout.flatten(federation.job.module).to(federation.row)
-        staying = federation.real(forget=False)
-        steps = max(1, round(self.share * train.local_steps))
-        size, rounds = layout.trainable, 0
+        server = training.server(row)
+        staying, kept_rounds = federation.real(forget=False), 0
         with federation.ledger.phase("erasing"):
-            for slot, stored in enumerate(federation.updates):
+            for t, span, stored in stored_rounds(federation):
                 there = [h for h in staying if stored[h.client].any()]
                 if not there:
                     continue
-                models = []
-                for holding in there:
-                    own, kept = row.clone(), stored[holding.client].to(row)
-                    t = slot * federation.updates_every
-                    if rounds and self.calibrate:
-                        # The batches of the stored round, as training drew them.
-                        random = federation.job.streams.numpy(
-                            "quickdrop.batches", holding.client, t
-                        )
-                        trained = federation.local(
-                            row, holding, steps, train.optimizer.lr, random=random
-                        )
-                        kept = calibrated(kept, trained[:size] - row[:size], layout)
-                    own[:size] += kept
-                    models.append(own)
-                row = federation.average(models, [h.mass for h in there])
-                rounds += 1
-        return row, {"rounds": rounds, "stored_bytes": federation.updates.numel() * 4}
+                updates = [stored[holding.client].to(row) for holding in there]
+                if self.calibrate and (kept_rounds or not _only_clients(federation)):
+                    updates = self._calibrated(training, row, there, updates, t)
+                update = federation.average(updates, training.masses(there))
+                for _ in range(span):
+                    server(row, update)
+                kept_rounds += 1
+        return row, {"rounds": kept_rounds, "stored_bytes": federation.updates.numel() * 4}
+
+    def _calibrated(
+        self,
+        training: OriginalTraining,
+        row: Tensor,
+        there: list[Real],
+        stored: list[Tensor],
+        t: int,
+    ) -> list[Tensor]:
+        """New updates [P] of clients in round ``t``, as long as the stored ones."""
+        layout = training.federation.network.layout
+        size = layout.trainable
+        models = training.train(row, there, t, self.share)
+        pairs = zip(stored, models, strict=True)
+        return [calibrated(old, model[:size] - row[:size], layout) for old, model in pairs]
+
+
+def stored_rounds(federation: Federation) -> Iterator[tuple[int, int, Tensor]]:
+    """(round, how many rounds it stands for, updates [clients, P]) of each that was kept."""
+    assert federation.updates is not None
+    every = federation.updates_every
+    for t, stored in zip(range(0, federation.rounds, every), federation.updates, strict=False):
+        yield t, min(every, federation.rounds - t), stored
+
+
+def _only_clients(federation: Federation) -> bool:
+    """Whether clients alone were forgotten before."""
+    return federation.past.levels <= {"client"}
 
 
 def calibrated(stored: Tensor, new: Tensor, layout: ParameterLayout) -> Tensor:

@@ -40,6 +40,7 @@ class Federation:
         updates: float32 [slots, clients, P], what clients sent in every so many rounds of training,
             0 for those that were not asked; None if the run kept none.
         updates_every: how many rounds lie between two of them.
+        done: rounds of training that the run did; None: all that were planned.
         number: which request of the run it is; it names the random streams.
         ledger: what was done, to be added to.
         trained: all nodes as they are now, for methods that change more than one model; they do
@@ -55,6 +56,7 @@ class Federation:
     past: Request = field(default_factory=Request)
     updates: Tensor | None = None
     updates_every: int = 0
+    done: int | None = None
     number: int = 1
     ledger: Ledger = field(default_factory=Ledger)
     trained: Block | None = None
@@ -79,6 +81,11 @@ class Federation:
     def clients(self) -> range:
         """Ids of those who have data."""
         return range(len(self.job.parts))
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds of training the run did."""
+        return self.job.rounds if self.done is None else self.done
 
     @property
     def batch_size(self) -> int:

@@ -3,7 +3,8 @@
 The reference model is the mean of the others' models, w_ref = (w - p_u w_u) / (1 - p_u); with N
 equal weights, N/(N-1) w - 1/(N-1) w_u. The leaver ascends from it within an L2 ball whose radius is
 a third of the mean distance to fresh random models; then the others recover. IBM's notebook takes
-the clients' last models from training; here they make one more round of local steps.
+the clients' last models from training; here they make one more round of the run's local work, at
+the rate of its last round.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hansa.base.component import register
 from hansa.engine.optim import clip_norm_
 from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting, Recovery
+from hansa.forget.original_training import OriginalTraining
 from hansa.forget.request import Level
 
 
@@ -41,15 +43,12 @@ class ProjectedAscent(Forgetting):
     )
 
     def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
-        network, train = federation.network, federation.job.train
+        network, training = federation.network, OriginalTraining(federation)
         leaving = federation.real(forget=True)
         staying = federation.real(forget=False)
         with federation.ledger.phase("reference"):
-            models = [
-                federation.local(federation.row, h, train.local_steps, train.optimizer.lr)
-                for h in staying
-            ]
-            reference = federation.average(models, [h.mass for h in staying])
+            models = training.another_round(federation.row, staying)
+            reference = federation.average(models, training.masses(staying))
         random = [
             network.fresh(federation.job.streams.integer("forget.random", k)) for k in range(10)
         ]

@@ -71,8 +71,12 @@ def without(federation: Federation) -> Job:
     changes: dict[str, Any] = {}
     if "distil" in type(algorithm).model_fields:
         changes["distil"] = False  # the model is the same, and nobody asked for images
+    if "keep_updates" in type(algorithm).model_fields:
+        changes["keep_updates"] = 0
     if (getattr(algorithm, "sampled", None) or 0) > len(parts):
         changes["sampled"] = None
+    if getattr(algorithm, "min_updates", 0) > len(parts):
+        changes["min_updates"] = len(parts)
     topology, servers = job.network.topology, job.network.servers
     return replace(
         job,

@@ -1,0 +1,188 @@
+"""What published methods get: the run's own local work, and updates that count as often as due."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hansa.base.errors import ConfigError
+from hansa.engine import Job
+from hansa.experiment import run
+from hansa.experiment.trained import Trained, open_trained
+from hansa.forget import FedEraser, Federation, GradientAscent, ProjectedAscent, Request, Retrain
+from hansa.forget.federaser import stored_rounds
+from hansa.forget.original_training import OriginalTraining
+from hansa.learn.server_optimizers import Average, Momentum, ServerAdam
+
+from .conftest import SETTINGS
+
+EPOCHS = {
+    "local_epochs": 2,
+    "batch_size": 16,
+    "drop_last": False,
+    "clip_norm": 2.0,
+    "strategy": "looped",
+    "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.01},
+    "schedule": {"name": "step", "milestones": [1], "gamma": 0.5},
+}
+
+
+def in_epochs(algorithm: str, rounds: int) -> dict[str, Any]:
+    how = {"name": algorithm} | ({"distil": False} if algorithm == "quickdrop" else {})
+    return {**SETTINGS, "algorithm": how, "rounds": rounds, "train": EPOCHS}
+
+
+# -- updates that were kept every k rounds
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    every=st.integers(1, 5),
+    rounds=st.integers(1, 9),
+    calibrate=st.booleans(),
+    server=st.sampled_from([Average(), Average(lr=0.5), Momentum(), ServerAdam()]),
+)
+def test_constant_updates_kept_now_and_then_count_as_all_of_them(
+    opened: Trained, every: int, rounds: int, calibrate: bool, server: Any
+) -> None:
+    direction = torch.randn(opened.row.shape, generator=torch.manual_seed(0))
+    with pytest.MonkeyPatch.context() as patch:
+
+        def train(self: Any, row: Tensor, holdings: Any, t: int, share: float) -> list[Tensor]:
+            return [row + share * direction for _ in holdings]
+
+        patch.setattr(OriginalTraining, "train", train)
+        found = []
+        for k in (1, every):
+            fed = opened.federation(Request.of(clients=[1]))
+            fed.job = _with(fed, server=server)
+            one = 0.01 * direction[: fed.network.size]
+            fed.updates = one.expand(-(-rounds // k), 5, -1)
+            fed.updates_every, fed.done = k, rounds
+            found.append(FedEraser(calibrate=calibrate).forget(fed)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(found[0], fed.network.layout.flatten(fed.job.module))
+
+
+def _with(fed: Federation, **changes: Any) -> Job:
+    return replace(fed.job, algorithm=fed.job.algorithm.model_copy(update=changes))
+
+
+@given(every=st.integers(1, 7), rounds=st.integers(1, 20))
+def test_the_kept_rounds_stand_for_all_that_were_done(
+    opened: Trained, every: int, rounds: int
+) -> None:
+    fed = opened.federation(Request())
+    fed.updates, fed.updates_every, fed.done = torch.zeros(99, 5, 1), every, rounds
+    spans = [(t, span) for t, span, _ in stored_rounds(fed)]
+    assert [t + i for t, span in spans for i in range(span)] == list(range(rounds))
+
+
+def test_a_run_that_kept_every_third_update_is_rebuilt_as_far_as_training_went(
+    tmp_path: Path,
+) -> None:
+    """8 rounds, three kept: they stand for 3, 3 and 2; added once each they lose the model."""
+    chosen = {**SETTINGS, "algorithm": {"name": "quickdrop", "distil": False, "keep_updates": 3}}
+    fed = open_trained(run(chosen, tmp_path / "run", report=False).path).federation(Request())
+    initial = fed.network.layout.flatten(fed.job.module)
+    rebuilt, story = FedEraser(calibrate=False).forget(fed)
+    assert story["rounds"] == 3
+    went, should = rebuilt - initial, fed.row - initial
+    assert float(went.norm() / should.norm()) == pytest.approx(1, abs=0.35)
+    weights = torch.tensor([3.0, 3.0, 2.0])
+    assert fed.updates is not None
+    mass = torch.tensor([len(h.index) for h in fed.real(forget=False)], dtype=torch.float64)
+    means = torch.einsum("scp,c->sp", fed.updates.double(), mass / mass.sum())
+    expected = initial[: fed.network.size] + (weights.double() @ means).float()
+    torch.testing.assert_close(rebuilt[: fed.network.size], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_else_was_forgotten_before_is_not_added_up_again(
+    federation: Callable[..., Federation],
+) -> None:
+    fed = federation(clients=[1])
+    fed.past = Request.of(classes=[3])
+    with pytest.raises(ConfigError, match="class 3"):
+        FedEraser(calibrate=False).check(fed)
+    row, _ = FedEraser().forget(fed)
+    labels = fed.job.dataset.test.targets
+    index = torch.nonzero(labels == 3).flatten()
+    said = fed.network.logits(row, fed.job.dataset.gather(fed.job.dataset.test, index)[0])
+    assert not (said.argmax(1) == 3).any()
+
+
+# -- the run's own local work
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "quickdrop"])
+def test_one_more_round_is_the_next_round_of_a_longer_run(algorithm: str, tmp_path: Path) -> None:
+    """Epochs, momentum, decay, clipping and schedule are those of the run, by its own engine."""
+    short, longer = (
+        open_trained(run(in_epochs(algorithm, n), tmp_path / str(n), report=False).path)
+        for n in (2, 3)
+    )
+    fed = short.federation(Request())
+    training, everyone = OriginalTraining(fed), fed.real(forget=False)
+    models = training.another_round(fed.row, everyone)
+    found = fed.average(models, training.masses(everyone))
+    torch.testing.assert_close(found, longer.row, rtol=1e-5, atol=1e-6)
+
+
+def test_baselines_take_the_epochs_and_the_rate_of_the_run(tmp_path: Path) -> None:
+    chosen = in_epochs("quickdrop", 2)
+    chosen["algorithm"] = {"name": "quickdrop", "distil": False, "keep_updates": 1}
+    trained = open_trained(run(chosen, tmp_path / "run", report=False).path)
+    fed = trained.federation(Request.of(clients=[1]))
+    sizes = {h.client: len(h.index) for h in fed.real(forget=False)}
+    training = OriginalTraining(fed)
+    steps = training.steps(fed.real(forget=False), 0)
+    assert steps == [2 * -(-size // 16) for size in sizes.values()]
+    assert [training.rate(t) for t in (0, 1, 7)] == pytest.approx([0.1, 0.05, 0.05])
+    spent = {}
+    for method, phase in ((FedEraser(share=0.5), "erasing"), (ProjectedAscent(), "reference")):
+        own = fed.relabelled(fed.request, fed.past)
+        method.forget(own)
+        spent[phase] = own.ledger.phases[phase].sample_gradients
+    batches = [sum(min(n, 16) for n in _by_class(fed, h)) for h in fed.real(forget=False)]
+    whole = sum(map(lambda s, b: s * b, steps, batches))
+    assert spent["reference"] == whole
+    # The first stored round is taken as it is, the second repeated in half its steps.
+    assert spent["erasing"] == sum(
+        max(1, round(s / 2)) * b for s, b in zip(steps, batches, strict=True)
+    )
+
+
+def _by_class(fed: Federation, holding: Any) -> list[int]:
+    labels = fed.job.dataset.train.targets[torch.from_numpy(holding.index)]
+    return labels.unique(return_counts=True)[1].tolist()
+
+
+def test_uniform_weighting_holds_when_baselines_average(
+    federation: Callable[..., Federation],
+) -> None:
+    from dataclasses import replace
+
+    fed = federation(clients=[1])
+    fed.job = replace(
+        fed.job, algorithm=fed.job.algorithm.model_copy(update={"weighting": "uniform"})
+    )
+    assert set(OriginalTraining(fed).masses(fed.real(forget=False))) == {1.0}
+
+
+def test_ascent_on_originals_recovers_in_short_rounds() -> None:
+    assert (GradientAscent().recovery.rounds, GradientAscent().recovery.steps) == (10, 2)
+
+
+def test_the_oracle_asks_for_no_more_updates_than_there_are_clients(tmp_path: Path) -> None:
+    chosen = {**SETTINGS, "rounds": 1, "evaluate": {"every": 1}, "checkpoint": {"every": 1}}
+    chosen["algorithm"] = {"name": "fedavg", "min_updates": 5}
+    fed = open_trained(run(chosen, tmp_path / "run", report=False).path).federation(
+        Request.of(clients=[0])
+    )
+    assert Retrain().forget(fed)[1]["clients"] == 4
