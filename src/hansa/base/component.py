@@ -23,10 +23,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import core_schema
 
 from hansa.base.errors import ConfigError
+from hansa.base.paths import locate, located_module, located_object
 
 # Where the built-in components of a kind live; imported when a name of that kind is first asked
 # for, so that `hansa --help` need not import torch.
@@ -82,6 +83,11 @@ class Component(BaseModel):
             cls.kind = kind
             _registry.setdefault(kind, {})
 
+    @model_validator(mode="before")
+    @classmethod
+    def _locate(cls, settings: Any) -> Any:
+        return locate(cls, settings)
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
         if "kind" not in cls.__dict__ or not cls.kind:
@@ -117,7 +123,7 @@ class Component(BaseModel):
             raise ConfigError(
                 "name", name, f"the {cls.kind} needs a name", f"one of {_known(cls.kind)}"
             )
-        found = find(cls.kind, name)
+        found = find(cls.kind, located_object(name))
         if not issubclass(found, cls):
             raise ConfigError("name", name, f"{found.__qualname__} is not a {cls.__name__}")
         return found.parse(settings)
@@ -239,7 +245,7 @@ def import_path(cls: type) -> str:
 def load_module(name: str) -> Any:
     """A module by dotted name or by the path of its file."""
     if name.endswith(".py"):
-        path = Path(name).resolve()
+        path = Path(located_module(name))
         alias = f"{_ALIAS}{path.stem}"
         loaded = sys.modules.get(alias)
         if loaded is not None and getattr(loaded, "__file__", None) == str(path):

@@ -10,6 +10,12 @@ import typer
 if TYPE_CHECKING:
     from hansa.experiment import RunFile
 
+
+def _home(path: Path | None) -> Path | None:
+    """A shell leaves the ~ of ``--out=~/run`` as it is."""
+    return None if path is None else path.expanduser()
+
+
 Target = Annotated[
     str | None,
     typer.Argument(
@@ -30,14 +36,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="The run folder to make.", metavar="DIR", show_default="new, under runs/"),
+    typer.Option(
+        help="The run folder to make.",
+        metavar="DIR",
+        show_default="new, under runs/",
+        callback=_home,
+    ),
 ]
 Resume = Annotated[
-    Path | None, typer.Option(help="Go on with the run in this folder.", metavar="RUN")
+    Path | None,
+    typer.Option(help="Go on with the run in this folder.", metavar="RUN", callback=_home),
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
-RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_home)]
 
 
 def is_file(target: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from hansa.base.paths import short
 from hansa.cli.answer import say
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ class RunProgress:
         self._servers = chosen.algorithm.servers(chosen.nodes)
         who = "clients" if self._servers else "nodes"
         who += f" of {self._servers} servers" if self._servers > 1 else ""
+        what = [short(type(part).name) for part in (chosen.algorithm, chosen.data)]
         self._title = (
-            f"{type(chosen.algorithm).name} on {type(chosen.data).name}: {chosen.nodes} {who}, "
-            f"{chosen.rounds} rounds, results in {path}"
+            f"{' on '.join(what)}: {chosen.nodes} {who}, {chosen.rounds} rounds, results in {path}"
         )
 
     def __call__(self, done: int, figures: dict[str, float]) -> None:

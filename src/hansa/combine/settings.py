@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hansa.base.component import find
+from hansa.base.paths import ObjectPath
 from hansa.data import DataSource, Digits
 from hansa.engine import (
     SGD,
@@ -36,7 +37,7 @@ from hansa.topology import Regular, Topology
 class Predictor(Settings):
     """A client's model that is fitted, not trained by gradient steps."""
 
-    path: str = Field(
+    path: ObjectPath = Field(
         description="package.module:Class with fit(X, y) and predict_proba or decision_function, "
         "such as sklearn.ensemble:RandomForestClassifier"
     )

@@ -17,7 +17,7 @@ from hansa.data.cohorts import Clients, Cohorts
 class CohortFile(Cohorts):
     """The cohorts that a file lists, a line each: its number, a comma, client-client-client."""
 
-    path: str = Field(..., description="the file, such as one that write_cohorts made")
+    path: Path = Field(..., description="the file, such as one that write_cohorts made")
 
     def count(self, clients: int) -> int:
         return int(self._read(clients).max()) + 1
@@ -26,10 +26,9 @@ class CohortFile(Cohorts):
         return self._read(clients.count)
 
     def _read(self, clients: int) -> np.ndarray:
-        path = Path(self.path).expanduser()
-        if not path.is_file():
-            raise ConfigError("path", self.path, "there is no such file", "give its path")
-        return read_cohorts(path, clients)
+        if not self.path.is_file():
+            raise ConfigError("path", str(self.path), "there is no such file", "give its path")
+        return read_cohorts(self.path, clients)
 
 
 def write_cohorts(path: Path, cohort_of: np.ndarray) -> None:

@@ -33,13 +33,14 @@ def cache_folder() -> Path:
     """Where downloads and decoded arrays are kept: $HANSA_CACHE or the user's cache folder."""
     import platformdirs
 
-    return Path(os.environ.get("HANSA_CACHE") or platformdirs.user_cache_dir("hansa"))
+    given = os.environ.get("HANSA_CACHE")
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("hansa"))
 
 
 def folders(folder: str) -> list[Path]:
     """The existing places of a data set's files, in the order in which they are searched."""
     shared = os.environ.get("HANSA_DATA")
-    places = [Path(shared) / folder] if shared else []
+    places = [Path(shared).expanduser() / folder] if shared else []
     places.append(cache_folder() / folder)
     return [place for place in places if place.is_dir()]
 

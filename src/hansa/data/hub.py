@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
+from hansa.base.paths import NameOrPath
 from hansa.data.columns import assemble
 from hansa.data.fetch import refuse_offline
 from hansa.data.images import decode, encoded, usual_mode
@@ -26,7 +27,7 @@ class Hub(DataSource):
     ``datasets`` library: ``pip install hansa[hub]``.
     """
 
-    dataset: str = Field(..., description="name on the hub (owner/name), or a local folder")
+    dataset: NameOrPath = Field(..., description="name on the hub (owner/name), or a local folder")
     config: str | None = Field(None, description="the data set's configuration, if it has several")
     train_split: str = Field("train", description="name of the split to train on")
     test_split: str | None = Field(

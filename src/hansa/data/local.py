@@ -25,8 +25,8 @@ class File(DataSource):
     input of 4 dimensions holds images [N, H, W, C], of 3 grey images.
     """
 
-    path: str = Field(..., description="the file; .parquet, .csv or .npz")
-    test_path: str | None = Field(None, description="a file of the same form with the test set")
+    path: Path = Field(..., description="the file; .parquet, .csv or .npz")
+    test_path: Path | None = Field(None, description="a file of the same form with the test set")
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="held out as the test set where there is no test_path"
     )
@@ -57,20 +57,19 @@ class File(DataSource):
             values,
             merged[self.label],
             merged[self.group] if self.group else None,
-            where=self.path,
+            where=str(self.path),
             first_test_row=len(tables[0][self.label]) if self.test_path else None,
             test_fraction=self.test_fraction,
         )
 
-    def _table(self, field: str, name: str) -> dict[str, np.ndarray]:
-        path = Path(name).expanduser()
+    def _table(self, field: str, path: Path) -> dict[str, np.ndarray]:
         if not path.is_file():
-            raise ConfigError(field, name, "there is no such file", "give its path")
+            raise ConfigError(field, str(path), "there is no such file", "give its path")
         if path.suffix == ".npz":
             return _read_npz(path)
         if path.suffix in (".parquet", ".csv"):
             return _read_columns(path)
-        raise ConfigError(field, name, "is of an unknown type", "use .parquet, .csv or .npz")
+        raise ConfigError(field, str(path), "is of an unknown type", "use .parquet, .csv or .npz")
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError
+from hansa.base.paths import ObjectPath
 from hansa.data.partition import Partition, Parts, Pile
 
 
@@ -62,7 +63,9 @@ class Function(Partition):
     The result is checked: one list a node, no index twice, none out of range, none empty.
     """
 
-    path: str = Field(..., description="where it is: package.module:function or file.py:function")
+    path: ObjectPath = Field(
+        ..., description="where it is: package.module:function or file.py:function"
+    )
 
     def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
         try:

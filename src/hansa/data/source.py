@@ -24,6 +24,7 @@ from torch import Tensor
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
 from hansa.base.files import sha256
+from hansa.base.paths import short
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data import decoded
@@ -123,7 +124,7 @@ class DataSource(Component, kind="data"):
             vocabulary=raw.vocabulary,
         )
         return Dataset(
-            name=type(self).name or type(self).__name__,
+            name=short(type(self).name) or type(self).__name__,
             spec=spec,
             train=train,
             validation=validation,
@@ -149,7 +150,7 @@ class DataSource(Component, kind="data"):
             raise error if error.field == "nodes" else error.under("partition") from None
 
     def _raw(self) -> RawSplits:
-        name = type(self).name or type(self).__name__
+        name = short(type(self).name) or type(self).__name__
 
         def build() -> RawSplits:
             raw = self.read()

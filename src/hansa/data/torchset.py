@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError, DataError
+from hansa.base.paths import ObjectPath
 from hansa.data.columns import assemble
 from hansa.data.raw import RawSplits
 from hansa.data.source import DataSource
@@ -24,13 +25,13 @@ class Torch(DataSource):
     augmentation in the data set is frozen.
     """
 
-    dataset: str = Field(
+    dataset: ObjectPath = Field(
         ..., description="class or function that makes it: package.module:Name or file.py:Name"
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict, description="arguments for the training set, such as train: true"
     )
-    test_dataset: str | None = Field(
+    test_dataset: ObjectPath | None = Field(
         None, description="what makes the test set, if not the same as `dataset`"
     )
     test_arguments: dict[str, Any] | None = Field(

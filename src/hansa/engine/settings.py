@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hansa.base.errors import ConfigError
+from hansa.base.paths import locate
 from hansa.base.spec import DataSpec
 from hansa.engine.augment import Augmentation
 from hansa.engine.batches import Batching
@@ -20,6 +21,11 @@ class Settings(BaseModel):
     """A frozen group of settings that refuses unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _locate(cls, settings: Any) -> Any:
+        return locate(cls, settings)
 
 
 class TrainSettings(Settings):

@@ -13,11 +13,11 @@
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hansa.base import child
 from hansa.base.errors import CheckpointError, ConfigError, HansaError
 from hansa.base.files import atomic_write, lock
 from hansa.combine import (
@@ -219,7 +219,7 @@ def _host(
 def _worker_command(path: Path) -> Callable[[int], Sequence[str]]:
     """How a worker of one of an ensemble's runs is started."""
     module = "hansa.experiment.combine_worker"
-    return lambda index: [sys.executable, "-m", module, f"--run={path.resolve()}"]
+    return lambda index: child.command(module, f"--run={path.resolve()}")
 
 
 def _record(folder: RunFolder, result: Result, chosen: EnsembleFile, say: Say) -> None:

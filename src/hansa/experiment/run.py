@@ -6,15 +6,17 @@ import datetime
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hansa.base import child
 from hansa.base.component import Component
 from hansa.base.errors import CheckpointError, ConfigError, HansaError
 from hansa.base.files import lock
+from hansa.base.paths import short
 from hansa.data import label_histogram
 from hansa.engine import Collector, Job, Launch, choose_strategy, latest, read_manifest
 from hansa.engine.collect import Progress
@@ -56,7 +58,7 @@ def run(
     job.strategy, timing = choose_strategy(job)
     config = chosen.dump()
     config["train"]["strategy"] = job.strategy
-    config["plugins"] = sorted({_absolute(p) for p in chosen.plugins} | _plugins_of(chosen))
+    config["plugins"] = sorted({*chosen.plugins} | _plugins_of(chosen))
     environment = describe_environment(job, timing)
     folder = RunFolder.create(out or default_folder(chosen), config, environment)
     _describe(job, chosen, folder)
@@ -155,7 +157,7 @@ def _summary(
     summary = {
         "run_dir": str(folder.path),
         "verb": "learn",
-        "algorithm": type(chosen.algorithm).name,
+        "algorithm": short(type(chosen.algorithm).name),
         "nodes": chosen.nodes,
         "rounds": collector.rounds_done,
         "seconds": round(collector.seconds, 3),
@@ -212,7 +214,7 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
     layout = ParameterLayout.of(job.module)
     sizes = [len(part) for part in job.parts]
     facts: dict[str, Any] = {
-        "algorithm": type(chosen.algorithm).name,
+        "algorithm": short(type(chosen.algorithm).name),
         "nodes": job.network.clients,
         **({"servers": job.servers} if job.servers else {}),
         "rounds": job.rounds,
@@ -238,8 +240,8 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
 def _worker_command(folder: RunFolder) -> Any:
     """How a worker of this run is started."""
 
-    def command(index: int) -> list[str]:
-        return [sys.executable, "-m", "hansa.experiment.worker", f"--run={folder.path.resolve()}"]
+    def command(index: int) -> Sequence[str]:
+        return child.command("hansa.experiment.worker", f"--run={folder.path.resolve()}")
 
     return command
 
@@ -259,10 +261,6 @@ def unused(base: Path) -> Path:
         again += 1
         path = base.with_name(f"{base.name}-{again}")
     return path
-
-
-def _absolute(plugin: str) -> str:
-    return str(Path(plugin).resolve()) if plugin.endswith(".py") else plugin
 
 
 def _plugins_of(value: Any) -> set[str]:

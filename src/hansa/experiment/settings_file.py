@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hansa.base.component import Component, explain, find, load_module
 from hansa.base.errors import ConfigError
+from hansa.base.paths import ModulePath, located_module, located_object, written
 from hansa.engine.settings import Settings
 
 
@@ -25,7 +26,7 @@ class SettingsFile(Settings):
     command: ClassVar[str] = ""
     """The command that runs such a file."""
 
-    plugins: tuple[str, ...] = Field(
+    plugins: tuple[ModulePath, ...] = Field(
         (), description="modules or files with your own components, imported first"
     )
 
@@ -38,7 +39,7 @@ class SettingsFile(Settings):
                 another verb's.
         """
         _refuse_anothers(cls, settings)
-        plugins = listed(settings.get("plugins") or ())
+        plugins = tuple(map(located_module, listed(settings.get("plugins") or ())))
         for plugin in plugins:
             load_module(plugin)
         named = with_names(cls, settings)
@@ -55,7 +56,7 @@ class SettingsFile(Settings):
     def load(cls, path: Path, overrides: tuple[str, ...] = (), **more: Any) -> Self:
         """Settings from YAML, with ``key=value`` overrides and non-empty keywords on top.
 
-        Plugin files are looked for beside the file first.
+        Paths in the file are relative to its folder, those in the overrides to the working folder.
         """
         return cls.parse(override(read_settings_file(path), overrides, **more))
 
@@ -65,11 +66,10 @@ class SettingsFile(Settings):
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, plugins that lie beside it with their path."""
-    settings = read_yaml(path)
-    if settings.get("plugins"):
-        settings["plugins"] = [beside(path, name) for name in listed(settings["plugins"])]
-    return settings
+    """The mapping in a YAML file; paths in it are relative to its folder."""
+    path = path.expanduser()
+    found: dict[str, Any] = written(read_yaml(path), path.parent.absolute())
+    return found
 
 
 def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
@@ -134,7 +134,7 @@ def with_names(model: type[BaseModel], settings: Mapping[str, Any]) -> dict[str,
         if isinstance(default, Component):
             value = dict(value) if "name" in value else {**default.dump(), **value}
             with contextlib.suppress(ConfigError):  # an unknown name is reported when it is parsed
-                value = with_names(find(default.kind, str(value["name"])), value)
+                value = with_names(find(default.kind, located_object(value["name"])), value)
         elif isinstance(default, Settings):
             value = with_names(type(default), value)
         result[field] = value
@@ -161,11 +161,6 @@ def listed(plugins: Any) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ConfigError("plugins", plugins, "is not a list of modules or files", "[mine.py]")
     return tuple(names)
-
-
-def beside(path: Path, plugin: str) -> str:
-    neighbour = path.parent / plugin
-    return str(neighbour) if plugin.endswith(".py") and neighbour.is_file() else plugin
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

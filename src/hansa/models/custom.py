@@ -10,6 +10,7 @@ from torch import nn
 
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError
+from hansa.base.paths import ObjectPath
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model
 
@@ -19,7 +20,9 @@ class Module(Model):
     """Any ``torch.nn.Module``, by import path."""
 
     stackable = False  # not known beforehand
-    path: str = Field(description="package.module:Class or file.py:function, called to build it")
+    path: ObjectPath = Field(
+        description="package.module:Class or file.py:function, called to build it"
+    )
     arguments: dict[str, Any] = Field({}, description="its keyword arguments")
 
     def build(self, spec: DataSpec) -> nn.Module:

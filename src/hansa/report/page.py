@@ -90,7 +90,7 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
         *([Section("Settings that differ", grid=settings)] if settings.rows else []),
     ]
     return _write(
-        Path(out),
+        Path(out).expanduser(),
         title=f"{len(runs)} runs compared" if len(runs) > 1 else names[0],
         subtitle=", ".join(run.path.name for run in runs),
         status="",

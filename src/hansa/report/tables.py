@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from hansa.base.paths import short
 from hansa.report.folder import RunFolder
 from hansa.report.rounds import COUNTED, UNDER_WAY
 from hansa.report.series import AXES, final, measurements, progress, without_moments
@@ -228,7 +229,7 @@ def algorithm(folder: RunFolder) -> str:
     name = chosen.get("name") if isinstance(chosen, Mapping) else chosen
     rule = (folder.summary or {}).get("chosen")  # of an ensemble
     kept = f"ensemble by {rule}" if rule else folder.config.get("verb")
-    return str(name or kept or folder.path.name)
+    return short(str(name or kept or folder.path.name))
 
 
 def _brief(deviation: float, name: str) -> str:
