@@ -51,7 +51,14 @@ class Cifar(DataSource):
             test = self._parquet([path for path in files if path.name.startswith("test")])
         else:
             train, test = self._archive(files[0])
-        return RawSplits(train, test, kind="image", outputs=len(self.names), class_names=self.names)
+        return RawSplits(
+            train,
+            test,
+            kind="image",
+            outputs=len(self.names),
+            peak=255.0,
+            class_names=self.names,
+        )
 
     def _archive(self, path: Path) -> tuple[Arrays, Arrays]:
         """Records of label byte(s), then 1024 red, green and blue bytes, row by row."""

@@ -158,7 +158,6 @@ def assemble(
         test,
         kind="image" if values.ndim == 4 else "table",
         outputs=len(names) or 1,
-        peak=255.0 if values.dtype == np.uint8 else 1.0,
         class_names=names,
         group_names=owners,
     )

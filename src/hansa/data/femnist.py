@@ -58,6 +58,7 @@ class Femnist(DataSource):
             train,
             test,
             kind="image",
+            peak=255.0,
             outputs=classes,
             class_names=tuple(CHARACTERS[:classes]),
             group_names=names,

@@ -102,5 +102,4 @@ def _stack(parts: list[np.ndarray], name: str) -> np.ndarray:
 def _images(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim > 4:
         raise DataError(f"array {name!r} of shape {array.shape} is neither table nor images")
-    pixels = array if array.ndim == 4 else array[..., None]
-    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+    return array if array.ndim == 4 else array[..., None]

@@ -42,6 +42,7 @@ class Idx(DataSource):
             Arrays(train[..., None], train_labels.astype(np.int64)),
             Arrays(test[..., None], test_labels.astype(np.int64)),
             kind="image",
+            peak=255.0,
             outputs=len(self.names),
             class_names=self.names,
         )

@@ -26,7 +26,9 @@ class RawSplits:
     Attributes:
         kind: as in DataSpec. Images are [N, H, W, C].
         outputs: number of classes; 1 for a regression (float32 targets) or a binary task.
-        peak: the value of a full-intensity pixel (255 for bytes, 1 for floats).
+        peak: the value of a full-intensity pixel; None where the values have to tell it (see
+            :mod:`hansa.data.pixels`).
+        floor: the value of a black pixel.
         vocabulary: sizes of the id spaces of tokens or pairs.
         binary: the model tells classes 0 and 1 apart by one score.
     """
@@ -35,7 +37,8 @@ class RawSplits:
     test: Arrays
     kind: Literal["image", "table", "tokens", "pairs"]
     outputs: int
-    peak: float = 255.0
+    peak: float | None = None
+    floor: float = 0.0
     vocabulary: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ from hansa.data import decoded
 from hansa.data.dataset import Dataset, Split
 from hansa.data.markers import Marker
 from hansa.data.partition import Iid, Partition
+from hansa.data.pixels import ranged, settled, unknown
 from hansa.data.raw import Arrays, RawSplits, check, pool
 
 
@@ -70,6 +71,12 @@ class DataSource(Component, kind="data"):
         description="standardize: mean 0, deviation 1 per channel over the training examples; "
         "half: (x - 0.5) / 0.5 with x in 0..1; unit: x in 0..1; none: as stored. Not set: half "
         "for images, standardize for tables",
+    )
+    peak: float | None = Field(
+        None,
+        gt=0,
+        description="value of a full pixel, such as 255, 1, 16 or 4095; not set: as the source "
+        "states or, if they leave no doubt, the values tell",
     )
     downscale: int = Field(
         1, ge=1, description="side of the square blocks whose mean becomes one pixel; 1 = off"
@@ -155,18 +162,19 @@ class DataSource(Component, kind="data"):
         def build() -> RawSplits:
             raw = self.read()
             check(raw, name)
-            return pool(raw, self.downscale)
+            return pool(settled(raw, name), self.downscale)
 
         files = self.files()
         if not files:
-            return build()
+            return ranged(build(), self.peak)
         cls = type(self)
         own = {k: v for k, v in self.dump().items() if k not in DataSource.model_fields}
         own |= {"downscale": self.downscale, "class": f"{cls.__module__}.{cls.__qualname__}"}
         # A changed reader must not be served what the old one made.
         code = getattr(sys.modules.get(cls.__module__), "__file__", None)
         own["code"] = sha256(Path(code)) if code and Path(code).is_file() else ""
-        return decoded.through_cache(cls.__name__.lower(), decoded.key(own, files), build)
+        kept = decoded.through_cache(cls.__name__.lower(), decoded.key(own, files), build)
+        return ranged(kept, self.peak)
 
     def _hold_out(
         self, field: str, split: Split, fraction: float, streams: Streams
@@ -202,11 +210,13 @@ class DataSource(Component, kind="data"):
             raise ConfigError(
                 "normalize", way, "needs images, whose range is known", "standardize or none"
             )
-        if way == "unit":
-            return torch.tensor(1 / raw.peak, dtype=torch.float32), torch.zeros(
-                (), dtype=torch.float32
-            )
-        return torch.tensor(2 / raw.peak, dtype=torch.float32), -torch.ones((), dtype=torch.float32)
+        if raw.peak is None:
+            raise unknown(raw)
+        scale = 1 / (raw.peak - raw.floor)
+        shift = -raw.floor * scale  # black to 0, full to 1
+        if way == "half":
+            scale, shift = 2 * scale, 2 * shift - 1
+        return torch.tensor(scale, dtype=torch.float32), torch.tensor(shift, dtype=torch.float32)
 
 
 def moments(inputs: Tensor, chunk: int = 1024) -> tuple[Tensor, Tensor]:

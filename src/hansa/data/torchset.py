@@ -116,4 +116,4 @@ def _input(x: Any, where: str) -> np.ndarray:
         array = array[..., None]
     elif array.ndim == 3 and channels_first:
         array = array.transpose(1, 2, 0)
-    return array if array.ndim == 1 or array.dtype == np.uint8 else array.astype(np.float32)
+    return array

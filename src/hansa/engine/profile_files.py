@@ -17,6 +17,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
+from hansa.base.yamltext import load_yaml
 from hansa.engine.fedscale import read_capacity
 from hansa.engine.profiles import Common, Devices
 
@@ -114,8 +115,8 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     readers: dict[str, Callable[[str], Any]] = {
         ".csv": _csv,
         ".json": json.loads,
-        ".yaml": yaml.safe_load,
-        ".yml": yaml.safe_load,
+        ".yaml": load_yaml,
+        ".yml": load_yaml,
     }
     if path.suffix.lower() not in readers:
         raise ConfigError("file", str(path), "is of no known form", ".csv, .json or .yaml")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from hansa.base.component import Component, explain, find, load_module
 from hansa.base.errors import ConfigError
 from hansa.base.paths import ModulePath, located_module, located_object, written
+from hansa.base.yamltext import RepeatedKey, load_yaml
 from hansa.engine.settings import Settings
 
 
@@ -170,9 +171,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = load_yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError("file", str(path), "there is no such file", "check the path") from None
+    except RepeatedKey as error:
+        raise ConfigError("file", str(path), "says a thing twice", str(error)) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError("file", str(path), f"cannot be read: {error}") from None
     if found is None:
@@ -192,7 +195,7 @@ def override(
         if not equals or not key.strip():
             raise ConfigError("set", text, "is not key=value", "--set train.optimizer.lr=0.05")
         try:
-            parsed = yaml.safe_load(value)
+            parsed = load_yaml(value)
         except yaml.YAMLError as error:
             raise ConfigError("set", text, f"the value is not YAML: {error}") from None
         # YAML 1.1 takes 1e-3 (without a dot) for text; nobody who writes it means that.
