@@ -35,6 +35,29 @@ DIGITS: dict[str, Any] = {
 """What smoke tests take in its place."""
 
 
+def git(*words: str) -> str:
+    """What git answers in this repository."""
+    command = ["git", "-C", str(HERE.parent), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip()
+
+
+def _commit() -> str:
+    """The commit that is checked out, and whether the code differs from it."""
+    try:
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py"
+        )
+        return git("rev-parse", "--short=10", "HEAD") + (
+            " and what was not committed" if changed else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+COMMIT = _commit()
+"""Taken when a benchmark starts: at its end the repository may have gone on."""
+
+
 def late_accuracy(metrics: polars.DataFrame) -> float:
     """Mean accuracy of the nodes in percent, over the last three evaluations."""
     import polars
@@ -126,8 +149,8 @@ def machine() -> str:
 
 
 def markdown(title: str, command: str, header: list[str], rows: list[list[str]]) -> str:
-    """A table with the command that made it."""
-    lines = [f"# {title}", "", f"`{command}`", "", machine(), ""]
+    """A table with the command that made it, the commit and the machine."""
+    lines = [f"# {title}", "", f"`{command}` at commit {COMMIT}", "", machine(), ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines) + "\n"

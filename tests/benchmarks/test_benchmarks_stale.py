@@ -1,0 +1,62 @@
+"""What counts as a change of the code that made a table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import stale
+
+CODE = '''"""A module."""
+RATE = 1
+
+class Step:
+    """A step."""
+    size = 2
+
+    def go(self):
+        """Goes."""
+        return self.size  # by so much
+
+def other():
+    return RATE
+'''
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("Goes.", "Walks.", set()),
+        ("  # by so much", "", set()),
+        ("return RATE", "return (\n        RATE\n    )", set()),
+        ("return self.size", "return -self.size", {"Step.go()"}),
+        ("size = 2", "size = 3", {"Step"}),
+        ("RATE = 1", "RATE = 2", {""}),
+        ("def other", "def another", {"other()", "another()"}),
+    ],
+)
+def test_only_what_has_a_meaning_counts(before: str, after: str, changed: set[str]) -> None:
+    old, new = stale.meanings(CODE), stale.meanings(CODE.replace(before, after))
+    assert {name for name in set(old) | set(new) if old.get(name) != new.get(name)} == changed
+
+
+def test_a_table_rests_on_what_its_smoke_run_calls(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom hansa.base.files import sha256\nsha256(Path(__file__))\n"
+    )
+    called = stale.exercised(script)
+    assert "sha256" in called["src/hansa/base/files.py"]
+    assert "atomic_write" not in called["src/hansa/base/files.py"]
+
+
+def test_a_table_says_how_it_was_made() -> None:
+    shown = "# T\n\n`python benchmarks/a/b.py --all` at commit 0123abc\n\nmachine\n"
+    made = stale.MADE.search(shown)
+    assert made is not None
+    assert made.groups() == ("benchmarks/a/b.py", "0123abc")
+    for file in stale.RESULTS.glob("*.md"):
+        assert stale.MADE.search(file.read_text()), file
