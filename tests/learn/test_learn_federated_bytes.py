@@ -44,10 +44,13 @@ def test_bytes_by_hand(
     assert int(state["bytes_received"][:8].sum()) == 25 * (down + 64)
 
 
-@pytest.mark.parametrize("codec", ["uniform", "qsgd"])
+HALVES = [{"name": "dense", "dtype": dtype} for dtype in ("float16", "bfloat16")]
+
+
+@pytest.mark.parametrize("codec", ["uniform", "qsgd", *HALVES], ids=str)
 @pytest.mark.parametrize("method", ["fednova", "scaffold"])
 def test_lossy_codecs_leave_alone_what_goes_aside(
-    make_job: Callable[..., Job], host: Callable[..., Any], method: str, codec: str
+    make_job: Callable[..., Job], host: Callable[..., Any], method: str, codec: Any
 ) -> None:
     """Controls and numbers of steps travel exactly, in a message of their own."""
     heard: list[Any] = []
@@ -58,9 +61,9 @@ def test_lossy_codecs_leave_alone_what_goes_aside(
     class Listening(kind):  # type: ignore[misc, valid-type]
         """Keeps what came aside."""
 
-        def gather(self, block, row, mail, weight, sums):  # type: ignore[no-untyped-def]
+        def gather(self, block, row, mail, *rest):  # type: ignore[no-untyped-def]
             heard.append(mail.messages(8)[1:])
-            return super().gather(block, row, mail, weight, sums)
+            return super().gather(block, row, mail, *rest)
 
         def train(self, block, work):  # type: ignore[no-untyped-def]
             updates, aside = super().train(block, work)

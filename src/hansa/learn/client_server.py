@@ -192,8 +192,7 @@ class ClientServer(Algorithm):
         layout = block.trainer.layout
         if self.buffers == "average":
             return layout.size
-        statistics = {name for name, _ in block.trainer.module.named_buffers()}
-        return layout.size - sum(e.size for e in layout.entries if e.name in statistics)
+        return layout.size - layout.statistics
 
     def aside(self, block: Block) -> int:
         """How many numbers a client sends besides its update."""
@@ -253,11 +252,23 @@ class ClientServer(Algorithm):
             extra = list(room.split([part.shape[1] for part in extra], dim=1))
         return updates, extra
 
-    def gather(self, block: Block, row: int, mail: Mail, weight: np.ndarray, sums: Sums) -> None:
+    def gather(
+        self,
+        block: Block,
+        row: int,
+        mail: Mail,
+        weight: np.ndarray,
+        sums: Sums,
+        steps: np.ndarray | None = None,
+    ) -> None:
         """Add what a server got to its sums.
+
+        Statistics are no steps along a gradient: whatever a method makes of the parameters'
+        updates, they are averaged with the weights as they are.
 
         Args:
             weight: float64 [clients], p_i of each client.
+            steps: float64 [clients], the weight of each client's step where it is another one.
         """
         at, size = int(block.residents[row]), block.trainer.layout.trainable
         senders, updates, rest = mail.messages(at)
@@ -268,12 +279,15 @@ class ClientServer(Algorithm):
         numbers = rest[:, rest.shape[1] - width :].double().cpu().numpy().T
         figures = dict(zip(self.figures, numbers, strict=True))
         sums.figures[row].append(figures)
-        factors, factor = self.weigh(weight[senders], figures)
-        for update, scale in zip(updates, factors, strict=True):
-            sums.update[row, :sent].add_(update[:sent], alpha=float(scale))
+        shares = weight[senders]
+        factors, factor = self.weigh(shares if steps is None else steps[senders], figures)
+        for update, scale, share in zip(updates, factors, shares, strict=True):
+            sums.update[row, :size].add_(update[:size], alpha=float(scale))
+            if sent > size:
+                sums.update[row, size:sent].add_(update[size:sent], alpha=float(share))
         sums.factor[row] += factor
         for k, name in enumerate(self.answer_names):
-            for answer, share in zip(rest[:, k * size :], weight[senders], strict=True):
+            for answer, share in zip(rest[:, k * size :], shares, strict=True):
                 sums.answers[name][row].add_(answer[:size], alpha=float(share))
         sums.latest[row] = max(sums.latest[row], float(block.state["modelled_time"][at]))
 

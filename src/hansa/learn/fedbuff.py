@@ -62,6 +62,9 @@ class FedBuff(ClientServer):
         block.kept["fedbuff.end"] = torch.full(shape, math.inf, dtype=torch.float64)
         block.kept["fedbuff.version"] = torch.zeros(shape, dtype=torch.int64)
         block.kept["fedbuff.outcome"] = torch.zeros(shape, dtype=torch.int64)
+        # The statistics that each client started from: late ones are averaged as they were then.
+        statistics = self._statistics(block).shape[1]
+        block.kept["fedbuff.statistics"] = torch.zeros(*shape, statistics)
 
     def round(self, block: Block, t: int) -> Script:
         asleep = yield from self.asleep(block)
@@ -140,6 +143,9 @@ class FedBuff(ClientServer):
         time[who] = torch.maximum(time[who], torch.from_numpy(here.start))
         down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
         told = list(self.tells(block).values())
+        if len(block.residents):
+            started = block.kept["fedbuff.statistics"]
+            started[:, plan.client] = self._statistics(block)[:, None].to(started.device)
         mail = yield from post(down, self.download, "model", block.residents, model, told)
         # Each was sent the model when it started, not when the server got it.
         time[who] = torch.maximum(time[who], torch.from_numpy(here.heard))
@@ -159,12 +165,22 @@ class FedBuff(ClientServer):
         if not len(block.residents):
             return
         at = int(block.residents[0])
-        weight, sums = np.zeros(block.clients), Sums.start(block, ())
-        weight[due] = 1 / (np.sqrt(1 + age) * self.buffer)
-        self.gather(block, 0, mail, weight, sums)
+        weight, steps = np.zeros(block.clients), np.zeros(block.clients)
+        weight[due], steps[due] = 1 / self.buffer, 1 / (np.sqrt(1 + age) * self.buffer)
+        sums = Sums.start(block, ())
+        self.gather(block, 0, mail, weight, sums, steps)
+        now = self._statistics(block)
+        before = block.kept["fedbuff.statistics"][0, np.sort(due)].to(now.device)
+        sent = self.sent(block)
+        sums.update[0, sent - now.shape[1] : sent] += (before - now).mean(0)
         self.move(block, 0, sums)
         block.report["staleness"] = np.full(len(block), np.nan)
         block.report["staleness"][at] = float(age.mean())
+
+    def _statistics(self, block: Block) -> torch.Tensor:
+        """The statistics of normalization layers that travel, a view [r, S] of the models."""
+        layout, sent = block.trainer.layout, self.sent(block)
+        return block.rows[:, layout.size - layout.statistics : sent]
 
 
 @dataclass

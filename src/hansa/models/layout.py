@@ -21,6 +21,7 @@ class Entry:
     shape: tuple[int, ...]
     offset: int
     trainable: bool
+    buffer: bool = False
 
     @property
     def size(self) -> int:
@@ -70,10 +71,10 @@ class ParameterLayout:
         saved = set(module.state_dict())
         buffers = [(name, b) for name, b in module.named_buffers() if name in saved]
         floating = [(name, b) for name, b in buffers if b.is_floating_point() or b.is_complex()]
-        trained = [(name, p, True) for name, p in parameters if p.requires_grad]
-        frozen = [(name, p, False) for name, p in parameters if not p.requires_grad]
+        trained = [(name, p) for name, p in parameters if p.requires_grad]
+        frozen = [(name, p) for name, p in parameters if not p.requires_grad]
         entries, offset = [], 0
-        for name, tensor, trainable in [*trained, *frozen, *((n, b, False) for n, b in floating)]:
+        for name, tensor in [*trained, *frozen, *floating]:
             if tensor.dtype != torch.float32:
                 raise ConfigError(
                     "model",
@@ -81,7 +82,8 @@ class ParameterLayout:
                     f"is {tensor.dtype}; rows hold float32 only",
                     "call .float() on the module",
                 )
-            entries.append(Entry(name, tuple(tensor.shape), offset, trainable))
+            trainable, buffer = len(entries) < len(trained), len(entries) >= len(parameters)
+            entries.append(Entry(name, tuple(tensor.shape), offset, trainable, buffer))
             offset += tensor.numel()
         integers = tuple(
             IntegerBuffer(name, tuple(b.shape), b.dtype)
@@ -99,6 +101,11 @@ class ParameterLayout:
     def trainable(self) -> int:
         """P: how many numbers at a row's start are trained."""
         return sum(entry.size for entry in self.entries if entry.trainable)
+
+    @cached_property
+    def statistics(self) -> int:
+        """How many numbers at a row's end are buffers: no gradient moves them, batches do."""
+        return sum(entry.size for entry in self.entries if entry.buffer)
 
     @property
     def nbytes(self) -> int:
