@@ -17,7 +17,7 @@ import copy
 import threading
 from functools import partial
 from math import prod
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -100,8 +100,8 @@ class QuickDrop(Federated):
         block.facts["quickdrop.round"] = t
         yield from super().round(block, t)
 
-    def gather(self, block: Block, row: int, mail: Mail, weight: np.ndarray, sums: Sums) -> None:
-        super().gather(block, row, mail, weight, sums)
+    def gather(self, block: Block, row: int, mail: Mail, *weights: Any) -> None:
+        super().gather(block, row, mail, *weights)
         slot, rest = divmod(block.facts["quickdrop.round"], self.keep_updates or 1)
         if self.keep_updates and not rest:
             senders, updates, _ = mail.messages(int(block.residents[row]))

@@ -73,7 +73,8 @@ class ParameterLayout:
         floating = [(name, b) for name, b in buffers if b.is_floating_point() or b.is_complex()]
         trained = [(name, p) for name, p in parameters if p.requires_grad]
         frozen = [(name, p) for name, p in parameters if not p.requires_grad]
-        entries, offset = [], 0
+        entries: list[Entry] = []
+        offset = 0
         for name, tensor in [*trained, *frozen, *floating]:
             if tensor.dtype != torch.float32:
                 raise ConfigError(
