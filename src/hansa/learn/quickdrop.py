@@ -34,7 +34,7 @@ from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import PASSES, Cells, Condensation, matched_rows, output_layer
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.learn.cells import Crew, Worked, value_range
-from hansa.learn.client_server import Sums, Work
+from hansa.learn.client_server import Work
 from hansa.learn.federated import Federated
 from hansa.learn.invitation import Terms
 from hansa.learn.mail import Mail
