@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from hansa.ensemble import DataFree, InputForm, data_free
 from hansa.ensemble.datafree import Statistics, adversarial_loss, label_loss
 from hansa.ensemble.generator import generator, restart
-from hansa.ensemble.mixture import Mixture, TwoScores, mixed, moved, perturbed
+from hansa.ensemble.mixture import Mixture, mixed, moved, perturbed
+from hansa.ensemble.networks import TwoScores
 
 DIGITS = InputForm((1, 8, 8), torch.zeros(1), torch.ones(1))
 QUICK = DataFree(epochs=3, batch_size=8, steps=3, latent=8, width=4)

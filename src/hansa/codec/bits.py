@@ -8,9 +8,11 @@ input and refuse what no encoder writes.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from hansa.base.errors import WireError
+from hansa.base.lazy import Lazy
+
+kernels = Lazy("hansa.codec.bit_kernels")  # they need numba
 
 MAX_RICE = 30
 
@@ -25,7 +27,7 @@ def gamma_bits(positions: np.ndarray) -> int:
 def gamma_encode(positions: np.ndarray) -> bytes:
     """Elias gamma codes of the gaps, most significant bit first, zero-padded to whole bytes."""
     out = np.zeros(-(-gamma_bits(positions) // 8), np.uint8)
-    _gamma_write(_gaps(positions), out)
+    kernels.gamma_write(_gaps(positions), out)
     return out.tobytes()
 
 
@@ -35,7 +37,7 @@ def gamma_decode(data: bytes | memoryview, count: int, size: int) -> np.ndarray:
     Raises:
         WireError: truncated, not canonical, or a position at or past ``size``.
     """
-    return _checked(_gamma_read, data, count, size, 0)
+    return _checked(kernels.gamma_read, data, count, size, 0)
 
 
 def rice_parameter(positions: np.ndarray) -> int:
@@ -61,7 +63,7 @@ def rice_encode(positions: np.ndarray, parameter: int) -> bytes:
     (Gallager and Van Voorhis, 1975).
     """
     out = np.zeros(-(-rice_bits(positions, parameter) // 8), np.uint8)
-    _rice_write(_gaps(positions) - 1, parameter, out)
+    kernels.rice_write(_gaps(positions) - 1, parameter, out)
     return out.tobytes()
 
 
@@ -71,7 +73,7 @@ def rice_decode(data: bytes | memoryview, count: int, size: int, parameter: int)
     Raises:
         WireError: truncated, not canonical, or a position at or past ``size``.
     """
-    return _checked(_rice_read, data, count, size, parameter)
+    return _checked(kernels.rice_read, data, count, size, parameter)
 
 
 def bitmap_encode(positions: np.ndarray, size: int) -> bytes:
@@ -117,78 +119,3 @@ def _checked(read, data, count, size, parameter):  # type: ignore[no-untyped-def
     if used % 8 and raw[-1] & ((1 << (8 - used % 8)) - 1):
         raise WireError("an index code with bits after its end")
     return positions
-
-
-@njit(cache=True, nogil=True)
-def _bit(data, at):  # type: ignore[no-untyped-def]  # pragma: no cover
-    return (int(data[at >> 3]) >> (7 - (at & 7))) & 1
-
-
-@njit(cache=True, nogil=True)
-def _gamma_write(gaps, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    at = 0
-    for gap in gaps:
-        bits = 0
-        while (gap >> bits) > 1:
-            bits += 1
-        at += bits
-        for b in range(bits, -1, -1):
-            if (gap >> b) & 1:
-                out[at >> 3] |= np.uint8(128 >> (at & 7))
-            at += 1
-
-
-@njit(cache=True, nogil=True)
-def _gamma_read(data, positions, size, _):  # type: ignore[no-untyped-def]  # pragma: no cover
-    at, total, last = 0, data.size * 8, -1
-    for k in range(positions.size):
-        bits = 0
-        while at < total and not _bit(data, at):
-            bits += 1
-            at += 1
-        if bits > 40 or at + bits >= total:
-            return -1
-        gap = 0
-        for _b in range(bits + 1):
-            gap = (gap << 1) | _bit(data, at)
-            at += 1
-        last += gap
-        if last >= size:
-            return -1
-        positions[k] = last
-    return at
-
-
-@njit(cache=True, nogil=True)
-def _rice_write(gaps, parameter, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    at = 0
-    for gap in gaps:
-        at += gap >> parameter  # zeros
-        out[at >> 3] |= np.uint8(128 >> (at & 7))
-        at += 1
-        for b in range(parameter - 1, -1, -1):
-            if (gap >> b) & 1:
-                out[at >> 3] |= np.uint8(128 >> (at & 7))
-            at += 1
-
-
-@njit(cache=True, nogil=True)
-def _rice_read(data, positions, size, parameter):  # type: ignore[no-untyped-def]  # pragma: no cover
-    at, total, last = 0, data.size * 8, -1
-    for k in range(positions.size):
-        quotient = 0
-        while at < total and not _bit(data, at):
-            quotient += 1
-            at += 1
-        at += 1
-        if at + parameter > total or quotient > size:
-            return -1
-        rest = 0
-        for _b in range(parameter):
-            rest = (rest << 1) | _bit(data, at)
-            at += 1
-        last += (quotient << parameter) + rest + 1
-        if last >= size:
-            return -1
-        positions[k] = last
-    return at

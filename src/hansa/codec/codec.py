@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import numpy as np
-import torch
 
 from hansa.base.component import Component
+from hansa.base.lazy import torch
 from hansa.codec.messages import Messages, SparseRows, whole_rows
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import WireError
+from hansa.base.lazy import torch
 from hansa.codec.codec import Codec
 from hansa.codec.messages import Messages, whole_rows
 
-_TYPES = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("dense")
@@ -31,7 +27,7 @@ class Dense(Codec):
 
     @property
     def _torch(self) -> torch.dtype:
-        return _TYPES[self.dtype]
+        return getattr(torch, self.dtype)
 
     def encode(self, rows: Messages) -> list[bytes | memoryview]:
         rows = whole_rows(rows)

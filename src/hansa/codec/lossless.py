@@ -8,15 +8,19 @@ whose decoder does not guard against hostile input.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import WireError
+from hansa.base.lazy import torch
 from hansa.codec.codec import Codec
 from hansa.codec.messages import Messages, whole_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("lossless")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
+
+from hansa.base.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +73,12 @@ class Packets:
         return len(self.packets)
 
 
-Messages = Tensor | SparseRows | Packets
+Messages: TypeAlias = "torch.Tensor | SparseRows | Packets"
 
 
 def select(messages: Messages, which: np.ndarray) -> Messages:
     """The messages at these indices."""
-    if isinstance(messages, Tensor):
+    if isinstance(messages, torch.Tensor):
         return messages[torch.from_numpy(which).to(messages.device)]
     if isinstance(messages, Packets):
         return Packets(tuple(messages.packets[k] for k in which))
@@ -87,8 +91,8 @@ def select(messages: Messages, which: np.ndarray) -> Messages:
 def concatenate(parts: Sequence[Messages]) -> Messages:
     """Messages of one form, one after the other; at least one part. Seeds are not kept."""
     first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat([p for p in parts if isinstance(p, Tensor)])
+    if isinstance(first, torch.Tensor):
+        return torch.cat([p for p in parts if isinstance(p, torch.Tensor)])
     if isinstance(first, Packets):
         return Packets(tuple(x for p in parts if isinstance(p, Packets) for x in p.packets))
     rows = [p.row(k) for p in parts if isinstance(p, SparseRows) for k in range(len(p))]
@@ -97,7 +101,7 @@ def concatenate(parts: Sequence[Messages]) -> Messages:
 
 def width(messages: Messages) -> int:
     """Numbers in a whole row (0 for packets)."""
-    if isinstance(messages, Tensor):
+    if isinstance(messages, torch.Tensor):
         return messages.shape[1]
     return messages.size if isinstance(messages, SparseRows) else 0
 
@@ -116,6 +120,6 @@ def whole_rows(messages: Messages) -> Tensor:
     Raises:
         TypeError: they are not.
     """
-    if not isinstance(messages, Tensor):
+    if not isinstance(messages, torch.Tensor):
         raise TypeError(f"this codec is for whole rows, not for {type(messages).__name__}")
     return messages

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import struct
 from abc import abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import WireError
+from hansa.base.lazy import torch
 from hansa.codec.codec import Codec
 from hansa.codec.messages import Messages, whole_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SCALE = struct.Struct("<f")
 

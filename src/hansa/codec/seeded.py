@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import WireError
 from hansa.codec.codec import Codec, values_size, values_through
 from hansa.codec.dense import Dense
 from hansa.codec.messages import Messages, SparseRows, whole_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HEAD = struct.Struct("<Qd")  # seed, share
 

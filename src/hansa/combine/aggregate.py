@@ -7,12 +7,12 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch, without_gradients
 from hansa.base.streams import Streams
 from hansa.base.threads import one_thread
 from hansa.combine.job_file import panel_form
@@ -24,6 +24,9 @@ from hansa.engine.gradients import LOSSES, predicted
 from hansa.engine.wire import HEADER_BYTES
 from hansa.ensemble import LearnedRule, Rule, initial_rule, tally
 from hansa.models import ParameterLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Fit:
     votes: Tensor | None = None
     curve: tuple[tuple[int, float], ...] = ()
 
-    @torch.no_grad()
+    @without_gradients
     def answers(self, rows: Tensor) -> Tensor:
         """Scores [m, C]."""
         return torch.cat([self.module(piece) for piece in rows.split(4096)])

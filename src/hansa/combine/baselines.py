@@ -10,12 +10,12 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.combine import cost
 from hansa.combine.aggregate import Fit
@@ -42,6 +42,9 @@ from hansa.ensemble import (
 )
 from hansa.ensemble.members import on_scale
 from hansa.models import Model, ParameterLayout, initial_model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 DATA_FREE = ("dense", "coboosting")
 

@@ -18,19 +18,20 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import CheckpointError
 from hansa.base.files import sha256, write_json
+from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.combine.aggregate import Fit, Judged
 from hansa.combine.member_file import is_whole, read_member, write_member
 from hansa.combine.members import Member
 from hansa.combine.tensors import fill, read_tensors, write_tensors
 from hansa.ensemble import Panel, Rule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def slug(name: str) -> str:

@@ -12,15 +12,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from hansa.base.component import find, load_module
 from hansa.base.errors import CheckpointError
 from hansa.base.files import sha256, write_json
+from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.combine.tensors import fill, read_tensors, write_tensors
@@ -37,6 +36,9 @@ from hansa.engine import (
 from hansa.ensemble import Panel, Rule
 from hansa.models import Model
 from hansa.topology import Topology
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NAME = "job"
 

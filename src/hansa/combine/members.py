@@ -7,12 +7,11 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.combine.predictor_file import pack
 from hansa.combine.predictors import Constant, Fitted, fit_predictor
@@ -23,6 +22,9 @@ from hansa.data import Dataset, Split
 from hansa.engine import Algorithm, Block, Inbox
 from hansa.ensemble import Calibrated, Examples, Int8, Panel, logits_of, state_bytes
 from hansa.models import Model, ParameterLayout, initial_model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _CALIBRATION = 256  # training examples that say how large a layer's outputs are
 _LABEL_BYTES = 8  # of a client that has seen one class only

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.combine import cost
 from hansa.combine.members import forms

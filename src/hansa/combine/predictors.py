@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hansa.base.component import load_object
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn, torch
 from hansa.combine.settings import Predictor
 from hansa.data import Dataset
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEAST = 1e-3
 """Probability of a class that a predictor rules out: its score must be finite, for others to

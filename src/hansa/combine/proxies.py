@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.combine.settings import EnsembleSettings
 from hansa.data import Dataset, Split, hold_back_each, label_histogram
 from hansa.ensemble import Panel, Rule, rows_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
@@ -36,6 +35,9 @@ from hansa.engine.gradients import has_convolution, supports_stacking
 from hansa.engine.runtime import WorkerCommand
 from hansa.report import RunFolder
 from hansa.topology import Regular, Topology
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def _no_worker(path: Path) -> WorkerCommand:

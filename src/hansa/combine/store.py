@@ -15,13 +15,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import sha256, write_json
+from hansa.base.lazy import torch, without_gradients
 from hansa.base.spec import DataSpec
 from hansa.combine.aggregate import Fit
 from hansa.combine.member_file import is_whole, read_member, trusted_component, write_member
@@ -29,6 +27,9 @@ from hansa.combine.members import Member
 from hansa.combine.tensors import fill, read_tensors, write_tensors
 from hansa.data import Dataset
 from hansa.ensemble import Panel, Rule, rows_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 CARD = "ensemble.json"
 VERSION = 1
@@ -54,7 +55,7 @@ class Loaded:
     scale: Tensor | None = None
     shift: Tensor | None = None
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(self, inputs: Tensor) -> Tensor:
         """Scores [m, C] of model inputs [m, *spec.shape]."""
         logits = torch.stack([member(inputs) for member in self.members])

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write, sha256
+from hansa.base.lazy import safetensors, safetensors_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors, atomically."""
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_write(file) as out:
-        out.write(save(whole))
+        out.write(safetensors_torch.save(whole))
 
 
 def read_tensors(file: Path, digest: str) -> dict[str, Tensor]:
@@ -28,8 +29,8 @@ def read_tensors(file: Path, digest: str) -> dict[str, Tensor]:
         CheckpointError: it is missing, is not what was saved, or holds what is not finite.
     """
     try:
-        found = load(read_bytes(file, digest))
-    except SafetensorError as error:
+        found = safetensors_torch.load(read_bytes(file, digest))
+    except safetensors.SafetensorError as error:
         raise CheckpointError(f"{file}: cannot be read ({error})") from error
     for name, value in found.items():
         if value.is_floating_point() and not math.isfinite(float(value.abs().sum())):

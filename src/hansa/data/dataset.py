@@ -7,12 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hansa.data.markers import Planted
 
 

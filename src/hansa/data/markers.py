@@ -12,17 +12,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SEEN = 0.01
 """A trigger that more of the training examples show by themselves is none."""

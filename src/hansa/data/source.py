@@ -14,16 +14,15 @@ import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
 from hansa.base.files import sha256
+from hansa.base.lazy import torch
 from hansa.base.paths import short
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
@@ -33,6 +32,9 @@ from hansa.data.markers import Marker
 from hansa.data.partition import Iid, Partition
 from hansa.data.pixels import ranged, settled, unknown
 from hansa.data.raw import Arrays, RawSplits, check, pool
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DataSource(Component, kind="data"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError, DataError
+from hansa.base.lazy import torch
 from hansa.base.paths import ObjectPath
 from hansa.data.columns import assemble
 from hansa.data.raw import RawSplits

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hansa.base.lazy import torch
 from hansa.engine.block import Block
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Away:

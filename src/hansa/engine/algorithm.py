@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from hansa.base.component import Component
 from hansa.engine.block import Block
 from hansa.engine.exchange import Inbox, Send, Share
 from hansa.engine.network import Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Script = Generator[Send | Share, Any, None]
 """A round as a coroutine: it yields what to send and is resumed with the :class:`Inbox` of what

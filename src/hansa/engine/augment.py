@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Augmentation(Component, kind="augmentation"):

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from pydantic import Field
 
+from hansa.base.lazy import torch
 from hansa.engine.clock import DeviceClock
 from hansa.engine.energy import FOREVER
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from hansa.base.lazy import torch
 from hansa.data import Dataset
 from hansa.engine.gradients import LOSSES, Looped, Passes, Stacked, is_stochastic
 from hansa.models import ParameterLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Strategy = Literal["looped", "stacked"]
 T = TypeVar("T")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import Dataset, Split
 from hansa.engine.clock import Clock
@@ -17,6 +16,9 @@ from hansa.engine.network import Network, WeightRule
 from hansa.engine.shelf import Shelf
 from hansa.models import ParameterLayout
 from hansa.topology import Graph, MixingMatrix
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 COUNTERS = (
     "steps",
@@ -35,7 +37,7 @@ MODELLED = (
     "training_energy",
     "radio_energy",
 )
-Correction = Callable[[np.ndarray, Tensor, Tensor], None]
+Correction: TypeAlias = "Callable[[np.ndarray, torch.Tensor, torch.Tensor], None]"
 """Changes gradients before a step: (positions in the block, rows [m, P], grads [m, P])."""
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import torch
 
 from hansa.base.errors import ConfigError, RunError
+from hansa.base.lazy import torch
 from hansa.engine.bench import Strategy
 from hansa.engine.gradients import has_convolution, mixes_examples, supports_stacking
 from hansa.engine.job import Job

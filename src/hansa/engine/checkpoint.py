@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from hansa.base.errors import CheckpointError
 from hansa.base.files import sha256, write_json
+from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.engine.block import Block
 from hansa.engine.shelf import Shelf
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MANIFEST = "manifest.json"
 
@@ -39,7 +39,9 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
         owners, filed = shelf.all()
         tensors |= {f"shelf.{name}.ids": torch.from_numpy(owners), f"shelf.{name}.rows": filed}
     partial = path.with_suffix(".part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial)
+    safetensors_torch.save_file(
+        {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial
+    )
     partial.replace(path)
     ids = [int(block.ids[0]), int(block.ids[-1])]
     return {"file": path.name, "nodes": ids, "sha256": sha256(path)}
@@ -103,7 +105,7 @@ def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
             continue
         path = folder / entry["file"]
         try:
-            with safe_open(path, framework="pt") as file:
+            with safetensors.safe_open(path, framework="pt") as file:
                 saved = file.get_tensor("ids").numpy()
                 here, source = np.intersect1d(block.ids, saved, return_indices=True)[1:]
                 if not len(here):
@@ -112,7 +114,7 @@ def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
                 _fill(block.state, "state.", file, source, here, block)
                 _take_shelves(block, file)
                 missing -= set(block.ids[here].tolist())
-        except (SafetensorError, OSError) as error:
+        except (safetensors.SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
     if missing:
         raise CheckpointError(f"{folder} holds no state of nodes {sorted(missing)[:8]}")

@@ -17,10 +17,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import Component, register
+from hansa.base.lazy import torch
 from hansa.engine.memo import remembered
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
+from hansa.base.lazy import torch
 from hansa.engine.host import Report
 from hansa.engine.job import Job
 from hansa.engine.trainer import Trainer

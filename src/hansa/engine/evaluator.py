@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.data import Split
 from hansa.engine.bench import Bench, rows_at
 from hansa.engine.gradients import no_grad_outputs, predicted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _RESIDENT_BYTES = 512 << 20  # a split up to this size is decoded once
 

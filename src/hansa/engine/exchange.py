@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages, SparseRows, concatenate, select, whole_rows
 from hansa.engine.clock import Clock
@@ -18,6 +17,8 @@ from hansa.engine.wire import HEADER_BYTES
 from hansa.topology import Graph, MixingMatrix
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hansa.engine.block import Block
 
 
@@ -168,7 +169,7 @@ class Inbox:
             ValueError: the weights are not those of the graph that was sent over.
         """
         indptr, own, values = self._weights(weights)
-        if not isinstance(self.sent, Tensor) or not isinstance(self.received, Tensor):
+        if not isinstance(self.sent, torch.Tensor) or not isinstance(self.received, torch.Tensor):
             raise TypeError("only whole rows can be mixed; see overlay_ for parts of rows")
         n = len(rows)
         alias = rows.data_ptr() == self.sent.data_ptr() and rows.shape == self.sent.shape
@@ -219,7 +220,7 @@ class Inbox:
         for k in range(len(target)):
             span = slice(self.indptr[k], self.indptr[k + 1])
             rows = self.messages(k)[1]
-            assert isinstance(rows, Tensor)
+            assert isinstance(rows, torch.Tensor)
             for weight, row in zip(values[~own][span], rows, strict=True):
                 target[k].add_(row, alpha=float(weight))
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.data import Dataset
 from hansa.engine.augment import Augmentation, Augmenter
 from hansa.engine.batches import Batching
 from hansa.engine.block import Block
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _AHEAD_BYTES = 4 << 20  # all batches of a chunk up to this size are gathered in one go
 

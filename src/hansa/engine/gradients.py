@@ -8,15 +8,16 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
-
+from hansa.base.lazy import functional as F
+from hansa.base.lazy import nn, torch
 from hansa.models import ParameterLayout
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -111,10 +112,10 @@ class Stacked(Passes):
         self._leaves: list[Tensor] = []
 
         def forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
-            return functional_call(self.module, state, (x,))
+            return torch.func.functional_call(self.module, state, (x,))
 
-        self._each = vmap(forward)
-        self._shared = vmap(forward, in_dims=(0, None))
+        self._each = torch.func.vmap(forward)
+        self._shared = torch.func.vmap(forward, in_dims=(0, None))
 
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:
         # Not detach(): other threads change other rows of the same tensor while autograd holds

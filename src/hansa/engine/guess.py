@@ -17,16 +17,18 @@ a gradient or momentum stays as it is.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.engine.optim import SGD, Guessed, Optimizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FORGOTTEN = 2.0**-24  # what is left of a buffer that float32 no longer tells from nothing
 

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from hansa.base.errors import Diverged, HansaError, RunError
+from hansa.base.lazy import torch
 from hansa.engine.absence import Away
 from hansa.engine.algorithm import Script
 from hansa.engine.block import COUNTERS, MODELLED, Block

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor, nn
 
 from hansa.base.streams import Streams
 from hansa.data import Dataset, label_histogram
@@ -18,6 +18,9 @@ from hansa.engine.clock import Clock
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.trainer import Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass

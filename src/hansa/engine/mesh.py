@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import zmq
-
 from hansa.base.errors import RunError, WireError
+from hansa.base.lazy import zmq
 from hansa.engine.runtime import Deadline
 from hansa.engine.wire import HEADER_BYTES, MAX_PAYLOAD, Header
 

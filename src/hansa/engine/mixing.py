@@ -9,37 +9,19 @@ result does not depend on how the nodes are split over blocks, to the last bit.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from numba import njit
-from torch import Tensor
+
+from hansa.base.lazy import Lazy, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+kernels = Lazy("hansa.engine.mixing_kernels")  # they need numba
 
 _SCRATCH_BYTES = 1 << 20  # about one core's second-level cache
 _WIDTHS = (128, 1024)  # columns a block: fewer waste time between rows, more miss the cache
-
-
-@njit(cache=True, nogil=True)
-def _mix(own, received, indptr, index, weights, width, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
-    n, m = own.shape[0], received.shape[0]
-    table = np.empty((n + m, width), own.dtype)
-    for start in range(first, last, width):
-        k = min(width, last - start)
-        table[:n, :k] = own[:, start : start + k]
-        table[n:, :k] = received[:, start : start + k]
-        for i in range(n):
-            out = own[i, start : start + k]
-            # Four terms a pass over the sum, added in order: fewer loads and stores of it.
-            for e in range(indptr[i], indptr[i + 1], 4):
-                r0, r1 = table[index[e], :k], table[index[e + 1], :k]
-                r2, r3 = table[index[e + 2], :k], table[index[e + 3], :k]
-                w0, w1, w2, w3 = weights[e], weights[e + 1], weights[e + 2], weights[e + 3]
-                if e == indptr[i]:
-                    for c in range(k):
-                        out[c] = ((w0 * r0[c] + w1 * r1[c]) + w2 * r2[c]) + w3 * r3[c]
-                else:
-                    for c in range(k):
-                        out[c] = (((out[c] + w0 * r0[c]) + w1 * r1[c]) + w2 * r2[c]) + w3 * r3[c]
 
 
 def _in_fours(
@@ -106,11 +88,11 @@ def _mix_cpu_(
     share = -(-size // (threads * width)) * width
     ranges = [(lo, min(lo + share, size)) for lo in range(0, size, share)]
     if len(ranges) == 1 or n * size < 1 << 16:
-        _mix(numbers, others, indptr, index, weights, width, 0, size)
+        kernels.mix(numbers, others, indptr, index, weights, width, 0, size)
         return
     with ThreadPoolExecutor(len(ranges)) as pool:
         work = [
-            pool.submit(_mix, numbers, others, indptr, index, weights, width, lo, hi)
+            pool.submit(kernels.mix, numbers, others, indptr, index, weights, width, lo, hi)
             for lo, hi in ranges
         ]
         for done in work:

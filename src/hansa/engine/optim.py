@@ -9,14 +9,16 @@ named tensors [n, ...] of the block (saved, split over workers) and each node co
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import Component, register
+from hansa.base.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Guessed(NamedTuple):

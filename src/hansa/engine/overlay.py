@@ -6,12 +6,18 @@ neighbour's row or mask is ever made whole. Terms are added in the order of thei
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hansa.base.lazy import Lazy
 from hansa.base.threads import over_rows
 from hansa.codec.messages import SparseRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+kernels = Lazy("hansa.engine.overlay_kernels")  # they need numba
 
 
 def overlay_sparse_(
@@ -29,14 +35,14 @@ def overlay_sparse_(
         slots: int64 [messages], which row of ``table`` each is.
         weights: float64 [messages].
     """
-    _each_row(_overlay, rows, starts, ends, slots, weights, table)
+    _each_row(kernels.overlay, rows, starts, ends, slots, weights, table)
 
 
 def add_sparse_(
     rows: Tensor, indptr: np.ndarray, slots: np.ndarray, weights: np.ndarray, table: SparseRows
 ) -> None:
     """x_i += sum_e w_e v at the positions of message e; those of x_i at indptr[i]:indptr[i+1]."""
-    _each_row(_add, rows, indptr[:-1], indptr[1:], slots, weights, table)
+    _each_row(kernels.add, rows, indptr[:-1], indptr[1:], slots, weights, table)
 
 
 def scatter_add_(rows: Tensor, table: SparseRows, scale: np.ndarray | None = None) -> None:
@@ -59,30 +65,3 @@ def _each_row(work, rows, begins, ends, slots, weights, table) -> None:  # type:
         table.values.detach().numpy(),
     )
     over_rows(work, len(numbers), *arguments)
-
-
-@njit(cache=True, nogil=True)
-def _overlay(rows, begins, ends, slots, weights, starts, positions, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
-    change = np.zeros(rows.shape[1], rows.dtype)
-    for i in range(first, last):
-        if begins[i] >= ends[i]:
-            continue
-        change[:] = 0
-        x = rows[i]
-        for e in range(begins[i], ends[i]):
-            w = weights[e]
-            for p in range(starts[slots[e]], starts[slots[e] + 1]):
-                c = positions[p]
-                change[c] += w * (values[p] - x[c])
-        for c in range(x.size):
-            x[c] += change[c]
-
-
-@njit(cache=True, nogil=True)
-def _add(rows, begins, ends, slots, weights, starts, positions, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
-    for i in range(first, last):
-        x = rows[i]
-        for e in range(begins[i], ends[i]):
-            w = weights[e]
-            for p in range(starts[slots[e]], starts[slots[e] + 1]):
-                x[positions[p]] += w * values[p]

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import zmq
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, Diverged, RunError, WireError
+from hansa.base.lazy import zmq
 from hansa.engine.checkpoint import seal
 from hansa.engine.collect import Collector
 from hansa.engine.job import Job

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import norm, truncnorm
 
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import stats
 from hansa.base.streams import Streams
 from hansa.engine.settings import Settings
 
@@ -103,7 +103,6 @@ class Lognormal(Common):
 
 # Two remarks on the trace in public scripts, neither checked here: the median link has 6.1 Mbit/s
 # and 26 % of them less than 3; compute times lie between about 15 and 199 ms an example.
-_LINK_SIGMA = float(np.log(6.1 / 3) / -norm.ppf(0.26))
 _FASTEST, _SLOWEST = 15.0, 199.0
 
 
@@ -126,8 +125,9 @@ class FedScaleLike(Common):
     def deal(self, streams: Streams, clients: int) -> Devices:
         u = streams.numpy("devices").random((clients, 2))
         middle, half = np.sqrt(_FASTEST * _SLOWEST), np.log(_SLOWEST / _FASTEST) / 2
-        sample_ms = middle * np.exp(half / 2 * truncnorm.ppf(u[:, 0], -2, 2))
-        link = 6100.0 * np.exp(_LINK_SIGMA * norm.ppf(np.clip(u[:, 1], 1e-9, 1 - 1e-9)))
+        sample_ms = middle * np.exp(half / 2 * stats.truncnorm.ppf(u[:, 0], -2, 2))
+        link_sigma = float(np.log(6.1 / 3) / -stats.norm.ppf(0.26))
+        link = 6100.0 * np.exp(link_sigma * stats.norm.ppf(np.clip(u[:, 1], 1e-9, 1 - 1e-9)))
         return self.table(sample_ms, link, link)
 
 

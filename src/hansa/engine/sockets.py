@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Tensor
 
 from hansa.base.errors import WireError
+from hansa.base.lazy import torch
 from hansa.codec.messages import concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.clock import Clock
@@ -92,7 +92,7 @@ class SocketExchange:
             slots[e] = filed[sender]
         self.clock.receive(block, count_received(block, indptr, weight), indptr, due)
         received = concatenate(tables)
-        if isinstance(received, Tensor) and isinstance(send.rows, Tensor):
+        if isinstance(received, torch.Tensor) and isinstance(send.rows, torch.Tensor):
             received = received.to(send.rows.device)
         return Inbox(ids, indptr, senders, slots, send.rows, received, due)
 
@@ -169,4 +169,4 @@ def _decoded(send: Send, header: Header, payload: bytes):  # type: ignore[no-unt
             f"{width(send.rows)} of kind {send.kind!r} were due"
         )
     found = send.codec.decode(payload, header.elements)
-    return found.unsqueeze(0) if isinstance(found, Tensor) else found
+    return found.unsqueeze(0) if isinstance(found, torch.Tensor) else found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hansa.base.errors import RunError
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import Dataset
 from hansa.engine.bench import Strategy, rows_at
@@ -21,7 +21,10 @@ from hansa.engine.gradients import Passes
 from hansa.engine.optim import clip_norm_
 from hansa.engine.settings import TrainSettings
 
-Correction = Callable[[np.ndarray, Tensor, Tensor], None]
+if TYPE_CHECKING:
+    from torch import nn
+
+Correction: TypeAlias = "Callable[[np.ndarray, torch.Tensor, torch.Tensor], None]"
 """Adds to the gradients of some nodes in place: positions in the block [m], rows and gradients
 [m, P]. Called from several threads at a time, never twice for the same node."""
 

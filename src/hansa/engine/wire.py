@@ -12,10 +12,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
 import numpy as np
 
 from hansa.base.errors import WireError
+from hansa.base.lazy import msgpack
 
 MAGIC = b"HNSA"
 VERSION = 1

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-import zmq
-
 from hansa.base.errors import RunError
+from hansa.base.lazy import torch, zmq
 from hansa.engine.block import Block
 from hansa.engine.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.host import Host

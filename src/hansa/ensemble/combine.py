@@ -7,10 +7,12 @@ An aggregator is anything that maps logits [n, m, C] to [m, C]: a function of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+from hansa.base.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Aggregator(Protocol):

@@ -17,17 +17,19 @@ forward; or the mean features, the inputs of that layer (distribution matching, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
-from torch.func import functional_call, grad, grad_and_value, vmap
+
+from hansa.base.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Distance = Literal["rows", "mse", "cos"]
 Match = Literal["gradients", "output", "features"]
-Gradients = dict[str, Tensor]
+Gradients: TypeAlias = "dict[str, torch.Tensor]"
 """Gradients by parameter name; of several cells, each with a leading [c]."""
 
 PASSES: dict[Match, float] = {"gradients": 3, "output": 2 / 3, "features": 2 / 3}
@@ -157,7 +159,7 @@ class Cells:
         def mean_loss(
             state: Gradients, x: Tensor, y: Tensor, weight: Tensor
         ) -> tuple[Tensor, Gradients]:
-            total = (loss(functional_call(module, state, (x,)), y) * weight).sum()
+            total = (loss(torch.func.functional_call(module, state, (x,)), y) * weight).sum()
             return total, {name: weight @ value for name, value in seen.items()}
 
         def some_loss(
@@ -173,11 +175,11 @@ class Cells:
                 return (mean - target["features"]).square().sum()
             part = {name: state[name] for name in self.matched}
             return gradient_distance(
-                grad(some_loss)(part, state, images, y, weight), target, distance
+                torch.func.grad(some_loss)(part, state, images, y, weight), target, distance
             )
 
-        self._first = grad_and_value(mean_loss, has_aux=True)
-        self._second = grad_and_value(mismatch)
+        self._first = torch.func.grad_and_value(mean_loss, has_aux=True)
+        self._second = torch.func.grad_and_value(mismatch)
 
     def real(
         self, state: Gradients, x: Tensor, y: Tensor, weight: Tensor, apart: bool = False
@@ -221,9 +223,9 @@ def _each(work: Callable[..., Any], *arguments: Tensor | Gradients, apart: bool 
     ``vmap`` makes grouped convolutions, which save calls but are slower than plain ones.
     """
     first = arguments[0]
-    count = len(first) if isinstance(first, Tensor) else len(next(iter(first.values())))
+    count = len(first) if isinstance(first, torch.Tensor) else len(next(iter(first.values())))
     if count > 1 and not apart:
-        return vmap(work)(*arguments)
+        return torch.func.vmap(work)(*arguments)
     found = [work(*(_merge(lambda v: v[0][k], [a]) for a in arguments)) for k in range(count)]  # noqa: B023
     return _merge(torch.stack, found)
 
@@ -231,7 +233,7 @@ def _each(work: Callable[..., Any], *arguments: Tensor | Gradients, apart: bool 
 def _merge(how: Callable[[list[Tensor]], Tensor], values: list[Any]) -> Any:
     """``how`` of the tensors at the same place of nested tuples and dicts."""
     first = values[0]
-    if isinstance(first, Tensor):
+    if isinstance(first, torch.Tensor):
         return how(values)
     if isinstance(first, dict):
         return {name: _merge(how, [v[name] for v in values]) for name in first}

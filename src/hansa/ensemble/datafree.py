@@ -25,17 +25,22 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
 
+from hansa.base.lazy import Lazy, nn, torch
+from hansa.base.lazy import functional as F
 from hansa.ensemble.distillation import Distillation, Progress, distill
 from hansa.ensemble.generator import InputForm, generator, restart
 from hansa.ensemble.members import evaluating
-from hansa.ensemble.mixture import Mixture, TwoScores, mixed, moved, perturbed
+from hansa.ensemble.mixture import Mixture, mixed, moved, perturbed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 _CLIP = 10.0  # largest norm of the generator's gradient
 
@@ -110,7 +115,7 @@ class Statistics:
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
-        self.members, self._found = len(members), list[Tensor]()
+        self.members, self._found = len(members), list[torch.Tensor]()
         self._hooks = [
             part.register_forward_pre_hook(self._look)
             for member in members
@@ -165,7 +170,10 @@ def data_free(
     """
     device = next(student.parameters()).device
     if outputs == 1:
-        student, members = TwoScores(student), [TwoScores(member) for member in members]
+        student, members = (
+            networks.TwoScores(student),
+            [networks.TwoScores(member) for member in members],
+        )
     teacher = Mixture(members, device)
     chance = torch.Generator().manual_seed(int(rng.integers(2**63)))
     maker = _Maker(teacher, student, form, max(outputs, 2), settings, chance, boost)
@@ -183,7 +191,7 @@ def data_free(
         epochs=settings.passes,
         batch_size=settings.batch_size,
     )
-    inputs, scores, labels = list[Tensor](), list[Tensor](), list[Tensor]()
+    inputs, scores, labels = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
     history = list[float]()
     for epoch in range(settings.epochs):
         made, wanted = maker.batch()

@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
 
 from hansa.base.errors import Diverged
+from hansa.base.lazy import functional as F
+from hansa.base.lazy import nn, torch
 from hansa.ensemble.inputs import Examples
 from hansa.ensemble.members import Scale, Teacher, in_batches, on_scale, slice_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Progress = Callable[[int, float], None]
 """Called after every epoch with how many are done and the epoch's mean loss."""
@@ -111,7 +113,7 @@ def distill(
         if answers is not None:
             answer = answers.index_select(0, index.to(device))
         else:
-            assert not isinstance(teacher, Tensor)
+            assert not isinstance(teacher, torch.Tensor)
             answer = teacher(x, settings.target).detach()
         size = slice_size(student, x) if sliced else len(x)
         optimizer.zero_grad()
@@ -163,7 +165,7 @@ def _answers(
     augmented: bool,
 ) -> Tensor | None:
     """The teacher's answers to all examples [m, C]; None where they change with every epoch."""
-    if isinstance(teacher, Tensor):
+    if isinstance(teacher, torch.Tensor):
         if augmented:
             raise ValueError("answers to the plain inputs are wrong for augmented ones")
         if len(teacher) != examples.count:

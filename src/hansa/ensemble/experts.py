@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from hansa.base.component import register
+from hansa.base.lazy import Lazy, nn
 from hansa.ensemble.panel import Panel
 from hansa.ensemble.rules import LearnedRule
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class Gated(nn.Module):
-    """Experts weighed by a softmax over a gate's scores of the input."""
-
-    def __init__(self, panel: Panel, gate: nn.Module) -> None:
-        super().__init__()
-        self.panel, self.gate = panel, gate
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Combine."""
-        weights = torch.softmax(self.gate(self.panel.inputs(rows)), -1)
-        return (self.panel.scores(rows) * weights.unsqueeze(-1)).sum(-2)
+networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 
 @register("experts")
@@ -42,7 +33,7 @@ class Experts(LearnedRule):
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """The gate and the mixture."""
         if len(panel.shape) == 3 and min(panel.shape[1:]) >= 16:
-            return Gated(panel, self._convolving(panel))
+            return networks.Gated(panel, self._convolving(panel))
         features = math.prod(panel.shape)
         gate = nn.Sequential(
             nn.Flatten(-len(panel.shape)),
@@ -50,7 +41,7 @@ class Experts(LearnedRule):
             nn.ReLU(),
             nn.Linear(self.hidden, panel.members),
         )
-        return Gated(panel, gate)
+        return networks.Gated(panel, gate)
 
     def _convolving(self, panel: Panel) -> nn.Module:
         channels, height, width = panel.shape

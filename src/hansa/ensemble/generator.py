@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from hansa.base.lazy import Lazy, nn, torch, without_gradients
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 
 @dataclass(frozen=True)
@@ -37,23 +42,6 @@ class InputForm:
         return (self.high - self.low).view(-1, 1, 1)
 
 
-class Pixels(nn.Module):
-    """Numbers 0..1 [b, C, H, W] to the range of each channel."""
-
-    low: Tensor
-    span: Tensor
-
-    def __init__(self, form: InputForm) -> None:
-        super().__init__()
-        assert form.low is not None  # images have limits
-        self.register_buffer("low", form.low.view(-1, 1, 1))
-        self.register_buffer("span", form.span)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The images as a model takes them."""
-        return self.low + self.span * x
-
-
 def image_generator(form: InputForm, latent: int, width: int) -> nn.Module:
     """Noise [b, latent] -> images [b, C, H, W]: a linear layer, then twice larger by convolution.
 
@@ -77,7 +65,7 @@ def image_generator(form: InputForm, latent: int, width: int) -> nn.Module:
         nn.LeakyReLU(0.2),
         nn.Conv2d(width, channels, 3, padding=1),
         nn.Sigmoid(),
-        Pixels(form),
+        networks.Pixels(form),
     )
 
 
@@ -101,7 +89,7 @@ def generator(form: InputForm, latent: int, width: int) -> nn.Module:
     return build(form, latent, width)
 
 
-@torch.no_grad()
+@without_gradients
 def restart(module: nn.Module, chance: torch.Generator) -> None:
     """First numbers as in DENSE: weights N(0, 0.02), scales N(1, 0.02), the rest 0 (on a CPU)."""
     for part in module.modules():

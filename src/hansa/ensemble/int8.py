@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from hansa.base.lazy import nn, torch, without_gradients
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEVELS = 127
 SCALE = ".scale"
@@ -88,7 +91,7 @@ class Calibrated:
             if isinstance(part, nn.Linear | nn.modules.conv._ConvNd)
         }
 
-    @torch.no_grad()
+    @without_gradients
     def ranges(self, module: nn.Module, inputs: Tensor) -> dict[str, tuple[float, float]]:
         """Smallest and largest output of each layer over inputs [m, ...], 0 included."""
         found: dict[str, tuple[float, float]] = {}

@@ -6,13 +6,14 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-import torch
-from torch import Tensor, nn
-
+from hansa.base.lazy import nn, torch, without_gradients
 from hansa.ensemble.combine import Aggregator, average
 from hansa.ensemble.inputs import Examples
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Scale = Literal["logits", "log_probabilities"]
 """What scores mean: as the models give them, or after a log-softmax."""
@@ -52,7 +53,7 @@ class Rows:
     rows: Tensor
 
 
-Models = Rows | Sequence[nn.Module]
+Models: TypeAlias = "Rows | Sequence[nn.Module]"
 """n models: rows of one form, or modules that may all differ."""
 
 
@@ -76,13 +77,13 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self._forwards)
 
-    @torch.no_grad()
+    @without_gradients
     def logits(self, x: Tensor, scale: Scale = "logits") -> Tensor:
         """Each model's scores in evaluation mode: x [b, ...] -> [n, b, C]."""
         found = torch.stack([forward(x) for forward in self._forwards])
         return on_scale(found, scale)
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(self, x: Tensor, scale: Scale = "logits", /) -> Tensor:
         """The combined scores: x [b, ...] -> [b, C]."""
         return self.combine(self.logits(x, scale))

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
+from hansa.base.lazy import Lazy, nn, torch, without_gradients
+from hansa.base.lazy import functional as F
 from hansa.ensemble.combine import weighted_logits
 from hansa.ensemble.members import Scale, on_scale
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+networks = Lazy("hansa.ensemble.networks")  # they need torch
+
 _SOFT = 4.0  # temperature of the probabilities whose random sum gives a direction
-
-
-class TwoScores(nn.Module):
-    """A model of one score as one of two: 0 and the score have the same probabilities."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[b, ...] -> [b, 2]."""
-        z = self.inner(x)
-        return torch.cat([torch.zeros_like(z), z], -1)
 
 
 class Mixture:
@@ -45,7 +37,7 @@ class Mixture:
         """Each member's: [b, ...] -> [n, b, C]."""
         return torch.stack([member(x) for member in self.members])
 
-    @torch.no_grad()
+    @without_gradients
     def __call__(self, x: Tensor, scale: Scale = "logits", /) -> Tensor:
         """What the teacher answers, [b, C]."""
         return on_scale(mixed(self.scores(x), self.weights), scale)

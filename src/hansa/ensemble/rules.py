@@ -10,17 +10,21 @@ votes see ``voting.py``, and for the mixture of experts ``experts.py``.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import Lazy, nn, torch
 from hansa.base.streams import Streams
 from hansa.ensemble.panel import Panel
 from hansa.ensemble.weights import label_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 
 class Rule(Component, kind="aggregator"):
@@ -63,43 +67,13 @@ def initial_rule(
         return rule.build(panel, votes)
 
 
-class Fixed(nn.Module):
-    """Weights that stay: rows [m, M * C] -> [m, C]."""
-
-    weights: Tensor
-
-    def __init__(self, panel: Panel, weights: Tensor) -> None:
-        super().__init__()
-        self.panel = panel
-        self.register_buffer("weights", weights)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Combine."""
-        return (self.panel.scores(rows) * self.weights).sum(-2)
-
-
-class Weights(nn.Module):
-    """Weights [M, C] or [M, 1] that are trained, and a shared bias where asked."""
-
-    def __init__(self, panel: Panel, columns: int, bias: bool) -> None:
-        super().__init__()
-        self.panel = panel
-        self.weights = nn.Parameter(torch.full((panel.members, columns), 1 / panel.members))
-        self.bias = nn.Parameter(torch.zeros(1)) if bias else None
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Combine."""
-        found = (self.panel.scores(rows) * self.weights).sum(-2)
-        return found if self.bias is None else found + self.bias
-
-
 @register("average")
 class Average(Rule):
     """The mean of the scores (FedENS; Guha et al., 2019)."""
 
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """Equal weights."""
-        return Fixed(panel, torch.full((panel.members, panel.outputs), 1 / panel.members))
+        return networks.Fixed(panel, torch.full((panel.members, panel.outputs), 1 / panel.members))
 
 
 @register("label_weighted")
@@ -115,7 +89,7 @@ class LabelWeighted(Rule):
             problem = "needs how many examples of each class every member was trained on"
             raise ConfigError("aggregators", self.name, problem, "average, or tell the counts")
         weights = label_weights(panel.counts).float()
-        return Fixed(panel, weights.mean(1, keepdim=True) if panel.binary else weights)
+        return networks.Fixed(panel, weights.mean(1, keepdim=True) if panel.binary else weights)
 
 
 @register("linear")
@@ -126,7 +100,7 @@ class Linear(LearnedRule):
 
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """Weights 1 / M and bias 0."""
-        return Weights(panel, 1, bias=True)
+        return networks.Weights(panel, 1, bias=True)
 
 
 @register("per_class")
@@ -137,7 +111,7 @@ class PerClass(LearnedRule):
 
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """Weights 1 / M."""
-        return Weights(panel, panel.outputs, bias=False)
+        return networks.Weights(panel, panel.outputs, bias=False)
 
 
 @register("neural")
@@ -153,20 +127,6 @@ class Neural(LearnedRule):
         between = nn.ReLU() if self.activation == "relu" else nn.Sigmoid()
         first, last = nn.Linear(panel.width, hidden), nn.Linear(hidden, panel.outputs)
         return nn.Sequential(first, between, last)
-
-
-class Corrected(nn.Module):
-    """A weighted sum plus a network over all scores."""
-
-    def __init__(self, panel: Panel, start: Tensor, network: nn.Module) -> None:
-        super().__init__()
-        self.panel, self.network = panel, network
-        self.weights = nn.Parameter(start)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Combine."""
-        plain = (self.panel.scores(rows) * self.weights).sum(-2)
-        return plain + self.network(rows[..., : self.panel.width])
 
 
 @register("residual")
@@ -187,23 +147,7 @@ class Residual(Neural):
         network = super().build(panel)
         nn.init.zeros_(network[2].weight)
         nn.init.zeros_(network[2].bias)
-        return Corrected(panel, start, network)
-
-
-class SetNetwork(nn.Module):
-    """Encoder of each member's scores, mean over members, decoder."""
-
-    def __init__(self, panel: Panel, hidden: int) -> None:
-        super().__init__()
-        self.panel = panel
-        self.encoder = nn.Sequential(
-            nn.Linear(panel.outputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
-        )
-        self.decoder = nn.Linear(hidden, panel.outputs)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Combine; the order of the members does not matter."""
-        return self.decoder(self.encoder(self.panel.scores(rows)).mean(-2))
+        return networks.Corrected(panel, start, network)
 
 
 @register("deep_set")
@@ -214,4 +158,4 @@ class DeepSet(LearnedRule):
 
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """Encoder, mean, decoder (Zaheer et al., 2017)."""
-        return SetNetwork(panel, self.hidden)
+        return networks.SetNetwork(panel, self.hidden)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.ensemble.condensation import set_sizes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHELF = "client.synthetic"
 """The shelf of a block on which clients keep their synthetic images."""

@@ -6,16 +6,20 @@ smoothing: in the published product a single zero, of 20 factors, rules a class 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import Lazy, nn, torch
 from hansa.ensemble.panel import Panel
 from hansa.ensemble.rules import Rule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 
 def tally(logits: Tensor, targets: Tensor) -> Tensor:
@@ -29,25 +33,6 @@ def tally(logits: Tensor, targets: Tensor) -> Tensor:
     cells = targets * classes + said
     found = [torch.bincount(row, minlength=classes * classes) for row in cells]
     return torch.stack(found).view(-1, classes, classes).double()
-
-
-class Votes(nn.Module):
-    """Sums of log P_j[r, c], the chance that member j says c where r is true."""
-
-    competency: Tensor
-
-    def __init__(self, panel: Panel, competency: Tensor) -> None:
-        super().__init__()
-        self.panel = panel
-        self.register_buffer("competency", competency)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Log of each class's chance, up to a constant: [m, C]."""
-        scores = self.panel.scores(rows)
-        said = (scores[..., 0] > 0).long() if self.panel.binary else scores.argmax(-1)
-        table = self.competency.transpose(1, 2)  # [M, said, true]
-        found = table[torch.arange(self.panel.members, device=said.device), said].sum(-2)
-        return found[..., 1:] - found[..., :1] if self.panel.binary else found
 
 
 @register("voting")
@@ -66,4 +51,4 @@ class Voting(Rule):
         if votes is None:
             raise ConfigError("aggregators", self.name, "needs tallies of votes", "see tally")
         counts = votes.double() + self.smoothing / panel.classes
-        return Votes(panel, (counts / counts.sum(-1, keepdim=True)).log().float())
+        return networks.Votes(panel, (counts / counts.sum(-1, keepdim=True)).log().float())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hansa.base.errors import ConfigError, DataError
+from hansa.base.lazy import torch
 from hansa.combine import Loaded, load
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _BATCH = 256
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")

@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import hansa
+from hansa.base.lazy import torch
 from hansa.engine import Job
 
 _PACKAGES = ("torch", "numpy", "numba", "pydantic", "pyarrow", "pyzmq", "safetensors")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import lock
+from hansa.base.lazy import torch
 from hansa.base.threads import one_thread
 from hansa.data import label_histogram
 from hansa.engine import Job
@@ -37,6 +36,9 @@ from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 from hansa.report.grids import image_grid
 from hansa.report.requests import write_request_page
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SMALL = 1 << 20
 COPY = 0.05

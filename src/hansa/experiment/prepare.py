@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import Dataset, plant
 from hansa.data.holdback import hold_back_each

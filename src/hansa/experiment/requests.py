@@ -19,20 +19,19 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import CheckpointError
 from hansa.base.files import write_json
+from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.engine import Block, latest
 from hansa.engine.checkpoint import MANIFEST, save_block, seal
 from hansa.ensemble.synthetic import SyntheticLayout
 from hansa.forget import Request
 from hansa.report.folder import plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RECEIPT, STATE, WITHHELD = "receipt.json", "state", "withheld.safetensors"
 _PART = ".part"
@@ -83,8 +82,10 @@ class Requests:
                 if not kept.exists():
                     continue
                 try:
-                    return {int(name): row for name, row in load_file(kept).items()}
-                except (SafetensorError, OSError) as error:
+                    return {
+                        int(name): row for name, row in safetensors_torch.load_file(kept).items()
+                    }
+                except (safetensors.SafetensorError, OSError) as error:
                     raise CheckpointError(f"{kept} cannot be read: {error}") from error
         return None
 
@@ -113,7 +114,7 @@ class Requests:
         seal(part / STATE, done, [entry], keep=1, seconds=0.0)
         if withheld:
             rows = {str(client): row.contiguous() for client, row in withheld.items()}
-            save_file(rows, part / WITHHELD)
+            safetensors_torch.save_file(rows, part / WITHHELD)
         for name, content in (files or {}).items():
             (part / name).write_bytes(content)
         write_json(part / RECEIPT, plain({**receipt, "number": number, "purged": None}))
@@ -154,7 +155,7 @@ class Requests:
                 continue
             own = Request.parse(self.receipts[k]["request"])
             later = [r for r in self.receipts[k + 1 :] if r["kind"] == "forget"]
-            rows = {int(name): row for name, row in load_file(kept).items()}
+            rows = {int(name): row for name, row in safetensors_torch.load_file(kept).items()}
             found: dict[int, Tensor] = {}
             for receipt in later:
                 request = Request.parse(receipt["request"])
@@ -162,7 +163,9 @@ class Requests:
                     found |= scrub(rows, layout, request)
             if any(row.any() for row in found.values()):
                 part = kept.with_suffix(_PART)
-                save_file({str(client): row for client, row in rows.items()}, part)
+                safetensors_torch.save_file(
+                    {str(client): row for client, row in rows.items()}, part
+                )
                 part.replace(kept)
 
 

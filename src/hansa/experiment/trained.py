@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from hansa.base.errors import ConfigError
 from hansa.engine import Block, Job, read_manifest
@@ -21,6 +21,9 @@ from hansa.forget import Federation, Request
 from hansa.learn.cpfl import MERGED
 from hansa.learn.federated import BEST
 from hansa.report import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass

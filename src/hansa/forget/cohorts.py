@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.data.cohorts import Cohorts
 from hansa.data.given_cohorts import ABSENT, GivenCohorts
 from hansa.engine import Algorithm, Block, Job
@@ -24,6 +23,9 @@ from hansa.engine.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
 from hansa.engine.shelf import Shelf
 from hansa.forget.federation import Federation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @runtime_checkable

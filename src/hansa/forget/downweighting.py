@@ -8,10 +8,9 @@ the same thought; its formula was not at hand, and what this one gives says noth
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
@@ -19,6 +18,9 @@ from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting
 from hansa.forget.original_training import OriginalTraining
 from hansa.forget.request import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("downweight")

@@ -15,20 +15,22 @@ and also normalises the weights; here the server goes its own way, as in trainin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.forget.federation import Federation
 from hansa.forget.holdings import Real
 from hansa.forget.method import Forgetting
 from hansa.forget.original_training import OriginalTraining
 from hansa.forget.request import Level
 from hansa.models import ParameterLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("federaser")

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.engine import Block, Job
 from hansa.ensemble.synthetic import SyntheticLayout
 from hansa.forget.holdings import Holding, Mixed, Real, Sampled, Synthetic
@@ -22,7 +22,10 @@ from hansa.forget.ledger import Ledger
 from hansa.forget.network import Network
 from hansa.forget.request import Request
 
-Hook = Callable[[Tensor, Tensor], None]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Hook: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], None]"
 """Changes a gradient [P] before a step, given the row [D]; in place."""
 
 

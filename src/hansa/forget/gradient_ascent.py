@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
+from hansa.base.lazy import torch
 from hansa.forget.federation import Federation, Hook
 from hansa.forget.holdings import Holding
 from hansa.forget.method import Recovery
 from hansa.forget.quickdrop import AscendAndRecover
 from hansa.forget.request import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("sga")

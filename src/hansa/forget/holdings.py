@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.data import Dataset
 
-Batch = tuple[Tensor, Tensor, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor]"
 """Inputs [b, ...], classes [b] and weights [b] that add up to 1."""
 
 

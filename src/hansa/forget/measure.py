@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from hansa.base.lazy import functional as F
+from hansa.base.lazy import torch
 from hansa.data import Backdoor, Canaries, Marker, Split
 from hansa.forget.federation import Federation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MIN_POWER = 0.55
 """An attack that cannot tell members of the original model better than this says nothing."""

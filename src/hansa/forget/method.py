@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
@@ -16,6 +15,9 @@ from hansa.forget.federation import Federation, Hook
 from hansa.forget.holdings import Holding
 from hansa.forget.request import Level
 from hansa.forget.stopping import Goal, Watch, foretold_losses, mean_losses, only, shortened
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Forgetting(Component, kind="forgetting"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
+from hansa.base.lazy import torch
 from hansa.engine.gradients import cross_entropy
 from hansa.models import ParameterLayout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _AT_ONCE = 512
 

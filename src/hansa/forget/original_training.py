@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.engine import Ask
 from hansa.engine.optim import clip_norm_
 from hansa.forget.federation import Federation
 from hansa.forget.holdings import Real
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass

@@ -9,18 +9,20 @@ the rate of its last round.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
+from hansa.base.lazy import torch
 from hansa.engine.optim import clip_norm_
 from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting, Recovery
 from hansa.forget.original_training import OriginalTraining
 from hansa.forget.request import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("pgd")

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn, torch
 from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting, Recovery
 from hansa.forget.request import Level, Request
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("fu_mp")

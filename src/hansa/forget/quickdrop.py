@@ -11,18 +11,20 @@ two steps and from clients by their size, and looks at the forgotten after each 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.forget.federation import Federation
 from hansa.forget.holdings import Holding, Synthetic
 from hansa.forget.method import Ascent, Forgetting, Recovery
 from hansa.forget.stopping import Watch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AscendAndRecover(Forgetting):

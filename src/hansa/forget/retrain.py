@@ -7,10 +7,9 @@ are not part of it, so that the ids behind theirs move up, and with them the ran
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
@@ -22,6 +21,9 @@ from hansa.forget.cohorts import InCohorts, reduced, train_again
 from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting
 from hansa.forget.request import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("retrain")

@@ -13,10 +13,9 @@ no weight any more: the others share each class by the examples that they have.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
@@ -24,6 +23,9 @@ from hansa.forget.cohorts import InCohorts, reduced, train_again
 from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting
 from hansa.forget.request import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("shards")

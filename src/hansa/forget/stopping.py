@@ -16,14 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from hansa.base.lazy import functional as F
+from hansa.base.lazy import torch
 from hansa.forget.federation import Federation
 from hansa.forget.holdings import Holding, Real, Synthetic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEAR = 0.9
 """Share of the foretold losses from which on they count as reached: they are estimates."""

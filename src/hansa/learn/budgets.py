@@ -13,11 +13,11 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.engine import Block, Network
 from hansa.learn.skiptrain import SkipTrain, TrainingSchedule
 

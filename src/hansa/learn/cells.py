@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.data import Dataset
 from hansa.engine import Block, Trainer
 from hansa.engine.gradients import has_convolution
@@ -17,13 +16,16 @@ from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import Cells, Condensation, Gradients, image_step_
 from hansa.ensemble.synthetic import SyntheticLayout
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _CHUNK_BYTES = 512 << 10
 _CHUNK_BYTES_DEVICE = 2 << 30
 """Models of the cells that are worked on at a time: where a model is larger, one by one."""
 _APART_PIXELS = 1 << 14
 """Real batches of more pixels than this are convolved one by one on a CPU."""
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor, torch.Tensor]"
 """Inputs [c, b, ...], targets [c, b] and weights [c, b], 0 for filling."""
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
 from hansa.engine import Algorithm, Block, Network, Script, Send, star_to
 from hansa.learn.parts import check_codec

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, Diverged
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.engine import Block, Inbox, Network, Send
 from hansa.engine.overlay import scatter_add_

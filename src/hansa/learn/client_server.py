@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.engine import Algorithm, Block, Network, Share
 from hansa.engine.block import Correction
@@ -30,6 +29,9 @@ from hansa.learn.mail import Mail, is_exact, post_bytes
 from hansa.learn.parts import check_codec
 from hansa.learn.samplers import Sampler, UniformSampler
 from hansa.learn.server_optimizers import Average, ServerOptimizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass

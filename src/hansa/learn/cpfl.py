@@ -16,15 +16,14 @@ public examples (``merge: average``).
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.codec import Dense, whole_rows
 from hansa.data import Dataset, DataSource
 from hansa.data.cohorts import Clients, Cohorts, UniformCohorts
@@ -43,6 +42,9 @@ from hansa.ensemble import (
 from hansa.learn.federated import Federated
 from hansa.learn.plateau import Plateau
 from hansa.topology import Graph
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MERGED = "server.merged"
 """The shelf with what the cohorts' models were merged to, under the id of the first server."""

@@ -7,10 +7,10 @@ Metropolis-Hastings weights (Xiao and Boyd, 2004). As in DecentralizePy (Dhasade
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Messages
 from hansa.engine import Algorithm, Block, Inbox, Network, Send, WeightRule
 from hansa.learn.parts import check_codec

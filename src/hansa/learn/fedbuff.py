@@ -15,11 +15,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, RunError
+from hansa.base.lazy import torch
 from hansa.engine import Block, Network, Script, Share
 from hansa.learn.client_server import ClientServer, Sums
 from hansa.learn.federated import wait_for_clients

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.errors import ConfigError, RunError
+from hansa.base.lazy import torch
 from hansa.engine import Block, Network, Script, Share
 from hansa.learn.client_server import ClientServer, Sums, Work
 from hansa.learn.invitation import ABSENT, DONE, OUTCOMES, Plan, Terms, charge, invite
 from hansa.learn.mail import post
 from hansa.learn.plateau import Plateau, Watch
 from hansa.learn.samplers import Pool
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WAVE_BYTES = 32 << 20
 """Models of clients that are in memory at a time: few, so that they stay in cache from the download

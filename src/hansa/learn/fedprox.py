@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.engine.block import Correction
 from hansa.learn.client_server import Work
 from hansa.learn.federated import Federated
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("fedprox")

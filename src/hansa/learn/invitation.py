@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
 
+from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.topology import Graph
 

@@ -10,18 +10,22 @@ round's change of the shared numbers too.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.codec.wavelet import transform
 from hansa.engine import Block, Network, Script, Send
 from hansa.learn.dpsgd import DPSGD
 from hansa.learn.parts import clear_, largest, some_numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PUBLISHED = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 1.00)
 """The cut-offs of the published configurations, drawn uniformly: 34.3 % on average."""

@@ -17,16 +17,16 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import torch
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from scipy.sparse import csr_array
 
 from hansa.base.errors import RunError, WireError
+from hansa.base.lazy import Lazy, sparse, torch
 from hansa.codec import Packets, Raw
 from hansa.engine import Block, Inbox, Send
 from hansa.topology import Graph
+
+_PRIMITIVES = "cryptography.hazmat.primitives"
+x25519 = Lazy(f"{_PRIMITIVES}.asymmetric.x25519")
+hashes, hkdf = Lazy(f"{_PRIMITIVES}.hashes"), Lazy(f"{_PRIMITIVES}.kdf.hkdf")
 
 KEY_BYTES = 32
 _ENTRY = np.dtype([("node", "<u4"), ("key", "u1", KEY_BYTES)])
@@ -94,7 +94,7 @@ def _recalled(block: Block) -> list[dict[int, bytes]]:
 
 def public_key(secret: bytes) -> bytes:
     """The public half of an X25519 key pair."""
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return x25519.X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
 @lru_cache(maxsize=1 << 16)  # on a changing graph a node meets the same peers again
@@ -105,20 +105,22 @@ def shared_secret(secret: bytes, public: bytes) -> bytes:
         WireError: the public key is of low order: the result would be known to all.
     """
     try:
-        raw = X25519PrivateKey.from_private_bytes(secret).exchange(
-            X25519PublicKey.from_public_bytes(public)
+        raw = x25519.X25519PrivateKey.from_private_bytes(secret).exchange(
+            x25519.X25519PublicKey.from_public_bytes(public)
         )
     except ValueError as error:
         raise WireError(f"a public key that is none: {error}") from None
     ends = b"".join(sorted((public_key(secret), public)))
-    derive = HKDF(SHA256(), length=KEY_BYTES, salt=None, info=b"hansa secure_dpsgd" + ends)
+    derive = hkdf.HKDF(
+        hashes.SHA256(), length=KEY_BYTES, salt=None, info=b"hansa secure_dpsgd" + ends
+    )
     return derive.derive(raw)
 
 
 def most_peers(graph: Graph) -> int:
     """The most nodes with whom one node has a receiver in common."""
     ones = np.ones(graph.edges, dtype=np.int64)
-    hears = csr_array((ones, graph.indices, graph.indptr), shape=(graph.nodes,) * 2)
+    hears = sparse.csr_array((ones, graph.indices, graph.indptr), shape=(graph.nodes,) * 2)
     together = (hears.T @ hears).tocsr()
     return max(int(np.diff(together.indptr).max(initial=0)) - 1, 0)  # 1 for the node itself
 

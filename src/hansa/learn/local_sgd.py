@@ -9,10 +9,9 @@ by their change (topk, jwins) sees the change since the last exchange.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
@@ -21,6 +20,9 @@ from hansa.engine.block import LocalWork
 from hansa.learn.dpsgd import DPSGD
 from hansa.learn.parts import peers_only
 from hansa.learn.skiptrain import TrainingSchedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BEFORE = "local_sgd.before"
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Lossless, whole_rows
 from hansa.engine import Inbox, Send
 from hansa.engine.wire import HEADER_BYTES
 from hansa.topology import Graph
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

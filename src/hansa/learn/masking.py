@@ -19,10 +19,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from numba import njit
 
 from hansa.base.errors import WireError
+from hansa.base.lazy import Lazy
+
+ciphers = Lazy("cryptography.hazmat.primitives.ciphers")
+kernels = Lazy("hansa.learn.masking_kernels")  # they need numba
 
 SEED_BYTES = 16
 WORD = 32
@@ -57,7 +59,8 @@ def add_pads(words: np.ndarray, plus: Iterable[bytes], minus: Iterable[bytes]) -
 
 
 def _stream(seed: bytes) -> Any:
-    return Cipher(algorithms.AES(seed), modes.CTR(_COUNTER)).encryptor()
+    made = ciphers.Cipher(ciphers.algorithms.AES(seed), ciphers.modes.CTR(_COUNTER))
+    return made.encryptor()
 
 
 def quantize(
@@ -73,7 +76,7 @@ def quantize(
     """
     words = np.empty(len(numbers), dtype="<u4")
     bound = float((2 ** (WORD - 1) - 1) // max(terms, 1))
-    if not _quantize(numbers, weight * 2.0**fraction_bits, bound, words):
+    if not kernels.quantize(numbers, weight * 2.0**fraction_bits, bound, words):
         with np.errstate(all="ignore"):  # of what is not finite
             scaled = np.rint(numbers.astype(np.float64) * (weight * 2.0**fraction_bits))
         return words, int(np.flatnonzero(~(np.abs(scaled) <= bound))[0])
@@ -96,21 +99,4 @@ def total(packets: Iterable[bytes], size: int) -> np.ndarray:
 
 def add_sum_(numbers: np.ndarray, own: float, words: np.ndarray, step: float) -> None:
     """x <- own x + step s in place, for float32 x and s the signed reading of ``words``."""
-    _add_sum(numbers, own, words, step)
-
-
-@njit(cache=True, nogil=True)
-def _quantize(numbers, scale, bound, words):  # type: ignore[no-untyped-def]  # pragma: no cover
-    fits = True
-    for c in range(numbers.size):
-        v = np.rint(np.float64(numbers[c]) * scale)
-        fits &= abs(v) <= bound
-        words[c] = np.uint32(np.int64(v))
-    return fits
-
-
-@njit(cache=True, nogil=True)
-def _add_sum(numbers, own, words, step):  # type: ignore[no-untyped-def]  # pragma: no cover
-    for c in range(numbers.size):
-        s = np.float64(np.int32(words[c]))
-        numbers[c] = own * np.float64(numbers[c]) + s * step
+    kernels.add_sum(numbers, own, words, step)

@@ -8,14 +8,18 @@ work (Dhasade et al., 2023).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, SparseRows
 from hansa.codec.messages import width
 from hansa.engine import Algorithm, Block, Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_codec(codec: Codec, example: Messages) -> None:

@@ -17,15 +17,14 @@ import copy
 import threading
 from functools import partial
 from math import prod
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.base.threads import one_thread
 from hansa.engine import Block, Script, Trainer
 from hansa.engine.gradients import supports_stacking
@@ -38,6 +37,9 @@ from hansa.learn.client_server import Work
 from hansa.learn.federated import Federated
 from hansa.learn.invitation import Terms
 from hansa.learn.mail import Mail
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UPDATES = "quickdrop.updates"
 _SMALL = 4 << 20  # models of a crew

@@ -7,10 +7,10 @@ same probability, so that the size of a message varies a little.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Seeded, seeded_rows
 from hansa.engine import Block, Inbox, Send
 from hansa.learn.dpsgd import DPSGD

@@ -9,18 +9,20 @@ travel beside the models, so a round costs twice FedAvg's bytes; a client's own 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.engine import Block, Network
 from hansa.engine.block import Correction
 from hansa.learn.client_server import Sums, Work
 from hansa.learn.federated import Federated
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONTROL = "control"
 

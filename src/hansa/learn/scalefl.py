@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.engine.block import Correction
 from hansa.engine.budget import place
@@ -34,6 +33,9 @@ from hansa.learn.federated import Federated
 from hansa.learn.invitation import Plan, Terms
 from hansa.learn.mail import post_bytes
 from hansa.models.submodel import held_numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("scalefl")

@@ -34,11 +34,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, RunError
+from hansa.base.lazy import torch
 from hansa.codec import Packets, Raw
 from hansa.codec.seeded import seeded_positions
 from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send, WeightRule

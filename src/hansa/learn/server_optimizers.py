@@ -9,12 +9,15 @@ average of the clients' replaces them whatever the rule.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from hansa.base.component import Component, register
+from hansa.base.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ServerOptimizer(Component, kind="server"):

@@ -7,10 +7,10 @@ accumulation, of its change since it was last sent. Values of the *model* are se
 from __future__ import annotations
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.engine import Block, Script, Send
 from hansa.learn.dpsgd import DPSGD

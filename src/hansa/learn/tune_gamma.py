@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hansa.base.errors import Diverged
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.engine import Block, Network, WallClock
 from hansa.engine.block import COUNTERS, MODELLED, Roster
 from hansa.engine.exchange import LocalExchange
 from hansa.learn.choco import Choco
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GRID = tuple(np.logspace(-3, 0, 16).tolist())
 

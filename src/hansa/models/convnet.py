@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pydantic import Field
-from torch import nn
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model, chain
 

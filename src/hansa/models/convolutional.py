@@ -6,10 +6,9 @@ the parameter counts are those of its data sets.
 
 from __future__ import annotations
 
-from torch import nn
-
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model, chain
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pydantic import Field
-from torch import nn
 
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn, torch
 from hansa.base.paths import ObjectPath
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model

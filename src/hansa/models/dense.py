@@ -6,9 +6,9 @@ from math import prod
 from typing import Annotated
 
 from pydantic import Field
-from torch import nn
 
 from hansa.base.component import register
+from hansa.base.lazy import nn
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model, chain
 

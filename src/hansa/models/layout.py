@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from typing import TYPE_CHECKING
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ParameterLayout:
         """
         parameters = list(module.named_parameters())
         for name, parameter in parameters:
-            if is_lazy(parameter):
+            if nn.parameter.is_lazy(parameter):
                 raise ConfigError(
                     "model", name, "has no shape yet", "run the module once before it is used"
                 )

@@ -6,11 +6,9 @@ from abc import abstractmethod
 from collections import OrderedDict
 from typing import ClassVar
 
-import torch
-from torch import nn
-
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn, torch
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pydantic import Field
-from torch import Tensor, nn
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import Lazy, nn
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model
+
+networks = Lazy("hansa.models.networks")  # they need torch
 
 
 @register("matrix_factorization")
@@ -30,20 +32,4 @@ class MatrixFactorization(Model):
                 "the data do not state how many users and items there are",
                 "vocabulary: (users, items) in DataSpec",
             )
-        return Factors(*spec.vocabulary, self.factors)
-
-
-class Factors(nn.Module):
-    """int64 [..., 2] (user, item) -> [..., 1], the rating."""
-
-    def __init__(self, users: int, items: int, factors: int) -> None:
-        super().__init__()
-        self.users = nn.Embedding(users, factors)
-        self.items = nn.Embedding(items, factors)
-        for table in (self.users, self.items):
-            nn.init.uniform_(table.weight, -0.05, 0.05)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The predicted ratings."""
-        product = self.users(x[..., 0]) * self.items(x[..., 1])
-        return product.sum(-1, keepdim=True)
+        return networks.Factors(*spec.vocabulary, self.factors)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import Lazy, nn
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model, chain
+
+networks = Lazy("hansa.models.networks")  # they need torch
 
 
 class ResNet(Model):
@@ -41,7 +42,7 @@ class ResNet(Model):
         width = 16
         for stage, next_width in enumerate((16, 32, 64), start=1):
             for block in range(1, self.blocks + 1):
-                layers[f"block{stage}_{block}"] = Block(width, next_width, self.groups)
+                layers[f"block{stage}_{block}"] = networks.Block(width, next_width, self.groups)
                 width = next_width
         network = chain(
             **layers,
@@ -87,56 +88,10 @@ class ResNet8BN(Model):
             conv=nn.Conv2d(channels, 128, 3, padding=1, bias=False),
             norm=nn.BatchNorm2d(128),
             relu=nn.ReLU(),
-            block1=WideBlock(128, 128, 1),
-            block2=WideBlock(128, 256, 2),
-            block3=WideBlock(256, 512, 2),
+            block1=networks.WideBlock(128, 128, 1),
+            block2=networks.WideBlock(128, 256, 2),
+            block3=networks.WideBlock(256, 512, 2),
             pool=nn.AvgPool2d(4),
             flat=nn.Flatten(),
             out=nn.Linear(512 * height * width, spec.outputs),
         )
-
-
-class WideBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch normalization and a shortcut that is learned if need be."""
-
-    def __init__(self, channels: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels != width:
-            self.shortcut = chain(
-                conv=nn.Conv2d(channels, width, 1, stride, bias=False), norm=nn.BatchNorm2d(width)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output."""
-        y = functional.relu(self.norm1(self.conv1(x)))
-        return functional.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
-
-
-class Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut: [B, C, H, W] -> [B, width, H', W'].
-
-    Where the number of channels grows, the sides are halved.
-    """
-
-    def __init__(self, channels: int, width: int, groups: int) -> None:
-        super().__init__()
-        self.grown = width - channels
-        self.stride = 2 if self.grown else 1
-        self.conv1 = nn.Conv2d(channels, width, 3, self.stride, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(groups, width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(groups, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output."""
-        y = functional.relu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        if self.grown:
-            x = x[:, :, :: self.stride, :: self.stride]
-            x = functional.pad(x, (0, 0, 0, 0, self.grown // 2, self.grown - self.grown // 2))
-        return functional.relu(x + y)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import Lazy, nn
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model
+
+networks = Lazy("hansa.models.networks")  # they need torch
 
 
 @register("lstm")
@@ -32,24 +33,7 @@ class LSTM(Model):
             raise ConfigError(
                 "", "lstm", "the data do not state one vocabulary", "vocabulary: (V,) in DataSpec"
             )
-        return CharacterLSTM(
+        return networks.CharacterLSTM(
             spec.vocabulary[0], spec.shape[0], spec.outputs,
             embedding=self.embedding, hidden=self.hidden, layers=self.layers,
         )  # fmt: skip
-
-
-class CharacterLSTM(nn.Module):
-    """int64 [B, T] -> [B, outputs]."""
-
-    def __init__(
-        self, vocabulary: int, length: int, outputs: int, embedding: int, hidden: int, layers: int
-    ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, embedding)
-        self.lstm = nn.LSTM(embedding, hidden, layers, batch_first=True)
-        self.out = nn.Linear(hidden * length, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of the next character."""
-        states, _ = self.lstm(self.embedding(x))
-        return self.out(functional.relu(states).flatten(1))

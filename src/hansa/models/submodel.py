@@ -10,20 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
-from torch import nn
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import nn
 from hansa.models.layout import ParameterLayout
-
-_KEEP_ZERO = (
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
-    nn.Mish, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Softsign, nn.Dropout, nn.Dropout2d,
-    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-)  # fmt: skip
-"""Layers without parameters that treat channels alike and alone, and map 0 to 0."""
-_WEIGHTED = (nn.Linear, nn.Conv2d)
 
 
 def held_numbers(module: nn.Module, layout: ParameterLayout, width: float) -> np.ndarray:
@@ -51,11 +44,11 @@ def held_numbers(module: nn.Module, layout: ParameterLayout, width: float) -> np
         held[entry.offset : entry.offset + entry.size] = np.repeat(mask.ravel(), each)
 
     layers = list(_chain("", module))
-    last = max((k for k, (_, x) in enumerate(layers) if type(x) in _WEIGHTED), default=-1)
+    last = max((k for k, (_, x) in enumerate(layers) if _weighs(x)), default=-1)
     live: np.ndarray | None = None  # which units or channels are there; None: what comes in
     flat = True
     for k, (name, layer) in enumerate(layers):
-        if isinstance(layer, _WEIGHTED) and type(layer) in _WEIGHTED:
+        if isinstance(layer, nn.Linear | nn.Conv2d) and _weighs(layer):
             inputs, outputs = layer.weight.shape[:2][::-1]
             image = isinstance(layer, nn.Conv2d)
             if isinstance(layer, nn.Conv2d) and layer.groups > 1:
@@ -80,7 +73,7 @@ def held_numbers(module: nn.Module, layout: ParameterLayout, width: float) -> np
             if (layer.start_dim, layer.end_dim) != (1, -1):
                 raise _refused(name, "flattens other axes than those of an example")
             flat = True
-        elif type(layer) not in _KEEP_ZERO and (k < last or list(layer.parameters())):
+        elif type(layer) not in _keep_zero() and (k < last or list(layer.parameters())):
             raise _refused(name, "may mix channels, or make something of those that are absent")
     for entry in layout.entries:
         if entry.name not in placed:
@@ -115,3 +108,18 @@ def _refused(layer: str, problem: str) -> ConfigError:
         "a chain of linear, convolution, batch normalization, pooling and activation layers, "
         "such as mlp, femnist_cnn or celeba_cnn",
     )
+
+
+def _weighs(layer: nn.Module) -> bool:
+    """Whether a layer's weights join channels, and nothing is known of it beyond that."""
+    return type(layer) in (nn.Linear, nn.Conv2d)
+
+
+@cache
+def _keep_zero() -> tuple[type[nn.Module], ...]:
+    """Layers without parameters that treat channels alike and alone, and map 0 to 0."""
+    return (
+        nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
+        nn.Mish, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Softsign, nn.Dropout, nn.Dropout2d,
+        nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+    )  # fmt: skip

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import altair as alt
-import polars as pl
-
+from hansa.base.lazy import altair as alt
+from hansa.base.lazy import polars as pl
 from hansa.report.cohorts import MERGED, along, apart, cohort_curves, points
 from hansa.report.series import AXES, Line, curve, families, progress, thinned
 from hansa.report.units import Unit, dimension, label, unit

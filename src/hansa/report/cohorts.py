@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import polars as pl
-
+from hansa.base.lazy import polars as pl
 from hansa.report.series import progress, servers, thinned
 
 MOST = 8

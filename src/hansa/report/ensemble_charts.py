@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 import numpy as np
-import polars as pl
 
+from hansa.base.lazy import altair as alt
+from hansa.base.lazy import polars as pl
 from hansa.report.charts import GREY, WIDTH, palette, records, style
 from hansa.report.units import unit
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import polars as pl
-
+from hansa.base.lazy import polars as pl
 from hansa.report import ensemble_charts, pictures
 from hansa.report.folder import RunFolder
 from hansa.report.sections import Section

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import yaml
 
 from hansa.base.errors import ConfigError
 from hansa.base.files import atomic_write
+from hansa.base.lazy import polars as pl
 from hansa.report import charts, ensembles, tables
 from hansa.report.folder import RunFolder
 from hansa.report.rounds import COUNTED, invitations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import altair as alt
 import numpy as np
-import polars as pl
 
+from hansa.base.lazy import altair as alt
+from hansa.base.lazy import polars as pl
 from hansa.report.charts import COLOURS, HEIGHT, WIDTH, records, style
 from hansa.report.units import dimension, label, quantity
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import polars as pl
-
+from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
 from hansa.report.series import servers
 

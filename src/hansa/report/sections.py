@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
-
+from hansa.base.lazy import polars as pl
 from hansa.report import charts, participation, pictures, tables
 from hansa.report.folder import RunFolder
 from hansa.report.rounds import costs, is_timed

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
+from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
 from hansa.report.units import dimension
 

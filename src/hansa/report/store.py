@@ -11,36 +11,24 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from hansa.base.errors import CheckpointError
 from hansa.base.files import atomic_write
+from hansa.base.lazy import pyarrow as pa
+from hansa.base.lazy import pyarrow_compute as pc
+from hansa.base.lazy import pyarrow_parquet as pq
 
 if TYPE_CHECKING:
     import polars
 
 MERGED = "metrics.parquet"
 THROUGH = b"hansa.through"
-SCHEMA = pa.schema(
-    [
-        pa.field("round", pa.int32(), nullable=False),
-        pa.field("node", pa.int32()),
-        pa.field("name", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),
-        pa.field("step", pa.int64()),
-        pa.field("time", pa.float64()),
-        pa.field("bytes", pa.int64()),
-    ]
-)
-"""A null node is the whole run; time in seconds; bytes sent so far."""
-
 _SCALAR = (float, int, NoneType)
 _NUMPY = {
     "value": np.float64,
@@ -49,6 +37,22 @@ _NUMPY = {
     "time": np.float64,
     "bytes": np.int64,
 }
+
+
+@cache
+def schema() -> Any:
+    """Columns of the metrics: a null node is the whole run; time in seconds; bytes sent so far."""
+    return pa.schema(
+        [
+            pa.field("round", pa.int32(), nullable=False),
+            pa.field("node", pa.int32()),
+            pa.field("name", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+            pa.field("value", pa.float64(), nullable=False),
+            pa.field("step", pa.int64()),
+            pa.field("time", pa.float64()),
+            pa.field("bytes", pa.int64()),
+        ]
+    )
 
 
 @dataclass
@@ -150,7 +154,7 @@ class MetricStore:
                 if attempt == 4:
                     raise
         tables.append(_table(self._pending.chunks))
-        text = SCHEMA.set(2, pa.field("name", pa.string(), nullable=False))
+        text = schema().set(2, pa.field("name", pa.string(), nullable=False))
         return polars.DataFrame(pa.concat_tables([table.cast(text) for table in tables]))
 
     def _merge(self, after_round: int | None = None) -> int:
@@ -219,14 +223,14 @@ def _table(chunks: list[Any]) -> pa.Table:
     name = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
     filled = {key: pa.array(columns[key], mask=missing[key]) for key in _NUMPY}
     arrays = {"round": pa.array(rounds), "name": name, **filled}
-    return pa.table([arrays[column] for column in SCHEMA.names], schema=SCHEMA)
+    return pa.table([arrays[column] for column in schema().names], schema=schema())
 
 
 def _writer(file: Any, through: int | None = None) -> pq.ParquetWriter:
     metadata = None if through is None else {THROUGH: str(through).encode()}
     return pq.ParquetWriter(
         file,
-        SCHEMA.with_metadata(metadata),
+        schema().with_metadata(metadata),
         compression="zstd",
         use_dictionary=["name", "round", "node"],
         write_page_checksum=True,
@@ -236,7 +240,7 @@ def _writer(file: Any, through: int | None = None) -> pq.ParquetWriter:
 def _read(path: Path) -> pa.Table:
     with _naming(path):
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
-        return table.replace_schema_metadata(None).cast(SCHEMA)
+        return table.replace_schema_metadata(None).cast(schema())
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
+from hansa.base.lazy import polars as pl
 from hansa.base.paths import short
 from hansa.report.folder import RunFolder
 from hansa.report.rounds import COUNTED, UNDER_WAY

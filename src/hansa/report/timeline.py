@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import altair as alt
 import numpy as np
-import polars as pl
 
+from hansa.base.lazy import altair as alt
+from hansa.base.lazy import polars as pl
 from hansa.report.charts import records, style
 from hansa.report.rounds import COUNTED, UNDER_WAY, fates_in, is_timed
 from hansa.report.units import unit

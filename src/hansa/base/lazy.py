@@ -1,0 +1,78 @@
+"""Libraries that take long to import, imported when they are first used.
+
+A wrong setting is told before any of them is loaded: modules that define settings take torch and
+the like from here, ``from hansa.base.lazy import torch``, and name their types for the type
+checker alone. Ruff holds every module to it (``banned-module-level-imports``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Lazy:
+    """Stands for a module until something of it is asked for.
+
+    Args:
+        module: its full name.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(importlib.import_module(self._module), name)
+        setattr(self, name, value)  # the next time it is found without coming here
+        return value
+
+    def __repr__(self) -> str:
+        return f"<{self._module}, imported when used>"
+
+
+if TYPE_CHECKING:
+    import altair as altair
+    import msgpack as msgpack
+    import polars as polars
+    import pyarrow as pyarrow
+    import pyarrow.compute as pyarrow_compute
+    import pyarrow.parquet as pyarrow_parquet
+    import safetensors as safetensors
+    import safetensors.torch as safetensors_torch
+    import torch as torch
+    import zmq as zmq
+    from scipy import sparse as sparse
+    from scipy import stats as stats
+    from torch import nn as nn
+    from torch.nn import functional as functional
+else:
+    altair = Lazy("altair")
+    functional = Lazy("torch.nn.functional")
+    msgpack = Lazy("msgpack")
+    nn = Lazy("torch.nn")
+    polars = Lazy("polars")
+    pyarrow = Lazy("pyarrow")
+    pyarrow_compute = Lazy("pyarrow.compute")
+    pyarrow_parquet = Lazy("pyarrow.parquet")
+    safetensors = Lazy("safetensors")
+    safetensors_torch = Lazy("safetensors.torch")
+    sparse = Lazy("scipy.sparse")
+    stats = Lazy("scipy.stats")
+    torch = Lazy("torch")
+    zmq = Lazy("zmq")
+
+
+def without_gradients(function: Callable[P, R]) -> Callable[P, R]:
+    """``torch.no_grad()`` as a decorator that leaves torch alone until the call."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return call
