@@ -67,7 +67,9 @@ C = TypeVar("C", bound="Component")
 class Component(BaseModel):
     """A named part of a run with validated settings (see the module's text)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True
+    )
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
 
