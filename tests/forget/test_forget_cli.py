@@ -66,3 +66,14 @@ def test_bad_requests_are_explained_and_change_nothing(hansa, folder: Path, word
     assert says in err
     assert not (folder / "requests").exists() or not list((folder / "requests").iterdir())
     assert list((folder / "checkpoints").glob("round-*"))
+
+
+def test_a_method_says_what_it_needs_before_and_after(hansa, folder: Path) -> None:
+    words = ("--class", "3", "--method", "fu_mp", "--set", "recovery.rounds=1")
+    _, out, err = hansa("forget", folder, *words)
+    assert "needs wide layers" in err
+    assert "narrowest of 2 has 8 channels" in " ".join(out.split())
+    receipt = json.loads((folder / "requests/001/receipt.json").read_text())
+    assert any("needs wide layers" in line for line in receipt["caveats"])
+    _, out, _ = hansa("list", "forgetting", "--json")
+    assert "wide" in out

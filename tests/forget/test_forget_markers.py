@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hansa.base.errors import ConfigError
+from hansa.cli import main
 from hansa.experiment import RunFile, prepare, resume, run
 from hansa.experiment.forget import forget
 from hansa.experiment.trained import open_trained
-from hansa.forget import Federation, Judge, QuickDrop, Recovery, Request
+from hansa.forget import Federation, Judge, QuickDrop, Recovery, Request, marker_verdicts
 from hansa.report.requests import distance_table, figures_table
 
 BACKDOOR = {"name": "backdoor", "clients": [1], "share": 0.6, "target": 0}
@@ -164,3 +167,36 @@ def test_a_marker_that_does_not_fit_is_named_before_anything_starts(tmp_path: Pa
         run(wrong, tmp_path / "run")
     assert caught.value.field == "data.markers.0.clients"
     assert not (tmp_path / "run").exists()
+
+
+@given(before=st.floats(0, 1), oracle=st.none() | st.floats(0, 1), test=st.floats(0, 1))
+def test_a_marker_that_was_not_learned_has_no_power(
+    before: float, oracle: float | None, test: float
+) -> None:
+    figures = {"before": {"canaries": before, "test": test}}
+    if oracle is not None:
+        figures["oracle"] = {"canaries": oracle}
+    verdict = marker_verdicts(figures)["canaries"]
+    without = 1 - test if oracle is None else oracle
+    assert verdict["power"] == (before - without >= 0.2)
+    assert verdict["remark"].startswith("no power") != verdict["power"]
+    assert marker_verdicts({"before": {"forget": 1.0, "test": test}}) == {}
+
+
+def test_canaries_without_power_say_so_wherever_they_are_shown(
+    marked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(marked, path)
+    command = ["forget", str(path), "--client", "2", "--set", "recovery.rounds=1", "--oracle"]
+    main(command)
+    told = capsys.readouterr().out
+    receipt = json.loads((path / "requests/001/receipt.json").read_text())
+    assert not receipt["markers"]["canaries"]["power"]  # ten rounds learn nothing by heart
+    page = (path / "requests/001/report.html").read_text()
+    for text in (told, page):
+        assert "canaries: no power" in text
+    cells = {row[figures_table(receipt).columns.index("canaries")] for row in
+             figures_table(receipt).rows}  # fmt: skip
+    assert cells == {"no power"}
+    assert {row[0]: row[1] for row in distance_table(receipt).rows}["canaries"] == "no power"

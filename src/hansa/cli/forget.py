@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hansa.base.errors import ConfigError
-from hansa.cli.answer import Answer, answering
+from hansa.cli.answer import Answer, answering, say
 from hansa.cli.options import Debug, Json, RunDir, Sets
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def forget(
             receipt = relearn_(run, request, _recovery(changes))
         else:
             chosen = _method(method or default_method(run), changes)
-            receipt = forget_(run, request, chosen, oracle, controls, allow_relearn)
+            receipt = forget_(run, request, chosen, oracle, controls, allow_relearn, say)
         answer.data = receipt
         _show(answer, request, receipt)
 

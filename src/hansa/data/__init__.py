@@ -27,7 +27,7 @@ from hansa.data.heart import Heart
 from hansa.data.holdback import hold_back, hold_back_each
 from hansa.data.hub import Hub
 from hansa.data.local import File
-from hansa.data.markers import Backdoor, Canaries, Marker, Planted, plant
+from hansa.data.markers import Backdoor, Canaries, Marker, Planted, marker_power, plant
 from hansa.data.mnist import FashionMnist, Mnist
 from hansa.data.movielens import Movielens
 from hansa.data.owners import Function, Natural
@@ -84,6 +84,7 @@ __all__ = [
     "hold_back_each",
     "label_balanced",
     "label_histogram",
+    "marker_power",
     "plant",
     "read_cohorts",
     "uniform_cohorts",

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SEEN = 0.01
 """A trigger that more of the training examples show by themselves is none."""
 
+POWER = 0.2
+"""A model shows a marker that it learned by at least this much more than one that never saw it."""
+
 
 class Marker(Component, kind="marker"):
     """A way to spoil examples of some clients."""
@@ -175,6 +178,16 @@ class Planted:
         rows = {"examples": self.index, "true_classes": self.before, "classes": self.labels}
         found = {name: array.tolist() for name, array in rows.items()}
         return {"client": self.client, "marked": len(self.index), "marker": settings, **found}
+
+
+def marker_power(shown: float, without: float) -> bool:
+    """Whether a marker can tell anything of what a model has forgotten.
+
+    Args:
+        shown: share of the marked examples by which the model shows it, before it forgets.
+        without: the same of a model that never saw the marker, or what it may be at most.
+    """
+    return shown - without >= POWER
 
 
 def plant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from hansa.forget import (
     Shards,
     attack_remark,
     check_request,
+    marker_verdicts,
 )
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
@@ -52,6 +54,7 @@ def forget(
     oracle: bool = False,
     controls: bool = False,
     allow_relearn: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Make a run forget, and return the receipt.
 
@@ -65,6 +68,7 @@ def forget(
         oracle: also retrain without the data, and say how far the model is from that.
         controls: also run QuickDrop with random examples and with noise as its images.
         allow_relearn: keep the forgotten data's synthetic images, for :func:`relearn`.
+        tell: is given what there is to know of the method before it begins, a line each.
 
     Raises:
         ConfigError: the request or the method does not fit the run; says what does.
@@ -80,6 +84,9 @@ def forget(
         check_request(request, run.requests.past, histogram, parts)
         federation = run.federation(request)
         chosen.check(federation)
+        caveats = chosen.caveats(federation)
+        for line in caveats if tell is not None else ():
+            tell(line)
         judge, before = Judge(federation), federation.row
         with _threads(run.job):
             row, story = chosen.forget(federation)
@@ -97,12 +104,14 @@ def forget(
             "model_after": fingerprint(row),
             "figures": figures,
             "cost": federation.ledger.dump(),
+            "caveats": caveats,
             "membership_attack": attack_remark(figures["before"]["membership_auc"]),
             "story": story,
             "distance_to_oracle": None,
         }
         if oracle or isinstance(chosen, Retrain):
             _compare(run, request, judge, row, chosen, receipt)
+        receipt["markers"] = marker_verdicts(receipt["figures"])
         if controls and run.layout is not None:
             receipt["controls"] = _controls(run, request, judge, chosen)
         run.settle(row, federation.outcome)

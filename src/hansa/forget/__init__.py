@@ -10,7 +10,7 @@ from hansa.forget.federaser import FedEraser
 from hansa.forget.federation import Federation
 from hansa.forget.gradient_ascent import GradientAscent
 from hansa.forget.ledger import Cost, Ledger
-from hansa.forget.measure import Judge, attack_remark
+from hansa.forget.measure import Judge, attack_remark, marker_verdicts
 from hansa.forget.method import Ascent, Forgetting, Recovery
 from hansa.forget.projected import ProjectedAscent
 from hansa.forget.pruning import Pruning
@@ -41,4 +41,5 @@ __all__ = [
     "Shards",
     "attack_remark",
     "check_request",
+    "marker_verdicts",
 ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import torch
-from hansa.data import Backdoor, Canaries, Marker, Split
+from hansa.data import Backdoor, Canaries, Marker, Split, marker_power
 from hansa.forget.federation import Federation
 
 if TYPE_CHECKING:
@@ -133,6 +134,25 @@ def attack_remark(original_auc: float) -> str:
             f"{original_auc:.2f}), which has not overfitted; data.markers show more"
         )
     return f"AUC of the original model {original_auc:.2f}; the aim is the retrained model's"
+
+
+def marker_verdicts(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """Whether each marker among a receipt's figures tells anything, and the reason if not.
+
+    A model that was trained without it is the measure; where there is none, the share of the test
+    examples that the model gets wrong, more of which cannot be by mistake.
+    """
+    before, found = figures["before"], {}
+    for name in (kind.name for kind in (Backdoor, Canaries)):
+        if name not in before:
+            continue
+        oracle = figures.get("oracle")
+        without = oracle[name] if oracle is not None else 1 - before["test"]
+        power = marker_power(before[name], without)
+        than = "one without them" if oracle is not None else "mistakes alone would"
+        why = f"the model showed {100 * before[name]:.0f} % before, {than} {100 * without:.0f} %"
+        found[name] = {"power": power, "remark": "" if power else f"no power: {why}"}
+    return found
 
 
 def _whole(federation: Federation, split: Split) -> tuple[Tensor, Tensor]:

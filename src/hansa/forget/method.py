@@ -60,6 +60,10 @@ class Forgetting(Component, kind="forgetting"):
                 "with algorithm: quickdrop",
             )
 
+    def caveats(self, federation: Federation) -> list[str]:
+        """What to know of this method on such a run before it begins, a line each."""
+        return []
+
     @abstractmethod
     def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
         """(the model [D] without what the request names, what there is to say about it)."""

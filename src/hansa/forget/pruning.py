@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @register("fu_mp")
 class Pruning(Forgetting):
-    """Zero the channels that tell a class apart, then tune what is left."""
+    """Zero the channels that tell a class apart, then tune the rest; needs wide layers."""
 
     levels: ClassVar[tuple[Level, ...]] = ("class",)
     ratio: float | None = Field(
@@ -49,6 +49,19 @@ class Pruning(Forgetting):
         if not any(isinstance(part, nn.Conv2d) for part in federation.job.module.modules()):
             problem = "prunes channels of convolutions, and this model has none"
             raise ConfigError("method", "fu_mp", problem, "--method quickdrop")
+
+    def caveats(self, federation: Federation) -> list[str]:
+        widths = [
+            part.out_channels
+            for part in federation.job.module.modules()
+            if isinstance(part, nn.Conv2d)
+        ]
+        each = min(widths) / federation.classes
+        return [
+            "fu_mp needs wide layers, with channels that are a class's own, or what remains "
+            f"suffers: here the narrowest of {len(widths)} has {min(widths)} channels, {each:.1f} "
+            f"for each of {federation.classes} classes"
+        ]
 
     def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
         row = federation.row.clone()

@@ -28,7 +28,8 @@ def figures_table(receipt: Mapping[str, Any], title: str = "Models") -> Grid:
     planted = [name for name in MARKERS if name in receipt["figures"]["before"]]
     rows = []
     for stage, found in stages:
-        shown = [f"{100 * found[name]:.1f} %" for name in ("forget", "retain", "test", *planted)]
+        shown = [f"{100 * found[name]:.1f} %" for name in ("forget", "retain", "test")]
+        shown += [_marked(receipt, name, f"{100 * found[name]:.1f} %") for name in planted]
         rows.append([stage.replace("_", " "), *shown, f"{found['membership_auc']:.2f}"])
     return Grid(title, ["model", "forget", "retain", "test set", *planted, "membership AUC"], rows)
 
@@ -43,10 +44,17 @@ def distance_table(receipt: Mapping[str, Any], title: str = "Distance to the ora
         agree, varies = (distance.get(f"{name}_{of}") for of in ("agreement", "total_variation"))
         shown = ["" if agree is None else f"{100 * agree:.1f} %"]
         shown.append("" if varies is None else f"{varies:.3f}")
-        rows.append(["test set" if name == "test" else name, f"{100 * gap:+.1f} points", *shown])
+        told = _marked(receipt, name, f"{100 * gap:+.1f} points")
+        rows.append(["test set" if name == "test" else name, told, *shown])
     if "parameters_l2" in distance:
         rows.append(["parameters, L2", f"{distance['parameters_l2']:.2f}", "", ""])
     return Grid(title, ["", "gap", "same prediction", "total variation"], rows)
+
+
+def _marked(receipt: Mapping[str, Any], name: str, figure: str) -> str:
+    """A figure, unless it is that of a marker that the model never learned."""
+    powerless = not receipt.get("markers", {}).get(name, {"power": True})["power"]
+    return "no power" if powerless else figure
 
 
 def cost_table(receipt: Mapping[str, Any]) -> Grid:
@@ -71,7 +79,9 @@ def remarks(receipt: Mapping[str, Any]) -> list[str]:
         found.append(f"membership attack: {receipt['membership_attack']}")
     for name, meaning in MARKERS.items():
         if name in receipt["figures"]["before"]:
-            found.append(f"{name}: {meaning}; the aim is the oracle's figure")
+            told = receipt.get("markers", {}).get(name, {}).get("remark")
+            found.append(f"{name}: {told or f'{meaning}; the aim is the figure of the oracle'}")
+    found += receipt.get("caveats", [])
     if "trained_again" in (story := receipt.get("story", {})):
         again = ", ".join(map(str, story["trained_again"])) or "none"
         told = f"cohorts trained again: {again} of {story['cohorts']}, {story['clients']} clients"
