@@ -85,8 +85,9 @@ def forget(
         federation = run.federation(request)
         chosen.check(federation)
         caveats = chosen.caveats(federation)
-        for line in caveats if tell is not None else ():
-            tell(line)
+        if tell is not None:
+            for line in caveats:
+                tell(line)
         judge, before = Judge(federation), federation.row
         with _threads(run.job):
             row, story = chosen.forget(federation)
