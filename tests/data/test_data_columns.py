@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.base.errors import DataError
-from hansa.data.columns import labels, numbered, numbers, split_rows
+from hansa.data.columns import split_rows
+from hansa.data.features import matrix
+from hansa.data.labels import labels, numbered
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=200), st.floats(0.01, 0.99))
@@ -52,7 +54,7 @@ def test_what_cannot_be_used_is_explained() -> None:
         labels(np.zeros((2, 2)), "here")
     with pytest.raises(DataError, match="here: 1 values are missing"):
         numbered(np.array(["a", None], object), "here")
-    with pytest.raises(DataError, match="here: values are missing"):
+    with pytest.raises(DataError, match="here: 1 values are missing"):
         numbered(np.array([1.0, np.nan]), "here")
-    with pytest.raises(DataError, match="column 'a' has 1 rows with missing or infinite"):
-        numbers({"a": np.array([1.0, np.inf])}, "here")
+    with pytest.raises(DataError, match="column 'a' has 1 rows with infinite"):
+        matrix({"a": np.array([1.0, np.inf])}, "here", "refuse")

@@ -127,16 +127,16 @@ def test_wrong_settings_are_named(
 
 def test_text_and_gaps_are_explained(tmp_path: Path, streams: Streams) -> None:
     path = save(FRAME, tmp_path / "a.csv")
-    with pytest.raises(DataError, match="column 'centre' holds text"):
+    with pytest.raises(ConfigError, match="column 'centre' holds text") as caught:
         File(path=path, label="sick").load(streams)
+    assert "one_hot" in caught.value.fix
     gaps = FRAME.with_columns(
         age=pl.when(pl.col("age") == 3).then(None).otherwise("age"),
         sick=pl.when(pl.col("age") == 4).then(None).otherwise("sick"),
     ).drop("centre")
-    with pytest.raises(DataError, match="column 'age' has 1 rows with missing"):
+    with pytest.raises(ConfigError, match="in 2 of 20 rows: the label 1, 'age' 1") as caught:
         File(path=save(gaps, tmp_path / "b.csv"), label="sick").load(streams)
-    with pytest.raises(DataError, match="labels: 1 values are missing"):
-        File(path=save(gaps.drop("age"), tmp_path / "c.csv"), label="sick").load(streams)
+    assert "impute" in caught.value.fix
 
 
 def test_too_small_to_split(tmp_path: Path, streams: Streams) -> None:

@@ -51,8 +51,10 @@ def data(
         streams = Streams(1 if seed is None else seed)
         dataset = source.load(streams)
         answer.data = _facts(source, dataset)
-        facts = [[key, _text(value)] for key, value in answer.data.items()]
+        facts = [[key, _text(value)] for key, value in answer.data.items() if key != "remarks"]
         answer.table(Grid(name, ["", ""], facts, words=2))
+        for remark in answer.data["remarks"]:
+            answer.line(f"remark: {remark}")
         if nodes is not None:
             parts = source.divide(dataset, nodes, streams)
             answer.data["split"] = found = _split(dataset, parts)
@@ -79,6 +81,7 @@ def _facts(source: DataSource, dataset: Dataset) -> dict[str, Any]:
         "classes": list(dataset.class_names),
         "owners": len(dataset.group_names),
         "files": [str(path) for path in source.files()],
+        "remarks": list(dataset.notes),
     }
 
 

@@ -26,6 +26,7 @@ from hansa.data.given_cohorts import GivenCohorts
 from hansa.data.heart import Heart
 from hansa.data.holdback import hold_back, hold_back_each
 from hansa.data.hub import Hub
+from hansa.data.image_folder import ImageFolder
 from hansa.data.local import File
 from hansa.data.markers import Backdoor, Canaries, Marker, Planted, marker_power, plant
 from hansa.data.mnist import FashionMnist, Mnist
@@ -62,6 +63,7 @@ __all__ = [
     "Heart",
     "Hub",
     "Iid",
+    "ImageFolder",
     "LabelBalancedCohorts",
     "Marker",
     "Mnist",

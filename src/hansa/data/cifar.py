@@ -13,7 +13,7 @@ import numpy as np
 from hansa.base.component import register
 from hansa.base.errors import DataError
 from hansa.data.fetch import Remote, fetch, find
-from hansa.data.images import decode, encoded, read_parquet
+from hansa.data.images import decode, encoded, read_parquet, rows
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.source import DataSource
 
@@ -95,7 +95,8 @@ class Cifar(DataSource):
         images, targets = [], []
         for path in paths:
             table = read_parquet(path, self.label_columns)
-            images.append(decode(encoded(table.column(0), str(path)), "RGB", str(path)))
+            blobs = encoded(table.column(0), str(path))
+            images.append(decode(blobs, "RGB", rows(len(blobs), str(path))))
             targets.append(table.column(1).to_numpy().astype(np.int64))
         return Arrays(np.concatenate(images), np.concatenate(targets))
 

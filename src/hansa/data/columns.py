@@ -1,91 +1,34 @@
-"""Columns of a table made into arrays: labels to classes, owners to groups, numbers to inputs."""
+"""Columns of a table made into splits: inputs, labels and owners side by side, gaps dealt with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from hansa.base.errors import DataError
+from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
+from hansa.data.features import Categories, matrix, refuse_commas
+from hansa.data.labels import Task, labels, missing, numbered
 from hansa.data.raw import Arrays, RawSplits
 
 SPLIT = Streams(0)
 """The splits that a source makes itself come from this seed, so that a test set is the same in
 every run, whatever the run's seed is."""
 
-
-def labels(values: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Targets [N] and class names from a column of labels.
-
-    Floats stay floats (float32, a regression, no names); whole numbers that start at 0 without
-    gaps are classes already; anything else is numbered in sorted order.
-
-    Raises:
-        DataError: labels are missing.
-    """
-    values = np.asarray(values)
-    if values.ndim != 1:
-        raise DataError(f"{where}: labels of shape {values.shape}; one number each is needed")
-    if values.dtype.kind == "f":
-        return values.astype(np.float32), ()
-    codes, names = numbered(values, where)
-    return codes, names
+Gaps = Literal["refuse", "drop", "impute"]
 
 
-def numbered(values: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Ids 0, 1, ... [N] int64 of the distinct values in sorted order, and their names.
+@dataclass(frozen=True)
+class Reading:
+    """How columns are to be understood; the settings of the same names say more."""
 
-    Raises:
-        DataError: a value is missing.
-    """
-    values = np.asarray(values)
-    if values.dtype.kind == "O":
-        missing = sum(value is None for value in values)
-        if missing:
-            raise DataError(f"{where}: {missing} values are missing; drop those rows")
-        values = values.astype(str)
-    elif values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{where}: values are missing; drop those rows")
-    names, codes = np.unique(values, return_inverse=True)
-    return codes.astype(np.int64), tuple(str(name) for name in names)
-
-
-def numbers(columns: dict[str, np.ndarray], where: str) -> np.ndarray:
-    """Columns of numbers (or booleans) [N] or of vectors [N, k] side by side, float32 [N, F].
-
-    Raises:
-        DataError: there is no column, or one holds text or missing values. Names the column.
-    """
-    if not columns:
-        raise DataError(f"{where}: there is no input column besides label and group")
-    blocks = []
-    for name, column in columns.items():
-        if len(column) and isinstance(column[0], (list, np.ndarray)) and column.dtype == object:
-            column = _stacked(column, f"{where}: column {name!r}")
-        if column.dtype.kind not in "fiub":
-            raise DataError(
-                f"{where}: column {name!r} holds text or missing values, not numbers; encode it, "
-                "or leave it out by naming the input columns"
-            )
-        block = column.astype(np.float32).reshape(len(column), -1)
-        if not np.isfinite(block).all():
-            bad = int((~np.isfinite(block)).any(axis=1).sum())
-            raise DataError(
-                f"{where}: column {name!r} has {bad} rows with missing or infinite values; fill "
-                "or drop them"
-            )
-        blocks.append(block)
-    return np.concatenate(blocks, axis=1)
-
-
-def _stacked(column: np.ndarray, where: str) -> np.ndarray:
-    """A column of lists as a matrix."""
-    lengths = {len(item) if item is not None else -1 for item in column}
-    if len(lengths) > 1:
-        raise DataError(f"{where} holds lists of different lengths; make them equal")
-    return np.array([list(item) for item in column])
+    task: Task | None = None
+    missing: Gaps = "refuse"
+    categories: Categories = "refuse"
+    test_fraction: float = 0.2
 
 
 def split_rows(
@@ -118,35 +61,62 @@ def assemble(
     *,
     where: str,
     first_test_row: int | None,
-    test_fraction: float,
+    reading: Reading,
     class_names: tuple[str, ...] = (),
+    notes: Sequence[str] = (),
 ) -> RawSplits:
     """Splits from columns in which the test rows follow the training rows.
 
     Args:
-        inputs: columns of numbers by name, or images [N, H, W, C] or features [N, F].
+        inputs: columns by name, or images [N, H, W, C] or features [N, F].
         label: [N]; see :func:`labels`.
         group: [N] natural owners of any type, or None.
         where: what the data are called in errors.
-        first_test_row: where the test rows begin; None = hold out ``test_fraction`` by a fixed
-            draw, stratified by class.
+        first_test_row: where the test rows begin; None = hold out a fraction by a fixed draw,
+            stratified by class.
+        reading: how the columns are to be understood.
         class_names: if known, the labels are class ids already.
+        notes: what a person should know of how the columns were read.
 
     Raises:
+        ConfigError: the columns can be understood in more than one way, and no setting says in
+            which; names it.
         DataError: a column cannot be used.
     """
-    values = numbers(inputs, where) if isinstance(inputs, dict) else inputs
-    if class_names and np.asarray(label).dtype.kind in "iu":
-        targets, names = np.asarray(label).astype(np.int64), class_names
+    label = np.asarray(label)
+    if isinstance(inputs, dict):
+        values = matrix(inputs, where, reading.categories)
+        gaps = {name: missing(c) for name, c in inputs.items() if c.ndim == 1}
+        gaps = {name: gap for name, gap in gaps.items() if gap.any()}
+        if not gaps and (vectors := np.isnan(values).any(axis=1)).any():
+            gaps = {", ".join(inputs): vectors}
     else:
-        targets, names = labels(label, f"{where}: labels")
+        values = inputs.astype(np.float32) if inputs.ndim == 2 else inputs
+        gaps = {}
+    bare = missing(label) if label.ndim == 1 else np.zeros(len(label), bool)
+    owner = np.zeros(len(label), bool) if group is None else missing(group)
+    kept, notes = _kept(gaps, bare, owner, reading.missing, where, list(notes))
+    if not kept.all():
+        values, label = values[kept], label[kept]
+        group = None if group is None else group[kept]
+        if first_test_row is not None:
+            first_test_row = int(kept[:first_test_row].sum())
+    if class_names and label.dtype.kind in "iu":
+        targets, names = label.astype(np.int64), class_names
+    else:
+        targets, names = labels(label, f"{where}: labels", reading.task)
+        if label.dtype.kind in "OU":
+            refuse_commas("labels", np.array(names), where)
+            notes += _alike(names, where)
     owners: tuple[str, ...] = ()
     groups = None
     if group is not None:
         groups, owners = numbered(group, f"{where}: groups")
     if first_test_row is None:
         by = targets if names else np.zeros(len(targets), np.int64)
-        parts = split_rows(test_fraction, "columns", by)
+        parts = split_rows(reading.test_fraction, "columns", by)
+        if len(parts[1]) == 0:
+            raise _no_test(len(targets), names, reading.test_fraction, where)
     else:
         parts = np.arange(first_test_row), np.arange(first_test_row, len(targets))
     train, test = (
@@ -160,4 +130,67 @@ def assemble(
         outputs=len(names) or 1,
         class_names=names,
         group_names=owners,
+        gaps=values.ndim == 2 and bool(np.isnan(values).any()),
+        notes=tuple(notes),
+    )
+
+
+def _kept(
+    gaps: dict[str, np.ndarray],
+    label: np.ndarray,
+    owner: np.ndarray,
+    way: Gaps,
+    where: str,
+    notes: list[str],
+) -> tuple[np.ndarray, list[str]]:
+    """bool [N] of the rows to keep, and what to say of it.
+
+    Raises:
+        ConfigError: values are missing and nobody said what to do. Names columns and counts.
+    """
+    anywhere = np.any([label, owner, *gaps.values()], axis=0)
+    if not anywhere.any():
+        return ~anywhere, notes
+    found = {"the label": label, "the group": owner} | {repr(k): gap for k, gap in gaps.items()}
+    counts = [f"{name} {int(gap.sum())}" for name, gap in found.items() if gap.any()]
+    shown = ", ".join(counts[:8]) + (" ..." if len(counts) > 8 else "")
+    rows = f"{int(anywhere.sum())} of {len(label)} rows"
+    if way == "refuse":
+        raise ConfigError(
+            "missing",
+            way,
+            f"{where}: values are missing in {rows}: {shown}",
+            "missing: impute fills inputs with the training examples' means, missing: drop leaves "
+            "those rows out; exclude: [...] leaves columns out",
+        )
+    gone = anywhere if way == "drop" else label | owner
+    if way == "impute" and gaps:
+        notes.append(f"{where}: missing values were filled with means: {', '.join(counts)}")
+    if gone.any():
+        what = "with missing values" if way == "drop" else "without label or group"
+        notes.append(f"{where}: {int(gone.sum())} of {len(gone)} rows {what} were left out")
+    if gone.all():
+        raise ConfigError("missing", way, f"{where}: no row is whole: {shown}", "missing: impute")
+    return ~gone, notes
+
+
+def _alike(names: tuple[str, ...], where: str) -> list[str]:
+    """A remark where two classes differ in capitals only."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            return [f"{where}: classes {other!r} and {name!r} differ in capitals only"]
+    return []
+
+
+def _no_test(rows: int, names: tuple[str, ...], fraction: float, where: str) -> DataError:
+    """Why nothing was left for the test set."""
+    if not names:
+        problem = f"{fraction:g} of {rows} rows is less than one"
+        return DataError(f"{where}: the test set is empty: {problem}; use more, or test_path")
+    return DataError(
+        f"{where}: the test set is empty: {len(names)} classes in {rows} rows, and {fraction:g} of "
+        "no class is a row; use more rows, a larger test_fraction, a file of its own for the test "
+        "set, or, if the labels are amounts, task: regression"
     )

@@ -59,6 +59,7 @@ class Dataset:
             that nobody learns from a label; disjoint from the other three.
         class_names: one per class, empty where they are unknown or the task is a regression.
         group_names: one per group id, empty where there are no groups.
+        notes: what a person should know of how the data were read.
         planted: training examples that were spoiled on purpose, see :mod:`hansa.data.markers`.
     """
 
@@ -73,6 +74,7 @@ class Dataset:
     group_names: tuple[str, ...] = ()
     public: Split | None = None
     planted: tuple[Planted, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> Dataset:
         """The same data set with its tensors on a device."""

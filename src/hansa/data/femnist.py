@@ -13,7 +13,7 @@ from hansa.base.errors import DataError
 from hansa.base.files import lock
 from hansa.data.columns import numbered, split_rows
 from hansa.data.fetch import cache_folder, find, refuse_offline
-from hansa.data.images import decode, encoded, read_parquet
+from hansa.data.images import decode, encoded, read_parquet, rows
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.source import DataSource
 
@@ -42,7 +42,8 @@ class Femnist(DataSource):
         images, writers, targets = [], [], []
         for path in self.files():
             table = read_parquet(path, ("image", "writer_id", "character"))
-            images.append(decode(encoded(table.column(0), str(path)), "L", str(path)))
+            blobs = encoded(table.column(0), str(path))
+            images.append(decode(blobs, "L", rows(len(blobs), str(path))))
             writers.append(table.column(1).to_numpy(zero_copy_only=False))
             targets.append(table.column(2).to_numpy().astype(np.int64))
         pixels, characters = np.concatenate(images), np.concatenate(targets)

@@ -14,13 +14,13 @@ from hansa.base.errors import ConfigError, DataError
 from hansa.base.paths import NameOrPath
 from hansa.data.columns import assemble
 from hansa.data.fetch import refuse_offline
-from hansa.data.images import decode, encoded, usual_mode
+from hansa.data.images import decode, encoded, rows, usual_modes
 from hansa.data.raw import RawSplits
-from hansa.data.source import DataSource
+from hansa.data.table_source import TableSource, require
 
 
 @register("hub")
-class Hub(DataSource):
+class Hub(TableSource):
     """A data set by its Hugging Face name, or a local folder; images or columns of numbers.
 
     Labels may be classes, text (numbered in sorted order) or floats (a regression). Needs the
@@ -33,26 +33,15 @@ class Hub(DataSource):
     test_split: str | None = Field(
         "test", description="name of the split to test on; none = hold out test_fraction"
     )
-    test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="held out as the test set where test_split is none"
-    )
-    inputs: tuple[str, ...] = Field(
-        (), description="input columns: one of images, or some of numbers; empty = all others"
-    )
-    label: str = Field("label", description="column of labels")
-    group: str | None = Field(None, description="column of natural owners, if there is one")
 
     def read(self) -> RawSplits:
         splits = self._splits()
         features = splits[0].features
-        inputs = self.inputs or tuple(c for c in features if c not in (self.label, self.group))
-        named = [("inputs", column) for column in inputs] + [("label", self.label)]
-        named += [("group", self.group)] if self.group else []
-        for field, column in named:
-            for split in splits:
-                if column not in split.features:
-                    known = ", ".join(split.features)
-                    raise ConfigError(field, column, "is not a column", f"one of {known}")
+        inputs = self.columns(list(features), self.dataset)
+        named = [*inputs, self.label, *([self.group] if self.group else [])]
+        for split in splits[1:]:
+            for name in named:
+                require("test_split", name, list(split.features), f"{self.dataset} there")
         pictures = [name for name in inputs if type(features[name]).__name__ == "Image"]
         if pictures and len(inputs) > 1:
             raise ConfigError(
@@ -60,7 +49,7 @@ class Hub(DataSource):
             )
         columns = {
             name: np.concatenate([_values(split, name) for split in splits])
-            for _, name in named
+            for name in named
             if name not in pictures
         }
         return assemble(
@@ -69,7 +58,7 @@ class Hub(DataSource):
             columns[self.group] if self.group else None,
             where=self.dataset,
             first_test_row=len(splits[0]) if self.test_split else None,
-            test_fraction=self.test_fraction,
+            reading=self.reading,
             class_names=tuple(getattr(features[self.label], "names", None) or ()),
         )
 
@@ -110,8 +99,11 @@ class Hub(DataSource):
         for split in splits:
             raw = split.cast_column(name, datasets.Image(decode=False))
             blobs += encoded(_arrow(raw, name), f"{self.dataset}: {name}")
-        where = f"{self.dataset}: {name}"
-        return decode(blobs, usual_mode(blobs[0], where) if blobs else "RGB", where)
+        where = rows(len(blobs), f"{self.dataset}: {name}")
+        modes = usual_modes(blobs, where)
+        if "I;16" in modes and len(modes) > 1:
+            raise DataError(f"{where[modes['I;16']]} has 16 bits and others 8; make them alike")
+        return decode(blobs, "RGB" if "RGB" in modes else next(iter(modes)), where)
 
 
 def _arrow(split: Any, name: str) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import DataError
+
+_DEEP = ("I;16", "I;16B", "I;16L", "I")
+_DAMAGED = (OSError, ValueError, SyntaxError)  # what Pillow raises on bad bytes
+_BILINEAR = 2  # Pillow's number; it averages where it makes smaller
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> Any:
@@ -63,44 +68,59 @@ def _file(path: str, where: str) -> bytes:
         raise DataError(f"{where}: an image cannot be read: {error}") from error
 
 
-def usual_mode(blob: bytes, where: str) -> str:
-    """``L`` if an image is grey, else ``RGB``."""
-    from PIL import Image
+def usual_modes(blobs: Sequence[bytes], where: Sequence[str]) -> dict[str, int]:
+    """The modes that keep what images hold, each with the first row that has it.
 
-    try:
-        with Image.open(io.BytesIO(blob)) as image:
-            return "L" if image.mode in ("L", "1", "I;16", "I") else "RGB"
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{where}: the first image is damaged: {error}") from error
-
-
-def decode(blobs: Sequence[bytes], mode: str, where: str) -> np.ndarray:
-    """Decoded images, uint8 [N, H, W, C] (``mode`` L: C = 1, RGB: C = 3).
+    ``L`` for grey, ``I;16`` for grey of 16 bits, ``RGB`` for all others; transparency is dropped.
 
     Raises:
-        DataError: an image is damaged or differs in size from the first. Names the row.
+        DataError: an image is damaged. Names it.
     """
-    from PIL import Image
+    found: dict[str, int] = {}
+    for row, blob in enumerate(blobs):
+        with _opened(blob, where[row]) as image:
+            if image.mode == "F":
+                raise DataError(f"{where[row]} holds fractions; save images of 8 or 16 bits")
+            grey = "L" if image.mode in ("L", "LA", "1") else "RGB"
+            found.setdefault("I;16" if image.mode in _DEEP else grey, row)
+    return found
+
+
+def decode(
+    blobs: Sequence[bytes], mode: str, where: Sequence[str], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Decoded images, uint8 [N, H, W, C] (``mode`` L: C = 1, RGB: C = 3; I;16: uint16, C = 1).
+
+    Args:
+        where: what each image is called in errors.
+        size: resize all to (height, width).
+
+    Raises:
+        DataError: an image is damaged or differs in size from the first. Names it.
+    """
 
     def one(row: int) -> np.ndarray:
-        try:
-            with Image.open(io.BytesIO(blobs[row])) as image:
-                return np.asarray(image.convert(mode))
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises on bad bytes
-            raise DataError(f"{where}: the image in row {row} is damaged: {error}") from error
+        with _opened(blobs[row], where[row]) as image:
+            try:
+                found = _converted(image, mode)
+                if size is not None and mode != "I;16":
+                    found = found.resize((size[1], size[0]), _BILINEAR)
+                return np.asarray(found, np.uint16 if mode == "I;16" else np.uint8)
+            except _DAMAGED as error:
+                raise DataError(f"{where[row]} is damaged: {error}") from error
 
-    if not blobs:
-        raise DataError(f"{where} holds no images")
+    if size is not None and mode == "I;16":
+        raise DataError(f"{where[0]} is an image of 16 bits, which are not resized here")
     first = one(0)
-    images = np.empty((len(blobs), *first.shape), np.uint8)
+    images = np.empty((len(blobs), *first.shape), first.dtype)
 
     def fill(rows: range) -> None:
         for row in rows:
             image = one(row)
             if image.shape != first.shape:
                 raise DataError(
-                    f"{where}: the image in row {row} has shape {image.shape}, the first "
-                    f"{first.shape}; all must be of one size"
+                    f"{where[row]} is {_sides(image)}, {where[0]} {_sides(first)} pixels; all "
+                    "images must be of one size"
                 )
             images[row] = image
 
@@ -109,3 +129,39 @@ def decode(blobs: Sequence[bytes], mode: str, where: str) -> np.ndarray:
         for _ in pool.map(fill, blocks):
             pass
     return images if images.ndim == 4 else images[..., None]
+
+
+def rows(count: int, where: str) -> list[str]:
+    """What images that have no names of their own are called in errors.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not count:
+        raise DataError(f"{where} holds no images")
+    return [f"{where}: the image in row {row}" for row in range(count)]
+
+
+@contextlib.contextmanager
+def _opened(blob: bytes, where: str) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(blob))
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
+        raise DataError(f"{where} is damaged: {error}") from error
+    with image:
+        yield image
+
+
+def _converted(image: Any, mode: str) -> Any:
+    """An image in another mode; 16 bits become 8 by their upper half, not by clipping."""
+    if image.mode in _DEEP and mode != "I;16":
+        from PIL import Image
+
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    return image if image.mode == mode or mode == "I;16" else image.convert(mode)
+
+
+def _sides(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[0]} x {pixels.shape[1]}"

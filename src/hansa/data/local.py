@@ -1,8 +1,9 @@
-"""Tables and arrays in files of the user's own: parquet, csv or npz."""
+"""Tables and arrays in files of the user's own: parquet, text or npz."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,66 +11,115 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
+from hansa.data import tablefile
+from hansa.data.archive import halves
 from hansa.data.columns import assemble
 from hansa.data.raw import RawSplits
-from hansa.data.source import DataSource
+from hansa.data.table_source import TableSource
+
+FORMS = f"{', '.join((*tablefile.TEXT, *tablefile.BINARY))} or .npz"
 
 
 # Overrides no `files`: a user's own, perhaps private, data are never copied into the cache.
 @register("file")
-class File(DataSource):
-    """A local parquet, csv or npz file: one row an example, one column of labels.
+class File(TableSource):
+    """A local table (parquet, or text with a header) or npz file: one row an example.
 
-    Labels may be whole numbers or text (classes, numbered in sorted order) or floats (a
-    regression). In an npz file the label, the group and the one input are arrays by name; an
-    input of 4 dimensions holds images [N, H, W, C], of 3 grey images.
+    Labels may be whole numbers or text (classes, numbered in sorted order) or fractions (a
+    regression). In an npz file the label, the group and the one input are arrays by name, or it
+    has the two sets in it, as x_train, y_train, x_test, y_test; an input of 4 dimensions holds
+    images [N, H, W, C] or [N, C, H, W], of 3 grey images.
     """
 
-    path: Path = Field(..., description="the file; .parquet, .csv or .npz")
-    test_path: Path | None = Field(None, description="a file of the same form with the test set")
-    test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="held out as the test set where there is no test_path"
+    path: Path = Field(
+        ..., description="the file: .csv, .tsv, .txt, .data (marks , ; tab |), .parquet or .npz"
     )
-    inputs: tuple[str, ...] = Field((), description="input columns; empty = all others")
-    label: str = Field("label", description="column of labels")
-    group: str | None = Field(None, description="column of natural owners, if there is one")
+    test_path: Path | None = Field(None, description="a file of the same form with the test set")
+    missing_values: tuple[str, ...] = Field(
+        tablefile.MISSING, description="what stands for a missing value in text"
+    )
 
     def read(self) -> RawSplits:
-        tables = [self._table("path", self.path)]
+        paths = [self._file("path", self.path)]
         if self.test_path is not None:
-            tables.append(self._table("test_path", self.test_path))
-        others = (column for column in tables[0] if column not in (self.label, self.group))
-        inputs = self.inputs or tuple(others)
-        named = [("inputs", column) for column in inputs] + [("label", self.label)]
-        named += [("group", self.group)] if self.group else []
-        for table, path in zip(tables, (self.path, self.test_path), strict=False):
-            for field, column in named:
-                if column not in table:
-                    known = ", ".join(table)
+            paths.append(self._file("test_path", self.test_path))
+        if all(path.suffix.lower() == ".npz" for path in paths):
+            return self._arrays(paths)
+        for path in paths:
+            if path.suffix.lower() == ".npz":
+                raise ConfigError("test_path", str(path), "is of another form than path", FORMS)
+        return self._tables(paths)
+
+    def _file(self, field: str, path: Path) -> Path:
+        if path.is_dir():
+            raise ConfigError(
+                field, str(path), "is a folder", "name: image_folder reads images, a folder a class"
+            )
+        if not path.is_file():
+            raise ConfigError(field, str(path), "there is no such file", "give its path")
+        if path.suffix.lower() not in (*tablefile.TEXT, *tablefile.BINARY, ".npz"):
+            raise ConfigError(field, str(path), "is of an unknown type", f"use {FORMS}")
+        return path
+
+    def _tables(self, paths: Sequence[Path]) -> RawSplits:
+        import polars as pl
+
+        wanted = (*self.inputs, *self.exclude, self.label, self.group or self.label)
+        frames: list[pl.DataFrame] = []
+        notes: list[str] = []
+        for path in paths:
+            frame = tablefile.cleaned(tablefile.read_frame(path), self.missing_values)
+            frame, more = tablefile.without_index(frame, wanted, str(path))
+            inputs = self.columns(frames[0].columns if frames else frame.columns, str(paths[0]))
+            named = [*inputs, self.label, *([self.group] if self.group else [])]
+            for name in named:
+                if name not in frame.columns:
                     raise ConfigError(
-                        field, column, f"is not a column of {path}", f"one of {known}"
+                        "test_path", str(path), f"has no column {name!r}", "a file of the same form"
                     )
-        merged = {name: _stack([table[name] for table in tables], name) for _, name in named}
-        values: dict[str, np.ndarray] | np.ndarray = {name: merged[name] for name in inputs}
-        if len(inputs) == 1 and merged[inputs[0]].ndim > 2:
-            values = _images(merged[inputs[0]], inputs[0])
+            frames.append(frame.select(list(dict.fromkeys(named))))
+            notes += more
+        for name in frames[0].columns:
+            kinds = {_kind(frame[name]) for frame in frames}
+            if len(kinds) > 1:
+                one, two = sorted(kinds)
+                both = " and ".join(map(str, paths))
+                raise DataError(f"column {name!r} holds {one} in one of {both}, {two} in the other")
+        merged = tablefile.arrays(pl.concat(frames, how="vertical_relaxed"))
         return assemble(
-            values,
+            {name: merged[name] for name in inputs},
             merged[self.label],
             merged[self.group] if self.group else None,
             where=str(self.path),
-            first_test_row=len(tables[0][self.label]) if self.test_path else None,
-            test_fraction=self.test_fraction,
+            first_test_row=len(frames[0]) if len(frames) > 1 else None,
+            reading=self.reading,
+            notes=notes,
         )
 
-    def _table(self, field: str, path: Path) -> dict[str, np.ndarray]:
-        if not path.is_file():
-            raise ConfigError(field, str(path), "there is no such file", "give its path")
-        if path.suffix == ".npz":
-            return _read_npz(path)
-        if path.suffix in (".parquet", ".csv"):
-            return _read_columns(path)
-        raise ConfigError(field, str(path), "is of an unknown type", "use .parquet, .csv or .npz")
+    def _arrays(self, paths: Sequence[Path]) -> RawSplits:
+        archives = [_read_npz(path) for path in paths]
+        parts, notes = halves(archives, self, paths)
+        merged = {name: _stack([part[name] for part in parts], name) for name in parts[0]}
+        group = merged.pop(self.group) if self.group else None
+        label = merged.pop("label")
+        values: dict[str, np.ndarray] | np.ndarray = merged
+        if len(merged) == 1 and (one := next(iter(merged.values()))).ndim > 2:
+            values, more = _images(one, next(iter(merged)))
+            notes += more
+        return assemble(
+            values,
+            label,
+            group,
+            where=str(self.path),
+            first_test_row=len(next(iter(parts[0].values()))) if len(parts) > 1 else None,
+            reading=self.reading,
+            notes=notes,
+        )
+
+
+def _kind(column: object) -> str:
+    dtype = column.dtype  # type: ignore[attr-defined]
+    return "numbers" if dtype.is_numeric() or str(dtype) == "Boolean" else f"{dtype}".lower()
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -80,26 +130,21 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _read_columns(path: Path) -> dict[str, np.ndarray]:
-    import polars as pl
-
-    try:
-        if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            frame = pl.read_csv(path, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    return {column.name: column.to_numpy() for column in frame.get_columns()}
-
-
 def _stack(parts: list[np.ndarray], name: str) -> np.ndarray:
     if len({part.shape[1:] for part in parts}) > 1:
-        raise DataError(f"column {name!r} has another shape in the test file than in the first")
+        raise DataError(
+            f"array {name!r} has another shape in the test set than in the training set"
+        )
     return np.concatenate(parts)
 
 
-def _images(array: np.ndarray, name: str) -> np.ndarray:
+def _images(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
+    """Images [N, H, W, C], and what was done to have them so."""
     if array.ndim > 4:
         raise DataError(f"array {name!r} of shape {array.shape} is neither table nor images")
-    return array if array.ndim == 4 else array[..., None]
+    if array.ndim == 3:
+        return array[..., None], []
+    if array.shape[1] in (1, 3, 4) and array.shape[3] > 4:
+        moved = f"array {name!r} of shape {array.shape} was taken as images [N, C, H, W]"
+        return array.transpose(0, 2, 3, 1), [moved]
+    return array, []

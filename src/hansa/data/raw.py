@@ -30,6 +30,8 @@ class RawSplits:
             :mod:`hansa.data.pixels`).
         floor: the value of a black pixel.
         vocabulary: sizes of the id spaces of tokens or pairs.
+        gaps: nan in a table is a missing value, to be filled from the training examples.
+        notes: what a person should know of how the data were read.
         binary: the model tells classes 0 and 1 apart by one score.
     """
 
@@ -43,6 +45,8 @@ class RawSplits:
     class_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
     binary: bool = False
+    gaps: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def regression(self) -> bool:
@@ -83,7 +87,7 @@ def check(raw: RawSplits, name: str) -> None:
                 f"{where} has examples of shape {part.inputs.shape[1:]}, the training set of "
                 f"shape {raw.train.inputs.shape[1:]}"
             )
-        if part.inputs.dtype.kind == "f" and not np.isfinite(part.inputs).all():
+        if part.inputs.dtype.kind == "f" and not raw.gaps and not np.isfinite(part.inputs).all():
             bad = int((~np.isfinite(part.inputs)).sum())
             raise DataError(f"{where} has {bad} inputs that are not finite; fill or drop them")
         if raw.regression:

@@ -28,6 +28,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data import decoded
 from hansa.data.dataset import Dataset, Split
+from hansa.data.gaps import Means
 from hansa.data.markers import Marker
 from hansa.data.partition import Iid, Partition
 from hansa.data.pixels import ranged, settled, unknown
@@ -123,6 +124,11 @@ class DataSource(Component, kind="data"):
         public = None
         if self.public:
             train, public = self._hold_out("public", train, self.public, streams)
+        if raw.gaps:
+            means = Means.of(train)
+            train, test = means.fill(train), means.fill(test)
+            validation = None if validation is None else means.fill(validation)
+            public = None if public is None else means.fill(public)
         scale, shift = self._affine(raw, train)
         shape = tuple(train.inputs.shape[1:])
         spec = DataSpec(
@@ -143,6 +149,7 @@ class DataSource(Component, kind="data"):
             class_names=raw.class_names,
             group_names=raw.group_names,
             public=None if public is None else public.unlabelled(),
+            notes=raw.notes,
         )
 
     def divide(self, data: Dataset, nodes: int, streams: Streams) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,7 +11,7 @@ from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import torch
 from hansa.base.paths import ObjectPath
-from hansa.data.columns import assemble
+from hansa.data.columns import Reading, assemble
 from hansa.data.raw import RawSplits
 from hansa.data.source import DataSource
 
@@ -40,6 +40,11 @@ class Torch(DataSource):
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="held out as the test set where none is given"
     )
+    task: Literal["classification", "regression"] | None = Field(
+        None,
+        description="what y is: a class or an amount; not set: whole numbers are classes, "
+        "fractions amounts, and what could be either is asked",
+    )
 
     def read(self) -> RawSplits:
         inputs, targets = read_items("dataset", self.dataset, self.arguments)
@@ -57,12 +62,12 @@ class Torch(DataSource):
             inputs = np.concatenate([inputs, more[0]])
             targets = np.concatenate([targets, more[1]])
         return assemble(
-            inputs if inputs.ndim == 4 else {"x": inputs},
+            inputs,
             targets,
             None,
             where=self.dataset,
             first_test_row=first_test_row,
-            test_fraction=self.test_fraction,
+            reading=Reading(self.task, test_fraction=self.test_fraction),
         )
 
 

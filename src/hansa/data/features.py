@@ -1,0 +1,154 @@
+"""Input columns made into one matrix: numbers as they are, words as 0/1 columns if asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from hansa.base.errors import ConfigError, DataError
+from hansa.data.labels import missing, text
+
+Categories = Literal["refuse", "one_hot"]
+MOST = 100
+"""More different words than this are names or free text, not categories."""
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}( .*)?")
+_COMMA = re.compile(r"[+-]?\d{1,3}(['. ]\d{3})*,\d+|[+-]?\d+,\d+|[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+
+
+def matrix(columns: Mapping[str, np.ndarray], where: str, categories: Categories) -> np.ndarray:
+    """Columns [N] or of vectors [N, k] side by side, float32 [N, F]; nan where there is no value.
+
+    With ``one_hot`` a column of words becomes one column of 0 and 1 for each of them, in sorted
+    order. Booleans are 0 and 1.
+
+    Raises:
+        ConfigError: columns hold words, and nobody said what to do with them.
+        DataError: there is no column, or one cannot be made into numbers. Names the column.
+    """
+    if not columns:
+        raise DataError(f"{where}: there is no input column besides label and group")
+    plain = {name: _plain(column, f"{where}: column {name!r}") for name, column in columns.items()}
+    words = {name: column for name, column in plain.items() if column.dtype.kind in "OUS"}
+    for name, column in words.items():
+        _refuse_misread(name, column, where)
+    if words and categories == "refuse":
+        raise _worded(words, where)
+    blocks = [
+        _one_hot(name, column, where) if name in words else _floats(name, column, where)
+        for name, column in plain.items()
+    ]
+    return np.concatenate(blocks, axis=1)
+
+
+def _plain(column: np.ndarray, where: str) -> np.ndarray:
+    """A column without lists and without dates."""
+    if column.dtype.kind in "mM":
+        raise DataError(
+            f"{where} holds dates or times; make numbers of them (days since the first, hour of "
+            "the day), or leave it out: exclude"
+        )
+    if column.dtype.kind == "O":
+        filled = column[~missing(column)]
+        if len(filled) and isinstance(filled[0], list | tuple | np.ndarray):
+            lengths = {len(item) if item is not None else -1 for item in column}
+            if len(lengths) > 1:
+                raise DataError(f"{where} holds lists of different lengths; make them equal")
+            return np.array([list(item) for item in column])
+        if len(filled) == 0:
+            return np.full(len(column), np.nan)
+        if all(isinstance(item, bool | int | float | np.generic) for item in filled):
+            return np.array([np.nan if item is None else item for item in column], np.float64)
+    return column
+
+
+def _floats(name: str, column: np.ndarray, where: str) -> np.ndarray:
+    block = column.astype(np.float32).reshape(len(column), -1)
+    if infinite := int(np.isinf(block).any(axis=1).sum()):
+        raise DataError(
+            f"{where}: column {name!r} has {infinite} rows with infinite values, or values too "
+            "large for 32 bits; fill, scale or drop them"
+        )
+    if len(block) and np.isnan(block).all(axis=0).any():
+        raise DataError(
+            f"{where}: column {name!r} has no value in any row; leave it out: exclude: [{name}]"
+        )
+    return block
+
+
+def _one_hot(name: str, column: np.ndarray, where: str) -> np.ndarray:
+    gaps = missing(column) if column.dtype.kind == "O" else np.zeros(len(column), bool)
+    found, codes = np.unique(text(column[~gaps]), return_inverse=True)
+    if len(found) > MOST:
+        raise DataError(
+            f"{where}: column {name!r} holds {len(found)} different words such as {found[0]!r}: "
+            f"names or free text, and at most {MOST} are taken as categories; leave it out: "
+            f"exclude: [{name}]"
+        )
+    block = np.full((len(column), len(found)), np.nan, np.float32)
+    block[~gaps] = np.eye(len(found), dtype=np.float32)[codes]
+    return block
+
+
+def _worded(words: Mapping[str, np.ndarray], where: str) -> ConfigError:
+    name, column = next(iter(words.items()))
+    found = np.unique(text(column[~missing(column)]))
+    shown = ", ".join(repr(str(word)) for word in found[:3]) + (" ..." if len(found) > 3 else "")
+    more = [repr(other) for other in words if other != name]
+    rest = f"; so do {', '.join(more[:8])}{' ...' if len(more) > 8 else ''}" if more else ""
+    return ConfigError(
+        "categories",
+        "refuse",
+        f"{where}: column {name!r} holds text, {len(found)} different words ({shown}){rest}",
+        "categories: one_hot makes a column of 0 and 1 of each word; exclude: [...] leaves "
+        "columns out; inputs: [...] names those to use",
+    )
+
+
+def _refuse_misread(name: str, column: np.ndarray, where: str) -> None:
+    """Words that are meant as numbers or dates must not become categories."""
+    filled = np.unique(text(column[~missing(column)]))
+    first = f"{where}: column {name!r} holds"
+    if _most(filled, _DATE):
+        raise DataError(
+            f"{first} dates such as {filled[0]!r}; make numbers of them (days since the first, "
+            f"the year), or leave it out: exclude: [{name}]"
+        )
+    refuse_commas(name, filled, where)
+    numeric = np.array([_is_number(word) for word in filled])
+    if numeric.sum() > max(10, 0.5 * len(filled)):  # not the categories 0, 1, 2, 3+
+        odd = filled[~numeric]
+        shown = ", ".join(repr(str(word)) for word in odd[:3])
+        raise DataError(
+            f"{first} numbers and {len(odd)} words that are none ({shown}); if they "
+            f"stand for missing ones: missing_values: [{', '.join(map(str, odd[:3]))}]"
+        )
+
+
+def refuse_commas(name: str, words: np.ndarray, where: str) -> None:
+    """Numbers with commas are no words.
+
+    Raises:
+        DataError: most of them are numbers with a comma for the point or between thousands.
+    """
+    meant = [word for word in words if _COMMA.fullmatch(word)]
+    numeric = sum(_is_number(word) for word in words)
+    if meant and 2 * (len(meant) + numeric) > len(words):
+        raise DataError(
+            f"{where}: column {name!r} holds {len(meant)} numbers with a comma such as "
+            f"{str(meant[0])!r}; write them with a point and without marks between thousands"
+        )
+
+
+def _most(words: Sequence[str] | np.ndarray, pattern: re.Pattern[str]) -> bool:
+    return 2 * sum(bool(pattern.fullmatch(word)) for word in words) > len(words)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""The settings that all sources of tables share: which columns there are and how they are read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from hansa.base.errors import ConfigError
+from hansa.data.columns import Reading
+from hansa.data.source import DataSource
+
+
+class TableSource(DataSource):
+    """A source of rows with named columns: a subclass reads, this class says which and how."""
+
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="held out as the test set where there is none of its own"
+    )
+    inputs: tuple[str, ...] = Field((), description="input columns; empty = all others")
+    exclude: tuple[str, ...] = Field((), description="columns that are no inputs")
+    label: str = Field("label", description="column of labels")
+    group: str | None = Field(None, description="column of natural owners, if there is one")
+    task: Literal["classification", "regression"] | None = Field(
+        None,
+        description="what the labels are: classes, or amounts; not set: text and whole numbers are "
+        "classes, fractions amounts, and what could be either is asked",
+    )
+    missing: Literal["refuse", "drop", "impute"] = Field(
+        "refuse",
+        description="rows with missing values: refuse; drop: leave them out; impute: fill inputs "
+        "with the training examples' means, of each owner where there is a group, and leave out "
+        "rows without a label",
+    )
+    categories: Literal["refuse", "one_hot"] = Field(
+        "refuse", description="columns of words: refuse; one_hot: a column of 0 and 1 for each word"
+    )
+
+    @property
+    def reading(self) -> Reading:
+        """How columns are to be understood."""
+        return Reading(self.task, self.missing, self.categories, self.test_fraction)
+
+    def columns(self, known: Collection[str], where: str) -> tuple[str, ...]:
+        """The input columns among those that there are.
+
+        Raises:
+            ConfigError: a column that is named is not there.
+        """
+        for name in self.exclude:
+            require("exclude", name, known, where)
+        own = {self.label, self.group, *self.exclude}
+        chosen = self.inputs or tuple(name for name in known if name not in own)
+        for name in chosen:
+            require("inputs", name, known, where)
+        require("label", self.label, known, where)
+        if self.group:
+            require("group", self.group, known, where)
+        return chosen
+
+
+def require(field: str, name: str, known: Collection[str], where: str) -> None:
+    """Refuse the name of a column that is not there.
+
+    Raises:
+        ConfigError: naming the setting, and the columns that are there.
+    """
+    if name in known:
+        return
+    near = [other for other in known if other.casefold() == name.casefold()]
+    near = near or difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    if _are_values(known):
+        hint = "the first line holds values, and names are needed there; "
+    shown: Sequence[str] = list(known)
+    listed = ", ".join(shown[:30]) + (f" ... ({len(shown)} in all)" if len(shown) > 30 else "")
+    raise ConfigError(field, name, f"is not a column of {where}", f"{hint}one of {listed}")
+
+
+def _are_values(names: Iterable[str]) -> bool:
+    """Whether most names are numbers with a point: a file without a line of names."""
+    found = [name.replace("-", "").replace(".", "", 1).isdigit() and "." in name for name in names]
+    return 2 * sum(found) > len(found)
