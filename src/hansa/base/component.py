@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import core_schema
 
+from hansa.base import own_code
 from hansa.base.errors import ConfigError
 from hansa.base.paths import locate, located_module, located_object
 
@@ -257,16 +258,36 @@ def load_module(name: str) -> Any:
             raise ConfigError("plugins", name, "there is no such file", "give its path")
         module = importlib.util.module_from_spec(spec)
         sys.modules[alias] = module
-        spec.loader.exec_module(module)
+        own_code.loaded.add(str(path))
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[alias]
+            raise _broken(name, error) from error
         return module
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not name.startswith(error.name):
-            raise
+            raise _broken(name, error) from error
         raise ConfigError(
             "name", name, "cannot be imported", "check the spelling and the installation"
         ) from None
+    except Exception as error:
+        raise _broken(name, error) from error
+    if file := getattr(module, "__file__", None):
+        own_code.loaded.add(file)
+    return module
+
+
+def _broken(name: str, error: Exception) -> ConfigError:
+    """An error that somebody's module raised when it was imported."""
+    if isinstance(error, ConfigError):
+        return error
+    place = own_code.place_of(error)
+    where = f"{place}: " if place else ""
+    problem = f"fails when it is imported: {where}{own_code.said(error)}"
+    return ConfigError("plugins", name, problem, "a module that can be imported")
 
 
 def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:

@@ -36,6 +36,10 @@ class ConfigError(HansaError):
         return f"{self.field or 'settings'}{shown}: {self.problem}{fix}"
 
 
+class OwnCodeError(ConfigError):
+    """An error in code that the user brought along: a model, a data set, a plugin."""
+
+
 class DataError(HansaError):
     """A data set that is missing, corrupt, or not of the expected form."""
 
@@ -49,12 +53,22 @@ class WireError(HansaError):
 
 
 class RunError(HansaError):
-    """A run that had to stop: names the node, the round and the phase where that is known."""
+    """A run that had to stop: names the node, the round and the phase where that is known.
+
+    ``repeats``: whether going on would lead to the same error again.
+    """
 
     def __init__(
-        self, problem: str, *, node: int | None = None, round: int | None = None, phase: str = ""
+        self,
+        problem: str,
+        *,
+        node: int | None = None,
+        round: int | None = None,
+        phase: str = "",
+        repeats: bool = False,
     ) -> None:
         self.problem, self.node, self.round, self.phase = problem, node, round, phase
+        self.repeats = repeats
         super().__init__(problem)
 
     def __str__(self) -> str:

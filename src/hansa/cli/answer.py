@@ -117,7 +117,8 @@ def _fail(answer: Answer, error: BaseException, status: int, debug: bool) -> Non
     text = message if known else f"{message}\n  this was not expected; --debug shows where"
     if answer.run_dir and isinstance(error, RunError):
         text += f"\n  kept: all that was measured, in {answer.run_dir}"
-        text += f"\n  to go on: {answer.go_on} {answer.run_dir}"
+        if not error.repeats:
+            text += f"\n  to go on: {answer.go_on} {answer.run_dir}"
     say_error(text) if not isinstance(error, Interrupted) else say(text)
     if answer.as_json:
         fields = {"type": type(error).__name__, "message": message}

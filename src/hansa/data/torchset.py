@@ -10,6 +10,7 @@ from pydantic import Field
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import torch
+from hansa.base.own_code import place_of, said
 from hansa.base.paths import ObjectPath
 from hansa.data.columns import Reading, assemble
 from hansa.data.raw import RawSplits
@@ -84,15 +85,23 @@ def read_items(field: str, path: str, arguments: dict[str, Any]) -> tuple[np.nda
         raise ConfigError(field, path, error.problem, error.fix) from None
     try:
         items = maker(**arguments)
-    except TypeError as error:
-        raise ConfigError(field, path, f"cannot be made: {error}", "check its arguments") from error
+    except Exception as error:
+        place = f"{place_of(error)}: " if place_of(error) else ""
+        fix = "check its arguments"
+        raise ConfigError(field, path, f"cannot be made: {place}{said(error)}", fix) from error
     if not hasattr(items, "__len__") or not hasattr(items, "__getitem__"):
         raise ConfigError(field, path, "has no length or items", "use a map-style data set")
     inputs: list[np.ndarray] = []
     targets: list[Any] = []
     for row in range(len(items)):
         try:
-            x, y = items[row]
+            item = items[row]
+        except Exception as error:
+            place = f"{place_of(error)}: " if place_of(error) else ""
+            problem = f"item {row} cannot be read: {place}{said(error)}"
+            raise ConfigError(field, path, problem, "items are pairs (x, y)") from error
+        try:
+            x, y = item
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: item {row} is no pair (x, y): {error}") from error
         inputs.append(_input(x, f"{path}: item {row}"))

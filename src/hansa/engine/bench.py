@@ -9,7 +9,7 @@ computes does not depend on how many threads or workers there are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -38,6 +38,7 @@ class Bench:
         strategy: how the nodes of a chunk are run.
         device: where rows and examples are.
         threads: chunks at a time; 0 takes torch's number of threads.
+        stochastic: whether passes of the model draw random numbers; None: as its layers tell.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class Bench:
         strategy: Strategy,
         device: str = "cpu",
         threads: int = 0,
+        stochastic: bool | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.module = module.to(self.device)
         self.layout = ParameterLayout.of(module)
         self.dataset = dataset
         self.strategy = strategy
-        self.stochastic = is_stochastic(module)
+        self.stochastic = is_stochastic(module) if stochastic is None else stochastic
         self.classifies = dataset.spec.classes > 0
         self.loss = LOSSES[dataset.spec.task]
         if self.stochastic or self.device.type != "cpu":
@@ -81,6 +83,18 @@ class Bench:
         if len(local.grads) < k:
             local.grads = torch.zeros(k, self.layout.trainable, device=self.device)
         return local.passes, local.grads[:k]
+
+    def put_integers(self, passes: Passes, own: Mapping[str, Tensor] | None, at: int) -> None:
+        """Set the integer buffers to those ``at`` a position of a block's state; None: as at first.
+
+        They are no part of a row, and a chunk is one node where there are any.
+        """
+        for entry in self.layout.integer_buffers:
+            target = passes.module.get_buffer(entry.name)
+            if own is None:
+                target.copy_(self.module.get_buffer(entry.name))
+            else:
+                target.copy_(own[f"buffer.{entry.name}"][at])
 
     def map(self, work: Callable[[np.ndarray], T], chunks: list[np.ndarray]) -> Iterable[T]:
         """The results of ``work`` on each chunk, in order."""

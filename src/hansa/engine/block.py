@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -83,12 +83,23 @@ class LocalWork(Protocol):
         """The learning rate of a round."""
 
     def losses(
-        self, rows: Tensor, which: np.ndarray, parts: Sequence[np.ndarray], batch_size: int
+        self,
+        rows: Tensor,
+        which: np.ndarray,
+        parts: Sequence[np.ndarray],
+        batch_size: int,
+        own: Mapping[str, Tensor] | None = None,
     ) -> np.ndarray:
         """Mean loss of row ``which[i]`` on the training examples ``parts[i]``, float64 [m]."""
 
-    def evaluate(self, rows: Tensor, split: Split, batch_size: int) -> dict[str, np.ndarray]:
-        """Loss and accuracy (or RMSE) of each row."""
+    def evaluate(
+        self,
+        rows: Tensor,
+        split: Split,
+        batch_size: int,
+        own: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Loss and accuracy (or RMSE) of each row, with its ``own`` integer buffers if given."""
 
     def close(self) -> None:
         """Free what it holds."""
@@ -250,6 +261,12 @@ class Block:
         for name, values in crew.report.items():
             whole = self.report.setdefault(name, np.full(len(self), np.nan))
             whole[who] = values
+
+    def integers(self, at: np.ndarray) -> dict[str, Tensor]:
+        """The integer buffers of the nodes at these positions, by their name in the state."""
+        index = torch.from_numpy(at)
+        named = (f"buffer.{entry.name}" for entry in self.trainer.layout.integer_buffers)
+        return {name: self.state[name][index] for name in named}
 
     @property
     def sizes(self) -> np.ndarray:

@@ -26,15 +26,15 @@ def choose_strategy(job: Job) -> tuple[Strategy, dict[str, float]]:
     measurement overrules the expectation only by a wide margin.
     """
     asked = job.train.strategy
-    stacks = supports_stacking(job.module)
+    stacks = supports_stacking(job.module) and not job.tried.draws
     if not job.train.drop_last and mixes_examples(job.module):
         stacks = False  # smaller batches are filled up when they are stacked
     if asked == "stacked" and not stacks:
         raise ConfigError(
             "train.strategy",
             asked,
-            "the model has buffers, dropout or a recurrent layer, which do not stack, or a batch "
-            "norm while train.drop_last is false",
+            "the model has buffers, random draws or a recurrent layer, which do not stack, or a "
+            "batch norm while train.drop_last is false",
             "looped, or auto",
         )
     if asked != "auto":

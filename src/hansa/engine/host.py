@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from hansa.base.errors import Diverged, HansaError, RunError
+from hansa.base.component import import_path
+from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
 from hansa.base.lazy import torch
+from hansa.base.own_code import in_own_code
 from hansa.engine.absence import Away
 from hansa.engine.algorithm import Script
 from hansa.engine.block import COUNTERS, MODELLED, Block
-from hansa.engine.exchange import Exchange, Share
+from hansa.engine.exchange import Exchange, Send, Share
 from hansa.engine.job import Job
 
 _ROWS_AT_A_TIME = 64
+_OUTSIDE = ("exchange", "checkpoint")
+"""Phases whose errors may be a peer's, a network's or a disk's, and so need not come again."""
 
 Report = dict[str, Any]
 """What a block says of a round: plain data and arrays, fit for a control message."""
@@ -113,6 +117,8 @@ class Host:
                 measured = self._guard("evaluation", t, self._measure)
             if asked is None:
                 return measured, phase
+            if not isinstance(asked, Send | Share):
+                raise self._no_exchange(asked)
             if isinstance(asked, Share):
                 came = self._guard(
                     "exchange", t, partial(self.exchange.share, block, asked, t, phase)
@@ -121,6 +127,15 @@ class Host:
                 came = self._guard("exchange", t, partial(self.exchange, block, asked, t, phase))
                 name = "incoming"
             phase += 1
+
+    def _no_exchange(self, asked: Any) -> OwnCodeError:
+        method = type(self.job.algorithm)
+        return OwnCodeError(
+            "algorithm",
+            import_path(method),
+            f"its round yields a {type(asked).__name__}",
+            "a Send or a Share, as round and outgoing of an algorithm have to",
+        )
 
     def _measure(self) -> dict[str, Any]:
         """Every measured node on the test (and validation) set, and what the average needs."""
@@ -131,11 +146,12 @@ class Host:
         rows = models if whole else models[torch.from_numpy(chosen).to(models.device)]
         who = who[chosen]
         values: dict[str, np.ndarray] = {}
+        own = block.integers(who)
         splits = [("", job.dataset.test)]
         if job.dataset.validation is not None:
             splits.append(("validation_", job.dataset.validation))
         for prefix, split in splits:
-            found = block.trainer.evaluate(rows, split, job.evaluate.batch_size)
+            found = block.trainer.evaluate(rows, split, job.evaluate.batch_size, own)
             for name, value in found.items():
                 values[prefix + name] = np.full(len(block.ids), np.nan)
                 # NaN marks nodes that were not measured, as in the training loss.
@@ -178,11 +194,21 @@ class Host:
         except RunError as error:
             error.round = t + 1
             error.phase = error.phase or phase
+            error.repeats |= phase not in _OUTSIDE
+            raise
+        except OwnCodeError:
             raise
         except HansaError as error:
-            raise RunError(str(error), round=t + 1, phase=phase) from error
+            raise RunError(str(error), round=t + 1, phase=phase, repeats=True) from error
         except Exception as error:
-            raise RunError(f"{type(error).__name__}: {error}", round=t + 1, phase=phase) from error
+            expected = "what an algorithm has to give is in docs/tutorial_own_algorithm.md"
+            own = in_own_code(error, "algorithm", expected, self.job.algorithm)
+            if own is not None:
+                own.problem = f"round {t + 1}, phase {phase}: {own.problem}"
+                raise own from error
+            again = phase not in _OUTSIDE and not isinstance(error, OSError | MemoryError)
+            problem = f"{type(error).__name__}: {error}"
+            raise RunError(problem, round=t + 1, phase=phase, repeats=again) from error
 
 
 def _advance(script: Any, inbox: Any) -> Any:

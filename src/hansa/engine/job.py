@@ -18,6 +18,7 @@ from hansa.engine.clock import Clock
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.trainer import Trainer
+from hansa.engine.trial import Tried, try_out
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,7 +70,20 @@ class Job:
             self.strategy,
             self.device,
             self.threads,
+            self.tried.draws,
+            self.streams.integer("evaluation"),
         )
+
+    @cached_property
+    def tried(self) -> Tried:
+        """What the model does on a few examples.
+
+        Raises:
+            ConfigError: it cannot be trained; the field is empty.
+        """
+        sizes = np.array([len(part) for part in self.parts], dtype=np.int64)
+        smallest, node = self.train.smallest_batch(sizes)
+        return try_out(self.module, self.dataset, smallest, f", as node {node} has")
 
     def block(self, ids: np.ndarray) -> Block:
         """A block with these nodes at the start of the run."""

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.base.errors import ConfigError, Diverged, RunError, WireError
+from hansa.base.errors import ConfigError, Diverged, OwnCodeError, RunError, WireError
 from hansa.base.lazy import zmq
 from hansa.engine.checkpoint import seal
 from hansa.engine.collect import Collector
@@ -160,12 +160,16 @@ class _Coordinator:
                     "frames dropped", worker=index, reasons=message["dropped"]
                 )
         elif kind == "error":
+            if message["own"]:
+                field, problem, fix = message["own"]
+                raise OwnCodeError(field, None, problem, fix)
             error = Diverged if message["type"] == "Diverged" else RunError
             raise error(
                 message["problem"],
                 node=message["node"],
                 round=message["round"],
                 phase=message["phase"] or f"worker {index}",
+                repeats=message["repeats"],
             )
 
     def _seal(self, done: int, entry: dict[str, Any]) -> None:

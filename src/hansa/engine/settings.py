@@ -86,6 +86,20 @@ class TrainSettings(Settings):
             return np.full(len(sizes), self.local_steps, dtype=np.int64)
         return self.local_epochs * self.batching.per_pass(sizes)
 
+    def smallest_batch(self, sizes: np.ndarray) -> tuple[int | None, int]:
+        """(examples of the smallest batch that nodes with ``sizes`` [k] train on, whose it is).
+
+        None where nobody trains.
+        """
+        least: list[int] = []
+        for size, steps in zip(sizes.tolist(), self.asked(sizes).tolist(), strict=True):
+            lengths = self.batching.lengths(size, steps)
+            least.append(int(lengths.min(initial=self.batch_size)))
+        if not least or not self.asked(sizes).any():
+            return None, 0
+        node = int(np.argmin(least))
+        return least[node], node
+
 
 class EvaluateSettings(Settings):
     """When and on whom the models are measured."""

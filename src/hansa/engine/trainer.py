@@ -10,6 +10,7 @@ import numpy as np
 
 from hansa.base.errors import RunError
 from hansa.base.lazy import torch
+from hansa.base.own_code import in_own_code
 from hansa.base.streams import Streams
 from hansa.data import Dataset
 from hansa.engine.bench import Strategy, rows_at
@@ -20,6 +21,7 @@ from hansa.engine.feed import Feed
 from hansa.engine.gradients import Passes
 from hansa.engine.optim import clip_norm_
 from hansa.engine.settings import TrainSettings
+from hansa.models.draws import drawing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +52,7 @@ class Trainer(Evaluator):
     Args:
         settings: local steps, optimizer and the like.
         rounds: length of the run, for the learning rate's schedule.
-        others: as for :class:`Bench`.
+        others: as for :class:`Evaluator`.
 
     Attributes:
         samples_per_round: examples of ``local_steps`` full batches; what a node really takes in
@@ -69,8 +71,10 @@ class Trainer(Evaluator):
         strategy: Strategy,
         device: str = "cpu",
         threads: int = 0,
+        stochastic: bool | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__(module, dataset, strategy, device, threads)
+        super().__init__(module, dataset, strategy, device, threads, stochastic, seed)
         self.settings = settings
         self.rounds = rounds
         self.samples_per_round = settings.local_steps * settings.batch_size
@@ -193,10 +197,16 @@ class Trainer(Evaluator):
 
     def _train_chunk(self, work: _Work, chunk: np.ndarray) -> np.ndarray:
         try:
-            return self._train_rows(work, chunk)
+            if not self.stochastic:
+                return self._train_rows(work, chunk)
+            # One node at a time: what draws does not stack.
+            stream = work.block.streams.integer("dropout", work.block.ids[chunk[0]], work.draw)
+            with drawing(stream):
+                return self._train_rows(work, chunk)
         except RunError:
             raise
         except Exception as error:
+            self._refuse_own(error, work.round)
             ids = work.block.ids[chunk]
             raise RunError(
                 f"{type(error).__name__}: {error}"
@@ -206,6 +216,17 @@ class Trainer(Evaluator):
                 phase="training",
             ) from error
 
+    def _refuse_own(self, error: Exception, round: int) -> None:
+        """Raise an error as one of the user's own network or algorithm, where it is one."""
+        spec = self.dataset.spec
+        expected = (
+            f"a model that maps [B, {', '.join(map(str, spec.shape))}] to [B, {spec.outputs}]"
+        )
+        own = in_own_code(error, "model", expected)
+        if own is not None:
+            own.problem = f"round {round + 1}, phase training: {own.problem}"
+            raise own from error
+
     def _train_rows(self, work: _Work, chunk: np.ndarray) -> np.ndarray:
         """All steps of a chunk's nodes, those with most steps first: mean losses [k]."""
         block, settings, optimizer = work.block, self.settings, self.settings.optimizer
@@ -214,8 +235,6 @@ class Trainer(Evaluator):
             self.dataset, settings.batching, block, chunk, steps, work.draw, self.device,
             settings.augment,
         )  # fmt: skip
-        if self.stochastic:
-            torch.manual_seed(block.streams.integer("dropout", block.ids[chunk[0]], work.draw))
         passes, grads = self.passes(k)
         rows, write_back = rows_at(block.rows, chunk)
         slots, backs = {}, [write_back]
@@ -223,7 +242,7 @@ class Trainer(Evaluator):
             slots[slot], back = rows_at(block.state[f"optimizer.{slot}"], chunk)
             backs.append(back)
         count = block.state["steps"][torch.from_numpy(chunk)]  # a copy
-        self._load_integers(passes, block, chunk)
+        self.put_integers(passes, block.state, int(chunk[0]))
         total = torch.zeros(k, device=self.device)
         trained = rows[:, : self.layout.trainable]
         start = trained.clone() if optimizer.needs_start else None
@@ -266,14 +285,6 @@ class Trainer(Evaluator):
             back()
         return (total.cpu().numpy() / steps.astype(np.float32)).astype(np.float64)
 
-    def _load_integers(self, passes: Passes, block: Block, chunk: np.ndarray) -> None:
-        if self.layout.integer_buffers:
-            buffers = dict(passes.module.named_buffers())
-            for entry in self.layout.integer_buffers:
-                buffers[entry.name].copy_(block.state[f"buffer.{entry.name}"][chunk[0]])
-
     def _save_integers(self, passes: Passes, block: Block, chunk: np.ndarray) -> None:
-        if self.layout.integer_buffers:
-            buffers = dict(passes.module.named_buffers())
-            for entry in self.layout.integer_buffers:
-                block.state[f"buffer.{entry.name}"][chunk[0]] = buffers[entry.name]
+        for entry in self.layout.integer_buffers:
+            block.state[f"buffer.{entry.name}"][chunk[0]] = passes.module.get_buffer(entry.name)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hansa.base.errors import RunError
+from hansa.base.errors import OwnCodeError, RunError
 from hansa.base.lazy import torch, zmq
 from hansa.engine.block import Block
 from hansa.engine.checkpoint import load_block, read_manifest, save_block
@@ -117,6 +117,8 @@ def serve(
             node=known.node,
             round=known.round,
             phase=known.phase,
+            repeats=known.repeats,
+            own=[error.field, error.problem, error.fix] if isinstance(error, OwnCodeError) else [],
             type=type(error).__name__,
         )
         return 1

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, HansaError
 from hansa.base.lazy import torch
+from hansa.base.own_code import in_own_code
 from hansa.base.streams import Streams
 from hansa.data import Dataset, plant
 from hansa.data.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
 from hansa.experiment.runfile import RunFile
-from hansa.models import ParameterLayout, initial_model
+from hansa.models import Model, Module, ParameterLayout, initial_model
 
 
 def prepare(run: RunFile) -> Job:
@@ -24,23 +25,25 @@ def prepare(run: RunFile) -> Job:
         DataError: the data are missing or damaged.
     """
     nodes = run.nodes
-    servers = _within("algorithm", lambda: run.algorithm.servers(nodes), nodes)
+    method = run.algorithm
+    servers = _within("algorithm", lambda: method.servers(nodes), nodes, method)
     _within("runtime", lambda: run.runtime.check(nodes + servers), nodes)
     if run.algorithm.uses_topology:
-        _within("topology", lambda: run.topology.check(nodes), nodes)
+        _within("topology", lambda: run.topology.check(nodes), nodes, run.topology)
     _check_pace(run)
     _check_servers(run, servers)
     check_device(run.device)
     streams = Streams(run.seed)
     network = Network(run.topology, nodes + servers, streams, servers)
-    _within("algorithm", lambda: run.algorithm.check(network), nodes)
-    dataset = _within("data", lambda: run.data.load(streams), nodes)
-    parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes)
+    _within("algorithm", lambda: method.check(network), nodes, method)
+    dataset = _within("data", lambda: run.data.load(streams), nodes, run.data)
+    parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
     parts, held = _hold_back(run, dataset, parts, streams)
     _check_parts(parts, run)
     dataset = _within("data", lambda: plant(dataset, parts, run.data.markers, streams), nodes)
     _within("train", lambda: run.train.check_augment(dataset.spec), nodes)
-    module = _within("model", lambda: initial_model(run.model, dataset.spec, streams), nodes)
+    form = run.model
+    module = _within("model", lambda: initial_model(form, dataset.spec, streams), nodes, form)
     size = ParameterLayout.of(module).trainable
     samples = run.train.local_steps * run.train.batch_size
     _within("clock", lambda: run.clock.check(nodes, size, samples), nodes)
@@ -64,13 +67,27 @@ def prepare(run: RunFile) -> Job:
         device=run.device,
     )
     # What fits no model or no clock shows when a node starts: better now than in a worker.
+    _within("model", lambda: _try_out(job, form), nodes, form)
     ends = np.array([0, job.nodes - 1]) if servers else np.array([0])
-    _within("algorithm", lambda: job.block(ends).trainer.close(), nodes)
+    _within("algorithm", lambda: job.block(ends).trainer.close(), nodes, method)
     return job
 
 
-def _within(parent, work, nodes):  # type: ignore[no-untyped-def]
-    """Run a part's own check; its error names the field as the run file does."""
+def _try_out(job: Job, form: Model) -> None:
+    """Try the model; its errors name it as the run file does."""
+    try:
+        job.tried  # noqa: B018 - kept with the job
+    except ConfigError as error:
+        name = form.path if isinstance(form, Module) else form.name
+        raise ConfigError("", name, error.problem, error.fix) from error
+
+
+def _within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
+    """Run a part's own check; its error names the field as the run file does.
+
+    Args:
+        part: the component, whose errors are its maker's if that is not hansa.
+    """
     try:
         return work()
     except ConfigError as error:
@@ -80,6 +97,14 @@ def _within(parent, work, nodes):  # type: ignore[no-untyped-def]
         if not error.field and error.value is None:
             named = ConfigError(parent, None, f"with {nodes} nodes: {error.problem}", error.fix)
         raise named from None
+    except HansaError:
+        raise
+    except Exception as error:
+        expected = f"what a {parent} has to give is in docs/tutorial_own_algorithm.md"
+        own = in_own_code(error, parent, expected, part)
+        if own is None:
+            raise
+        raise own from error
 
 
 def _check_pace(run: RunFile) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
+from hansa.base.own_code import place_of, said
 from hansa.base.paths import ObjectPath
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model
@@ -30,12 +31,20 @@ class Module(Model):
             maker = load_object(self.path)
         except ConfigError as error:
             raise ConfigError("path", self.path, error.problem, error.fix) from None
+        if not callable(maker):
+            made = type(maker).__name__
+            raise ConfigError("path", self.path, f"is a {made}", "name a class or a function")
         try:
             network = maker(**self.arguments)
-        except TypeError as error:
-            raise ConfigError(
-                "arguments", self.arguments, f"do not fit: {error}", f"see {self.path}"
-            ) from error
+        except Exception as error:
+            place = place_of(error)
+            if isinstance(error, TypeError) and place is None:
+                raise ConfigError(
+                    "arguments", self.arguments, f"do not fit: {error}", f"see {self.path}"
+                ) from error
+            problem = f"cannot be built: {f'{place}: ' if place else ''}{said(error)}"
+            fix = "it has to build a torch.nn.Module from model.arguments"
+            raise ConfigError("path", self.path, problem, fix) from error
         if not isinstance(network, nn.Module):
             made = type(network).__name__
             raise ConfigError("path", self.path, f"gives a {made}", "name a torch.nn.Module")
@@ -49,18 +58,26 @@ class Module(Model):
         network.eval()
         try:
             with torch.no_grad():
-                shape = list(network(torch.zeros(2, *spec.shape, dtype=dtype)).shape)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                outputs = network(torch.zeros(2, *spec.shape, dtype=dtype))
+        except Exception as error:
+            place = place_of(error)
+            where = f"{place}: " if place else ""
             raise ConfigError(
-                "path", self.path, f"fails on a batch [2, {_listed(spec.shape)}]: {error}",
-                "adapt its arguments to the data",
+                "path", self.path,
+                f"fails on a batch [2, {_listed(spec.shape)}]: {where}{said(error)}",
+                f"adapt it, or its arguments, to the data; one maps to [2, {spec.outputs}]",
             ) from error  # fmt: skip
         for module, mode in modes:
             module.training = mode
-        if shape != [2, spec.outputs]:
+        found = type(outputs).__name__
+        if isinstance(outputs, torch.Tensor):
+            found = str(list(outputs.shape))
+        if found != str([2, spec.outputs]):
             raise ConfigError(
-                "path", self.path, f"maps two examples to {shape}, not to [2, {spec.outputs}]",
-                "adapt its arguments to the data",
+                "path", self.path,
+                f"maps two examples, [2, {_listed(spec.shape)}], to {found}, not to "
+                f"[2, {spec.outputs}]",
+                "adapt it, or its arguments, to the data",
             )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
+from hansa.models.draws import drawing
 
 
 class Model(Component, kind="model"):
@@ -77,11 +78,9 @@ SUITED = {
 def initial_model(model: Model, spec: DataSpec, streams: Streams) -> nn.Module:
     """The network on the CPU that all nodes of a run start from.
 
-    It depends on the settings and the run's seed alone, and leaves torch's generators as they
-    were.
+    It depends on the settings and the run's seed alone, and leaves generators as they were.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(streams.integer("model"))
+    with drawing(streams.integer("model")), torch.device("cpu"):
         return model.build(spec)
 
 

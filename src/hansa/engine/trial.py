@@ -1,0 +1,197 @@
+"""A network tried on a few examples before anything starts: can it be trained, and as hansa does?
+
+Nodes share one module and take turns in it, each with the numbers of its own row. So whatever a
+network keeps from pass to pass must be in that row, or in its integer buffers; whatever it draws
+must come from generators that can be given a node's stream.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
+from hansa.base.own_code import place_of, said
+from hansa.base.spec import DataSpec
+from hansa.data import Dataset
+from hansa.engine.gradients import LOSSES
+from hansa.models import ParameterLayout
+from hansa.models.draws import drawing, generators
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_SEED = 1
+_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a trial showed.
+
+    Attributes:
+        draws: whether a pass of the network draws random numbers.
+    """
+
+    draws: bool
+
+
+def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: str = "") -> Tried:
+    """Train a copy of a network on some examples; the network itself stays as it is.
+
+    Args:
+        few: examples of the smallest batch of the run, which must do; None: unknown.
+        who: whose batch that is.
+
+    Raises:
+        ConfigError: it cannot be trained, or keeps what hansa does not know of. The field is
+            empty, for the caller to name.
+    """
+    name, spec = type(module).__name__, dataset.spec
+    layout = ParameterLayout.of(module)
+    if not layout.trainable:
+        frozen = f"all of its {layout.size - layout.statistics} parameters are frozen"
+        why = frozen if layout.size > layout.statistics else "it has no parameters"
+        fix = "a network in which some parameters have requires_grad"
+        raise ConfigError("", name, f"has nothing to train: {why}", fix)
+    try:
+        network = copy.deepcopy(module).to(dataset.train.inputs.device)
+    except Exception as error:
+        fix = "keep in it only what copy.deepcopy can copy"
+        raise ConfigError("", name, f"cannot be copied: {said(error)}", fix) from error
+    first = _inputs(dataset, _EXAMPLES)
+    with drawing(_SEED):
+        before = generators(first[0].device.type)
+        _pass(network, spec, *first, name)
+        draws = generators(first[0].device.type) != before
+        if few is not None and few != len(first[1]):
+            _pass_few(network, spec, _inputs(dataset, few), name, who)
+    _refuse_memory(module, layout, dataset, name)
+    return Tried(draws)
+
+
+def _inputs(dataset: Dataset, count: int, end: bool = False) -> tuple[Tensor, Tensor]:
+    """Some of the first (or last) training examples: inputs and targets."""
+    count = min(count, len(dataset.train))
+    start = len(dataset.train) - count if end else 0
+    index = torch.arange(start, start + count, device=dataset.train.targets.device)
+    return dataset.gather(dataset.train, index)
+
+
+def _pass(network: nn.Module, spec: DataSpec, x: Tensor, y: Tensor, name: str) -> None:
+    """Passes for training and for evaluation, held to what a network has to give."""
+    shape = ", ".join(map(str, x.shape[1:]))
+    wanted = f"[B, {spec.outputs}]" + (" (one score a class)" if spec.classes else "")
+    expected = (
+        f"map a batch [B, {shape}] of {str(x.dtype).removeprefix('torch.')} to {wanted}, "
+        "in training and in evaluation"
+    )
+    for training in (False, True):
+        network.train(training)
+        with torch.set_grad_enabled(training):
+            outputs = _attempt(lambda: network(x), name, f"fails on {len(x)} examples", expected)
+        _refuse_form(outputs, spec, x, name, expected)
+    with torch.enable_grad():
+        loss = LOSSES[spec.task](outputs, y).mean()
+    if not loss.requires_grad:
+        problem = "gives an output without a gradient: nothing in it can be trained"
+        raise ConfigError("", name, problem, "no torch.no_grad or detach on the way to the output")
+    _attempt(loss.backward, name, "fails on the way back, from the loss to the gradients", expected)
+
+
+def _pass_few(
+    network: nn.Module, spec: DataSpec, few: tuple[Tensor, Tensor], name: str, who: str
+) -> None:
+    """A pass on the smallest batch that somebody trains on."""
+    x = few[0]
+    count = "a batch of one example" if len(x) == 1 else f"a batch of {len(x)} examples"
+    fix = (
+        "another train.batch_size, train.drop_last: true, fewer nodes or a more even "
+        "data.partition; or GroupNorm instead of BatchNorm"
+    )
+    network.train()
+    with torch.enable_grad():
+        problem = f"cannot train on {count}{who}"
+        outputs = _attempt(lambda: network(x), name, problem, fix)
+        _refuse_form(outputs, spec, x, name, fix)
+
+
+def _refuse_form(outputs: Any, spec: DataSpec, x: Tensor, name: str, expected: str) -> None:
+    """Refuse outputs of another form than the loss takes."""
+    problem = ""
+    if not isinstance(outputs, torch.Tensor):
+        problem = f"gives a {type(outputs).__name__} where a tensor is wanted"
+    elif not outputs.is_floating_point():
+        problem = f"gives {str(outputs.dtype).removeprefix('torch.')} where floats are wanted"
+    elif list(outputs.shape) != [len(x), spec.outputs]:
+        flat = spec.task == "regression" and outputs.numel() == len(x) * spec.outputs
+        if not (flat and outputs.ndim and len(outputs) == len(x)):
+            shape = list(outputs.shape)
+            problem = f"maps {len(x)} examples to {shape}, not to [{len(x)}, {spec.outputs}]"
+    if problem:
+        raise ConfigError("", name, problem, f"it has to {expected}")
+
+
+def _attempt(work: Callable[[], Any], name: str, problem: str, fix: str) -> Any:
+    try:
+        return work()
+    except ConfigError:
+        raise
+    except Exception as error:
+        place = place_of(error)
+        where = f"{place}: " if place else ""
+        raise ConfigError("", name, f"{problem}: {where}{said(error)}", fix) from error
+
+
+def _refuse_memory(module: nn.Module, layout: ParameterLayout, dataset: Dataset, name: str) -> None:
+    """Refuse what a network keeps besides its row and its integer buffers.
+
+    With its row as it was, a network that was trained on others' examples must compute what it
+    did before.
+    """
+    network = copy.deepcopy(module).to(dataset.train.inputs.device)
+    x, (other, y) = _inputs(dataset, _EXAMPLES)[0], _inputs(dataset, _EXAMPLES, end=True)
+    row = layout.flatten(network)
+    buffers = dict(network.named_buffers())
+    integers = {e.name: buffers[e.name].clone() for e in layout.integer_buffers}
+    outside = {n: b.clone() for n, b in buffers.items() if n not in {*layout.names, *integers}}
+
+    def outputs() -> Tensor:
+        layout.load_(network, row)
+        for entry, value in integers.items():
+            dict(network.named_buffers())[entry].copy_(value)
+        with torch.no_grad():
+            return torch.stack([_run(network, x, training) for training in (False, True)])
+
+    before = outputs()
+    for _ in range(2):
+        with torch.enable_grad():
+            LOSSES[dataset.spec.task](_run(network, other, True), y).mean().backward()
+    if torch.allclose(outputs(), before, rtol=1e-4, atol=1e-5, equal_nan=True):
+        return
+    now = dict(network.named_buffers())
+    moved = [n for n, b in outside.items() if n in now and not _same(now[n], b)]
+    if moved:
+        problem = f"training changes its buffer {moved[0]!r}, which is not part of its state"
+        fix = f"register_buffer({moved[0].rpartition('.')[2]!r}, ..., persistent=True)"
+        raise ConfigError("", name, f"{problem} (persistent=False), so nodes would share it", fix)
+    problem = (
+        "keeps something from one batch to the next outside of its parameters and buffers, an "
+        "attribute or a random generator of its own"
+    )
+    fix = "keep it in a buffer: register_buffer(name, tensor); draw without generator="
+    raise ConfigError("", name, f"{problem}, so nodes would share it", fix)
+
+
+def _run(network: nn.Module, x: Tensor, training: bool) -> Tensor:
+    network.train(training)
+    with drawing(_SEED):
+        found: Tensor = network(x)
+    return found
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
