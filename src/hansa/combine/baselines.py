@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,10 @@ from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.combine import cost
 from hansa.combine.aggregate import Fit
-from hansa.combine.members import Member, examples
+from hansa.combine.members import Member
 from hansa.combine.proxies import Division, Scores
 from hansa.combine.runs import HERE, Place, Played, play
+from hansa.combine.scoring import examples
 from hansa.combine.settings import EnsembleSettings, algorithm
 from hansa.data import Dataset
 from hansa.engine import Algorithm, TrainSettings
@@ -217,7 +218,7 @@ class Harness:
         """One network that learns what the ensemble says of public examples."""
         public = self.dataset.public
         assert public is not None  # check has looked
-        modules = [member.module for member in self.members]
+        modules = [member.scorer for member in self.members]
         teacher: Teacher
         if method == "fedkd":
             weights = label_weights(self.division.counts)
@@ -265,12 +266,12 @@ class Harness:
     def _smooth(self, member: Member) -> nn.Module:
         """A member as uploaded; the outputs of its layers not rounded, which have no slope."""
         if member.ranges is None:
-            return member.module
+            return member.scorer
         assert isinstance(member.form, Model)
         assert member.packed is not None
         module = initial_model(member.form, self.dataset.spec, self.streams)
         module.load_state_dict(member.packed.state())
-        return module
+        return replace(member, module=module).scorer
 
     def _uploads(self) -> float:
         """Bytes of one upload, the mean over members."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from hansa.combine.predictor_file import unpack
 from hansa.combine.predictors import Constant, Fitted
 from hansa.combine.settings import Predictor
 from hansa.combine.tensors import fill, read_bytes, read_tensors, write_tensors
-from hansa.ensemble import Calibrated, Int8, state_bytes
+from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
 from hansa.models import Model
 
 
@@ -25,6 +26,8 @@ def write_member(path: Path, member: Member) -> dict[str, Any]:
     """Write a member into a folder and return its entry; without a ``file`` or a ``constant`` in
     it, there is no form of it that can be read back."""
     entry: dict[str, Any] = {"client": member.client, "upload": member.upload}
+    if member.alignment is not None:
+        entry["scores"] = asdict(member.alignment)
     if isinstance(member.form, Predictor):
         entry["predictor"] = member.form.model_dump(mode="json")
         if isinstance(member.module, Constant):
@@ -79,8 +82,20 @@ def read_member(path: Path, entry: dict[str, Any], spec: DataSpec, trust: bool) 
             "to load",
             "use the ensemble in the process that trained it, or another predictor or network",
         )
-    if "predictor" in entry:
-        return _predictor(path, client, entry, spec, trust)
+    read = _predictor if "predictor" in entry else _network
+    return replace(read(path, client, entry, spec, trust), alignment=_alignment(path, entry))
+
+
+def _alignment(path: Path, entry: dict[str, Any]) -> Alignment | None:
+    if "scores" not in entry:
+        return None
+    kind, factor = entry["scores"]["kind"], float(entry["scores"]["factor"])
+    if kind not in get_args(ScoreKind) or not (math.isfinite(factor) and factor > 0):
+        raise CheckpointError(f"{path}: client {entry['client']} has scores of no known kind")
+    return Alignment(kind, factor)
+
+
+def _network(path: Path, client: int, entry: dict[str, Any], spec: DataSpec, trust: bool) -> Member:
     file = path / Path(str(entry["file"])).name
     model = trusted_component("model", entry["model"], trust)
     assert isinstance(model, Model)

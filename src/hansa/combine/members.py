@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,16 +15,15 @@ from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.combine.predictor_file import pack
 from hansa.combine.predictors import Constant, Fitted, fit_predictor
-from hansa.combine.proxies import Division, Scores
 from hansa.combine.runs import HERE, Place, play
 from hansa.combine.settings import EnsembleSettings, Predictor
-from hansa.data import Dataset, Split
+from hansa.data import Dataset
 from hansa.engine import Algorithm, Block, Inbox
-from hansa.ensemble import Calibrated, Examples, Int8, Panel, logits_of, state_bytes
+from hansa.ensemble import Aligned, Alignment, Calibrated, Int8, state_bytes
 from hansa.models import Model, ParameterLayout, initial_model
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _CALIBRATION = 256  # training examples that say how large a layer's outputs are
 _LABEL_BYTES = 8  # of a client that has seen one class only
@@ -64,6 +63,7 @@ class Member:
         packed: what travels to all clients where it is quantized.
         ranges: of the layers' outputs, where those are quantized too.
         stored: a fitted predictor's file, where it has one.
+        alignment: what makes its scores comparable with those of members of another kind.
     """
 
     client: int
@@ -73,6 +73,12 @@ class Member:
     packed: Int8 | None = None
     ranges: dict[str, tuple[float, float]] | None = None
     stored: bytes | None = None
+    alignment: Alignment | None = None
+
+    @cached_property
+    def scorer(self) -> nn.Module:
+        """The module whose scores are comparable with the other members'."""
+        return self.module if self.alignment is None else Aligned(self.module, self.alignment)
 
     @property
     def download(self) -> int:
@@ -197,92 +203,3 @@ def _packed(
         ranges = calibrated.ranges(module, inputs)
         calibrated.apply(ranges)
     return Member(client, form, module.eval(), upload, packed, ranges)
-
-
-def examples(dataset: Dataset, split: Split, index: np.ndarray | None = None) -> Examples:
-    """Some (or all) of a split as model inputs."""
-    at = torch.arange(len(split)) if index is None else torch.from_numpy(index)
-    return Examples(len(at), lambda k: dataset.gather(split, at[k])[0])
-
-
-def score(
-    settings: EnsembleSettings,
-    dataset: Dataset,
-    division: Division,
-    members: list[Member],
-    path: Path,
-    place: Place = HERE,
-    known: Mapping[str, Tensor] | None = None,
-) -> Scores:
-    """Ask every member once about every proxy and every test example.
-
-    Args:
-        known: the scores ``train`` and ``test`` where members have been asked before.
-    """
-    modules = [member.module for member in members]
-    index = np.concatenate(division.proxy)
-    sizes = np.cumsum([0, *map(len, division.proxy)])
-    parts = [np.arange(a, b) for a, b in itertools.pairwise(sizes)]
-    if known is None:
-        train = logits_of(modules, examples(dataset, dataset.train, index))
-        if settings.proxies == "crossed":
-            _cross(settings, dataset, division, train, parts, path, place)
-        known = {"train": train, "test": logits_of(modules, examples(dataset, dataset.test))}
-    train, test = known["train"], known["test"]
-    looks = any(rule.sees_input for rule in settings.aggregators)
-    targets = dataset.train.targets[torch.from_numpy(index)]
-    return Scores(
-        Panel(
-            len(members),
-            dataset.spec.outputs,
-            torch.from_numpy(division.counts),
-            tuple(dataset.spec.shape),
-        ),
-        train.float(),
-        targets,
-        parts,
-        dataset.gather(dataset.train, torch.from_numpy(index))[0] if looks else None,
-        test.float(),
-        dataset.test.targets,
-        dataset.gather(dataset.test, torch.arange(len(dataset.test)))[0] if looks else None,
-    )
-
-
-def _cross(
-    settings: EnsembleSettings,
-    dataset: Dataset,
-    division: Division,
-    scores: Tensor,
-    places: list[np.ndarray],
-    path: Path,
-    place: Place,
-) -> None:
-    """Replace, in place, each member's scores of its own examples by those of a copy that has
-    not seen them (out of fold, as in stacked generalization; Wolpert, 1992)."""
-    folds = settings.aggregate.folds
-    streams = Streams(settings.seed)
-    cuts = [
-        np.array_split(streams.numpy("crossing", client).permutation(len(part)), folds)
-        for client, part in zip(division.clients, division.proxy, strict=True)
-    ]
-    plain = _copies(settings)
-    for fold in range(folds):
-        # Whoever has too few examples to leave some out keeps its own model's scores.
-        who = [
-            k for k, cut in enumerate(cuts) if len(division.proxy[k]) >= folds and len(cut[fold])
-        ]
-        left = [np.delete(division.proxy[k], cuts[k][fold]) for k in who]
-        ids = [division.clients[k] for k in who]
-        copies = train_members(plain, dataset, ids, left, path / f"crossed_{fold}", place)
-        for k, member in zip(who, copies, strict=True):
-            at = cuts[k][fold]
-            out = logits_of(
-                [member.module], examples(dataset, dataset.train, division.proxy[k][at])
-            )
-            scores[k, torch.from_numpy(places[k][at])] = out[0]
-
-
-def _copies(settings: EnsembleSettings) -> EnsembleSettings:
-    """Copies for crossing are quantized as their originals are, without activations."""
-    way = "int8" if settings.quantize == "static" else settings.quantize
-    return settings.model_copy(update={"quantize": way})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from hansa.base.streams import Streams
 from hansa.combine import baselines, cost, store
 from hansa.combine.aggregate import Fit, Judged, choose, fit, judge
 from hansa.combine.finished import Finished, slug
-from hansa.combine.members import Member, score, train_members
+from hansa.combine.members import Member, train_members
 from hansa.combine.proxies import Division, Scores, divide
 from hansa.combine.runs import HERE, Place
+from hansa.combine.scoring import score
 from hansa.combine.settings import EnsembleSettings, Predictor
 from hansa.data import Dataset
 from hansa.engine.gradients import predicted
@@ -151,9 +152,12 @@ def combine(
     known = finished.scores()
     if known is None:
         say(f"{sum(map(len, division.proxy))} proxies are scored by {len(members)} models")
-    scores = score(settings, dataset, division, members, path / "members", place, known)
-    if known is None:
-        finished.keep_scores(scores.train, scores.test)
+    scores = score(
+        settings, dataset, division, members, path / "members", place, known, finished.keep_scores
+    )
+    if scores.alignments is not None:
+        pairs = zip(members, scores.alignments, strict=True)
+        members = [replace(member, alignment=alignment) for member, alignment in pairs]
     timer.lap("scoring")
     fits: dict[str, Fit] = {}
     judged: dict[str, Judged] = {}
@@ -254,6 +258,8 @@ def _line(settings: EnsembleSettings, result: Result, name: str, found: Fit) -> 
     # Phase 1 brings the first model and takes the trained one; then everybody gets the ensemble.
     counted = 2 * mean + sum(member.download for member in members)
     counted += found.bytes_sent / len(members)
+    if scores.alignments is not None:  # a sum of squares of each member's scores, and a factor back
+        counted += 2 * 4 * len(members)
     rounds = settings.aggregate.rounds
     formula = cost.ensemble(mean, len(members), found.parameters, rounds)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,11 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
 from hansa.combine.settings import Predictor
 from hansa.data import Dataset
+from hansa.ensemble import ScoreKind
+from hansa.ensemble.alignment import LEAST
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_LEAST = 1e-3
-"""Probability of a class that a predictor rules out: its score must be finite, for others to
-outweigh it."""
 
 
 class Fitted(nn.Module):
@@ -38,16 +37,37 @@ class Fitted(nn.Module):
         self.predictor, self.seen = predictor, seen
         self.classes, self.outputs = classes, outputs
 
+    @property
+    def kind(self) -> ScoreKind:
+        """What its scores are."""
+        return "log_probabilities" if hasattr(self.predictor, "predict_proba") else "margins"
+
     def forward(self, x: Tensor) -> Tensor:
-        """Scores."""
+        """Scores.
+
+        Raises:
+            ConfigError: the predictor does not score each of its classes by a number.
+        """
         table = x.flatten(1).cpu().numpy()
-        if hasattr(self.predictor, "predict_proba"):
-            share = np.asarray(self.predictor.predict_proba(table), dtype=np.float64)
-        else:
-            share = _softmax(np.asarray(self.predictor.decision_function(table), np.float64))
+        with warnings.catch_warnings():  # fitted on named columns, asked with the same in order
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            if self.kind == "log_probabilities":
+                share = np.asarray(self.predictor.predict_proba(table), dtype=np.float64)
+                share = np.stack([1 - share, share], axis=1) if share.ndim == 1 else share
+            else:
+                share = _softmax(np.asarray(self.predictor.decision_function(table), np.float64))
+        if share.shape != (len(table), len(self.seen)):
+            raise self._unfit(f"answers {list(share.shape)} of {len(table)} examples")
+        if not np.isfinite(share).all():
+            raise self._unfit("answers with numbers that are not finite")
         whole = np.full((len(table), self.classes), 0.0)
         whole[:, self.seen] = share
         return log_scores(torch.from_numpy(whole), self.outputs).to(x.device)
+
+    def _unfit(self, problem: str) -> ConfigError:
+        wanted = f"where a score of each of {len(self.seen)} classes is needed"
+        name = type(self.predictor).__name__
+        return ConfigError("predictors", name, f"{problem} {wanted}", "another classifier")
 
 
 class Constant(nn.Module):
@@ -66,7 +86,7 @@ class Constant(nn.Module):
 
 def log_scores(share: Tensor, outputs: int) -> Tensor:
     """Probabilities [m, classes] -> scores [m, C], none of them infinite."""
-    logs = share.clamp(min=_LEAST).log()
+    logs = share.clamp(min=LEAST).log()
     return (logs[:, 1:] - logs[:, :1] if outputs == 1 else logs).float()
 
 
@@ -90,16 +110,19 @@ def fit_predictor(form: Predictor, dataset: Dataset, part: np.ndarray, seed: int
     seen = np.unique(targets)
     if len(seen) == 1:
         return Constant(int(seen[0]), spec.classes, spec.outputs)
+    # Some take no other labels than 0, 1, ...; where they are that already, they stay.
+    codes = np.searchsorted(seen, targets)
     try:
         predictor = maker(**arguments)
-        predictor.fit(x.flatten(1).cpu().numpy(), targets)
+        predictor.fit(x.flatten(1).cpu().numpy(), codes)
     except (TypeError, ValueError, AttributeError) as error:
         problem = f"cannot be fitted on {len(part)} examples: {error}"
         raise ConfigError("predictors", form.path, problem, "check its arguments") from error
     if not hasattr(predictor, "predict_proba") and not hasattr(predictor, "decision_function"):
         problem = "has neither predict_proba nor decision_function"
         raise ConfigError("predictors", form.path, problem, "a classifier that scores classes")
-    seen = np.asarray(getattr(predictor, "classes_", seen), dtype=np.int64)
+    if hasattr(predictor, "classes_"):
+        seen = seen[np.asarray(predictor.classes_, dtype=np.int64)]
     return Fitted(predictor, seen, spec.classes, spec.outputs)
 
 

@@ -14,7 +14,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.combine.settings import EnsembleSettings
 from hansa.data import Dataset, Split, hold_back_each, label_histogram
-from hansa.ensemble import Panel, Rule, rows_of
+from hansa.ensemble import Alignment, Panel, Rule, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,6 +130,8 @@ class Scores:
         parts: each client's place among the N, by client; may be empty.
         inputs: [N, ...] as a model takes them, for rules that look.
         test, test_targets, test_inputs: the same for the test set.
+        alignments: of each member, where their scores differ in kind; the scores have it behind
+            them.
     """
 
     panel: Panel
@@ -140,6 +142,7 @@ class Scores:
     test: Tensor
     test_targets: Tensor
     test_inputs: Tensor | None
+    alignments: list[Alignment] | None = None
 
     def rows(self, rule: Rule) -> Tensor:
         """What a rule gets of the proxies, [N, M * C (+ F)]."""
@@ -175,4 +178,5 @@ class Scores:
             self.test[keep],
             self.test_targets,
             self.test_inputs,
+            None if self.alignments is None else [self.alignments[i] for i in keep],
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ def load(path: Path, trust: bool = False) -> Loaded:
         )
     if not entries:
         raise CheckpointError(f"{path / CARD}: every client is gone, no member is left")
-    members = [member.module for member in _members(path, entries, spec, trust)]
+    members = [member.scorer for member in _members(path, entries, spec, trust)]
     assert isinstance(rule, Rule)
     state = read_tensors(path / "aggregator.safetensors", digest)
     votes = torch.zeros(len(members), panel.classes, panel.classes)
@@ -156,12 +156,13 @@ def load(path: Path, trust: bool = False) -> Loaded:
 
 
 def load_members(path: Path, spec: DataSpec, trust: bool = False) -> list[Member]:
-    """The members of an ensemble as they were sent to all.
+    """The members of an ensemble as they were sent to all, with scores of their own kind.
 
     Raises:
         CheckpointError, ConfigError: as :func:`load`.
     """
-    return _members(path, _card(path)["members"], spec, trust)
+    members = _members(path, _card(path)["members"], spec, trust)
+    return [replace(member, alignment=None) for member in members]
 
 
 def _members(path: Path, entries: Any, spec: DataSpec, trust: bool) -> list[Member]:

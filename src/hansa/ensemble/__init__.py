@@ -3,12 +3,14 @@
 Weights say how much each model counts for each class, aggregators turn the models' scores into
 one prediction, an :class:`Ensemble` does both on given inputs, and :func:`distill` teaches one
 student what an ensemble knows, :func:`data_free` without any data. A :class:`Rule` builds such an
-aggregator, trained or not, as a module over rows of cached scores; :class:`Int8` makes models
-small. Shapes: n models, m examples, C scores of each.
+aggregator, trained or not, as a module over rows of cached scores; :func:`alignments` make scores
+of different kinds comparable first; :class:`Int8` makes models small. Shapes: n models, m examples,
+C scores of each.
 
 :class:`Condensation` and :class:`Cells` make few images that teach what many do.
 """
 
+from hansa.ensemble.alignment import Aligned, Alignment, ScoreKind, alignments, kind_of
 from hansa.ensemble.combine import Aggregator, Weighted, average, weighted_logits
 from hansa.ensemble.condensation import Cells, Condensation
 from hansa.ensemble.datafree import DataFree, data_free
@@ -37,6 +39,8 @@ from hansa.ensemble.weights import label_weights, uniform_weights
 
 __all__ = [
     "Aggregator",
+    "Aligned",
+    "Alignment",
     "Average",
     "Calibrated",
     "Cells",
@@ -59,15 +63,18 @@ __all__ = [
     "Rows",
     "Rule",
     "Scale",
+    "ScoreKind",
     "SyntheticLayout",
     "Teacher",
     "Voting",
     "Weighted",
+    "alignments",
     "as_aggregator",
     "average",
     "data_free",
     "distill",
     "initial_rule",
+    "kind_of",
     "label_weights",
     "logits_of",
     "rows_of",
