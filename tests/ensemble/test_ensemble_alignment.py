@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.ensemble import Aligned, Alignment, alignments, kind_of
+from hansa.ensemble import Alignment, alignments, kind_of
 from hansa.ensemble.alignment import ScoreKind, log_odds
+from hansa.ensemble.networks import Aligned
 
 KINDS: tuple[ScoreKind, ...] = ("logits", "log_probabilities", "probabilities", "margins")
 

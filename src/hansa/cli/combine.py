@@ -130,7 +130,8 @@ def predict(
         Path,
         typer.Argument(
             metavar="INPUT",
-            help="An image, a folder of images, a .npy array of examples, or a .csv of numbers.",
+            help="What training read: a table (.csv, .tsv, .parquet; columns by name), an array "
+            "(.npy, .npz), an image or a folder of images.",
         ),
     ],
     trust: Annotated[

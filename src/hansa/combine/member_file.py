@@ -9,11 +9,12 @@ from typing import Any, get_args
 
 import numpy as np
 
-from hansa.base.component import find
+from hansa.base.component import catalogue, find
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write, sha256
 from hansa.base.spec import DataSpec
 from hansa.combine.members import Member
+from hansa.combine.own_code import OwnCode, located
 from hansa.combine.predictor_file import unpack
 from hansa.combine.predictors import Constant, Fitted
 from hansa.combine.settings import Predictor
@@ -22,14 +23,19 @@ from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
 from hansa.models import Model
 
 
-def write_member(path: Path, member: Member) -> dict[str, Any]:
+def write_member(path: Path, member: Member, code: OwnCode | None = None) -> dict[str, Any]:
     """Write a member into a folder and return its entry; without a ``file`` or a ``constant`` in
-    it, there is no form of it that can be read back."""
+    it, there is no form of it that can be read back.
+
+    Args:
+        code: copies the user's own code that it is built from.
+    """
+    carried = code.form if code is not None else dict
     entry: dict[str, Any] = {"client": member.client, "upload": member.upload}
     if member.alignment is not None:
         entry["scores"] = asdict(member.alignment)
     if isinstance(member.form, Predictor):
-        entry["predictor"] = member.form.model_dump(mode="json")
+        entry["predictor"] = carried(member.form.model_dump(mode="json"))
         if isinstance(member.module, Constant):
             entry["constant"] = member.module.label
         elif member.stored is not None:
@@ -47,7 +53,7 @@ def write_member(path: Path, member: Member) -> dict[str, Any]:
     packed = member.packed or Int8(member.module.state_dict())
     write_tensors(file, packed.tensors)
     entry |= {
-        "model": member.form.dump(),
+        "model": carried(member.form.dump()),
         "file": file.name,
         "sha256": sha256(file),
         "quantized": member.packed is not None,
@@ -97,7 +103,7 @@ def _alignment(path: Path, entry: dict[str, Any]) -> Alignment | None:
 
 def _network(path: Path, client: int, entry: dict[str, Any], spec: DataSpec, trust: bool) -> Member:
     file = path / Path(str(entry["file"])).name
-    model = trusted_component("model", entry["model"], trust)
+    model = trusted_component("model", located(entry["model"], path), trust)
     assert isinstance(model, Model)
     module = model.build(spec)
     packed = Int8(read_tensors(file, entry["sha256"]))
@@ -115,7 +121,7 @@ def _network(path: Path, client: int, entry: dict[str, Any], spec: DataSpec, tru
 def _predictor(
     path: Path, client: int, entry: dict[str, Any], spec: DataSpec, trust: bool
 ) -> Member:
-    form = Predictor.model_validate(entry["predictor"])
+    form = Predictor.model_validate(located(entry["predictor"], path))
     upload = int(entry.get("upload", 0))
     if "constant" in entry:
         label = int(entry["constant"])
@@ -142,11 +148,12 @@ def trusted_component(kind: str, settings: Any, trust: bool) -> Any:
     """A component of a card.
 
     Raises:
-        ConfigError: it is named by import path, and nobody said that the card is trusted.
+        ConfigError: it is of code of others, and nobody said that the card is trusted.
     """
     given = dict(settings)
     name = str(given.pop("name"))
-    if not trust and (":" in name or name == "module"):
-        problem = f"the card names a {kind} by import path; building it runs that code"
+    own = ":" not in name and name not in catalogue(kind)  # a plugin's
+    if not trust and (":" in name or name == "module" or own):
+        problem = "is not of hansa: building it runs code that came with the ensemble"
         raise ConfigError(kind, name, problem, "--trust, if you know where the ensemble is from")
     return find(kind, name).parse(given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from hansa.base.lazy import torch
+from hansa.base.lazy import Lazy, torch
 from hansa.base.streams import Streams
 from hansa.combine.predictor_file import pack
 from hansa.combine.predictors import Constant, Fitted, fit_predictor
@@ -19,11 +19,13 @@ from hansa.combine.runs import HERE, Place, play
 from hansa.combine.settings import EnsembleSettings, Predictor
 from hansa.data import Dataset
 from hansa.engine import Algorithm, Block, Inbox
-from hansa.ensemble import Aligned, Alignment, Calibrated, Int8, state_bytes
+from hansa.ensemble import Alignment, Calibrated, Int8, state_bytes
 from hansa.models import Model, ParameterLayout, initial_model
 
 if TYPE_CHECKING:
     from torch import nn
+
+networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 _CALIBRATION = 256  # training examples that say how large a layer's outputs are
 _LABEL_BYTES = 8  # of a client that has seen one class only
@@ -78,7 +80,9 @@ class Member:
     @cached_property
     def scorer(self) -> nn.Module:
         """The module whose scores are comparable with the other members'."""
-        return self.module if self.alignment is None else Aligned(self.module, self.alignment)
+        return (
+            self.module if self.alignment is None else networks.Aligned(self.module, self.alignment)
+        )
 
     @property
     def download(self) -> int:

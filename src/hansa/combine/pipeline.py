@@ -171,7 +171,15 @@ def combine(
     for name, found in fits.items():
         result.table.append(_line(settings, result, name, found))
     _single(result)
-    result.unsaved = store.save(path / "ensemble", dataset, scores.panel, members, result.kept)
+    result.unsaved = store.save(
+        path / "ensemble",
+        dataset,
+        scores.panel,
+        members,
+        result.kept,
+        store.reading_of(settings.data),
+        place.plugins,
+    )
     timer.lap("phase_2")
     if settings.baselines.methods:
         harness = baselines.Harness(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.combine.members import Member, train_members
 from hansa.combine.predictors import Constant, Fitted
@@ -18,6 +18,9 @@ from hansa.combine.runs import HERE, Place
 from hansa.combine.settings import EnsembleSettings
 from hansa.data import Dataset, Split
 from hansa.ensemble import Examples, Panel, ScoreKind, alignments, kind_of, logits_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def examples(dataset: Dataset, split: Split, index: np.ndarray | None = None) -> Examples:

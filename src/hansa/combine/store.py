@@ -6,13 +6,14 @@
     member_00.safetensors      a model as it travels: int8 with scales, or float32
     member_01.skops            a fitted predictor (see hansa.combine.predictor_file)
     aggregator.safetensors     the rule's numbers
+    code/                      modules of the user's own (see hansa.combine.own_code)
     preparing.safetensors      scale and shift of the inputs, where there are any
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,13 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import sha256, write_json
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.spec import DataSpec
+from hansa.combine import own_code
 from hansa.combine.aggregate import Fit
 from hansa.combine.member_file import is_whole, read_member, trusted_component, write_member
 from hansa.combine.members import Member
+from hansa.combine.own_code import OwnCode
 from hansa.combine.tensors import fill, read_tensors, write_tensors
-from hansa.data import Dataset
+from hansa.data import Dataset, DataSource, tablefile
 from hansa.ensemble import Panel, Rule, rows_of
 
 if TYPE_CHECKING:
@@ -55,6 +58,12 @@ class Loaded:
     scale: Tensor | None = None
     shift: Tensor | None = None
 
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Of one example as it is stored: of an image [H, W, C]."""
+        shape = tuple(self.spec.shape)
+        return (*shape[1:], shape[0]) if self.spec.kind == "image" else shape
+
     @without_gradients
     def __call__(self, inputs: Tensor) -> Tensor:
         """Scores [m, C] of model inputs [m, *spec.shape]."""
@@ -63,6 +72,8 @@ class Loaded:
 
     def prepared(self, stored: Tensor) -> Tensor:
         """Stored values, images channels last, as model inputs [m, *spec.shape]."""
+        if self.spec.kind in ("tokens", "pairs"):
+            return stored.long()
         x = stored.float()
         if self.scale is not None and self.shift is not None:
             x = x * self.scale + self.shift
@@ -70,20 +81,34 @@ class Loaded:
 
 
 def save(
-    path: Path, dataset: Dataset, panel: Panel, members: Sequence[Member], kept: Fit
+    path: Path,
+    dataset: Dataset,
+    panel: Panel,
+    members: Sequence[Member],
+    kept: Fit,
+    reading: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
 ) -> list[str]:
-    """Write an ensemble; returns the clients whose models have no portable form."""
+    """Write an ensemble; returns the clients whose models have no portable form.
+
+    Args:
+        reading: what else the source did to its files, see :func:`reading_of`.
+        plugins: modules or files with components of the user's own.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    entries, bare = [], []
+    entries, bare, code = [], [], OwnCode(path)
+    for plugin in plugins:
+        code.module(plugin)
     assert panel.counts is not None
     for k, member in enumerate(members):
         entry: dict[str, Any] = {"examples_of_class": panel.counts[k].tolist()}
-        entry |= write_member(path, member)
+        entry |= write_member(path, member, code)
         if not is_whole(entry):
             bare.append(str(member.client))
         entries.append(entry)
     aggregator = path / "aggregator.safetensors"
     write_tensors(aggregator, kept.module.state_dict())
+    rule = code.form(kept.rule.dump())
     card: dict[str, Any] = {
         "format": VERSION,
         "data": dataset.name,
@@ -93,9 +118,14 @@ def save(
         "task": dataset.spec.task,
         "vocabulary": list(dataset.spec.vocabulary),
         "class_names": list(dataset.class_names),
+        "features": list(dataset.features),
+        "fill": None if dataset.fill is None else [float(value) for value in dataset.fill],
+        "floor": _floor(dataset),
         "peak": _peak(dataset),
+        "reading": dict(reading or {}),
         "members": entries,
-        "aggregator": kept.rule.dump(),
+        "aggregator": rule,
+        "code": code.entries,
         "aggregator_sha256": sha256(aggregator),
     }
     if dataset.scale is not None and dataset.shift is not None:
@@ -104,6 +134,16 @@ def save(
         card["preparing_sha256"] = sha256(preparing)
     write_json(path / CARD, card)  # last: it makes the folder an ensemble
     return bare
+
+
+def reading_of(source: DataSource) -> dict[str, Any]:
+    """What a source did to files beyond what the data set tells: ``downscale``; ``resize``, whether
+    images of any size were taken; ``missing_values``, the words for them."""
+    return {
+        "downscale": source.downscale,
+        "resize": getattr(source, "size", None) is not None,
+        "missing_values": list(getattr(source, "missing_values", tablefile.MISSING)),
+    }
 
 
 def load(path: Path, trust: bool = False) -> Loaded:
@@ -117,6 +157,8 @@ def load(path: Path, trust: bool = False) -> Loaded:
         ConfigError: members disagree on classes, or code would have to be trusted.
     """
     card = _card(path)
+    if trust:
+        own_code.run(card.get("code", []), path)
     try:
         spec = DataSpec(
             card["kind"],
@@ -128,7 +170,8 @@ def load(path: Path, trust: bool = False) -> Loaded:
         entries = list(card["members"])
         counts = torch.tensor([entry["examples_of_class"] for entry in entries])
         panel = Panel(len(entries), spec.outputs, counts, spec.shape)
-        rule = trusted_component("aggregator", card["aggregator"], trust)
+        form = own_code.located(card["aggregator"], path)
+        rule = trusted_component("aggregator", form, trust)
         digest, preparing = card["aggregator_sha256"], card.get("preparing_sha256")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / CARD}: is not a card of an ensemble ({error!r})") from error
@@ -161,7 +204,10 @@ def load_members(path: Path, spec: DataSpec, trust: bool = False) -> list[Member
     Raises:
         CheckpointError, ConfigError: as :func:`load`.
     """
-    members = _members(path, _card(path)["members"], spec, trust)
+    card = _card(path)
+    if trust:
+        own_code.run(card.get("code", []), path)
+    members = _members(path, card["members"], spec, trust)
     return [replace(member, alignment=None) for member in members]
 
 
@@ -177,7 +223,13 @@ def _peak(dataset: Dataset) -> float:
     if dataset.spec.kind != "image":
         return 0.0
     largest = float(dataset.train.inputs.max())
-    return next((peak for peak in (1.0, 16.0, 255.0) if largest <= peak), largest)
+    return next((peak for peak in (1.0, 16.0, 255.0, 65535.0) if largest <= peak), largest)
+
+
+def _floor(dataset: Dataset) -> float:
+    """The stored value of a black pixel."""
+    image = dataset.spec.kind == "image"
+    return -1.0 if image and float(dataset.train.inputs.min()) < 0 else 0.0
 
 
 def _card(path: Path) -> dict[str, Any]:

@@ -85,14 +85,14 @@ def assemble(
     """
     label = np.asarray(label)
     if isinstance(inputs, dict):
-        values = matrix(inputs, where, reading.categories)
+        values, features = matrix(inputs, where, reading.categories)
         gaps = {name: missing(c) for name, c in inputs.items() if c.ndim == 1}
         gaps = {name: gap for name, gap in gaps.items() if gap.any()}
         if not gaps and (vectors := np.isnan(values).any(axis=1)).any():
             gaps = {", ".join(inputs): vectors}
     else:
         values = inputs.astype(np.float32) if inputs.ndim == 2 else inputs
-        gaps = {}
+        gaps, features = {}, []
     bare = missing(label) if label.ndim == 1 else np.zeros(len(label), bool)
     owner = np.zeros(len(label), bool) if group is None else missing(group)
     kept, notes = _kept(gaps, bare, owner, reading.missing, where, list(notes))
@@ -131,6 +131,7 @@ def assemble(
         class_names=names,
         group_names=owners,
         gaps=values.ndim == 2 and bool(np.isnan(values).any()),
+        features=tuple(features),
         notes=tuple(notes),
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
+from hansa.data.features import Feature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,10 @@ class Dataset:
             ``stored * scale + shift``. None where ids or stored values are used as they are.
         public: examples that belong to no node and that all may see, their targets all 0, so
             that nobody learns from a label; disjoint from the other three.
+        features: of a table, how each column was read (see
+            :func:`hansa.data.features.matrix`); empty where they have no names.
+        fill: what stands for a missing value of each of a table's numbers [F]; None where rows
+            with missing values are refused or dropped.
         class_names: one per class, empty where they are unknown or the task is a regression.
         group_names: one per group id, empty where there are no groups.
         notes: what a person should know of how the data were read.
@@ -75,6 +80,8 @@ class Dataset:
     public: Split | None = None
     planted: tuple[Planted, ...] = ()
     notes: tuple[str, ...] = ()
+    features: tuple[Feature, ...] = ()
+    fill: np.ndarray | None = None
 
     def to(self, device: torch.device) -> Dataset:
         """The same data set with its tensors on a device."""

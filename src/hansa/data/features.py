@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -18,8 +18,20 @@ _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2
 _COMMA = re.compile(r"[+-]?\d{1,3}(['. ]\d{3})*,\d+|[+-]?\d+,\d+|[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
-def matrix(columns: Mapping[str, np.ndarray], where: str, categories: Categories) -> np.ndarray:
-    """Columns [N] or of vectors [N, k] side by side, float32 [N, F]; nan where there is no value.
+class Feature(TypedDict):
+    """How a column was read, in plain data: its ``words``, a number each, or None of numbers,
+    ``width`` of them."""
+
+    name: str
+    words: list[str] | None
+    width: int
+
+
+def matrix(
+    columns: Mapping[str, np.ndarray], where: str, categories: Categories
+) -> tuple[np.ndarray, list[Feature]]:
+    """Columns [N] or of vectors [N, k] side by side, float32 [N, F], and how each was read; nan
+    where there is no value.
 
     With ``one_hot`` a column of words becomes one column of 0 and 1 for each of them, in sorted
     order. Booleans are 0 and 1.
@@ -36,10 +48,48 @@ def matrix(columns: Mapping[str, np.ndarray], where: str, categories: Categories
         _refuse_misread(name, column, where)
     if words and categories == "refuse":
         raise _worded(words, where)
-    blocks = [
-        _one_hot(name, column, where) if name in words else _floats(name, column, where)
-        for name, column in plain.items()
-    ]
+    blocks: list[np.ndarray] = []
+    features: list[Feature] = []
+    for name, column in plain.items():
+        found = _words(name, column, where) if name in words else None
+        if found is None:
+            blocks.append(_floats(name, column, where))
+            _refuse_empty(name, blocks[-1], where)
+        else:
+            blocks.append(_one_hot(name, column, found, where))
+        features.append(Feature(name=name, words=found, width=blocks[-1].shape[1]))
+    return np.concatenate(blocks, axis=1), features
+
+
+def encode(
+    columns: Mapping[str, np.ndarray], features: Sequence[Feature], where: str
+) -> np.ndarray:
+    """Other rows of the same columns as :func:`matrix` read the first, float32 [N, F].
+
+    Raises:
+        DataError: a column is not there, or holds what the first rows did not. Names the column.
+    """
+    blocks = []
+    for feature in features:
+        name, words = feature["name"], feature["words"]
+        if name not in columns:
+            needed = ", ".join(other["name"] for other in features)
+            raise DataError(
+                f"{where}: there is no column {name!r}; needed are {needed}, in any order, and "
+                f"there are {', '.join(columns)}"
+            )
+        column = _plain(columns[name], f"{where}: column {name!r}")
+        if words is not None:
+            blocks.append(_one_hot(name, column, words, where))
+            continue
+        if column.dtype.kind in "OUS":
+            raise DataError(f"{where}: column {name!r} holds text, and numbers are needed")
+        blocks.append(_floats(name, column, where))
+        if blocks[-1].shape[1] != feature["width"]:
+            raise DataError(
+                f"{where}: column {name!r} holds {blocks[-1].shape[1]} numbers a row, and "
+                f"{feature['width']} are needed"
+            )
     return np.concatenate(blocks, axis=1)
 
 
@@ -71,24 +121,41 @@ def _floats(name: str, column: np.ndarray, where: str) -> np.ndarray:
             f"{where}: column {name!r} has {infinite} rows with infinite values, or values too "
             "large for 32 bits; fill, scale or drop them"
         )
+    return block
+
+
+def _refuse_empty(name: str, block: np.ndarray, where: str) -> None:
     if len(block) and np.isnan(block).all(axis=0).any():
         raise DataError(
             f"{where}: column {name!r} has no value in any row; leave it out: exclude: [{name}]"
         )
-    return block
 
 
-def _one_hot(name: str, column: np.ndarray, where: str) -> np.ndarray:
+def _words(name: str, column: np.ndarray, where: str) -> list[str]:
+    """The different words of a column in sorted order."""
     gaps = missing(column) if column.dtype.kind == "O" else np.zeros(len(column), bool)
-    found, codes = np.unique(text(column[~gaps]), return_inverse=True)
+    found = np.unique(text(column[~gaps]))
     if len(found) > MOST:
         raise DataError(
             f"{where}: column {name!r} holds {len(found)} different words such as {found[0]!r}: "
             f"names or free text, and at most {MOST} are taken as categories; leave it out: "
             f"exclude: [{name}]"
         )
-    block = np.full((len(column), len(found)), np.nan, np.float32)
-    block[~gaps] = np.eye(len(found), dtype=np.float32)[codes]
+    return [str(word) for word in found]
+
+
+def _one_hot(name: str, column: np.ndarray, words: Sequence[str], where: str) -> np.ndarray:
+    gaps = missing(column)
+    said = text(column[~gaps].astype(str))
+    place = {word: k for k, word in enumerate(words)}
+    strange = sorted(set(said.tolist()) - set(place))
+    if strange:
+        raise DataError(
+            f"{where}: column {name!r} holds {strange[0]!r}, which training did not; known are "
+            f"{', '.join(words)}"
+        )
+    block = np.full((len(column), len(words)), np.nan, np.float32)
+    block[~gaps] = np.eye(len(words), dtype=np.float32)[[place[word] for word in said.tolist()]]
     return block
 
 

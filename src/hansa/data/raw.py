@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
+from hansa.data.features import Feature
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class RawSplits:
         floor: the value of a black pixel.
         vocabulary: sizes of the id spaces of tokens or pairs.
         gaps: nan in a table is a missing value, to be filled from the training examples.
+        features: of a table, how each column was read (see
+            :func:`hansa.data.features.matrix`); empty where they have no names.
         notes: what a person should know of how the data were read.
         binary: the model tells classes 0 and 1 apart by one score.
     """
@@ -46,6 +49,7 @@ class RawSplits:
     group_names: tuple[str, ...] = ()
     binary: bool = False
     gaps: bool = False
+    features: tuple[Feature, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -100,6 +100,11 @@ class DataSource(Component, kind="data"):
         """The files on which :meth:`read` depends; decoded arrays are kept on disk if given."""
         return ()
 
+    @property
+    def imputes(self) -> bool:
+        """Whether missing values of a table are filled."""
+        return False
+
     def load(self, streams: Streams) -> Dataset:
         """The data set, ready for training.
 
@@ -124,8 +129,11 @@ class DataSource(Component, kind="data"):
         public = None
         if self.public:
             train, public = self._hold_out("public", train, self.public, streams)
-        if raw.gaps:
+        fill = None
+        if raw.gaps or self.imputes:
             means = Means.of(train)
+            fill = means.overall
+        if raw.gaps:
             train, test = means.fill(train), means.fill(test)
             validation = None if validation is None else means.fill(validation)
             public = None if public is None else means.fill(public)
@@ -150,6 +158,8 @@ class DataSource(Component, kind="data"):
             group_names=raw.group_names,
             public=None if public is None else public.unlabelled(),
             notes=raw.notes,
+            features=raw.features,
+            fill=fill,
         )
 
     def divide(self, data: Dataset, nodes: int, streams: Streams) -> list[np.ndarray]:

@@ -39,6 +39,11 @@ class TableSource(DataSource):
     )
 
     @property
+    def imputes(self) -> bool:
+        """Whether missing values are filled."""
+        return self.missing == "impute"
+
+    @property
     def reading(self) -> Reading:
         """How columns are to be understood."""
         return Reading(self.task, self.missing, self.categories, self.test_fraction)

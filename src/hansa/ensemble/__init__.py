@@ -10,7 +10,7 @@ C scores of each.
 :class:`Condensation` and :class:`Cells` make few images that teach what many do.
 """
 
-from hansa.ensemble.alignment import Aligned, Alignment, ScoreKind, alignments, kind_of
+from hansa.ensemble.alignment import Alignment, ScoreKind, alignments, kind_of
 from hansa.ensemble.combine import Aggregator, Weighted, average, weighted_logits
 from hansa.ensemble.condensation import Cells, Condensation
 from hansa.ensemble.datafree import DataFree, data_free
@@ -39,7 +39,6 @@ from hansa.ensemble.weights import label_weights, uniform_weights
 
 __all__ = [
     "Aggregator",
-    "Aligned",
     "Alignment",
     "Average",
     "Calibrated",

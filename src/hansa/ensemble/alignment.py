@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor, nn
+from hansa.base.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ScoreKind = Literal["logits", "log_probabilities", "probabilities", "margins"]
 """What a member's scores are; margins: of a decision function, after a log-softmax."""
@@ -41,18 +43,6 @@ class Alignment:
     def __call__(self, scores: Tensor) -> Tensor:
         """Scores [..., C] as log-odds [..., C]; the largest stays the largest."""
         return self.factor * log_odds(scores, self.kind)
-
-
-class Aligned(nn.Module):
-    """A member whose scores are comparable with the others'."""
-
-    def __init__(self, member: nn.Module, alignment: Alignment) -> None:
-        super().__init__()
-        self.member, self.alignment = member, alignment
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[m, ...] -> [m, C]."""
-        return self.alignment(self.member(x))
 
 
 def log_odds(scores: Tensor, kind: ScoreKind) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hansa.ensemble.alignment import Alignment
 from hansa.ensemble.generator import InputForm
 from hansa.ensemble.panel import Panel
 
@@ -129,3 +130,15 @@ class TwoScores(nn.Module):
         """[b, ...] -> [b, 2]."""
         z = self.inner(x)
         return torch.cat([torch.zeros_like(z), z], -1)
+
+
+class Aligned(nn.Module):
+    """A member whose scores are comparable with the others'."""
+
+    def __init__(self, member: nn.Module, alignment: Alignment) -> None:
+        super().__init__()
+        self.member, self.alignment = member, alignment
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[m, ...] -> [m, C]."""
+        return self.alignment(self.member(x))
