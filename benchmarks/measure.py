@@ -172,7 +172,8 @@ class Goals:
     def __init__(self) -> None:
         self.rows: list[list[str]] = []
 
-    def add(self, what: str, got: str, wanted: str = "", ok: bool | None = None) -> None:
-        """A line; ``ok`` is None where nothing was wanted."""
-        self.rows.append([what, got, wanted, "" if ok is None else "yes" if ok else "no"])
+    def add(self, what: str, got: str, wanted: str = "", ok: bool | str | None = None) -> None:
+        """A line; ``ok`` is None where nothing was wanted, or says why there is no yes or no."""
+        said = ok if isinstance(ok, str) else "" if ok is None else "yes" if ok else "no"
+        self.rows.append([what, got, wanted, said])
         print(f"{what}: {got}" + (f" (wanted {wanted})" if wanted else ""), flush=True)

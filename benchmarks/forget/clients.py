@@ -7,10 +7,11 @@ The run of digits.py, with the updates of every second round kept for FedEraser.
 clients leaves in turn, from the same trained model, and is judged by its own training examples and
 by the oracle of that very client: apart is |forget - oracle|, agree the share of these examples on
 which both predict the same; "retrain, other batches" is how far two oracles are from each other.
-"until foretold" is the default: the ascent ends at the loss that is foretold from what the others
-hold. Then, in runs of their own, one client's examples of other classes than 0 carry a patch, half
-of them, and the label 0, and ten of another's have random labels: either leaves, and what is left
-of its marker is measured.
+Worst is the client with whom a method does worst, over all seeds. "until foretold" is QuickDrop's
+default: the ascent ends at the loss that is foretold from what the others hold. Then, in runs of
+their own, one client's examples of other classes than 0 carry a patch, half of them, and the label
+0, and ten of another's have random labels: either leaves, and what is left of its marker is
+measured. A marker that the model never learned has no power to tell anything, and says so.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from typing import Any
 import digits
 import numpy as np
 import torch
+from measure_forgetting import Row, closest, figures, lines, mean, over, served, table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Goals, Notes, markdown, publish
 
 from hansa.base.streams import Streams
+from hansa.data import marker_power
 from hansa.experiment import RunFile, prepare, run
 from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import (
@@ -40,27 +43,35 @@ from hansa.forget import (
     Judge,
     ProjectedAscent,
     QuickDrop,
+    RandomReal,
     Recovery,
     Request,
     Retrain,
 )
 
 SEEDS = 3
-PUBLISHED = Recovery(rounds=2, steps=10)
+PUBLISHED, SHORT = Recovery(rounds=2, steps=10), Recovery(rounds=10, steps=2, rechecks=0)
 METHODS: dict[str, Forgetting] = {
+    "federaser": FedEraser(),
+    "federaser, all local steps": FedEraser(share=1),
+    "federaser, without calibration": FedEraser(calibrate=False),
     "quickdrop, until foretold": QuickDrop(),
     "quickdrop, until foretold, published recovery": QuickDrop(real_share=0.5, recovery=PUBLISHED),
     "quickdrop, 1 round": QuickDrop(ascent=Ascent(client_rounds=1)),
     "quickdrop, 3 rounds": QuickDrop(ascent=Ascent(client_rounds=3)),
+    "random real, until foretold": RandomReal(),
     "sga, until foretold": GradientAscent(),
+    "sga, until foretold, 2 x 10": GradientAscent(recovery=PUBLISHED),
+    "sga, until foretold, 4 x 10": GradientAscent(recovery=Recovery(rounds=4, steps=10)),
     "sga, 1 round": GradientAscent(ascent=Ascent(client_rounds=1)),
     "pgd": ProjectedAscent(),
-    "federaser": FedEraser(),
+    "pgd, recovery of 10 x 2": ProjectedAscent(recovery=SHORT),
 }
 DEFAULT = "quickdrop, until foretold"
-CLIENTS = ("forget", "apart", "agree", "retain", "test", "auc", "gradients", "seconds")
+CLIENTS = ("forget", "apart", "worst apart", "agree", "retain", "worst retain", "test", "auc",
+           "gradients", "checks", "bytes", "seconds")  # fmt: skip
 MARKED = ("backdoor", "b_forget", "canaries", "c_forget", "retain", "test", "gradients")
-Row = dict[str, float]
+NO_POWER = "no power"
 
 
 def settings(seed: int, rounds: int) -> dict[str, Any]:
@@ -87,37 +98,15 @@ def leave(trained: Trained, client: int, methods: dict[str, Forgetting]) -> dict
     """Figures of each method for one client, accuracies in percent."""
     federation = trained.federation(Request.of(clients=[client]))
     judge = Judge(federation)
-    own = federation.relabelled(federation.request, federation.past)
-    perfect, _ = Retrain().forget(own)
-    rows = {"before": (federation.row, None), "retrain": (perfect, own.ledger.total)}
+    perfect, cost = served(federation, Retrain())
+    found = {
+        "before": figures(judge, federation.row, None, perfect),
+        "retrain": figures(judge, perfect, cost, perfect),
+    }
     for name, method in methods.items():
-        own = federation.relabelled(federation.request, federation.past)
-        method.check(own)
-        row, _ = method.forget(own)
-        rows[name] = (row, own.ledger.total)
-    found = {}
-    for name, (row, cost) in rows.items():
-        figures, distance = judge.figures(row), judge.distance(row, perfect)
-        found[name] = {
-            **{k: 100 * v for k, v in figures.items() if k != "membership_auc"},
-            "auc": figures["membership_auc"],
-            "apart": 100 * abs(distance["forget_gap"]),
-            "agree": 100 * distance["forget_agreement"],
-            "gradients": float("nan") if cost is None else cost.sample_gradients,
-            "seconds": float("nan") if cost is None else cost.seconds,
-        }
+        row, spent = served(federation, method)
+        found[name] = figures(judge, row, spent, perfect)
     return found
-
-
-def mean(rows: list[Row]) -> Row:
-    """Column by column; a column that some lack is left out."""
-    common = [name for name in rows[0] if all(name in row for row in rows)]
-    return {name: float(np.mean([row[name] for row in rows])) for name in common}
-
-
-def over(found: list[dict[str, Row]]) -> dict[str, Row]:
-    """The mean of each method's rows."""
-    return {name: mean([one[name] for one in found]) for name in found[0]}
 
 
 def plain(seed: int, rounds: int, clients: int, methods: dict[str, Forgetting]) -> dict[str, Row]:
@@ -142,18 +131,8 @@ def chance(seed: int, rounds: int, clients: int) -> Row:
             perfect, _ = Retrain().forget(federation)
             other = trained.federation(Request.of(clients=[client]))
             other.job = replace(other.job, streams=Streams(1000 + seed))
-            row, _ = Retrain().forget(other)
-            figures, distance = judge.figures(row), judge.distance(row, perfect)
-            found.append(
-                {
-                    **{k: 100 * figures[k] for k in ("forget", "retain", "test")},
-                    "auc": figures["membership_auc"],
-                    "apart": 100 * abs(distance["forget_gap"]),
-                    "agree": 100 * distance["forget_agreement"],
-                    "gradients": other.ledger.total.sample_gradients,
-                    "seconds": other.ledger.total.seconds,
-                }
-            )
+            row, cost = served(other, Retrain())
+            found.append(figures(judge, row, cost, perfect))
         trained.block.trainer.close()
     return mean(found)
 
@@ -191,32 +170,22 @@ def goals(clients: dict[str, Row], markers: dict[str, Row]) -> Goals:
     found.add("retain below the oracle's, points", f"{gap:.2f}", "<= 1.5", gap <= 1.5)
     cheaper = oracle["gradients"] / ours["gradients"]
     found.add("sample gradients, retrain / ours", f"{cheaper:.0f}", "> 20", cheaper > 20)
-    before, after = markers["before"], markers[DEFAULT]
-    power = before["backdoor"] - markers["retrain"]["backdoor"]
-    found.add("backdoor before, above the oracle's", f"{power:.1f}", ">= 20", power >= 20)
+    before, after, without = (markers[name] for name in ("before", DEFAULT, "retrain"))
     for name in ("backdoor", "canaries"):
-        above = after[name] - markers["retrain"][name]
-        found.add(f"{name} above the oracle's after it", f"{above:.1f}", "<= 10", above <= 10)
+        power = marker_power(before[name] / 100, without[name] / 100)
+        above = after[name] - without[name]
+        verdict = above <= 10 if power else NO_POWER
+        found.add(f"{name} above the oracle's after it", f"{above:.1f}", "<= 10", verdict)
     return found
 
 
-def table(found: dict[str, Row], columns: tuple[str, ...]) -> list[list[str]]:
-    """Rows of text."""
-    return [[name, *(shown(row[c], c) for c in columns)] for name, row in found.items()]
-
-
-def shown(value: float, name: str) -> str:
-    """A cell."""
-    if np.isnan(value):
-        return "-"
-    digits = {"gradients": ",.0f", "auc": ".2f", "seconds": ".2f"}
-    return format(value, digits.get(name, ".1f"))
-
-
-def lines(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
-    text = "| " + " | ".join(header) + " |\n" + "|" + "---|" * len(header) + "\n"
-    return text + "".join("| " + " | ".join(row) + " |\n" for row in rows)
+def with_power(cells: list[str], markers: dict[str, Row]) -> list[str]:
+    """A row of the table of markers; where a marker has no power its figures are none."""
+    found = list(cells)
+    for name in ("backdoor", "canaries"):
+        if not marker_power(markers["before"][name] / 100, markers["retrain"][name] / 100):
+            found[1 + MARKED.index(name)] = NO_POWER
+    return found
 
 
 def main() -> None:
@@ -250,8 +219,9 @@ def main() -> None:
         "\nMarked clients. backdoor: test examples of other classes that get the class of the "
         "pattern once they show it; canaries: wrong labels that are still given; b_forget and "
         "c_forget: accuracy on the rest of these clients' examples.\n\n"
-        + lines(["method", *MARKED], table(markers, MARKED))
-        + f"\n{seeds} seed(s), accuracies in percent.\n"
+        + lines(["method", *MARKED], [with_power(row, markers) for row in table(markers, MARKED)])
+        + f"\n{closest(found, list(methods))}\n"
+        f"\n{seeds} seed(s), accuracies in percent.\n"
     )
     if not smoke:
         wanted = goals(found, markers)
