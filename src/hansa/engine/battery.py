@@ -83,5 +83,5 @@ class BatteryClock(DeviceClock):
     def _round(self, block: Block) -> np.ndarray:
         """Energy of a round of training, J [n]; servers need none."""
         pace, watts = self.labour(block, block.ids)
-        each = pace * block.trainer.samples_per_round * watts
+        each = pace * block.trainer.asked_examples(block.sizes[block.ids]) * watts
         return each if block.effort is None else each * block.effort

@@ -49,7 +49,6 @@ class LocalWork(Protocol):
     module: nn.Module
     dataset: Dataset
     rounds: int
-    samples_per_round: int
     threads: int
     weighs_steps: bool
     """Whether training leaves ``effective_steps`` in the report (see ``Optimizer``)."""
@@ -68,6 +67,9 @@ class LocalWork(Protocol):
         Batches come from the streams of the round, or of ``draw`` where a node works more than
         once a round.
         """
+
+    def asked_examples(self, sizes: np.ndarray) -> np.ndarray:
+        """Examples of a round without a budget, int64 [k], for nodes with ``sizes`` [k] of them."""
 
     def planned(
         self,

@@ -35,8 +35,11 @@ class Clock(Component, kind="clock"):
         """Whether there is a modelled time to report."""
         return True
 
-    def check(self, nodes: int, parameters: int, samples: int) -> None:
+    def check(self, nodes: int, parameters: int, samples: int | np.ndarray) -> None:
         """Refuse settings that cannot work with this model and so many examples a round.
+
+        Args:
+            samples: of every client alike, or int64 [nodes].
 
         Raises:
             ConfigError: naming field, value and fix.

@@ -50,7 +50,7 @@ class DevicesClock(BatteryClock):
         "first come, first served (the last two in one block only)",
     )
 
-    def check(self, nodes: int, parameters: int, samples: int) -> None:
+    def check(self, nodes: int, parameters: int, samples: int | np.ndarray) -> None:
         """Batteries are refused only where no device lasts a round: some do run out."""
         _within("profiles", lambda: self.profiles.check(nodes))
         _within("availability", lambda: self.availability.check(nodes))

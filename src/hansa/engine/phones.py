@@ -29,16 +29,19 @@ class Phones(BatteryClock, FlatClock):
         tuple(PHONES), min_length=1, description="node i is the (i mod length)-th of these"
     )
 
-    def check(self, nodes: int, parameters: int, samples: int) -> None:
+    def check(self, nodes: int, parameters: int, samples: int | np.ndarray) -> None:
         if self.battery_share is None:
             return
-        phones = [PHONES[name] for name in self.devices[:nodes]]
-        needed = [phone.training_joules(parameters, samples) / phone.joules() for phone in phones]
+        which = np.arange(nodes) % len(self.devices)
+        share = [p.training_joules(parameters) / p.joules() for p in self._phones()]
+        examples = np.broadcast_to(samples, nodes)
+        needed = np.array(share)[which] * examples
         worst = int(np.argmax(needed))
-        if phones[worst].budget(self.battery_share, parameters, samples) < 1:
+        phone = self._phones()[which[worst]]
+        if phone.budget(self.battery_share, parameters, int(examples[worst])) < 1:
             least = 1.01 * needed[worst]  # still enough when it is written with three digits
             fix = f"at least {least:.3g}" if least <= 1 else "fewer local steps or smaller batches"
-            problem = f"does not last one round of training on a {phones[worst].title}"
+            problem = f"does not last one round of training on a {phone.title}"
             raise ConfigError("battery_share", self.battery_share, problem, fix)
 
     def work(self, block: Block, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -86,6 +86,10 @@ class TrainSettings(Settings):
             return np.full(len(sizes), self.local_steps, dtype=np.int64)
         return self.local_epochs * self.batching.per_pass(sizes)
 
+    def asked_examples(self, sizes: np.ndarray) -> np.ndarray:
+        """As :meth:`asked`, in training examples: int64 [k]."""
+        return self.batching.samples(sizes, self.asked(sizes))
+
     def smallest_batch(self, sizes: np.ndarray) -> tuple[int | None, int]:
         """(examples of the smallest batch that nodes with ``sizes`` [k] train on, whose it is).
 

@@ -55,8 +55,6 @@ class Trainer(Evaluator):
         others: as for :class:`Evaluator`.
 
     Attributes:
-        samples_per_round: examples of ``local_steps`` full batches; what a node really takes in
-            a round says :meth:`planned`.
         weighs_steps: whether :meth:`train` also leaves ``effective_steps`` in the block's report
             (see :meth:`Optimizer.effective_steps`); an algorithm that needs them sets it. With
             an optimizer that guesses they are always there.
@@ -77,8 +75,11 @@ class Trainer(Evaluator):
         super().__init__(module, dataset, strategy, device, threads, stochastic, seed)
         self.settings = settings
         self.rounds = rounds
-        self.samples_per_round = settings.local_steps * settings.batch_size
         self.weighs_steps = False
+
+    def asked_examples(self, sizes: np.ndarray) -> np.ndarray:
+        """Examples of a round without a budget, int64 [k], for nodes with ``sizes`` [k] of them."""
+        return self.settings.asked_examples(sizes)
 
     def planned(
         self,

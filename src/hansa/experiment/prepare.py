@@ -45,7 +45,7 @@ def prepare(run: RunFile) -> Job:
     form = run.model
     module = _within("model", lambda: initial_model(form, dataset.spec, streams), nodes, form)
     size = ParameterLayout.of(module).trainable
-    samples = run.train.local_steps * run.train.batch_size
+    samples = run.train.asked_examples(np.array([len(part) for part in parts]))
     _within("clock", lambda: run.clock.check(nodes, size, samples), nodes)
     here = isinstance(run.runtime, Simulate)
     _within("clock", lambda: run.clock.check_place(here), nodes)

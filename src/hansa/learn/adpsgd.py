@@ -71,13 +71,25 @@ class ADPSGD(Algorithm):
     def _next(self, block: Block, present: np.ndarray) -> int:
         """Who is done first; the time that it was away, if it was, has gone by."""
         assert block.clock is not None  # see round
-        done = block.clock.finish(block, np.full(len(block), block.trainer.samples_per_round))
-        wakes = block.state["adpsgd.wakes"].numpy()[present]
-        i = int(present[np.lexsort((wakes, done[present]))[0]])
+        wakes = block.state["adpsgd.wakes"].numpy()
+        done = block.clock.finish(block, self._planned(block, wakes))
+        i = int(present[np.lexsort((wakes[present], done[present]))[0]])
         now = float(block.state["adpsgd.last"].max())
         block.state["modelled_time"][i] += max(0.0, now - done[i])
         block.state["adpsgd.last"][i] = max(now, done[i])
         return i
+
+    def _planned(self, block: Block, wakes: np.ndarray) -> np.ndarray:
+        """Examples that each node takes when it wakes next, int64 [n]."""
+        assert block.clock is not None  # see round
+        pace = block.clock.pace(block, block.ids) if block.clock.modelled else None
+        found = np.zeros(len(block), dtype=np.int64)
+        for draw in np.unique(wakes).tolist():
+            who = np.flatnonzero(wakes == draw)
+            sizes, own = block.sizes[block.ids[who]], None if pace is None else pace[who]
+            ids, streams = block.ids[who], block.streams
+            found[who] = block.trainer.planned(ids, sizes, streams, draw, own)[1]
+        return found
 
     def _partner(self, block: Block, graph: Graph, i: int) -> int | None:
         wakes = int(block.state["adpsgd.wakes"][i])

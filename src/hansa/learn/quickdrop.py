@@ -167,8 +167,11 @@ class QuickDrop(Federated):
         moved = np.zeros_like(steps)
         local = threading.local()  # a module is bound to one cell's numbers at a time
 
+        asked = settings.asked(block.sizes[block.ids])
+        most = int(settings.asked(block.sizes[: block.clients]).max())
+
         def moves(step: int) -> bool:
-            return self.distil and how.moves(work.t, settings.local_steps, step)
+            return self.distil and how.moves(work.t, most, step)
 
         def work_on(chunk: np.ndarray, step: int) -> Worked:
             if not hasattr(local, "cells"):
@@ -189,11 +192,12 @@ class QuickDrop(Federated):
             if self.variant == "reuse":
                 self._optimize(work, active, grads, lr)
             else:
-                for _ in range(settings.local_steps):
+                for again in range(int(asked[active].max())):
+                    some = active[asked[active] > again]
                     grads.zero_()
-                    for chunk in crew.chunks(active):
+                    for chunk in crew.chunks(some):
                         crew.add_synthetic(grads, chunk, cells)
-                    self._optimize(work, active, grads, lr)
+                    self._optimize(work, some, grads, lr)
             if moves(step):
                 distances[active] = mismatch[active]
                 moved[active] += 1
