@@ -21,7 +21,7 @@ class SparseRows:
     Attributes:
         indptr: int64 [n+1]; the k-th row's part is ``indptr[k]:indptr[k+1]``.
         positions: int64 [numbers], ascending within a row.
-        values: float32 [numbers].
+        values: float32 [numbers], on the CPU: positions are found and sent there.
         size: K, numbers in a whole row.
         seeds: uint64 [n] where the positions follow from a seed and a share, else None.
         share: the share of a row that seeded positions were drawn with.
@@ -53,14 +53,18 @@ class SparseRows:
 
     @classmethod
     def of(cls, rows: Tensor, positions: Sequence[np.ndarray]) -> SparseRows:
-        """The numbers of ``rows`` [n, K] at these positions, one ascending array a row."""
+        """The numbers of ``rows`` [n, K] at these positions, one ascending array a row.
+
+        Args:
+            rows: on any device.
+        """
         counts = [len(p) for p in positions]
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         flat = np.concatenate(positions) if len(positions) else np.zeros(0)
         flat = flat.astype(np.int64)
         owners = np.repeat(np.arange(len(counts)), counts)
         values = rows[torch.from_numpy(owners), torch.from_numpy(flat)]
-        return cls(indptr, flat, values, rows.shape[1])
+        return cls(indptr, flat, values.cpu(), rows.shape[1])
 
 
 @dataclass(frozen=True, eq=False)

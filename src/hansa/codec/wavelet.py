@@ -85,8 +85,8 @@ class WaveletTransform:
         return tuple(int(end - n) for end, n in zip(ends, self.lengths, strict=True))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Coefficients [n, P'] of rows [n, P], float32 or float64 on the CPU."""
-        source = rows.detach().contiguous().numpy()
+        """Coefficients [n, P'] of rows [n, P], float32 or float64; on the CPU, as all parts are."""
+        source = rows.detach().cpu().contiguous().numpy()
         out = np.empty((len(source), self.coefficients), source.dtype)
         low, high, _, _ = (f.astype(source.dtype) for f in self._filters)
         places = np.array(self.offsets), np.array(self.lengths)
@@ -95,7 +95,7 @@ class WaveletTransform:
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """Rows [n, P] from coefficients [n, P']."""
-        source = coefficients.detach().contiguous().numpy()
+        source = coefficients.detach().cpu().contiguous().numpy()
         out = np.empty((len(source), self.size), source.dtype)
         _, _, low, high = (f.astype(source.dtype) for f in self._filters)
         places = np.array(self.offsets), np.array(self.lengths)

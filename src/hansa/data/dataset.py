@@ -42,7 +42,7 @@ class Split:
 
     def take(self, index: np.ndarray) -> Split:
         """A copy of the examples at ``index`` (int64)."""
-        rows = torch.from_numpy(index)
+        rows = torch.from_numpy(index).to(self.inputs.device)
         groups = None if self.groups is None else self.groups[index]
         return Split(self.inputs.index_select(0, rows), self.targets.index_select(0, rows), groups)
 
@@ -116,7 +116,7 @@ class Dataset:
 
         Args:
             split: one of this data set's splits.
-            index: int64 of any shape [...].
+            index: int64 of any shape [...], on any device.
 
         Returns:
             x [..., *spec.shape] float32 (int64 for tokens and pairs) and y [...]. Images are
@@ -125,7 +125,7 @@ class Dataset:
         Raises:
             IndexError: an index is negative or past the end of the split.
         """
-        flat = index if index.dim() == 1 else index.reshape(-1)
+        flat = (index if index.dim() == 1 else index.reshape(-1)).to(split.inputs.device)
         x = split.inputs.index_select(0, flat)
         y = split.targets.index_select(0, flat)
         if self.spec.kind in ("tokens", "pairs"):

@@ -261,7 +261,7 @@ class Inbox:
         receivers = np.repeat(np.arange(len(rows)), np.diff(indptr))
         terms = np.isin(receivers, who)
         needed, place = np.unique(slots[terms[~own]], return_inverse=True)
-        whole = torch.stack([table.row(int(k))[1] for k in needed])
+        whole = torch.stack([table.row(int(k))[1] for k in needed]).to(rows.device)
         index = np.empty(np.count_nonzero(terms), dtype=np.int64)
         index[~own[terms]] = n + place
         index[own[terms]] = np.arange(n)

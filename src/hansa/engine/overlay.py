@@ -28,7 +28,9 @@ def overlay_sparse_(
     weights: np.ndarray,
     table: SparseRows,
 ) -> None:
-    """x_i += sum_e w_e (v - x_i) at the positions of message e, for rows x [n, K] on the CPU.
+    """x_i += sum_e w_e (v - x_i) at the positions of message e, for rows x [n, K].
+
+    The kernels run on the CPU; rows on another device are copied there and back.
 
     Args:
         starts, ends: int64 [n], the messages of receiver i are ``starts[i]:ends[i]``.
@@ -53,7 +55,8 @@ def scatter_add_(rows: Tensor, table: SparseRows, scale: np.ndarray | None = Non
 
 
 def _each_row(work, rows, begins, ends, slots, weights, table) -> None:  # type: ignore[no-untyped-def]
-    numbers = rows.detach().numpy()
+    here = rows.detach().cpu()
+    numbers = here.numpy()
     arguments = (
         numbers,
         begins,
@@ -65,3 +68,5 @@ def _each_row(work, rows, begins, ends, slots, weights, table) -> None:  # type:
         table.values.detach().numpy(),
     )
     over_rows(work, len(numbers), *arguments)
+    if here.device != rows.device:
+        rows.copy_(here)

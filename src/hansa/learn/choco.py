@@ -63,7 +63,7 @@ class Choco(DPSGD):
         difference = block.rows - block.state["choco.public"]
         first = block.state["choco.first"]
         unset = first == 0
-        first[unset] = difference[unset].double().norm(dim=1)
+        first[unset] = difference.double().norm(dim=1).cpu()[unset]
         size = difference.shape[1]
         message: Messages = difference
         if self.select != "all":
@@ -86,7 +86,7 @@ class Choco(DPSGD):
         else:
             assert isinstance(heard, torch.Tensor)
             public += heard
-            total += heard * torch.from_numpy(own).to(total.dtype).unsqueeze(1)
+            total += heard * torch.from_numpy(own).to(total).unsqueeze(1)
         inbox.add_(total, weights)
         block.rows.add_(total - public, alpha=self.gamma)
         self._watch(block)
@@ -96,7 +96,7 @@ class Choco(DPSGD):
         if self.alarm is None:
             return
         first = block.state["choco.first"].numpy()
-        distance = (block.rows - block.state["choco.public"]).double().norm(dim=1).numpy()
+        distance = (block.rows - block.state["choco.public"]).double().norm(dim=1).cpu().numpy()
         bad = ~(distance <= self.alarm * first)
         if bad.any():
             worst = int(np.argmax(bad))

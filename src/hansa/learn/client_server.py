@@ -239,10 +239,11 @@ class ClientServer(Algorithm):
             if sent < crew.rows.shape[1]:
                 self.shelf(block, "buffers").put(crew.ids, crew.rows[:, sent:])
         found = self.answers(work) if len(crew) else {}
-        extra = [found.get(name, torch.zeros(0, size)) for name in self.answer_names]
+        nothing = crew.rows.new_zeros(0, size)
+        extra = [found.get(name, nothing) for name in self.answer_names]
         if self.figures:
             numbers = self.measure(work) if len(crew) else [np.zeros(0) for _ in self.figures]
-            extra.append(torch.from_numpy(np.stack(numbers, axis=1)).float())
+            extra.append(torch.from_numpy(np.stack(numbers, axis=1)).to(crew.rows))
         for k, m in enumerate(work.which):
             crew.rows[k, :sent] -= work.table[m]
         updates = crew.rows[:, :sent]

@@ -94,7 +94,7 @@ class Federated(ClientServer):
         r, size = len(block.residents), block.trainer.layout.trainable
         block.kept["federated.stopped"] = torch.zeros(r, dtype=torch.bool)
         if self.global_momentum:
-            block.kept["federated.direction"] = torch.zeros(r, size)
+            block.kept["federated.direction"] = torch.zeros(r, size, device=block.rows.device)
         if self.validates:
             fresh = torch.from_numpy(Watch.start(self._rule).row())
             block.kept["federated.watch"] = fresh.repeat(r, 1)

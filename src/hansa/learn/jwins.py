@@ -108,7 +108,7 @@ class JWINS(DPSGD):
 
     def _forward(self, rows: Tensor) -> Tensor:
         if self.wavelet is None:
-            return rows.clone()
+            return rows.to("cpu", copy=True)
         return transform(rows.shape[1], self.wavelet, self.levels).forward(rows)
 
     def _inverse(self, coefficients: Tensor, size: int) -> Tensor:

@@ -58,11 +58,11 @@ def largest(scores: Tensor, counts: np.ndarray) -> list[np.ndarray]:
     """Positions of the ``counts[k]`` largest |scores[k]|, ascending; ties go to the first.
 
     Args:
-        scores: [n, K].
+        scores: [n, K], on any device.
         counts: int64 [n].
     """
     found = []
-    for row, count in zip(scores.abs().numpy(), counts, strict=True):
+    for row, count in zip(scores.abs().cpu().numpy(), counts, strict=True):
         size = len(row)
         if count >= size:
             found.append(np.arange(size))

@@ -47,7 +47,9 @@ class Scaffold(Federated):
         super().start(block)
         block.trainer.weighs_steps = True
         size = block.trainer.layout.trainable
-        block.kept["scaffold.control"] = torch.zeros(len(block.residents), size)
+        block.kept["scaffold.control"] = torch.zeros(
+            len(block.residents), size, device=block.rows.device
+        )
 
     def tells(self, block: Block) -> dict[str, Tensor]:
         return {CONTROL: block.kept["scaffold.control"]}
@@ -63,7 +65,7 @@ class Scaffold(Federated):
     def answers(self, work: Work) -> dict[str, Tensor]:
         crew = work.crew
         moved = work.origin(np.arange(len(crew))) - crew.rows[:, : work.parameters]
-        steps = torch.from_numpy(crew.report["effective_steps"]).float().unsqueeze(1)
+        steps = torch.from_numpy(crew.report["effective_steps"]).to(moved).unsqueeze(1)
         change = moved / (steps * crew.trainer.learning_rate(work.t)) - work.heard(CONTROL)
         self.shelf(crew, CONTROL).put(crew.ids, self._own(work) + change)
         return {CONTROL: change}
@@ -72,4 +74,5 @@ class Scaffold(Federated):
         block.kept["scaffold.control"][row].add_(sums.answers[CONTROL][row], alpha=share)
 
     def _own(self, work: Work) -> Tensor:
-        return self.shelf(work.crew, CONTROL).take(work.crew.ids, work.parameters)
+        own = self.shelf(work.crew, CONTROL).take(work.crew.ids, work.parameters)
+        return own.to(work.crew.rows.device)
