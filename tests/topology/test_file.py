@@ -1,11 +1,17 @@
 """Graphs from files."""
 
 import networkx as nx
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
+from hansa.engine import Network
 from hansa.topology import FromFile, Graph, Topology
+from hansa.topology import given as given_weights
+from hansa.topology.names import numbering
 
 PETERSEN = Graph.from_networkx(nx.petersen_graph())
 
@@ -71,8 +77,12 @@ def test_settings_survive_as_plain_data(tmp_path):
         ("a.edges", "0 1\n0 7", "path", "edge (0, 7) is not among nodes 0..2"),
         ("a.edges", "0 1\n2 2", "path", "node 2 is its own neighbour"),
         ("a.edges", "0 1\n\nx 2", "path", "line 3"),
-        ("a.edges", "0 1\n0 1 2", "path", "line 2 is not a pair"),
-        ("a.adj", "1 2\n0\n0", "path", "first line"),
+        ("a.edges", "0 1\n0 1 2 3", "path", "line 2 ('0 1 2 3') is not a pair"),
+        ("a.edges", "0 1 {'weight'", "path", "line 1 (\"0 1 {'weight'\"): what follows"),
+        ("a.edges", "0 1 heavy", "path", "the weight 'heavy' is no number"),
+        ("a.edges", "1 2\n01 0", "path", "'1' and '01' would both be node 1"),
+        ("a.adj", "1 2\n0\n0", "path", "line 3 ('0') lists the neighbours of 0 again"),
+        ("a.adj", "", "path", "empty"),
         ("a.adj", "3\n1\n0\n\n1", "path", "4 rows for 3 nodes"),
         ("a.graphml", "<graph", "path", "unclosed"),
         ("a.graphml", "<graph/>", "path", "as graphml"),
@@ -89,7 +99,134 @@ def test_refusals(tmp_path, name, text, field, problem):
     assert caught.value.fix
 
 
-def test_graphml_nodes_must_be_numbers(tmp_path):
-    nx.write_graphml(nx.Graph([("a", "b")]), tmp_path / "a.graphml")
-    with pytest.raises(ConfigError, match="node 'a' is not a number"):
-        read(tmp_path / "a.graphml", 2)
+WRITERS = {
+    "a.edgelist": nx.write_edgelist,
+    "b.edgelist": lambda graph, path: nx.write_edgelist(graph, path, data=False, delimiter=","),
+    "a.tsv": lambda graph, path: nx.write_edgelist(graph, path, data=False, delimiter="\t"),
+    "a.adjlist": nx.write_adjlist,
+    "a.graphml": nx.write_graphml,
+    "a.gml": nx.write_gml,
+    "a.gexf": nx.write_gexf,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("called", [None, "n{}", "city {}"])
+def test_what_networkx_writes(name, called, tmp_path):
+    graph = nx.petersen_graph()
+    if called:
+        if " " in called and name in ("a.edgelist", "a.adjlist"):
+            called = "city{}"  # its own reader cannot tell names with spaces apart either
+        graph = nx.relabel_nodes(graph, {k: called.format(k) for k in range(10)})
+    WRITERS[name](graph, tmp_path / name)
+    assert read(tmp_path / name) == PETERSEN
+
+
+def test_a_multiline_list(tmp_path):
+    nx.write_multiline_adjlist(nx.petersen_graph(), tmp_path / "a.txt")
+    assert read(tmp_path / "a.txt", format="multiline") == PETERSEN
+
+
+def test_marks_of_other_collections(tmp_path):
+    path = tmp_path / "a.txt"
+    rows = list(zip(PETERSEN.indices, PETERSEN.receivers, strict=True))
+    body = "".join(f"{i + 1} {j + 1}\n" for i, j in rows)
+    path.write_text("% sym unweighted\n% 15 10 10\n" + body, encoding="utf-8")
+    assert read(path) == PETERSEN
+    assert "numbered from 1" in FromFile(path=path).remarks(10)[0]
+    path.write_text(edge_list(PETERSEN).replace("\n", "\r\n"), encoding="utf-8-sig")
+    assert read(path) == PETERSEN
+    path.write_text("source,target\n" + edge_list(PETERSEN).replace(" ", ", "))
+    assert read(path) == PETERSEN
+
+
+@given(st.permutations(range(12)), st.sampled_from(["city {}", "{}km", "a{}b{}"]))
+def test_names_are_numbered_in_their_order(order, pattern):
+    names = [pattern.format(k, k) for k in order]
+    number, remark = numbering(names, 12, {})
+    assert [number[pattern.format(k, k)] for k in range(12)] == list(range(12))
+    assert remark
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("0", "1", "n1"), "name them alike"),
+        (("n1", "n01"), "would both be node 1"),
+        (("1", "001"), "would both be node 1"),
+    ],
+)
+def test_two_names_are_never_one_node(names, problem, tmp_path):
+    nx.write_graphml(nx.path_graph(names), tmp_path / "a.graphml")
+    with pytest.raises(ConfigError, match=problem):
+        read(tmp_path / "a.graphml", len(names))
+
+
+@pytest.mark.parametrize("name", ["a.edgelist", "a.graphml", "a.gml", "a.gexf"])
+def test_weights_that_mix_are_used(name, tmp_path):
+    graph = nx.cycle_graph(6)
+    nx.set_edge_attributes(graph, 0.25, "weight")
+    graph[0][1]["weight"] = 0.5
+    WRITERS[name](graph, tmp_path / name)
+    found = read(tmp_path / name, 6)
+    matrix = Network(FromFile(path=tmp_path / name), 6, Streams(0)).mixing(found, "uniform").dense()
+    expected = nx.to_numpy_array(graph)
+    expected[range(6), range(6)] = 1 - expected.sum(1)
+    assert np.allclose(matrix, expected)
+    assert any("mix the models" in text for text in FromFile(path=tmp_path / name).remarks(6))
+    assert read(tmp_path / name, 6, edge_weights="ignore").weights is None
+    churned = found.keep((found.indices != 0) & (found.receivers != 0))
+    assert given_weights(churned).dense()[0, 0] == 1
+    assert np.allclose(given_weights(churned).dense().sum(1), 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("0 1 2.5\n1 2 2.5", "node 0 gives 2.5"),
+        ("0 1 -0.5\n1 2 0.1", r"edge \(0, 1\) has weight -0.5"),
+        ("0 1 nan\n1 2 0.1", "has weight nan"),
+        ("0 1 0.5\n1 0 0.25\n1 2 0.1", "has weights 0.5 and 0.25|has weights 0.25 and 0.5"),
+        ("0 0 0.9\n0 1 0.5\n1 2 0.1", "0.9 to itself"),
+        ("0 1 0.5\n1 2", "some edges .* have a weight and some have none"),
+    ],
+)
+def test_weights_that_do_not_mix_are_refused(text, problem, tmp_path):
+    path = tmp_path / "a.edges"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        read(path, 3)
+    assert caught.value.field == "edge_weights"
+    assert "ignore" in caught.value.fix
+
+
+def test_a_node_s_weight_for_itself_and_weights_of_one(tmp_path):
+    path = tmp_path / "a.edges"
+    path.write_text("0 0 0.5\n0 1 0.5\n1 2 0.25\n1 1 0.25\n2 2 .75")
+    graph = read(path, 3)
+    assert given_weights(graph).dense().tolist() == [
+        [0.5, 0.5, 0],
+        [0.5, 0.25, 0.25],
+        [0, 0.25, 0.75],
+    ]
+    path.write_text("0 1 1\n1 2 1.0\n")
+    assert read(path, 3).weights is None
+
+
+def test_directions_as_the_file_says(tmp_path):
+    nx.write_graphml(nx.DiGraph([(0, 1), (1, 2), (2, 0)]), tmp_path / "a.graphml")
+    assert [read(tmp_path / "a.graphml", 3).row(i).tolist() for i in range(3)] == [[2], [0], [1]]
+    assert read(tmp_path / "a.graphml", 3, directed=False).edges == 6
+    nx.write_graphml(nx.path_graph(3), tmp_path / "b.graphml")
+    with pytest.raises(ConfigError, match="have no direction"):
+        read(tmp_path / "b.graphml", 3, directed=True)
+
+
+def test_repeats_and_pieces(tmp_path):
+    path = tmp_path / "a.edges"
+    path.write_text("0 1\n0 1\n1 0\n3 4\n")
+    graph = read(path, 6)
+    assert (graph.edges, graph.pieces) == (4, 4)
+    assert FromFile(path=path).remarks(6) == ["1 edges are listed more than once and count once"]
+    path.write_text("# nothing\n")
+    assert read(path, 3).pieces == 3

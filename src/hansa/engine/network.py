@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from hansa.base.streams import Streams
-from hansa.topology import Graph, MixingMatrix, Topology, metropolis_hastings, uniform
+from hansa.topology import Graph, MixingMatrix, Topology, given, metropolis_hastings, uniform
 
 WeightRule = Literal["metropolis_hastings", "uniform"]
 
@@ -45,9 +45,10 @@ class Network:
         return self._present[1]
 
     def mixing(self, graph: Graph, rule: WeightRule) -> MixingMatrix:
-        """The weights of a rule on a graph."""
+        """The weights of a rule on a graph, or the graph's own where it has some."""
         if self._weights is None or self._weighted is not graph or self._rule != rule:
             make = metropolis_hastings if rule == "metropolis_hastings" else uniform
+            make = make if graph.weights is None else given
             self._weights, self._weighted, self._rule = make(graph), graph, rule
         return self._weights
 

@@ -5,7 +5,7 @@ from hansa.topology.churn import Churn
 from hansa.topology.exponential import Exponential, OnePeerExponential
 from hansa.topology.file import FromFile
 from hansa.topology.graph import Graph
-from hansa.topology.mixing import MixingMatrix, metropolis_hastings, uniform
+from hansa.topology.mixing import MixingMatrix, given, likely, metropolis_hastings, uniform
 from hansa.topology.peers import Matching, RandomPeers
 from hansa.topology.plain import Complete, Ring, Star, Torus
 from hansa.topology.regular import Regular
@@ -32,6 +32,8 @@ __all__ = [
     "Topology",
     "Torus",
     "Trace",
+    "given",
+    "likely",
     "metropolis_hastings",
     "uniform",
 ]

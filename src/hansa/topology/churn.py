@@ -82,6 +82,10 @@ class Churn(Topology):
                         "give it an end, or drop what follows",
                     )
 
+    def remarks(self, nodes: int) -> list[str]:
+        """Those of the inner topology."""
+        return self.topology.remarks(nodes)
+
     def present(self, nodes: int, round: int, streams: Streams) -> np.ndarray:
         """Who is there: in the inner topology, by the timetable and by chance."""
         here = self.topology.present(nodes, round, streams)
@@ -95,8 +99,7 @@ class Churn(Topology):
         """The inner topology's graph without the edges of those who are away."""
         graph = self.topology.inner_graph(nodes, round, streams)
         here = self.present(nodes, round, streams)
-        kept = here[graph.receivers] & here[graph.indices]
-        return Graph.from_edges(nodes, graph.indices[kept], graph.receivers[kept])
+        return graph.keep(here[graph.receivers] & here[graph.indices])
 
 
 def markov_present(

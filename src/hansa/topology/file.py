@@ -1,11 +1,9 @@
-"""Graphs from files: edge lists, adjacency lists (both as DecentralizePy writes them), GraphML."""
+"""Graphs from files: as networkx, DecentralizePy and most collections of graphs write them."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 from pydantic import Field
@@ -14,36 +12,40 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.topology.graph import Graph
+from hansa.topology.graphfile import EXTENSIONS, Edges, Format, read
+from hansa.topology.names import numbering
 from hansa.topology.topology import Topology
-
-Format = Literal["edges", "adjacency", "graphml"]
-EXTENSIONS: dict[str, Format] = {
-    ".edges": "edges",
-    ".edgelist": "edges",
-    ".txt": "edges",
-    ".adj": "adjacency",
-    ".adjlist": "adjacency",
-    ".graphml": "graphml",
-}
-Pairs = list[tuple[int, int]]
 
 
 @register("file")
 class FromFile(Topology):
-    """A graph read from a file: an edge list, an adjacency list, or GraphML.
+    """A graph read from a file: a list of edges or of neighbours, GraphML, GML or GEXF.
 
-    In an edge list a line ``i j`` joins two nodes, and a first line with one number is the number
-    of nodes. In an adjacency list the first line is that number, and the k-th line after it lists
-    whom node k hears (k from 0). ``#`` starts a comment.
+    In an edge list a line ``i j`` joins two nodes; a weight or a dictionary may follow, and a
+    first line with one number is the number of nodes. In an adjacency list that number comes
+    first and the k-th line after it lists whom node k hears (k from 0), or, as networkx writes
+    it, each line names a node and its neighbours. ``#`` and, at the beginning, ``%`` start a
+    comment. Nodes are numbers from 0, or from 1 to the number of nodes; other names are numbered
+    in sorted order. An edge that is listed twice counts once.
     """
 
     least = 1
     path: Path = Field(description="the file")
     format: Format | None = Field(
-        None, description="edges, adjacency or graphml (default: by the file's extension)"
+        None,
+        description="edges, adjacency, multiline, graphml, gml or gexf (default: by the file's "
+        "extension)",
     )
-    directed: bool = Field(
-        False, description="keep the directions (i j: j hears i); otherwise each edge is mutual"
+    directed: bool | None = Field(
+        None,
+        description="true: keep the directions (i j: j hears i); false: each edge is mutual; not "
+        "set: as GraphML, GML or GEXF says, and mutual in the other forms",
+    )
+    edge_weights: Literal["mixing", "ignore"] | None = Field(
+        None,
+        description="mixing: a weight is what a receiver gives to that sender's model, and the "
+        "rest of 1 to its own; ignore: the graph alone counts; not set: mixing if each node's "
+        "weights add up to 1 at most, else they are refused",
     )
 
     def check(self, nodes: int) -> None:
@@ -53,78 +55,100 @@ class FromFile(Topology):
 
     def graph(self, nodes: int, round: int, streams: Streams) -> Graph:
         """The file's graph."""
-        return self._read(nodes)
+        return self._read(nodes)[0]
 
-    def _read(self, nodes: int) -> Graph:
+    def remarks(self, nodes: int) -> list[str]:
+        """How names became numbers, and what became of repeated edges and of weights."""
+        return self._read(nodes)[1]
+
+    def _read(self, nodes: int) -> tuple[Graph, list[str]]:
         form = self.format or EXTENSIONS.get(self.path.suffix.lower())
         if form is None:
             raise ConfigError(
-                "format", None, f"{self.path.name} does not tell it", "edges, adjacency or graphml"
+                "format",
+                None,
+                f"{self.path.name} does not tell it",
+                "edges, adjacency, multiline, graphml, gml or gexf",
             )
         try:
-            stated, pairs = _graphml(self.path) if form == "graphml" else _text(self.path, form)
+            found = read(self.path, form)
         except OSError as error:
             problem = error.strerror or "cannot be read"
             raise self._wrong(problem, "give the path of a graph file") from None
-        except (ValueError, ParseError) as error:
-            raise self._wrong(str(error), f"see the {form} format, or set format") from None
-        if stated is not None and stated != nodes:
-            raise self._wrong(f"has {stated} nodes, the run {nodes}", f"nodes: {stated}")
-        ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        try:
-            return Graph.from_edges(nodes, ends[:, 0], ends[:, 1], symmetric=not self.directed)
         except ValueError as error:
-            raise self._wrong(str(error), "number the nodes from 0, without self loops") from None
+            raise self._wrong(str(error), f"see the {form} format, or set format") from None
+        if found.stated is not None and found.stated != nodes:
+            raise self._wrong(
+                f"has {found.stated} nodes, the run {nodes}", f"nodes: {found.stated}"
+            )
+        if len(found.names) > nodes:
+            listed = len(found.names)
+            raise self._wrong(f"has {listed} nodes, the run {nodes}", f"nodes: {listed}")
+        if self.directed and found.directed is False:
+            problem = f"the edges of {self.path.name} have no direction"
+            raise ConfigError("directed", True, problem, "leave it out")
+        directed = bool(found.directed) if self.directed is None else self.directed
+        weights = self._weights(found)
+        try:
+            ends, remarks = _numbered(found, nodes)
+            graph = Graph.from_edges(nodes, *_edges(ends, weights), symmetric=not directed)
+        except ValueError as error:
+            fix = "number the nodes from 0, without self loops"
+            raise self._wrong(str(error), fix) from None
+        if repeated := len(ends) - len(set(ends)):
+            remarks.append(f"{repeated} edges are listed more than once and count once")
+        if weights is None:
+            return graph, remarks
+        return self._mixed(graph, ends, weights, directed, remarks)
+
+    def _weights(self, found: Edges) -> np.ndarray | None:
+        """The weights [edges] where there are any that say something."""
+        if self.edge_weights == "ignore" or set(found.weights) <= {None, 1.0}:
+            return None
+        if None in found.weights:
+            problem = f"some edges of {self.path.name} have a weight and some have none"
+            raise ConfigError("edge_weights", self.edge_weights, problem, "edge_weights: ignore")
+        return np.array(found.weights, dtype=np.float64)
+
+    def _mixed(
+        self,
+        graph: Graph,
+        ends: list[tuple[int, int]],
+        weights: np.ndarray,
+        directed: bool,
+        remarks: list[str],
+    ) -> tuple[Graph, list[str]]:
+        """The graph with the file's weights, if they can mix models."""
+        try:
+            weighted = graph.with_weights(ends, weights, symmetric=not directed)
+        except ValueError as error:
+            raise ConfigError(
+                "edge_weights",
+                self.edge_weights,
+                f"the weights of {self.path.name} cannot mix models: {error}",
+                "edge_weights: ignore for the graph alone, or weights of which each node's add up "
+                "to 1 at most",
+            ) from None
+        said = "the edges' weights mix the models, in place of the algorithm's weights"
+        return weighted, [*remarks, said]
 
     def _wrong(self, problem: str, fix: str) -> ConfigError:
         return ConfigError("path", str(self.path), problem, fix)
 
 
-def _text(path: Path, form: Format) -> tuple[int | None, Pairs]:
-    """(number of nodes if stated, (sender, receiver) pairs) of an edge or adjacency list."""
-    lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        content = line.split("#")[0]
-        if "#" in line and not content.strip():
-            continue
-        try:
-            lines.append((number, [int(word) for word in content.replace(",", " ").split()]))
-        except ValueError:
-            raise ValueError(f"line {number} holds something other than whole numbers") from None
-    while lines and not lines[-1][1]:
-        lines.pop()
-    return _adjacency(lines) if form == "adjacency" else _edges(lines)
+def _numbered(found: Edges, nodes: int) -> tuple[list[tuple[int, int]], list[str]]:
+    names = [*found.names, *(name for pair in found.ends for name in pair)]
+    number, remark = numbering(names, nodes, found.places)
+    if number and max(number.values()) >= nodes and len(number) > nodes:
+        raise ValueError(f"it names {len(number)} nodes, the run has {nodes}")
+    return [(number[a], number[b]) for a, b in found.ends], [remark] if remark else []
 
 
-def _edges(lines: list[tuple[int, list[int]]]) -> tuple[int | None, Pairs]:
-    lines = [(number, words) for number, words in lines if words]
-    stated = lines.pop(0)[1][0] if lines and len(lines[0][1]) == 1 else None
-    for number, words in lines:
-        if len(words) != 2:
-            raise ValueError(f"line {number} is not a pair of nodes")
-    return stated, [(words[0], words[1]) for _, words in lines]
-
-
-def _adjacency(lines: list[tuple[int, list[int]]]) -> tuple[int | None, Pairs]:
-    if not lines or len(lines[0][1]) != 1:
-        raise ValueError("its first line is not the number of nodes")
-    stated = lines[0][1][0]
-    if len(lines) - 1 > stated:
-        raise ValueError(f"it has {len(lines) - 1} rows for {stated} nodes")
-    return stated, [(j, i) for i, (_, words) in enumerate(lines[1:]) for j in words]
-
-
-def _graphml(path: Path) -> tuple[int, Pairs]:
-    import networkx
-
-    try:
-        graph = networkx.read_graphml(path)
-    except networkx.NetworkXError as error:
-        raise ValueError(str(error)) from None
-    number: dict[str, int] = {}
-    for name in graph.nodes:
-        digits = re.fullmatch(r"n?(\d+)", name)
-        if digits is None:
-            raise ValueError(f"node {name!r} is not a number")
-        number[name] = int(digits[1])
-    return len(number), [(number[u], number[v]) for u, v in graph.edges()]
+def _edges(
+    ends: list[tuple[int, int]], weights: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Senders and receivers; a loop with a weight is a node's weight for itself, and no edge."""
+    pairs = np.array(ends, dtype=np.int64).reshape(-1, 2)
+    if weights is not None:
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    return pairs[:, 0], pairs[:, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,10 +20,13 @@ class Graph:
     Attributes:
         indptr: int64 [n+1]; row i is ``indices[indptr[i]:indptr[i+1]]``.
         indices: int64 [edges], the senders.
+        weights: float64 [edges], what a receiver gives to a sender's model in place of an
+            algorithm's weights; its own model gets the rest of 1. None where nobody said.
     """
 
     indptr: np.ndarray
     indices: np.ndarray
+    weights: np.ndarray | None = None
 
     @classmethod
     def from_edges(
@@ -57,6 +61,46 @@ class Graph:
             pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])]
         hearer, heard = np.divmod(pairs, max(nodes, 1))
         return cls(_offsets(np.bincount(hearer, minlength=nodes)), heard)
+
+    def with_weights(
+        self, ends: Sequence[tuple[int, int]], weights: np.ndarray, symmetric: bool = False
+    ) -> Graph:
+        """This graph with a weight for each edge, and a node's own by a loop where there is one.
+
+        Args:
+            ends: (sender, receiver) of each weight; a pair may stand twice with equal weights.
+            weights: float64 [pairs].
+            symmetric: a weight is that of both directions.
+
+        Raises:
+            ValueError: an edge has two weights, one is negative or not finite, or those of a
+                node do not fit into 1.
+        """
+        found: dict[tuple[int, int], float] = {}
+        for (sender, receiver), weight in zip(ends, weights.tolist(), strict=True):
+            if not 0 <= weight < np.inf:
+                raise ValueError(f"edge ({sender}, {receiver}) has weight {weight:g}")
+            both = ((sender, receiver), (receiver, sender))
+            for pair in both if symmetric else both[:1]:
+                if found.setdefault(pair, weight) != weight:
+                    raise ValueError(f"edge {pair} has weights {found[pair]:g} and {weight:g}")
+        pairs = zip(self.indices.tolist(), self.receivers.tolist(), strict=True)
+        given = np.array([found[pair] for pair in pairs], dtype=np.float64)
+        total = np.bincount(self.receivers, weights=given, minlength=self.nodes)
+        for node, others in enumerate(total.tolist()):
+            own = found.get((node, node))
+            if others > 1 + 1e-9 or (own is not None and abs(others + own - 1) > 1e-6):
+                shown = "" if own is None else f" and {own:g} to itself"
+                raise ValueError(f"node {node} gives {others:g} to its neighbours{shown}")
+        return Graph(self.indptr, self.indices, given)
+
+    def keep(self, edges: np.ndarray) -> Graph:
+        """The graph with some of its edges, bool [edges]; a weight that goes is a node's own."""
+        return Graph(
+            _offsets(np.bincount(self.receivers[edges], minlength=self.nodes)),
+            self.indices[edges],
+            None if self.weights is None else self.weights[edges],
+        )
 
     @classmethod
     def from_networkx(cls, graph: Any) -> Graph:
@@ -125,6 +169,16 @@ class Graph:
     def symmetric(self) -> bool:
         """Whether every node is heard by those it hears."""
         return self == self.transpose()
+
+    @cached_property
+    def pieces(self) -> int:
+        """How many parts have no edge between them in either direction."""
+        from scipy.sparse import csgraph, csr_array
+
+        matrix = csr_array(
+            (np.ones(self.edges, np.int8), self.indices, self.indptr), shape=(self.nodes,) * 2
+        )
+        return int(csgraph.connected_components(matrix, connection="weak", return_labels=False))
 
     @cached_property
     def connected(self) -> bool:

@@ -107,6 +107,20 @@ def uniform(graph: Graph) -> MixingMatrix:
     return _with_diagonal(graph, share[graph.receivers], share)
 
 
+def given(graph: Graph) -> MixingMatrix:
+    """The graph's own weights, and on each node itself the rest of 1."""
+    assert graph.weights is not None
+    total = np.bincount(graph.receivers, weights=graph.weights, minlength=graph.nodes)
+    return _with_diagonal(graph, graph.weights, np.maximum(1.0 - total, 0.0))
+
+
+def likely(graph: Graph) -> MixingMatrix:
+    """The graph's own weights, else Metropolis-Hastings where it is symmetric, else uniform."""
+    if graph.weights is not None:
+        return given(graph)
+    return metropolis_hastings(graph) if graph.symmetric else uniform(graph)
+
+
 def _with_diagonal(graph: Graph, weights: np.ndarray, own: np.ndarray) -> MixingMatrix:
     """Weights of the edges [edges] and of the nodes themselves [n] in one matrix."""
     n, receivers = graph.nodes, graph.receivers

@@ -39,6 +39,10 @@ class Schedule(Topology):
             except ConfigError as error:
                 raise error.under(f"graphs.{k}") from None
 
+    def remarks(self, nodes: int) -> list[str]:
+        """Those of all."""
+        return [remark for topology in self.graphs for remark in topology.remarks(nodes)]
+
     def graph(self, nodes: int, round: int, streams: Streams) -> Graph:
         """The graph of the topology whose turn it is; each has random streams of its own."""
         topology, own = self._turn(round, streams)

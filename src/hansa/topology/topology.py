@@ -51,6 +51,10 @@ class Topology(Component, kind="topology"):
             fix = "topology: complete" if nodes == 1 else f"{self.least} nodes or more"
             raise ConfigError("", type(self).name, f"cannot join {nodes} node(s)", fix)
 
+    def remarks(self, nodes: int) -> list[str]:
+        """What a person should know of how its settings were understood."""
+        return []
+
     def inner_graph(self, nodes: int, round: int, streams: Streams) -> Graph:
         """:meth:`graph` for a topology around this one: drawn once a run if it never changes."""
         if self.changing:
