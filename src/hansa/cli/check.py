@@ -52,8 +52,10 @@ def _settings(target: str | None, sets: list[str] | None, **more: Any) -> Settin
 def _run(answer: Answer, chosen: Any) -> None:
     from hansa.experiment import plan, prepare
 
-    answer.data = plan(chosen, prepare(chosen))
-    _table(answer, answer.data)
+    answer.data = facts = plan(chosen, prepare(chosen))
+    _table(answer, {key: value for key, value in facts.items() if key != "remarks"})
+    for remark in facts["remarks"]:
+        answer.line(f"remark: {remark}")
 
 
 def _ensemble(answer: Answer, chosen: Any) -> None:

@@ -123,6 +123,8 @@ def _result(answer: Answer, folder: RunFolder, quiet: bool) -> None:
                 f"warning: training diverged, first in round {event['round']} at node(s) {nodes}; "
                 "lower train.optimizer.lr or set train.clip_norm"
             )
+    for remark in folder.read_json("remarks.json") or []:
+        say(f"remark: {remark}")
     answer.table(final_table(folder))
     report = folder.path / "report.html"
     lines = [f"run     {folder.path}"] + [f"report  {report}"] * report.exists()

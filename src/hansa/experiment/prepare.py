@@ -13,6 +13,7 @@ from hansa.base.streams import Streams
 from hansa.data import Dataset, plant
 from hansa.data.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
+from hansa.experiment.remarks import weighs
 from hansa.experiment.runfile import RunFile
 from hansa.models import Model, Module, ParameterLayout, initial_model
 
@@ -36,6 +37,7 @@ def prepare(run: RunFile) -> Job:
     streams = Streams(run.seed)
     network = Network(run.topology, nodes + servers, streams, servers)
     _within("algorithm", lambda: method.check(network), nodes, method)
+    _check_weights(run, network)
     dataset = _within("data", lambda: run.data.load(streams), nodes, run.data)
     parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
     parts, held = _hold_back(run, dataset, parts, streams)
@@ -130,6 +132,19 @@ def _check_pace(run: RunFile) -> None:
             run.runtime.name,
             f"{name} acts on all nodes in the order of modelled time, so they must be in one place",
             "runtime: simulate",
+        )
+
+
+def _check_weights(run: RunFile, network: Network) -> None:
+    """Weights of a graph need an algorithm that mixes by weights."""
+    if not run.algorithm.uses_topology or weighs(run.algorithm):
+        return
+    if network.graph(0).weights is not None:
+        raise ConfigError(
+            "topology.edge_weights",
+            None,
+            f"the edges have weights, and {run.algorithm.name} does not mix by weights",
+            "edge_weights: ignore, or an algorithm such as dpsgd",
         )
 
 

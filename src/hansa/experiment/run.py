@@ -22,11 +22,12 @@ from hansa.engine import Collector, Job, Launch, choose_strategy, latest, read_m
 from hansa.engine.collect import Progress
 from hansa.experiment.environment import describe_environment
 from hansa.experiment.prepare import prepare
+from hansa.experiment.remarks import remarks
 from hansa.experiment.runfile import RunFile
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 from hansa.report.page import write_report
-from hansa.topology import metropolis_hastings, uniform
+from hansa.topology import likely
 
 RESUMABLE = ("rounds", "runtime", "checkpoint", "device")
 """What may be set anew when a run is resumed: the rest would make it another run."""
@@ -62,6 +63,7 @@ def run(
     environment = describe_environment(job, timing)
     folder = RunFolder.create(out or default_folder(chosen), config, environment)
     _describe(job, chosen, folder)
+    folder.write_json("remarks.json", remarks(chosen, job))
     return _host(chosen, job, folder, None, 0.0, progress, report)
 
 
@@ -191,7 +193,8 @@ def _describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
     if not job.algorithm.uses_topology:
         return
     graph = job.network.graph(0)
-    weights = metropolis_hastings(graph) if graph.symmetric else uniform(graph)
+    weights = likely(graph)
+    rule = getattr(job.algorithm, "weights", "metropolis_hastings")
     edges = list(zip(graph.indices.tolist(), graph.receivers.tolist(), strict=True))
     if graph.symmetric:
         edges = [(i, j) for i, j in edges if i < j]
@@ -200,7 +203,7 @@ def _describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
         "edges": edges[:_EDGES_SHOWN],
         "directed": not graph.symmetric,
         "changing": bool(chosen.topology.changing),
-        "weights": getattr(job.algorithm, "weights", "metropolis_hastings"),
+        "weights": rule if graph.weights is None else "the file's",
         "rounds_shown": [0],
     }
     if job.nodes <= _SPECTRUM_LIMIT:
@@ -223,6 +226,8 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         "train_examples": len(job.dataset.train),
         "validation_examples": len(job.dataset.validation or ()),
         "test_examples": len(job.dataset.test),
+        "task": job.dataset.spec.task,
+        **({"classes": job.dataset.spec.classes} if job.dataset.spec.classes else {}),
         "examples_per_node": {"min": min(sizes), "max": max(sizes)},
         "steps_per_node": job.rounds * int(chosen.train.asked(np.array(sizes)).max()),
     }
@@ -234,6 +239,7 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
             "min": int(graph.in_degrees.min()),
             "max": int(graph.in_degrees.max()),
         }
+    facts["remarks"] = remarks(chosen, job)
     return facts
 
 

@@ -36,7 +36,9 @@ def write_report(folder: RunFolder | str | Path) -> Path:
     settings = yaml.safe_dump(run.config, sort_keys=False)
     machine = [[label(key), _shown(value)] for key, value in run.environment.items()]
     ensemble = ensembles.is_ensemble(run)
+    said = [[remark] for remark in run.read_json("remarks.json") or []]
     sections = [
+        Section("Remarks", grid=tables.Grid("", [""], said, words=1)),
         *drawn_sections(run, metrics, invited),
         *([] if ensemble else [Section("Last measured", grid=tables.final_table(run, metrics))]),
         Section("Events", grid=_events(run), note=_events_note(run)),

@@ -1,0 +1,88 @@
+"""What is allowed and yet seldom meant: said by ``hansa check``, after the run and on its page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from hansa.data import Iid
+from hansa.engine import Algorithm, Job
+from hansa.experiment.runfile import RunFile
+from hansa.learn import CPFL
+from hansa.topology import Graph
+
+
+def remarks(chosen: RunFile, job: Job) -> list[str]:
+    """Of the data as they were read, the graph as it is, and settings that nothing looks at."""
+    found = list(job.dataset.notes)
+    if job.algorithm.uses_topology:
+        found += chosen.topology.remarks(job.nodes)
+        if not chosen.topology.changing:
+            found += of_graph(job.network.graph(0))
+    return found + unused(chosen)
+
+
+def of_graph(graph: Graph) -> list[str]:
+    """Who hears nobody, and what never becomes one model."""
+    if graph.nodes < 2:
+        return []
+    if not graph.edges:
+        return ["topology: there is no edge, so nobody hears anybody"]
+    found = []
+    alone = np.flatnonzero(graph.in_degrees + graph.out_degrees == 0).tolist()
+    if alone:
+        shown = ", ".join(map(str, alone[:8])) + (" ..." if len(alone) > 8 else "")
+        found.append(f"topology: {len(alone)} nodes have no neighbour and train alone: {shown}")
+    if graph.pieces - len(alone) > 1:
+        found.append(f"topology: the graph is in {graph.pieces} pieces, whose models never meet")
+    elif graph.pieces == 1 and not graph.connected:
+        found.append("topology: some nodes never reach some others along the edges' directions")
+    return found
+
+
+def unused(chosen: RunFile) -> list[str]:
+    """Settings that somebody wrote and that this run does not look at."""
+    name = type(chosen.algorithm).name
+    found = []
+    if _said(chosen, "topology") and not chosen.algorithm.uses_topology:
+        found.append(f"topology is not used: {name} does not ask who hears whom")
+    train, data = chosen.train, chosen.data
+    if train.local_epochs is not None and _said(train, "local_steps"):
+        found.append("train.local_steps is not used: train.local_epochs stands in its place")
+    if _said(data, "test_fraction") and (held := _own_test_set(data)):
+        found.append(f"data.test_fraction is not used: {held} is the test set")
+    if getattr(data, "group", None) and isinstance(data.partition, Iid):
+        found.append(
+            "data.group names owners, and data.partition: iid deals without them; natural follows "
+            "them"
+        )
+    if data.public and not isinstance(chosen.algorithm, CPFL):
+        found.append(f"data.public holds examples back that {name} does not use")
+    if _said(chosen.checkpoint, "keep") and not chosen.checkpoint.every:
+        found.append("checkpoint.keep is not used: checkpoint.every is 0")
+    return found
+
+
+def weighs(algorithm: Algorithm) -> bool:
+    """Whether an algorithm, or one that it goes around, mixes models by weights."""
+    inner = getattr(algorithm, "algorithm", None)
+    return "weights" in type(algorithm).model_fields or (
+        isinstance(inner, Algorithm) and weighs(inner)
+    )
+
+
+def _said(part: BaseModel, field: str) -> bool:
+    """Whether a setting was written; in a resolved file, where all are, whether it was changed."""
+    fields = type(part).model_fields
+    if field not in fields:
+        return False
+    if part.model_fields_set >= set(fields):
+        return bool(getattr(part, field) != fields[field].get_default(call_default_factory=True))
+    return field in part.model_fields_set
+
+
+def _own_test_set(data: Any) -> str:
+    names = ("test_path", "test_split", "test_dataset", "test_arguments")
+    return next((f"data.{n}" for n in names if getattr(data, n, None) is not None), "")
