@@ -58,6 +58,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where downloads and decoded arrays are kept: $HANSA_CACHE or the user's cache folder."""
+    import platformdirs
+
+    given = os.environ.get("HANSA_CACHE")
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("hansa"))
+
+
 @contextlib.contextmanager
 def lock(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock that other processes respect; freed by the kernel on any death.

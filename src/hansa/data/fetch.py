@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hansa.base.errors import DataError
-from hansa.base.files import atomic_write, lock, sha256
+from hansa.base.files import atomic_write, cache_folder, lock, sha256
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,6 @@ class Remote:
     @property
     def file(self) -> str:
         return self.url.rsplit("/", 1)[-1]
-
-
-def cache_folder() -> Path:
-    """Where downloads and decoded arrays are kept: $HANSA_CACHE or the user's cache folder."""
-    import platformdirs
-
-    given = os.environ.get("HANSA_CACHE")
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("hansa"))
 
 
 def folders(folder: str) -> list[Path]:

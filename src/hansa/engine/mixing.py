@@ -82,6 +82,9 @@ def _mix_cpu_(
     if n == 0 or size == 0:
         return
     indptr, index, weights = _in_fours(indptr, index, weights.astype(numbers.dtype))
+    if _plainly(len(index) * size):
+        _mix_plain(numbers, others, indptr, index, weights)
+        return
     width = _SCRATCH_BYTES // (numbers.itemsize * (n + len(others)))
     width = min(max(width, _WIDTHS[0]), _WIDTHS[1], size)
     threads = threads or torch.get_num_threads()
@@ -97,6 +100,35 @@ def _mix_cpu_(
         ]
         for done in work:
             done.result()
+
+
+_done_plainly = 0
+_PLAIN_TERMS = 1 << 28  # products: they take about as long as the compiler takes to load
+
+
+def _plainly(terms: int) -> bool:
+    """Whether the work so far, with this, is too little to load the compiler for."""
+    global _done_plainly
+    _done_plainly += terms
+    return _done_plainly <= _PLAIN_TERMS
+
+
+def _mix_plain(
+    own: np.ndarray,
+    received: np.ndarray,
+    indptr: np.ndarray,
+    index: np.ndarray,
+    weights: np.ndarray,
+) -> None:
+    """The same sums without the compiled loop, to the last bit."""
+    table = np.concatenate([own, received])
+    term = np.empty(own.shape[1], own.dtype)
+    for i, out in enumerate(own):
+        for e in range(indptr[i], indptr[i + 1]):
+            if e == indptr[i]:
+                np.multiply(table[index[e]], weights[e], out=out)
+            else:
+                out += np.multiply(table[index[e]], weights[e], out=term)
 
 
 def _is_average(

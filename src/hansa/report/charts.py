@@ -5,8 +5,9 @@ Only means and extremes a round are put into a chart, never the measurements the
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +121,37 @@ def style(chart: Any) -> Any:
         "labelFlush": False,
     }
     text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 12}
-    return (
-        chart.configure(font=font, background="white", padding=6)
-        .configure_view(stroke=None)
-        .configure_axis(**axis, **text, titleFontWeight="normal", titlePadding=8, labelPadding=4)
-        .configure_title(
-            anchor="start", color="#1c2024", fontSize=14, fontWeight=600, offset=10,
-            subtitleColor="#6a727b", subtitleFontSize=11, subtitlePadding=4,
-        )
-        .configure_legend(
-            labelFontSize=11, titleFontSize=11, titleFontWeight="normal", labelLimit=380,
-            labelColor=ink, titleColor=ink,
-        )
-    )  # fmt: skip
+    # Set, not configured: each of Altair's own ways would copy the whole chart with its data.
+    chart.config = {
+        "font": font,
+        "background": "white",
+        "padding": 6,
+        "view": {"stroke": None},
+        "axis": {
+            **axis, **text, "titleFontWeight": "normal", "titlePadding": 8, "labelPadding": 4,
+        },
+        "title": {
+            "anchor": "start", "color": "#1c2024", "fontSize": 14, "fontWeight": 600, "offset": 10,
+            "subtitleColor": "#6a727b", "subtitleFontSize": 11, "subtitlePadding": 4,
+        },
+        "legend": {
+            "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal",
+            "labelLimit": 380, "labelColor": ink, "titleColor": ink,
+        },
+    }  # fmt: skip
+    return chart
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Charts are made without Altair's checks, which take longer than the drawing."""
+    with alt.utils.schemapi.debug_mode(False):
+        yield
+
+
+def spec_of(chart: Any) -> dict[str, Any]:
+    """A chart as Vega-Lite. Its form is checked by the tests, not anew for every page."""
+    return chart.to_dict(validate=False)
 
 
 def save_png(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:
@@ -142,8 +161,7 @@ def save_png(chart: Any, path: str | Path, *, scale: float = 2.0) -> Path:
     from hansa.base.files import atomic_write
 
     path = Path(path)
-    spec = chart.to_json()
-    image = vl_convert.vegalite_to_png(spec, vl_version=vega_lite_version(), scale=scale)
+    image = vl_convert.vegalite_to_png(spec_of(chart), vl_version=vega_lite_version(), scale=scale)
     with atomic_write(path) as file:
         file.write(image)
     return path
@@ -209,16 +227,17 @@ def _draw(
         scale=alt.Scale(domain=names, range=_colours(names)),
         legend=explained if legend and shown else None,
     )
-    base = alt.Chart(records(data))
+    base = alt.Chart()  # the data are those of the whole: each layer would copy them
     layers: list[Any] = []
     if band and (data["high"] > data["low"]).any():
         area = base.transform_filter("datum.high > datum.low").mark_area(opacity=band)
-        layers.append(area.encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour))
-    dash: Any = alt.value(DASHES[0])
+        layers.append(area.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour))
+    dash: dict[str, Any] = {}
     if len(names) > len(COLOURS):
         cycle = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(names))]
-        dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=names, range=cycle), legend=None)
-    layers.append(base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash))
+        scale = alt.Scale(domain=names, range=cycle)
+        dash["strokeDash"] = alt.StrokeDash("line:N", scale=scale, legend=None)
+    layers.append(base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, **dash))
     tips = [
         alt.Tooltip("line:N", title=" "),
         alt.Tooltip("round:Q"),
@@ -229,17 +248,17 @@ def _draw(
         ),
     ]
     lone = [name for name, frame in frames.items() if len(frame) == 1]  # a point has no line
-    points = alt.FieldOneOfPredicate("line", lone)
-    single = alt.condition(points, alt.value(1.0), alt.value(0.0))
-    marks = base.mark_circle(size=70).encode(x=x, y=y, color=colour, opacity=single, tooltip=tips)
-    if len(ends):
-        circles = alt.Chart(records(ends)).mark_circle(size=70, opacity=1)
+    alone = data.filter(pl.col("line").is_in(lone))
+    marks = base.mark_circle(size=70, opacity=0).encode(x=x, y=y, color=colour, tooltip=tips)
+    if len(seen := pl.concat([alone, ends])):
+        circles = alt.Chart(records(seen)).mark_circle(size=70, opacity=1)
         layers.append(circles.encode(x=x, y=y, color=colour, tooltip=tips))
     heading = (
         label(family) if axis == "round" else f"{label(family)} by {_BY.get(axis, label(axis))}"
     )
     title = alt.TitleParams(heading[0].upper() + heading[1:], subtitle=note or [])
-    return style(alt.layer(*layers, marks).properties(width=WIDTH, height=HEIGHT, title=title))
+    drawn = alt.layer(*layers, marks, data=records(data), width=WIDTH, height=HEIGHT, title=title)
+    return style(drawn)
 
 
 def _colours(names: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from hansa.base.files import atomic_write
 from hansa.base.lazy import polars as pl
 from hansa.report import charts, ensembles, tables
 from hansa.report.folder import RunFolder
+from hansa.report.library import library
 from hansa.report.rounds import COUNTED, invitations
 from hansa.report.sections import Section, drawn_sections
 from hansa.report.series import families, final, measurements, score, servers, without_moments
@@ -24,6 +24,7 @@ from hansa.report.units import label, quantity
 MAX_EVENTS = 200
 
 
+@charts.unchecked()
 def write_report(folder: RunFolder | str | Path) -> Path:
     """Write ``report.html`` into a run folder and return its path.
 
@@ -64,6 +65,7 @@ def _subtitle(run: RunFolder) -> str:
     return " · ".join(parts)
 
 
+@charts.unchecked()
 def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path) -> Path:
     """Write one page that overlays the curves of several runs, and return its path.
 
@@ -102,6 +104,7 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     )
 
 
+@charts.unchecked()
 def write_pictures(folder: RunFolder | str | Path) -> list[Path]:
     """Write every chart of a run's report as a PNG under ``pictures`` and return their paths."""
     run = folder if isinstance(folder, RunFolder) else RunFolder.open(folder)
@@ -196,7 +199,7 @@ def _write(path: Path, *, sections: list[Section], **given: Any) -> Path:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     kept = [section for section in sections if section]
-    script = _library() if any(section.charts for section in kept) else ""
+    script = library(charts.vega_lite_version()) if any(section.charts for section in kept) else ""
     text = environment.get_template("template.html").render(
         sections=kept,
         script=script,
@@ -212,20 +215,10 @@ def _write(path: Path, *, sections: list[Section], **given: Any) -> Path:
 
 def _spec(chart: Any) -> str:
     """A chart as JSON that may stand inside a script element."""
-    text = json.dumps(chart.to_dict(), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(charts.spec_of(chart), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
 def _is_wide(chart: Any) -> bool:
     """Whether a chart takes a line of the page for itself."""
     return float(chart.width) > 2 * charts.WIDTH
-
-
-@functools.cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script without outside parts."""
-    import vl_convert
-
-    snippet = "window.vegaEmbed = vegaEmbed;"
-    text = vl_convert.javascript_bundle(snippet, vl_version=charts.vega_lite_version())
-    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -188,17 +188,26 @@ def _layout(nodes: np.ndarray, edges: np.ndarray) -> dict[int, tuple[float, floa
         angle = np.pi / 2 - 2 * np.pi * np.arange(len(nodes)) / len(nodes)
         xy = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     else:
-        import networkx as nx
-
-        graph = nx.Graph()
-        graph.add_nodes_from(nodes.tolist())
-        graph.add_edges_from(edges.tolist())
-        start = nx.circular_layout(graph)
-        found = nx.spring_layout(graph, pos=start, seed=0, iterations=200)
-        xy = np.array([found[node] for node in nodes.tolist()])
+        xy = _springs(np.searchsorted(nodes, edges), len(nodes))
         xy = xy - (xy.max(0) + xy.min(0)) / 2
         xy = xy / max(1e-9, float(np.abs(xy).max()))
     return {int(node): (float(x), float(y)) for node, (x, y) in zip(nodes, xy, strict=True)}
+
+
+def _springs(edges: np.ndarray, count: int, steps: int = 200) -> np.ndarray:
+    """Places [count, 2] at which neighbours attract and all repel (Fruchterman, Reingold, 1991)."""
+    turn = 2 * np.pi * np.arange(count) / count
+    xy = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    near = np.zeros((count, count))
+    near[edges[:, 0], edges[:, 1]] = near[edges[:, 1], edges[:, 0]] = 1
+    rest = 1 / np.sqrt(count)  # where a pair's forces cancel out
+    for heat in np.linspace(0.2, 0, steps, endpoint=False):
+        apart = xy[:, None] - xy
+        far = np.maximum(np.linalg.norm(apart, axis=2), 0.01)
+        push = (apart * (rest**2 / far**2 - near * far / rest)[..., None]).sum(axis=1)
+        size = np.maximum(np.linalg.norm(push, axis=1), 0.01)
+        xy = xy + push * (heat / size)[:, None]
+    return xy
 
 
 def _evenly(count: int) -> np.ndarray:

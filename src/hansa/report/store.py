@@ -220,10 +220,19 @@ def _table(chunks: list[Any]) -> pa.Table:
                 columns[key][rows] = column
                 missing[key][rows] = False
         start += size
-    name = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
-    filled = {key: pa.array(columns[key], mask=missing[key]) for key in _NUMPY}
-    arrays = {"round": pa.array(rounds), "name": name, **filled}
+    name = pa.DictionaryArray.from_arrays(_column(codes), pa.array(names, pa.string()))
+    filled = {key: _column(columns[key], missing[key]) for key in _NUMPY}
+    arrays = {"round": _column(rounds), "name": name, **filled}
     return pa.table([arrays[column] for column in schema().names], schema=schema())
+
+
+def _column(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+    """Numbers as a column. (``pa.array`` of them would import pandas where there is one.)"""
+    known = None
+    if missing is not None and missing.any():
+        known = pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [known, pa.py_buffer(values)])
 
 
 def _writer(file: Any, through: int | None = None) -> pq.ParquetWriter:

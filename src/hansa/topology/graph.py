@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+_FEW = 4096  # nodes
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
@@ -183,10 +185,15 @@ class Graph:
     @cached_property
     def connected(self) -> bool:
         """Whether every node reaches every other along the edges' direction."""
-        from scipy.sparse import csgraph, csr_array
-
         if self.nodes == 0:
             return False
+        if self.nodes <= _FEW:  # scipy takes longer to import than this to run
+            back = self.transpose()
+            return _reaches_all(self.indptr, self.indices) and _reaches_all(
+                back.indptr, back.indices
+            )
+        from scipy.sparse import csgraph, csr_array
+
         matrix = csr_array(
             (np.ones(self.edges, np.int8), self.indices, self.indptr), shape=(self.nodes,) * 2
         )
@@ -203,6 +210,18 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"Graph(nodes={self.nodes}, edges={self.edges})"
+
+
+def _reaches_all(indptr: np.ndarray, indices: np.ndarray) -> bool:
+    """Whether node 0 reaches every other along the listed edges."""
+    seen = np.zeros(len(indptr) - 1, dtype=bool)
+    seen[0] = True
+    ahead = np.zeros(1, dtype=np.int64)
+    while len(ahead):
+        found = np.concatenate([indices[indptr[node] : indptr[node + 1]] for node in ahead])
+        ahead = np.unique(found[~seen[found]])
+        seen[ahead] = True
+    return bool(seen.all())
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
