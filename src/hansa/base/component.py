@@ -28,10 +28,12 @@ from pydantic_core import core_schema
 
 from hansa.base import own_code
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import load_all
 from hansa.base.paths import locate, located_module, located_object
 
 # Where the built-in components of a kind live; imported when a name of that kind is first asked
-# for, so that `hansa --help` need not import torch.
+# for. A star stands for every module of a room: of those only the one that has the name's own is
+# imported, where there is one.
 ROOMS: dict[str, tuple[str, ...]] = {
     "data": ("hansa.data",),
     "partition": ("hansa.data",),
@@ -40,7 +42,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "model": ("hansa.models",),
     "topology": ("hansa.topology",),
     "codec": ("hansa.codec",),
-    "aggregator": ("hansa.ensemble",),
+    "aggregator": ("hansa.ensemble.*",),
     "optimizer": ("hansa.engine",),
     "schedule": ("hansa.engine",),
     "budget": ("hansa.engine",),
@@ -48,9 +50,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "clock": ("hansa.engine",),
     "profiles": ("hansa.engine",),
     "availability": ("hansa.engine",),
-    "algorithm": ("hansa.learn",),
-    "sampler": ("hansa.learn",),
-    "server": ("hansa.learn",),
+    "algorithm": ("hansa.learn.*",),
+    "sampler": ("hansa.learn.*",),
+    "server": ("hansa.learn.*",),
     "forgetting": ("hansa.forget",),
     "runtime": ("hansa.engine",),
 }
@@ -176,6 +178,8 @@ def register(name: str) -> Callable[[type[C]], type[C]]:
     def add(cls: type[C]) -> type[C]:
         if not cls.kind:
             raise TypeError(f"{cls.__qualname__} must subclass a kind of component")
+        if not cls.__module__.startswith("hansa."):
+            _load(cls.kind)  # whose names are taken
         cls.name = name
         known = _registry[cls.kind].get(name)
         if known is not None and known.__qualname__ != cls.__qualname__:
@@ -192,13 +196,31 @@ def catalogue(kind: str) -> dict[str, type[Component]]:
         raise ConfigError("kind", kind, "is unknown", f"one of {', '.join(ROOMS)}")
     if kind not in _plugged_in:
         _plugged_in.add(kind)
-        for module in ROOMS[kind]:
-            importlib.import_module(module)
+        _load(kind)
         for entry in importlib.metadata.entry_points(group=f"hansa.{kind}"):
             loaded = entry.load()
             if issubclass(loaded, Component) and not loaded.name:
                 register(entry.name)(loaded)
     return dict(sorted(_registry[kind].items()))
+
+
+def _load(kind: str) -> None:
+    for room in ROOMS.get(kind, ()):
+        if room.endswith(".*"):
+            load_all(room.removesuffix(".*"))
+        else:
+            importlib.import_module(room)
+
+
+def _alone(kind: str, name: str) -> type[Component] | None:
+    """The built-in component whose module bears its name, without its room's others."""
+    for room in ROOMS.get(kind, ()):
+        if not (room.endswith(".*") and name.isidentifier()) or kind in _plugged_in:
+            continue
+        module = f"{room.removesuffix('.*')}.{name}"
+        if name not in _registry[kind] and importlib.util.find_spec(module):
+            importlib.import_module(module)
+    return _registry.get(kind, {}).get(name)
 
 
 def find(kind: str, name: str) -> type[Component]:
@@ -210,6 +232,8 @@ def find(kind: str, name: str) -> type[Component]:
         if not loaded.name:
             loaded.name = name
         return loaded
+    if alone := _alone(kind, name):
+        return alone
     known = catalogue(kind)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

@@ -8,6 +8,8 @@ checker alone. Ruff holds every module to it (``banned-module-level-imports``).
 from __future__ import annotations
 
 import importlib
+import pkgutil
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -33,6 +35,28 @@ class Lazy:
 
     def __repr__(self) -> str:
         return f"<{self._module}, imported when used>"
+
+
+def load_all(package: str) -> None:
+    """Import every module of a package but those that only what is used needs."""
+    for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if not found.name.endswith(("kernels", "networks")):
+            importlib.import_module(f"{package}.{found.name}")
+
+
+def on_demand(package: str) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` that looks for a name in all of its modules."""
+
+    def find(name: str) -> Any:
+        if not name.startswith("_"):
+            load_all(package)
+            for module in list(sys.modules.values()):
+                home = getattr(module, "__name__", "")
+                if home.startswith(f"{package}.") and name in vars(module):
+                    return vars(module)[name]
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return find
 
 
 if TYPE_CHECKING:

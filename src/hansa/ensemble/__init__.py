@@ -10,32 +10,39 @@ C scores of each.
 :class:`Condensation` and :class:`Cells` make few images that teach what many do.
 """
 
-from hansa.ensemble.alignment import Alignment, ScoreKind, alignments, kind_of
-from hansa.ensemble.combine import Aggregator, Weighted, average, weighted_logits
-from hansa.ensemble.condensation import Cells, Condensation
-from hansa.ensemble.datafree import DataFree, data_free
-from hansa.ensemble.distillation import Distillation, distill
-from hansa.ensemble.experts import Experts
-from hansa.ensemble.generator import InputForm
-from hansa.ensemble.inputs import Examples
-from hansa.ensemble.int8 import Calibrated, Int8, state_bytes
-from hansa.ensemble.members import Ensemble, Rows, Scale, Teacher, logits_of
-from hansa.ensemble.panel import Panel, as_aggregator, rows_of
-from hansa.ensemble.rules import (
-    Average,
-    DeepSet,
-    LabelWeighted,
-    LearnedRule,
-    Linear,
-    Neural,
-    PerClass,
-    Residual,
-    Rule,
-    initial_rule,
-)
-from hansa.ensemble.synthetic import SyntheticLayout
-from hansa.ensemble.voting import Voting, tally
-from hansa.ensemble.weights import label_weights, uniform_weights
+from typing import TYPE_CHECKING
+
+from hansa.base.lazy import on_demand
+
+if TYPE_CHECKING:
+    from hansa.ensemble.alignment import Alignment, ScoreKind, alignments, kind_of
+    from hansa.ensemble.combine import Aggregator, Weighted, average, weighted_logits
+    from hansa.ensemble.condensation import Cells, Condensation
+    from hansa.ensemble.datafree import DataFree, data_free
+    from hansa.ensemble.distillation import Distillation, distill
+    from hansa.ensemble.experts import Experts
+    from hansa.ensemble.generator import InputForm
+    from hansa.ensemble.inputs import Examples
+    from hansa.ensemble.int8 import Calibrated, Int8, state_bytes
+    from hansa.ensemble.members import Ensemble, Rows, Scale, Teacher, logits_of
+    from hansa.ensemble.panel import Panel, as_aggregator, rows_of
+    from hansa.ensemble.rules import (
+        Average,
+        DeepSet,
+        LabelWeighted,
+        LearnedRule,
+        Linear,
+        Neural,
+        PerClass,
+        Residual,
+        Rule,
+        initial_rule,
+    )
+    from hansa.ensemble.synthetic import SyntheticLayout
+    from hansa.ensemble.voting import Voting, tally
+    from hansa.ensemble.weights import label_weights, uniform_weights
+
+__getattr__ = on_demand(__name__)
 
 __all__ = [
     "Aggregator",

@@ -18,7 +18,7 @@ from hansa.engine import (
     TrainSettings,
 )
 from hansa.experiment.settings_file import SettingsFile
-from hansa.learn import DPSGD
+from hansa.learn.dpsgd import DPSGD
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
 
