@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hansa.engine import mixing
 from hansa.engine.mixing import mix_rows_
 from hansa.topology import Graph, metropolis_hastings
 
@@ -49,9 +50,11 @@ def test_sums_are_those_of_a_dense_product(
     table = torch.cat([own, received]).double().numpy()
     expected = dense(n + m, indptr, index, weights) @ table
     outcomes = []
-    for threads in (1, 2, 3):
+    for threads, plain in ((1, 0), (2, 0), (3, 0), (1, 1 << 60)):  # compiled, and not
         mixed = own.clone()
-        mix_rows_(mixed, received, indptr, index, weights, threads)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mixing, "_PLAIN_TERMS", plain)
+            mix_rows_(mixed, received, indptr, index, weights, threads)
         outcomes.append(mixed)
     tolerance = 5e-6 if dtype == torch.float32 else 1e-13
     np.testing.assert_allclose(outcomes[0].numpy(), expected, rtol=tolerance, atol=tolerance)

@@ -9,6 +9,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 import pytest
 
@@ -93,7 +94,7 @@ class Page(HTMLParser):
 
 
 def data(spec: dict, part: dict) -> list[dict]:
-    return spec["datasets"][part["data"]["name"]]
+    return spec["datasets"][(part.get("data") or spec["data"])["name"]]
 
 
 def titles(page: Page) -> list[str]:
@@ -124,6 +125,8 @@ def test_the_report_is_whole_and_names_everything(runs):
         "Data sizes",
     ]
     assert len(page.source) < 1_500_000
+    for spec in page.specs.values():
+        alt.Chart.from_dict(spec)  # it has the form that Vega-Lite asks for
     text = " ".join(page.text)
     assert "gossip on ring, 12 nodes" in text
     assert "72.0 kB" in text  # 12 nodes, 6 rounds, 1000 bytes

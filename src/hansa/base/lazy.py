@@ -8,6 +8,7 @@ checker alone. Ruff holds every module to it (``banned-module-level-imports``).
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable
@@ -49,6 +50,8 @@ def on_demand(package: str) -> Callable[[str], Any]:
 
     def find(name: str) -> Any:
         if not name.startswith("_"):
+            if importlib.util.find_spec(f"{package}.{name}"):
+                return importlib.import_module(f"{package}.{name}")
             load_all(package)
             for module in list(sys.modules.values()):
                 home = getattr(module, "__name__", "")

@@ -50,8 +50,6 @@ def ensemble(
                 raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
             _result(answer, _resume(answer, resume, sets, more, quiet, not no_report))
             return
-        from hansa.experiment.combine import default_folder
-        from hansa.experiment.combine import ensemble as run
         from hansa.experiment.combine_file import EnsembleFile
         from hansa.experiment.settings_file import override
 
@@ -60,6 +58,9 @@ def ensemble(
             chosen = EnsembleFile.parse(override({}, changes, **more))
         else:
             chosen = EnsembleFile.load(file, changes, **more)
+        from hansa.experiment.combine import default_folder
+        from hansa.experiment.combine import ensemble as run
+
         path = out or default_folder(chosen)
         with _going_on(answer, path):
             _result(answer, run(chosen, path, _progress(quiet), not no_report).path)

@@ -4,20 +4,27 @@
 ``hansa.combine.store``.
 """
 
-from hansa.combine.aggregate import Fit, choose, fit, judge
-from hansa.combine.finished import Finished
-from hansa.combine.members import Member
-from hansa.combine.pipeline import Prepared, Result, combine, describe_members, prepare
-from hansa.combine.proxies import Division, Scores
-from hansa.combine.runs import Place
-from hansa.combine.settings import (
-    AggregateSettings,
-    BaselineSettings,
-    EnsembleSettings,
-    LocalSettings,
-    Predictor,
-)
-from hansa.combine.store import Loaded, load, load_members
+from typing import TYPE_CHECKING
+
+from hansa.base.lazy import on_demand
+
+if TYPE_CHECKING:
+    from hansa.combine.aggregate import Fit, choose, fit, judge
+    from hansa.combine.finished import Finished
+    from hansa.combine.members import Member
+    from hansa.combine.pipeline import Prepared, Result, combine, describe_members, prepare
+    from hansa.combine.proxies import Division, Scores
+    from hansa.combine.runs import Place
+    from hansa.combine.settings import (
+        AggregateSettings,
+        BaselineSettings,
+        EnsembleSettings,
+        LocalSettings,
+        Predictor,
+    )
+    from hansa.combine.store import Loaded, load, load_members
+
+__getattr__ = on_demand(__name__)
 
 __all__ = [
     "AggregateSettings",

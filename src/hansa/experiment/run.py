@@ -26,7 +26,6 @@ from hansa.experiment.remarks import remarks
 from hansa.experiment.runfile import RunFile
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
-from hansa.report.page import write_report
 from hansa.topology import likely
 
 RESUMABLE = ("rounds", "runtime", "checkpoint", "device")
@@ -146,6 +145,8 @@ def _host(
                 collector.close()
                 folder.finish(_summary(chosen, folder, collector, status))
                 if report and collector.final:
+                    from hansa.report.page import write_report
+
                     write_report(folder)
     except BlockingIOError:
         raise CheckpointError(f"{folder.path}: another process is running in this folder") from None

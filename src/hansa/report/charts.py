@@ -248,10 +248,12 @@ def _draw(
         ),
     ]
     lone = [name for name, frame in frames.items() if len(frame) == 1]  # a point has no line
-    alone = data.filter(pl.col("line").is_in(lone))
+    if lone:
+        alone = base.transform_filter(alt.FieldOneOfPredicate("line", lone))
+        layers.append(alone.mark_circle(size=70, opacity=1).encode(x=x, y=y, color=colour))
     marks = base.mark_circle(size=70, opacity=0).encode(x=x, y=y, color=colour, tooltip=tips)
-    if len(seen := pl.concat([alone, ends])):
-        circles = alt.Chart(records(seen)).mark_circle(size=70, opacity=1)
+    if len(ends):
+        circles = alt.Chart(records(ends)).mark_circle(size=70, opacity=1)
         layers.append(circles.encode(x=x, y=y, color=colour, tooltip=tips))
     heading = (
         label(family) if axis == "round" else f"{label(family)} by {_BY.get(axis, label(axis))}"

@@ -1,0 +1,72 @@
+"""What is wrong with settings is told before anything heavy is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = set(
+    """torch numba scipy sklearn polars altair pyarrow vl_convert networkx pandas matplotlib
+    safetensors zmq msgpack cryptography skops jinja2""".split()  # noqa: SIM905
+)
+SCRIPT = """
+import sys
+from hansa.cli import main
+status = main(sys.argv[1:])
+print(status, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+WRONG = {
+    "an unknown setting": "learn dpsgd --set train.lrr=1",
+    "an unknown part of the file": "learn --set topologie=ring",
+    "an unknown name": "learn dpsgdd",
+    "an unknown name of a part": "learn fedavg --set model=mpl",
+    "a wrong type": "learn --set nodes=many",
+    "out of range": "learn --set train.local_steps=-1",
+    "a setting of the algorithm": "learn fedadam --set algorithm.deadline=-1",
+    "a wrong server": "learn fedavg --set algorithm.server.name=adamm",
+    "a wrong codec": "learn topk --set algorithm.codec.name=spares",
+    "a file's": "check bad.yaml",
+    "another file's": "learn bad.yaml",
+    "an ensemble's": "combine ensemble ensemble.yaml",
+    "an ensemble's rule": "check rule.yaml",
+    "a data set's": "data digits --set partition=dirichlett",
+}
+
+
+@pytest.mark.parametrize("line", WRONG.values(), ids=WRONG)
+def test_a_wrong_setting_is_told_before_anything_heavy_is_imported(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "bad.yaml").write_text("nodes: 4\ntrain: {local_stepz: 3}\n")
+    (tmp_path / "ensemble.yaml").write_text("verb: combine\nclients: none\n")
+    (tmp_path / "rule.yaml").write_text("verb: combine\naggregators: [averidge]\n")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *line.split()],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    status, *loaded = done.stdout.split()
+    assert status == "2", done.stderr
+    assert "error: " in done.stderr
+    assert not HEAVY & set(loaded), done.stderr
+
+
+def test_every_component_is_known_without_anything_heavy() -> None:
+    script = (
+        "import sys; from hansa.base.component import ROOMS, catalogue; "
+        "print(all(catalogue(kind) for kind in ROOMS), "
+        f"*sorted({HEAVY} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stdout + done.stderr
+
+
+def test_digits_are_read_without_scikit_learn(tmp_path: Path) -> None:
+    script = (
+        "import sys; from hansa.data import Digits; from hansa.base.streams import Streams; "
+        "print(len(Digits().load(Streams(1)).train), 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "1438 False\n", done.stderr
