@@ -38,7 +38,9 @@ class Fit:
         bytes_sent: by all clients and the server in phase 2, counted.
         parameters: q.
         votes: what a rule that counts votes was built from.
-        curve: (round, accuracy on the test set) where phase 2 was measured.
+        curve: (round, accuracy on the test set) where phase 2 was measured, the mean over peers.
+        peers: accuracy on the test set of each peer's own rule at the end, where peers train it;
+            the module is their mean.
     """
 
     rule: Rule
@@ -48,6 +50,7 @@ class Fit:
     seconds: float = 0.0
     votes: Tensor | None = None
     curve: tuple[tuple[int, float], ...] = ()
+    peers: tuple[float, ...] = ()
 
     @without_gradients
     def answers(self, rows: Tensor) -> Tensor:
@@ -124,11 +127,21 @@ def fit(
             form=panel_form(rule, scores.panel),
         )
     layout = ParameterLayout.of(module)
-    layout.load_(module, played.rows.mean(0))  # peers end with their average, a server with its own
-    seconds = time.perf_counter() - began
     sent += played.bytes_sent
+    peers: list[float] = []
+    if settings.over == "peers":
+        for row in played.rows:
+            layout.load_(module, row)
+            alone = Fit(rule, module.eval()).hits(scores.test_rows(rule), scores.test_targets)
+            peers.append(float(alone.double().mean()))
+        # Their mean is what is kept: all send theirs to one of them, who sends it to all.
+        sent += 2 * (len(peers) - 1) * (4 * layout.size + HEADER_BYTES)
+    layout.load_(module, played.rows.mean(0))  # of a server: its own
+    seconds = time.perf_counter() - began
     curve = tuple(played.curve)
-    return Fit(rule, module.eval(), sent, layout.trainable, seconds, curve=curve)
+    return Fit(
+        rule, module.eval(), sent, layout.trainable, seconds, curve=curve, peers=tuple(peers)
+    )
 
 
 def _with_adam(settings: AggregateSettings, lr: float) -> AggregateSettings:

@@ -84,7 +84,7 @@ class Finished:
         fill(module, state, self.path / f"{name}.safetensors")
         curve = tuple((int(done), float(value)) for done, value in entry["curve"])
         facts = (entry["bytes_sent"], entry["parameters"], entry["seconds"])
-        fit = Fit(rule, module.eval(), *facts, votes, curve)
+        fit = Fit(rule, module.eval(), *facts, votes, curve, tuple(entry.get("peers", ())))
         judged = None if hits is None else Judged(hits.bool(), entry["judging"])
         return fit, judged
 
@@ -100,6 +100,7 @@ class Finished:
             "parameters": fit.parameters,
             "seconds": fit.seconds,
             "curve": [list(point) for point in fit.curve],
+            "peers": list(fit.peers),
             "judging": judged.bytes_sent if judged else 0,
         }
         self._write(f"rule_{slug(fit.rule.name)}", facts, tensors)

@@ -16,7 +16,7 @@ from hansa.combine import baselines, cost, store
 from hansa.combine.aggregate import Fit, Judged, choose, fit, judge
 from hansa.combine.finished import Finished, slug
 from hansa.combine.members import Member, train_members
-from hansa.combine.proxies import Division, Scores, divide
+from hansa.combine.proxies import Division, Scores, divide, restandardized
 from hansa.combine.runs import HERE, Place
 from hansa.combine.scoring import score
 from hansa.combine.settings import EnsembleSettings, Predictor
@@ -69,8 +69,12 @@ class Result:
         return next(row["accuracy"] for row in self.table if row["name"] == self.chosen)
 
 
-def prepare(settings: EnsembleSettings) -> Prepared:
+def prepare(settings: EnsembleSettings, refit: bool = True) -> Prepared:
     """Load and check everything.
+
+    Args:
+        refit: the statistics that standardize inputs are those of the clients that take part;
+            otherwise those of all clients, also of those that are left out.
 
     Raises:
         ConfigError: a setting that cannot work, with the way out.
@@ -80,6 +84,8 @@ def prepare(settings: EnsembleSettings) -> Prepared:
     try:
         dataset = settings.data.load(streams)
         division = divide(settings, dataset, streams)
+        if refit and settings.without:
+            dataset = restandardized(settings, dataset, division)
     except ConfigError as error:
         if error.field == "nodes":
             fix = error.fix.replace("nodes", "clients")
@@ -281,8 +287,19 @@ def _line(settings: EnsembleSettings, result: Result, name: str, found: Fit) -> 
         "phase_2": found.bytes_sent / len(members),
         "judging": judged.bytes_sent / len(members) if judged else 0.0,
         "seconds": found.seconds,
-        "note": result.reason if name == result.chosen else "",
+        "peers": list(found.peers),
+        "note": "; ".join(filter(None, [_alone(found), result.reason * (name == result.chosen)])),
     }
+
+
+def _alone(found: Fit) -> str:
+    """What single peers' rules come to, before their mean is taken."""
+    if not found.peers:
+        return ""
+    low, high, mean = min(found.peers), max(found.peers), float(np.mean(found.peers))
+    return (
+        f"the mean of {len(found.peers)} peers' rules, alone {mean:.3f} ({low:.3f} to {high:.3f})"
+    )
 
 
 def _single(result: Result) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.combine.settings import EnsembleSettings
 from hansa.data import Dataset, Split, hold_back_each, label_histogram
+from hansa.data.source import moments
 from hansa.ensemble import Alignment, Panel, Rule, rows_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,22 @@ def divide(settings: EnsembleSettings, dataset: Dataset, streams: Streams) -> Di
         )
     counts = label_histogram(targets, train, dataset.spec.classes)
     return Division(clients, train, proxy, counts, _judge(settings, dataset, proxy, counts))
+
+
+def standardizes(settings: EnsembleSettings, dataset: Dataset) -> bool:
+    """Whether inputs are scaled by statistics over all training examples."""
+    way = settings.data.normalize
+    by_default = way is None and dataset.spec.kind == "table"
+    return dataset.scale is not None and (way == "standardize" or by_default)
+
+
+def restandardized(settings: EnsembleSettings, dataset: Dataset, division: Division) -> Dataset:
+    """The data set with inputs standardized by the examples of the clients that take part."""
+    if not standardizes(settings, dataset):
+        return dataset
+    held = np.unique(np.concatenate([*division.train, *division.proxy]))
+    mean, deviation = moments(dataset.train.inputs[torch.from_numpy(held)])
+    return replace(dataset, scale=1 / deviation, shift=-mean / deviation)
 
 
 def _judge(

@@ -31,6 +31,8 @@ from hansa.combine import (
     load_members,
     prepare,
 )
+from hansa.combine.proxies import standardizes
+from hansa.data import Dataset
 from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.prepare import check_device
@@ -93,7 +95,7 @@ def resume(
             raise ConfigError(key, None, "cannot change when a run is resumed", fix)
     chosen = EnsembleFile.parse(config)
     check_device(chosen.device)
-    prepared = prepare(chosen)
+    prepared = prepare(chosen, refit=folder.read_json("removal.json") is None)
     if changes:
         folder.reconfigure(config)
     folder.truncate(-1)  # they are written at the end, all at once
@@ -120,8 +122,9 @@ def remove(
 ) -> RunFolder:
     """An ensemble without a client: its model is dropped and phase 2 is done anew without it.
 
-    Nothing of the new ensemble has seen the client's examples: members are trained alone, and
-    rule and choice are fitted on the others' proxies. ``removal.json`` says what was kept.
+    Members are trained alone, and rule and choice are fitted on the others' proxies, so that none
+    has seen the client's examples. What standardizes the inputs has: it stays, since the kept
+    models need it. ``removal.json`` says what was kept.
 
     Raises:
         CheckpointError: the folder holds no ensemble.
@@ -136,17 +139,35 @@ def remove(
     if left == [client]:
         raise ConfigError("client", client, "is the last: every client would be gone", "delete it")
     settings = before.model_copy(update={"without": (*before.without, client)})
-    dataset_spec = prepare(settings).dataset.spec
-    members = load_members(folder.path / "ensemble", dataset_spec, trust=True)
+    dataset = prepare(settings, refit=False).dataset
+    members = load_members(folder.path / "ensemble", dataset.spec, trust=True)
     kept = [member for member in members if member.client != client]
     removal = {
         "removed": client,
         "from": str(folder.path.resolve()),
         "kept_clients": [member.client for member in kept],
         "kept_models": "as they were: each was trained on its own client's examples alone",
+        "kept_statistics": _kept_statistics(settings, dataset, client),
         "refitted": [rule.name for rule in settings.aggregators],
     }
     return _begin(settings, out, say, report, kept, removal)
+
+
+def _kept_statistics(settings: EnsembleFile, dataset: Dataset, client: int) -> str:
+    """What is left of a removed client in how inputs are prepared."""
+    found = []
+    if standardizes(settings, dataset):
+        found.append("means and deviations of the inputs")
+    if dataset.fill is not None:
+        found.append("the means that fill missing values")
+    if not found:
+        return "none: inputs are prepared without statistics over examples"
+    left = ",".join(map(str, settings.without))
+    return (
+        f"{' and '.join(found)} are over all clients' examples, client {client}'s too, since the "
+        f"kept models were trained on inputs prepared by them; without any: data.normalize: none, "
+        f"or train anew with --set without=[{left}]"
+    )
 
 
 def _open(run: str | Path) -> RunFolder:
@@ -170,7 +191,7 @@ def _begin(
     removal: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     check_device(chosen.device)
-    prepared = prepare(chosen)
+    prepared = prepare(chosen, refit=removal is None)
     folder = RunFolder.create(
         out or default_folder(chosen), chosen.dump(), describe_machine(chosen.seed)
     )

@@ -96,7 +96,10 @@ def sections(run: RunFolder, metrics: pl.DataFrame) -> list[Section]:
         beside.append(pictures.label_picture(partition | {"names": clients}, "client"))
     note = f"{chosen} was kept: {_why(run)}. Proxies are what clients held back; rules that are "
     note += "fitted are judged there out of fold. The test set is used for this table alone."
+    removal = run.read_json("removal.json")
+    about = "What was removed, and what stays"
     return [
+        *([Section(about, grid=_removed(removal))] if removal else []),
         Section("Rules", grid=rules_table(run), note=note),
         Section("Accuracy and bytes", [chart for chart in drawn if chart]),
         Section("Members and their data", beside),
@@ -140,6 +143,18 @@ def _quantized(run: RunFolder) -> str:
     words += ", and outputs of layers in 256 levels" if way == "static" else ""
     share = f", {100 * down / up:.0f} % of the {quantity(up, 'bytes')} uploaded" if up else ""
     return f"Networks are sent {words}. The ensemble is {quantity(down, 'bytes')}{share}."
+
+
+def _removed(removal: Mapping[str, Any]) -> Grid:
+    """What became of each part of an ensemble when a client was removed."""
+    kept = ", ".join(map(str, removal["kept_clients"]))
+    rows = [
+        ["removed", f"client {removal['removed']}: its model and its proxy"],
+        [f"models of clients {kept}", str(removal["kept_models"])],
+        ["fitted anew, on the others' proxies", ", ".join(removal["refitted"])],
+        ["statistics that stay", str(removal.get("kept_statistics", "not recorded"))],
+    ]
+    return Grid("", ["", ""], rows, words=2)
 
 
 def _rows(run: RunFolder) -> list[dict[str, Any]]:
