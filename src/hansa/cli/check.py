@@ -61,12 +61,13 @@ def _run(answer: Answer, chosen: Any) -> None:
 def _ensemble(answer: Answer, chosen: Any) -> None:
     from hansa.combine import prepare
     from hansa.combine.plan import plan
+    from hansa.experiment.combine_runs import open_run
     from hansa.experiment.prepare import check_device
     from hansa.report.tables import Grid
     from hansa.report.units import quantity
 
     check_device(chosen.device)
-    answer.data = facts = plan(prepare(chosen))
+    answer.data = facts = plan(prepare(chosen, open_run=open_run))
     _table(answer, {k: v for k, v in facts.items() if not isinstance(v, list)})
     rows = [
         [

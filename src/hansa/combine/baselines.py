@@ -88,6 +88,18 @@ def check(settings: EnsembleSettings, dataset: Dataset) -> None:
         raise ConfigError("baselines.methods", makers[0], problem, "leave it out")
 
 
+def check_members(settings: EnsembleSettings, brought: Sequence[Member]) -> None:
+    """Refuse baselines that brought members do not allow.
+
+    Raises:
+        ConfigError: inputs cannot be made up for members without gradients.
+    """
+    makers = [m for m in settings.baselines.methods if m in DATA_FREE]
+    if makers and any(member.stored is not None for member in brought):
+        problem = "needs a gradient of every member, and fitted predictors have none"
+        raise ConfigError("baselines.methods", makers[0], problem, "leave .skops or it out")
+
+
 class Harness:
     """Runs baselines on a division of a data set.
 

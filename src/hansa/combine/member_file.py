@@ -12,8 +12,9 @@ import numpy as np
 from hansa.base.component import catalogue, find
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write, sha256
+from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
-from hansa.combine.members import Member
+from hansa.combine.members import Member, Preparing
 from hansa.combine.own_code import OwnCode, located
 from hansa.combine.predictor_file import unpack
 from hansa.combine.predictors import Constant, Fitted
@@ -34,6 +35,15 @@ def write_member(path: Path, member: Member, code: OwnCode | None = None) -> dic
     entry: dict[str, Any] = {"client": member.client, "upload": member.upload}
     if member.alignment is not None:
         entry["scores"] = asdict(member.alignment)
+    if member.kind is not None:
+        entry["kind"] = member.kind
+    if member.preparing is not None:
+        way = member.preparing
+        entry["preparing"] = {
+            "factor": None if way.factor is None else way.factor.tolist(),
+            "offset": None if way.offset is None else way.offset.tolist(),
+            "order": way.order,
+        }
     if isinstance(member.form, Predictor):
         entry["predictor"] = carried(member.form.model_dump(mode="json"))
         if isinstance(member.module, Constant):
@@ -89,7 +99,24 @@ def read_member(path: Path, entry: dict[str, Any], spec: DataSpec, trust: bool) 
             "use the ensemble in the process that trained it, or another predictor or network",
         )
     read = _predictor if "predictor" in entry else _network
-    return replace(read(path, client, entry, spec, trust), alignment=_alignment(path, entry))
+    return replace(
+        read(path, client, entry, spec, trust),
+        preparing=_preparing(entry),
+        kind=entry.get("kind"),
+        alignment=_alignment(path, entry),
+    )
+
+
+def _preparing(entry: dict[str, Any]) -> Preparing | None:
+    if "preparing" not in entry:
+        return None
+    known = entry["preparing"]
+    factor, offset, order = known["factor"], known["offset"], known["order"]
+    return Preparing(
+        None if factor is None else torch.tensor(factor),
+        None if offset is None else torch.tensor(offset),
+        None if order is None else tuple(map(int, order)),
+    )
 
 
 def _alignment(path: Path, entry: dict[str, Any]) -> Alignment | None:
@@ -154,6 +181,6 @@ def trusted_component(kind: str, settings: Any, trust: bool) -> Any:
     name = str(given.pop("name"))
     own = ":" not in name and name not in catalogue(kind)  # a plugin's
     if not trust and (":" in name or name == "module" or own):
-        problem = "is not of hansa: building it runs code that came with the ensemble"
+        problem = "came with the ensemble and is not of hansa; building it runs that code"
         raise ConfigError(kind, name, problem, "--trust, if you know where the ensemble is from")
     return find(kind, name).parse(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -19,11 +19,11 @@ from hansa.combine.runs import HERE, Place, play
 from hansa.combine.settings import EnsembleSettings, Predictor
 from hansa.data import Dataset
 from hansa.engine import Algorithm, Block, Inbox
-from hansa.ensemble import Alignment, Calibrated, Int8, state_bytes
+from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
 from hansa.models import Model, ParameterLayout, initial_model
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 networks = Lazy("hansa.ensemble.networks")  # they need torch
 
@@ -54,6 +54,31 @@ class Alone(Algorithm):
 
 
 @dataclass(frozen=True)
+class Preparing:
+    """From model inputs of this run to those of a model that was trained elsewhere.
+
+    Attributes:
+        factor, offset: one number, or one a channel or feature: ``x * factor + offset``.
+        order: which features it takes, in which order; none: all as they come.
+    """
+
+    factor: Tensor | None = None
+    offset: Tensor | None = None
+    order: tuple[int, ...] | None = None
+
+    def picking(self, order: Sequence[int]) -> Preparing:
+        """The same, and then some features."""
+        return replace(self, order=tuple(order))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[m, ...] -> [m, ...]."""
+        if self.factor is not None and self.offset is not None:
+            shape = (-1, *[1] * (x.ndim - 2))
+            x = x * self.factor.reshape(shape) + self.offset.reshape(shape)
+        return x if self.order is None else x[:, list(self.order)]
+
+
+@dataclass(frozen=True)
 class Member:
     """One client's model.
 
@@ -65,6 +90,8 @@ class Member:
         packed: what travels to all clients where it is quantized.
         ranges: of the layers' outputs, where those are quantized too.
         stored: a fitted predictor's file, where it has one.
+        preparing: of a model that was trained elsewhere, how its inputs come of this run's.
+        kind: what its scores are, where that is known.
         alignment: what makes its scores comparable with those of members of another kind.
     """
 
@@ -75,14 +102,26 @@ class Member:
     packed: Int8 | None = None
     ranges: dict[str, tuple[float, float]] | None = None
     stored: bytes | None = None
+    preparing: Preparing | None = None
+    kind: ScoreKind | None = None
     alignment: Alignment | None = None
+
+    @cached_property
+    def asked(self) -> nn.Module:
+        """The module on this run's model inputs."""
+        return self.module if self.preparing is None else self._prepared(self.preparing)
 
     @cached_property
     def scorer(self) -> nn.Module:
         """The module whose scores are comparable with the other members'."""
-        return (
-            self.module if self.alignment is None else networks.Aligned(self.module, self.alignment)
-        )
+        if self.alignment is None:
+            return self.asked
+        module: nn.Module = networks.Aligned(self.asked, self.alignment)
+        return module
+
+    def _prepared(self, preparing: Preparing) -> nn.Module:
+        module: nn.Module = networks.Prepared(self.module, preparing)
+        return module
 
     @property
     def download(self) -> int:
@@ -91,9 +130,9 @@ class Member:
 
 
 def forms(settings: EnsembleSettings) -> list[Model | Predictor]:
-    """The form of each client's model, left-out clients too."""
+    """The form of each client's model, left-out clients too; none where all are brought."""
     kinds: list[Model | Predictor] = [*settings.models, *settings.predictors]
-    return [kinds[i % len(kinds)] for i in range(settings.clients)]
+    return [kinds[i % len(kinds)] for i in range(settings.clients)] if kinds else []
 
 
 def train_members(
@@ -105,6 +144,7 @@ def train_members(
     place: Place = HERE,
     done: Mapping[int, Member] | None = None,
     keep: Callable[[list[Member]], None] = lambda members: None,
+    brought: Mapping[int, Member] | None = None,
 ) -> list[Member]:
     """A model of every client, trained on its part and quantized as asked.
 
@@ -112,15 +152,21 @@ def train_members(
         place: where clients are trained.
         done: members by client that need not be trained again.
         keep: is given members as soon as they are trained.
+        brought: members by client that were trained elsewhere.
 
     Raises:
         ConfigError: a model does not fit the data.
         RunError: training failed.
     """
     chosen = forms(settings)
-    found: dict[int, Member] = dict(done or {})
+    brought = brought or {}
+    found: dict[int, Member] = {**(done or {}), **brought}
     for group, form in enumerate([*settings.models, *settings.predictors]):
-        who = [k for k, client in enumerate(clients) if chosen[client] is form]
+        who = [
+            k
+            for k, client in enumerate(clients)
+            if chosen[client] is form and client not in brought
+        ]
         if all(clients[k] in found for k in who):
             continue
         some = [parts[k] for k in who]
@@ -193,17 +239,29 @@ def _packed(
     part: np.ndarray,
 ) -> Member:
     """A member with the numbers that travel: they are what inference uses."""
-    upload = state_bytes(module)
-    if settings.quantize == "none":
-        return Member(client, form, module.cpu(), upload)
-    packed, module = Int8.of(module.cpu().state_dict()), module.cpu()
-    module.load_state_dict(packed.state())
-    ranges = None
+    member = packed(settings.quantize, client, form, module)
     if settings.quantize == "static":
         rng = Streams(settings.seed).numpy("calibration", client)
         some = rng.permutation(part)[:_CALIBRATION]  # the client's own training examples
         inputs, _ = dataset.gather(dataset.train, torch.from_numpy(np.sort(some)))
-        calibrated = Calibrated(module)
-        ranges = calibrated.ranges(module, inputs)
+        calibrated = Calibrated(member.module)
+        ranges = calibrated.ranges(member.module, inputs)
         calibrated.apply(ranges)
-    return Member(client, form, module.eval(), upload, packed, ranges)
+        member = replace(member, ranges=ranges)
+    return replace(member, module=member.module.eval())
+
+
+def packed(
+    quantize: str,
+    client: int,
+    form: Model,
+    module: nn.Module,
+    preparing: Preparing | None = None,
+    kind: ScoreKind | None = None,
+) -> Member:
+    """A member with its weights in 8 bits, unless they travel as trained."""
+    upload, module, small = state_bytes(module), module.cpu(), None
+    if quantize != "none":
+        small = Int8.of(module.state_dict())
+        module.load_state_dict(small.state())
+    return Member(client, form, module, upload, small, preparing=preparing, kind=kind)

@@ -14,6 +14,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.combine import baselines, cost, store
 from hansa.combine.aggregate import Fit, Judged, choose, fit, judge
+from hansa.combine.brought import OpenRun, bring, counted, no_runs, owners
 from hansa.combine.finished import Finished, slug
 from hansa.combine.members import Member, train_members
 from hansa.combine.proxies import Division, Scores, divide, restandardized
@@ -36,6 +37,7 @@ class Prepared:
     dataset: Dataset
     division: Division
     rules: dict[str, Rule]
+    brought: dict[int, Member] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,12 +71,14 @@ class Result:
         return next(row["accuracy"] for row in self.table if row["name"] == self.chosen)
 
 
-def prepare(settings: EnsembleSettings, refit: bool = True) -> Prepared:
+def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = no_runs) -> Prepared:
     """Load and check everything.
 
     Args:
-        refit: the statistics that standardize inputs are those of the clients that take part;
-            otherwise those of all clients, also of those that are left out.
+        anew: inputs are standardized by the clients that take part, and members that are brought
+            are read; otherwise, where members are there already, all is as it was for them: by all
+            clients, also by those that are left out.
+        open_run: reads members that are runs of ``hansa learn``.
 
     Raises:
         ConfigError: a setting that cannot work, with the way out.
@@ -84,7 +88,7 @@ def prepare(settings: EnsembleSettings, refit: bool = True) -> Prepared:
     try:
         dataset = settings.data.load(streams)
         division = divide(settings, dataset, streams)
-        if refit and settings.without:
+        if anew and settings.without:
             dataset = restandardized(settings, dataset, division)
     except ConfigError as error:
         if error.field == "nodes":
@@ -99,7 +103,8 @@ def prepare(settings: EnsembleSettings, refit: bool = True) -> Prepared:
     if settings.choose != "auto" and settings.choose not in rules:
         fix = f"auto or one of {', '.join(rules)}"
         raise ConfigError("choose", settings.choose, "is not among the aggregators", fix)
-    if not settings.models and not settings.predictors:
+    train = len(owners(settings)) < len(division.clients)
+    if train and not settings.models and not settings.predictors:
         raise ConfigError("models", None, "there is neither a network nor a predictor", "[mlp]")
     for k, form in enumerate(settings.models):
         try:
@@ -124,7 +129,14 @@ def prepare(settings: EnsembleSettings, refit: bool = True) -> Prepared:
     except ConfigError as error:
         raise error.under("runtime") from None
     baselines.check(settings, dataset)
-    return Prepared(settings, dataset, division, rules)
+    brought = bring(settings, dataset, open_run) if anew else {}
+    division = replace(division, counts=counted(settings, dataset, division))
+    if brought:
+        text = f"clients {', '.join(map(str, sorted(brought)))} bring models that were trained "
+        text += "elsewhere: whether they have seen proxies or test examples is not known here"
+        division = replace(division, notes=(*division.notes, text))
+    baselines.check_members(settings, list(brought.values()))
+    return Prepared(settings, dataset, division, rules, brought)
 
 
 def combine(
@@ -228,13 +240,13 @@ def _phase_one(
 ) -> list[Member]:
     """The members, those that are not trained yet too."""
     settings, division = prepared.settings, prepared.division
-    left = len(division.clients) - len(trained)
+    left = len(set(division.clients) - set(trained) - set(prepared.brought))
     if left:
         say(f"{left} {'more ' * bool(trained)}clients train alone")
     keep = finished.keep_members
     return train_members(
         settings, prepared.dataset, division.clients, division.train, path / "members", place,
-        trained, keep,
+        trained, keep, prepared.brought,
     )  # fmt: skip
 
 

@@ -30,9 +30,17 @@ def plan(prepared: Prepared) -> dict[str, Any]:
     settings, dataset, division = prepared.settings, prepared.dataset, prepared.division
     chosen = forms(settings)
     models, uploads, downloads = [], [], []
+    for client, member in sorted(prepared.brought.items()):
+        fitted = isinstance(member.form, Predictor)
+        numbers = None if fitted else ParameterLayout.of(member.module).trainable
+        name = member.form.path if isinstance(member.form, Predictor) else member.form.name
+        line = {"form": f"{name}, of client {client}", "clients": 1, "parameters": numbers}
+        models.append(line | {"bytes": None if fitted else member.upload})
+        uploads.append(member.upload)
+        downloads.append(member.download)
     kinds: list[Model | Predictor] = [*settings.models, *settings.predictors]
     for form in kinds:
-        many = sum(chosen[client] is form for client in division.clients)
+        many = sum(chosen[c] is form and c not in prepared.brought for c in division.clients)
         if not many:
             continue
         if isinstance(form, Predictor):

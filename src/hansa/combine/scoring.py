@@ -11,6 +11,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
+from hansa.combine.brought import owners
 from hansa.combine.members import Member, train_members
 from hansa.combine.predictors import Constant, Fitted
 from hansa.combine.proxies import Division, Scores
@@ -47,7 +48,7 @@ def score(
         known: the scores ``train`` and ``test`` where members have been asked before.
         keep: is given both, as the members said them, where they had to be asked.
     """
-    modules = [member.module for member in members]
+    modules = [member.asked for member in members]
     index = np.concatenate(division.proxy)
     sizes = np.cumsum([0, *map(len, division.proxy)])
     parts = [np.arange(a, b) for a, b in itertools.pairwise(sizes)]
@@ -86,6 +87,8 @@ def score(
 
 def kind(member: Member, scores: Tensor) -> ScoreKind:
     """What a member's scores [m, C] are."""
+    if member.kind is not None:
+        return member.kind
     if isinstance(member.module, Fitted):
         return member.module.kind
     return "log_probabilities" if isinstance(member.module, Constant) else kind_of(scores)
@@ -108,11 +111,15 @@ def _cross(
         np.array_split(streams.numpy("crossing", client).permutation(len(part)), folds)
         for client, part in zip(division.clients, division.proxy, strict=True)
     ]
-    plain = _copies(settings)
+    plain, brought = _copies(settings), owners(settings)
     for fold in range(folds):
-        # Whoever has too few examples to leave some out keeps its own model's scores.
+        # Whoever has too few examples to leave some out, or brings a model, keeps its scores.
         who = [
-            k for k, cut in enumerate(cuts) if len(division.proxy[k]) >= folds and len(cut[fold])
+            k
+            for k, cut in enumerate(cuts)
+            if len(division.proxy[k]) >= folds
+            and len(cut[fold])
+            and division.clients[k] not in brought
         ]
         left = [np.delete(division.proxy[k], cuts[k][fold]) for k in who]
         ids = [division.clients[k] for k in who]

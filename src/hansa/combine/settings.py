@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hansa.base.component import find
 from hansa.base.paths import ObjectPath
@@ -42,6 +44,32 @@ class Predictor(Settings):
         "such as sklearn.ensemble:RandomForestClassifier"
     )
     arguments: dict[str, Any] = Field({}, description="its keyword arguments")
+
+
+class Brought(Settings):
+    """A client's model that is trained already."""
+
+    path: Path = Field(
+        description=".safetensors with a network's state_dict, .skops with a fitted classifier, or "
+        "the folder of a run of hansa learn"
+    )
+    model: Model | None = Field(None, description="the network of a .safetensors file")
+    client: int | None = Field(None, description="whose it is; none = by its place in the list")
+    node: int | None = Field(None, description="whose model of a run that has several")
+    takes: Literal["stored", "prepared"] = Field(
+        "stored",
+        description="inputs as the data store them, or as data.normalize prepares them here; a "
+        "run's are prepared as that run did",
+    )
+    scores: Literal["auto", "logits", "log_probabilities", "probabilities"] = Field(
+        "auto", description="what a network gives; auto: told by its numbers"
+    )
+    examples_of_class: dict[str, int] | None = Field(
+        None,
+        description="how many examples of each class it was trained on, for label_weighted; none = "
+        "as many as its client has here",
+    )
+    trust: bool = Field(False, description="also make types in a .skops that may run their code")
 
 
 class LocalSettings(TrainSettings):
@@ -111,6 +139,11 @@ class EnsembleSettings(Settings):
         (MLP(),), description="networks; client i takes the (i mod k)th of models and predictors"
     )
     predictors: tuple[Predictor, ...] = Field((), description="models that are fitted")
+    members: tuple[Brought, ...] = Field(
+        (),
+        description="models that are trained already; the other clients train theirs. Without "
+        "clients there are as many",
+    )
     same_init: bool = Field(False, description="networks of one form start from the same numbers")
     local: LocalSettings = Field(LocalSettings(), description="phase 1")
     proxy: float = Field(0.1, gt=0, lt=1, description="share of its examples a client holds back")
@@ -139,6 +172,15 @@ class EnsembleSettings(Settings):
         Simulate(), description="where clients live in phases 1 and 2; baselines are simulated"
     )
     device: str = Field("cpu", description="torch device of the models")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count(cls, settings: Any) -> Any:
+        if isinstance(settings, Mapping) and settings.get("members") and "clients" not in settings:
+            brought = settings["members"]
+            one = isinstance(brought, Mapping)
+            return {**settings, "clients": 1 if one else len(brought)}
+        return settings
 
 
 BETA1, BETA2, TAU = 0.9, 0.99, 1e-3

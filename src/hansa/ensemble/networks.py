@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -142,3 +144,15 @@ class Aligned(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[m, ...] -> [m, C]."""
         return self.alignment(self.member(x))
+
+
+class Prepared(nn.Module):
+    """A member that takes other inputs than the run's."""
+
+    def __init__(self, member: nn.Module, preparing: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.member, self.preparing = member, preparing
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[m, ...] -> [m, C]."""
+        return self.member(self.preparing(x))

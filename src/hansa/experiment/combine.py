@@ -34,6 +34,7 @@ from hansa.combine import (
 from hansa.combine.proxies import standardizes
 from hansa.data import Dataset
 from hansa.experiment.combine_file import EnsembleFile
+from hansa.experiment.combine_runs import open_run
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.prepare import check_device
 from hansa.experiment.run import unused
@@ -95,7 +96,7 @@ def resume(
             raise ConfigError(key, None, "cannot change when a run is resumed", fix)
     chosen = EnsembleFile.parse(config)
     check_device(chosen.device)
-    prepared = prepare(chosen, refit=folder.read_json("removal.json") is None)
+    prepared = prepare(chosen, folder.read_json("removal.json") is None, open_run)
     if changes:
         folder.reconfigure(config)
     folder.truncate(-1)  # they are written at the end, all at once
@@ -139,7 +140,7 @@ def remove(
     if left == [client]:
         raise ConfigError("client", client, "is the last: every client would be gone", "delete it")
     settings = before.model_copy(update={"without": (*before.without, client)})
-    dataset = prepare(settings, refit=False).dataset
+    dataset = prepare(settings, anew=False).dataset
     members = load_members(folder.path / "ensemble", dataset.spec, trust=True)
     kept = [member for member in members if member.client != client]
     removal = {
@@ -191,7 +192,7 @@ def _begin(
     removal: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     check_device(chosen.device)
-    prepared = prepare(chosen, refit=removal is None)
+    prepared = prepare(chosen, removal is None, open_run)
     folder = RunFolder.create(
         out or default_folder(chosen), chosen.dump(), describe_machine(chosen.seed)
     )
