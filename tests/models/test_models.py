@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
@@ -27,7 +29,7 @@ COUNTS = [
     ("convnet", DataSpec("image", (1, 28, 28), 10), 317_706),
     ("pfl_cnn", CIFAR, 1_626_442),
     ("lstm", TEXT, 2_683_708),
-    ("matrix_factorization", RATINGS, 206_680),
+    ("matrix_factorization", RATINGS, 206_680 + 610 + 9724 + 1),
     # 3x3 convolutions without bias, two numbers a channel in each normalization, 65 a class.
     ("resnet8_gn", CIFAR, 75_290),
     ("resnet20_gn", CIFAR, 269_722),
@@ -157,13 +159,39 @@ def test_layers_stand_in_the_order_of_the_references():
     assert 0.99 < layers.fc.weight.abs().max() / (6 / (64 * 14 * 14 + 128)) ** 0.5 <= 1
 
 
-def test_factors_are_small_and_multiply():
-    network = make("matrix_factorization", RATINGS)
-    assert 0.049 < max(p.abs().max() for p in network.parameters()) <= 0.05
+def test_a_rating_is_mean_and_biases_and_factors():
+    network = make({"name": "matrix_factorization", "mean": 3.5}, RATINGS)
     pair = torch.tensor([[3, 5], [609, 9723]])
-    expected = [network.users.weight[u] @ network.items.weight[i] for u, i in pair]
+    assert network(pair)[:, 0].tolist() == [3.5, 3.5]  # nobody has rated anything yet
+    assert 0.049 < network.items.weight.abs().max() <= 0.05
+    for table in (network.users, network.user_bias, network.item_bias):
+        torch.nn.init.normal_(table.weight)
+    expected = [
+        3.5
+        + network.user_bias.weight[u, 0]
+        + network.item_bias.weight[i, 0]
+        + network.users.weight[u] @ network.items.weight[i]
+        for u, i in pair
+    ]
     assert torch.allclose(network(pair)[:, 0], torch.stack(expected))
     assert network(pair.expand(4, 2, 2)).shape == (4, 2, 1)
+
+
+@given(st.integers(0, 2**16))
+def test_who_has_no_ratings_is_given_the_mean_and_the_other_s_bias(seed):
+    spec = DataSpec("pairs", (2,), 1, "regression", (5, 6))
+    network = make({"name": "matrix_factorization", "factors": 3}, spec, seed)
+    known = torch.cartesian_prod(torch.arange(4), torch.arange(5))
+    stars = torch.arange(20.0)[:, None] % 5 + 1
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(30):
+        optimizer.zero_grad()
+        torch.nn.functional.mse_loss(network(known), stars).backward()
+        optimizer.step()
+    mean, item = network.mean[0], network.item_bias.weight[2, 0]
+    assert torch.allclose(network(torch.tensor([4, 2]))[0], mean + item)
+    cold = network(torch.tensor([1, 5]))[0] - mean - network.user_bias.weight[1, 0]
+    assert cold.abs() <= 0.05 * network.users.weight[1].abs().sum()
 
 
 @pytest.mark.parametrize("name", ["logistic", "mlp", "gn_lenet", "resnet8_gn", "lstm"])
