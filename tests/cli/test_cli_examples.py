@@ -24,7 +24,7 @@ EXAMPLES = sorted(
 )
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-AT_HAND = {"digits", "file", "hub", "torch"}
+AT_HAND = {"digits", "file", "hub", "image_folder", "torch"}
 """Data sources that need no file of theirs: what they read is in the package, or the user's own."""
 ELSEWHERE = re.compile(rf"\b({'|'.join(sorted(set(catalogue('data')) - AT_HAND))})\b")
 
