@@ -26,6 +26,8 @@ class Work:
         network: cnn or linear.
         folder: where ``inputs.npy`` float32 [N, C, H, W] and ``targets.npy`` int64 [N] are.
         rounds: measured rounds, after those of the warm-up.
+        threads: users that may train at a time.
+        runtime: where hansa keeps its users.
     """
 
     network: str
@@ -36,6 +38,8 @@ class Work:
     rate: float
     rounds: int
     warmup: int = 2
+    threads: int = 1
+    runtime: str = "simulate"
 
     @property
     def all_rounds(self) -> int:

@@ -61,6 +61,8 @@ def settings(work: Work) -> dict[str, Any]:
             "optimizer": {"name": "sgd", "lr": work.rate},
         },
         "evaluate": {"every": 10**6, "average_model": False},
+        "runtime": {"name": work.runtime}
+        | ({"workers": work.threads} if work.runtime == "processes" else {}),
         "checkpoint": {"every": 0},
     }
 

@@ -9,13 +9,14 @@ computes does not depend on how many threads or workers there are.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
 from hansa.base.lazy import torch
+from hansa.base.threads import lanes
 from hansa.data import Dataset
 from hansa.engine.gradients import LOSSES, Looped, Passes, Stacked, is_stochastic
 from hansa.models import ParameterLayout
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Strategy = Literal["looped", "stacked"]
+S = TypeVar("S")
 T = TypeVar("T")
 _CHUNK_BYTES = 2 << 20  # rows of a stacked chunk, so that they stay in cache over a round's steps
 _CHUNK_BYTES_DEVICE = 2 << 30
@@ -37,7 +39,7 @@ class Bench:
         dataset: where examples come from.
         strategy: how the nodes of a chunk are run.
         device: where rows and examples are.
-        threads: chunks at a time; 0 takes torch's number of threads.
+        threads: chunks at a time; 0 takes as many as there are lanes.
         stochastic: whether passes of the model draw random numbers; None: as its layers tell.
     """
 
@@ -58,9 +60,7 @@ class Bench:
         self.stochastic = is_stochastic(module) if stochastic is None else stochastic
         self.classifies = dataset.spec.classes > 0
         self.loss = LOSSES[dataset.spec.task]
-        if self.stochastic or self.device.type != "cpu":
-            threads = 1
-        self.threads = threads or torch.get_num_threads()
+        self.threads = 1 if self.device.type != "cpu" else threads or lanes()
         self._local = threading.local()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -96,15 +96,21 @@ class Bench:
             else:
                 target.copy_(own[f"buffer.{entry.name}"][at])
 
-    def map(self, work: Callable[[np.ndarray], T], chunks: list[np.ndarray]) -> Iterable[T]:
-        """The results of ``work`` on each chunk, in order."""
-        if self.device.type != "cpu" or self.stochastic:
+    def map(self, work: Callable[[S], T], chunks: Sequence[S]) -> Iterable[T]:
+        """The results of ``work`` on each chunk, in order.
+
+        One of the threads itself does all of them, one after the other.
+        """
+        if self.device.type != "cpu" or hasattr(self._local, "at_work"):
             return map(work, chunks)
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(
-                self.threads, "hansa-bench", initializer=torch.set_num_threads, initargs=(1,)
-            )
+            self._pool = ThreadPoolExecutor(self.threads, "hansa-bench", initializer=self._begin)
         return self._pool.map(work, chunks)
+
+    def _begin(self) -> None:
+        """What each of the threads does first."""
+        torch.set_num_threads(1)
+        self._local.at_work = True
 
     def close(self) -> None:
         """End the threads."""

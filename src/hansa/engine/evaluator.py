@@ -12,7 +12,7 @@ from hansa.base.lazy import torch
 from hansa.data import Dataset, Split
 from hansa.engine.bench import Bench, Strategy, rows_at
 from hansa.engine.gradients import no_grad_outputs, predicted
-from hansa.models.draws import drawing
+from hansa.models.draws import drawing, generators
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +43,7 @@ class Evaluator(Bench):
     ) -> None:
         super().__init__(module, dataset, strategy, device, threads, stochastic)
         self._seed = seed
+        self._draws: bool | None = None
         self._resident: dict[int, tuple[Tensor, Tensor]] = {}
 
     def evaluate(
@@ -61,14 +62,23 @@ class Evaluator(Bench):
             none = np.zeros(0)
             return {"loss": none, "accuracy" if self.classifies else "rmse": none}
         x, y = self._decoded(split)
-        chunks = self.chunks(np.arange(len(rows)))
+        chunks, starts = self.chunks(np.arange(len(rows))), np.arange(0, len(y), batch_size)
+        chance = self._plays(rows[:1], x[:batch_size], y[:batch_size], own)
+        # Few models are measured on several parts of the split at a time.
+        several = 1 if chance else min(-(-self.threads // len(chunks)), len(starts))
+        parts = np.array_split(starts, several)
 
-        def work(chunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            with self._chance():
-                return self._evaluate_rows(rows, chunk, x, y, batch_size, own)
+        def work(piece: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            with drawing(self._seed) if chance else contextlib.nullcontext():
+                return self._evaluate_rows(rows, *piece, x, y, batch_size, own)
 
-        found = self.map(work, chunks)
-        loss, hits = (np.concatenate(part) for part in zip(*found, strict=True))
+        found = list(self.map(work, [(chunk, part) for chunk in chunks for part in parts]))
+        each = [
+            np.concatenate(found[first : first + several], axis=1)
+            for first in range(0, len(found), several)
+        ]
+        # From the first batch to the last, however they were shared out.
+        loss, hits = np.add.accumulate(np.concatenate(each, axis=2), axis=1)[:, -1] / len(y)
         if self.classifies:
             return {"loss": loss, "accuracy": hits}
         return {"loss": loss, "rmse": np.sqrt(loss)}
@@ -116,6 +126,15 @@ class Evaluator(Bench):
             elif members:
                 yield row, members
 
+    def _plays(self, rows: Tensor, x: Tensor, y: Tensor, own: Mapping[str, Tensor] | None) -> bool:
+        """Whether the model draws when it is evaluated, and not for training alone."""
+        if self.stochastic and self._draws is None:
+            with drawing(self._seed):
+                before = generators(self.device.type)
+                self._evaluate_rows(rows, np.zeros(1, np.int64), np.zeros(1), x, y, len(y), own)
+                self._draws = generators(self.device.type) != before
+        return bool(self._draws)
+
     def _chance(self) -> contextlib.AbstractContextManager[None]:
         return drawing(self._seed) if self.stochastic else contextlib.nullcontext()
 
@@ -123,24 +142,25 @@ class Evaluator(Bench):
         self,
         rows: Tensor,
         chunk: np.ndarray,
+        starts: np.ndarray,
         x: Tensor,
         y: Tensor,
         batch_size: int,
         own: Mapping[str, Tensor] | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> np.ndarray:
+        """Summed loss, and hits, of the batches that begin at ``starts`` [b]: [2, b, k]."""
         passes, _ = self.passes(len(chunk))
         passes.attach(rows_at(rows, chunk)[0], None)
         self.put_integers(passes, own, int(chunk[0]))
-        k = len(chunk)
-        loss, hits = np.zeros(k), np.zeros(k)
-        for start in range(0, len(y), batch_size):
+        found = np.zeros((2, len(starts), len(chunk)))
+        for b, start in enumerate(starts.tolist()):
             inputs, targets = x[start : start + batch_size], y[start : start + batch_size]
             outputs = no_grad_outputs(passes, inputs.unsqueeze(0))
-            for i in range(k):
-                loss[i] += float(self.loss(outputs[i], targets).double().sum())
+            for i in range(len(chunk)):
+                found[0, b, i] = float(self.loss(outputs[i], targets).double().sum())
             if self.classifies:
-                hits += (predicted(outputs) == targets).sum(1).cpu().numpy()
-        return loss / len(y), hits / len(y)
+                found[1, b] = (predicted(outputs) == targets).sum(1).cpu().numpy()
+        return found
 
     def _decoded(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a whole split as the model takes them, kept if they fit."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias
 
 from hansa.base.lazy import functional as F
@@ -50,6 +51,7 @@ class Passes(ABC):
         self.module = copy.deepcopy(module)
         self.layout = layout
         self.loss = loss
+        self.draws: AbstractContextManager[None] = nullcontext()  # entered where passes draw
 
     @abstractmethod
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:
@@ -97,7 +99,9 @@ class Looped(Passes):
         inputs, targets = x[0], y[0]
         if lengths is not None:
             inputs, targets = inputs[: int(lengths[0])], targets[: int(lengths[0])]
-        loss = self._mean(self.module(inputs), targets)
+        with self.draws:
+            outputs = self.module(inputs)
+        loss = self._mean(outputs, targets)
         grads.zero_()  # the parameters' gradients are views of it
         loss.backward()
         return loss.detach()

@@ -13,6 +13,7 @@ from hansa.base.component import import_path
 from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
 from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
+from hansa.base.threads import one_thread
 from hansa.engine.absence import Away
 from hansa.engine.algorithm import Script
 from hansa.engine.block import COUNTERS, MODELLED, Block
@@ -54,13 +55,14 @@ class Host:
             RunError: with the round and the phase in which it happened.
         """
         try:
-            for t in range(start, self.job.rounds):
-                self._round(t)
-                last = self.block.finished or t + 1 == self.job.rounds
-                if self.job.saves(t + 1, last):
-                    self._guard("checkpoint", t, partial(self.save, self.block, t + 1))
-                if last:
-                    break
+            with one_thread(small=False):
+                for t in range(start, self.job.rounds):
+                    self._round(t)
+                    last = self.block.finished or t + 1 == self.job.rounds
+                    if self.job.saves(t + 1, last):
+                        self._guard("checkpoint", t, partial(self.save, self.block, t + 1))
+                    if last:
+                        break
         finally:
             self.block.trainer.close()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hansa.base.lazy import Lazy, torch
+from hansa.base.threads import lanes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ def mix_rows_(
         indptr, index, weights: the sums in CSR form: row i adds ``weights[e]`` times row
             ``index[e]`` for e in ``indptr[i]:indptr[i+1]``, where index j < n is own[j] *before*
             the call and j >= n is received[j - n]; at least one term a row.
-        threads: how many columns ranges to work on at once; 0 takes torch's number of threads.
+        threads: how many columns ranges to work on at once; 0 takes as many as there are lanes.
     """
     if own.device.type != "cpu":
         _mix_on_device_(own, received, indptr, index, weights)
@@ -87,7 +88,7 @@ def _mix_cpu_(
         return
     width = _SCRATCH_BYTES // (numbers.itemsize * (n + len(others)))
     width = min(max(width, _WIDTHS[0]), _WIDTHS[1], size)
-    threads = threads or torch.get_num_threads()
+    threads = threads or lanes()
     share = -(-size // (threads * width)) * width
     ranges = [(lo, min(lo + share, size)) for lo in range(0, size, share)]
     if len(ranges) == 1 or n * size < 1 << 16:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,7 +22,7 @@ from hansa.engine.feed import Feed
 from hansa.engine.gradients import Passes
 from hansa.engine.optim import clip_norm_
 from hansa.engine.settings import TrainSettings
-from hansa.models.draws import drawing
+from hansa.models.draws import Draws, drawing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,8 +201,10 @@ class Trainer(Evaluator):
         try:
             if not self.stochastic:
                 return self._train_rows(work, chunk)
-            # One node at a time: what draws does not stack.
+            # A chunk is one node: what draws does not stack.
             stream = work.block.streams.integer("dropout", work.block.ids[chunk[0]], work.draw)
+            if self.device.type == "cpu":
+                return self._train_rows(work, chunk, Draws(stream))
             with drawing(stream):
                 return self._train_rows(work, chunk)
         except RunError:
@@ -228,7 +231,7 @@ class Trainer(Evaluator):
             own.problem = f"round {round + 1}, phase training: {own.problem}"
             raise own from error
 
-    def _train_rows(self, work: _Work, chunk: np.ndarray) -> np.ndarray:
+    def _train_rows(self, work: _Work, chunk: np.ndarray, draws: Draws | None = None) -> np.ndarray:
         """All steps of a chunk's nodes, those with most steps first: mean losses [k]."""
         block, settings, optimizer = work.block, self.settings, self.settings.optimizer
         steps, k = work.steps[chunk], len(chunk)
@@ -237,6 +240,7 @@ class Trainer(Evaluator):
             settings.augment,
         )  # fmt: skip
         passes, grads = self.passes(k)
+        passes.draws = draws or nullcontext()
         rows, write_back = rows_at(block.rows, chunk)
         slots, backs = {}, [write_back]
         for slot in optimizer.slots:

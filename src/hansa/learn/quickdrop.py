@@ -25,7 +25,6 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.base.threads import one_thread
 from hansa.engine import Block, Script, Trainer
 from hansa.engine.gradients import supports_stacking
 from hansa.engine.optim import clip_norm_
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UPDATES = "quickdrop.updates"
-_SMALL = 4 << 20  # models of a crew
 _MOST_UPDATES = 1 << 29  # numbers that a server keeps, 2 GiB
 
 
@@ -140,11 +138,6 @@ class QuickDrop(Federated):
         return Terms(**{**vars(terms), "effort": effort})
 
     def local_work(self, work: Work) -> None:
-        # What is done between the cells' passes, which have threads of their own.
-        with one_thread(work.crew.rows.nbytes < _SMALL):
-            self._distil_and_train(work)
-
-    def _distil_and_train(self, work: Work) -> None:
         block = work.crew
         trainer = cast(Trainer, block.trainer)
         settings, layout = trainer.settings, self.images(block)

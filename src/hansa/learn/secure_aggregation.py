@@ -39,6 +39,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
+from hansa.base.threads import lanes
 from hansa.codec import Packets, Raw
 from hansa.codec.seeded import seeded_positions
 from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send, WeightRule
@@ -145,7 +146,7 @@ class SecureDPSGD(Algorithm):
                 found.append(words.tobytes())
             return found
 
-        threads = min(torch.get_num_threads(), len(block))
+        threads = min(lanes(), len(block))
         if threads < 2:
             nodes = [of_node(k) for k in range(len(block))]
         else:

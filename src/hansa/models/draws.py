@@ -6,12 +6,13 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from hansa.base.lazy import torch
 
+_State: TypeAlias = tuple[Any, Any, Any]
 _alone = threading.RLock()
 
 
@@ -23,16 +24,47 @@ def drawing(seed: int) -> Iterator[None]:
     is one of each for all threads, so only one thread at a time is let in.
     """
     with _alone:
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+        before = _state()
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:
             yield
         finally:
-            torch.set_rng_state(before[0])
-            random.setstate(before[1])
-            np.random.set_state(before[2])
+            _restore(before)
+
+
+class Draws:
+    """As :func:`drawing`, taken up again where it was left whenever it is entered.
+
+    So threads whose networks draw in their forward passes alone take turns in these only.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._state: _State | None = None
+        self._open: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._open.enter_context(drawing(self.seed))
+        if self._state is not None:
+            _restore(self._state)
+
+    def __exit__(self, *_: object) -> None:
+        assert self._open is not None  # it was entered
+        self._state = _state()
+        self._open.close()
+
+
+def _state() -> _State:
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+
+def _restore(state: _State) -> None:
+    torch.set_rng_state(state[0])
+    random.setstate(state[1])
+    np.random.set_state(state[2])
 
 
 def generators(device: str = "cpu") -> list[Any]:
