@@ -65,8 +65,8 @@ def test_lossy_codecs_leave_alone_what_goes_aside(
             heard.append(mail.messages(8)[1:])
             return super().gather(block, row, mail, *rest)
 
-        def train(self, block, work):  # type: ignore[no-untyped-def]
-            updates, aside = super().train(block, work)
+        def land(self, block, flight):  # type: ignore[no-untyped-def]
+            updates, aside = super().land(block, flight)
             heard.append((updates.clone(), torch.cat(aside, dim=1).clone()))
             return updates, aside
 

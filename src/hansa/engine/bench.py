@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -103,9 +103,20 @@ class Bench:
         """
         if self.device.type != "cpu" or hasattr(self._local, "at_work"):
             return map(work, chunks)
+        return self._threads().map(work, chunks)
+
+    def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, "hansa-bench", initializer=self._begin)
-        return self._pool.map(work, chunks)
+        return self._pool
+
+    def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Have one of the threads do something soon; without threads it is done here and now."""
+        if self.device.type == "cpu" and not hasattr(self._local, "at_work"):
+            return self._threads().submit(work, *arguments)
+        done: Future[T] = Future()
+        done.set_result(work(*arguments))
+        return done
 
     def _begin(self) -> None:
         """What each of the threads does first."""

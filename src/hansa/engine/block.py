@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -37,6 +38,7 @@ MODELLED = (
     "training_energy",
     "radio_energy",
 )
+T = TypeVar("T")
 Correction: TypeAlias = "Callable[[np.ndarray, torch.Tensor, torch.Tensor], None]"
 """Changes gradients before a step: (positions in the block, rows [m, P], grads [m, P])."""
 
@@ -83,6 +85,12 @@ class LocalWork(Protocol):
 
     def learning_rate(self, round: int) -> float:
         """The learning rate of a round."""
+
+    def chunks(self, who: np.ndarray) -> list[np.ndarray]:
+        """Positions cut into adjacent pieces that are worked on at a time."""
+
+    def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Have one of the threads do something soon."""
 
     def losses(
         self,
@@ -157,6 +165,7 @@ class Block:
         effort: an example's compute in each node's model as a share of that in the whole one, [n],
             for algorithms whose nodes train parts of it; None: all of it.
         facts: what can be computed anew at any time, so that it is not saved.
+        workers: how many workers the nodes of the run are split over.
         final: (positions, rows) of the models that a run comes to, once it has ended, if they are
             not those of the residents.
         finished: set by an algorithm that ends the run with this round.
@@ -181,6 +190,7 @@ class Block:
     awake: np.ndarray | None = None
     effort: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    workers: int = 1
     final: tuple[np.ndarray, Tensor] | None = None
     finished: bool = False
 

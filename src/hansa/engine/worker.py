@@ -85,6 +85,7 @@ def serve(
         owner = [w for w, ids in enumerate(parts) for _ in ids]
         mesh = Mesh(context, index, owner, deadline, control.alive)
         block = job.block(parts[index])
+        block.workers = workers
         start = 0
         if resume is not None:
             manifest = read_manifest(resume)

@@ -13,7 +13,8 @@ is sent down (:meth:`ClientServer.tells`) or up (:meth:`ClientServer.answers`).
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -34,17 +35,41 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What clients of a block got from their servers.
+
+    Attributes:
+        who: int64 [k], their positions in the block.
+        plan: their invitations, in the same order.
+        table: float32 [m, K], the different models that servers sent.
+        which: int64 [k], the model that each client got.
+        told: by name of what else came, (rows [m', K], which of them each client got).
+        t: the round.
+    """
+
+    who: np.ndarray
+    plan: Plan
+    table: Tensor
+    which: np.ndarray
+    told: dict[str, tuple[Tensor, np.ndarray]]
+    t: int
+
+    def take(self, at: np.ndarray) -> Heard:
+        """What some of the clients got."""
+        told = {name: (rows, whose[at]) for name, (rows, whose) in self.told.items()}
+        return replace(
+            self, who=self.who[at], plan=self.plan.take(at), which=self.which[at], told=told
+        )
+
+
 @dataclass
 class Work:
     """What clients of a block work on.
 
     Attributes:
         crew: a block of them alone; its rows are their models.
-        plan: their invitations, in the same order.
-        table: float32 [m, K], the different models that servers sent.
-        which: int64 [k], the model that each client got.
-        told: by name of what else came, (rows [m', K], which of them each client got).
-        t: the round.
+        plan, table, which, told, t: as in :class:`Heard`.
     """
 
     crew: Block
@@ -67,6 +92,23 @@ class Work:
         """What else each client was told under a name, [k, K]."""
         rows, which = self.told[name]
         return rows[torch.from_numpy(which)]
+
+
+@dataclass
+class Flight:
+    """Clients at work.
+
+    Attributes:
+        works: pieces of the work, each done apart from the others.
+        done: what says of each that it is done, or what went wrong.
+        updates: float32 [k, K], the clients' updates once they are done.
+        aside: float32 [k, A], what goes with them.
+    """
+
+    works: list[Work]
+    done: list[Future[None]]
+    updates: Tensor
+    aside: Tensor
 
 
 @dataclass
@@ -104,6 +146,9 @@ class ClientServer(Algorithm):
     """The base of the federated methods (see the module's text)."""
 
     uses_topology: ClassVar[bool] = False
+    apart: ClassVar[bool] = True
+    """Whether each client works by itself, at any time; otherwise :meth:`local_work` shares out
+    what all clients of a wave do."""
     answer_names: ClassVar[tuple[str, ...]] = ()
     """Names of the rows [P] that clients send with their update."""
 
@@ -210,50 +255,77 @@ class ClientServer(Algorithm):
         model = block.rows[row : row + 1, : self.sent(block)]
         return post_bytes(self.codec, model, self.aside(block))
 
-    def crew(self, block: Block, who: np.ndarray, mail: Mail, plan: Plan, t: int) -> Work:
-        """The clients at ``who`` at the models that they got."""
-        layout, sent, tells = block.trainer.layout, self.sent(block), self.tells(block)
-        table, which, parts = mail.table(who, sent, [r.shape[1] for r in tells.values()])
-        # One allocation: what a client trains is what it sends, with what goes aside behind it.
-        aside = self.aside(block) if is_exact(self.codec) and sent == layout.size else 0
-        rows = torch.empty(len(who), layout.size + aside, device=block.rows.device)
-        rows = rows[:, : layout.size]
-        for k, m in enumerate(which):
-            rows[k, :sent] = table[m]
-        if sent < layout.size:
-            rows[:, sent:] = layout.flatten(block.trainer.module)[sent:].to(rows.device)
-            ids = block.ids[who]
-            known = np.array([node in self.shelf(block, "buffers") for node in ids], dtype=bool)
-            own = self.shelf(block, "buffers").take(ids[known], layout.size - sent)
-            rows[np.flatnonzero(known), sent:] = own.to(rows.device)
-        told = dict(zip(tells, parts, strict=True))
-        return Work(block.visit(who, rows), plan, table, which, told, t)
+    def heard(self, block: Block, who: np.ndarray, mail: Mail, plan: Plan, t: int) -> Heard:
+        """What the clients at ``who`` got."""
+        tells = self.tells(block)
+        widths = [rows.shape[1] for rows in tells.values()]
+        table, which, parts = mail.table(who, self.sent(block), widths)
+        return Heard(who, plan, table, which, dict(zip(tells, parts, strict=True)), t)
 
-    def train(self, block: Block, work: Work) -> tuple[Tensor, list[Tensor]]:
-        """Local steps of a crew: (updates [k, K], what goes with them)."""
-        crew, sent, size = work.crew, self.sent(block), work.parameters
-        if len(crew):
-            self.prepare(work)
-            self.local_work(work)
-            block.settle(crew)
-            if sent < crew.rows.shape[1]:
-                self.shelf(block, "buffers").put(crew.ids, crew.rows[:, sent:])
-        found = self.answers(work) if len(crew) else {}
-        nothing = crew.rows.new_zeros(0, size)
-        extra = [found.get(name, nothing) for name in self.answer_names]
+    def launch(self, block: Block, heard: Heard) -> Flight:
+        """Have clients begin with their work, as soon as there is a thread for it."""
+        size, sent, aside = block.trainer.layout.size, self.sent(block), self.aside(block)
+        count, device = len(heard.who), block.rows.device
+        # One allocation: what a client trains is what it sends, with what goes aside behind it.
+        behind = aside if is_exact(self.codec) and sent == size else 0
+        room = torch.empty(count, size + behind, device=device)
+        rows = room[:, :size]
+        rest = room[:, size:] if behind else torch.empty(count, aside, device=device)
+        flight = Flight([], [], rows[:, :sent], rest)
+        everyone = np.arange(count)
+        for at in block.trainer.chunks(everyone) if self.apart else [everyone]:
+            if not len(at):
+                continue
+            own, span = heard.take(at), slice(int(at[0]), int(at[-1]) + 1)
+            crew = block.visit(own.who, rows[span])
+            work = Work(crew, own.plan, own.table, own.which, own.told, own.t)
+            flight.works.append(work)
+            if self.apart:
+                flight.done.append(block.trainer.submit(self._work, work, rest[span]))
+            else:
+                self._work(work, rest[span])
+        return flight
+
+    def land(self, block: Block, flight: Flight) -> tuple[Tensor, list[Tensor]]:
+        """Wait for clients at work: (updates [k, K], what goes with them)."""
+        for done in flight.done:
+            done.result()
+        for work in flight.works:
+            block.settle(work.crew)
+        return flight.updates, [flight.aside] if flight.aside.shape[1] else []
+
+    def train(self, block: Block, heard: Heard) -> tuple[Tensor, list[Tensor]]:
+        """Local steps of clients, from what they got: (updates [k, K], what goes with them)."""
+        return self.land(block, self.launch(block, heard))
+
+    def _work(self, work: Work, rest: Tensor) -> None:
+        """All that clients do: their rows become updates, and what goes with them is ``rest``.
+
+        Nothing of their block changes, so that a thread may do it while others work or wait.
+        """
+        crew, layout = work.crew, work.crew.trainer.layout
+        sent = self.sent(crew)
+        for row, m in zip(crew.rows, work.which, strict=True):
+            row[:sent] = work.table[m]
+        if sent < layout.size:
+            shelf = self.shelf(crew, "buffers")
+            crew.rows[:, sent:] = layout.flatten(crew.trainer.module)[sent:].to(crew.rows.device)
+            known = np.array([node in shelf for node in crew.ids], dtype=bool)
+            own = shelf.take(crew.ids[known], layout.size - sent)
+            crew.rows[np.flatnonzero(known), sent:] = own.to(crew.rows.device)
+        self.prepare(work)
+        self.local_work(work)
+        if sent < layout.size:
+            shelf.put(crew.ids, crew.rows[:, sent:])
+        found = self.answers(work)
+        extra = [found[name] for name in self.answer_names]
         if self.figures:
-            numbers = self.measure(work) if len(crew) else [np.zeros(0) for _ in self.figures]
-            extra.append(torch.from_numpy(np.stack(numbers, axis=1)).to(crew.rows))
-        for k, m in enumerate(work.which):
-            crew.rows[k, :sent] -= work.table[m]
-        updates = crew.rows[:, :sent]
-        aside = sum(part.shape[1] for part in extra)
-        if aside and len(crew) and crew.rows.stride(0) == sent + aside:
-            # There is room for it behind the updates.
-            room = updates.as_strided((len(crew), sent + aside), updates.stride())[:, sent:]
-            torch.cat(extra, dim=1, out=room)
-            extra = list(room.split([part.shape[1] for part in extra], dim=1))
-        return updates, extra
+            numbers = np.stack(self.measure(work), axis=1)
+            extra.append(torch.from_numpy(numbers).to(crew.rows))
+        if extra:
+            rest.copy_(torch.cat(extra, dim=1))
+        for row, m in zip(crew.rows, work.which, strict=True):
+            row[:sent] -= work.table[m]
 
     def gather(
         self,

@@ -150,9 +150,9 @@ class FedBuff(ClientServer):
         # Each was sent the model when it started, not when the server got it.
         time[who] = torch.maximum(time[who], torch.from_numpy(here.heard))
         charge(block, here.take(~counts), who[~counts])
-        work = self.crew(block, who[counts], mail, here.take(counts), t)
-        updates, _ = self.train(block, work)
-        self.shelf(block, PENDING).put(work.crew.ids, updates)
+        who = who[counts]
+        updates, _ = self.train(block, self.heard(block, who, mail, here.take(counts), t))
+        self.shelf(block, PENDING).put(block.ids[who], updates)
 
     def _end(self, block: Block, due: np.ndarray, age: np.ndarray) -> Script:
         """The updates that are due arrive, and the server takes its step."""

@@ -8,6 +8,7 @@ side by side on one clock (cohorts).
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +18,7 @@ from pydantic import Field
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network, Script, Share
-from hansa.learn.client_server import ClientServer, Sums, Work
+from hansa.learn.client_server import ClientServer, Flight, Sums, Work
 from hansa.learn.invitation import ABSENT, DONE, OUTCOMES, Plan, Terms, charge, invite
 from hansa.learn.mail import post
 from hansa.learn.plateau import Plateau, Watch
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _WAVE_BYTES = 32 << 20
-"""Models of clients that are in memory at a time: few, so that they stay in cache from the download
-to the server's sum, but enough for every thread."""
+"""Models of clients that are in memory of a worker at a time: few, so that they stay in cache from
+the download to the server's sum, but enough for every thread."""
 BEST = "federated.best"
 """What servers keep the best model by validation loss under, where it is looked for."""
 _LOSS = "local_validation_loss"
@@ -156,14 +157,7 @@ class Federated(ClientServer):
         plan = Plan.of((yield Share(self._plans(block, t, asleep))))
         self.log(block, plan)
         sums = Sums.start(block, self.answer_names)
-        time = block.state["modelled_time"]
-        now = time[block.residents].clone()
-        weight = np.zeros(block.clients)
-        weight[plan.client] = plan.weight
-        few = _WAVE_BYTES // max(1, block.trainer.layout.nbytes)
-        for wave in self.waves(block, plan, max(few, 2 * block.trainer.threads)):
-            time[block.residents] = now
-            yield from self._wave(block, t, wave, weight, sums)
+        yield from self._stream(block, t, plan, sums)
         for row in np.flatnonzero(~block.kept["federated.stopped"].numpy()):
             self._step(block, t, plan, int(row), sums)
         if self.stop is not None:
@@ -212,28 +206,56 @@ class Federated(ClientServer):
             by_size=self.weighting == "examples",
         )
 
-    def waves(self, block: Block, plan: Plan, size: int) -> Iterator[Plan]:
-        """A round's invitations, at most ``size`` at a time; the clients of a wave hold alike."""
-        return plan.waves(size)
+    def alike(self, block: Block, plan: Plan) -> Iterator[tuple[Plan, Tensor | None]]:
+        """A round's invitations, those together that hold the same numbers of a row, int64.
 
-    def held(self, block: Block, wave: Plan) -> Tensor | None:
-        """The numbers of a row, int64, that a wave's clients hold; None: all that are sent."""
-        return None
+        None: all that are sent.
+        """
+        yield plan, None
 
-    def _wave(self, block: Block, t: int, wave: Plan, weight: np.ndarray, sums: Sums) -> Script:
-        """Some invitations of a round, from the model to the updates."""
-        down, model = wave.graph(block.nodes), block.rows[:, : self.sent(block)]
-        told, held = list(self.tells(block).values()), self.held(block, wave)
+    def _stream(self, block: Block, t: int, plan: Plan, sums: Sums) -> Script:
+        """All invitations of a round, from the model to the sum of the updates.
+
+        Clients come in waves whose size follows from the model's alone, and so does the order of
+        the sum. Several waves are on their way at a time: while one is waited for and summed, the
+        clients of the next are at work, and the oldest has to be in before another one begins.
+        """
+        nbytes, trainer = max(1, block.trainer.layout.nbytes), block.trainer
+        size = max(1, _WAVE_BYTES // 2 // nbytes)
+        few = max(_WAVE_BYTES // nbytes, 2 * trainer.threads) * block.workers
+        depth = max(2, few // size)
+        weight = np.zeros(block.clients)
+        weight[plan.client] = plan.weight
+        flying: deque[tuple[Plan, Tensor | None, np.ndarray, Flight]] = deque()
+
+        def arrive() -> Script:
+            wave, held, who, flight = flying.popleft()
+            updates, aside = self.land(block, flight)
+            up = wave.graph(block.nodes).transpose()
+            back = yield from post(up, self.codec, "update", who, updates, aside, held)
+            for row in range(len(block.residents)):
+                self.gather(block, row, back, weight, sums)
+
+        for part, held in self.alike(block, plan):
+            heard = yield from self._invite(block, t, part, held)
+            for wave in part.take(part.outcome == DONE).waves(size):
+                here = heard.take(np.flatnonzero(np.isin(heard.plan.client, wave.client)))
+                flying.append((wave, held, here.who, self.launch(block, here)))
+                if len(flying) == depth:
+                    yield from arrive()
+                    yield Share({})  # no worker runs ahead of the one that has the server
+        while flying:
+            yield from arrive()
+
+    def _invite(self, block: Block, t: int, plan: Plan, held: Tensor | None) -> Script:
+        """Send clients the model; returns what those of this block got whose updates count."""
+        down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
+        told = list(self.tells(block).values())
         mail = yield from post(down, self.download, "model", block.residents, model, told, held)
-        here = wave.take(np.isin(wave.client, block.ids))
+        here = plan.take(np.isin(plan.client, block.ids))
         who, counts = block.positions(here.client), here.outcome == DONE
         charge(block, here.take(~counts), who[~counts])
-        work = self.crew(block, who[counts], mail, here.take(counts), t)
-        updates, aside = self.train(block, work)
-        up = wave.take(wave.outcome == DONE).graph(block.nodes).transpose()
-        back = yield from post(up, self.codec, "update", who[counts], updates, aside, held)
-        for row in range(len(block.residents)):
-            self.gather(block, row, back, weight, sums)
+        return self.heard(block, who[counts], mail, here.take(counts), t)
 
     def _step(self, block: Block, t: int, plan: Plan, row: int, sums: Sums) -> None:
         """A server's step on what it got, and what it makes of the clients' losses."""

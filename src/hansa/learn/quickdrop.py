@@ -17,7 +17,7 @@ import copy
 import threading
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -47,6 +47,8 @@ _MOST_UPDATES = 1 << 29  # numbers that a server keeps, 2 GiB
 @register("quickdrop")
 class QuickDrop(Federated):
     """FedAvg on batches of every class, which distils the clients' data as it goes."""
+
+    apart: ClassVar[bool] = False
 
     distil: bool = Field(True, description="make synthetic images; the model is the same without")
     condensation: Condensation = Field(Condensation(), description="how they are made")

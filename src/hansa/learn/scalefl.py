@@ -117,13 +117,10 @@ class ScaleFL(Federated):
         effort = self.effort(block, chosen)
         return replace(terms, down_bytes=down[kind], up_bytes=up[kind], effort=effort)
 
-    def waves(self, block: Block, plan: Plan, size: int) -> Iterator[Plan]:
+    def alike(self, block: Block, plan: Plan) -> Iterator[tuple[Plan, Tensor | None]]:
         kind = self.outline(block, plan.client)
-        for k in range(len(self.outlines(block))):
-            yield from plan.take(kind == k).waves(size)
-
-    def held(self, block: Block, wave: Plan) -> Tensor | None:
-        return self.sent_of(block, int(self.outline(block, wave.client[:1])[0]))
+        for k in np.unique(kind).tolist():
+            yield plan.take(kind == k), self.sent_of(block, k)
 
     def correction(self, work: Work) -> Correction | None:
         """No gradient where a client holds nothing.

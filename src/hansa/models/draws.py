@@ -25,9 +25,7 @@ def drawing(seed: int) -> Iterator[None]:
     """
     with _alone:
         before = _state()
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+        _seed(seed)
         try:
             yield
         finally:
@@ -43,18 +41,27 @@ class Draws:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._state: _State | None = None
-        self._open: contextlib.ExitStack | None = None
+        self._before: _State | None = None
 
     def __enter__(self) -> None:
-        self._open = contextlib.ExitStack()
-        self._open.enter_context(drawing(self.seed))
-        if self._state is not None:
+        _alone.acquire()
+        self._before = _state()
+        if self._state is None:
+            _seed(self.seed)
+        else:
             _restore(self._state)
 
     def __exit__(self, *_: object) -> None:
-        assert self._open is not None  # it was entered
+        assert self._before is not None  # it was entered
         self._state = _state()
-        self._open.close()
+        _restore(self._before)
+        _alone.release()
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def _state() -> _State:
