@@ -18,7 +18,7 @@ from hansa.engine import Job
 from hansa.engine.exchange import LocalExchange
 from hansa.engine.host import Host
 from hansa.engine.mesh import Mesh
-from hansa.engine.runtime import split_nodes
+from hansa.engine.runtime import owners, split_nodes
 from hansa.engine.sockets import SocketExchange
 from hansa.experiment import RunFile, prepare
 
@@ -104,8 +104,8 @@ def host_apart() -> Callable[..., Any]:
         deadline: float = 20.0,
     ) -> Any:
         jobs = [make() for _ in range(workers)]
-        parts = split_nodes(jobs[0].nodes, workers)
-        owner = [w for w, ids in enumerate(parts) for _ in ids]
+        parts = split_nodes(jobs[0].nodes, workers, jobs[0].servers)
+        owner = owners(parts)
         failed = threading.Event()
 
         def alive() -> None:
@@ -120,6 +120,7 @@ def host_apart() -> Callable[..., Any]:
         def one(w: int) -> Any:
             try:
                 block = jobs[w].block(parts[w])
+                block.workers = workers
                 exchange = SocketExchange(meshes[w], jobs[w].clock)
                 Host(jobs[w], block, exchange, lambda report: None, lambda b, done: None).run()
             except BaseException:
@@ -140,8 +141,10 @@ def host_apart() -> Callable[..., Any]:
             for mesh in meshes:
                 mesh.close()
             context.term()
-        rows = torch.cat([block.rows for block in blocks])
-        state = {n: torch.cat([b.state[n] for b in blocks]) for n in blocks[0].state}
+        home = torch.from_numpy(np.concatenate([b.ids[b.residents] for b in blocks])).argsort()
+        place = torch.from_numpy(np.concatenate([b.ids for b in blocks])).argsort()
+        rows = torch.cat([block.rows for block in blocks])[home]
+        state = {n: torch.cat([b.state[n] for b in blocks])[place] for n in blocks[0].state}
         return rows, state, meshes
 
     return go

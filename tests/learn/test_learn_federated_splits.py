@@ -140,16 +140,20 @@ def test_waves_add_up_to_the_same(
 
 
 def saved(path: Path, done: int) -> dict[str, torch.Tensor]:
-    """The models, and what clients keep, in a checkpoint."""
+    """The models, and what clients keep, in a checkpoint, in the order of the nodes."""
+    files = sorted((path / f"checkpoints/round-{done:06d}").glob("*.safetensors"))
+    parts = [load_file(part) for part in files]
     found: dict[str, torch.Tensor] = {}
-    for part in sorted((path / f"checkpoints/round-{done:06d}").glob("*.safetensors")):
-        for key, value in load_file(part).items():
-            if key == "rows" or key.startswith(("kept", "shelf", "state.modelled")):
-                if key in found and value.numel():
-                    value = torch.cat([found[key], value]) if found[key].numel() else value
-                elif key in found:
-                    value = found[key]
-                found[key] = value
+    for key in {key for part in parts for key in part}:
+        if key != "rows" and not key.startswith(("kept", "shelf", "state.modelled")):
+            continue
+        owners = "ids" if key.startswith("state") else "residents"
+        if key.startswith("shelf"):
+            owners = f"{key.rpartition('.')[0]}.ids"
+        those = [part for part in parts if key in part]
+        order = torch.cat([part[owners] for part in those]).argsort()
+        found[key] = torch.cat([part[key] for part in those if len(part[key])] or [order])
+        found[key] = found[key][order]
     return found
 
 

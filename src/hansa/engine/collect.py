@@ -56,16 +56,17 @@ class Collector:
         # Workers stamp their reports, since this process may be busy when they arrive.
         now = max(part["at"] for part in parts) - self.began
         ids = np.concatenate([part["ids"] for part in parts])
-        lengths = [len(part["ids"]) for part in parts]
-        counters = _merge([part["counters"] for part in parts], lengths)
-        values = _merge([part["values"] for part in parts], lengths)
+        order = np.argsort(ids)
+        ids, lengths = ids[order], [len(part["ids"]) for part in parts]
+        counters = _merge([part["counters"] for part in parts], lengths, order)
+        values = _merge([part["values"] for part in parts], lengths, order)
         sizes = values.pop("message_bytes", np.array([np.nan]))
         if "battery_empty" in values:
             nodes = ids[~np.isnan(values.pop("battery_empty"))].tolist()
             self.folder.event("battery_empty", round=done, nodes=nodes)
         for event in (event for part in parts for event in part["events"]):
             self.folder.event(**{**event, "round": done})
-        log = _merge([part["log"] for part in parts], lengths)
+        log = _merge([part["log"] for part in parts], lengths, order)
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())
         if "modelled_time" in counters:
@@ -99,7 +100,7 @@ class Collector:
             self._report_divergence(done, ids, values["diverged"])
         if all(part["measured"] is not None for part in parts):
             measured = [part["measured"] for part in parts]
-            found = _merge([part["values"] for part in measured], lengths)
+            found = _merge([part["values"] for part in measured], lengths, order)
             for name, array in {**found, **values, **counters}.items():
                 seen = ~np.isnan(array)
                 record(
@@ -174,8 +175,10 @@ class Collector:
         self.folder.flush()
 
 
-def _merge(parts: list[dict[str, np.ndarray]], lengths: list[int]) -> dict[str, np.ndarray]:
-    """Arrays by name, put end to end; a name that some parts lack is NaN there."""
+def _merge(
+    parts: list[dict[str, np.ndarray]], lengths: list[int], order: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Arrays by name, put end to end and in order; a name that some parts lack is NaN there."""
     names = dict.fromkeys(name for part in parts for name in part)
     merged = {}
     for name in names:
@@ -183,5 +186,5 @@ def _merge(parts: list[dict[str, np.ndarray]], lengths: list[int]) -> dict[str, 
             part.get(name, np.full(length, np.nan))
             for part, length in zip(parts, lengths, strict=True)
         ]
-        merged[name] = np.concatenate(pieces)
+        merged[name] = np.concatenate(pieces)[order]
     return merged

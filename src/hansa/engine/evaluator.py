@@ -129,9 +129,10 @@ class Evaluator(Bench):
     def _plays(self, rows: Tensor, x: Tensor, y: Tensor, own: Mapping[str, Tensor] | None) -> bool:
         """Whether the model draws when it is evaluated, and not for training alone."""
         if self.stochastic and self._draws is None:
+            first = np.zeros(1, dtype=np.int64)
             with drawing(self._seed):
                 before = generators(self.device.type)
-                self._evaluate_rows(rows, np.zeros(1, np.int64), np.zeros(1), x, y, len(y), own)
+                self._evaluate_rows(rows, first, first, x, y, len(y), own)
                 self._draws = generators(self.device.type) != before
         return bool(self._draws)
 

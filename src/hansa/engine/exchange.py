@@ -55,7 +55,7 @@ class Share:
     """What every block of a run must know, though only one of them can: a server's decisions.
 
     Each block gives what it has (often empty arrays) and is resumed with a dict of the same
-    names: the arrays of all blocks, end to end by ascending node. It is how workers keep in step,
+    names: the arrays of all blocks, end to end. It is how workers keep in step,
     not a message between parties, so it is not counted: clients learn a server's decision from
     the messages that they get.
     """
@@ -277,7 +277,7 @@ class Exchange(Protocol):
         """Send, wait for all that the block's nodes should hear, count, and hand it over."""
 
     def share(self, block: Block, share: Share, round: int, phase: int) -> dict[str, np.ndarray]:
-        """The arrays of all blocks, end to end by ascending node."""
+        """The arrays of all blocks, end to end."""
 
 
 class LocalExchange:

@@ -57,7 +57,7 @@ class _Coordinator:
     ) -> None:
         self.runtime, self.job, self.collector = runtime, job, collector
         self.checkpoints = checkpoints
-        self.parts = split_nodes(job.nodes, runtime.workers)
+        self.parts = split_nodes(job.nodes, runtime.workers, job.servers)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
         self.socket.linger = 500
@@ -203,7 +203,9 @@ class _Coordinator:
 
     def _name(self, index: int) -> str:
         ids = self.parts[index]
-        return f"worker {index} (nodes {ids[0]} to {ids[-1]})"
+        apart = int(ids[1] - ids[0]) if len(ids) > 1 else 1
+        ends = f"{ids[0]} to {ids[-1]}" + (f", every {apart}th" if apart > 1 else "")
+        return f"worker {index} (nodes {ends})"
 
     def _say(self, index: int, kind: str, **fields: Any) -> None:
         self.socket.send_multipart([str(index).encode(), pack_control(kind, **fields)])

@@ -82,9 +82,24 @@ class Simulate(Runtime):
         Host(job, block, LocalExchange(job.clock), report, save).run(start)
 
 
-def split_nodes(nodes: int, workers: int) -> list[np.ndarray]:
-    """Adjacent ids for each worker, as even as can be."""
+def split_nodes(nodes: int, workers: int, servers: int = 0) -> list[np.ndarray]:
+    """Ascending ids for each worker, as even as can be.
+
+    Peers that are neighbours are often adjacent, so adjacent ids stay together. The clients of
+    servers are dealt out one by one: a server takes them in the order of their ids, and so finds
+    all workers busy.
+    """
+    if servers:
+        return [np.arange(nodes)[worker::workers] for worker in range(workers)]
     return np.array_split(np.arange(nodes), workers)
+
+
+def owners(parts: list[np.ndarray]) -> list[int]:
+    """The worker of each node."""
+    found = np.zeros(sum(map(len, parts)), dtype=np.int64)
+    for worker, ids in enumerate(parts):
+        found[ids] = worker
+    return list(map(int, found))
 
 
 class Deadline:

@@ -16,7 +16,7 @@ from hansa.engine.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.host import Host
 from hansa.engine.job import Job
 from hansa.engine.mesh import Mesh
-from hansa.engine.runtime import split_nodes
+from hansa.engine.runtime import owners, split_nodes
 from hansa.engine.sockets import SocketExchange
 from hansa.engine.wire import pack_control, unpack_control
 
@@ -81,8 +81,8 @@ def serve(
     mesh: Mesh | None = None
     try:
         job = build()
-        parts = split_nodes(job.nodes, workers)
-        owner = [w for w, ids in enumerate(parts) for _ in ids]
+        parts = split_nodes(job.nodes, workers, job.servers)
+        owner = owners(parts)
         mesh = Mesh(context, index, owner, deadline, control.alive)
         block = job.block(parts[index])
         block.workers = workers

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,8 +17,8 @@ from pydantic import Field
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
-from hansa.engine import Block, Network, Script, Share
-from hansa.learn.client_server import ClientServer, Flight, Sums, Work
+from hansa.engine import Block, Inbox, Network, Script, Send, Share
+from hansa.learn.client_server import ClientServer, Flight, Heard, Sums, Work
 from hansa.learn.invitation import ABSENT, DONE, OUTCOMES, Plan, Terms, charge, invite
 from hansa.learn.mail import post
 from hansa.learn.plateau import Plateau, Watch
@@ -216,9 +216,9 @@ class Federated(ClientServer):
     def _stream(self, block: Block, t: int, plan: Plan, sums: Sums) -> Script:
         """All invitations of a round, from the model to the sum of the updates.
 
-        Clients come in waves whose size follows from the model's alone, and so does the order of
-        the sum. Several waves are on their way at a time: while one is waited for and summed, the
-        clients of the next are at work, and the oldest has to be in before another one begins.
+        Clients begin and are summed in the order of their ids, a small wave at a time. Several
+        waves are on their way: while one is waited for and summed, the clients of the next are at
+        work, and the oldest has to be in before another one begins.
         """
         nbytes, trainer = max(1, block.trainer.layout.nbytes), block.trainer
         size = max(1, _WAVE_BYTES // 2 // nbytes)
@@ -236,7 +236,10 @@ class Federated(ClientServer):
             for row in range(len(block.residents)):
                 self.gather(block, row, back, weight, sums)
 
+        time = block.state["modelled_time"]
+        now = time[block.residents].clone()
         for part, held in self.alike(block, plan):
+            time[block.residents] = now  # all are invited at once
             heard = yield from self._invite(block, t, part, held)
             for wave in part.take(part.outcome == DONE).waves(size):
                 here = heard.take(np.flatnonzero(np.isin(heard.plan.client, wave.client)))
@@ -247,7 +250,9 @@ class Federated(ClientServer):
         while flying:
             yield from arrive()
 
-    def _invite(self, block: Block, t: int, plan: Plan, held: Tensor | None) -> Script:
+    def _invite(
+        self, block: Block, t: int, plan: Plan, held: Tensor | None
+    ) -> Generator[Send, Inbox, Heard]:
         """Send clients the model; returns what those of this block got whose updates count."""
         down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
         told = list(self.tells(block).values())

@@ -9,7 +9,6 @@ told so and gives up at that moment.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -22,7 +21,6 @@ from hansa.topology import Graph
 OUTCOMES = ("done", "late", "left", "failed", "surplus", "idle")
 """What becomes of an invited client: its update counts; it missed the deadline; it became
 unavailable; it failed; enough others were faster; it had no budget for a single step."""
-_GOLDEN = (math.sqrt(5) - 1) / 2
 DONE, LATE, LEFT, FAILED, SURPLUS, IDLE = range(6)
 ABSENT = (LATE, LEFT, FAILED)
 
@@ -78,21 +76,9 @@ class Plan:
         return Plan(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
     def waves(self, size: int) -> Iterator[Plan]:
-        """At most ``size`` invitations at a time, each wave of clients from all over the run.
-
-        The clients are dealt in steps of the golden section, so that those of any few waves are
-        spread evenly over the workers, however many there are, without knowing of any.
-        """
-        count = len(self)
-        if count <= size:
-            yield self
-            return
-        step = round(count * _GOLDEN)
-        while math.gcd(step, count) > 1:
-            step += 1
-        order = np.arange(count) * step % count
-        for first in range(0, count, size):
-            yield self.take(np.sort(order[first : first + size]))
+        """At most ``size`` invitations at a time."""
+        for first in range(0, len(self), size):
+            yield self.take(np.arange(first, min(first + size, len(self))))
 
     def graph(self, nodes: int) -> Graph:
         """Servers to their clients."""
