@@ -46,7 +46,7 @@ ALGORITHMS: dict[str, Any] = {
     "scaffold": "scaffold",
     "sampled": {"name": "fedavg", "sampled": 5},
     "lossy": {"name": "fedavg", "codec": {"name": "dense", "dtype": "float16"}},
-    "cohorts": {"name": "cpfl", "cohorts": 2},
+    "cohorts": {"name": "cpfl", "cohorts": 2, "merge": "average"},
 }
 
 
