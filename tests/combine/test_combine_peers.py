@@ -99,3 +99,25 @@ def test_whoever_is_left_out_from_the_start_leaves_no_statistics(tmp_path: Path)
     rows = anew.dataset.train.inputs[torch.from_numpy(np.sort(held))]
     torch.testing.assert_close(anew.dataset.scale, 1 / rows.std(0, correction=0))
     assert not torch.allclose(anew.dataset.scale, whole.dataset.scale)
+
+
+def test_rounds_end_when_the_proxies_no_longer_gain(tmp_path: Path) -> None:
+    baselines = {
+        "methods": ["fedavg", "fedadam"],
+        "rounds": 40,
+        "patience": 2,
+        "every": 1,
+        "optimizer": {"name": "sgd", "lr": 0.5},
+    }
+    prepared, result = ran(tmp_path, aggregators=["average"], baselines=baselines)
+    for line in result.table[-2:]:
+        done = line["curve"][-1][0]
+        assert 2 < done <= 40
+        at = int(line["note"].split("round ")[1].split(",")[0]) if done < 40 else 40
+        assert line["counted"] == pytest.approx(line["curve"][-1][2] * at / done)
+        if done < 40:
+            assert at == done - 2
+            assert "stopped" in line["note"]
+            nearby = [accuracy for k, accuracy, _ in line["curve"] if abs(k - at) <= 1]
+            assert line["accuracy"] in nearby
+    assert prepared.settings.baselines.patience == 2

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Compared:
 
     Attributes:
         formula, counted: bytes that one client sends and receives.
+        curve: (round, accuracy on the test set, counted bytes so far) of what takes rounds.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Compared:
     formula: float
     counted: float
     note: str = ""
+    curve: Sequence[tuple[int, float, float]] = ()
 
 
 def check(settings: EnsembleSettings, dataset: Dataset) -> None:
@@ -150,6 +152,7 @@ class Harness:
         epochs: int,
         lr: float | None = None,
         start: nn.Module | None = None,
+        held: Sequence[np.ndarray] = (),
     ) -> Played:
         optimizer = self.settings.baselines.optimizer
         if lr is not None:
@@ -175,7 +178,8 @@ class Harness:
             device=self.settings.device,
             config={"baseline": name},
             place=self.place,
-            form={"model": self.settings.models[0].dump()},
+            form=None if held else {"model": self.settings.models[0].dump()},
+            held=held,
         )
 
     def _each(self, played: Played) -> float:
@@ -194,19 +198,49 @@ class Harness:
 
     def _iterative(self, method: str) -> Compared:
         given = self.settings.baselines
-        chosen, lr = algorithm("fedavg"), None
+        more: dict[str, Any] = {}
+        if given.patience is not None:
+            rule = {"window": 1, "patience": given.patience, "strict": True}
+            more = {"stop": rule, "select": "best"}
+        chosen, lr = algorithm("fedavg", **more), None
         if method == "fedadam":
             server = {"name": "adam", "lr": given.adam_server_lr}
-            chosen, lr = algorithm("fedadam", server=server), given.adam_lr
+            chosen, lr = algorithm("fedadam", server=server, **more), given.adam_lr
+        if given.patience is not None:
+            return self._until_flat(method, chosen, lr, given.patience)
         played = self._play(method, chosen, self.whole, given.rounds, given.local_epochs, lr)
         return self._best(method, played, given.rounds)
+
+    def _until_flat(
+        self, method: str, chosen: Algorithm, lr: float | None, patience: int
+    ) -> Compared:
+        """Until the loss on the proxies no longer falls; its lowest counts."""
+        given = self.settings.baselines
+        played = self._play(
+            method, chosen, self.division.train, given.rounds, given.local_epochs, lr,
+            held=self.division.proxy,
+        )  # fmt: skip
+        module = copy.deepcopy(self.module)
+        ParameterLayout.of(module).load_(module, played.rows[0].cpu())
+        stopped = played.rounds < given.rounds
+        at = max(played.rounds - patience, 1) if stopped else played.rounds
+        note = f"lowest loss on the proxies about round {at}, stopped after {played.rounds}"
+        if not stopped:
+            note = f"still gaining on the proxies after all {at} rounds"
+        counted = self._each(played) * at / played.rounds
+        accuracy, formula = self._accuracy(module), cost.iterative(self.size, at)
+        return Compared(method, accuracy, formula, counted, note, self._course(played))
+
+    def _course(self, played: Played) -> list[tuple[int, float, float]]:
+        each = self._each(played) / max(played.rounds, 1)
+        return [(at, accuracy, each * at) for at, accuracy in played.curve]
 
     def _best(self, name: str, played: Played, rounds: int, before: int = 0) -> Compared:
         at, accuracy = max(played.curve, key=lambda point: point[1])
         counted = self._each(played) * at / rounds
         note = f"best on the test set, after round {at} of {rounds}"
         formula = cost.iterative(self.size, before + at)
-        return Compared(name, accuracy, formula, counted, note)
+        return Compared(name, accuracy, formula, counted, note, self._course(played))
 
     def _fine_tuned(self) -> Compared:
         """FedAvg on what members are trained on, then FedAvg on the proxies."""

@@ -81,12 +81,14 @@ class Played:
         module: their form.
         bytes_sent: by all nodes.
         curve: (round, accuracy) on the test set where it was measured, the mean over models.
+        rounds: how many there were.
     """
 
     rows: Tensor
     module: nn.Module
     bytes_sent: int
     curve: list[tuple[int, float]]
+    rounds: int
 
 
 def play(
@@ -105,6 +107,7 @@ def play(
     config: Mapping[str, Any] | None = None,
     place: Place = HERE,
     form: Mapping[str, Any] | None = None,
+    held: Sequence[np.ndarray] = (),
 ) -> Played:
     """Run one job; nodes are the parts, and servers come after them.
 
@@ -114,6 +117,7 @@ def play(
         place: where the nodes live.
         form: what the module is built from (see :func:`hansa.combine.job_file.save_job`); without
             it the nodes are here.
+        held: examples of each node that models are validated on; with them the nodes are here.
 
     Raises:
         ConfigError: the algorithm or the topology does not fit.
@@ -143,6 +147,7 @@ def play(
         checkpoint=CheckpointSettings(every=rounds, keep=1),
         strategy=_strategy(train, module),
         device=device,
+        held=held,
     )
     if (path / "environment.json").exists():  # the first file of a run's folder
         shutil.rmtree(path)
@@ -167,7 +172,7 @@ def play(
     block = job.block(np.arange(job.nodes))
     load_block(block, saved, read_manifest(saved))
     rows = job.algorithm.models(block)[1]
-    return Played(rows, module, collector.bytes_sent, _curve(folder))
+    return Played(rows, module, collector.bytes_sent, _curve(folder), collector.rounds_done)
 
 
 def _curve(folder: RunFolder) -> list[tuple[int, float]]:

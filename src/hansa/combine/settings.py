@@ -118,6 +118,13 @@ class BaselineSettings(Settings):
         ...,
     ] = Field((), description="which; fedkd and distilled need data.public")  # fmt: skip
     rounds: int = Field(30, ge=1, description="rounds of fedavg and fedadam")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="rounds without a lower loss on the clients' proxies that end fedavg and "
+        "fedadam; they train on what members train on, and the best round by that loss counts. "
+        "None: all rounds on all examples, and the best on the test set counts",
+    )
     local_epochs: int = Field(2, ge=1, description="passes a client takes in such a round")
     once: tuple[int, ...] = Field((1, 5, 20), description="epochs tried by one-shot FedAvg")
     every: int = Field(5, ge=1, description="rounds between two measurements; the best counts")
