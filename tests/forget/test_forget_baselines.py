@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hansa.base.errors import ConfigError
-from hansa.engine import Job
+from hansa.engine import Job, Step
 from hansa.experiment import run
 from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import FedEraser, Federation, GradientAscent, ProjectedAscent, Request, Retrain
@@ -101,6 +101,22 @@ def test_a_run_that_kept_every_third_update_is_rebuilt_as_far_as_training_went(
     means = torch.einsum("scp,c->sp", fed.updates.double(), mass / mass.sum())
     expected = initial[: fed.network.size] + (weights.double() @ means).float()
     torch.testing.assert_close(rebuilt[: fed.network.size], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_stands_for_rounds_at_the_rates_that_they_had(opened: Trained) -> None:
+    """Updates as long as a halving rate makes them are rebuilt from the first of each pair."""
+    fed = opened.federation(Request.of(clients=[1]))
+    halving = Step(milestones=(1, 2, 3, 5), gamma=0.5)
+    fed.job = replace(fed.job, train=fed.job.train.model_copy(update={"schedule": halving}))
+    one = torch.randn(fed.network.size, generator=torch.Generator().manual_seed(1))
+    every = torch.stack([halving.factor(t, 6) * one for t in range(6)])
+    found = []
+    for k in (1, 2):
+        fed.updates = every[::k].unsqueeze(1).expand(-1, 5, -1)
+        fed.updates_every, fed.done = k, 6
+        found.append(FedEraser(calibrate=False).forget(fed)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+    assert any("only 3 of 6 rounds" in line for line in FedEraser().caveats(fed))
 
 
 def test_what_else_was_forgotten_before_is_not_added_up_again(

@@ -7,9 +7,10 @@ of the one that is stored,
     U <- |U_stored| / |U_new| * U_new.
 
 An update that was kept every k rounds stands for k of them, the last for as many as are left: the
-server takes its step so many times. The first stored round is taken as it is, unless something
-else than clients was forgotten before, which it still knows. The published formula divides by K - 1
-and also normalises the weights; here the server goes its own way, as in training.
+server takes its step so many times, along an update that changes with the schedule's rate. The
+first stored round is taken as it is, unless something else than clients was forgotten before, which
+it still knows. The published formula divides by K - 1 and also normalises the weights; here the
+server goes its own way, as in training.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+FEW = 5
+"""Kept rounds below which little can be rebuilt from them."""
 
 
 @register("federaser")
@@ -58,6 +63,16 @@ class FedEraser(Forgetting):
             problem = f"the stored updates still know {federation.past}, which was forgotten before"
             raise ConfigError("calibrate", False, problem, "calibrate: true")
 
+    def caveats(self, federation: Federation) -> list[str]:
+        kept = sum(1 for _, _, stored in stored_rounds(federation) if stored.any())
+        if kept >= FEW:
+            return []
+        return [
+            f"federaser has the updates of only {kept} of {federation.rounds} rounds, and what "
+            f"remains will suffer; algorithm.keep_updates: 1 keeps all, here it was "
+            f"{federation.updates_every}"
+        ]
+
     def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
         assert federation.updates is not None  # check saw to it
         layout, training = federation.network.layout, OriginalTraining(federation)
@@ -73,8 +88,8 @@ class FedEraser(Forgetting):
                 if self.calibrate and (kept_rounds or not _only_clients(federation)):
                     updates = self._calibrated(training, row, there, updates, t)
                 update = federation.average(updates, training.masses(there))
-                for _ in range(span):
-                    server(row, update)
+                for later in range(t, t + span):
+                    server(row, update * training.growth(t, later))
                 kept_rounds += 1
         return row, {"rounds": kept_rounds, "stored_bytes": federation.updates.numel() * 4}
 

@@ -34,6 +34,11 @@ class OriginalTraining:
         job, last = self.federation.job, self.federation.rounds - 1
         return job.train.optimizer.lr * job.train.schedule.factor(min(t, last), job.rounds)
 
+    def growth(self, t: int, later: int) -> float:
+        """By what factor an update of round ``later`` is longer than one of ``t``, by the rate."""
+        now = self.rate(t)
+        return self.rate(later) / now if now else 1.0
+
     def steps(self, holdings: Sequence[Real], t: int, share: float = 1.0) -> list[int]:
         """Local steps of each client in round ``t``, or a share of them, but one at least."""
         job = self.federation.job
