@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hansa.cli.answer import Answer, answering
-from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, is_file, read_settings
+from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, read_settings
 
 if TYPE_CHECKING:
     from hansa.experiment.settings_file import SettingsFile
@@ -41,6 +41,7 @@ def check(
 
 def _settings(target: str | None, sets: list[str] | None, **more: Any) -> SettingsFile:
     """What is checked: a file of either verb, or what ``hansa learn`` makes of the words."""
+    from hansa.experiment.runfile import is_file
     from hansa.experiment.settings_file import kind_of, override, read_settings_file
 
     if target is None or not is_file(target):

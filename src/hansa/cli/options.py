@@ -52,19 +52,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only th
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_home)]
 
 
-def is_file(target: str) -> bool:
-    """Whether a word means a run file and not the name of an algorithm."""
-    if ":" in target:  # package.module:Class or file.py:Class
-        return False
-    return "/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()
-
-
 def read_settings(target: str | None, sets: list[str] | None, **more: Any) -> RunFile:
     """The run file that FILE|ALGORITHM and ``--set`` stand for."""
-    from hansa.experiment import RunFile, override
+    from hansa.experiment import RunFile
 
-    changes = tuple(sets or ())
-    if target is not None and is_file(target):
-        return RunFile.load(Path(target), changes, **more)
-    settings = {} if target is None else {"algorithm": target}
-    return RunFile.parse(override(settings, changes, **more))
+    return RunFile.of(target, tuple(sets or ()), **more)

@@ -39,6 +39,9 @@ class Algorithm(Component, kind="algorithm"):
     own_pace: ClassVar[bool] = False
     """Whether nodes act when the modelled clock says, not in rounds: it needs all in one block."""
 
+    usual: ClassVar[dict[str, Any]] = {}
+    """What a run that names only the algorithm is told besides; a run file says it itself."""
+
     @property
     def needs_time(self) -> bool:
         """Whether it decides by modelled time, so that it needs a clock that models some."""

@@ -35,7 +35,7 @@ _SPECTRUM_LIMIT = 2000  # nodes; the spectrum of a huge sparse ring takes longer
 
 
 def run(
-    settings: RunFile | Mapping[str, Any],
+    settings: RunFile | Mapping[str, Any] | str | Path,
     out: str | Path | None = None,
     progress: Progress | None = None,
     report: bool = True,
@@ -43,7 +43,7 @@ def run(
     """Run an experiment from its first round to its last.
 
     Args:
-        settings: a run file, or its settings as plain data.
+        settings: a run file or its path, an algorithm's name, or settings as plain data.
         out: the run folder; by default a new one under ``runs/``.
         progress: is called after each round with the rounds done and the latest figures.
         report: write ``report.html`` at the end.
@@ -53,7 +53,7 @@ def run(
         DataError: the data are missing or damaged.
         RunError: something failed on the way; all that was measured is in the folder.
     """
-    chosen = settings if isinstance(settings, RunFile) else RunFile.parse(settings)
+    chosen = settings if isinstance(settings, RunFile) else RunFile.of(settings)
     job = prepare(chosen)
     job.strategy, timing = choose_strategy(job)
     config = chosen.dump()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from hansa.base.component import find
+from hansa.base.errors import ConfigError
 from hansa.data import DataSource, Digits
 from hansa.engine import (
     Algorithm,
@@ -17,7 +21,7 @@ from hansa.engine import (
     Simulate,
     TrainSettings,
 )
-from hansa.experiment.settings_file import SettingsFile
+from hansa.experiment.settings_file import SettingsFile, override
 from hansa.learn.dpsgd import DPSGD
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
@@ -42,3 +46,48 @@ class RunFile(SettingsFile):
     clock: Clock = Field(Phones(), description="modelled time and energy, beside the wall's")
     runtime: Runtime = Field(Simulate(), description="where the nodes live")
     device: str = Field("cpu", description="torch device of the models: cpu, cuda, cuda:1 ...")
+
+    @classmethod
+    def of(
+        cls,
+        target: str | Path | Mapping[str, Any] | None,
+        overrides: tuple[str, ...] = (),
+        **more: Any,
+    ) -> Self:
+        """A run from a file, from an algorithm's name, or from plain settings.
+
+        Args:
+            target: the path of a run file; or the name of an algorithm, for its usual settings on
+                digits; or settings; None: D-PSGD on digits.
+            overrides: ``key=value`` on top, and non-empty keywords.
+
+        Raises:
+            ConfigError: naming the field, its value and the way out.
+        """
+        if isinstance(target, Path) or (isinstance(target, str) and is_file(target)):
+            return cls.load(Path(target), overrides, **more)
+        settings = {} if target is None else target
+        if isinstance(settings, str):
+            settings = named(settings)
+        return cls.parse(override(settings, overrides, **more))
+
+
+def is_file(target: str) -> bool:
+    """Whether a word means a run file and not the name of an algorithm."""
+    if ":" in target:  # package.module:Class or file.py:Class
+        return False
+    return "/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()
+
+
+def named(algorithm: str) -> dict[str, Any]:
+    """The settings of a run that names only its algorithm.
+
+    Raises:
+        ConfigError: there is no such algorithm.
+    """
+    try:
+        found = find("algorithm", algorithm)
+    except ConfigError as error:
+        raise error.under("algorithm") from None
+    usual = getattr(found, "usual", {})
+    return {**usual, "algorithm": {"name": algorithm, **usual.get("algorithm", {})}}

@@ -39,10 +39,19 @@ class SettingsFile(Settings):
             ConfigError: naming the field, its value and the way out; also where the settings are
                 another verb's.
         """
-        _refuse_anothers(cls, settings)
         plugins = tuple(map(located_module, listed(settings.get("plugins") or ())))
         for plugin in plugins:
             load_module(plugin)
+        try:
+            _refuse_anothers(cls, settings)
+            return cls._parsed(settings, plugins)
+        except ConfigError as error:
+            from hansa.experiment.hints import hinted
+
+            raise hinted(error, cls, settings) from None
+
+    @classmethod
+    def _parsed(cls, settings: Mapping[str, Any], plugins: tuple[str, ...]) -> Self:
         named = with_names(cls, settings)
         for field, info in cls.model_fields.items():  # groups first: their errors say which
             group = info.annotation

@@ -11,6 +11,7 @@ one training slot or some more than T_train.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -25,6 +26,7 @@ from hansa.learn.skiptrain import SkipTrain, TrainingSchedule
 class Budgeted(TrainingSchedule):
     """A schedule in which each node trains in so many rounds at most."""
 
+    usual: ClassVar[dict[str, Any]] = {"clock": {"name": "phones", "battery_share": 0.00002}}
     budget: int | tuple[int, ...] | None = Field(
         None,
         description="tau: training rounds that a node can pay for, one number or one a node; "

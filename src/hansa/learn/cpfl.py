@@ -16,7 +16,7 @@ public examples (``merge: average``).
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -54,6 +54,10 @@ MERGED = "server.merged"
 class CPFL(Federated):
     """FedAvg in cohorts side by side, then one distillation of their models."""
 
+    usual: ClassVar[dict[str, Any]] = {
+        "data": {"public": 0.2},
+        "evaluate": {"local_validation": 0.1},
+    }
     cohorts: Cohorts = Field(
         UniformCohorts(cohorts=4),
         description="how clients are put into cohorts; a number: so many at random",

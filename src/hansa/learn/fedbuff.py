@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -35,6 +36,7 @@ PENDING = "pending"
 class FedBuff(ClientServer):
     """Asynchronous federated learning with a buffer of updates."""
 
+    usual: ClassVar[dict[str, Any]] = {"algorithm": {"concurrency": 8, "buffer": 4}}
     concurrency: int = Field(20, ge=1, description="clients that train at any time")
     buffer: int = Field(10, ge=1, description="updates that make a step of the server")
     max_staleness: int | None = Field(

@@ -1,0 +1,191 @@
+"""What was meant by a setting that is not there: its full name, with the value as it must be."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from hansa.base.component import Component, catalogue, find
+from hansa.base.errors import ConfigError
+
+SYNONYMS = {
+    "alpha": ("concentration", "beta", "dirichlet_alpha"),
+    "batch_size": ("batch", "batchsize", "bs", "local_batch_size"),
+    "data": ("dataset",),
+    "degree": ("neighbors", "neighbours", "k"),
+    "device": ("gpu", "cuda"),
+    "hidden": ("hidden_size", "hidden_sizes", "hidden_layers", "hidden_dim", "width", "layers"),
+    "local_epochs": ("epochs", "num_epochs", "local_epoch", "client_epochs"),
+    "local_steps": ("steps", "num_steps", "local_iterations"),
+    "lr": ("learning_rate", "eta", "step_size", "client_lr"),
+    "model": ("network", "net", "architecture"),
+    "mu": ("proximal_mu", "prox"),
+    "nodes": ("clients", "num_clients", "n_clients", "num_nodes", "n_nodes", "num_workers"),
+    "rounds": ("num_rounds", "n_rounds", "iterations", "global_rounds", "comm_rounds"),
+    "sampled": ("clients_per_round", "cohort_size", "participants"),
+    "schedule": ("scheduler", "lr_scheduler"),
+    "seed": ("random_seed", "random_state"),
+    "topology": ("graph",),
+    "weight_decay": ("wd", "l2"),
+}
+"""How others call what is called so here."""
+FRACTIONS = {
+    "fraction",
+    "fraction_fit",
+    "client_fraction",
+    "participation",
+    "sample_rate",
+    "frac",
+    "c",
+    "C",
+}
+"""How others call the share of the clients that is invited, of which hansa wants the number."""
+_OURS = {other: name for name, others in SYNONYMS.items() for other in others}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a setting is: its dotted name, its type, and the parts that must be chosen for it."""
+
+    path: tuple[str, ...]
+    annotation: Any
+    chosen: tuple[str, ...] = ()
+
+
+def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, Any]) -> ConfigError:
+    """The same error; where a setting is not there, its fix begins with what was likely meant."""
+    words = error.field.split(".")
+    given = _at(settings, words)
+    if error.problem.startswith("belongs to") and (ours := _OURS.get(words[-1])):
+        if ours in schema.model_fields:
+            fix = f"{error.fix}, or did you mean {_written((ours,), given)}?"
+            return ConfigError(error.field, error.value, error.problem, fix)
+        return error
+    if error.problem == "there is no such setting":
+        meant = [_meant(path, value, schema, settings) for path, value in _leaves(words, given)]
+        if not all(meant):
+            return error
+        fix = f"did you mean {' and '.join(m for m in meant if m)}?"
+        if error.fix:
+            fix += f" {error.fix.partition('? ')[2] or error.fix}"
+        return ConfigError(error.field, error.value, error.problem, fix)
+    for place in _places(schema, settings):
+        if list(place.path) == words and (value := _fitting(given, place.annotation)) != given:
+            fix = f"did you mean {_written(place.path, value)}? {error.fix}"
+            return ConfigError(error.field, error.value, error.problem, fix)
+    return error
+
+
+def _meant(
+    words: list[str], value: Any, schema: type[BaseModel], settings: Mapping[str, Any]
+) -> str:
+    """What to write instead of a setting that is not there; empty where nothing is like it."""
+    if words[-1] in FRACTIONS and isinstance(value, int | float) and 0 < value <= 1:
+        nodes = settings.get("nodes", schema.model_fields["nodes"].default)
+        words, value = ["sampled"], max(1, round(value * nodes)) if isinstance(nodes, int) else 1
+    name = _OURS.get(words[-1], words[-1])
+    places = list(_places(schema, settings))
+    near = difflib.get_close_matches(name, {place.path[-1] for place in places}, n=1, cutoff=0.8)
+    # Nearest: the parts that are chosen already, those that the words name, the shortest path.
+    found = [place for place in places if place.path[-1] in near and list(place.path) != words]
+    if not found:
+        return ""
+    best = min(
+        found,
+        key=lambda place: (
+            -len(set(words[:-1]) & set(place.path[:-1])),
+            len(place.chosen),
+            len(place.path),
+        ),
+    )
+    if isinstance(value, Mapping):
+        return ".".join(best.path)
+    return " ".join([*best.chosen, _written(best.path, _fitting(value, best.annotation))])
+
+
+def _places(
+    schema: type[BaseModel], settings: Any, before: tuple[str, ...] = (), depth: int = 0
+) -> Iterator[Place]:
+    """Every setting there is: in the parts that are chosen, and in those that could be."""
+    for field, info in schema.model_fields.items():
+        path = (*before, field)
+        yield Place(path, info.annotation)
+        inner = _class_in(info.annotation)
+        if inner is None or depth > 3:
+            continue
+        given = settings.get(field) if isinstance(settings, Mapping) else None
+        if not issubclass(inner, Component):
+            yield from _places(inner, given, path, depth + 1)
+            continue
+        default = None if info.is_required() else info.get_default(call_default_factory=True)
+        chosen = _chosen(inner.kind, given, default)
+        if chosen is not None:
+            yield from _places(chosen, given, path, depth + 1)
+        for name, other in catalogue(inner.kind).items() if not before or depth < 2 else ():
+            if other is not chosen:
+                for own, about in other.model_fields.items():
+                    choice = _written((*path, "name"), name)
+                    yield Place((*path, own), about.annotation, (choice,))
+
+
+def _chosen(kind: str, given: Any, default: Any) -> type[BaseModel] | None:
+    name = given.get("name") if isinstance(given, Mapping) else given
+    if isinstance(name, str):
+        try:
+            return find(kind, name)
+        except ConfigError:
+            return None
+    return type(default) if isinstance(default, Component) else None
+
+
+def _class_in(annotation: Any) -> type[BaseModel] | None:
+    """The group or kind of parts of a field, also where it may be none."""
+    for one in (annotation, *get_args(annotation)):
+        if (
+            inspect.isclass(one)
+            and issubclass(one, BaseModel)
+            and get_origin(annotation) is not tuple
+        ):
+            return one
+    return None
+
+
+def _fitting(value: Any, annotation: Any) -> Any:
+    """The value, or a list of it where one is wanted."""
+    try:
+        adapter = TypeAdapter(annotation)
+        for candidate in (value, [value]):
+            try:
+                adapter.validate_python(candidate)
+            except (ValidationError, ConfigError):
+                continue
+            return candidate
+    except Exception:  # noqa: BLE001 - a type that pydantic cannot check alone: nothing to offer
+        return value
+    return value
+
+
+def _written(path: tuple[str, ...], value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+    return f"{'.'.join(path)}={text.removesuffix('...').strip()}"
+
+
+def _at(settings: Any, words: list[str]) -> Any:
+    for word in words:
+        settings = settings.get(word) if isinstance(settings, Mapping) else None
+    return settings
+
+
+def _leaves(words: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
+    """The settings under a name that is not there."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves([*words, str(key)], inner)
+    else:
+        yield words, value

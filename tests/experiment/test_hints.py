@@ -1,0 +1,86 @@
+"""A slip is answered with the setting that was meant, and what is proposed is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hansa
+from hansa.base.component import catalogue
+from hansa.base.errors import ConfigError
+from hansa.experiment.runfile import RunFile
+
+SLIPS = {
+    "lr=0.1": "train.optimizer.lr=0.1",
+    "train.lr=0.1": "train.optimizer.lr=0.1",
+    "learning_rate=0.1": "train.optimizer.lr=0.1",
+    "train.optimizer.learning_rate=0.1": "train.optimizer.lr=0.1",
+    "momentum=0.9": "train.optimizer.momentum=0.9",
+    "batch_size=8": "train.batch_size=8",
+    "epochs=3": "train.local_epochs=3",
+    "partition=dirichlet": "data.partition=dirichlet",
+    "partition.alpha=0.3": "data.partition.name=dirichlet data.partition.alpha=0.3",
+    "data.alpha=0.3": "data.partition.name=dirichlet data.partition.alpha=0.3",
+    "hidden=64": "model.hidden=[64]",
+    "model.hidden=64": "model.hidden=[64]",
+    "model.hiden=64": "model.hidden=[64]",
+    "hidden=[64, 32]": "model.hidden=[64, 32]",
+    "degree=3": "topology.degree=3",
+    "workers=2": "runtime.name=processes runtime.workers=2",
+    "dataset=digits": "data=digits",
+    "num_clients=8": "nodes=8",
+    "clients=8": "nodes=8",
+    "optimizer.lr=0.1": "train.optimizer.lr=0.1",
+}
+FEDERATED = {
+    "fraction=0.25": "algorithm.sampled=4",
+    "algorithm.fraction=0.25": "algorithm.sampled=4",
+    "sampled=3": "algorithm.sampled=3",
+    "codec=sparse": "algorithm.codec=sparse",
+    "server.lr=0.5": "algorithm.server.lr=0.5",
+}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "slip", "meant"),
+    [("dpsgd", *pair) for pair in SLIPS.items()] + [("fedadam", *p) for p in FEDERATED.items()],
+)
+def test_a_slip_is_answered_with_what_was_meant(algorithm: str, slip: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        RunFile.of(algorithm, (slip,))
+    assert f"did you mean {meant}?" in told.value.fix
+    RunFile.of(algorithm, tuple(_words(meant)))
+
+
+def _words(text: str) -> list[str]:
+    """Split at the blanks between settings, not at those within a list."""
+    return [text] if "[" in text else text.split()
+
+
+def test_what_is_like_nothing_gets_no_hint() -> None:
+    with pytest.raises(ConfigError, match="no such setting") as told:
+        RunFile.of("dpsgd", ("zzz=1",))
+    assert "did you mean" not in told.value.fix
+
+
+@pytest.mark.parametrize("name", sorted(catalogue("algorithm")))
+def test_every_algorithm_runs_by_its_name(tmp_path: Path, name: str) -> None:
+    run = RunFile.of(name, ("rounds=2", "model.hidden=[8]", "train.strategy=looped"))
+    assert run.algorithm.name == name
+    folder = hansa.run(run, tmp_path / "run", report=False)
+    assert folder.summary is not None
+    assert folder.summary["status"] == "finished"
+
+
+def test_a_run_is_a_name_a_path_or_settings(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("algorithm: fedbuff\nnodes: 20\nrounds: 1\n")
+    by_path = RunFile.of(tmp_path / "run.yaml")
+    assert by_path == RunFile.of(str(tmp_path / "run.yaml"))
+    assert by_path == RunFile.of({"algorithm": "fedbuff", "nodes": 20, "rounds": 1})
+    assert by_path.algorithm != RunFile.of("fedbuff").algorithm  # a file says all of it itself
+    assert RunFile.of(None) == RunFile.of("dpsgd")
+    with pytest.raises(ConfigError, match=r"algorithm.name = 'dpsgdd'"):
+        RunFile.of("dpsgdd")
+    with pytest.raises(ConfigError, match="there is no such file"):
+        RunFile.of("none.yaml")
