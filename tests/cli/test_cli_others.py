@@ -50,6 +50,8 @@ def test_version_and_help(hansa) -> None:
         ("lern", "No such command 'lern'"),
         ("learn --sett x", "--sett"),
         ("compare", "RUN"),
+        ("tune", "one of choco, cohorts"),
+        ("combine", "one of ensemble"),
         ("data digits --nodes 0", "--nodes"),
     ],
 )
@@ -94,7 +96,7 @@ def test_list_settings_of_a_part_and_of_the_run_file(hansa) -> None:
         ("list topology rin", "did you mean 'ring'"),
         ("list --plugin absent.py", "no such file"),
         ("data digit", "did you mean 'digits'"),
-        ("data digits --set downscal=2", "did you mean 'downscale'"),
+        ("data digits --set downscal=2", "did you mean data.downscale=2"),
         ("report nowhere", "no such run folder"),
         ("compare nowhere", "no such run folder"),
         ("learn --resume nowhere", "no such run folder"),

@@ -76,14 +76,14 @@ def test_an_override_alone_changes_the_default_part(change: str, path: str, valu
 @pytest.mark.parametrize(
     ("settings", "field", "words"),
     [
-        ({"round": 3}, "round", "did you mean 'rounds'"),
+        ({"round": 3}, "round", "did you mean rounds=3"),
         ({"nodes": 0}, "nodes", "how many parties"),
-        ({"topology": {"name": "regular", "degre": 3}}, "topology.degre", "did you mean 'degree'"),
-        ({"topology": {"degre": 3}}, "topology.degre", "did you mean 'degree'"),
+        ({"topology": {"name": "regular", "degre": 3}}, "topology.degre", "topology.degree=3"),
+        ({"topology": {"degre": 3}}, "topology.degre", "did you mean topology.degree=3"),
         ({"topology": "rng"}, "topology.name", "did you mean 'ring'"),
         ({"train": {"optimizer": "sdg"}}, "train.optimizer.name", "did you mean 'sgd'"),
         ({"train": {"optimizer": {"lr": 0}}}, "train.optimizer.lr", "learning rate"),
-        ({"train": {"batchsize": 1}}, "train.batchsize", "did you mean 'batch_size'"),
+        ({"train": {"batchsize": 1}}, "train.batchsize", "did you mean train.batch_size=1"),
         ({"train": 5}, "train", "dictionary"),
         ({"data": {"partition": {"name": "shard"}}}, "data.partition.name", "'shards'"),
         ({"plugins": 5}, "plugins", "list"),

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.cli.answer import Answer
 from hansa.report import RunFolder
 from hansa.report.charts import comparison_chart, metric_chart, save_png
 from hansa.report.page import write_comparison, write_report
 from hansa.report.pictures import topology_picture
-from hansa.report.tables import comparison_table, final_table, run_labels
+from hansa.report.tables import comparison_table, final_table, run_labels, settings_table
 
 HOSTILE = "</script><script>alert(1)</script><!-- {{ x }} <b>"
 
@@ -59,9 +60,9 @@ def make(path: Path, *, algorithm="gossip", topology="ring", nodes=12, rounds=6,
 def runs(tmp_path_factory) -> list[RunFolder]:
     path = tmp_path_factory.mktemp("runs")
     return [
-        make(path / "a"),
-        make(path / "b", topology="regular", nodes=40),
-        make(path / "c", algorithm="other", scale=0.3),
+        make(path / "gossip-digits-20260101-000000"),
+        make(path / "gossip-digits-20260101-000001", topology="regular", nodes=40),
+        make(path / "other-digits-20260101-000002", algorithm="other", scale=0.3),
     ]
 
 
@@ -193,7 +194,8 @@ def test_labels_fall_back_to_what_differs_then_to_folders(tmp_path):
         config = {"algorithm": {"name": "gossip", **settings}, "seed": 1}
         return RunFolder.create(tmp_path / name, config, {})
 
-    rates = [run("a", rate=0.1, same=1), run("b", rate=0.2, same=1)]
+    stamp = "gossip-digits-20260101-00000"
+    rates = [run(f"{stamp}0", rate=0.1, same=1), run(f"{stamp}1", rate=0.2, same=1)]
     assert run_labels(rates) == ["rate 0.1", "rate 0.2"]
     assert run_labels([run("c"), run("d")]) == ["c", "d"]
     assert run_labels([run("e")]) == ["gossip"]
@@ -256,3 +258,56 @@ def test_every_chart_is_drawn_by_a_browser(runs, federated, tmp_path):
             assert re.search(r'<svg[^>]*class="marks"', drawn)
             assert re.search(r'aria-roledescription="[a-z ]*mark[^>]*>.*?<path[^>]* d="M', drawn)
             assert "NaN" not in drawn
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_no_number_is_cropped_however_narrow_the_terminal(runs, width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    grid = comparison_table(runs)
+    Answer(as_json=False).table(grid)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= width
+    for row in grid.rows:
+        for number in row[grid.words :]:
+            assert re.search(rf"(?<!\S){re.escape(number)}(?!\S)", said), number
+    assert said.count(grid.rows[0][0].split()[0].rstrip(",")) >= len(grid.within(width))
+
+
+def test_many_runs_are_told_apart_in_the_legend(tmp_path):
+    many = [make(tmp_path / f"run{k}", rounds=2, nodes=3) for k in range(12)]
+    page = Page(write_comparison(many, tmp_path / "compare.html"))
+    looks = re.findall(
+        r'<line [^>]*stroke="(#\w+)"[^>]*?(?:stroke-dasharray="([^"]*)")?/>', page.source
+    )
+    legend = looks[:12]
+    assert len(set(legend)) == 12
+    spec = page.specs["chart-2-1"]
+    assert {row["line"] for row in data(spec, spec)} == {f"run{k}" for k in range(12)}
+
+
+def test_a_lone_point_stands_at_its_tick(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {}, {})
+    run.record(7, "accuracy", [0.5], node=[0])
+    spec = metric_chart(run.metrics(), "accuracy").to_dict()
+    x = spec["layer"][0]["encoding"]["x"]
+    assert x["axis"]["values"] == [7]
+    low, high = x["scale"]["domain"]
+    assert low < 7 < high
+    assert spec["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 1]
+
+
+def test_a_name_that_was_given_is_kept(tmp_path):
+    def run(name, rate):
+        return RunFolder.create(
+            tmp_path / name, {"algorithm": {"name": "gossip", "rate": rate}}, {}
+        )
+
+    assert run_labels([run("slow", 1), run("fast", 2)]) == ["slow", "fast"]
+    stamped = [run("gossip-digits-20260101-000000", 1), run("gossip-digits-20260101-000000-2", 2)]
+    assert run_labels(stamped) == ["rate 1", "rate 2"]
+
+
+def test_runs_of_two_kinds_differ_in_what_both_have(tmp_path):
+    one = RunFolder.create(tmp_path / "a", {"verb": "learn", "seed": 1, "nodes": 3}, {})
+    two = RunFolder.create(tmp_path / "b", {"verb": "combine", "seed": 2, "clients": 3}, {})
+    assert [row[0] for row in settings_table([one, two]).rows] == ["verb", "seed"]

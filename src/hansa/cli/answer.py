@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -44,7 +45,9 @@ class Answer:
     def table(self, grid: Grid) -> None:
         """Print a table, unless only the object is wanted."""
         if not self.as_json:
-            console().print(grid.rich())
+            screen = console()
+            for part in grid.within(screen.width):
+                screen.print(part.rich())
 
     def line(self, text: str = "") -> None:
         """Print a line, unless only the object is wanted."""
@@ -105,7 +108,7 @@ def console() -> Console:
     """A console on stdout."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else _WIDTH
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH
     return Console(width=width, markup=False, highlight=False, emoji=False)
 
 

@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = error.format_message()
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "hansa"
+        if not message and context:  # its help has been printed
+            known = ", ".join(context.command.list_commands(context))
+            message = f"{where} is not a command alone: one of {known}"
         say_error(f"{message}\n  fix: see {where} --help")
         if "--json" in given:
             say_json({"error": {"type": "UsageError", "message": message}})

@@ -205,11 +205,11 @@ def _draw(
     low, high = float(min(data["low"])), float(max(data["high"]))
     log = family == "consensus_distance" and low > 0 and high > 10 * low
     names = domain or list(frames)
-    x = alt.X("x:Q", title=_title(_AXIS_WORDS[axis], across), axis=alt.Axis(tickCount=6))
+    x = _across(sorted(set(data["x"])), axis, _title(_AXIS_WORDS[axis], across))
     y = alt.Y(
         "mean:Q",
         title=_title(label(family), down),
-        scale=_scale(low, high, log),
+        scale=_scale(low, high, log, kind),
         axis=_ticks(kind, low, high) if log else _ticks(kind),
     )
     shown = len(frames) > 1 or domain is not None
@@ -234,9 +234,9 @@ def _draw(
         layers.append(area.encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour))
     dash: dict[str, Any] = {}
     if len(names) > len(COLOURS):
-        cycle = [DASHES[i // len(COLOURS) % len(DASHES)] for i in range(len(names))]
-        scale = alt.Scale(domain=names, range=cycle)
-        dash["strokeDash"] = alt.StrokeDash("line:N", scale=scale, legend=None)
+        scale = alt.Scale(domain=names, range=dashes(len(names)))
+        told = explained if legend and shown else None  # the same legend: both in one swatch
+        dash["strokeDash"] = alt.StrokeDash("line:N", scale=scale, legend=told)
     layers.append(base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, **dash))
     tips = [
         alt.Tooltip("line:N", title=" "),
@@ -274,8 +274,26 @@ def palette(size: int) -> list[str]:
     return [COLOURS[index % len(COLOURS)] for index in range(size)]
 
 
-def _scale(low: float, high: float, log: bool) -> alt.Scale:
+def dashes(size: int) -> list[list[int]]:
+    """How the lines are dashed, so that no two of ``size`` look alike (up to 28)."""
+    return [list(DASHES[index // len(COLOURS) % len(DASHES)]) for index in range(size)]
+
+
+def _across(places: list[float], axis: str, title: str) -> alt.X:
+    """The x axis; a single place is its only tick, in the middle."""
+    if len(places) > 1:
+        ticks: dict[str, Any] = {"tickMinStep": 1} if axis == "round" else {}
+        return alt.X("x:Q", title=title, axis=alt.Axis(tickCount=6, **ticks))
+    (place,) = places
+    around = max(1.0, abs(place))
+    scale = alt.Scale(domain=[place - around, place + around], nice=False)
+    return alt.X("x:Q", title=title, axis=alt.Axis(values=[place], format=".4~g"), scale=scale)
+
+
+def _scale(low: float, high: float, log: bool, kind: str = "") -> alt.Scale:
     """The scale of the y axis; what hardly changes is drawn as a flat line."""
+    if low == high:
+        return alt.Scale(domain=[0, 1] if kind == "share" else sorted([0, 2 * high or 1]))
     if log:
         return alt.Scale(type="log", nice=False)
     if 0 < high - low < 2e-3 * abs(high):

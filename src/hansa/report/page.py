@@ -87,11 +87,14 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     drawn += [(f, "round") for f in every if f != main and _is_compared(f, measured)]
     pictures_ = [charts.comparison_chart(measured, f, a, legend=False) for f, a in drawn]
     settings = tables.settings_table(runs)
-    legend = list(zip(names, charts.palette(len(names)), strict=True)) if len(names) > 1 else []
+    kinds = {run.config.get("verb", "learn") for run in runs}
+    note = "Only settings that all of these kinds of runs have." if len(kinds) > 1 else ""
+    looks = zip(names, charts.palette(len(names)), charts.dashes(len(names)), strict=True)
+    legend = list(looks) if len(names) > 1 else []
     sections = [
         Section("Runs", grid=tables.comparison_table(runs)),
         Section("Curves", [chart for chart in pictures_ if chart]),
-        *([Section("Settings that differ", grid=settings)] if settings.rows else []),
+        *([Section("Settings that differ", grid=settings, note=note)] if settings.rows else []),
     ]
     return _write(
         Path(out).expanduser(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 _SHOWN = ("accuracy", "rmse", "loss", "accuracy_average_model", "rmse_average_model")
 
 
+_BETWEEN = 3  # characters that a terminal's table puts between two columns
+_NUMBER = 24  # characters: what is longer is no number, and may be broken
 _SETTINGS = 3  # columns of settings that fit beside the figures
+
+
+_STAMPED = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
+"""How a folder's name ends that nobody gave."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +48,45 @@ class Grid:
         table = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(self.columns):
             side: Any = "left" if index < self.words else "right"
-            # Names are not broken within a word while numbers can do with a line more.
-            words = [word for row in self.rows for word in row[index].split()]
-            least = min(20, max(map(len, words), default=0)) if index < self.words else None
             heading = textwrap.fill(column, 10, break_long_words=False)
-            table.add_column(heading, justify=side, overflow="fold", min_width=least)
+            least = self._least(index)
+            whole = index >= self.words and all(len(row[index]) <= _NUMBER for row in self.rows)
+            table.add_column(heading, justify=side, overflow="fold", min_width=least, no_wrap=whole)
         for row in self.rows:
             table.add_row(*map(Text, row))
         return table
+
+    def within(self, width: int) -> list[Grid]:
+        """The table in parts that a terminal of this width shows without breaking a number.
+
+        Each part begins with the words; what does not fit beside them goes into the next.
+        """
+        numbers = list(range(self.words, len(self.columns)))
+        words = sum(self._least(index) + _BETWEEN for index in range(self.words))
+        parts: list[list[int]] = [[]]
+        room = width - words
+        for index in numbers:
+            need = self._least(index) + _BETWEEN
+            if parts[-1] and need > room:
+                parts.append([])
+                room = width - words
+            parts[-1].append(index)
+            room -= need
+        return [self._part(part, self.title if k == 0 else "") for k, part in enumerate(parts)]
+
+    def _part(self, numbers: list[int], title: str) -> Grid:
+        kept = [*range(self.words), *numbers]
+        rows = [[row[index] for index in kept] for row in self.rows]
+        return Grid(title, [self.columns[index] for index in kept], rows, self.words)
+
+    def _least(self, index: int) -> int:
+        """Characters that a column needs: a number whole, of words the longest up to some 20."""
+        cells = [row[index] for row in self.rows]
+        if index < self.words:
+            return min(20, max((len(word) for cell in cells for word in cell.split()), default=0))
+        heading = textwrap.wrap(self.columns[index], 10, break_long_words=False)
+        numbers = (len(cell) for cell in cells if len(cell) <= _NUMBER)
+        return max([*map(len, heading), *numbers], default=0)
 
 
 def final_table(folder: RunFolder, metrics: pl.DataFrame | None = None) -> Grid:
@@ -134,7 +172,13 @@ def differing(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
 
 
 def run_labels(folders: Sequence[RunFolder]) -> list[str]:
-    """A short name for each run, all different: algorithm, then what tells the runs apart."""
+    """A short name for each run, all different.
+
+    The name that its folder was given, or else the algorithm and what tells the runs apart.
+    """
+    given = [folder.path.resolve().name for folder in folders]
+    if len(folders) > 1 and len(set(given)) == len(given) and not any(map(_STAMPED.search, given)):
+        return given
     names = [algorithm(folder) for folder in folders]
     if len(set(names)) == 1 and len(names) > 1:
         names = [""] * len(folders)
@@ -217,7 +261,11 @@ def comparison_table(folders: Sequence[RunFolder]) -> Grid:
 def settings_table(folders: Sequence[RunFolder]) -> Grid:
     """One row a setting that differs, one column a run."""
     names = run_labels(folders)
-    found = differing(folders).items()
+    found = list(differing(folders).items())
+    if len({folder.config.get("verb", "learn") for folder in folders}) > 1:
+        # Of runs of two kinds, most settings are there in one kind alone: that says nothing.
+        every = [flat(folder.config) for folder in folders]
+        found = [(k, v) for k, v in found if all(k in settings for settings in every)]
     rows = [[key, *("" if v is None else _text(v) for v in values)] for key, values in found]
     return Grid("Settings that differ", ["setting", *names], rows, words=1 + len(names))
 
