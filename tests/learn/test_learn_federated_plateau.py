@@ -158,3 +158,30 @@ def test_the_best_without_a_stop(make_job: Callable[..., Job], host: Callable[..
     block, reports = host(make_job({**wild, "algorithm": {"name": "fedavg", "select": "best"}}))
     assert len(reports) == 8
     torch.testing.assert_close(block.final[1][0], models[best], rtol=0, atol=1e-5)
+
+
+def test_the_last_is_selected_where_nobody_could_judge(
+    make_job: Callable[..., Job], host: Callable[..., Any]
+) -> None:
+    """Clients that hold nothing back took part, or the only trained model is not judged yet."""
+    changes = {**CHANGES, "rounds": 3, "algorithm": {"name": "fedavg", "select": "best"}}
+
+    job = make_job(changes)
+    held = [part if i == 7 else part[:0] for i, part in enumerate(job.held)]
+    job.held = held
+    job.algorithm = job.algorithm.model_copy(update={"sampled": 1})
+    for seed in range(100):
+        job.streams.seed = seed
+        block, reports = host(job)
+        if not any(report["log"]["client_outcome"][7] == 0 for report in reports):
+            break
+    assert torch.equal(block.final[1], block.rows)
+    (event,) = reports[-1]["events"]
+    assert event["kind"] == "remark"
+    assert "no client that took part could judge" in event["text"]
+    for rounds in (1, 2):
+        block, reports = host(make_job({**changes, "rounds": rounds}))
+        told = [event["text"] for event in reports[-1]["events"]]
+        assert torch.equal(block.final[1], block.rows) == (rounds == 1)
+        assert len(told) == (rounds == 1)
+

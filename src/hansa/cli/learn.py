@@ -117,6 +117,8 @@ def _result(answer: Answer, folder: RunFolder, quiet: bool) -> None:
 
     answer.data = folder.summary or {}
     for event in folder.events():
+        if event["kind"] == "remark":
+            say(f"warning: {event['text']}")
         if event["kind"] == "diverged":
             nodes = ", ".join(map(str, event["nodes"][:8]))
             say(

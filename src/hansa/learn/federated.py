@@ -109,7 +109,10 @@ class Federated(ClientServer):
         held = block.roster.held[: block.clients]
         if not held.any():
             problem = "needs examples that clients hold back to validate models"
-            raise ConfigError(field, None, problem, "set evaluate.local_validation, such as 0.1")
+            fix = "set evaluate.local_validation, such as 0.1"
+            if any(len(part) for part in block.parts):
+                fix += "; clients hold some back who have 10 examples or more"
+            raise ConfigError(field, None, problem, fix)
         members = self.members(block)
         for server in np.unique(members[members >= block.clients]):
             if not held[members == server].any():
@@ -167,8 +170,32 @@ class Federated(ClientServer):
 
     def finish(self, block: Block, t: int) -> Script:
         if self.select == "best":
-            block.final = (block.residents, block.kept[BEST].clone())
+            block.final = (block.residents, self._selected(block, t))
         yield from ()
+
+    def _selected(self, block: Block, t: int) -> Tensor:
+        """The best models [r, D]; the last ones where no trained model was ever judged."""
+        rows, members = block.kept[BEST].clone(), self.members(block)
+        initial = block.trainer.layout.flatten(block.trainer.module).to(rows.device)
+        for row, server in enumerate(block.ids[block.residents].tolist()):
+            watch = Watch.of(self._rule, block.kept["federated.watch"][row].numpy())
+            if not (members == server).any() or torch.equal(block.rows[row], initial):
+                continue
+            told = f"server {server}: "
+            if math.isinf(watch.best):
+                rows[row] = block.rows[row]
+                told += "no client that took part could judge a model, so the last one is selected"
+            elif t == 0:
+                rows[row] = block.rows[row]
+                told += "clients judge what they get, so that of a single round is not judged yet; "
+                told += "it is selected"
+            elif torch.equal(rows[row], initial):
+                told += "no model was better by validation loss than the initial one, which is "
+                told += "selected"
+            else:
+                continue
+            block.events.append({"kind": "remark", "text": f"select: best, {told}"})
+        return rows
 
     def _plans(self, block: Block, t: int, asleep: np.ndarray) -> dict[str, np.ndarray]:
         """The invitations of this block's servers."""
