@@ -130,7 +130,8 @@ def test_local_statistics_stay_at_home(
     job = normed({"algorithm": {"name": "fedavg", "buffers": "local"}})
     block = host(job)[0]
     saved = averaged.state["bytes_sent"] - block.state["bytes_sent"]
-    assert saved.tolist() == [5 * 4 * STATISTICS] * 8 + [5 * 8 * 4 * STATISTICS]
+    numbers = STATISTICS + 1  # and how many batches they are of
+    assert saved.tolist() == [5 * 4 * numbers] * 8 + [5 * 8 * 4 * numbers]
     initial = job.block(np.arange(9)).rows[0, PARAMETERS:]
     assert torch.equal(block.rows[0, PARAMETERS:], initial)
     ids, own = block.shelves["client.buffers"].all()

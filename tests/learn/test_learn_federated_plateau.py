@@ -184,4 +184,3 @@ def test_the_last_is_selected_where_nobody_could_judge(
         told = [event["text"] for event in reports[-1]["events"]]
         assert torch.equal(block.final[1], block.rows) == (rounds == 1)
         assert len(told) == (rounds == 1)
-

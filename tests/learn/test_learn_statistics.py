@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hansa.base.component import catalogue
+from hansa.base.errors import ConfigError
 from hansa.engine import Job
 from hansa.learn.federated import Federated
 
@@ -110,3 +111,96 @@ def test_fedbuff_averages_what_late_clients_saw(
             statistics(block)[0], torch.stack(seen).mean(0), rtol=1e-5, atol=1e-5
         )
     assert max(ages) > 0
+
+
+# -- statistics of one's own -----------------------------------------------------------------------
+
+
+def test_measured_are_the_models_as_clients_use_them(
+    normed: Callable[..., Job], host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    """The server's parameters under each client's own statistics, for those who took part."""
+    method = {"name": "fedavg", "buffers": "local", "sampled": 3}
+    changes = {"algorithm": method, "rounds": 2, "evaluate": {"every": 1}}
+    job = normed(changes)
+    block, reports = host(job)
+    ids, own = block.shelves["client.buffers"].all()
+    assert 3 <= len(ids) < 8
+    rows = block.rows[:1, : -own.shape[1]].repeat(len(ids), 1)
+    trainer = job.trainer()
+    expected = trainer.evaluate(torch.cat([rows, own], dim=1), job.dataset.test, 500)
+    trainer.close()
+    for name, values in reports[-1]["measured"]["values"].items():
+        assert np.flatnonzero(~np.isnan(values)).tolist() == ids.tolist()
+        np.testing.assert_allclose(values[ids], expected[name], rtol=1e-5)
+    # Not the server's own row, which has the statistics of the start.
+    server = job.trainer().evaluate(block.rows, job.dataset.test, 500)
+    assert abs(server["loss"][0] - expected["loss"].mean()) > 0.01
+    apart, state, _ = host_apart(lambda: normed(changes), 3)
+    assert torch.equal(apart, block.rows)
+    for name, value in block.state.items():
+        assert torch.equal(state[name], value), name
+
+
+@pytest.mark.parametrize("merge", ["average", "distill", "none"])
+def test_cohorts_without_statistics_are_not_merged(
+    normed: Callable[..., Job], host: Callable[..., Any], merge: str
+) -> None:
+    method = {"name": "cpfl", "cohorts": 2, "buffers": "local", "merge": merge, "stop": None}
+    data = {"name": "digits", "public": 0.1}
+    changes = {"algorithm": {**method, "select": "last"}, "data": data, "rounds": 2}
+    if merge != "none":
+        with pytest.raises(ConfigError, match="statistics of its own"):
+            normed(changes)
+        return
+    measured = host(normed(changes))[1][-1]["measured"]["values"]
+    assert np.isfinite(measured["accuracy"][:8]).all()
+
+
+# -- counters --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_counters_are_averaged_and_rounded(
+    normed: Callable[..., Job], host: Callable[..., Any], method: str
+) -> None:
+    """By the weights of the models; with equal work they are those of a client."""
+    if method == "quickdrop":
+        pytest.skip("takes no model with statistics, and says so")
+    algorithm = {"name": method, "weighting": "uniform", **PLAIN.get(method, {})}
+    name = "buffer.2.num_batches_tracked"
+    block = host(normed({"algorithm": algorithm, "rounds": 3, "train.local_steps": 2}))[0]
+    assert block.state[name][block.residents].tolist() == [6] * len(block.residents)
+    budget = {"name": "classes", "shares": [0.5, 0.5], "steps_each": [1, 4]}
+    changes = {"algorithm": algorithm, "rounds": 1, "train.local_steps": 4, "train.budget": budget}
+    block = host(normed(changes))[0]
+    assert block.state[name][block.residents].tolist() == [2] * len(block.residents)  # 2.5, even
+
+
+def test_late_counters_are_averaged_too(
+    normed: Callable[..., Job], host: Callable[..., Any]
+) -> None:
+    clock = {"name": "modelled", "spread": 1.5, "sample_seconds": 0.01}
+    method = {"name": "fedbuff", "concurrency": 5, "buffer": 3}
+    block = host(normed({"algorithm": method, "clock": clock, "rounds": 6}))[0]
+    counted = int(block.state["buffer.2.num_batches_tracked"][8])
+    assert 4 < counted <= 12
+
+
+def test_a_running_mean_of_all_batches_goes_on(
+    make_job: Callable[..., Job], host: Callable[..., Any], tmp_path: Any
+) -> None:
+    """With momentum None the counter decides: one client of FedAvg is a node that trains alone."""
+    file = tmp_path / "cumulative.py"
+    file.write_text(NET.replace("momentum=0.5", "momentum=None"))
+    changes = {
+        "model": {"name": "module", "path": f"{file}:net"},
+        "nodes": 2,
+        "rounds": 4,
+        "topology": "complete",
+        "train.optimizer": {"name": "sgd", "lr": 0.1},
+    }
+    alone = host(make_job({**changes, "algorithm": "isolated"}))[0]
+    cohorts = {"name": "cpfl", "cohorts": 2, "stop": None, "select": "last", "merge": "none"}
+    served = host(make_job({**changes, "algorithm": cohorts}))[0]
+    torch.testing.assert_close(served.rows, alone.rows, rtol=1e-5, atol=1e-6)

@@ -91,6 +91,14 @@ class Algorithm(Component, kind="algorithm"):
         """
         yield from ()
 
+    def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
+        """What is measured after round t, (positions [k], rows [k, D]); by default :meth:`models`.
+
+        A script, for models that are put together from what is in several blocks.
+        """
+        yield from ()
+        return self.models(block)
+
     def models(self, block: Block) -> tuple[np.ndarray, Tensor]:
         """(positions [k], rows [k, D]) of the models that are measured: ``block.final`` or the
         residents'."""

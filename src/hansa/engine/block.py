@@ -52,6 +52,8 @@ class LocalWork(Protocol):
     dataset: Dataset
     rounds: int
     threads: int
+    counters: tuple[str, ...]
+    """Integer buffers that training changes, as :attr:`Block.state` names them."""
     weighs_steps: bool
     """Whether training leaves ``effective_steps`` in the report (see ``Optimizer``)."""
 

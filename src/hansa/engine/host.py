@@ -77,12 +77,13 @@ class Host:
         measured, phase = self._play(job.algorithm.round(block, t), t, 0, early)
         last = block.finished or t + 1 == job.rounds
         if last:
-            self._play(job.algorithm.finish(block, t), t, phase, False)
+            phase = self._play(job.algorithm.finish(block, t), t, phase, False)[1]
         away.put_back()
         block.state["training_rounds"] += block.state["samples"] > before
         seconds = time.perf_counter() - began
         if (job.evaluates(t + 1) or last) and measured is None:
-            measured = self._guard("evaluation", t, self._measure)
+            models = self._models(t, phase)
+            measured = self._guard("evaluation", t, partial(self._measure, models))
         counters = {name: block.state[name].numpy() for name in COUNTERS}
         if job.clock.modelled:
             names = [name for name in (*MODELLED, "battery_left") if name in block.state]
@@ -116,7 +117,8 @@ class Host:
                 job.clock.compute(block, work)
             self._watch(t)
             if measured is None and early:
-                measured = self._guard("evaluation", t, self._measure)
+                models = job.algorithm.models(block)  # among peers, who have them
+                measured = self._guard("evaluation", t, partial(self._measure, models))
             if asked is None:
                 return measured, phase
             if not isinstance(asked, Send | Share):
@@ -139,10 +141,22 @@ class Host:
             "a Send or a Share, as round and outgoing of an algorithm have to",
         )
 
-    def _measure(self) -> dict[str, Any]:
+    def _models(self, t: int, phase: int) -> tuple[np.ndarray, Any]:
+        """The models that the algorithm wants measured: (positions [k], rows [k, D])."""
+        script, came = self.job.algorithm.measured(self.block, t), None
+        while True:
+            try:
+                asked = script.send(came)
+            except StopIteration as end:
+                found: tuple[np.ndarray, Any] = end.value
+                return found
+            share = partial(self.exchange.share, self.block, asked, t, phase)
+            came, phase = self._guard("exchange", t, share), phase + 1
+
+    def _measure(self, wanted: tuple[np.ndarray, Any]) -> dict[str, Any]:
         """Every measured node on the test (and validation) set, and what the average needs."""
         block, job = self.block, self.job
-        who, models = job.algorithm.models(block)
+        who, models = wanted
         chosen = np.flatnonzero(np.isin(who, self.measured))
         whole = len(chosen) == len(who)
         rows = models if whole else models[torch.from_numpy(chosen).to(models.device)]

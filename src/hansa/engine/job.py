@@ -72,6 +72,7 @@ class Job:
             self.threads,
             self.tried.draws,
             self.streams.integer("evaluation"),
+            self.tried.counters,
         )
 
     @cached_property

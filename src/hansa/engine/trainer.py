@@ -53,6 +53,7 @@ class Trainer(Evaluator):
     Args:
         settings: local steps, optimizer and the like.
         rounds: length of the run, for the learning rate's schedule.
+        counters: integer buffers that training changes, as a block's state names them.
         others: as for :class:`Evaluator`.
 
     Attributes:
@@ -72,8 +73,10 @@ class Trainer(Evaluator):
         threads: int = 0,
         stochastic: bool | None = None,
         seed: int = 0,
+        counters: tuple[str, ...] = (),
     ) -> None:
         super().__init__(module, dataset, strategy, device, threads, stochastic, seed)
+        self.counters = counters
         self.settings = settings
         self.rounds = rounds
         self.weighs_steps = False

@@ -34,9 +34,11 @@ class Tried:
 
     Attributes:
         draws: whether a pass of the network draws random numbers.
+        counters: integer buffers that training changes, as a block's state names them.
     """
 
     draws: bool
+    counters: tuple[str, ...] = ()
 
 
 def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: str = "") -> Tried:
@@ -69,8 +71,7 @@ def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: st
         draws = generators(first[0].device.type) != before
         if few is not None and few != len(first[1]):
             _pass_few(network, spec, _inputs(dataset, few), name, who)
-    _refuse_memory(module, layout, dataset, name)
-    return Tried(draws)
+    return Tried(draws, _refuse_memory(module, layout, dataset, name))
 
 
 def _inputs(dataset: Dataset, count: int, end: bool = False) -> tuple[Tensor, Tensor]:
@@ -146,11 +147,16 @@ def _attempt(work: Callable[[], Any], name: str, problem: str, fix: str) -> Any:
         raise ConfigError("", name, f"{problem}: {where}{said(error)}", fix) from error
 
 
-def _refuse_memory(module: nn.Module, layout: ParameterLayout, dataset: Dataset, name: str) -> None:
+def _refuse_memory(
+    module: nn.Module, layout: ParameterLayout, dataset: Dataset, name: str
+) -> tuple[str, ...]:
     """Refuse what a network keeps besides its row and its integer buffers.
 
     With its row as it was, a network that was trained on others' examples must compute what it
     did before.
+
+    Returns:
+        The integer buffers that training changed, as a block's state names them.
     """
     network = copy.deepcopy(module).to(dataset.train.inputs.device)
     x, (other, y) = _inputs(dataset, _EXAMPLES)[0], _inputs(dataset, _EXAMPLES, end=True)
@@ -170,8 +176,9 @@ def _refuse_memory(module: nn.Module, layout: ParameterLayout, dataset: Dataset,
     for _ in range(2):
         with torch.enable_grad():
             LOSSES[dataset.spec.task](_run(network, other, True), y).mean().backward()
+    changed = [n for n, value in integers.items() if not _same(network.get_buffer(n), value)]
     if torch.allclose(outputs(), before, rtol=1e-4, atol=1e-5, equal_nan=True):
-        return
+        return tuple(f"buffer.{entry}" for entry in changed)
     now = dict(network.named_buffers())
     moved = [n for n, b in outside.items() if n in now and not _same(now[n], b)]
     if moved:

@@ -25,6 +25,7 @@ from hansa.codec import Codec, Dense
 from hansa.engine import Algorithm, Block, Network, Share
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
+from hansa.learn import counters
 from hansa.learn.invitation import Plan
 from hansa.learn.mail import Mail, is_exact, post_bytes
 from hansa.learn.parts import check_codec
@@ -119,6 +120,7 @@ class Sums:
         update: float32 [r, D], sum of weighted updates.
         factor: float64 [r], what the method wants the sum to be multiplied with; 0 for nothing.
         latest: float64 [r], modelled time at which the last update had arrived.
+        counters: float64 [r, C], weighted sums of the clients' counters.
         answers: by name, rows [r, P], weighted sums over clients.
         figures: for each server the single numbers of its clients, by name.
     """
@@ -126,6 +128,7 @@ class Sums:
     update: Tensor
     factor: np.ndarray
     latest: np.ndarray
+    counters: Tensor
     answers: dict[str, Tensor]
     figures: list[list[dict[str, np.ndarray]]] = field(default_factory=list)
 
@@ -137,6 +140,7 @@ class Sums:
             torch.zeros_like(block.rows),
             np.zeros(r),
             block.state["modelled_time"].numpy()[block.residents],
+            torch.zeros(r, counters.count(block), dtype=torch.float64, device=block.rows.device),
             {name: torch.zeros(r, size, device=block.rows.device) for name in names},
             [[] for _ in range(r)],
         )
@@ -241,13 +245,25 @@ class ClientServer(Algorithm):
             return layout.size
         return layout.size - layout.statistics
 
+    def counted(self, block: Block) -> int:
+        """How many counters of the model travel, either way."""
+        return counters.count(block) if self.buffers == "average" else 0
+
+    def told(self, block: Block) -> dict[str, Tensor]:
+        """All that servers send with the model, rows [r, K] by name."""
+        told = self.tells(block)
+        if self.counted(block):
+            told = {**told, counters.NAME: counters.read(block, block.residents)}
+        return told
+
     def aside(self, block: Block) -> int:
         """How many numbers a client sends besides its update."""
-        return len(self.answer_names) * block.trainer.layout.trainable + len(self.figures)
+        answers = len(self.answer_names) * block.trainer.layout.trainable
+        return answers + self.counted(block) + len(self.figures)
 
     def down_bytes(self, block: Block, row: int) -> int:
         """What a client gets from the server at a row."""
-        told = sum(rows.shape[1] for rows in self.tells(block).values())
+        told = sum(rows.shape[1] for rows in self.told(block).values())
         return post_bytes(self.download, block.rows[row : row + 1, : self.sent(block)], told)
 
     def up_bytes(self, block: Block, row: int) -> int:
@@ -257,7 +273,7 @@ class ClientServer(Algorithm):
 
     def heard(self, block: Block, who: np.ndarray, mail: Mail, plan: Plan, t: int) -> Heard:
         """What the clients at ``who`` got."""
-        tells = self.tells(block)
+        tells = self.told(block)
         widths = [rows.shape[1] for rows in tells.values()]
         table, which, parts = mail.table(who, self.sent(block), widths)
         return Heard(who, plan, table, which, dict(zip(tells, parts, strict=True)), t)
@@ -279,6 +295,10 @@ class ClientServer(Algorithm):
             own, span = heard.take(at), slice(int(at[0]), int(at[-1]) + 1)
             crew = block.visit(own.who, rows[span])
             work = Work(crew, own.plan, own.table, own.which, own.told, own.t)
+            if block.trainer.counters:
+                known = counters.read(block, own.who)
+                begun = work.heard(counters.NAME) if self.counted(block) else known
+                counters.write(crew, np.arange(len(crew)), begun)
             flight.works.append(work)
             if self.apart:
                 flight.done.append(block.trainer.submit(self._work, work, rest[span]))
@@ -292,6 +312,9 @@ class ClientServer(Algorithm):
             done.result()
         for work in flight.works:
             block.settle(work.crew)
+            if self.buffers == "local":
+                counted = counters.read(work.crew, np.arange(len(work.crew)))
+                counters.write(block, block.positions(work.crew.ids), counted)
         return flight.updates, [flight.aside] if flight.aside.shape[1] else []
 
     def train(self, block: Block, heard: Heard) -> tuple[Tensor, list[Tensor]]:
@@ -319,6 +342,8 @@ class ClientServer(Algorithm):
             shelf.put(crew.ids, crew.rows[:, sent:])
         found = self.answers(work)
         extra = [found[name] for name in self.answer_names]
+        if self.counted(crew):
+            extra.append(counters.read(crew, np.arange(len(crew))))
         if self.figures:
             numbers = np.stack(self.measure(work), axis=1)
             extra.append(torch.from_numpy(numbers).to(crew.rows))
@@ -364,17 +389,44 @@ class ClientServer(Algorithm):
         for k, name in enumerate(self.answer_names):
             for answer, share in zip(rest[:, k * size :], shares, strict=True):
                 sums.answers[name][row].add_(answer[:size], alpha=float(share))
+        if self.counted(block):
+            first = len(self.answer_names) * size
+            counted = rest[:, first : rest.shape[1] - width].double()
+            sums.counters[row] += torch.from_numpy(shares).to(counted) @ counted
         sums.latest[row] = max(sums.latest[row], float(block.state["modelled_time"][at]))
 
     def move(self, block: Block, row: int, sums: Sums) -> None:
         """A server's step on what it has gathered."""
         size, sent = block.trainer.layout.trainable, self.sent(block)
         update = sums.update[row, :sent]
+        if self.counted(block):
+            counters.write(block, block.residents[row : row + 1], sums.counters[row : row + 1])
         if sums.factor[row]:
             update[:size].mul_(float(sums.factor[row]))
         slots = {name: block.kept[f"server.{name}"][row] for name in self.server.slots}
         self.server.step_(block.rows[row, :size], update[:size], slots)
         block.rows[row, size:sent] += update[size:]
+
+    def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
+        """With statistics of their own: the models of the clients that have some, not a server's.
+
+        Its own statistics are those of the start, and nobody uses them.
+        """
+        at, models = self.models(block)
+        sent = self.sent(block)
+        if sent == block.rows.shape[1]:
+            return at, models
+        ids, own = self.shelf(block, "buffers").all()
+        said = {"server": block.ids[at], "model": models[:, :sent].cpu().numpy(), "own": ids}
+        heard = yield Share(said)
+        if not len(heard["own"]):
+            return at, models
+        if not len(ids):
+            return np.zeros(0, dtype=np.int64), models[:0]
+        members, servers = self.members(block)[ids], heard["server"]
+        which = np.searchsorted(servers, members) if len(servers) > 1 else np.zeros_like(ids)
+        rows = torch.cat([torch.from_numpy(heard["model"][which]), own], dim=1)
+        return block.positions(ids), rows.to(block.rows.device)
 
     def asleep(self, block: Block) -> Generator[Share, Any, np.ndarray]:
         """Ids of the clients whose batteries do not last another round."""

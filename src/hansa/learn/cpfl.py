@@ -114,13 +114,17 @@ class CPFL(Federated):
         empty = np.setdiff1d(np.arange(block.nodes - block.clients), self.occupied(block))
         self.rest(block, empty)
         several = block.nodes - block.clients > 1
+        if several and self.merge != "none" and self.sent(block) < block.rows.shape[1]:
+            problem = "a cohort's model has no statistics of its own that could be merged"
+            raise ConfigError("buffers", self.buffers, problem, "buffers: average, or merge: none")
         if several and self.merge == "distill":
             self._public(block)
 
     def finish(self, block: Block, t: int) -> Script:
         yield from super().finish(block, t)
         cohorts = self.models(block)[1]
-        self._measure_cohorts(block, cohorts)
+        if self.sent(block) == block.rows.shape[1]:
+            self._measure_cohorts(block, cohorts)
         if block.nodes - block.clients == 1 or self.merge == "none":
             return
         center = block.clients

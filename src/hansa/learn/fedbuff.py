@@ -144,7 +144,7 @@ class FedBuff(ClientServer):
         time = block.state["modelled_time"]
         time[who] = torch.maximum(time[who], torch.from_numpy(here.start))
         down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
-        told = list(self.tells(block).values())
+        told = list(self.told(block).values())
         if len(block.residents):
             started = block.kept["fedbuff.statistics"]
             started[:, plan.client] = self._statistics(block)[:, None].to(started.device)
@@ -153,17 +153,19 @@ class FedBuff(ClientServer):
         time[who] = torch.maximum(time[who], torch.from_numpy(here.heard))
         charge(block, here.take(~counts), who[~counts])
         who = who[counts]
-        updates, _ = self.train(block, self.heard(block, who, mail, here.take(counts), t))
-        self.shelf(block, PENDING).put(block.ids[who], updates)
+        updates, aside = self.train(block, self.heard(block, who, mail, here.take(counts), t))
+        self.shelf(block, PENDING).put(block.ids[who], torch.cat([updates, *aside], dim=1))
 
     def _end(self, block: Block, due: np.ndarray, age: np.ndarray) -> Script:
         """The updates that are due arrive, and the server takes its step."""
         server, pending = block.clients, self.shelf(block, PENDING)
         who = block.positions(np.sort(due))
-        updates = pending.take(block.ids[who], self.sent(block)).to(block.rows.device)
+        sent, aside = self.sent(block), self.aside(block)
+        kept = pending.take(block.ids[who], sent + aside).to(block.rows.device)
+        updates, rest = kept[:, :sent], [kept[:, sent:]] if aside else []
         pending.drop(block.ids[who])
         graph = Graph.from_edges(block.nodes, due, np.full(len(due), server))
-        mail = yield from post(graph, self.codec, "update", who, updates, [])
+        mail = yield from post(graph, self.codec, "update", who, updates, rest)
         if not len(block.residents):
             return
         at = int(block.residents[0])
@@ -173,7 +175,6 @@ class FedBuff(ClientServer):
         self.gather(block, 0, mail, weight, sums, steps)
         now = self._statistics(block)
         before = block.kept["fedbuff.statistics"][0, np.sort(due)].to(now.device)
-        sent = self.sent(block)
         sums.update[0, sent - now.shape[1] : sent] += (before - now).mean(0)
         self.move(block, 0, sums)
         block.report["staleness"] = np.full(len(block), np.nan)

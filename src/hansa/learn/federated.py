@@ -18,6 +18,7 @@ from pydantic import Field
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Inbox, Network, Script, Send, Share
+from hansa.learn import counters
 from hansa.learn.client_server import ClientServer, Flight, Heard, Sums, Work
 from hansa.learn.invitation import ABSENT, DONE, OUTCOMES, Plan, Terms, charge, invite
 from hansa.learn.mail import post
@@ -138,10 +139,15 @@ class Federated(ClientServer):
     def _losses(self, work: Work) -> np.ndarray:
         """Loss of the model that each client got on what it holds back, [k]; NaN if nothing."""
         crew, rows, which = work.crew, work.table, work.which
+        first = np.unique(which, return_index=True)[1]  # a client of each row
+        integers = crew.integers(first)
+        if self.counted(crew):
+            integers |= counters.as_state(crew, work.heard(counters.NAME)[torch.from_numpy(first)])
         if rows.shape[1] < crew.rows.shape[1]:  # each with statistics of its own
             own = crew.rows[:, rows.shape[1] :]
             rows, which = torch.cat([rows[which], own], dim=1), np.arange(len(which))
-        return crew.trainer.losses(rows, which, crew.held, _BATCH)
+            integers = crew.integers(which)
+        return crew.trainer.losses(rows, which, crew.held, _BATCH, integers)
 
     def tells(self, block: Block) -> dict[str, Tensor]:
         if not self.global_momentum:
@@ -282,7 +288,7 @@ class Federated(ClientServer):
     ) -> Generator[Send, Inbox, Heard]:
         """Send clients the model; returns what those of this block got whose updates count."""
         down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
-        told = list(self.tells(block).values())
+        told = list(self.told(block).values())
         mail = yield from post(down, self.download, "model", block.residents, model, told, held)
         here = plan.take(np.isin(plan.client, block.ids))
         who, counts = block.positions(here.client), here.outcome == DONE

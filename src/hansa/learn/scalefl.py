@@ -108,7 +108,7 @@ class ScaleFL(Federated):
     def terms(self, block: Block, row: int, chosen: np.ndarray, wanted: int) -> Terms:
         terms = super().terms(block, row, chosen, wanted)
         model, aside = block.rows[row : row + 1, : self.sent(block)], self.aside(block)
-        told = sum(rows.shape[1] for rows in self.tells(block).values())
+        told = sum(rows.shape[1] for rows in self.told(block).values())
         parts = [self.sent_of(block, k) for k in range(len(self.outlines(block)))]
         models = [model if held is None else model[:, held] for held in parts]
         down = np.array([post_bytes(self.download, part, told) for part in models])
