@@ -139,14 +139,16 @@ class Federated(ClientServer):
     def _losses(self, work: Work) -> np.ndarray:
         """Loss of the model that each client got on what it holds back, [k]; NaN if nothing."""
         crew, rows, which = work.crew, work.table, work.which
-        first = np.unique(which, return_index=True)[1]  # a client of each row
-        integers = crew.integers(first)
-        if self.counted(crew):
-            integers |= counters.as_state(crew, work.heard(counters.NAME)[torch.from_numpy(first)])
+        integers = crew.integers(np.arange(len(crew)))
         if rows.shape[1] < crew.rows.shape[1]:  # each with statistics of its own
             own = crew.rows[:, rows.shape[1] :]
             rows, which = torch.cat([rows[which], own], dim=1), np.arange(len(which))
-            integers = crew.integers(which)
+        elif integers:  # one of the clients that got a model says what was counted for it
+            used, first, which = np.unique(which, return_index=True, return_inverse=True)
+            counted = work.heard(counters.NAME) if self.counted(crew) else crew.rows[:, :0]
+            integers = crew.integers(first)
+            integers |= counters.as_state(crew, counted[torch.from_numpy(first)])
+            rows = rows[torch.from_numpy(used)]
         return crew.trainer.losses(rows, which, crew.held, _BATCH, integers)
 
     def tells(self, block: Block) -> dict[str, Tensor]:
