@@ -50,8 +50,6 @@ def test_version_and_help(hansa) -> None:
         ("lern", "No such command 'lern'"),
         ("learn --sett x", "--sett"),
         ("compare", "RUN"),
-        ("tune", "one of choco, cohorts"),
-        ("combine", "one of ensemble"),
         ("data digits --nodes 0", "--nodes"),
     ],
 )
@@ -61,6 +59,13 @@ def test_mistyped_lines(hansa, line: str, words: str) -> None:
     assert said.object["error"]["type"] == "UsageError"
     assert words in said.object["error"]["message"]
     assert "--help" in said.err
+
+
+@pytest.mark.parametrize(("line", "words"), [("tune", "choco, cohorts"), ("combine", "ensemble")])
+def test_a_command_of_commands_alone_says_what_to_add(hansa, line: str, words: str) -> None:
+    said = hansa(line)
+    assert said.status == 2
+    assert f"error: hansa {line} is not a command alone: one of {words}" in said.err
 
 
 def test_list_kinds_and_parts(hansa) -> None:

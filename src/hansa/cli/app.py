@@ -15,6 +15,7 @@ from hansa.cli.combine import app as combine
 from hansa.cli.compare import compare
 from hansa.cli.data import data
 from hansa.cli.forget import forget
+from hansa.cli.init import init
 from hansa.cli.learn import learn
 from hansa.cli.listing import list_
 from hansa.cli.report import report
@@ -23,13 +24,14 @@ from hansa.cli.tune import tune
 app = typer.Typer(
     name="hansa",
     help="Collaborative machine learning: many parties learn together without pooling their data.",
-    epilog="Start with: hansa learn. Every setting: hansa list settings.",
+    epilog="Start with: hansa learn, or hansa init. Every setting: hansa list settings.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 app.command("learn")(learn)
 app.command("forget")(forget)
+app.command("init")(init)
 app.command("check")(check)
 app.command("list")(list_)
 app.add_typer(tune, name="tune")

@@ -1,0 +1,48 @@
+"""The examples that come with the package, and writing one where somebody wants to begin."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import hansa
+from hansa.base.errors import ConfigError
+from hansa.experiment.settings_file import listed, read_yaml
+
+
+def home() -> Path:
+    """Where the examples are: in the installed package, or in the checkout beside its source."""
+    package = Path(hansa.__file__).parent
+    installed = package / "examples"
+    return installed if installed.is_dir() else package.parents[1] / "examples"
+
+
+def examples() -> dict[str, str]:
+    """What each example shows, by its name."""
+    found = {}
+    for file in sorted(home().glob("*.yaml")):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        remark = next((line for line in lines if line.startswith("#")), "")
+        found[file.stem] = remark.removeprefix("#").strip()
+    return found
+
+
+def write_example(name: str, folder: Path) -> list[Path]:
+    """Copy an example's run file, and its own code, into a folder; returns the files, it first.
+
+    Raises:
+        ConfigError: there is no such example, or one of its files is there already.
+    """
+    stem = name.removesuffix(".yaml")
+    known = examples()
+    if stem not in known:
+        raise ConfigError("example", name, "there is no such example", f"one of {', '.join(known)}")
+    source = home() / f"{stem}.yaml"
+    plugins = listed(read_yaml(source).get("plugins") or ())
+    files = [source, *(home() / plugin for plugin in plugins if plugin.endswith(".py"))]
+    for file in files:
+        if (folder / file.name).exists():
+            there = str(folder / file.name)
+            raise ConfigError("example", name, f"{there} is there already", "another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copyfile(file, folder / file.name)) for file in files]
