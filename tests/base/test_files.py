@@ -12,6 +12,8 @@ import pytest
 
 from hansa.base.files import atomic_write, lock, sha256, write_json
 
+LONG = 300  # seconds; only a test that fails waits so long
+
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
@@ -61,7 +63,7 @@ def _take_and_die(path: Path, ready) -> None:  # type: ignore[no-untyped-def]
 def _hold(path: Path, ready, release) -> None:  # type: ignore[no-untyped-def]
     with lock(path):
         ready.set()
-        release.wait(20)
+        release.wait()
 
 
 def test_a_lock_keeps_others_out_until_it_is_given_back(tmp_path: Path) -> None:
@@ -69,11 +71,11 @@ def test_a_lock_keeps_others_out_until_it_is_given_back(tmp_path: Path) -> None:
     ready, release = context.Event(), context.Event()
     holder = context.Process(target=_hold, args=(tmp_path / "lock", ready, release))
     holder.start()
-    assert ready.wait(20)
+    assert ready.wait(LONG)
     with pytest.raises(BlockingIOError), lock(tmp_path / "lock", wait=False):
         pass
     release.set()
-    holder.join(20)
+    holder.join()
     with lock(tmp_path / "lock", wait=False):
         pass
 
@@ -83,7 +85,7 @@ def test_a_lock_ends_with_its_holders_death(tmp_path: Path) -> None:
     ready = context.Event()
     holder = context.Process(target=_take_and_die, args=(tmp_path / "lock", ready))
     holder.start()
-    assert ready.wait(20)
-    holder.join(20)
+    assert ready.wait(LONG)
+    holder.join()
     with lock(tmp_path / "lock", wait=False):
         pass

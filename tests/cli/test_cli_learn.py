@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -169,7 +168,7 @@ def test_resume_goes_on_and_changes_only_what_may_change(hansa, tiny) -> None:
     assert longer["final"] == straight["final"]
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "garbage", "metrics"])
+@pytest.mark.parametrize("damage", ["absent", "cut", "garbage"])
 def test_a_damaged_run_folder_is_named_and_refused(hansa, tiny, damage: str) -> None:
     assert hansa(f"learn {tiny} --out it").status == 0
     config = Path("it/config.yaml")
@@ -179,14 +178,29 @@ def test_a_damaged_run_folder_is_named_and_refused(hansa, tiny, damage: str) -> 
         config.write_text(config.read_text()[:100])
     elif damage == "garbage":
         config.write_bytes(b"\xff\xfe{{{")
-    else:
-        for file in Path("it/metrics").iterdir():
-            file.write_bytes(file.read_bytes()[:50])
     for line in ("report it", "compare it", "learn --resume it --set rounds=4"):
         said = hansa(f"{line} --json")
         assert said.status == 2, line
         assert said.object["error"]["type"] == "CheckpointError"
         assert "it" in said.object["error"]["message"]
+
+
+def test_damaged_measurements_are_named_and_left_out(hansa, tiny) -> None:
+    """Also where nothing else is left of them: the models are there, so the run can go on."""
+    assert hansa(f"learn {tiny} --out it").status == 0
+    for file in Path("it/metrics").iterdir():
+        file.write_bytes(file.read_bytes()[:50])
+    for line in ("report it", "compare it"):
+        said = hansa(f"{line} --json")
+        assert said.status == 0, said.err
+        assert "warning: it/metrics/metrics.parquet: is not a readable file" in said.err
+        assert "hansa learn --resume it" in said.err
+    assert "metrics.parquet is damaged" in Path("it/report.html").read_text()
+    said = hansa("learn --resume it --set rounds=4 --json")
+    assert said.status == 0, said.err
+    assert "metrics.parquet.damaged" in said.err
+    assert said.object["rounds"] == 4
+    assert "is damaged" not in hansa("report it").err
 
 
 def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(hansa, tmp_path: Path) -> None:
@@ -195,12 +209,11 @@ def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(hansa, tmp_path: P
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert process.stdout is not None
-    deadline = time.monotonic() + 120
     for text in process.stderr:
-        if text.startswith("round 40") or time.monotonic() > deadline:
+        if text.startswith("round 40"):
             break
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert process.returncode == 130, err
     assert '"type": "Interrupted"' in out
     assert "hansa learn --resume it" in err

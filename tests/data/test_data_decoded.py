@@ -129,5 +129,5 @@ print(through_cache("toy", "k1", build).train.inputs.sum())
     both = [
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) for _ in range(2)
     ]
-    assert [process.communicate(timeout=60)[0].strip() for process in both] == [b"8.0"] * 2
+    assert [process.communicate()[0].strip() for process in both] == [b"8.0"] * 2
     assert (tmp_path / "calls").read_text() == "x"

@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         if self.path == "/slow.bin":
-            self.server.pause.wait(0.5)  # type: ignore[attr-defined]
+            self.server.pause.wait(self.server.patience)  # type: ignore[attr-defined]
         self.wfile.write(BODY[len(BODY) // 2 :])
 
     def log_message(self, *args: object) -> None:
@@ -49,6 +49,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     site = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     site.asked = []  # type: ignore[attr-defined]
     site.pause = threading.Event()  # type: ignore[attr-defined]
+    site.patience = 0.5  # type: ignore[attr-defined]
     thread = threading.Thread(target=site.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield site
@@ -109,13 +110,14 @@ def test_two_processes_at_once(server: ThreadingHTTPServer) -> None:
         )
         for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=60)[0] for process in both]
+    outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert [int(text) for text in outputs] == [len(BODY)] * 2
     assert server.asked == ["/slow.bin"]  # type: ignore[attr-defined]
 
 
 def test_a_killed_download_starts_afresh(server: ThreadingHTTPServer) -> None:
+    server.patience = None  # type: ignore[attr-defined]
     remote = at(server, "slow.bin")
     script = f"from hansa.data.fetch import Remote, fetch; fetch('toy', {remote!r})"
     process = subprocess.Popen([sys.executable, "-c", script], env=dict(os.environ))
@@ -123,6 +125,7 @@ def test_a_killed_download_starts_afresh(server: ThreadingHTTPServer) -> None:
         threading.Event().wait(0.01)
     process.kill()
     process.wait()
+    server.pause.set()  # type: ignore[attr-defined]
     assert not (cache_folder() / "toy" / "slow.bin").exists()
     assert len(left_over()) == 1  # the dead process's part, swept away by the next
     assert fetch("toy", remote).read_bytes() == BODY

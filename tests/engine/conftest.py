@@ -101,7 +101,7 @@ def host_apart() -> Callable[..., Any]:
         make: Callable[[], Job],
         workers: int,
         meddle: Callable[[list[Mesh]], None] = lambda meshes: None,
-        deadline: float = 20.0,
+        deadline: float = 300.0,
     ) -> Any:
         jobs = [make() for _ in range(workers)]
         parts = split_nodes(jobs[0].nodes, workers, jobs[0].servers)

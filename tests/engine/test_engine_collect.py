@@ -27,7 +27,7 @@ def collected(
     job = make_job({"data": {"name": "digits", "validation": 0.2}})
     folder = RunFolder.create(tmp_path_factory.mktemp("run") / "run", {}, {})
     shown: list[tuple[int, dict[str, float]]] = []
-    collector = Collector(job, folder, 0.0, lambda done, figures: shown.append((done, figures)))
+    collector = Collector(job, folder, lambda done, figures: shown.append((done, figures)))
     block = job.block(np.arange(N))
     rows: dict[int, torch.Tensor] = {}
 
@@ -191,7 +191,8 @@ def test_divergence_is_reported_and_the_run_goes_on(
     )
     folder = run(settings, tmp_path / "run", report=False)
     assert folder.summary is not None
-    assert folder.summary["status"] == "finished"
+    assert folder.summary["status"] == "diverged"
+    assert folder.summary["diverged"]["round"] == 1
     assert folder.summary["rounds"] == 6
     (event,) = [e for e in folder.events() if e["kind"] == "diverged"]
     assert event["round"] == 1
@@ -219,7 +220,7 @@ def test_divergence_can_stop_the_run(
     assert f"node {caught.value.node}, round 1" in str(caught.value)
     folder = RunFolder.open(tmp_path / "run")
     assert folder.summary is not None
-    assert folder.summary["status"] == "failed"
+    assert folder.summary["status"] == "diverged"
     assert [e["type"] for e in folder.events() if e["kind"] == "failed"] == ["Diverged"]
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import time
 from typing import Any
 
 import numpy as np
@@ -269,9 +268,6 @@ def test_a_student_tracks_its_teachers_on_digits() -> None:
     ]
     assert accuracy > max(single) + 0.1
     assert abs(learnt - accuracy) < 0.03
-    started = time.perf_counter()
-    distill(network(8), inputs, ensemble, Distillation(batch_size=32), rng())
-    assert time.perf_counter() - started < 5  # 0.3 s on an idle core
 
 
 def test_a_residual_network_learns_too() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.base.errors import CheckpointError, ConfigError, HansaError
+from hansa.base.errors import CheckpointError, ConfigError, HansaError, HansaWarning
 from hansa.report import RunFolder
 
 ROWS = ["round", "node", "name", "value", "step", "time", "bytes"]
@@ -131,7 +131,7 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch, action):
         patch.setattr("os.fsync", full)
         folder._metrics.max_seconds = -1 if action == "record" else 1e9
         act = {"truncate": lambda: folder.truncate(5), "record": lambda: folder.record(1, "x", 4.0)}
-        with pytest.raises(HansaError, match=r"run: cannot be written \(No space.*free some"):
+        with pytest.raises(HansaError, match=r"metrics.*: cannot be written \(No space.*free some"):
             act.get(action, getattr(folder, action))()
     assert [row[3] for row in rows(folder)][:3] == [1, 2, 3]
     assert not list(folder.path.glob("metrics/.*"))
@@ -139,23 +139,38 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch, action):
     assert rows(RunFolder.open(folder.path)) == rows(folder)
 
 
-def test_a_corrupt_file_is_named_and_refused(folder):
+def test_a_corrupt_file_is_named_and_left_out(folder):
+    """To merge it away would lose it: that is refused."""
+    folder.record(0, "loss", 0.5)
+    folder.flush()
+    folder.compact()
     folder.record(0, "loss", np.random.default_rng(0).random(500), node=np.arange(500))
     folder.flush()
-    part = folder.path / "metrics" / "part-000001.parquet"
+    part = folder.path / "metrics" / "part-000002.parquet"
     whole = part.read_bytes()
     for broken in (whole[:100], b"", whole[:300] + b"\xff" * 40 + whole[340:]):
         part.write_bytes(broken)
-        with pytest.raises(CheckpointError, match=r"part-000001\.parquet"):
-            folder.metrics()
-        with pytest.raises(CheckpointError, match=r"part-000001\.parquet"):
-            RunFolder.open(folder.path).compact()
+        again = RunFolder.open(folder.path)
+        with pytest.warns(HansaWarning, match=r"part-000002\.parquet.*\n.*--resume"):
+            assert len(again.metrics()) == 1
+        assert again.damaged == [part.name]
+        assert again.find_damage() == 2
+        with pytest.raises(CheckpointError, match=r"part-000002\.parquet"):
+            again.compact()
     part.write_bytes(whole)
+    assert len(RunFolder.open(folder.path).metrics()) == 501
     folder.compact()
     merged = folder.path / "metrics" / "metrics.parquet"
     merged.write_bytes(merged.read_bytes()[:-3])
-    with pytest.raises(CheckpointError, match=r"metrics\.parquet"):
-        RunFolder.open(folder.path)
+    again = RunFolder.open(folder.path)
+    with pytest.warns(HansaWarning, match=r"metrics\.parquet"):
+        assert len(again.metrics()) == 0
+    assert again.find_damage() == 0
+    assert [path.name for path in again.set_aside()] == ["metrics.parquet.damaged"]
+    assert len(again.metrics()) == 0  # without a word: it was set aside
+    again.record(1, "loss", 2.0)
+    again.compact()
+    assert len(RunFolder.open(folder.path).metrics()) == 1
 
 
 def test_create_refuses_what_is_there(tmp_path, folder):

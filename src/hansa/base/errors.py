@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 
 class HansaError(Exception):
-    """Base of every error that hansa raises on purpose."""
+    """Base of every error that hansa raises on purpose.
+
+    Attributes:
+        folder: the run folder in which it happened, with what was measured, or None.
+        summary: what the run had come to.
+    """
+
+    folder: Any = None
+    summary: dict[str, Any] | None = None
+
+
+class HansaWarning(UserWarning):
+    """What a person should know, though the work goes on."""
 
 
 class ConfigError(HansaError):
@@ -46,6 +60,24 @@ class DataError(HansaError):
 
 class CheckpointError(HansaError):
     """A checkpoint or run folder that is missing, corrupt or half-written."""
+
+
+class DiskError(HansaError, OSError):
+    """A file that could not be written: names it and the way out.
+
+    Args:
+        path: the file or its folder.
+        error: what the system said.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], error: OSError) -> None:
+        self.path = os.fspath(path)
+        super().__init__(error.errno, error.strerror or str(error), self.path)
+
+    def __str__(self) -> str:
+        full = self.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free some space" if full else "check the disk and its permissions"
+        return f"{self.path}: cannot be written ({self.strerror}); {fix} and try again"
 
 
 class WireError(HansaError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -12,10 +13,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from hansa.base.errors import DiskError
+
+_OF_A_DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file could not be written, and what to do.
+
+    Raises:
+        DiskError: the disk is full or fails.
+    """
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        if error.errno in _OF_A_DISK:
+            raise DiskError(path, error) from error
+        raise
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Write to a temporary neighbour of ``path`` and rename it into place when all went well."""
+    """Write to a temporary neighbour of ``path`` and rename it into place when all went well.
+
+    Raises:
+        DiskError: the disk is full or fails; names the file.
+    """
+    with writing(path), _neighbour(path, mode) as handle:
+        yield handle
+
+
+@contextlib.contextmanager
+def _neighbour(path: Path, mode: str) -> Iterator[IO[Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = tempfile.NamedTemporaryFile(  # noqa: SIM115 - renamed, not deleted
         mode,
@@ -72,9 +107,12 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another process holds it and ``wait`` is false.
+        DiskError: the file of the lock cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         try:
             yield

@@ -8,12 +8,21 @@ import math
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hansa.base.errors import CheckpointError, ConfigError, DataError, HansaError, RunError
+from hansa.base.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DiskError,
+    HansaError,
+    HansaWarning,
+    RunError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +43,7 @@ class Answer:
         data: the object; a command sets it.
         run_dir: the run folder, once there is one: errors name it.
         go_on: the command that takes it up again.
+        warnings: what to know beside the result, said after it.
     """
 
     def __init__(self, as_json: bool) -> None:
@@ -41,6 +51,7 @@ class Answer:
         self.data: dict[str, Any] = {}
         self.run_dir: str | None = None
         self.go_on = "hansa learn --resume"
+        self.warnings: list[str] = []
 
     def table(self, grid: Grid) -> None:
         """Print a table, unless only the object is wanted."""
@@ -48,6 +59,12 @@ class Answer:
             screen = console()
             for part in grid.within(screen.width):
                 screen.print(part.rich())
+
+    def warn(self) -> None:
+        """Say the warnings, each once."""
+        for text in dict.fromkeys(self.warnings):
+            say(f"warning: {text}")
+        self.warnings = []
 
     def line(self, text: str = "") -> None:
         """Print a line, unless only the object is wanted."""
@@ -61,7 +78,10 @@ def answering(as_json: bool, debug: bool = False) -> Iterator[Answer]:
     answer = Answer(as_json)
     try:
         # Whatever a plugin or a library prints must not mix with the object.
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        with (
+            contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
+            _warned(answer),
+        ):
             yield answer
     except typer.Exit:
         raise
@@ -74,8 +94,26 @@ def answering(as_json: bool, debug: bool = False) -> Iterator[Answer]:
         _fail(answer, error, 2 if refused else 1, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence
         _fail(answer, error, 1, debug)
+    answer.warn()
     if as_json:
         say_json(answer.data)
+
+
+@contextlib.contextmanager
+def _warned(answer: Answer) -> Iterator[None]:
+    """Keep hansa's own warnings for the end; others are told as ever."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, HansaWarning):
+                answer.warnings.append(str(message))
+            else:
+                others(message, category, *where, **more)
+
+        warnings.simplefilter("always", HansaWarning)
+        warnings.showwarning = show
+        yield
 
 
 def say(text: str) -> None:
@@ -118,17 +156,20 @@ def _fail(answer: Answer, error: BaseException, status: int, debug: bool) -> Non
     known = isinstance(error, HansaError)
     message = str(error) if known else f"{type(error).__name__}: {error}"
     text = message if known else f"{message}\n  this was not expected; --debug shows where"
-    if answer.run_dir and isinstance(error, RunError):
-        text += f"\n  kept: all that was measured, in {answer.run_dir}"
-        if not error.repeats:
+    if answer.run_dir and isinstance(error, RunError | DiskError):
+        text += f"\n  kept: what was measured and saved so far, in {answer.run_dir}"
+        if not getattr(error, "repeats", False):
             text += f"\n  to go on: {answer.go_on} {answer.run_dir}"
+    answer.warn()
     say_error(text) if not isinstance(error, Interrupted) else say(text)
     if answer.as_json:
         fields = {"type": type(error).__name__, "message": message}
-        for name in ("field", "value", "problem", "fix", "node", "round", "phase"):
+        for name in ("field", "value", "problem", "fix", "node", "round", "phase", "path"):
             if getattr(error, name, None) not in (None, ""):
                 fields[name] = getattr(error, name)
         if answer.run_dir:
             fields["run_dir"] = answer.run_dir
+        if summary := getattr(error, "summary", None):
+            fields["summary"] = summary
         say_json({"error": fields})
     raise typer.Exit(status)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, HansaError
 from hansa.cli.answer import Answer, Interrupted, answering, say
 from hansa.cli.options import Debug, Device, Json, NoReport, Out, Quiet, Resume, RunDir, Seed, Sets
 
@@ -97,6 +97,14 @@ def _going_on(answer: Answer, path: Path) -> Iterator[None]:
             raise Interrupted("interrupted before anything started") from None
         text = f"interrupted; what is finished is kept in {path}"
         raise Interrupted(f"{text}\n  to go on: {answer.go_on} {path}") from None
+    except HansaError as error:
+        from hansa.report.tables import Grid
+
+        rules = (error.summary or {}).get("rules") or {}
+        if rules:  # measured, though not written down
+            shown = [[name, f"{100 * accuracy:.2f} %"] for name, accuracy in rules.items()]
+            answer.table(Grid("Measured", ["rule", "accuracy"], shown))
+        raise
     finally:
         if not fresh or (path / "config.yaml").exists():
             answer.run_dir = str(path)
@@ -115,7 +123,7 @@ def remove(
     """Drop one client's model, exactly: the rule is fitted anew without it."""
     with answering(as_json, debug) as answer:
         from hansa.experiment.combine import remove as removed
-        from hansa.experiment.run import unused
+        from hansa.experiment.places import unused
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, HansaError
 from hansa.cli.answer import Answer, Interrupted, answering, say
 from hansa.cli.options import (
     Debug,
@@ -58,7 +59,10 @@ def learn(
                         raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
                     folder = _resume(answer, progress, resume, sets, not no_report, more)
             except KeyboardInterrupt:
-                raise Interrupted(_kept(answer, progress)) from None
+                raise Interrupted(_kept(answer)) from None
+            except HansaError as error:
+                _measured(answer, error)
+                raise
         _result(answer, folder, quiet)
 
 
@@ -103,28 +107,43 @@ def _resume(
     return resume(path, changes, progress, report)
 
 
-def _kept(answer: Answer, progress: RunProgress) -> str:
+def _kept(answer: Answer) -> str:
+    """What an interrupted run leaves, and from where it would go on."""
+    from hansa.report import RunFolder
+
     if answer.run_dir is None:
         return "interrupted before anything started"
+    summary = RunFolder.open(answer.run_dir).summary or {}
+    done, saved = summary.get("rounds", 0), summary.get("saved", 0)
+    begin = f"at round {saved + 1}, after the last checkpoint" if saved else "at the first round"
     return (
-        f"interrupted after round {progress.done}; what was measured is kept in {answer.run_dir}"
-        f"\n  to go on: hansa learn --resume {answer.run_dir}"
+        f"interrupted after round {done}; what was measured is kept in {answer.run_dir}"
+        f"\n  to go on {begin}: hansa learn --resume {answer.run_dir}"
+        f"\n  its page: hansa report {answer.run_dir}"
     )
 
 
-def _result(answer: Answer, folder: RunFolder, quiet: bool) -> None:
+def _measured(answer: Answer, error: HansaError) -> None:
+    """Show what was measured before a run failed, even where it could not be written."""
     from hansa.report.tables import final_table
+
+    if error.folder is None:
+        return
+    with contextlib.suppress(HansaError):  # a folder that cannot be read has nothing to show
+        grid = final_table(error.folder)
+        if grid.rows:
+            answer.table(grid)
+
+
+def _result(answer: Answer, folder: RunFolder, quiet: bool) -> None:
+    from hansa.report.tables import divergence, final_table
 
     answer.data = folder.summary or {}
     for event in folder.events():
         if event["kind"] == "remark":
             say(f"warning: {event['text']}")
-        if event["kind"] == "diverged":
-            nodes = ", ".join(map(str, event["nodes"][:8]))
-            say(
-                f"warning: training diverged, first in round {event['round']} at node(s) {nodes}; "
-                "lower train.optimizer.lr or set train.clip_norm"
-            )
+    if text := divergence(folder):
+        say(f"warning: {text}")
     for remark in folder.read_json("remarks.json") or []:
         say(f"remark: {remark}")
     answer.table(final_table(folder))

@@ -30,10 +30,12 @@ from hansa.engine import (
     latest,
     read_manifest,
 )
-from hansa.engine.checkpoint import load_block
+from hansa.engine.checkpoint import load_block, peek
 from hansa.engine.gradients import has_convolution, supports_stacking
+from hansa.engine.interrupts import Interrupts
 from hansa.engine.runtime import WorkerCommand
 from hansa.report import RunFolder
+from hansa.report.folder import plain
 from hansa.topology import Regular, Topology
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def play(
 ) -> Played:
     """Run one job; nodes are the parts, and servers come after them.
 
-    What an interrupted run left under ``path`` is thrown away.
+    An interrupted run of the same job under ``path`` goes on; what another left is thrown away.
 
     Args:
         place: where the nodes live.
@@ -149,18 +151,21 @@ def play(
         device=device,
         held=held,
     )
-    if (path / "environment.json").exists():  # the first file of a run's folder
-        shutil.rmtree(path)
-    folder = RunFolder.create(
-        path, {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}, {}
-    )
+    settings = {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}
+    folder, checkpoint = _folder(path, settings)
     runtime = Simulate() if form is None else place.runtime_for(job.nodes)
     if form is not None and not isinstance(runtime, Simulate):
         save_job(path, job, form, place.plugins)
     collector = Collector(job, folder)
-    status = "failed"
+    if checkpoint is not None:
+        collector.restore(read_manifest(checkpoint))
+    interrupts = Interrupts(lambda: collector.safe)
+    checkpoints, status = path / "checkpoints", "failed"
     try:
-        runtime.run(job, Launch(collector, path / "checkpoints", None, place.command(path)))
+        if collector.rounds_done < rounds and not (checkpoint and peek(checkpoint).get("stopped")):
+            command = place.command(path)
+            with interrupts.heard():
+                runtime.run(job, Launch(collector, checkpoints, checkpoint, command, interrupts))
         remove_job(path)  # nobody builds it any more, and it holds examples
         status = "finished"
     finally:
@@ -173,6 +178,20 @@ def play(
     load_block(block, saved, read_manifest(saved))
     rows = job.algorithm.models(block)[1]
     return Played(rows, module, collector.bytes_sent, _curve(folder), collector.rounds_done)
+
+
+def _folder(path: Path, settings: dict[str, Any]) -> tuple[RunFolder, Path | None]:
+    """A run's folder and the checkpoint that it goes on from, if it was interrupted."""
+    if (path / "config.yaml").exists():
+        folder = RunFolder.open(path)
+        checkpoint = latest(path / "checkpoints")
+        if folder.config == plain(settings) and checkpoint and folder.find_damage() is None:
+            folder.withdraw()
+            folder.truncate(int(read_manifest(checkpoint)["round"]))
+            return folder, checkpoint
+    if (path / "environment.json").exists():  # the first file of a run's folder
+        shutil.rmtree(path)
+    return RunFolder.create(path, settings, {}), None
 
 
 def _curve(folder: RunFolder) -> list[tuple[int, float]]:

@@ -8,14 +8,17 @@ number of workers.
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hansa.base.errors import CheckpointError
-from hansa.base.files import sha256, write_json
+from hansa.base.files import sha256, write_json, writing
 from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.engine.block import Block
 from hansa.engine.shelf import Shelf
@@ -29,7 +32,8 @@ MANIFEST = "manifest.json"
 def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     """Write a block's file; returns its entry for the manifest."""
     folder = root / f"round-{done:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"nodes-{block.ids[0]:06d}-{block.ids[-1]:06d}.safetensors"
     tensors = {"ids": torch.from_numpy(block.ids), "rows": block.rows}
     tensors["residents"] = torch.from_numpy(block.ids[block.residents])
@@ -38,13 +42,30 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     for name, shelf in block.shelves.items():
         owners, filed = shelf.all()
         tensors |= {f"shelf.{name}.ids": torch.from_numpy(owners), f"shelf.{name}.rows": filed}
-    partial = path.with_suffix(".part")
-    safetensors_torch.save_file(
-        {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial
-    )
-    partial.replace(path)
+    save_tensors(path, tensors)
     ids = [int(block.ids[0]), int(block.ids[-1])]
     return {"file": path.name, "nodes": ids, "sha256": sha256(path)}
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as a safetensors file, whole or not at all.
+
+    Raises:
+        DiskError: the disk is full or fails; names the file.
+    """
+    partial = path.with_suffix(".part")
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with writing(path):
+        try:
+            safetensors_torch.save_file(whole, partial)
+        except (
+            safetensors.SafetensorError
+        ) as error:  # the number of the system's error is in its text alone
+            partial.unlink(missing_ok=True)
+            if found := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+            raise
+        partial.replace(path)
 
 
 def seal(root: Path, done: int, entries: list[dict[str, Any]], keep: int, **facts: Any) -> None:
@@ -61,10 +82,31 @@ def seal(root: Path, done: int, entries: list[dict[str, Any]], keep: int, **fact
             shutil.rmtree(stale)
 
 
+def sealed(root: Path) -> list[Path]:
+    """The checkpoints that were finished, oldest first."""
+    return [folder for folder in sorted(root.glob("round-*")) if (folder / MANIFEST).exists()]
+
+
+def discard_unfinished(root: Path) -> None:
+    """Delete checkpoints that were begun and not finished: the room may be needed."""
+    for folder in root.glob("round-*"):
+        if not (folder / MANIFEST).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def latest(root: Path) -> Path | None:
     """The newest checkpoint that was finished, or None."""
-    sealed = [folder for folder in sorted(root.glob("round-*")) if (folder / MANIFEST).exists()]
-    return sealed[-1] if sealed else None
+    known = sealed(root)
+    return known[-1] if known else None
+
+
+def peek(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's manifest says, unchecked; nothing if it cannot be read."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

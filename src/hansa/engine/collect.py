@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hansa.base.lazy import torch
+from hansa.engine.checkpoint import seal
 from hansa.engine.host import Report
 from hansa.engine.job import Job
 from hansa.engine.trainer import Trainer
 from hansa.report import RunFolder
 
 Progress = Callable[[int, dict[str, float]], None]
+_SO_FAR = ("final", "best", "bytes_sent", "spent", "diverged")
+"""What a checkpoint keeps of a collector."""
 
 
 class Collector:
     """Merges reports by node, measures what needs all nodes, records, and shows progress.
 
     Args:
-        elapsed: seconds that the run had already taken before it was resumed.
         progress: is told the number of rounds done and the latest figures.
+
+    Attributes:
+        diverged: the round and the nodes in which training diverged first, if it did.
+        saved: the round of the last checkpoint.
     """
 
-    def __init__(
-        self, job: Job, folder: RunFolder, elapsed: float = 0.0, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, job: Job, folder: RunFolder, progress: Progress | None = None) -> None:
         self.job, self.folder, self.progress = job, folder, progress
-        self.began = time.time() - elapsed
+        self.began = time.time()
         self.rounds_done = 0
         self.final: dict[str, float] = {}
         self.best: dict[str, float] = {}
@@ -37,12 +43,40 @@ class Collector:
         self.spent: dict[str, float] = {}
         self._waiting: dict[int, list[Report]] = {}
         self._trainer: Trainer | None = None
-        self._said_diverged = False
+        self.diverged: dict[str, Any] | None = None
+        self.saved = 0
 
     @property
     def seconds(self) -> float:
         """Wall time of the run so far, with what came before a resume."""
         return time.time() - self.began
+
+    @property
+    def safe(self) -> bool:
+        """Whether an end right now would lose no round that a checkpoint could have kept."""
+        return not self.job.checkpoint.every or self.saved >= self.rounds_done
+
+    def seal(
+        self, root: Path, done: int, entries: list[dict[str, Any]], stopped: bool = False
+    ) -> None:
+        """Make a checkpoint of all blocks' files valid, with what the run has come to so far.
+
+        Args:
+            stopped: the algorithm has ended the run; no round is left.
+        """
+        self.folder.flush()
+        so_far = {name: getattr(self, name) for name in _SO_FAR}
+        facts = {"seconds": self.seconds, "part": self.folder.parts, "stopped": stopped}
+        seal(root, done, entries, self.job.checkpoint.keep, **facts, so_far=so_far)
+        self.saved = done
+
+    def restore(self, manifest: dict[str, Any]) -> None:
+        """Go on from what a checkpoint says that the run had come to."""
+        self.began = time.time() - float(manifest.get("seconds", 0.0))
+        self.rounds_done = self.saved = int(manifest["round"])
+        for name, value in manifest.get("so_far", {}).items():
+            if name in _SO_FAR:
+                setattr(self, name, value)
 
     def add(self, report: Report) -> None:
         """Take one block's report of a round; record the round when all nodes are in."""
@@ -97,7 +131,8 @@ class Collector:
             for kind, of in (("mean", np.nanmean), ("min", np.nanmin), ("max", np.nanmax)):
                 record(done, f"message_bytes_{kind}", float(of(sizes)), **whole)
         if "diverged" in values:
-            self._report_divergence(done, ids, values["diverged"])
+            bad = ~np.isnan(values["diverged"])
+            self._report_divergence(done, ids[bad].tolist(), values["diverged"][bad].tolist())
         if all(part["measured"] is not None for part in parts):
             measured = [part["measured"] for part in parts]
             found = _merge([part["values"] for part in measured], lengths, order)
@@ -153,20 +188,17 @@ class Collector:
 
     def _keep_final(self, done: int, figures: dict[str, float]) -> None:
         self.final = dict(figures)
+        if not all(math.isfinite(figures.get(name, 0.0)) for name in ("loss", "rmse")):
+            self._report_divergence(done, [], [])
         score = figures.get("validation_accuracy", -figures.get("validation_rmse", np.nan))
         if score > self.best.get("score", -np.inf):
             self.best = {"round": done, "score": score, **figures}
 
-    def _report_divergence(self, done: int, ids: np.ndarray, losses: np.ndarray) -> None:
+    def _report_divergence(self, done: int, nodes: list[int], losses: list[float]) -> None:
         """Say once a run which nodes diverged first."""
-        if self._said_diverged:
-            return
-        self._said_diverged = True
-        bad = ~np.isnan(losses)
-        nodes = ids[bad].tolist()
-        self.folder.event(
-            "diverged", round=done, nodes=nodes[:32], losses=[str(v) for v in losses[bad][:32]]
-        )
+        if self.diverged is None:
+            self.diverged = {"round": done, "nodes": nodes[:32]}
+            self.folder.event("diverged", **self.diverged, losses=[str(v) for v in losses[:32]])
 
     def close(self) -> None:
         """Write what is still in memory."""

@@ -34,6 +34,7 @@ class Host:
     Args:
         report: is given each round's :data:`Report`.
         save: is asked to save the block after the given number of rounds.
+        ends: whether the run was asked to end after the given number of rounds.
     """
 
     def __init__(
@@ -43,13 +44,17 @@ class Host:
         exchange: Exchange,
         report: Callable[[Report], None],
         save: Callable[[Block, int], None],
+        ends: Callable[[int], bool] = lambda done: False,
     ) -> None:
         self.job, self.block, self.exchange = job, block, exchange
-        self.report, self.save = report, save
+        self.report, self.save, self.ends = report, save, ends
         self.measured = block.positions(job.evaluated_nodes())
 
-    def run(self, start: int = 0) -> None:
+    def run(self, start: int = 0) -> bool:
         """Rounds ``start`` to the last, or until the algorithm is finished.
+
+        Returns:
+            Whether it came to its end; no: it was asked to end before, and saved the last round.
 
         Raises:
             RunError: with the round and the phase in which it happened.
@@ -57,16 +62,29 @@ class Host:
         try:
             with one_thread(small=False):
                 for t in range(start, self.job.rounds):
-                    self._round(t)
+                    report = self._round(t)
                     last = self.block.finished or t + 1 == self.job.rounds
-                    if self.job.saves(t + 1, last):
-                        self._guard("checkpoint", t, partial(self.save, self.block, t + 1))
+                    try:
+                        self.report(report)
+                    except KeyboardInterrupt:  # raised by who watches the rounds: this one is whole
+                        if self.job.checkpoint.every:
+                            self._save(t)
+                        raise
+                    ends = not last and self.ends(t + 1)
+                    if ends or self.job.saves(t + 1, last):
+                        self._save(t)
+                    if ends:
+                        return False
                     if last:
                         break
+            return True
         finally:
             self.block.trainer.close()
 
-    def _round(self, t: int) -> None:
+    def _save(self, t: int) -> None:
+        self._guard("checkpoint", t, partial(self.save, self.block, t + 1))
+
+    def _round(self, t: int) -> Report:
         job, block = self.job, self.block
         began = time.perf_counter()
         block.report, block.log, block.events = {}, {}, []
@@ -88,19 +106,17 @@ class Host:
         if job.clock.modelled:
             names = [name for name in (*MODELLED, "battery_left") if name in block.state]
             counters |= {name: block.state[name].numpy() for name in names}
-        self.report(
-            {
-                "round": t + 1,
-                "ids": block.ids,
-                "seconds": seconds,
-                "at": time.time(),
-                "values": dict(block.report),
-                "log": dict(block.log),
-                "events": list(block.events),
-                "counters": counters,
-                "measured": measured,
-            }
-        )
+        return {
+            "round": t + 1,
+            "ids": block.ids,
+            "seconds": seconds,
+            "at": time.time(),
+            "values": dict(block.report),
+            "log": dict(block.log),
+            "events": list(block.events),
+            "counters": counters,
+            "measured": measured,
+        }
 
     def _play(self, script: Script, t: int, phase: int, early: bool) -> tuple[Any, int]:
         """Take a script to its end: (what was measured after local work, the next phase)."""
@@ -202,6 +218,7 @@ class Host:
                     node=int(ids[0]),
                     round=t + 1,
                     phase="training",
+                    repeats=True,
                 )
 
     def _guard(self, phase: str, t: int, work: Callable[[], Any]) -> Any:
@@ -215,7 +232,8 @@ class Host:
         except OwnCodeError:
             raise
         except HansaError as error:
-            raise RunError(str(error), round=t + 1, phase=phase, repeats=True) from error
+            again = phase not in _OUTSIDE
+            raise RunError(str(error), round=t + 1, phase=phase, repeats=again) from error
         except Exception as error:
             expected = "what an algorithm has to give is in docs/tutorial_own_algorithm.md"
             own = in_own_code(error, "algorithm", expected, self.job.algorithm)

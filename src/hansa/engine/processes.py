@@ -14,12 +14,13 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, Diverged, OwnCodeError, RunError, WireError
+from hansa.base.files import writing
 from hansa.base.lazy import zmq
-from hansa.engine.checkpoint import seal
-from hansa.engine.collect import Collector
 from hansa.engine.job import Job
 from hansa.engine.runtime import Deadline, Launch, Runtime, WorkerCommand, split_nodes
 from hansa.engine.wire import pack_control, unpack_control
+
+_GRACE = 3.0  # seconds that all workers together have to leave
 
 
 @register("processes")
@@ -38,12 +39,14 @@ class Processes(Runtime):
             )
 
     def run(self, job: Job, launch: Launch) -> None:
-        coordinator = _Coordinator(self, job, launch.collector, launch.checkpoints)
+        coordinator = _Coordinator(self, job, launch)
         try:
             coordinator.start(launch.resume, launch.command)
             coordinator.listen()
         finally:
             coordinator.close()
+        if not coordinator.whole:
+            raise KeyboardInterrupt
 
 
 class _Coordinator:
@@ -52,27 +55,28 @@ class _Coordinator:
     Models never pass through it but for the average that is evaluated.
     """
 
-    def __init__(
-        self, runtime: Processes, job: Job, collector: Collector, checkpoints: Path
-    ) -> None:
-        self.runtime, self.job, self.collector = runtime, job, collector
-        self.checkpoints = checkpoints
+    def __init__(self, runtime: Processes, job: Job, launch: Launch) -> None:
+        self.runtime, self.job, self.collector = runtime, job, launch.collector
+        self.checkpoints, self.interrupts = launch.checkpoints, launch.interrupts
         self.parts = split_nodes(job.nodes, runtime.workers, job.servers)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
         self.socket.linger = 500
         self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.logs = collector.folder.path / "logs"
+        self.logs = self.collector.folder.path / "logs"
         self.ports: dict[int, int] = {}
         self.saved: dict[int, list[dict[str, Any]]] = {}
         self.done: set[int] = set()
+        self.whole = True
+        self.begun: dict[int, int] | None = None
         self.names = [str(index).encode() for index in range(len(self.parts))]
         self.dropped: set[str] = set()
 
     def start(self, resume: Path | None, command: WorkerCommand) -> None:
         """Start all workers."""
-        self.logs.mkdir(exist_ok=True)
+        with writing(self.logs):
+            self.logs.mkdir(exist_ok=True)
         threads = max(1, len(os.sched_getaffinity(0)) // self.runtime.workers)
         for index in range(self.runtime.workers):
             arguments: Sequence[str] = [
@@ -104,7 +108,14 @@ class _Coordinator:
         # Half as long again as the workers wait for each other: they know which node is missing.
         deadline = Deadline(1.5 * self.runtime.deadline)
         while len(self.done) < len(self.parts):
-            if self.socket.poll(200) and self._hear():
+            try:
+                heard = self.socket.poll(200) and self._hear()
+            except KeyboardInterrupt:  # from who watches the rounds, unless it is to be at once
+                if not self.interrupts.ask():
+                    raise
+                heard = True
+            self._pause()
+            if heard:
                 deadline.touch()
                 continue
             self._look_after()
@@ -124,6 +135,16 @@ class _Coordinator:
             except subprocess.TimeoutExpired:
                 # All its work is in; close() ends it.
                 self.collector.folder.event("worker did not leave", worker=index)
+
+    def _pause(self) -> None:
+        """Where an end is asked for, ask the workers how far they are, once."""
+        if not self.interrupts.asked or self.begun is not None:
+            return
+        if len(self.ports) < len(self.parts):
+            raise KeyboardInterrupt  # no round has begun
+        self.begun = {}
+        for index in range(len(self.parts)):
+            self._say(index, "pause")
 
     def _hear(self) -> bool:
         """Take one message; returns whether it came from a worker."""
@@ -152,9 +173,15 @@ class _Coordinator:
         elif kind == "report":
             self.collector.add(message["report"])
         elif kind == "saved":
-            self._seal(message["round"], message["entry"])
+            self._seal(message["round"], message["entry"], message["stopped"])
+        elif kind == "paused" and self.begun is not None:
+            self.begun[index] = message["round"]
+            if len(self.begun) == len(self.parts):  # whoever is furthest decides: peers wait for it
+                for peer in range(len(self.parts)):
+                    self._say(peer, "last", round=max(self.begun.values()))
         elif kind == "done":
             self.done.add(index)
+            self.whole &= message["whole"]
             if message["dropped"]:
                 self.collector.folder.event(
                     "frames dropped", worker=index, reasons=message["dropped"]
@@ -172,15 +199,13 @@ class _Coordinator:
                 repeats=message["repeats"],
             )
 
-    def _seal(self, done: int, entry: dict[str, Any]) -> None:
+    def _seal(self, done: int, entry: dict[str, Any], stopped: bool) -> None:
         """A checkpoint is whole when every worker has saved its part."""
         entries = self.saved.setdefault(done, [])
         entries.append(entry)
         if len(entries) == len(self.parts):
-            self.collector.folder.flush()
             entries.sort(key=lambda e: e["nodes"])
-            keep, seconds = self.job.checkpoint.keep, self.collector.seconds
-            seal(self.checkpoints, done, self.saved.pop(done), keep, seconds=seconds)
+            self.collector.seal(self.checkpoints, done, self.saved.pop(done), stopped)
 
     def _look_after(self) -> None:
         """Raise if a worker's process has ended before it was done."""
@@ -216,12 +241,14 @@ class _Coordinator:
         for index, process in enumerate(self.processes):
             if process in running and index in self.ports:
                 self._say(index, "stop")
+        grace = Deadline(_GRACE)
+        while any(p.poll() is None for p in running) and not grace.passed:
+            self.socket.poll(50)
+            while self.socket.poll(0):  # what they still say is of no use, but must not fill up
+                self.socket.recv_multipart()
         for process in running:
-            try:
-                process.wait(3)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
         self.socket.close()
         self.context.term()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from hansa.base.component import Component, register
 from hansa.engine.block import Block
-from hansa.engine.checkpoint import load_block, read_manifest, save_block, seal
+from hansa.engine.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.collect import Collector
 from hansa.engine.exchange import LocalExchange
 from hansa.engine.host import Host, Report
+from hansa.engine.interrupts import Interrupts, never
 from hansa.engine.job import Job
 
 WorkerCommand = Callable[[int], Sequence[str]]
@@ -31,12 +32,14 @@ class Launch:
         checkpoints: where checkpoints go.
         resume: a finished checkpoint to start from, or None.
         command: how a worker process is started, for runtimes that need some.
+        interrupts: what says that the run shall end before its time.
     """
 
     collector: Collector
     checkpoints: Path
     resume: Path | None
     command: WorkerCommand
+    interrupts: Interrupts = field(default_factory=never)
 
 
 class Runtime(Component, kind="runtime"):
@@ -55,6 +58,7 @@ class Runtime(Component, kind="runtime"):
 
         Raises:
             RunError: a node, a worker or an exchange failed.
+            KeyboardInterrupt: it was asked to end; the last round is saved.
         """
 
 
@@ -71,15 +75,16 @@ class Simulate(Runtime):
             start = manifest["round"]
 
         def save(block: Block, done: int) -> None:
-            launch.collector.folder.flush()
             entry = save_block(block, launch.checkpoints, done)
-            taken = launch.collector.seconds
-            seal(launch.checkpoints, done, [entry], job.checkpoint.keep, seconds=taken)
+            launch.collector.seal(launch.checkpoints, done, [entry], block.finished)
 
         def report(values: Report) -> None:
             launch.collector.add(values)
 
-        Host(job, block, LocalExchange(job.clock), report, save).run(start)
+        asked = launch.interrupts
+        host = Host(job, block, LocalExchange(job.clock), report, save, lambda done: asked.asked)
+        if not host.run(start):
+            raise KeyboardInterrupt
 
 
 def split_nodes(nodes: int, workers: int, servers: int = 0) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,20 +19,30 @@ from hansa.engine.runtime import owners, split_nodes
 from hansa.engine.sockets import SocketExchange
 from hansa.engine.wire import pack_control, unpack_control
 
+_POLL_MS = 200
+
 
 class Stopped(BaseException):
-    """The coordinator asked this worker to stop, or is gone: no error, so nothing handles it."""
+    """The coordinator asked this worker to stop: no error, so nothing handles it."""
 
 
 class Control:
-    """The line to the coordinator."""
+    """The line to the coordinator, which can end this worker or all workers after one round.
+
+    When the coordinator is gone this process ends by itself (see :mod:`hansa.base.child`).
+
+    Attributes:
+        begun: rounds that this worker has begun: it may have told its peers of them.
+    """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, index: int) -> None:
-        self.parent = os.getppid()
         self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
         self.socket.identity = str(index).encode()
         self.socket.linger = 2000
         self.socket.connect(address)
+        self.begun = 0
+        self._paused = False
+        self._last: int | None = None
 
     def send(self, kind: str, **fields: Any) -> None:
         """Tell the coordinator something."""
@@ -42,19 +51,47 @@ class Control:
     def expect(self, kind: str) -> dict[str, Any]:
         """Wait for a message of this kind."""
         while True:
-            if self.socket.poll(200):
-                message = unpack_control(self.socket.recv())
-                if message["kind"] == kind:
-                    return message
-                raise Stopped(f"the coordinator said {message['kind']!r}")
-            self.alive()
+            message = self._hear(_POLL_MS)
+            if message is None:
+                continue
+            if message["kind"] == kind:
+                return message
+            raise Stopped(f"the coordinator said {message['kind']!r}")
 
     def alive(self) -> None:
-        """Raise if the coordinator is gone or said stop."""
-        if os.getppid() != self.parent:
-            raise Stopped("the coordinator is gone")
-        if self.socket.poll(0):
-            raise Stopped(f"the coordinator said {unpack_control(self.socket.recv())['kind']!r}")
+        """Raise if the coordinator said stop; answer whatever else it asked."""
+        while self.socket.poll(0):
+            message = self._hear(0)
+            if message is not None:
+                raise Stopped(f"the coordinator said {message['kind']!r}")
+
+    def ends(self, done: int) -> bool:
+        """Whether all workers end after ``done`` rounds; else the next round counts as begun.
+
+        Once an end was asked for, this waits until it is known who has begun which round.
+        """
+        self.alive()
+        while self._paused:
+            if (message := self._hear(_POLL_MS)) is not None:
+                raise Stopped(f"the coordinator said {message['kind']!r}")
+        if self._last is not None and done >= self._last:
+            return True
+        self.begun = done + 1
+        return False
+
+    def _hear(self, wait: int) -> dict[str, Any] | None:
+        """A message that the caller has to take; None if there is none or it was for this."""
+        if not self.socket.poll(wait):
+            return None
+        message = unpack_control(self.socket.recv())
+        if message["kind"] == "pause":
+            self._paused = True
+            self.send("paused", round=self.begun)
+        elif message["kind"] == "last":
+            self._paused, self._last = False, message["round"]
+        else:
+            return message
+        return None
 
 
 def serve(
@@ -96,13 +133,15 @@ def serve(
 
         def save(block: Block, done: int) -> None:
             entry = save_block(block, checkpoints, done)
-            control.send("saved", round=done, entry=entry)
+            control.send("saved", round=done, entry=entry, stopped=block.finished)
 
         def report(values: dict[str, Any]) -> None:
             control.send("report", report=values)
 
-        Host(job, block, SocketExchange(mesh, job.clock), report, save).run(start)
-        control.send("done", index=index, dropped=mesh.dropped)
+        control.begun = start + 1
+        exchange = SocketExchange(mesh, job.clock)
+        whole = Host(job, block, exchange, report, save, control.ends).run(start)
+        control.send("done", index=index, dropped=mesh.dropped, whole=whole)
         control.expect("bye")  # peers may still need what this worker has sent
         return 0
     except Stopped as stopped:

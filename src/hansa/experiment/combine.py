@@ -17,9 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hansa.base import child
-from hansa.base.errors import CheckpointError, ConfigError, HansaError
-from hansa.base.files import atomic_write, lock
+from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.files import atomic_write
 from hansa.combine import (
     Finished,
     Member,
@@ -35,12 +37,14 @@ from hansa.combine.proxies import standardizes
 from hansa.data import Dataset
 from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.combine_runs import open_run
+from hansa.experiment.ending import keep, page
 from hansa.experiment.environment import describe_machine
+from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
+from hansa.experiment.places import unused
 from hansa.experiment.prepare import check_device
-from hansa.experiment.run import unused
 from hansa.report import RunFolder
 from hansa.report.ensembles import markdown
-from hansa.report.page import write_report
+from hansa.report.folder import check_free, held
 
 Say = Callable[[str], None]
 RESUMABLE = ("runtime", "device")
@@ -86,22 +90,33 @@ def resume(
         CheckpointError: the folder is not an ensemble's, or is damaged.
         ConfigError: it has finished, or a setting cannot change any more.
     """
-    folder = _open(run)
-    if (folder.summary or {}).get("status") == "finished":
-        raise ConfigError("resume", str(run), "has finished", "begin a new run")
-    config = {**folder.config, **(changes or {})}
-    for key, value in config.items():
-        if key not in RESUMABLE and value != folder.config.get(key):
-            fix = f"only {', '.join(RESUMABLE)}"
-            raise ConfigError(key, None, "cannot change when a run is resumed", fix)
-    chosen = EnsembleFile.parse(config)
-    check_device(chosen.device)
-    prepared = prepare(chosen, folder.read_json("removal.json") is None, open_run)
-    if changes:
-        folder.reconfigure(config)
-    folder.truncate(-1)  # they are written at the end, all at once
-    folder.event("resumed")
-    return _host(folder, chosen, prepared, say, report, _removals(folder, prepared))
+    _open(run)  # so that no lock is left in a folder that is no run
+    with held(run):
+        folder = _open(run)
+        if (folder.summary or {}).get("status") == "finished":
+            raise ConfigError("resume", str(run), "has finished", "begin a new run")
+        config = {**folder.config, **(changes or {})}
+        for key, value in config.items():
+            if key not in RESUMABLE and value != folder.config.get(key):
+                fix = f"only {', '.join(RESUMABLE)}"
+                raise ConfigError(key, None, "cannot change when a run is resumed", fix)
+        chosen = EnsembleFile.parse(config)
+        check_device(chosen.device)
+        prepared = prepare(chosen, folder.read_json("removal.json") is None, open_run)
+        check_inputs(folder, chosen, prepared.dataset, _parts(prepared))
+        members = _removals(folder, prepared)
+        # All is checked: from here on the folder changes.
+        if changes:
+            folder.reconfigure(config)
+        folder.set_aside()
+        folder.withdraw()
+        folder.truncate(-1)  # they are written at the end, all at once
+        folder.event("resumed")
+        return _host(folder, chosen, prepared, say, report, members)
+
+
+def _parts(prepared: Prepared) -> list[np.ndarray]:
+    return [*prepared.division.train, *prepared.division.proxy]
 
 
 def _removals(folder: RunFolder, prepared: Prepared) -> list[Member] | None:
@@ -141,6 +156,7 @@ def remove(
         raise ConfigError("client", client, "is the last: every client would be gone", "delete it")
     settings = before.model_copy(update={"without": (*before.without, client)})
     dataset = prepare(settings, anew=False).dataset
+    check_inputs(folder, settings, dataset)
     members = load_members(folder.path / "ensemble", dataset.spec, trust=True)
     kept = [member for member in members if member.client != client]
     removal = {
@@ -192,17 +208,21 @@ def _begin(
     removal: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     check_device(chosen.device)
+    path = default_folder(chosen) if out is None else Path(out).expanduser()
+    check_free(path)
     prepared = prepare(chosen, removal is None, open_run)
-    folder = RunFolder.create(
-        out or default_folder(chosen), chosen.dump(), describe_machine(chosen.seed)
-    )
-    for note in prepared.division.notes:
-        say(f"warning: {note}")
-        folder.event("warning", text=note)
-    if removal:
-        folder.write_json("removal.json", removal)
-    _describe(folder, prepared)
-    return _host(folder, chosen, prepared, say, report, members)
+    config = chosen.dump()
+    config["plugins"] = sorted({*chosen.plugins} | plugins_of(chosen))
+    inputs = describe_inputs(chosen, prepared.dataset, _parts(prepared))
+    with held(path):
+        folder = RunFolder.create(path, config, {**describe_machine(chosen.seed), INPUTS: inputs})
+        for note in prepared.division.notes:
+            say(f"warning: {note}")
+            folder.event("warning", text=note)
+        if removal:
+            folder.write_json("removal.json", removal)
+        _describe(folder, prepared)
+        return _host(folder, chosen, prepared, say, report, members)
 
 
 def _host(
@@ -213,28 +233,20 @@ def _host(
     report: bool,
     members: list[Member] | None,
 ) -> RunFolder:
-    """Take an ensemble to its end, however it ends."""
+    """Take an ensemble, whose folder is held, to its end, however it ends."""
     summary: dict[str, Any] = {"verb": "combine", "run_dir": str(folder.path), "status": "failed"}
-    place = Place(chosen.runtime, _worker_command, chosen.plugins)
+    place = Place(chosen.runtime, _worker_command, tuple(folder.config["plugins"]))
     try:
-        with lock(folder.path / ".lock", wait=False):
-            try:
-                result = combine(prepared, folder.path, say, members, place)
-                _record(folder, result, chosen, say)
-                summary |= _summary(result)
-            except KeyboardInterrupt:
-                summary["status"] = "interrupted"
-                raise
-            except HansaError as error:
-                folder.event("failed", error=str(error), type=type(error).__name__)
-                raise
-            finally:
-                folder.finish(summary)
-            Finished(folder.path / "finished").clear()
-            if report:
-                write_report(folder)
-    except BlockingIOError:
-        raise CheckpointError(f"{folder.path}: another process is running in this folder") from None
+        result = combine(prepared, folder.path, say, members, place)
+        summary |= _summary(result)
+        _record(folder, result, chosen, say)
+        folder.finish(summary)
+    except BaseException as error:
+        keep(folder, summary, error)
+        raise
+    Finished(folder.path / "finished").clear()
+    if report:
+        page(folder)
     return folder
 
 

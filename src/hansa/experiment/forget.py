@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hansa.base.errors import CheckpointError, ConfigError
-from hansa.base.files import lock
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.threads import one_thread
 from hansa.data import label_histogram
@@ -36,6 +35,7 @@ from hansa.forget import (
 )
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
+from hansa.report.folder import held
 from hansa.report.grids import image_grid
 from hansa.report.requests import write_request_page
 
@@ -177,26 +177,9 @@ def _threads(job: Job) -> contextlib.AbstractContextManager[None]:
     return one_thread(ParameterLayout.of(job.module).nbytes < _SMALL and job.device == "cpu")
 
 
-def _locked(path: str | Path) -> Any:
+def _locked(path: str | Path) -> contextlib.AbstractContextManager[None]:
     RunFolder.open(path)  # so that no lock is left in a folder that is no run
-    return _Lock(Path(path))
-
-
-class _Lock:
-    """The run folder's lock, as training takes it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._held = path, lock(path / ".lock", wait=False)
-
-    def __enter__(self) -> None:
-        try:
-            self._held.__enter__()
-        except BlockingIOError:
-            problem = f"{self.path}: another process is running in this folder"
-            raise CheckpointError(problem) from None
-
-    def __exit__(self, *error: Any) -> None:
-        self._held.__exit__(*error)
+    return held(path)
 
 
 def _compare(

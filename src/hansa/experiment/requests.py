@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import CheckpointError
-from hansa.base.files import write_json
+from hansa.base.files import write_json, writing
 from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.engine import Block, latest
-from hansa.engine.checkpoint import MANIFEST, save_block, seal
+from hansa.engine.checkpoint import MANIFEST, save_block, save_tensors, seal
 from hansa.ensemble.synthetic import SyntheticLayout
 from hansa.forget import Request
 from hansa.report.folder import plain
@@ -109,14 +109,15 @@ class Requests:
         number = len(self.folders) + 1
         part = self.path / f"{_PART}-{number:03d}"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        with writing(part):
+            part.mkdir(parents=True)
         entry = save_block(block, part / STATE, done)
         seal(part / STATE, done, [entry], keep=1, seconds=0.0)
         if withheld:
-            rows = {str(client): row.contiguous() for client, row in withheld.items()}
-            safetensors_torch.save_file(rows, part / WITHHELD)
+            save_tensors(part / WITHHELD, {str(client): row for client, row in withheld.items()})
         for name, content in (files or {}).items():
-            (part / name).write_bytes(content)
+            with writing(part / name):
+                (part / name).write_bytes(content)
         write_json(part / RECEIPT, plain({**receipt, "number": number, "purged": None}))
         folder = self.path / f"{number:03d}"
         part.rename(folder)
@@ -162,11 +163,7 @@ class Requests:
                 if request != own:
                     found |= scrub(rows, layout, request)
             if any(row.any() for row in found.values()):
-                part = kept.with_suffix(_PART)
-                safetensors_torch.save_file(
-                    {str(client): row for client, row in rows.items()}, part
-                )
-                part.replace(kept)
+                save_tensors(kept, {str(client): row for client, row in rows.items()})
 
 
 def now() -> str:

@@ -14,9 +14,11 @@ from hansa.engine.checkpoint import load_block
 from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
+from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
 from hansa.experiment.requests import Requests
 from hansa.experiment.runfile import RunFile
+from hansa.experiment.start import ENDED
 from hansa.forget import Federation, Request
 from hansa.learn.cpfl import MERGED
 from hansa.learn.federated import BEST
@@ -99,7 +101,7 @@ def open_trained(path: str | Path) -> Trained:
     """
     folder = RunFolder.open(path)
     chosen = _settings(folder)
-    if (folder.summary or {}).get("status") != "finished":
+    if (folder.summary or {}).get("status") not in ENDED:
         fix = f"hansa learn --resume {folder.path}"
         raise ConfigError("run", str(path), "has not finished training", fix)
     requests = Requests(folder.path)
@@ -109,6 +111,7 @@ def open_trained(path: str | Path) -> Trained:
         fix = "train with checkpoint.every above 0"
         raise ConfigError("run", str(path), "has no checkpoint with its model", fix)
     job = prepare(chosen)
+    check_inputs(folder, chosen, job.dataset, job.parts)
     if not job.servers or job.dataset.spec.task != "classification":
         raise ConfigError(
             "run",

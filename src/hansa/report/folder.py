@@ -17,14 +17,16 @@ import datetime
 import errno
 import json
 import os
+import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hansa.base.errors import CheckpointError, ConfigError, HansaError
-from hansa.base.files import atomic_write
+from hansa.base.errors import CheckpointError, ConfigError, DiskError, HansaWarning
+from hansa.base.files import atomic_write, lock, writing
 from hansa.base.files import write_json as write_whole
 from hansa.report.store import MetricStore
 
@@ -37,6 +39,7 @@ CONFIG, ENVIRONMENT, EVENTS, SUMMARY = (
     "events.jsonl",
     "summary.json",
 )
+LOCK = ".lock"
 END = "..."  # YAML's end of document: a file without it was cut short
 
 
@@ -52,6 +55,7 @@ class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any], environment: dict[str, Any]) -> None:
         self.path, self.config, self.environment = path, config, environment
         self._metrics = MetricStore(path / "metrics")
+        self._told: set[Path] = set()
 
     @classmethod
     def create(
@@ -61,29 +65,25 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder holds something already, or cannot be made.
+            DiskError: nothing can be written there.
         """
-        path = Path(path)
-        fix = "choose another --out, or continue the run in it with --resume"
-        try:
+        path = Path(path).expanduser()
+        check_free(path)
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            taken = any(path.iterdir())
-        except (FileExistsError, NotADirectoryError):
-            raise ConfigError("out", str(path), "is a file", fix) from None
-        except OSError as error:
-            problem = f"cannot be made ({error.strerror})"
-            raise ConfigError("out", str(path), problem, "choose another --out") from error
-        if taken:
-            raise ConfigError("out", str(path), "the folder is not empty", fix)
         folder = cls(path, {}, plain(environment))
-        with _writing(path):
+        try:
             write_whole(path / ENVIRONMENT, folder.environment)
-        folder.reconfigure(config)  # last: it makes this a run folder
+            folder.reconfigure(config)  # last: it makes this a run folder
+        except BaseException:
+            (path / ENVIRONMENT).unlink(missing_ok=True)
+            raise
         return folder
 
     def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Replace the resolved settings."""
         self.config = plain(config)
-        with _writing(self.path), atomic_write(self.path / CONFIG, "w") as file:
+        with atomic_write(self.path / CONFIG, "w") as file:
             yaml.safe_dump(self.config, file, sort_keys=False, explicit_end=True)
 
     @classmethod
@@ -93,7 +93,7 @@ class RunFolder:
         Raises:
             CheckpointError: it is no run folder, or a file in it is corrupt.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if not path.is_dir():
             raise CheckpointError(f"{path}: there is no such run folder")
         if not (path / CONFIG).is_file():
@@ -136,7 +136,7 @@ class RunFolder:
 
         Raises:
             ValueError: arrays of different lengths.
-            HansaError: rows were due to be written and the disk failed; they are kept in memory.
+            DiskError: rows were due to be written and the disk failed; they are kept in memory.
         """
         if self._metrics.record(round, name, value, node, step, time, bytes):
             self.flush()
@@ -145,35 +145,71 @@ class RunFolder:
         """Write the measurements that are still in memory.
 
         Raises:
-            HansaError: the disk is full or fails; nothing is lost, flush again when it is mended.
+            DiskError: the disk is full or fails; nothing is lost, flush again when it is mended.
         """
-        with _writing(self.path):
+        with writing(self._metrics.path):
             self._metrics.flush()
 
     def compact(self) -> None:
         """Merge the files of measurements into one."""
-        with _writing(self.path):
+        with writing(self._metrics.path):
             self._metrics.compact()
 
     def truncate(self, after_round: int) -> None:
         """Forget the measurements of rounds later than ``after_round``, to resume from there."""
-        with _writing(self.path):
+        with writing(self._metrics.path):
             dropped = self._metrics.truncate(after_round)
         self.event("truncated", after_round=after_round, rows=dropped)
 
     def metrics(self) -> polars.DataFrame:
         """Every measurement in long format: round, node, name, value, step, time, bytes.
 
-        Raises:
-            CheckpointError: a file is corrupt; it is named.
+        What a damaged file held is left out, with a warning that names it and the way out.
         """
-        return self._metrics.read()
+        found = self._metrics.read()
+        for path, problem in self._metrics.damaged.items():
+            if path not in self._told:
+                self._told.add(path)
+                text = f"{problem}; what it held is left out\n  to measure it anew: hansa learn "
+                text += f"--resume {self.path} sets it aside and goes on before it"
+                warnings.warn(HansaWarning(text), stacklevel=2)
+        return found
+
+    @property
+    def damaged(self) -> list[str]:
+        """Files of measurements that cannot be read, as far as they were read so far."""
+        return sorted(path.name for path in self._metrics.damaged)
+
+    @property
+    def parts(self) -> int:
+        """How many files of measurements were written so far."""
+        return self._metrics.last
+
+    def find_damage(self) -> int | None:
+        """The number of the first file of measurements that is damaged, or None.
+
+        It is 0 for the merged file.
+        """
+        return min(self._metrics.find_damage().values(), default=None)
+
+    def set_aside(self) -> list[Path]:
+        """Rename files of measurements that are damaged, and say what they are called now."""
+        with writing(self._metrics.path):
+            moved = self._metrics.set_aside()
+        for path in moved:
+            self.event("damaged", file=str(path.relative_to(self.path)))
+        return moved
+
+    def first_missing(self, done: int) -> int | None:
+        """The first of the rounds 1 to ``done`` of which nothing was measured, or None."""
+        known = set(self.metrics()["round"].to_list())
+        return next((t for t in range(1, done + 1) if t not in known), None)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to the run's diary, with the time in UTC."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "kind": kind, **plain(fields)}) + "\n"
-        with _writing(self.path), (self.path / EVENTS).open("a+b", buffering=0) as file:
+        with writing(self.path / EVENTS), (self.path / EVENTS).open("a+b", buffering=0) as file:
             end = _whole_lines(file)
             file.truncate(end)
             written = file.write(line.encode())
@@ -201,8 +237,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write ``value`` as the file ``name`` (such as ``topology.json``), whole or not at all."""
-        with _writing(self.path):
-            write_whole(self._file(name), plain(value))
+        write_whole(self._file(name), plain(value))
 
     def read_json(self, name: str) -> Any:
         """What :meth:`write_json` wrote, or None if there is no such file.
@@ -218,9 +253,22 @@ class RunFolder:
         """What the run came to, or None if it never ended."""
         return self.read_json(SUMMARY)
 
+    def withdraw(self) -> None:
+        """Take back what was said of the run at its end: it goes on."""
+        with writing(self.path):
+            for name in (SUMMARY, "report.html"):
+                (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / "pictures", ignore_errors=True)
+
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write and merge all measurements, then the summary."""
-        self.compact()
+        """Write and merge all measurements, then the summary.
+
+        Raises:
+            DiskError: the measurements or the summary could not be written.
+        """
+        self.flush()
+        with contextlib.suppress(DiskError):  # the parts hold everything; merging takes more room
+            self.compact()
         self.write_json(SUMMARY, summary)
         self.event("ended", status=summary.get("status"))
 
@@ -228,6 +276,40 @@ class RunFolder:
         if Path(name).name != name or not name.endswith(".json"):
             raise ValueError(f"{name!r} is not the name of a JSON file")
         return self.path / name
+
+
+def check_free(path: Path) -> None:
+    """Refuse a folder for a new run that holds something, or is none.
+
+    Raises:
+        ConfigError: says so.
+    """
+    fix = "choose another --out, or continue the run in it with --resume"
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    problem = ""
+    if not there.is_dir():
+        problem = "is a file" if there == path else f"cannot be made: {there} is a file"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        problem, fix = f"{there} cannot be written to", "choose another --out"
+    elif there == path and any(inside.name != LOCK for inside in path.iterdir()):
+        problem = "the folder is not empty"
+    if problem:
+        raise ConfigError("out", str(path), problem, fix)
+
+
+@contextlib.contextmanager
+def held(path: str | Path) -> Iterator[None]:
+    """Hold a run folder, so that no other process writes in it meanwhile.
+
+    Raises:
+        CheckpointError: another process has it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(Path(path).expanduser() / LOCK, wait=False))
+        except BlockingIOError:
+            raise CheckpointError(f"{path}: another process is running in this folder") from None
+        yield
 
 
 def plain(value: Any) -> Any:
@@ -267,17 +349,3 @@ def _whole_lines(file: Any) -> int:
         if cut >= 0:
             return start + cut + 1
     return 0
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say which folder could not be written to, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "free some space" if full else "check the disk and its permissions"
-        raise HansaError(
-            f"{path}: cannot be written ({error.strerror or error}); {fix} and try again,"
-            " what was measured is still in memory"
-        ) from error

@@ -51,9 +51,17 @@ def write_report(folder: RunFolder | str | Path) -> Path:
         title=ensembles.headline(run) if ensemble else _headline(run, metrics),
         subtitle=_subtitle(run),
         status=str((run.summary or {}).get("status", "unfinished")),
+        notes=_notes(run),
         tiles=ensembles.tiles(run) if ensemble else _tiles(run, metrics, invited),
         sections=sections,
     )
+
+
+def _notes(run: RunFolder) -> list[str]:
+    """What a reader must know before any figure."""
+    found = [text[0].upper() + text[1:] + "." for text in [tables.divergence(run)] if text]
+    lost = [f"metrics/{name} is damaged: what it held is missing here." for name in run.damaged]
+    return found + lost
 
 
 def _subtitle(run: RunFolder) -> str:
@@ -209,6 +217,7 @@ def _write(path: Path, *, sections: list[Section], **given: Any) -> Path:
         spec=_spec,
         is_wide=_is_wide,
         legend=given.pop("legend", []),
+        notes=given.pop("notes", []),
         **given,
     )
     with atomic_write(path, "w") as file:

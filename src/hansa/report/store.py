@@ -73,6 +73,9 @@ class MetricStore:
         max_rows: rows in memory at which a record asks for writing.
         max_seconds: time since the last writing at which a record asks for the next.
         max_parts: parts that are let stand before they are merged.
+
+    Attributes:
+        damaged: files that could not be read, and why.
     """
 
     def __init__(
@@ -80,8 +83,13 @@ class MetricStore:
     ) -> None:
         self.path = path
         self.max_rows, self.max_seconds, self.max_parts = max_rows, max_seconds, max_parts
-        last = max([self._through(), *self._parts()])
-        self._pending = Pending(last + 1)
+        self.damaged: dict[Path, str] = {}
+        self._pending = Pending(max([self._through(), *self._parts()]) + 1)
+
+    @property
+    def last(self) -> int:
+        """The number of the last part that was written."""
+        return self._pending.number - 1
 
     def record(self, round: int, name: str, value: Any, node: Any, *rest: Any) -> bool:
         """Buffer one row, or one row for each item of an array; ``rest`` is step, time, bytes.
@@ -139,16 +147,12 @@ class MetricStore:
         return self._merge(after_round)
 
     def read(self) -> polars.DataFrame:
-        """Every row in the order of recording, unwritten ones included.
-
-        Raises:
-            CheckpointError: a file is corrupt.
-        """
+        """Every row in the order of recording, unwritten ones included; see :attr:`damaged`."""
         import polars
 
         for attempt in range(5):
             try:
-                tables = [_read(file) for file in self._files()]
+                tables = self._whole()
                 break
             except FileNotFoundError:  # merged by the writing process meanwhile
                 if attempt == 4:
@@ -156,6 +160,30 @@ class MetricStore:
         tables.append(_table(self._pending.chunks))
         text = schema().set(2, pa.field("name", pa.string(), nullable=False))
         return polars.DataFrame(pa.concat_tables([table.cast(text) for table in tables]))
+
+    def find_damage(self) -> dict[Path, int]:
+        """Every file that is damaged, with the number of its part; the merged file's is 0."""
+        self._whole()
+        return {
+            path: 0 if path.name == MERGED else int(path.stem.removeprefix("part-"))
+            for path in self.damaged
+        }
+
+    def set_aside(self) -> list[Path]:
+        """Rename every file that is damaged, so that the others can be gone on with."""
+        damaged = self.find_damage()
+        self.damaged = {}
+        return [path.rename(path.with_name(f"{path.name}.damaged")) for path in damaged]
+
+    def _whole(self) -> list[pa.Table]:
+        """Every file that can be read."""
+        self.damaged, tables = {}, []
+        for file in self._files():
+            try:
+                tables.append(_read(file))
+            except CheckpointError as error:
+                self.damaged[file] = str(error)
+        return tables
 
     def _merge(self, after_round: int | None = None) -> int:
         dropped, through = 0, self._pending.number - 1
@@ -198,8 +226,11 @@ class MetricStore:
         merged = self.path / MERGED
         if not merged.exists():
             return 0
-        with _naming(merged):
-            return int(pq.read_schema(merged).metadata[THROUGH])
+        try:
+            with _naming(merged):
+                return int(pq.read_schema(merged).metadata[THROUGH])
+        except CheckpointError:  # it is told of when it is read
+            return 0
 
 
 def _table(chunks: list[Any]) -> pa.Table:

@@ -270,6 +270,19 @@ def settings_table(folders: Sequence[RunFolder]) -> Grid:
     return Grid("Settings that differ", ["setting", *names], rows, words=1 + len(names))
 
 
+def divergence(folder: RunFolder) -> str:
+    """That a run diverged, where and what to do; nothing if it did not."""
+    summary = folder.summary
+    found = (summary or {}).get("diverged")
+    if summary is None:  # it goes on, or was killed: its diary knows
+        found = next((e for e in folder.events() if e["kind"] == "diverged"), None)
+    if found is None:
+        return ""
+    nodes = ", ".join(map(str, found["nodes"][:8]))
+    where = f"in round {found['round']}" + (f" at node(s) {nodes}" if nodes else "")
+    return f"training diverged, first {where}; lower train.optimizer.lr or set train.clip_norm"
+
+
 def algorithm(folder: RunFolder) -> str:
     """The name of the run's algorithm, or else its verb, or else its folder."""
     chosen = folder.config.get("algorithm")

@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 from hansa.base.component import register
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.engine import Block, Job, Launch, Runtime
-from hansa.engine.checkpoint import save_block, seal
+from hansa.engine.checkpoint import save_block
 from hansa.engine.host import Host, Report
 from hansa.interop.flower.members import Members
 from hansa.interop.flower.posts import PostExchange, ServerPost
@@ -76,9 +76,7 @@ class FlowerRuntime(Runtime):
             line.after(job, block, servers["round"])
 
         def save(block: Block, done: int) -> None:
-            launch.collector.folder.flush()
             entry = save_block(block, launch.checkpoints, done)
-            taken = launch.collector.seconds
-            seal(launch.checkpoints, done, [entry], job.checkpoint.keep, seconds=taken)
+            launch.collector.seal(launch.checkpoints, done, [entry], block.finished)
 
         Host(job, block, PostExchange(post, job.clock), report, save).run()

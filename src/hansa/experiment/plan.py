@@ -1,0 +1,84 @@
+"""What a run is about to do: in numbers, and as a graph and a split for the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hansa.base.paths import short
+from hansa.data import label_histogram
+from hansa.engine import Job
+from hansa.experiment.remarks import remarks
+from hansa.experiment.runfile import RunFile
+from hansa.models import ParameterLayout
+from hansa.report import RunFolder
+from hansa.topology import likely
+
+_EDGES_SHOWN = 4000
+_SPECTRUM_LIMIT = 2000  # nodes; the spectrum of a huge sparse ring takes longer than the run
+
+
+def describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
+    """Leave the topology and the split of the data where the report finds them."""
+    sizes = [len(part) for part in job.parts]
+    partition: dict[str, Any] = {"sizes": sizes}
+    if classes := job.dataset.spec.classes:
+        names = job.dataset.class_names or tuple(map(str, range(classes)))
+        targets = job.dataset.train.targets.cpu().numpy()
+        histogram = label_histogram(targets, job.parts, classes)
+        partition |= {"classes": list(names), "histogram": histogram.tolist()}
+    folder.write_json("partition.json", partition)
+    if planted := job.dataset.planted:
+        folder.write_json("markers.json", [one.dump() for one in planted])
+    if not job.algorithm.uses_topology:
+        return
+    graph = job.network.graph(0)
+    weights = likely(graph)
+    rule = getattr(job.algorithm, "weights", "metropolis_hastings")
+    edges = list(zip(graph.indices.tolist(), graph.receivers.tolist(), strict=True))
+    if graph.symmetric:
+        edges = [(i, j) for i, j in edges if i < j]
+    shown: dict[str, Any] = {
+        "nodes": job.nodes,
+        "edges": edges[:_EDGES_SHOWN],
+        "directed": not graph.symmetric,
+        "changing": bool(chosen.topology.changing),
+        "weights": rule if graph.weights is None else "the file's",
+        "rounds_shown": [0],
+    }
+    if job.nodes <= _SPECTRUM_LIMIT:
+        shown["second_eigenvalue"] = weights.second_eigenvalue()
+        shown["spectral_gap"] = weights.spectral_gap
+    folder.write_json("topology.json", shown)
+
+
+def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
+    """What a run would do, in numbers, without running it."""
+    layout = ParameterLayout.of(job.module)
+    sizes = [len(part) for part in job.parts]
+    facts: dict[str, Any] = {
+        "algorithm": short(type(chosen.algorithm).name),
+        "nodes": job.network.clients,
+        **({"servers": job.servers} if job.servers else {}),
+        "rounds": job.rounds,
+        "model_parameters": layout.trainable,
+        "model_bytes": layout.nbytes,
+        "train_examples": len(job.dataset.train),
+        "validation_examples": len(job.dataset.validation or ()),
+        "test_examples": len(job.dataset.test),
+        "task": job.dataset.spec.task,
+        **({"classes": job.dataset.spec.classes} if job.dataset.spec.classes else {}),
+        "examples_per_node": {"min": min(sizes), "max": max(sizes)},
+        "steps_per_node": job.rounds * int(chosen.train.asked(np.array(sizes)).max()),
+    }
+    if planted := job.dataset.planted:
+        facts["marked_examples"] = sum(len(one.index) for one in planted)
+    if job.algorithm.uses_topology:
+        graph = job.network.graph(0)
+        facts["neighbours"] = {
+            "min": int(graph.in_degrees.min()),
+            "max": int(graph.in_degrees.max()),
+        }
+    facts["remarks"] = remarks(chosen, job)
+    return facts

@@ -1,0 +1,83 @@
+"""Where a run that is resumed goes on from."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hansa.base.errors import ConfigError, HansaWarning
+from hansa.engine import read_manifest
+from hansa.engine.checkpoint import peek, sealed
+from hansa.experiment.runfile import RunFile
+from hansa.report import RunFolder
+
+ENDED = ("finished", "diverged")
+"""The status of a run that came to its last round."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts; without anything at its first round.
+
+    Attributes:
+        checkpoint: of which round its nodes are.
+        manifest: what the checkpoint says of the run.
+        over: no round is left, and only the end of the run is missing.
+    """
+
+    checkpoint: Path | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    over: bool = False
+
+    @property
+    def done(self) -> int:
+        """The rounds that are done."""
+        return int(self.manifest.get("round", 0))
+
+    @classmethod
+    def of(cls, folder: RunFolder, chosen: RunFile) -> Start:
+        """The newest checkpoint of a run; if measurements are damaged, the newest before those.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged.
+            ConfigError: no round is left.
+        """
+        known = sealed(folder.path / "checkpoints")
+        lost = folder.find_damage()
+        if lost is not None:  # as far as the measurements go, if a checkpoint is as old as that
+            known = [one for one in known if int(peek(one).get("part", 0)) < lost] or known[-1:]
+        checkpoint = known[-1] if known else None
+        start = cls(checkpoint, read_manifest(checkpoint) if checkpoint else {})
+        summary = folder.summary or {}
+        ended = summary.get("status") in ENDED and chosen.train.on_divergence == "report"
+        ended |= summary.get("status") == "finished"
+        asked = int(folder.config.get("rounds", 0))
+        done = max(start.done, int(summary.get("rounds", 0)) if ended else 0)
+        stopped = bool(start.manifest.get("stopped")) or (ended and done < asked)
+        if stopped and ended:
+            problem = f"ended by its own rule after round {done}: no round is left"
+            raise ConfigError("resume", str(folder.path), problem, "begin a new run")
+        over = stopped or (start.done == asked == chosen.rounds and not ended)
+        if not over and done >= chosen.rounds:
+            what = f"the run in {folder.path} has finished its {done} rounds"
+            problem = what if ended else f"round {done} is done already"
+            raise ConfigError("rounds", chosen.rounds, problem, "a larger number")
+        return cls(start.checkpoint, start.manifest, over)
+
+    def enter(self, folder: RunFolder) -> None:
+        """Take a folder back to where this starts: what came later is measured anew."""
+        moved = folder.set_aside()
+        folder.withdraw()
+        folder.truncate(self.done)
+        folder.event("resumed", round=self.done)
+        for name in moved:
+            warnings.warn(HansaWarning(f"{name} is damaged and was set aside"), stacklevel=3)
+        first = folder.first_missing(self.done) if moved else None
+        if first is not None:
+            text = (
+                f"nothing is known any more of what was measured in rounds {first} to {self.done}"
+            )
+            folder.event("warning", text=text)
+            warnings.warn(HansaWarning(text), stacklevel=3)
