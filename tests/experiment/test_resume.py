@@ -298,3 +298,22 @@ def test_it_goes_on_from_the_last_whole_part(
         rest = polars.col("round") != part
         assert figures(again).equals(figures(whole).filter(rest))
     assert (again.summary or {})["final"] == (whole.summary or {})["final"]
+
+
+def test_a_run_that_diverged_says_so(tmp_path: Path) -> None:
+    """In its status and on top of its page, also after a resume that did not see it happen."""
+    hot = settings(
+        "train.optimizer.lr=1e8", "rounds=4", "train.schedule={name: step, milestones: [1]}"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(hot, tmp_path / "run", interrupt_at(2), report=False)
+    folder = resume(tmp_path / "run")
+    assert folder.summary
+    assert folder.summary["status"] == "diverged"
+    assert folder.summary["diverged"]["round"] == 1
+    page = (folder.path / "report.html").read_text()
+    top = page[: page.index("<h2")]
+    assert "Training diverged, first in round 1" in top
+    assert '<span class="status diverged">' in top
+    with pytest.raises(ConfigError, match="has finished its 4 rounds"):
+        resume(tmp_path / "run")
