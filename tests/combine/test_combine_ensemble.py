@@ -15,9 +15,10 @@ from torch import nn
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.spec import DataSpec
 from hansa.combine import Prepared, Result, combine, fit, load, prepare, store
-from hansa.combine.baselines import check, input_form
+from hansa.combine.baselines import check
 from hansa.combine.predictors import Constant, Fitted
 from hansa.combine.scoring import score
+from hansa.combine.teachers import input_form
 from hansa.experiment.combine import ensemble, remove
 from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.combine_predict import predict

@@ -24,28 +24,25 @@ from hansa.combine.proxies import Division, Scores
 from hansa.combine.runs import HERE, Place, Played, play
 from hansa.combine.scoring import examples
 from hansa.combine.settings import EnsembleSettings, algorithm
+from hansa.combine.teachers import Kept, input_form
 from hansa.data import Dataset
 from hansa.engine import Algorithm, TrainSettings
 from hansa.engine.gradients import predicted
 from hansa.ensemble import (
     Ensemble,
-    InputForm,
-    Scale,
     Teacher,
     Weighted,
     data_free,
     distill,
     label_weights,
     logits_of,
-    rows_of,
     state_bytes,
     weighted_logits,
 )
-from hansa.ensemble.members import on_scale
 from hansa.models import Model, ParameterLayout, initial_model
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 DATA_FREE = ("dense", "coboosting")
 
@@ -272,7 +269,7 @@ class Harness:
                 weights = weights.mean(1, keepdim=True)
             teacher = Ensemble(modules, Weighted(weights))
         else:
-            teacher = _Kept(modules, self.kept)
+            teacher = Kept(modules, self.kept)
         student = copy.deepcopy(self.module)
         rng = self.streams.numpy(f"student {method}")
         settings = self.settings.baselines.distillation
@@ -326,29 +323,3 @@ class Harness:
     def _accuracy(self, student: nn.Module) -> float:
         answers = logits_of([student], examples(self.dataset, self.dataset.test))[0]
         return float((predicted(answers) == self.scores.test_targets).double().mean())
-
-
-def input_form(dataset: Dataset) -> InputForm:
-    """What a model of the data set takes: all that a server without data has to know."""
-    shape = tuple(dataset.spec.shape)
-    if dataset.spec.kind == "table":
-        return InputForm(shape)
-    stored = dataset.train.inputs
-    low, high = float(stored.min()), float(stored.max())  # the format's range shows in its pixels
-    scale = torch.ones(()) if dataset.scale is None else dataset.scale.cpu()
-    shift = torch.zeros(()) if dataset.shift is None else dataset.shift.cpu()
-    ends = [(end * scale + shift).expand(shape[0]) for end in (low, high)]
-    return InputForm(shape, *ends)
-
-
-class _Kept:
-    """The ensemble with its rule, as a teacher."""
-
-    def __init__(self, modules: Sequence[nn.Module], kept: Fit) -> None:
-        self.ensemble, self.kept = Ensemble(modules), kept
-
-    def __call__(self, x: Tensor, scale: Scale, /) -> Tensor:
-        """Scores [b, C]."""
-        logits = self.ensemble.logits(x)
-        rows = rows_of(logits, x if self.kept.rule.sees_input else None)
-        return on_scale(self.kept.answers(rows), scale)
