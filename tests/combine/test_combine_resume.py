@@ -10,6 +10,7 @@ import yaml
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.cli import main
 from hansa.combine import baselines, members, pipeline
+from hansa.engine import Collector
 from hansa.experiment.combine import ensemble, remove, resume
 from hansa.report import RunFolder
 
@@ -154,3 +155,42 @@ def test_the_command_says_how_to_go_on(
     assert said["status"] == "finished"
     assert main(["combine", "ensemble", "--resume", "run"]) == 2
     assert "has finished" in capsys.readouterr().err
+
+
+def test_training_goes_on_where_it_was_interrupted(
+    whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the first epoch of the members that were being trained."""
+    done: list[int] = []
+    add = Collector.add
+
+    def interrupted(self: Collector, report: Any) -> None:
+        add(self, report)
+        done.append(report["round"])
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Collector, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ensemble(GIVEN, tmp_path / "run", report=False)
+    found = resume(tmp_path / "run", report=False)
+    assert done[:3] == [1, 2, 3]
+    assert table(found) == table(whole)
+    assert ensemble_files(found) == ensemble_files(whole)
+
+
+def test_an_ensemble_is_not_resumed_with_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{k % 7},{k % 5},{k % 2}" for k in range(120)]
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    given = GIVEN | {"data": {"name": "file", "path": str(tmp_path / "x.csv")}, "clients": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "score", Once(None, 0))
+        with pytest.raises(KeyboardInterrupt):
+            ensemble(given, tmp_path / "run", report=False)
+    rows[0] = "6,4,1"
+    (tmp_path / "x.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
+    with pytest.raises(ConfigError, match="not the data that the run was begun with") as caught:
+        resume(tmp_path / "run", report=False)
+    assert caught.value.field == "data.path"

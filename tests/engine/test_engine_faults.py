@@ -260,3 +260,19 @@ def running(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_worker_with_other_data_is_found_out(small: Callable[..., Any], tmp_path: Path) -> None:
+    """A data set that draws anew each time it is loaded would be another in each process."""
+    (tmp_path / "drawn.py").write_text(
+        "import torch\nfrom torch.utils.data import TensorDataset\n\n"
+        "def made():\n    torch.seed()\n"
+        "    return TensorDataset(torch.randn(200, 4), torch.arange(200) % 2)\n"
+    )
+    settings = small({"rounds": 2}) | {
+        "data": {"name": "torch", "dataset": f"{tmp_path / 'drawn.py'}:made"},
+        "model": "logistic",
+        "runtime": {"name": "processes", "workers": 2, "deadline": LONG},
+    }
+    with pytest.raises(RunError, match="other data than the coordinator"):
+        run(settings, tmp_path / "run", report=False)

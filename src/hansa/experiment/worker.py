@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from hansa.base.errors import ConfigError, DataError
 from hansa.engine.job import Job
 from hansa.engine.processes import Processes
 from hansa.engine.worker import serve
+from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
 from hansa.experiment.runfile import RunFile
 from hansa.report import RunFolder
@@ -43,7 +45,18 @@ def host(builder: Callable[[Path], Callable[[], Job]]) -> int:
 
 
 def _of_learn(run: Path) -> Callable[[], Job]:
-    return lambda: prepare(RunFile.parse(RunFolder.open(run).config))
+    def build() -> Job:
+        folder = RunFolder.open(run)
+        chosen = RunFile.parse(folder.config)
+        job = prepare(chosen)
+        try:
+            check_inputs(folder, chosen, job.dataset, job.parts)
+        except ConfigError as error:
+            text = f"{error.field or 'data'}: a worker was given other data than the coordinator"
+            raise DataError(f"{text}; they must be the same whenever they are loaded") from error
+        return job
+
+    return build
 
 
 if __name__ == "__main__":
