@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from hansa.base.errors import ConfigError, HansaError
-from hansa.engine import Algorithm, Block, Job, Script
+from hansa.engine import Algorithm, Block, Job, Script, Share
 from hansa.engine.host import Host, Report
 from hansa.experiment import RunFile, prepare
 from hansa.interop.flower.letters import KIND, Letter
@@ -100,6 +101,11 @@ class Part:
     def finish(self, block: Block, t: int) -> Script:
         """Nothing: servers finish a run."""
         yield from ()
+
+    def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
+        """What is there: nobody is asked for more once the letter has been answered."""
+        yield from ()
+        return self.models(block)
 
     def models(self, block: Block) -> tuple[np.ndarray, Tensor]:
         """Clients keep no model between rounds, so none is measured."""

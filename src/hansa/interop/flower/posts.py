@@ -104,10 +104,10 @@ class ServerPost:
                 node=again[0],
                 round=round + 1,
             )
-        asked = (self._waiting.keys() | senders) - self._reports.keys()
+        # Those of later waves wait, so that few replies are held at a time.
+        asked = (senders or self._waiting.keys()) - self._reports.keys()
         facts = {**self.facts, "round": round, "shared": self._shared}
-        letters = {k: Letter(facts, self._waiting.get(k, [])) for k in sorted(asked)}
-        self._waiting = {}
+        letters = {k: Letter(facts, self._waiting.pop(k, [])) for k in sorted(asked)}
         for client, reply in self.deliver(round, letters).items():
             self._reports[client] = reply.facts["report"]
             for header, payload in reply.mail:
@@ -135,7 +135,7 @@ class ClientPost:
     def answers(self, asked: Send | Share, phase: int) -> bool:
         """Whether the letter has all that a script asks for."""
         if isinstance(asked, Share):
-            return phase in self._shared
+            return not asked.values or phase in self._shared  # nothing to wait for
         senders = asked.graph.rows(np.array([self.index]))[1]
         return all((phase, sender) in self._came for sender in senders.tolist())
 
@@ -151,7 +151,7 @@ class ClientPost:
         """
         if any(len(array) for array in values.values()):
             raise RunError(f"clients cannot share {', '.join(values)} through Flower")
-        return self._shared[phase]
+        return self._shared[phase] if values else {}
 
     def gather(self, round: int, phase: int, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
         """From the letter."""
