@@ -9,6 +9,7 @@ import pytest
 import hansa
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
+from hansa.experiment import prepare
 from hansa.experiment.runfile import RunFile
 
 SLIPS = {
@@ -84,3 +85,10 @@ def test_a_run_is_a_name_a_path_or_settings(tmp_path: Path) -> None:
         RunFile.of("dpsgdd")
     with pytest.raises(ConfigError, match="there is no such file"):
         RunFile.of("none.yaml")
+
+
+def test_a_codec_that_does_not_fit_is_named_as_it_was_set() -> None:
+    for field in ("codec", "download"):
+        run = RunFile.of("fedavg", (f"algorithm.{field}=sparse",))
+        with pytest.raises(ConfigError, match=rf"^algorithm\.{field} = "):
+            prepare(run)

@@ -16,6 +16,7 @@ from hansa.engine.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.exchange import LocalExchange
 from hansa.engine.host import Host
 from hansa.engine.wire import HEADER_BYTES
+from hansa.experiment import RunFile, prepare
 from hansa.learn import SecureDPSGD
 from hansa.learn.key_agreement import public_key, shared_secret
 from hansa.learn.masking import pad_seed, quantize, total
@@ -442,12 +443,18 @@ def test_a_model_that_does_not_fit_stops_the_run(
     assert caught.value.round is not None
 
 
-def test_a_receiver_that_becomes_exposed_stops_the_run(
+def test_a_receiver_that_would_become_exposed_is_refused_before_the_run(
     make_job: MakeJob, host: Callable[..., Any]
 ) -> None:
     topology = {"name": "churn", "topology": "ring", "absent": {3: [[2, 3]]}}
-    with pytest.raises(RunError, match="hears only one other") as caught:
-        host(make_job({"topology": topology, "algorithm": secure()}))
-    assert (caught.value.node, caught.value.round) == (2, 3)
+    with pytest.raises(ConfigError, match="node 2 hears only one other in round 3"):
+        make_job({"topology": topology, "algorithm": secure()})
     shown = {"topology": topology, "algorithm": secure(allow_exposed=True)}
     assert torch.isfinite(host(make_job(shown))[0].rows).all()
+
+
+def test_a_network_that_exposes_later_is_refused_before_the_run() -> None:
+    churn = {"name": "churn", "leave": 0.3, "topology": {"name": "regular", "degree": 3}}
+    settings = {"algorithm": "secure_dpsgd", "nodes": 8, "rounds": 5, "topology": churn}
+    with pytest.raises(ConfigError, match=r"hears only one other in round \d+"):
+        prepare(RunFile.parse(settings))

@@ -150,7 +150,10 @@ class Time(Budget):
     def afford(self, ask: Ask) -> np.ndarray:
         if ask.pace is None:
             raise ConfigError(
-                "train.budget", self.name, "needs a clock that models time", "clock: modelled"
+                "train.budget",
+                self.name,
+                "needs a clock that models time",
+                "clock: phones, modelled or devices",
             )
         most = np.where(ask.steps > 0, ask.batching.samples(ask.sizes, ask.steps), 0)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -124,7 +124,7 @@ def _check_pace(run: RunFile) -> None:
             "clock",
             run.clock.name,
             f"{name} decides by modelled time, and this clock has none",
-            "clock: modelled",
+            "clock: phones, modelled or devices",
         )
     if run.algorithm.own_pace and not isinstance(run.runtime, Simulate):
         raise ConfigError(

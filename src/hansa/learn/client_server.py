@@ -231,7 +231,7 @@ class ClientServer(Algorithm):
 
     def check(self, network: Network) -> None:
         check_codec(self.codec, torch.zeros(1, 4))
-        check_codec(self.download, torch.zeros(1, 4))
+        check_codec(self.download, torch.zeros(1, 4), "download")
 
     def start(self, block: Block) -> None:
         r, size = len(block.residents), block.trainer.layout.trainable

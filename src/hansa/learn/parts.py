@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def check_codec(codec: Codec, example: Messages) -> None:
+def check_codec(codec: Codec, example: Messages, field: str = "codec") -> None:
     """Refuse a codec that cannot carry messages such as ``example``, by trying it.
 
     Raises:
@@ -35,7 +35,7 @@ def check_codec(codec: Codec, example: Messages) -> None:
         if isinstance(example, SparseRows):
             fix = f"{'sparse' if example.seeds is None else 'seeded'} with values: {fix}"
         problem = f"cannot carry this algorithm's messages: {error}"
-        raise ConfigError("codec", codec.dump(), problem, fix) from None
+        raise ConfigError(field, codec.dump(), problem, fix) from None
 
 
 def peers_only(inner: Algorithm, network: Network, field: str) -> None:

@@ -48,6 +48,8 @@ from hansa.learn.masking import WORD, add_pads, add_sum_, pad_seed, quantize, to
 from hansa.learn.unmasking import Revealed, reveal
 from hansa.topology import Graph, MixingMatrix
 
+_AHEAD = 1000  # rounds of a changing network that are looked at before a run begins
+
 
 @register("secure_dpsgd")
 class SecureDPSGD(Algorithm):
@@ -84,15 +86,19 @@ class SecureDPSGD(Algorithm):
     def check(self, network: Network) -> None:
         graph = network.graph(0)
         network.mixing(graph, self.weights)
-        exposed = np.flatnonzero(graph.in_degrees == 1)
-        if len(exposed) and not self.allow_exposed:
-            raise ConfigError(
-                "allow_exposed",
-                False,
-                f"node {exposed[0]} hears only one other and would see its model"
-                + (f", as would {len(exposed) - 1} more" * (len(exposed) > 1)),
-                "a topology in which every node hears at least 2, or allow_exposed: true",
-            )
+        for t in range(1 if self.allow_exposed or not network.topology.changing else _AHEAD):
+            exposed = np.flatnonzero(network.graph(t).in_degrees == 1)
+            if len(exposed) and not self.allow_exposed:
+                raise ConfigError(
+                    "allow_exposed",
+                    False,
+                    f"node {exposed[0]} hears only one other"
+                    + f" in round {t + 1}" * network.topology.changing
+                    + " and would see its model"
+                    + (f", as would {len(exposed) - 1} more" * (len(exposed) > 1)),
+                    "a topology in which every node hears at least 2 (without absences, or more "
+                    "neighbours), or allow_exposed: true",
+                )
 
     def start(self, block: Block) -> None:
         own_keys(block, self.keys)
