@@ -192,6 +192,11 @@ FORGED: list[tuple[bytes, list[bytes], str]] = [
     (b"worker-0", [header(0, 2).pack(), PAYLOAD[:-1]], "announced were 16"),
     (b"worker-0", [header(0, 2).pack(), PAYLOAD[:-1] + b"?"], "does not match its checksum"),
     (b"worker-0", [header(0, 2, size=1 << 40).pack(), PAYLOAD], "over the limit"),
+    (
+        b"worker-0",
+        [header(0, 2).pack(), PAYLOAD, header(0, 3, size=15).pack()],
+        "different payloads",
+    ),
     (b"worker-0", [header(99, 2).pack(), PAYLOAD], "does not exist"),
     (b"worker-0", [header(0, 99).pack(), PAYLOAD], "does not exist"),
     (b"worker-0", [header(3, 2).pack(), PAYLOAD], "does not live where it came from"),
@@ -292,15 +297,19 @@ def test_repeated_and_reordered_messages_give_the_same_run(
 
     def meddle(meshes: list[Mesh]) -> None:
         for mesh in meshes:
-            send, last = mesh.send, list[tuple[Header, bytes | memoryview]]()
+            send, last = mesh.send, list[tuple[Any, ...]]()
 
             def twice(
-                header: Header, payload: bytes | memoryview, send: Any = send, last: Any = last
+                header: Header,
+                payload: bytes | memoryview,
+                *more: Header,
+                send: Any = send,
+                last: Any = last,
             ) -> None:
                 for message in last:  # what was sent before, again
                     send(*message)
-                last[:] = [(header, bytes(payload))]
-                send(header, payload)
+                last[:] = [(header, bytes(payload), *more)]
+                send(header, payload, *more)
 
             mesh.send = twice  # type: ignore[method-assign]
 

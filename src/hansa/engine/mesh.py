@@ -58,10 +58,14 @@ class Mesh:
                 mouth.connect(f"tcp://127.0.0.1:{port}")
                 self._mouths[peer] = mouth
 
-    def send(self, header: Header, payload: bytes | memoryview) -> None:
-        """Send one message to the worker of its receiver."""
+    def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
+        """Send one message to the worker of its receiver, once for all who hear it there.
+
+        Args:
+            more: headers of the same message for others of that worker's nodes.
+        """
         mouth = self._mouths[self.owner[header.receiver]]
-        mouth.send_multipart([header.pack(), payload])
+        mouth.send_multipart([header.pack(), payload, *(other.pack() for other in more)])
 
     def gather(self, round: int, phase: int, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
         """Wait until all expected messages of an exchange are there.
@@ -96,28 +100,42 @@ class Mesh:
         """Read what is there and file it; returns whether it came from a peer."""
         frames = self._ear.recv_multipart()
         try:
-            if len(frames) != 3 or len(frames[1]) != HEADER_BYTES:
-                raise WireError("not a header and a payload")
-            header = Header.unpack(frames[1])
-            header.verify(frames[2])
+            headers = self._headers(frames)
+        except WireError as error:
+            self._drop(f"from {frames[0][:32]!r}: {error}")
+            return False
+        self.deadline.touch()
+        for header in headers:
+            when, key = (header.round, header.phase), (header.sender, header.receiver)
+            if when < self._oldest:
+                self._drop("late or repeated")
+            elif key in self._kept.setdefault(when, {}):
+                self._drop("repeated")
+            else:
+                self._kept[when][key] = (header, frames[2])
+        return True
+
+    def _headers(self, frames: list[bytes]) -> list[Header]:
+        """The headers of a message, one for each who hears it here; all of them are checked.
+
+        Raises:
+            WireError: something is not as it should be.
+        """
+        parts = [*frames[1:2], *frames[3:]]
+        if len(frames) < 3 or any(len(part) != HEADER_BYTES for part in parts):
+            raise WireError("not a header and a payload")
+        headers = [Header.unpack(part) for part in parts]
+        headers[0].verify(frames[2])
+        for header in headers:
+            if (header.size, header.checksum) != (headers[0].size, headers[0].checksum):
+                raise WireError("its headers announce different payloads")
             if not (header.sender < len(self.owner) and header.receiver < len(self.owner)):
                 raise WireError("names a node that does not exist")
             if frames[0] != f"worker-{self.owner[header.sender]}".encode():
                 raise WireError("its sender does not live where it came from")
             if self.owner[header.receiver] != self.index:
                 raise WireError("its receiver does not live here")
-        except WireError as error:
-            self._drop(f"from {frames[0][:32]!r}: {error}")
-            return False
-        self.deadline.touch()
-        when, key = (header.round, header.phase), (header.sender, header.receiver)
-        if when < self._oldest:
-            self._drop("late or repeated")
-        elif key in self._kept.setdefault(when, {}):
-            self._drop("repeated")
-        else:
-            self._kept[when][key] = (header, frames[2])
-        return True
+        return headers
 
     def _drop(self, why: str) -> None:
         self.dropped[why] = self.dropped.get(why, 0) + 1

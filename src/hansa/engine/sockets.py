@@ -35,8 +35,8 @@ class Post(Protocol):
     index: int
     owner: list[int]
 
-    def send(self, header: Header, payload: bytes | memoryview) -> None:
-        """Take a message for another worker."""
+    def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
+        """Take a message for another worker; ``more`` of its nodes may hear the same."""
 
     def gather(self, round: int, phase: int, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
         """Wait for all expected messages of an exchange."""
@@ -123,14 +123,15 @@ class SocketExchange:
         phase: int,
         arrivals: np.ndarray,
     ) -> None:
-        """Send every message whose receiver lives elsewhere, each encoded once."""
+        """Send every message whose receiver lives elsewhere: encoded once, sent once a worker."""
         away = np.flatnonzero(self.owner[routes.receivers] != self.mesh.index)
         if not len(away):
             return
         needed, place = np.unique(routes.message[away], return_inverse=True)
         payloads = send.codec.encode(select(send.rows, needed))
         digests = [checksum(payload) for payload in payloads]
-        for route, k in zip(away, place, strict=True):
+        bound: dict[tuple[int, int], list[Header]] = {}
+        for route, k in zip(away.tolist(), place.tolist(), strict=True):
             sender = routes.senders[route]
             header = Header(
                 sender=int(block.ids[sender]),
@@ -143,7 +144,9 @@ class SocketExchange:
                 arrival=float(arrivals[sender]),
                 kind=send.kind,
             )
-            self.mesh.send(header, payloads[k])
+            bound.setdefault((k, int(self.owner[header.receiver])), []).append(header)
+        for (k, _), headers in bound.items():
+            self.mesh.send(headers[0], payloads[k], *headers[1:])
 
 
 def _notice(sender: int, receiver: int, round: int, phase: int, payload: bytes) -> Header:

@@ -63,9 +63,10 @@ class ServerPost:
         self._came: dict[tuple[int, int, int], Piece] = {}
         self._reports: dict[int, Report] = {}
 
-    def send(self, header: Header, payload: bytes | memoryview) -> None:
+    def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
         """Keep a message until its receiver's letter goes."""
-        self._waiting.setdefault(header.receiver, []).append((header, bytes(payload)))
+        for each in (header, *more):
+            self._waiting.setdefault(each.receiver, []).append((each, bytes(payload)))
 
     def share(self, phase: int, values: Values) -> Values:
         """Keep a decision for the letters: a copy, since the script may do with it as it likes."""
@@ -139,9 +140,9 @@ class ClientPost:
         senders = asked.graph.rows(np.array([self.index]))[1]
         return all((phase, sender) in self._came for sender in senders.tolist())
 
-    def send(self, header: Header, payload: bytes | memoryview) -> None:
+    def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
         """Put a message into the reply."""
-        self.sent.append((header, bytes(payload)))
+        self.sent.extend((each, bytes(payload)) for each in (header, *more))
 
     def share(self, phase: int, values: Values) -> Values:
         """What the servers decided.
