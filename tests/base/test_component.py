@@ -152,7 +152,7 @@ def test_a_module_that_is_missing_is_told_from_one_that_fails(tmp_path: Path) ->
         load_module(str(tmp_path / "absent.py"))
     broken = tmp_path / "broken.py"
     broken.write_text("import no_such_module_anywhere\n")
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(ConfigError, match=r"fails when it is imported: .*broken\.py, line 1"):
         load_module(str(broken))
 
 

@@ -113,9 +113,20 @@ def test_debug_shows_where(hansa) -> None:
     assert "Traceback" in said.err
 
 
-def test_errors_that_nobody_expected(hansa) -> None:
+def test_a_plugin_that_fails_is_named(hansa) -> None:
     Path("bad.py").write_text("1 / 0\n")
     said = hansa("learn --set plugins=[bad.py] --json")
+    assert said.status == 2
+    assert said.object["error"]["field"] == "plugins"
+    assert "bad.py, line 1" in said.object["error"]["message"]
+
+
+def test_errors_that_nobody_expected(hansa, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("hansa.report.RunFolder.create", fails)
+    said = hansa(f"learn {tiny} --json")
     assert said.status == 1
     assert said.object["error"]["type"] == "ZeroDivisionError"
     assert "--debug" in said.err
@@ -140,11 +151,12 @@ def test_a_run_that_fails_says_where_and_what_is_kept(hansa, tiny) -> None:
     Path("late.py").write_text(FAILING)
     line = f"learn fails_late {tiny} --set rounds=5 --set plugins=[late.py] --out it"
     said = hansa(f"{line} --json")
-    assert said.status == 1
+    assert said.status == 2
     error = said.object["error"]
-    assert (error["type"], error["round"], error["run_dir"]) == ("RunError", 3, "it")
+    assert (error["type"], error["run_dir"]) == ("OwnCodeError", "it")
+    assert "round 3" in error["message"]
     assert "no more" in error["message"]
-    assert "hansa learn --resume it" in said.err
+    assert "--resume" not in said.err  # it would fail again
     assert hansa("report it --json").object["rounds"] == 2
 
 

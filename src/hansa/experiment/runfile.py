@@ -21,7 +21,7 @@ from hansa.engine import (
     Simulate,
     TrainSettings,
 )
-from hansa.experiment.settings_file import SettingsFile, override
+from hansa.experiment.settings_file import SettingsFile, load_plugins, override
 from hansa.learn.dpsgd import DPSGD
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
@@ -68,6 +68,7 @@ class RunFile(SettingsFile):
             return cls.load(Path(target), overrides, **more)
         settings = {} if target is None else target
         if isinstance(settings, str):
+            load_plugins(override({}, overrides, **more))  # it may be one of theirs
             settings = named(settings)
         return cls.parse(override(settings, overrides, **more))
 

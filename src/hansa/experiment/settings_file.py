@@ -39,9 +39,7 @@ class SettingsFile(Settings):
             ConfigError: naming the field, its value and the way out; also where the settings are
                 another verb's.
         """
-        plugins = tuple(map(located_module, listed(settings.get("plugins") or ())))
-        for plugin in plugins:
-            load_module(plugin)
+        plugins = load_plugins(settings)
         try:
             _refuse_anothers(cls, settings)
             return cls._parsed(settings, plugins)
@@ -159,6 +157,18 @@ def parse_group(field: str, group: type[Settings], value: Any) -> None:
         raise error.under(field) from None
     except ValidationError as error:
         raise explain(error, group).under(field) from None
+
+
+def load_plugins(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Import the plugins that settings name, and say where they are.
+
+    Raises:
+        ConfigError: one cannot be imported.
+    """
+    plugins = tuple(map(located_module, listed(settings.get("plugins") or ())))
+    for plugin in plugins:
+        load_module(plugin)
+    return plugins
 
 
 def listed(plugins: Any) -> tuple[str, ...]:
