@@ -49,7 +49,7 @@ ROWS = (  # the longest last
     "noise, 3 steps",
     "random real, 3 steps",
     "quickdrop, 3 steps, half real",
-    "quickdrop, examples: 1",
+    "quickdrop_originals",
     "random real",
     "noise",
     "relearned",

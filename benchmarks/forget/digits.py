@@ -40,6 +40,7 @@ from hansa.forget import (
     GradientAscent,
     Judge,
     Noise,
+    OnOriginals,
     ProjectedAscent,
     Pruning,
     QuickDrop,
@@ -53,23 +54,27 @@ from hansa.report import RunFolder
 Figures = dict[str, dict[str, float]]
 Levels = dict[str, dict[str, Forgetting | None]]
 SEEDS = 3
-THREE, TEN = (Ascent(local_steps=n, max_rounds=1, until=100) for n in (3, 10))
-PLAIN = Recovery(rechecks=0)
+THREE, TEN = (Ascent(local_steps=n, class_rounds=1) for n in (3, 10))
+PLAIN = Recovery(rounds=2, steps=10, rechecks=0)
 FIXED: dict[str, Any] = {"ascent": THREE, "recovery": PLAIN}
+ON_IMAGES = Ascent(judge="synthetic")
 BY_CLASS: dict[str, Forgetting | None] = {
     "retrain": Retrain(),
     "sga, 3 steps": GradientAscent(**FIXED),
-    "sga, 10 steps": GradientAscent(ascent=TEN, recovery=PLAIN),
-    "quickdrop, 3 steps, synthetic recovery": QuickDrop(real_share=0, **FIXED),
+    "sga, 10 steps": GradientAscent(ascent=TEN),
+    "quickdrop, 3 steps, synthetic recovery": QuickDrop(**FIXED),
     "quickdrop, 3 steps, half real": QuickDrop(real_share=0.5, **FIXED),
-    "random real, 3 steps": RandomReal(real_share=0, **FIXED),
-    "noise, 3 steps": Noise(real_share=0, **FIXED),
+    "random real, 3 steps": RandomReal(**FIXED),
+    "noise, 3 steps": Noise(**FIXED),
     "sga": GradientAscent(),
-    "quickdrop until log K, half real": QuickDrop(real_share=0.5, recovery=Recovery()),
     "quickdrop": QuickDrop(),
-    "quickdrop, examples: 1": QuickDrop(examples=1),
     "random real": RandomReal(),
     "noise": Noise(),
+    "quickdrop, recovery 2 x 10": QuickDrop(recovery=Recovery(rounds=2, steps=10)),
+    "quickdrop, half real": QuickDrop(real_share=0.5),
+    "quickdrop, judged on images": QuickDrop(ascent=ON_IMAGES),
+    "quickdrop_originals": OnOriginals(),
+    "random real, originals": OnOriginals(stand_in="random_real"),
     "fu_mp": Pruning(),
     "relearned": None,
 }
@@ -154,7 +159,7 @@ def outcome(federation: Federation, judge: Judge, method: Forgetting) -> dict[st
 def relearned(federation: Federation, judge: Judge) -> dict[str, float]:
     """Two rounds on everything synthetic, after QuickDrop with 3 steps."""
     own = federation.relabelled(federation.request, federation.past)
-    row, _ = QuickDrop(real_share=0, **FIXED).forget(own)
+    row, _ = QuickDrop(**FIXED).forget(own)
     again = replace(own.relabelled(Request(), own.past), row=row)
     row, _ = PLAIN.run(again, row, again.synthetic(forget=False))
     after, total = judge.figures(row), again.ledger.total

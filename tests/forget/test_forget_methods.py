@@ -18,6 +18,7 @@ from hansa.forget import (
     GradientAscent,
     Judge,
     Noise,
+    OnOriginals,
     ProjectedAscent,
     Pruning,
     QuickDrop,
@@ -30,6 +31,8 @@ from hansa.forget.federaser import calibrated
 from hansa.forget.holdings import Mixed, Real, Sampled, Synthetic
 from hansa.forget.projected import project_, reference_model
 from hansa.forget.pruning import tf_idf
+from hansa.forget.stopping import Watch
+from hansa.forget.telling import tell
 from hansa.models import ParameterLayout
 
 
@@ -83,6 +86,21 @@ def test_what_comes_back_is_driven_out_again(federation) -> None:
     assert len(story["recovery"]["losses"]) == 3
 
 
+def test_the_last_recovery_goes_only_as_far_as_the_goal_holds(federation) -> None:
+    fed, ascent = federation(classes=[3]), Ascent()
+    images, judges = fed.synthetic(forget=True), fed.real(forget=True)
+    goal = ascent.goal(fed, fed.row, images)
+    row, _ = ascent.run(fed, fed.row, images, goal=goal)
+    everything = federation().real(forget=False)  # the class too: it is sure to come back
+    often = Recovery(rounds=2, steps=10, rechecks=1)
+    watch = Watch(fed, images, goal)
+    row, story = often.run(fed, row, everything, ascent, [watch])
+    assert story["driven_out_again"] == 1
+    assert story["shortened"]
+    assert not story["came_back"]
+    assert goal.reached(tell(fed, row, judges))
+
+
 def test_a_forgotten_class_is_never_used_again(federation, monkeypatch) -> None:
     seen: list[torch.Tensor] = []
     plain = Federation.local
@@ -101,6 +119,7 @@ def test_a_forgotten_class_is_never_used_again(federation, monkeypatch) -> None:
     fed.past = Request.of(classes=[3], clients=[1])
     QuickDrop().forget(fed)
     QuickDrop(real_share=0.5).forget(fed)
+    OnOriginals().forget(fed)
     assert seen
     assert not any((y == 3).any() for y in seen)
     assert 1 not in {h.client for h in (*fed.real(True), *fed.real(False), *fed.synthetic(True))}
@@ -118,7 +137,8 @@ def test_examples_of_a_recovery_are_drawn_by_size_and_anew(federation) -> None:
         assert float(one[2].sum()) == pytest.approx(1)
         assert not torch.equal(one[0], other[0])
         assert holding.mass == sizes[holding.client]
-    _, story = QuickDrop(examples=1.0, recovery=Recovery(rounds=3, steps=2, rechecks=0)).forget(fed)
+    chosen = OnOriginals(examples=1.0, recovery=Recovery(rounds=3, steps=2, rechecks=0))
+    _, story = chosen.forget(fed)
     images = sum(len(h.y) for h in fed.synthetic(forget=False))
     spent = fed.ledger.phases["recovery"].sample_gradients
     assert abs(spent - 3 * 2 * images) <= 3 * 2 * len(holdings)
@@ -127,14 +147,28 @@ def test_examples_of_a_recovery_are_drawn_by_size_and_anew(federation) -> None:
 
 def test_controls_recover_as_quickdrop_does(federation) -> None:
     fed = federation(classes=[3])
-    for control in (RandomReal, Noise):
+    for control, name in ((RandomReal, "random_real"), (Noise, "noise")):
         held, own = fed.synthetic(forget=True), control().forgotten(fed)
         assert [len(h.y) for h in own] == [len(h.y) for h in held]
         assert not torch.equal(own[0].x, held[0].x)
-        same = zip(control().remaining(fed), QuickDrop().remaining(fed), strict=True)
+        assert all(isinstance(h, Synthetic) for h in control().remaining(fed))
+        same = zip(OnOriginals(stand_in=name).remaining(fed), OnOriginals().remaining(fed),
+                   strict=True)  # fmt: skip
         assert all(np.array_equal(a.index, b.index) and a.count == b.count for a, b in same)
-        stand_ins = control(real_share=0.0).remaining(fed)
-        assert all(isinstance(h, Synthetic) for h in stand_ins)
+
+
+def test_quickdrop_takes_gradients_of_images_alone(federation, monkeypatch) -> None:
+    kinds: set[type] = set()
+    plain = Federation.local
+
+    def watch(self, row, holding, *rest, **more):
+        kinds.add(type(holding))
+        return plain(self, row, holding, *rest, **more)
+
+    monkeypatch.setattr(Federation, "local", watch)
+    QuickDrop().forget(federation(classes=[3]))
+    QuickDrop().forget(federation(clients=[1]))
+    assert kinds == {Synthetic}
 
 
 def test_pruning_goes_on_until_the_class_is_as_good_as_guessed(federation) -> None:
@@ -270,8 +304,10 @@ def test_who_cannot_serve_a_request_says_what_can(federation) -> None:
 
 
 def test_all_methods_are_known_by_name() -> None:
-    names = "downweight fu_mp federaser noise pgd quickdrop random_real retrain sga shards"
-    assert set(names.split()) <= set(catalogue("forgetting"))
+    names = (
+        "downweight fu_mp federaser noise pgd quickdrop quickdrop_originals random_real retrain sga"
+    )
+    assert {*names.split(), "downweight", "shards"} <= set(catalogue("forgetting"))
 
 
 def test_our_own_formula_bears_no_papers_name() -> None:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 
 from hansa.forget import Ascent, Federation, GradientAscent, Judge, QuickDrop, Recovery
 from hansa.forget.holdings import Real, Synthetic
-from hansa.forget.stopping import NEAR, Goal, foretold_losses, mean_losses, only, shortened
+from hansa.forget.phases import shortened
+from hansa.forget.stopping import NEAR, SAFE, Goal, foretold_losses, guessing
+from hansa.forget.telling import Told, only, tell
 
 
 def by_hand(fed: Federation, client: int) -> np.ndarray:
@@ -38,12 +40,33 @@ def test_the_foretold_losses_are_their_definition(federation, client: int) -> No
     assert ((share > 0) == (found > 0)).all()
 
 
+def told(losses: list[float], right: list[float]) -> Told:
+    """Of 100 examples of each class."""
+    return Told(100 * np.array(losses), np.rint(100 * np.array(right)), np.full(len(losses), 100))
+
+
 def test_what_nobody_keeps_can_only_be_guessed(federation) -> None:
     fed = federation(classes=[3])
     found, share = foretold_losses(fed, fed.row, fed.real(forget=True))
     assert found[3] == pytest.approx(math.log(10))
     assert share.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
-    assert Ascent(until=1.5).goal(fed, fed.row, []).target == pytest.approx(1.5 * math.log(10))
+    goal = Ascent(until=1.5).goal(fed, fed.row, [])
+    assert goal.target[3] == pytest.approx(1.5 * math.log(10))
+    assert goal.most == SAFE / 10
+
+
+def test_a_loss_alone_is_no_goal_for_a_class(federation) -> None:
+    goal = guessing(federation(classes=[3, 5]), federation(classes=[3, 5]).real(forget=True))
+    high, none = np.full(10, 9.0), np.zeros(10)
+    for right, reached in ((0.5, False), (SAFE / 10 + 0.01, False), (SAFE / 10 - 0.01, True)):
+        shares = none.copy()
+        shares[5] = right
+        assert goal.reached(told(high, shares)) == reached
+    low = high.copy()
+    low[3] = 2.2
+    assert not goal.reached(told(low, none))  # the mean is far beyond
+    assert goal.low(told(low, none)).tolist() == [k == 3 for k in range(10)]
+    assert not goal.reached(told(np.full(10, np.nan), none))
 
 
 def test_unseen_examples_raise_it(federation) -> None:
@@ -57,40 +80,48 @@ def test_unseen_examples_raise_it(federation) -> None:
     assert (raised > plain).any()
 
 
-def test_a_step_is_shortened_on_its_way(federation) -> None:
-    fed = federation(clients=[1])
-    judges = fed.real(forget=True)
-    now = mean_losses(fed, fed.row, judges)
-    _, share = foretold_losses(fed, fed.row, judges)
-    far = fed.round(fed.row, judges, 1, 0.5, ascend=True)
-    near, wide = (Goal(now * factor, share, gently=True) for factor in (1.2, 1e3))
-    there = near.mean(mean_losses(fed, far, judges))
-    assert there > 1.5 * near.mean(now)
-    row, losses = shortened(fed, fed.row, far, judges, near)
-    way = (row - fed.row).norm() / (far - fed.row).norm()
-    assert float(way) in [pytest.approx(2.0**-k, rel=1e-4) for k in range(1, 5)]
-    torch.testing.assert_close(row - fed.row, (far - fed.row) * way, rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(losses, mean_losses(fed, row, judges))
-    assert near.mean(losses) < there
-    assert torch.equal(shortened(fed, fed.row, far, judges, wide)[0], far)
+def test_a_step_is_shortened_on_its_way() -> None:
+    start, end = torch.zeros(3), torch.ones(3)
+    seen: list[float] = []
+
+    def look(at: torch.Tensor) -> float:
+        seen.append(float(at[0]))
+        return seen[-1]
+
+    at, found = shortened(start, end, look, lambda _, now: now <= 0.3)
+    assert (float(at[0]), found, seen) == (0.25, 0.25, [1.0, 0.5, 0.25])
+    assert shortened(start, end, look, lambda _, now: now > 0)[0] is end
+    at, found = shortened(start, end, look, lambda _, now: False)
+    assert at is start
+    assert found is None
 
 
 def test_a_goal_moves_with_what_comes_back() -> None:
-    goal = Goal(np.array([0.4, 2.0]), np.array([0.5, 0.5]), gently=True)
-    assert goal.reached(np.array([0.4, 2.0]) * (NEAR + 1e-9))
-    assert not goal.reached(np.array([9.0, 1.7]))  # one class makes up for no other
-    assert goal.low(np.array([0.2, 2.0])).tolist() == [True, False]
+    half, right = np.array([0.5, 0.5]), [1.0, 1.0]
+    goal = Goal(np.array([0.4, 2.0]), half, gently=True)
+    assert goal.reached(told([0.4 * NEAR + 1e-9, 2.0 * NEAR + 1e-9], right))
+    assert not goal.reached(told([9.0, 1.7], right))  # one class makes up for no other
+    assert goal.low(told([0.2, 2.0], right)).tolist() == [True, False]
     goal.ascended = np.array([0.4, 2.0])
-    goal.aim_beyond(np.array([0.1, 3.0]), chance=2.3)
+    goal.aim_beyond(told([0.1, 3.0], right), chance=2.3)
     np.testing.assert_allclose(goal.aim, [0.8, 2.0])  # half of the way back, in logarithms
     goal.ascended = np.array([100.0, 100.0])
-    goal.aim_beyond(np.array([0.001, 100.0]), chance=2.3)
+    goal.aim_beyond(told([0.001, 100.0], right), chance=2.3)
     np.testing.assert_allclose(goal.aim, [4.6, 2.0])
-    guessing = Goal(np.array([2.3]))
-    guessing.aim_beyond(np.array([0.1]), chance=2.3)
-    assert guessing.aim == 2.3
-    assert not guessing.reached(np.array([2.2]))
-    assert Goal(None).reached(np.zeros(1))
+    classes = Goal(np.array([2.3, 0.0]), np.array([1.0, 0.0]), most=0.1)
+    before = classes.aim.copy(), classes.most_aim
+    classes.aim_beyond(told([0.1, 0.0], right), chance=2.3)
+    assert classes.aim[0] > before[0][0]
+    assert classes.most_aim < before[1] < classes.most
+    assert classes.reached(told([2.3, 0.0], [0.1, 1.0]))  # the goal itself has not moved
+    assert Goal(None).reached(told([0.0], [1.0]))
+
+
+def test_a_step_that_fits_neither_explodes_nor_goes_down() -> None:
+    goal, low = Goal(np.array([2.0]), most=0.1), np.array([True])
+    before = told([0.5], [1.0])
+    for loss, fits in ((0.4, True), (0.1, False), (2.4, True), (2.6, False), (np.inf, False)):
+        assert goal.fits(before, told([loss], [1.0]), low) == fits
 
 
 def test_holdings_of_some_classes(federation) -> None:
@@ -108,11 +139,11 @@ def test_holdings_of_some_classes(federation) -> None:
 def test_clients_are_ascended_on_until_the_target(federation) -> None:
     fed = federation(clients=[1])
     row, story = QuickDrop().forget(fed)
-    told = story["ascent"]["client"]
+    course = story["ascent"]["client"]
     _, share = foretold_losses(fed, fed.row, fed.real(forget=True))
-    assert told["target"] == pytest.approx((by_hand(fed, 1) * share).sum(), rel=1e-5)
-    assert told["losses"][-1] > told["losses"][0]
-    assert len(told["losses"]) == told["rounds"] + 1
+    assert course["target"] == pytest.approx((by_hand(fed, 1) * share).sum(), rel=1e-5)
+    assert course["losses"][-1] > course["losses"][0]
+    assert len(course["losses"]) == course["rounds"] + 1
     assert len(story["recovery"]["losses"]) >= QuickDrop().recovery.rounds
     before, after = Judge(fed).figures(fed.row), Judge(fed).figures(row)
     assert after["forget"] < before["forget"]
@@ -138,4 +169,32 @@ def test_samples_and_clients_are_watched_together(federation) -> None:
     both = federation(clients=[1], samples=[sample])
     _, story = GradientAscent(recovery=Recovery(rounds=1, steps=1, rechecks=0)).forget(both)
     assert set(story["ascent"]) == {"client", "sample"}
-    assert len(story["recovery"]["losses"]) == 2
+
+
+def test_the_rate_adapts_whatever_it_is_at_first(federation) -> None:
+    for lr in (1e-6, 1e3):
+        fed = federation(classes=[3])
+        row, story = QuickDrop(ascent=Ascent(lr=lr)).forget(fed)
+        assert story["ascent"]["class"]["reached"]
+        figures = Judge(fed).figures(row)
+        assert figures["forget"] <= 0.1
+        assert figures["retain"] > 0.6
+
+
+def test_a_recovery_that_diverges_is_held_back(federation) -> None:
+    fed = federation(classes=[3])
+    wild = Recovery(rounds=6, steps=2, rechecks=4, lr=1e3)
+    row, story = QuickDrop(recovery=wild).forget(fed)
+    assert row.isfinite().all()
+    assert Judge(fed).figures(row)["retain"] > 0.5
+    assert not story["recovery"]["came_back"]
+
+
+def test_looking_is_counted(federation) -> None:
+    fed = federation(classes=[3])
+    holdings = fed.real(forget=True)
+    seen = tell(fed, fed.row, holdings)
+    cost = fed.ledger.total
+    assert seen.counts.sum() == cost.sample_checks == sum(len(h.index) for h in holdings)
+    assert cost.bytes >= len(holdings) * fed.network.layout.nbytes
+    assert cost.sample_gradients == cost.rounds == 0

@@ -66,7 +66,8 @@ def forget(
 ) -> None:
     """Take classes, clients or examples out of a trained run's model, and leave a receipt.
 
-    --set reaches the method's settings: --set recovery.rounds=4.
+    --set reaches the method's settings: --set recovery.rounds=4. The exit status is 1 if it is
+    still known too well; nothing is deleted then, and asking again goes on, by any method.
     """
     with answering(as_json, debug) as answer:
         if history:
@@ -81,10 +82,14 @@ def forget(
         if relearn:
             receipt = relearn_(run, request, _recovery(changes))
         else:
-            chosen = _method(method or default_method(run), changes)
+            chosen = None
+            if method or changes:
+                chosen = _method(method or default_method(run), changes)
             receipt = forget_(run, request, chosen, oracle, controls, allow_relearn, say)
         answer.data = receipt
         _show(answer, request, receipt)
+    if answer.data.get("status") == "incomplete":
+        raise typer.Exit(1)
 
 
 def _request(
@@ -134,9 +139,10 @@ def _recovery(changes: tuple[str, ...]) -> Any:
 def _show(answer: Answer, request: Request, receipt: dict[str, Any]) -> None:
     from hansa.report.requests import cost_table, distance_table, figures_table, remarks
 
+    what = receipt.get("what", str(request))
     if receipt.get("repeated"):
-        answer.line(f"{request} was forgotten already, by request {receipt['number']:03d}.")
-    answer.table(figures_table(receipt, f"{receipt['method']['name']}: {request}"))
+        answer.line(f"{what} was forgotten already, by request {receipt['number']:03d}.")
+    answer.table(figures_table(receipt, f"{receipt['method']['name']}: {what}"))
     if (apart := distance_table(receipt)).rows:
         answer.table(apart)
     answer.table(cost_table(receipt))
@@ -156,12 +162,17 @@ def _history(answer: Answer, run: Path) -> None:
     requests = Requests(RunFolder.open(run).path)
     rows = []
     for receipt in requests.receipts:
-        after = receipt["figures"]["after"]
+        what = receipt.get("what", str(Request.parse(receipt["request"])))
+        after, status = receipt["figures"]["after"], receipt.get("status", "done")
         rows.append([
-            f"{receipt['number']:03d}", receipt["kind"], str(Request.parse(receipt["request"])),
-            receipt["method"]["name"], f"{100 * after['forget']:.1f} %",
+            f"{receipt['number']:03d}", receipt["kind"], what,
+            receipt["method"]["name"], status, f"{100 * after['forget']:.1f} %",
             f"{100 * after['retain']:.1f} %",
         ])  # fmt: skip
-    answer.data = {"requests": requests.receipts, "forgotten": requests.past.dump()}
-    columns = ["number", "kind", "what", "method", "forget", "retain"]
+    answer.data = {
+        "requests": requests.receipts,
+        "forgotten": requests.served.dump(),
+        "incomplete": requests.open.dump(),
+    }
+    columns = ["number", "kind", "what", "method", "status", "forget", "retain"]
     answer.table(Grid("Requests", columns, rows, words=4))

@@ -8,7 +8,8 @@
 
 A request is one rename of a finished folder, so that an interrupt leaves the run as it was. What
 the newest state replaces is deleted then, and where that was interrupted, when the folder is
-opened next.
+opened next; not so while a request is incomplete: what it was to destroy is kept until its goal is
+reached.
 """
 
 from __future__ import annotations
@@ -51,16 +52,30 @@ class Requests:
 
     @property
     def past(self) -> Request:
-        """What is forgotten now: all that was asked for and not learned anew."""
+        """What must not be used again: all that was asked for and not learned anew."""
         found = Request()
         for receipt in self.receipts:
             request = Request.parse(receipt["request"])
             found = found | request if receipt["kind"] == "forget" else found - request
         return found
 
+    @property
+    def open(self) -> Request:
+        """The part of the past whose goal is not reached: its images and the model are here."""
+        found = Request()
+        for receipt in self.receipts:
+            request = Request.parse(receipt["request"])
+            found = found | request if _incomplete(receipt) else found - request
+        return found
+
+    @property
+    def served(self) -> Request:
+        """The part of the past that is forgotten."""
+        return self.past - self.open
+
     def serving(self, request: Request) -> dict[str, Any] | None:
         """The receipt of this very request, if it was served and still holds."""
-        if request - self.past:
+        if request - self.served:
             return None
         for receipt in reversed(self.receipts):
             if receipt["kind"] == "forget" and Request.parse(receipt["request"]) == request:
@@ -131,7 +146,7 @@ class Requests:
         """Delete what the newest state has replaced, and what an interrupt left behind."""
         for stale in self.path.glob(f"{_PART}-*"):
             shutil.rmtree(stale)
-        if not self.folders:
+        if not self.folders or _incomplete(self.receipts[-1]):
             return
         old = sorted((self.run / "checkpoints").glob("round-*"))
         old += [folder / STATE for folder in self.folders[:-1] if (folder / STATE).exists()]
@@ -195,6 +210,10 @@ def scrub(
             layout.images(before[client], client)[at] = layout.images(row, client)[at]
             layout.images(row, client)[at] = 0.0
     return before
+
+
+def _incomplete(receipt: Mapping[str, Any]) -> bool:
+    return bool(receipt["kind"] == "forget" and receipt.get("status") == "incomplete")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from hansa.experiment.start import ENDED
 from hansa.forget import Federation, Request
 from hansa.learn.cpfl import MERGED
 from hansa.learn.federated import BEST
+from hansa.learn.quickdrop import UPDATES
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class Trained:
             return {}
         ids, rows = self.block.shelves[SHELF].all()
         return dict(zip(ids.tolist(), rows.to(self.block.rows.device), strict=True))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes are called, where the data say so."""
+        return tuple((self.folder.read_json("partition.json") or {}).get("classes", ()))
 
     @property
     def row(self) -> Tensor:
@@ -83,8 +89,8 @@ class Trained:
             layout=self.layout,
             images=self.images,
             request=request,
-            past=self.requests.past,
-            updates=self.block.kept["quickdrop.updates"][0] if self.keeps else None,
+            past=self.requests.past - request,  # what was asked for before may be asked for again
+            updates=self.block.kept[UPDATES][0] if self.keeps else None,
             updates_every=self.keeps,
             done=self.done,
             number=len(self.requests.folders) + 1,

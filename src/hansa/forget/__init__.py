@@ -4,6 +4,7 @@ A :class:`Request` says what; a method of the kind ``forgetting`` does it on a :
 the clients and the server of a run that was trained; a :class:`Judge` measures what came of it.
 """
 
+from hansa.forget.ascent import Ascent
 from hansa.forget.cohorts import InCohorts
 from hansa.forget.downweighting import Downweight
 from hansa.forget.federaser import FedEraser
@@ -11,17 +12,28 @@ from hansa.forget.federation import Federation
 from hansa.forget.gradient_ascent import GradientAscent
 from hansa.forget.ledger import Cost, Ledger
 from hansa.forget.measure import Judge, attack_remark, marker_verdicts
-from hansa.forget.method import Ascent, Forgetting, Recovery
+from hansa.forget.method import Forgetting
 from hansa.forget.projected import ProjectedAscent
 from hansa.forget.pruning import Pruning
-from hansa.forget.quickdrop import Noise, QuickDrop, RandomReal
+from hansa.forget.quickdrop import (
+    AscendAndRecover,
+    Distilled,
+    Noise,
+    OnOriginals,
+    QuickDrop,
+    RandomReal,
+)
+from hansa.forget.recovery import Recovery
 from hansa.forget.request import Request, check_request
 from hansa.forget.retrain import Retrain
 from hansa.forget.shards import Shards
+from hansa.forget.verdict import Verdict, judge_outcome
 
 __all__ = [
+    "AscendAndRecover",
     "Ascent",
     "Cost",
+    "Distilled",
     "Downweight",
     "FedEraser",
     "Federation",
@@ -31,6 +43,7 @@ __all__ = [
     "Judge",
     "Ledger",
     "Noise",
+    "OnOriginals",
     "ProjectedAscent",
     "Pruning",
     "QuickDrop",
@@ -39,7 +52,9 @@ __all__ = [
     "Request",
     "Retrain",
     "Shards",
+    "Verdict",
     "attack_remark",
     "check_request",
+    "judge_outcome",
     "marker_verdicts",
 ]

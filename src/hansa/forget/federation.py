@@ -178,6 +178,7 @@ class Federation:
             self.ledger.now.sample_checks += len(y)
             total += holding.mass * float((losses * weight).sum())
             mass += holding.mass
+        self.ledger.now.bytes += len(holdings) * (row.numel() * row.element_size() + 8)
         return total / mass
 
     def local(

@@ -10,7 +10,6 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.forget.federation import Federation, Hook
 from hansa.forget.holdings import Holding
-from hansa.forget.method import Recovery
 from hansa.forget.quickdrop import AscendAndRecover
 from hansa.forget.request import Level
 
@@ -23,11 +22,6 @@ class GradientAscent(AscendAndRecover):
     """Ascent on the original examples, recovery on those that remain."""
 
     levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
-    recovery: Recovery = Field(
-        Recovery(rounds=10, steps=2, rechecks=10),
-        description="by all, on their original examples that remain; ten steps between two "
-        "averages let unlike clients drift apart",
-    )
     ewc: float = Field(
         0.0,
         ge=0,

@@ -23,7 +23,8 @@ MIN_POWER = 0.55
 class Judge:
     """Measures models against one request.
 
-    For classes, *forget* is the test accuracy on them and *retain* that on the others. For clients
+    For classes, *forget* is the test accuracy on them and *retain* that on the others; where the
+    test set has none of them, forget is the accuracy on their holders' examples. For clients
     and single examples, forget is the accuracy on those examples, which the model was trained on,
     and retain that on the other clients'; the aim is then the oracle's figure, not 0.
 
@@ -43,8 +44,9 @@ class Judge:
         planted = dataset.planted
         spoiled = np.concatenate([np.zeros(0, np.int64), *(one.index for one in planted)])
         if self.by_class:
-            meant = np.isin(labels, request.classes)
-            self._forget = _some(self._test, meant & ~gone)
+            meant = np.isin(labels, request.classes) & ~gone
+            own = _gather(federation, forget=True, without=spoiled)
+            self._forget = _some(self._test, meant) if meant.any() else own
             self._retain = _some(self._test, ~meant & ~gone)
         else:
             self._forget = _gather(federation, forget=True, without=spoiled)
@@ -58,12 +60,25 @@ class Judge:
     def figures(self, row: Tensor) -> dict[str, float]:
         """Accuracies of a model and how well its loss tells members from strangers."""
         return {
-            "forget": self._accuracy(row, self._forget),
+            "forget": self.still_right(row),
             "retain": self._accuracy(row, self._retain),
             "test": self._accuracy(row, self._test),
             "membership_auc": self.membership(row),
             **{name: self._accuracy(row, part) for name, part in self._markers.items()},
         }
+
+    def still_right(self, row: Tensor) -> float:
+        """*forget*: the share of what is to be forgotten that a model has right."""
+        return self._accuracy(row, self._forget)
+
+    def by_label(self, row: Tensor) -> np.ndarray:
+        """A model's share right of each class [C] of the test set, NaN where it has none."""
+        x, y = self._test
+        labels, classes = y.cpu().numpy(), self.federation.classes
+        hits = labels[(self.federation.network.logits(row, x).argmax(1) == y).cpu().numpy()]
+        counts = np.bincount(labels, minlength=classes)
+        right = np.bincount(hits, minlength=classes) / np.maximum(counts, 1)
+        return np.where(counts > 0, right, np.nan)
 
     def membership(self, row: Tensor) -> float:
         """Area under the curve of the attack that takes a low loss for membership.

@@ -1,4 +1,8 @@
-"""One model as a row: its outputs, and the gradient of a weighted loss."""
+"""One model as a row: its outputs, and the gradient of a weighted loss.
+
+Both as the model is used, without dropout and with the statistics that normalization has gathered:
+a batch of one class, or of a single image, has none that are worth anything.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,11 @@ class Network:
         self.module = copy.deepcopy(module)
         self.layout = ParameterLayout.of(module)
         self._tensors = self.layout.tensors(self.module)
+        self.module.eval()
+        for part in self.module.modules():
+            if isinstance(part, torch.nn.RNNBase):  # cuDNN has no gradients in evaluation mode
+                part.dropout = 0.0
+                part.train()
         self._trained = [p for p in self.module.parameters() if p.requires_grad]
 
     @property
@@ -36,11 +45,8 @@ class Network:
     def logits(self, row: Tensor, x: Tensor) -> Tensor:
         """Scores [m, C] of inputs [m, ...] by a row [D], without a graph."""
         self.layout.bind_tensors(self._tensors, row)
-        self.module.eval()
         with torch.no_grad():
-            found = torch.cat([self.module(part) for part in x.split(_AT_ONCE)])
-        self.module.train()
-        return found
+            return torch.cat([self.module(part) for part in x.split(_AT_ONCE)])
 
     def gradient(self, row: Tensor, x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, float]:
         """(gradient [P], value) of sum_j weight_j CE_j at a row [D]."""

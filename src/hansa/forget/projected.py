@@ -17,8 +17,9 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.engine.optim import clip_norm_
 from hansa.forget.federation import Federation
-from hansa.forget.method import Forgetting, Recovery
+from hansa.forget.method import Forgetting
 from hansa.forget.original_training import OriginalTraining
+from hansa.forget.recovery import Recovery
 from hansa.forget.request import Level
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
 from hansa.forget.federation import Federation
-from hansa.forget.method import Forgetting, Recovery
+from hansa.forget.method import Forgetting
+from hansa.forget.recovery import Recovery
 from hansa.forget.request import Level, Request
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,6 +53,12 @@ class Request:
     def __str__(self) -> str:
         words = {"classes": "class", "clients": "client", "samples": "sample"}
         return ", ".join(f"{words[n]} {i}" for n, items in self.dump().items() for i in items)
+
+    def named(self, classes: Sequence[str] = ()) -> str:
+        """The same words, with the classes' names where they have some."""
+        words = str(self)
+        known = {f"class {i}": f"class {classes[i]}" for i in self.classes if i < len(classes)}
+        return ", ".join(known.get(word, word) for word in words.split(", ")) if words else words
 
     @property
     def levels(self) -> set[Level]:

@@ -32,6 +32,7 @@ class Retrain(Forgetting):
 
     levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
 
+    exact: ClassVar[bool] = True
     several_servers: ClassVar[bool] = True
 
     def check(self, federation: Federation) -> None:

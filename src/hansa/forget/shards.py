@@ -33,6 +33,7 @@ class Shards(Forgetting):
     """Train the leavers' cohorts again without them, then merge all cohorts: exact (as SISA)."""
 
     levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
+    exact: ClassVar[bool] = True
     several_servers: ClassVar[bool] = True
 
     def check(self, federation: Federation) -> None:

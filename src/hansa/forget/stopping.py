@@ -1,9 +1,12 @@
-"""When the ascent stops: the loss that a model without the data would have on them, foretold.
+"""When the ascent stops: at losses that a model without the data would have on them, foretold.
 
-Of a class that nobody keeps, a model can only guess: log K. What a client teaches is mostly known
-to others as well. Take the loss on a class to fall as one over the examples of it that a model was
-trained on (the fast rate of learning theory; harder tasks learn slower), so that with m of n left
-it is n / m times as high:
+Of a class that nobody keeps, a model can only guess: its loss is to be log K, **and** at most one
+in K of its examples may still be right. The loss alone is not enough: a mean is carried by its
+tail, and with few classes log K is passed while half of the class is still known.
+
+What a client teaches is mostly known to others as well. Take the loss on a class to fall as one
+over the examples of it that a model was trained on (the fast rate of learning theory; harder tasks
+learn slower), so that with m of n left it is n / m times as high:
 
     target_c = min(log K, loss_c * n_c / m_c)
 
@@ -15,15 +18,15 @@ least theirs: what leaves is no longer seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hansa.base.lazy import functional as F
 from hansa.base.lazy import torch
 from hansa.forget.federation import Federation
-from hansa.forget.holdings import Holding, Real, Synthetic
+from hansa.forget.holdings import Holding
+from hansa.forget.telling import Told, tell, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,59 +34,97 @@ if TYPE_CHECKING:
 NEAR = 0.9
 """Share of the foretold losses from which on they count as reached: they are estimates."""
 CLOSE = 0.95
-"""Share of its aim from which on a class is ascended on no more."""
+"""Share of its aim from which on a class is ascended on no more, where the aim is an estimate."""
 OVERSHOOT = 1.1
-"""A step that takes the loss further than this many times the aim is shortened."""
+"""A step that takes a foretold loss further than this many times the aim is shortened."""
 GAIN = 0.5
 """How much of what recovery takes back the next ascent goes beyond the target, in logarithms: all
 of it would be too much, as there is less to take back from round to round."""
-_HALVINGS = 4
-_HIGHEST = 2.0  # times log K: no aim is further
+SAFE = 0.5
+"""Of what may still be right, the share that the holders' own examples may take: examples that
+nobody holds are more often right than those by which it is judged. An ascent aims at this share of
+it again, as recovery brings some back."""
+_MOST = 1.0  # a step may raise the loss of classes by so many times their aim,
+_DOWN = 0.1  # or lower it by so much
+_HIGHEST = 2.0  # times log K: no aim for a client is further
+_FURTHER = 1.3  # times the aim of a class whenever it has come back,
+_FURTHEST = 4.0  # up to so many times its target
 
 
 @dataclass
 class Goal:
-    """The losses at which something counts as forgotten, one for each class or one in all.
+    """Where something counts as forgotten: a loss, and a share still right, for each class.
 
     Attributes:
-        target: float64 [C] or [1], where the losses are to be in the end; None if nobody looks.
-        share: [C] or [1], what each counts; a class with 0 is no part of it.
-        gently: whether classes stop one by one, steps may be shortened and the aim moved: where
-            too much can be forgotten.
+        target: float64 [C], where the losses are to be in the end; None if nobody looks.
+        share: [C], what each counts, adding up to 1; a class with 0 is no part of it.
+        most: the largest share of each class that may still be right; 1: whatever the loss gives.
+        gently: whether too much can be forgotten: steps go little beyond the aim.
         aim: where the ascent goes, which may be further, as recovery takes some of it back.
-        ascended: where the last ascent has arrived.
+        most_aim: the same of the share that is still right.
+        ascended: the losses at which the last ascent has arrived.
+        pace: the rate to which it has adapted; 0 before the first.
     """
 
     target: np.ndarray | None
     share: np.ndarray = field(default_factory=lambda: np.ones(1))
+    most: float = 1.0
     gently: bool = False
     aim: np.ndarray = field(init=False)
+    most_aim: float = field(init=False)
     ascended: np.ndarray = field(init=False)
+    pace: float = 0.0
 
     def __post_init__(self) -> None:
         self.aim = np.full(1, np.inf) if self.target is None else self.target
+        self.most_aim = self.most if self.gently else self.most * SAFE
         self.ascended = np.zeros_like(self.aim)
 
     def mean(self, losses: np.ndarray) -> float:
-        """One number for some losses."""
+        """One number for some losses [C]."""
         return float((self.share * losses).sum())
 
-    def low(self, losses: np.ndarray) -> np.ndarray:
-        """Which are still below the aim: bool, one for each loss."""
-        return (self.share > 0) & (losses < self.aim * (CLOSE if self.gently else 1.0))
+    def low(self, told: Told) -> np.ndarray:
+        """Which classes are still known too well: bool [C]."""
+        far = told.losses < self.aim * (CLOSE if self.gently else 1.0)
+        return (self.share > 0) & (far | (told.right > self.most_aim))
 
-    def reached(self, losses: np.ndarray) -> bool:
-        """Whether it counts as forgotten: little is missing; what is beyond makes up for none."""
+    def reached(self, told: Told) -> bool:
+        """Whether it counts as forgotten; what is beyond in one class makes up for no other."""
         if self.target is None:
             return True
-        missing = self.mean(np.maximum(self.target - losses, 0.0))
-        return missing <= ((1 - NEAR) * self.mean(self.target) if self.gently else 0.0)
+        if not told.finite:
+            return False
+        if self.gently:
+            missing = self.mean(np.maximum(self.target - told.losses, 0.0))
+            return missing <= (1 - NEAR) * self.mean(self.target)
+        known = (told.losses < self.target) | (told.right > self.most)
+        return not bool((known & (self.share > 0)).any())
 
-    def aim_beyond(self, losses: np.ndarray, chance: float) -> None:
-        """Aim beyond the target, as the last recovery has come back, to these losses."""
-        if self.gently and self.target is not None:
-            back = np.maximum(self.ascended / np.maximum(losses, 1e-6), 1.0) ** GAIN
+    def gain(self, before: Told, after: Told, low: np.ndarray) -> float:
+        """By how much of their aim the losses of some classes, bool [C], have risen."""
+        risen = self.share * (after.losses - before.losses)
+        return float(risen[low].sum() / (self.share * self.aim)[low].sum())
+
+    def fits(self, before: Told, after: Told, low: np.ndarray) -> bool:
+        """Whether a step of ascent on some classes, bool [C], went neither too far nor down."""
+        if not after.finite:
+            return False
+        if self.gently:
+            far = OVERSHOOT * (self.share * self.aim)[low].sum()
+            return bool((self.share * after.losses)[low].sum() <= far)
+        return -_DOWN <= self.gain(before, after, low) <= _MOST
+
+    def aim_beyond(self, told: Told, chance: float) -> None:
+        """Aim beyond the target, as the last recovery has come back, to what was told."""
+        if self.target is None:
+            return
+        if self.gently:
+            back = np.maximum(self.ascended / np.maximum(told.losses, 1e-6), 1.0) ** GAIN
             self.aim = np.maximum(np.minimum(self.target * back, _HIGHEST * chance), self.target)
+        else:
+            self.aim = np.minimum(self.aim * _FURTHER, self.target * _FURTHEST)
+            self.most_aim *= SAFE
 
 
 @dataclass(frozen=True)
@@ -100,22 +141,22 @@ class Watch:
     goal: Goal
 
 
-def class_losses(
-    federation: Federation, row: Tensor, judges: Sequence[Holding]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(sum of the cross-entropies [C], number [C]) of each class of what clients hold."""
-    classes = federation.classes
-    sums, counts = np.zeros(classes), np.zeros(classes, dtype=np.int64)
+def guessing(federation: Federation, judges: Sequence[Holding], until: float = 1.0) -> Goal:
+    """The goal for classes that go: a loss of ``until`` times log K and 1 in K right, each."""
+    held = np.zeros(federation.classes)
     for holding in judges:
-        if isinstance(holding, Real):  # all of them: a target is no matter of a lucky batch
-            train = holding.dataset.train
-            index = torch.from_numpy(holding.index).to(train.targets.device)
-            x, y = holding.dataset.gather(train, index)
-        else:
-            x, y, _ = holding.draw(federation.random(holding.client))
-        some, count = _losses(federation, row, x, y)
-        sums, counts = sums + some, counts + count
-    return sums, counts
+        held += held_of(federation, holding)
+    share = held / max(held.sum(), 1)
+    target = np.where(held > 0, until * federation.chance, 0.0)
+    return Goal(target, share, most=SAFE / federation.classes)
+
+
+def held_of(federation: Federation, holding: Holding) -> np.ndarray:
+    """How many examples of each class [C] a client holds of what is real or synthetic."""
+    labels = getattr(holding, "y", None)
+    if labels is None:
+        labels = federation.job.dataset.train.targets[torch.from_numpy(holding.index)]  # type: ignore[attr-defined]
+    return np.bincount(labels.cpu().numpy(), minlength=federation.classes)
 
 
 def foretold_losses(
@@ -130,70 +171,16 @@ def foretold_losses(
     Returns:
         float64 [C] losses, 0 for classes that it does not name, and [C] their shares.
     """
-    sums, leaving = class_losses(federation, row, judges)
-    gone, staying = np.zeros_like(leaving), np.zeros_like(leaving)
-    targets = federation.job.dataset.train.targets.cpu().numpy()
+    now = tell(federation, row, judges)
+    gone, staying = np.zeros_like(now.counts), np.zeros_like(now.counts)
     for counts, forget in ((gone, True), (staying, False)):
         for holding in federation.real(forget):
-            counts += np.bincount(targets[holding.index], minlength=len(counts))
-    loss = sums / np.maximum(leaving, 1)
+            counts += held_of(federation, holding)
+    loss = now.losses
     if (validation := federation.job.dataset.validation) is not None:
         everything = torch.arange(len(validation), device=validation.targets.device)
         x, y = federation.job.dataset.gather(validation, everything)
-        unseen, count = _losses(federation, row, x, y)
-        loss = np.maximum(loss, unseen / np.maximum(count, 1))
+        loss = np.maximum(loss, told(federation, row, x, y).losses)
     grown = loss * (gone + staying) / np.maximum(staying, 1)
     expected = np.where(staying > 0, np.minimum(grown, federation.chance), federation.chance)
-    return np.where(leaving > 0, expected, 0.0), leaving / leaving.sum()
-
-
-def mean_losses(federation: Federation, row: Tensor, judges: Sequence[Holding]) -> np.ndarray:
-    """Mean cross-entropy of each class [C] of what clients hold, 0 where they hold none."""
-    sums, counts = class_losses(federation, row, judges)
-    return sums / np.maximum(counts, 1)
-
-
-def only(holdings: Sequence[Holding], classes: np.ndarray) -> list[Holding]:
-    """What clients hold of some classes, bool [C]."""
-    found: list[Holding] = []
-    for holding in holdings:
-        if isinstance(holding, Real):
-            labels = holding.dataset.train.targets.cpu().numpy()[holding.index]
-            if (kept := classes[labels]).any():
-                found.append(replace(holding, index=holding.index[kept]))
-        elif isinstance(holding, Synthetic):
-            chosen = torch.from_numpy(classes).to(holding.y.device)[holding.y]
-            if chosen.any():
-                found.append(replace(holding, x=holding.x[chosen], y=holding.y[chosen]))
-        else:
-            raise TypeError(f"{type(holding).__name__} cannot be told apart by class")
-    return found
-
-
-def shortened(
-    federation: Federation, row: Tensor, new: Tensor, judges: Sequence[Holding], goal: Goal
-) -> tuple[Tensor, np.ndarray]:
-    """(a model [D] on the way from ``row`` to ``new``, its losses), not far beyond the aim.
-
-    The server halves its step until the classes that were ascended on have a mean loss within
-    ``OVERSHOOT`` of their aims.
-    """
-    low = goal.low(mean_losses(federation, row, judges))
-    most = OVERSHOOT * goal.mean(np.where(low, goal.aim, 0.0))
-    losses = mean_losses(federation, new, judges)
-    for _ in range(_HALVINGS):
-        if goal.mean(np.where(low, losses, 0.0)) <= most:
-            break
-        new = row + (new - row) / 2
-        losses = mean_losses(federation, new, judges)
-    return new, losses
-
-
-def _losses(
-    federation: Federation, row: Tensor, x: Tensor, y: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    federation.ledger.now.sample_checks += len(y)
-    found = F.cross_entropy(federation.network.logits(row, x), y, reduction="none")
-    labels, losses = y.cpu().numpy(), found.double().cpu().numpy()
-    classes = federation.classes
-    return np.bincount(labels, losses, classes), np.bincount(labels, minlength=classes)
+    return np.where(now.counts > 0, expected, 0.0), now.counts / max(now.counts.sum(), 1)

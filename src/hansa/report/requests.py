@@ -18,6 +18,8 @@ MARKERS = {
     "canaries": "planted wrong labels that the model gives",
 }
 """What the figures of data.markers mean, by name."""
+LOST = 0.05
+"""Loss of accuracy on what remains from which on it is remarked."""
 
 
 def figures_table(receipt: Mapping[str, Any], title: str = "Models") -> Grid:
@@ -75,6 +77,18 @@ def cost_table(receipt: Mapping[str, Any]) -> Grid:
 def remarks(receipt: Mapping[str, Any]) -> list[str]:
     """What else there is to know, a line each."""
     found = []
+    if receipt.get("status") == "incomplete":
+        found += [f"incomplete: {what}" for what in receipt["missing"]]
+        found.append(
+            "kept, as the goal is not reached: the synthetic images and the old checkpoint; asking "
+            "again goes on from here, --method retrain forgets for sure"
+        )
+    before, after = (receipt["figures"][of]["retain"] for of in ("before", "after"))
+    if before - after > LOST:
+        found.append(
+            f"warning: what remains has lost {100 * (before - after):.1f} points; more "
+            "recovery.rounds, or recovery on originals (--method quickdrop_originals, sga)"
+        )
     if "membership_attack" in receipt:
         found.append(f"membership attack: {receipt['membership_attack']}")
     for name, meaning in MARKERS.items():
@@ -88,10 +102,10 @@ def remarks(receipt: Mapping[str, Any]) -> list[str]:
         if gone := ", ".join(map(str, story["dissolved"])):
             told += f"; dissolved: {gone}"
         found.append(told + "; that is retraining" * bool(story.get("all")))
-    if receipt.get("story", {}).get("recovery", {}).get("came_back"):
+    if receipt.get("story", {}).get("recovery", {}).get("shortened"):
         found.append(
-            "warning: some of it came back; more recovery.rechecks (for a class, or more "
-            "ascent.until)"
+            "the last round of recovery was cut short, as it would have brought back what is "
+            "forgotten"
         )
     near = receipt.get("images", {}).get("nearest_example", {})
     if near.get("median") is not None:
@@ -121,7 +135,7 @@ def write_request_page(
         path,
         title=title,
         subtitle=f"request of {receipt['time']}",
-        status=str(receipt["kind"]),
+        status=str(receipt["kind"] if receipt.get("status", "done") == "done" else "incomplete"),
         tiles=[],
         sections=sections,
     )

@@ -1,0 +1,137 @@
+"""Whether a request is served: the same yardstick for every method that is not exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hansa.forget.federation import Federation
+from hansa.forget.measure import Judge
+from hansa.forget.stopping import Goal, foretold_losses, guessing
+from hansa.forget.telling import tell
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MARGIN = 0.05
+"""What may still be right beyond the retrained model's share."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is missing of a request's goal.
+
+    Attributes:
+        missing: a sentence for each part that is still known too well.
+        goal: the goals as plain data, part by part, with what was reached.
+    """
+
+    missing: tuple[str, ...]
+    goal: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """``done``, or ``incomplete``: it is still known too well."""
+        return "incomplete" if self.missing else "done"
+
+
+def judge_outcome(
+    federation: Federation,
+    after: Tensor,
+    oracle: Tensor | None = None,
+    exact: bool = False,
+    until: float = 1.0,
+    names: tuple[str, ...] = (),
+) -> Verdict:
+    """Hold a model [D] to the goal of a request.
+
+    A class is forgotten when its holders' loss is log K and no more than one in K of its examples
+    is right, theirs or those of the test set, class by class. Clients and single examples are when
+    their loss is that foretold. Where there is an oracle, a share that is right within
+    :data:`MARGIN` of the oracle's counts as well, and no more than that, or one in K, may be right.
+
+    Args:
+        federation: with the model from before.
+        oracle: the retrained model [D], if there is one.
+        exact: the model never saw what is forgotten: nothing can be missing.
+        until: the loss that classes are to have, in log K, where that is less than 1.
+        names: of the classes.
+    """
+    if exact:
+        return Verdict((), {"exact": True})
+    missing: list[str] = []
+    goals: dict[str, Any] = {}
+    # To be measured costs nothing: it has a ledger of its own.
+    for part in federation.relabelled(federation.request, federation.past).by_level():
+        level = next(iter(part.request.levels))
+        look = _classes if level == "class" else _others
+        goals[level], found = look(part, after, oracle, min(until, 1.0), names)
+        missing += found
+    return Verdict(tuple(missing), goals)
+
+
+def _classes(
+    part: Federation, after: Tensor, oracle: Tensor | None, until: float, names: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    judges = part.real(forget=True)
+    goal = guessing(part, judges, until)
+    told, judge = tell(part, after, judges), Judge(part)
+    unseen = judge.by_label(after)
+    bounds = np.full(part.classes, 1 / part.classes)
+    if oracle is not None:
+        own = np.nan_to_num(judge.by_label(oracle)) + MARGIN
+        bounds = np.maximum(bounds, np.maximum(own, tell(part, oracle, judges).right + MARGIN))
+    missing, plain = [], {}
+    assert goal.target is not None
+    for label in part.request.classes:
+        known = max(float(told.right[label]), float(np.nan_to_num(unseen[label])))
+        loss = float(told.losses[label])
+        called = names[label] if label < len(names) else str(label)
+        plain[called] = {
+            "right": known, "at_most": float(bounds[label]),
+            "loss": loss, "at_least": float(goal.target[label]),
+        }  # fmt: skip
+        if not np.isfinite(loss):
+            missing.append(f"the model gives no numbers for class {called}")
+        elif known > bounds[label] + _ROUNDING:
+            missing.append(
+                f"{100 * known:.1f} % of class {called} are still right, more than "
+                f"{100 * bounds[label]:.1f} %"
+            )
+        elif loss < goal.target[label] and bounds[label] <= 1 / part.classes:
+            missing.append(
+                f"class {called} has a loss of {loss:.2f}, less than that of guessing, "
+                f"{goal.target[label]:.2f}"
+            )
+    return plain, missing
+
+
+def _others(
+    part: Federation, after: Tensor, oracle: Tensor | None, until: float, names: tuple[str, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    judges = part.real(forget=True)
+    goal = Goal(*foretold_losses(part, part.row, judges), gently=True)
+    assert goal.target is not None
+    told, judge = tell(part, after, judges), Judge(part)
+    right, what = judge.still_right(after), str(part.request)
+    plain = {"right": right, "loss": goal.mean(told.losses), "foretold": goal.mean(goal.target)}
+    if not told.finite:
+        return plain, [f"the model gives no numbers for {what}"]
+    if oracle is not None:
+        bound = max(1 / part.classes, judge.still_right(oracle) + MARGIN)
+        plain["at_most"] = bound
+        if right > bound + _ROUNDING:
+            return plain, [
+                f"{100 * right:.1f} % of {what} are right, more than the retrained model's share "
+                f"and {100 * MARGIN:.0f} points, {100 * bound:.1f} %"
+            ]
+        return plain, []
+    if not goal.reached(told):
+        return plain, [
+            f"the loss on {what} is {plain['loss']:.3f}, less than the "
+            f"{plain['foretold']:.3f} that are foretold of a model without it"
+        ]
+    return plain, []

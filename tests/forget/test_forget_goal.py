@@ -1,0 +1,202 @@
+"""Forgetting that forgets, or says that it did not: own tables, few classes and many."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hansa.cli import main
+from hansa.experiment import run
+from hansa.experiment.forget import forget, relearn
+from hansa.experiment.trained import open_trained
+from hansa.forget import Ascent, GradientAscent, QuickDrop, Recovery, Request, Retrain
+from hansa.forget.verdict import judge_outcome
+
+NET = """
+from torch import nn
+class Plain(nn.Sequential):
+    def __init__(self, classes, norm=False):
+        middle = [nn.BatchNorm1d(24), nn.Dropout(0.2)] if norm else []
+        super().__init__(nn.Linear(6, 24), *middle, nn.ReLU(), nn.Linear(24, classes))
+"""
+WEAK = Ascent(max_rounds=1)
+NOTHING = QuickDrop(ascent=WEAK, recovery=Recovery(rounds=1, steps=1, lr=1e-4, rechecks=0))
+
+
+def train(folder: Path, classes: int, *, norm: bool = False, **changes: Any) -> Path:
+    """A run on a table whose sites hold few classes each, site 0 alone the first one."""
+    random, rows = np.random.default_rng(classes), 60 * max(classes, 6)
+    label = random.integers(0, classes, rows)
+    spread = 3 if classes == 2 else 2  # sites that hold a class
+    site = np.where(label == 0, 0, 1 + (label + random.integers(0, spread, rows)) % 3)
+    centres = random.normal(0, 2.0, (classes, 6))
+    x = (centres[label] + random.normal(0, 1.0, (rows, 6))) * np.array([1, 5, 10, 20, 30, 50])
+    lines = ["a,b,c,d,e,f,site,kind"]
+    lines += [",".join([*(f"{v:.4f}" for v in row), f"s{s}", f"k{k:02d}"])
+              for row, s, k in zip(x, site, label, strict=True)]  # fmt: skip
+    folder.mkdir()
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    (folder / "net.py").write_text(NET)
+    data = {"name": "file", "path": str(folder / "table.csv"), "label": "kind", "group": "site"}
+    settings: dict[str, Any] = {
+        "nodes": 4,
+        "rounds": 12,
+        "data": {**data, "normalize": "standardize", "partition": {"name": "natural"}},
+        "model": {
+            "name": "module",
+            "path": f"{folder / 'net.py'}:Plain",
+            "arguments": {"classes": classes, "norm": norm},
+        },
+        "algorithm": "quickdrop",
+        "train": {"local_steps": 5, "batch_size": 32, "drop_last": False,
+                  "optimizer": {"name": "sgd", "lr": 0.1}},
+        "evaluate": {"every": 12},
+        "checkpoint": {"every": 12},
+    }  # fmt: skip
+    run(settings | changes, folder / "run", report=False)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    place, known = tmp_path_factory.mktemp("tables"), {}
+
+    def make(classes: int) -> Path:
+        if classes not in known:
+            known[classes] = train(place / str(classes), classes)
+        return known[classes]
+
+    return make
+
+
+@pytest.fixture
+def table(tables: Callable[[int], Path], tmp_path: Path) -> Path:
+    """A run of four classes of one's own."""
+    shutil.copytree(tables(4), tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("classes", [2, 4, 21])
+@pytest.mark.parametrize("method", [QuickDrop(), GradientAscent()], ids=["quickdrop", "sga"])
+def test_every_class_is_forgotten(tables, classes: int, method) -> None:
+    trained = open_trained(tables(classes))
+    items = range(classes) if classes < 5 else range(0, classes, 7)
+    for label in items:
+        federation = trained.federation(Request.of(classes=[label]))
+        row, _ = method.forget(federation)
+        verdict = judge_outcome(federation, row)
+        assert verdict.status == "done", verdict.missing
+        (found,) = verdict.goal["class"].values()
+        assert found["right"] <= 1 / classes
+
+
+def test_statistics_and_dropout_do_not_stand_in_the_way(tmp_path: Path) -> None:
+    path = train(tmp_path / "norm", 4, norm=True, algorithm="fedavg")
+    trained = open_trained(path)
+    for label in range(4):
+        rows = []
+        for _ in range(2):
+            federation = trained.federation(Request.of(classes=[label]))
+            rows.append(GradientAscent().forget(federation)[0])
+        assert (rows[0] == rows[1]).all()
+        assert judge_outcome(federation, rows[0]).status == "done"
+
+
+def test_what_is_not_forgotten_is_incomplete_and_destroys_nothing(table: Path) -> None:
+    one = Request.of(classes=[1])
+    before = {p: p.read_bytes() for p in (table / "checkpoints").rglob("*") if p.is_file()}
+    images = open_trained(table).images
+    receipt = forget(table, one, NOTHING)
+    assert receipt["status"] == "incomplete"
+    assert receipt["figures"]["after"]["forget"] > 1 / 4
+    assert "of class k01 are still right, more than 25.0 %" in receipt["missing"][0]
+    assert before == {p: p.read_bytes() for p in before}
+    trained = open_trained(table)
+    assert all((trained.images[c] == row).all() for c, row in images.items())
+    assert trained.requests.open == one
+    assert not trained.requests.served
+    # Other requests do not use it, and the first one goes on from there.
+    assert not trained.federation(Request.of(classes=[2])).past - one
+    forget(table, Request.of(classes=[2]))
+    again = forget(table, one)
+    assert again["status"] == "done"
+    assert again["number"] == 3
+    trained = open_trained(table)
+    assert trained.requests.served == Request.of(classes=[1, 2])
+    assert not list((table / "checkpoints").glob("round-*"))
+    assert not (table / "requests/001/state").exists()
+
+
+def test_another_method_may_always_be_asked(table: Path) -> None:
+    one = Request.of(classes=[1])
+    assert forget(table, one, NOTHING)["status"] == "incomplete"
+    assert forget(table, one)["status"] == "done"
+    assert forget(table, one)["repeated"]
+    exact = forget(table, one, Retrain())
+    assert exact["number"] == 3
+    assert exact["figures"]["after"]["forget"] == 0
+    assert forget(table, one)["number"] == 3  # served, whoever did it
+    trained = open_trained(table)
+    assert trained.requests.past == one
+
+
+def test_what_is_incomplete_can_be_taken_back(table: Path) -> None:
+    one = Request.of(classes=[1])
+    forget(table, one, NOTHING)
+    relearn(table, one)
+    assert not open_trained(table).requests.past
+
+
+def test_a_class_that_the_oracle_knows_as_well_is_done(table: Path) -> None:
+    federation = open_trained(table).federation(Request.of(classes=[1]))
+    row = federation.row
+    assert judge_outcome(federation, row).status == "incomplete"
+    assert judge_outcome(federation, row, oracle=row).status == "done"
+    assert judge_outcome(federation, row, exact=True).status == "done"
+    assert judge_outcome(federation, row * float("nan")).status == "incomplete"
+
+
+def test_clients_are_held_to_the_oracle_where_there_is_one(table: Path) -> None:
+    federation = open_trained(table).federation(Request.of(clients=[0]))
+    oracle, _ = Retrain().forget(federation)
+    kept = judge_outcome(federation, federation.row, oracle)
+    assert kept.status == "incomplete"  # it alone holds the first class
+    assert judge_outcome(federation, federation.row).status == "incomplete"
+    assert judge_outcome(federation, oracle, oracle).status == "done"
+
+
+def test_the_command_says_so(table: Path, capsys) -> None:
+    words = ["forget", str(table), "--class", "k01"]
+    weak = ["--set", "ascent.max_rounds=1", "--set", "recovery.rechecks=0"]
+    weak += ["--set", "recovery.rounds=1", "--set", "recovery.lr=0.0001"]
+    assert main([*words, *weak, "--json"]) == 1
+    out = capsys.readouterr().out
+    (line,) = out.strip().splitlines()
+    answer = json.loads(line)
+    assert answer["status"] == "incomplete"
+    assert answer["figures"]["after"]["forget"] > 0.25
+    assert 0 <= answer["figures"]["after"]["retain"] <= 1
+    assert main([*words, *weak]) == 1
+    out = capsys.readouterr().out
+    assert "incomplete: " in out
+    assert "kept, as the goal is not reached" in out
+    page = (table / "requests/002/report.html").read_text()
+    assert "incomplete" in page
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "done"
+    assert main([*words, "--method", "retrain"]) == 0
+    assert "retrain: class k01" in capsys.readouterr().out
+    assert main([*words, "--method", "quickdrop", "--set", "recovery.rounds=3"]) == 2
+    assert "were destroyed" in capsys.readouterr().err
+    assert main(["forget", str(table), "--history", "--json"]) == 0
+    history = json.loads(capsys.readouterr().out)
+    statuses = [receipt["status"] for receipt in history["requests"]]
+    assert statuses == ["incomplete", "incomplete", "done", "done"]
+    assert history["forgotten"] == {"classes": [1]}
+    assert history["incomplete"] == {}
