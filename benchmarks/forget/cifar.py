@@ -29,9 +29,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from digits import BY_CLASS, COLUMNS, Figures, before, mean, outcome, relearned, shown
+from digits import BY_CLASS, COLUMNS, Figures, before, outcome, relearned
 from digits import settings as digits_settings
 from measure import Notes, markdown, publish
+from measure_forgetting import mean, shown
 
 from hansa.base.component import register
 from hansa.data.cifar import Cifar10
@@ -160,12 +161,6 @@ def one_seed(
     return factors, found
 
 
-def with_worst(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean, and the class that was forgotten or retained worst."""
-    ends = {"w_forget": max(r["forget"] for r in rows), "w_retain": min(r["retain"] for r in rows)}
-    return mean(rows) | ends
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="digits, a few rounds")
@@ -181,22 +176,21 @@ def main() -> None:
         runs = [one_seed(seed, place, notes, smoke) for seed in range(1, seeds + 1)]
     names = dict.fromkeys(name for _, found in runs for name in found)
     every = {n: [row for _, found in runs for row in found.get(n, [])] for n in names}
-    rows = {name: with_worst(values) for name, values in every.items()}
+    rows = {name: mean(values) for name, values in every.items()}
     factors = mean([factors for factors, _ in runs])
     command = "python benchmarks/forget/cifar.py" + f" --seeds {seeds}" * (seeds != SEEDS)
-    columns = [*COLUMNS[:3], "w_forget", *COLUMNS[3:4], "w_retain", *COLUMNS[4:]]
     text = markdown(
         "Forgetting on small CIFAR-10: classes that were learnt",
         command,
-        ["method", *columns, "spec 4.4"],
+        ["method", *COLUMNS, "spec 4.4"],
         [
-            [name, *(shown(values[c], c) for c in columns), SPEC.get(name, "")]
+            [name, *(shown(values[c], c) for c in COLUMNS), SPEC.get(name, "")]
             for name, values in rows.items()
         ],
     )
     text += (
         f"\n{seeds} seed(s), {len(every['before'])} classes: of each seed the first {FORGOTTEN} "
-        f"known to >= {LEARNT:.0f} %, {RETRAINED} of them retrained without. w_: the worst class. "
+        f"known to >= {LEARNT:.0f} %, {RETRAINED} of them retrained without. "
         "1,000 images of 16 x 16 pixels a class, 40 rounds, distilled at every second step; the "
         "specification's figures are of one seed at 32 x 32. Accuracy before on all classes "
         f"{rows['before']['test']:.1f} %. Distilling took "

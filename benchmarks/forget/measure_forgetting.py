@@ -12,7 +12,7 @@ from hansa.forget import Cost, Federation, Forgetting, Judge
 Row = dict[str, float]
 WORST = {"forget": max, "apart": max, "retain": min, "backdoor": max, "canaries": max}
 """Which end of a column is the bad one. Of clients' own examples it is ``apart`` that counts."""
-WHOLE = ("gradients", "checks", "bytes", "images")
+WHOLE = ("gradients", "checks", "bytes", "images", "sent kB", "stored kB")
 
 
 def served(federation: Federation, method: Forgetting) -> tuple[Tensor, Cost]:
