@@ -15,7 +15,15 @@ from hansa.cli import main
 from hansa.experiment import run
 from hansa.experiment.forget import forget, relearn
 from hansa.experiment.trained import open_trained
-from hansa.forget import Ascent, GradientAscent, QuickDrop, Recovery, Request, Retrain
+from hansa.forget import (
+    Ascent,
+    Federation,
+    GradientAscent,
+    QuickDrop,
+    Recovery,
+    Request,
+    Retrain,
+)
 from hansa.forget.verdict import judge_outcome
 
 NET = """
@@ -94,6 +102,19 @@ def test_every_class_is_forgotten(tables, classes: int, method) -> None:
         assert verdict.status == "done", verdict.missing
         (found,) = verdict.goal["class"].values()
         assert found["right"] <= 1 / classes
+
+
+def test_originals_that_are_gone_need_not_be_looked_at(tables, monkeypatch) -> None:
+    def gone(*_: Any) -> None:
+        raise AssertionError("an original was asked for")
+
+    trained = open_trained(tables(4))
+    for label in range(4):
+        federation = trained.federation(Request.of(classes=[label]))
+        with monkeypatch.context() as patch:
+            patch.setattr(Federation, "real", gone)
+            row, _ = QuickDrop(ascent=Ascent(judge="synthetic")).forget(federation)
+        assert judge_outcome(federation, row).status == "done"
 
 
 def test_statistics_and_dropout_do_not_stand_in_the_way(tmp_path: Path) -> None:

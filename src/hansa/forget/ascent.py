@@ -51,6 +51,12 @@ class Ascent(Settings):
         description="whose cross-entropy says when: the original examples', for whom this takes "
         "forward passes only; or the synthetic images', where the examples are gone already",
     )
+    margin: float = Field(
+        4.0,
+        ge=1,
+        description="for classes judged by their synthetic images: how many times further the "
+        "loss of those is to go, as what they stand for is forgotten later",
+    )
     local_steps: int = Field(1, ge=1, description="steps of a client in each round")
     max_rounds: int = Field(40, ge=1, description="rounds after which it ends in any case")
     class_rounds: int | None = Field(
@@ -70,7 +76,8 @@ class Ascent(Settings):
         if federation.request.levels == {"class"}:
             if self.class_rounds is not None:
                 return Goal(None)
-            return guessing(federation, judges, self.until)
+            further = self.margin if self.judge == "synthetic" else 1.0
+            return guessing(federation, judges, further * self.until)
         if self.client_rounds is not None:
             return Goal(None)
         with federation.ledger.phase("checks"):
