@@ -98,7 +98,8 @@ class TrainSettings(Settings):
         least: list[int] = []
         for size, steps in zip(sizes.tolist(), self.asked(sizes).tolist(), strict=True):
             lengths = self.batching.lengths(size, steps)
-            least.append(int(lengths.min(initial=self.batch_size)))
+            # Who has nothing, as a client that was made to leave, does not train.
+            least.append(int(lengths.min(initial=self.batch_size)) if size else self.batch_size)
         if not least or not self.asked(sizes).any():
             return None, 0
         node = int(np.argmin(least))
