@@ -1,5 +1,6 @@
 """A saved ensemble answers what its training read, wherever both lie."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from hansa.base.errors import ConfigError, DataError, HansaError
 from hansa.experiment.combine import ensemble
+from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.combine_predict import predict
 
 QUICK: dict[str, Any] = {
@@ -224,22 +226,25 @@ def test_own_modules_travel_with_the_ensemble(tmp_path: Path) -> None:
         " data: {name: file, path: patients.csv, label: sick, group: site}}"
     )
 
-    def hansa(*words: str, at: Path, right: bool = True) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "hansa.cli", *words], cwd=at, capture_output=True, text=True
-        )
-        assert (done.returncode == 0) is right, done.stderr
-        return done.stdout if right else done.stderr
-
-    hansa("combine", "ensemble", "run.yaml", "--out", "run", "--no-report", at=home)
-    before = hansa("combine", "predict", "run", "patients.csv", "--trust", "--json", at=home)
+    settings = EnsembleFile.load(home / "run.yaml")
+    ensemble(settings, home / "run", report=False)
+    before = predict(home / "run", home / "patients.csv", trust=True)
     away = tmp_path / "away"
     away.mkdir()
     (home / "run").rename(away / "moved")
     patients().write_csv(away / "patients.csv")
     for name in ("nets", "centres", "rules"):
         (home / f"{name}.py").unlink()
-    after = hansa("combine", "predict", "moved", "patients.csv", "--trust", "--json", at=away)
-    assert after == before
-    refused = hansa("combine", "predict", "moved", "patients.csv", at=away, right=False)
-    assert "--trust" in refused
+    # In a process of its own, which has seen none of the modules.
+    done = subprocess.run(
+        [sys.executable, "-m", "hansa.cli", "combine", "predict", "moved", "patients.csv",
+         "--trust", "--json"], cwd=away, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    after = json.loads(done.stdout)["predictions"]
+    assert [(p["class"], p["probability"]) for p in after] == [
+        (p["class"], p["probability"]) for p in before
+    ]
+    with pytest.raises(ConfigError, match="runs that code") as error:
+        predict(away / "moved", away / "patients.csv")
+    assert "--trust" in error.value.fix
