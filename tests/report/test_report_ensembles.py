@@ -70,7 +70,7 @@ def test_compare_takes_the_kept_rule_and_its_bytes(found: RunFolder, tmp_path: P
     )
     ours, theirs = comparison([found, other])
     summary = found.summary or {}
-    assert ours["run"] == "ensemble by per_class"
+    assert ours["algorithm"] == "ensemble by per_class"
     assert ours["final"]["accuracy"] == pytest.approx(summary["accuracy"])
     row = next(r for r in found.read_json("table.json")["rows"] if r["name"] == "per_class")
     assert ours["totals"]["bytes"] == pytest.approx(4 * row["counted"], abs=1)

@@ -222,6 +222,7 @@ def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": name,
+                "algorithm": algorithm(folder),
                 "path": str(folder.path),
                 "settings": {key: values[index] for key, values in apart.items()},
                 "rounds": metrics["round"].max(),
@@ -239,23 +240,28 @@ def comparison_table(folders: Sequence[RunFolder]) -> Grid:
     runs = comparison(folders)
     settings = [k for k in differing(folders) if not k.endswith("seed") and not _in_label(k, runs)]
     settings = settings if len(settings) <= _SETTINGS else []  # settings_table has them all
+    # What a name that was given does not tell.
+    told = all(run["algorithm"] in run["run"] for run in runs)
+    named = [] if told or len({run["algorithm"] for run in runs}) == 1 else ["algorithm"]
+    settings = [key for key in settings if key not in named]
     scores = [name for name in _SHOWN if any(name in run["final"] for run in runs)]
     spent = [k for k in AXES if _any(runs, k)]
     titles = {"bytes": "sent", "time": "wall time"}
-    columns = ["run", *settings, "rounds", *map(label, scores)]
+    columns = ["run", *named, *settings, "rounds", *map(label, scores)]
     columns += [titles.get(key, label(key)) for key in spent]
     unfinished = any(run["status"] != "finished" for run in runs)
     columns += ["status"] if unfinished else []
     rows = []
     for run in runs:
-        row = [run["run"], *(_text(run["settings"][key]) for key in settings), str(run["rounds"])]
+        row = [run["run"], *(run[key] for key in named)]
+        row += [*(_text(run["settings"][key]) for key in settings), str(run["rounds"])]
         for name in scores:
             mean, std = run["final"].get(name), run["std"].get(name)
             spread = f" ± {_brief(std, name)}" if std is not None else ""
             row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
         row += [quantity(run["totals"].get(key), key) for key in spent]
         rows.append([*row, run["status"]] if unfinished else row)
-    return Grid("Runs", columns, rows, words=1 + len(settings))
+    return Grid("Runs", columns, rows, words=1 + len(named) + len(settings))
 
 
 def settings_table(folders: Sequence[RunFolder]) -> Grid:
