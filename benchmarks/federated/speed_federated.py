@@ -1,4 +1,4 @@
-"""Federated averaging against a bare PyTorch loop, Flower's simulation and pfl: CPU time a round.
+"""Federated averaging against a bare PyTorch loop, Flower's simulation, pfl and BlazeFL's threads.
 
     python benchmarks/federated/speed_federated.py --python-flower P --python-pfl P
     python benchmarks/federated/speed_federated.py --smoke    # a tiny round of the first two
@@ -6,7 +6,8 @@
 pfl-research's CIFAR10-IID: 1,000 users with 50 images each, 50 of them a round, one epoch, batch
 10, rate 0.1; its CNN of 1.63 M parameters, and a linear model of 30 k. Every contender runs in a
 process of its own, on one thread a process, and counts what it starts; start-up and two rounds of
-warm-up are left out, and nobody evaluates. Flower and pfl may live in environments of their own
+warm-up are left out, and nobody evaluates. A second table has the CNN on two cores: hansa in both
+runtimes, and BlazeFL's pool of threads. Flower and pfl may live in environments of their own
 (``--python-... PATH``); one that cannot be imported is said to be not installed. The images are
 CIFAR-10's where $HANSA_DATA holds it, and random ones of the same form elsewhere: time does not
 depend on what they show.
@@ -21,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ PEERS = {  # title: module, package that it needs
     "hansa": ("speed_federated", "hansa"),
     "pfl": ("peers_pfl", "pfl"),
     "Flower simulation": ("peers_flower", "flwr"),
+}
+PAIRS = {  # title: module, package, runtime; on two cores
+    "BlazeFL, threads": ("peers_blazefl", "blazefl", ""),
+    "hansa, simulate": ("speed_federated", "hansa", "simulate"),
+    "hansa, processes": ("speed_federated", "hansa", "processes"),
 }
 Figures = dict[str, dict[str, float] | None]
 
@@ -97,7 +104,7 @@ def prepare(folder: Path, smoke: bool) -> None:
 
 def contend(peer: str, work: Work, python: str) -> dict[str, float] | None:
     """A contender's figures, measured in a new process; None: it is not installed there."""
-    module, package = PEERS[peer]
+    module, package = {**PEERS, **PAIRS}[peer][:2]
     found = f"import importlib.util as u; print(u.find_spec({package!r}) is not None)"
     if _output([python, "-c", found], {}) != "True":
         return None
@@ -108,7 +115,9 @@ def contend(peer: str, work: Work, python: str) -> dict[str, float] | None:
     )
     environment = {
         MARK: f"{os.getpid()}-{module}",
-        "OMP_NUM_THREADS": "1",  # threads that wait for each other spin, and that is no work
+        # Threads that wait for each other spin, and that is no work; hansa takes from it only how
+        # many clients may train at a time.
+        "OMP_NUM_THREADS": str(work.threads) if package == "hansa" else "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
@@ -130,7 +139,8 @@ def compare(work: Work, pythons: dict[str, str], repeats: int) -> Figures:
     found: dict[str, list[dict[str, float]]] = {peer: [] for peer in pythons}
     for _ in range(repeats):
         for peer, python in pythons.items():
-            if (figures := contend(peer, work, python)) is not None:
+            own = replace(work, runtime=PAIRS[peer][2]) if peer in PAIRS else work
+            if (figures := contend(peer, own, python)) is not None:
                 found[peer].append(figures)
                 cpu, wall = figures["cpu"], figures["wall"]
                 print(f"{work.network}, {peer}: CPU {cpu:.4f} s, wall {wall:.4f} s", flush=True)
@@ -170,6 +180,25 @@ def verdicts(title: str, figures: Figures, most: float, against_others: bool) ->
     return lines
 
 
+def pairs(title: str, figures: Figures) -> tuple[list[list[str]], list[list[str]]]:
+    """Lines of the table for two cores, and on what was wanted there."""
+    lines, checks = [], []
+    peer = figures.get("BlazeFL, threads")
+    for who, own in figures.items():
+        if own is None:
+            lines.append([title, who, "not installed", "", "", ""])
+            continue
+        times = [f"{own[key] * 1e3:,.1f} ms" for key in ("cpu", "wall")]
+        ratios = [f"{own[key] / peer[key]:.2f}" if peer else "" for key in ("cpu", "wall")]
+        lines.append([title, who, *times, *ratios])
+        if peer and own is not peer:
+            ratio = own["wall"] / peer["wall"]
+            checks.append(
+                [title, f"{who} / BlazeFL, wall", f"{ratio:.2f}", "≤ 1", _yes(ratio <= 1)]
+            )
+    return lines, checks
+
+
 def _yes(reached: bool) -> str:
     return "yes" if reached else "no"
 
@@ -179,14 +208,17 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, bare loop and hansa")
     parser.add_argument("--python-flower", default=sys.executable, help="where flwr is installed")
     parser.add_argument("--python-pfl", default=sys.executable, help="where pfl is installed")
+    parser.add_argument("--python-blazefl", default=sys.executable, help="where blazefl is")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; the median counts")
-    parser.add_argument("--only", nargs="*", help="these contenders only", choices=list(PEERS))
+    parser.add_argument("--only", nargs="*", help="these contenders only", choices=[*PEERS, *PAIRS])
     options = parser.parse_args()
     smoke = options.smoke
     pythons = dict.fromkeys(PEERS, sys.executable)
     pythons |= {"pfl": options.python_pfl, "Flower simulation": options.python_flower}
     chosen = ["bare loop", "hansa"] if smoke else options.only
     pythons = {peer: path for peer, path in pythons.items() if not chosen or peer in chosen}
+    two = dict.fromkeys(PAIRS, sys.executable) | {"BlazeFL, threads": options.python_blazefl}
+    two = {peer: path for peer, path in two.items() if not chosen or peer in chosen}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "images"
         prepare(folder, smoke)
@@ -195,10 +227,14 @@ def main() -> None:
             if smoke
             else {"users": 1000, "sampled": 50, "batch": 10}
         )
-        table, checks = [], []
+        table, checks, beside = [], [], []
         for network, title in TITLES.items():
             many = {"rounds": 5 if network == "cnn" else 30, **size}
             work = Work(network, str(folder), rate=0.1, **many)
+            if network == "cnn" and two:
+                pair = compare(replace(work, threads=2), two, options.repeats)
+                beside, wanted = pairs(title, pair)
+                checks += wanted
             figures = compare(work, pythons, 1 if smoke else options.repeats)
             if "bare loop" not in figures:
                 continue
@@ -212,6 +248,11 @@ def main() -> None:
         ["model", "who", "CPU a round", "wall a round", "CPU / bare loop"],
         table,
     )
+    if beside:
+        heads = ["model", "who, on two cores", "CPU a round", "wall a round", "CPU / BlazeFL"]
+        heads.append("wall / BlazeFL")
+        lines = [heads, ["---"] * len(heads), *beside]
+        text += "\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
     text += "\n| model | what | measured | wanted | reached |\n|---|---|---|---|---|\n"
     text += "".join("| " + " | ".join(line) + " |\n" for line in checks)
     publish("speed_federated", text, smoke or bool(options.only))
