@@ -76,7 +76,9 @@ def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:
     for line in lines:
         assert line.startswith("hansa "), "a console block holds commands of hansa only"
         said = hansa(*shlex.split(shortened(line))[1:])
-        assert said.status == 0, f"{line}\n{said.err}"
+        # After two rounds of training too much may still be known, which is an answer too.
+        answers = (0, 1) if line.startswith("hansa forget") else (0,)
+        assert said.status in answers, f"{line}\n{said.err}"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p, False)], ids=lambda p: p.stem)
