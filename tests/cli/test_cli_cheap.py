@@ -70,3 +70,15 @@ def test_digits_are_read_without_scikit_learn(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "1438 False\n", done.stderr
+
+
+def test_a_short_run_imports_only_what_it_needs(tmp_path: Path) -> None:
+    line = "learn dpsgd --set rounds=1 --set nodes=6 --set model.hidden=[4] --out run --json"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *line.split()], cwd=tmp_path, capture_output=True, text=True
+    )
+    status, *loaded = done.stdout.splitlines()[-1].split()
+    assert status == "0", done.stderr
+    needless = {"numba", "scipy", "sklearn", "networkx", "pandas", "zmq", "cryptography", "skops"}
+    assert not needless & set(loaded)
+    assert (tmp_path / "run" / "report.html").exists()

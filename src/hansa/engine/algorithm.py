@@ -36,6 +36,9 @@ class Algorithm(Component, kind="algorithm"):
     uses_topology: ClassVar[bool] = True
     """Whether the run file's topology matters."""
 
+    uses_public: ClassVar[bool] = False
+    """Whether it looks at the examples that ``data.public`` holds back for all."""
+
     own_pace: ClassVar[bool] = False
     """Whether nodes act when the modelled clock says, not in rounds: it needs all in one block."""
 

@@ -75,7 +75,7 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
         if error.fix:
             fix += f" {error.fix.partition('? ')[2] or error.fix}"
         return ConfigError(error.field, error.value, error.problem, fix)
-    for place in _places(schema, settings):
+    for place in _places(schema, settings, others=False):
         if list(place.path) == words and (value := _fitting(given, place.annotation)) != given:
             fix = f"did you mean {_written(place.path, value)}? {error.fix}"
             return ConfigError(error.field, error.value, error.problem, fix)
@@ -90,12 +90,13 @@ def _meant(
         nodes = settings.get("nodes", schema.model_fields["nodes"].default)
         words, value = ["sampled"], max(1, round(value * nodes)) if isinstance(nodes, int) else 1
     name = _OURS.get(words[-1], words[-1])
-    places = list(_places(schema, settings))
-    near = difflib.get_close_matches(name, {place.path[-1] for place in places}, n=1, cutoff=0.8)
-    # Nearest: the parts that are chosen already, those that the words name, the shortest path.
-    found = [place for place in places if place.path[-1] in near and list(place.path) != words]
-    if not found:
+    for others in (False, True):  # what could be chosen is only looked at where it has to be
+        places = list(_places(schema, settings, others))
+        if found := _nearest(name, words, places):
+            break
+    else:
         return ""
+    # The parts that are chosen already, those that the words name, the shortest path.
     best = min(
         found,
         key=lambda place: (
@@ -109,10 +110,20 @@ def _meant(
     return " ".join([*best.chosen, _written(best.path, _fitting(value, best.annotation))])
 
 
+def _nearest(name: str, words: list[str], places: list[Place]) -> list[Place]:
+    """The settings whose name is most like this one."""
+    near = difflib.get_close_matches(name, {place.path[-1] for place in places}, n=1, cutoff=0.8)
+    return [place for place in places if place.path[-1] in near and list(place.path) != words]
+
+
 def _places(
-    schema: type[BaseModel], settings: Any, before: tuple[str, ...] = (), depth: int = 0
+    schema: type[BaseModel],
+    settings: Any,
+    others: bool,
+    before: tuple[str, ...] = (),
+    depth: int = 0,
 ) -> Iterator[Place]:
-    """Every setting there is: in the parts that are chosen, and in those that could be."""
+    """Every setting of the parts that are chosen and, where asked, of the others there are."""
     for field, info in schema.model_fields.items():
         path = (*before, field)
         yield Place(path, info.annotation)
@@ -121,13 +132,13 @@ def _places(
             continue
         given = settings.get(field) if isinstance(settings, Mapping) else None
         if not issubclass(inner, Component):
-            yield from _places(inner, given, path, depth + 1)
+            yield from _places(inner, given, others, path, depth + 1)
             continue
         default = None if info.is_required() else info.get_default(call_default_factory=True)
         chosen = _chosen(inner.kind, given, default)
         if chosen is not None:
-            yield from _places(chosen, given, path, depth + 1)
-        for name, other in catalogue(inner.kind).items() if not before or depth < 2 else ():
+            yield from _places(chosen, given, others, path, depth + 1)
+        for name, other in catalogue(inner.kind).items() if others and depth < 2 else ():
             if other is not chosen:
                 for own, about in other.model_fields.items():
                     choice = _written((*path, "name"), name)

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from hansa.data import Iid
 from hansa.engine import Algorithm, Job
 from hansa.experiment.runfile import RunFile
-from hansa.learn import CPFL
 from hansa.topology import Graph
 
 
@@ -58,7 +57,7 @@ def unused(chosen: RunFile) -> list[str]:
             "data.group names owners, and data.partition: iid deals without them; natural follows "
             "them"
         )
-    if data.public and not isinstance(chosen.algorithm, CPFL):
+    if data.public and not chosen.algorithm.uses_public:
         found.append(f"data.public holds examples back that {name} does not use")
     if _said(chosen.checkpoint, "keep") and not chosen.checkpoint.every:
         found.append("checkpoint.keep is not used: checkpoint.every is 0")

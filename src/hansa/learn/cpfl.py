@@ -54,6 +54,7 @@ MERGED = "server.merged"
 class CPFL(Federated):
     """FedAvg in cohorts side by side, then one distillation of their models."""
 
+    uses_public: ClassVar[bool] = True
     usual: ClassVar[dict[str, Any]] = {
         "data": {"public": 0.2},
         "evaluate": {"local_validation": 0.1},

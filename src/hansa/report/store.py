@@ -251,7 +251,7 @@ def _table(chunks: list[Any]) -> pa.Table:
                 columns[key][rows] = column
                 missing[key][rows] = False
         start += size
-    name = pa.DictionaryArray.from_arrays(_column(codes), pa.array(names, pa.string()))
+    name = pa.DictionaryArray.from_arrays(_column(codes), _texts(names))
     filled = {key: _column(columns[key], missing[key]) for key in _NUMPY}
     arrays = {"round": _column(rounds), "name": name, **filled}
     return pa.table([arrays[column] for column in schema().names], schema=schema())
@@ -264,6 +264,15 @@ def _column(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
         known = pa.py_buffer(np.packbits(~missing, bitorder="little"))
     kind = pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [known, pa.py_buffer(values)])
+
+
+def _texts(words: list[str]) -> pa.Array:
+    """Words as a column, also without pandas."""
+    coded = [word.encode() for word in words]
+    ends = np.cumsum([0, *map(len, coded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(
+        len(coded), pa.py_buffer(ends), pa.py_buffer(b"".join(coded))
+    )
 
 
 def _writer(file: Any, through: int | None = None) -> pq.ParquetWriter:

@@ -175,6 +175,8 @@ class Graph:
     @cached_property
     def pieces(self) -> int:
         """How many parts have no edge between them in either direction."""
+        if self.nodes <= _FEW and self.connected:
+            return 1
         from scipy.sparse import csgraph, csr_array
 
         matrix = csr_array(
