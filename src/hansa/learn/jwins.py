@@ -18,7 +18,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.codec import Codec, Messages, Sparse, SparseRows
+from hansa.codec import Codec, Lossless, Messages, Sparse, SparseRows
 from hansa.codec.wavelet import transform
 from hansa.engine import Block, Network, Script, Send
 from hansa.learn.dpsgd import DPSGD
@@ -51,7 +51,10 @@ class JWINS(DPSGD):
     whole_above: float = Field(
         0.5, gt=0, le=1, description="cut-offs from here on send everything, without positions"
     )
-    codec: Codec = Field(Sparse(), description="how coefficients become bytes")
+    codec: Codec = Field(
+        Sparse(values=Lossless()),
+        description="how coefficients become bytes; by default without loss",
+    )
 
     def check(self, network: Network) -> None:
         super().check(network)
