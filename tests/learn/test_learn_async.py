@@ -116,7 +116,7 @@ def test_pure_gossip_keeps_the_mean_and_agrees(make_job: MakeJob) -> None:
     before = (block.rows - mean).square().sum()
     job.evaluate = job.evaluate.model_copy(update={"every": 1000, "nodes": 1})
     host = Host(job, block, LocalExchange(job.clock), lambda r: None, lambda b, done: None)
-    host._measure = lambda: None  # type: ignore[method-assign]
+    host._measure = lambda t: None  # type: ignore[method-assign]
     host.run()
     assert (block.rows.mean(0) - mean).abs().max() < 1e-12
     assert (block.rows - mean).square().sum() < 1e-6 * before

@@ -156,7 +156,7 @@ def remove(
         raise ConfigError("client", client, "is the last: every client would be gone", "delete it")
     settings = before.model_copy(update={"without": (*before.without, client)})
     dataset = prepare(settings, anew=False).dataset
-    check_inputs(folder, settings, dataset)
+    check_inputs(folder, settings, dataset, held=("members.",))
     members = load_members(folder.path / "ensemble", dataset.spec, trust=True)
     kept = [member for member in members if member.client != client]
     removal = {

@@ -47,8 +47,12 @@ def check_inputs(
     settings: BaseModel,
     dataset: Dataset,
     parts: Sequence[np.ndarray] | None = None,
+    held: tuple[str, ...] = (),
 ) -> None:
     """Refuse to go on with other data than a run was begun with, or another split of them.
+
+    Args:
+        held: how the names of settings begin whose files the run's folder holds by now.
 
     Raises:
         ConfigError: names the setting whose data or file is another now.
@@ -64,7 +68,7 @@ def check_inputs(
         problem = "these are not the data that the run was begun with"
         raise ConfigError(field, paths.get(field), problem, fix)
     for field, digest in before["files"].items():
-        if now["files"].get(field) != digest:
+        if now["files"].get(field) != digest and not field.startswith(held):
             problem = "is not the file that the run was begun with"
             raise ConfigError(field, paths.get(field), problem, fix)
     if parts is not None and now["split"] != before["split"]:

@@ -75,15 +75,18 @@ class AscendAndRecover(Forgetting):
         return row, story
 
 
+StandIn = Literal["none", "random_real", "noise"]
+STAND_IN = (
+    "a control: what takes the place of the synthetic images; random_real: as many original "
+    "examples, noise: as many images of noise"
+)
+
+
 class Distilled(AscendAndRecover):
     """Ascent on the clients' synthetic images."""
 
     needs_images: ClassVar[bool] = True
-    stand_in: Literal["none", "random_real", "noise"] = Field(
-        "none",
-        description="a control: what takes the place of the synthetic images; random_real: as many "
-        "original examples, noise: as many images of noise",
-    )
+    stand_in: StandIn = Field("none", description=STAND_IN)
 
     def images(self, federation: Federation, given: Synthetic) -> Synthetic:
         """What a client uses as its synthetic images."""
@@ -135,7 +138,7 @@ class RandomReal(QuickDrop):
     If it does as well, distilling has gained nothing.
     """
 
-    stand_in: Literal["none", "random_real", "noise"] = "random_real"
+    stand_in: StandIn = Field("random_real", description=STAND_IN)
 
 
 @register("noise")
@@ -146,7 +149,7 @@ class Noise(QuickDrop):
     accuracy on what was forgotten proves nothing by itself.
     """
 
-    stand_in: Literal["none", "random_real", "noise"] = "noise"
+    stand_in: StandIn = Field("noise", description=STAND_IN)
 
 
 def random_real(federation: Federation, given: Synthetic) -> Synthetic:
