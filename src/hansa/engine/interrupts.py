@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - someone waits for the end
+    """Tell who waits for the end. A signal may come while standard error is being written to, and
+    a buffer cannot be entered twice: this goes past it."""
+    with contextlib.suppress(OSError):  # nobody listens any more
+        os.write(2, f"{text}\n".encode())
 
 
 class Interrupts:
