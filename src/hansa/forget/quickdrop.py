@@ -10,6 +10,7 @@ forgotten is looked at after each.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -37,13 +38,13 @@ class AscendAndRecover(Forgetting):
         description="bringing back the rest; as many steps as published: rounds: 2, steps: 10",
     )
 
+    @abstractmethod
     def forgotten(self, federation: Federation) -> list[Holding]:
         """What is ascended on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remaining(self, federation: Federation) -> list[Holding]:
         """What is recovered with."""
-        raise NotImplementedError
 
     def hook(self, federation: Federation) -> Any:
         """A term of the gradients of the ascent."""
