@@ -158,7 +158,8 @@ def test_the_real_error_comes_out(
     assert re.search(rf"{where}: ZeroDivisionError: the cat sat on node 6", str(caught.value))
     assert "Traceback" in (tmp_path / "run" / "logs" / "worker-1.log").read_text()
     folder = RunFolder.open(tmp_path / "run")
-    assert folder.metrics()["round"].max() == 2
+    # The other worker may not have measured the second round when the third fails in this one.
+    assert folder.metrics()["round"].max() in (1, 2)
     (failed,) = [e for e in folder.events() if e["kind"] == "failed"]
     assert "the cat sat on node 6" in failed["error"]
     assert children() == []

@@ -1,20 +1,24 @@
 """Networks of a user's own: what draws repeats, what cannot be trained as hansa does is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from hansa.base.errors import ConfigError, OwnCodeError, RunError
 from hansa.engine import Job
 from hansa.engine.runtime import split_nodes
+from hansa.models.draws import drawing, give_generator
 
 NETS = """
 import random
 import numpy, torch
+import torch.utils.checkpoint
 import torch.nn.functional as F
 from torch import nn
 
@@ -55,6 +59,21 @@ class Attention(Net):
 
     def hidden(self, h):
         return self.attend(h[:, None], h[:, None], h[:, None])[0][:, 0]
+
+class Layer(Net):
+    def setup(self):
+        self.drop, self.more = nn.Dropout(0.5), nn.Dropout(0.2, inplace=True)
+
+    def hidden(self, h):
+        return self.more(self.drop(h))
+
+class Mixed(Layer):
+    def hidden(self, h):
+        return F.dropout(self.drop(h), 0.2, self.training)
+
+class Again(Layer):  # the way back repeats the way there, at the generator's state of then
+    def hidden(self, h):
+        return torch.utils.checkpoint.checkpoint(self.drop, h, use_reentrant=False)
 
 class Steps(Net):  # what it has counted shows in what it gives
     def setup(self):
@@ -180,7 +199,7 @@ def net(tmp_path: Path, make_job: Callable[..., Job]) -> Callable[..., Job]:
     return make
 
 
-DRAWING = ["Functional", "Always", "Noise", "Depth", "Attention"]
+DRAWING = ["Layer", "Functional", "Always", "Noise", "Depth", "Attention", "Mixed", "Again"]
 
 
 @pytest.mark.parametrize("name", [*DRAWING, "Steps", "Normed", "Constant"])
@@ -211,7 +230,7 @@ def test_one_seed_is_one_result(
 def test_nodes_draw_for_themselves(net: Callable[..., Job], name: str) -> None:
     """And leave the generators of whoever runs them alone."""
     job = net(name)
-    assert job.tried.draws
+    assert job.tried.chance == {"Layer": "dropout", "Again": "any"}.get(name, "forward")
     block = job.block(np.arange(8))
     block.parts = [block.parts[0]] * 8  # the same examples, though in another order
     before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["pos"]
@@ -221,6 +240,43 @@ def test_nodes_draw_for_themselves(net: Callable[..., Job], name: str) -> None:
     assert np.random.get_state(legacy=False)["state"]["pos"] == before[1]
     assert len({tuple(row.tolist()) for row in block.rows}) == 8
     block.trainer.close()
+
+
+def test_dropout_layers_draw_without_a_turn_what_they_draw_in_turn(
+    net: Callable[..., Job],
+) -> None:
+    rows = []
+    for chance in ("dropout", "forward", "any"):
+        job = net("Layer")
+        vars(job)["tried"] = replace(job.tried, chance=chance)
+        block = job.block(np.arange(8))
+        for t in range(2):
+            block.train(t)
+        block.trainer.close()
+        rows.append(block.rows)
+    assert torch.equal(rows[0], rows[1])
+    assert torch.equal(rows[0], rows[2])
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (2, 5, 4, 4), (0, 3)])
+@pytest.mark.parametrize("p", [0, 0.25, 0.6, 1])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_dropout_layer_with_a_generator_is_torchs(
+    shape: tuple[int, ...], p: float, inplace: bool
+) -> None:
+    torch.manual_seed(3)
+    one = torch.randn(*shape)
+    for x in (one, one.to(memory_format=torch.channels_last)) if one.ndim == 4 else (one,):
+        layer, own = nn.Dropout(p, inplace), nn.Sequential(nn.Dropout(p, inplace))
+        generator = give_generator(own).manual_seed(7)
+        with drawing(7):
+            wanted = [layer(x.clone()) for _ in range(3)]
+        before = torch.get_rng_state()
+        found = [own(x.clone()) for _ in range(3)]
+        assert all(map(torch.equal, found, wanted))
+        assert torch.equal(torch.get_rng_state(), before) or p == 1
+        assert torch.equal(own.eval()(x), x)
+        assert generator is not None
 
 
 @pytest.mark.parametrize("name", ["Always", "Noise", "Steps"])

@@ -81,8 +81,10 @@ Messages: TypeAlias = "torch.Tensor | SparseRows | Packets"
 
 
 def select(messages: Messages, which: np.ndarray) -> Messages:
-    """The messages at these indices."""
+    """The messages at these indices; whole rows that lie side by side are not copied."""
     if isinstance(messages, torch.Tensor):
+        if len(which) and (np.diff(which) == 1).all():
+            return messages[int(which[0]) : int(which[-1]) + 1]
         return messages[torch.from_numpy(which).to(messages.device)]
     if isinstance(messages, Packets):
         return Packets(tuple(messages.packets[k] for k in which))
@@ -93,10 +95,14 @@ def select(messages: Messages, which: np.ndarray) -> Messages:
 
 
 def concatenate(parts: Sequence[Messages]) -> Messages:
-    """Messages of one form, one after the other; at least one part. Seeds are not kept."""
+    """Messages of one form, one after the other; at least one part. Seeds are not kept.
+
+    The only one of several parts that is not empty is not copied.
+    """
     first = parts[0]
     if isinstance(first, torch.Tensor):
-        return torch.cat([p for p in parts if isinstance(p, torch.Tensor)])
+        full = [p for p in parts if isinstance(p, torch.Tensor) and len(p)]
+        return torch.cat(full) if len(full) > 1 else (full or [first])[0]
     if isinstance(first, Packets):
         return Packets(tuple(x for p in parts if isinstance(p, Packets) for x in p.packets))
     rows = [p.row(k) for p in parts if isinstance(p, SparseRows) for k in range(len(p))]

@@ -20,6 +20,7 @@ from hansa.base.threads import lanes
 from hansa.data import Dataset
 from hansa.engine.gradients import LOSSES, Looped, Passes, Stacked, is_stochastic
 from hansa.models import ParameterLayout
+from hansa.models.draws import Chance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +30,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 _CHUNK_BYTES = 2 << 20  # rows of a stacked chunk, so that they stay in cache over a round's steps
 _CHUNK_BYTES_DEVICE = 2 << 30
+_ALIGNED = 64  # bytes: where torch has its own tensors begin
 
 
 class Bench:
@@ -40,7 +42,7 @@ class Bench:
         strategy: how the nodes of a chunk are run.
         device: where rows and examples are.
         threads: chunks at a time; 0 takes as many as there are lanes.
-        stochastic: whether passes of the model draw random numbers; None: as its layers tell.
+        chance: what draws random numbers in passes of the model; None: as its layers tell.
     """
 
     def __init__(
@@ -50,14 +52,16 @@ class Bench:
         strategy: Strategy,
         device: str = "cpu",
         threads: int = 0,
-        stochastic: bool | None = None,
+        chance: Chance | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.module = module.to(self.device)
         self.layout = ParameterLayout.of(module)
         self.dataset = dataset
         self.strategy = strategy
-        self.stochastic = is_stochastic(module) if stochastic is None else stochastic
+        if chance is None:
+            chance = "any" if is_stochastic(module) else ""
+        self.chance: Chance = chance
         self.classifies = dataset.spec.classes > 0
         self.loss = LOSSES[dataset.spec.task]
         self.threads = 1 if self.device.type != "cpu" else threads or lanes()
@@ -79,6 +83,8 @@ class Bench:
             kind = Looped if self.strategy == "looped" else Stacked
             local.passes = kind(self.module, self.layout, self.loss)
             local.passes.module.train()
+            if self.device.type == "cpu":
+                local.passes.expect(self.chance)
             local.grads = torch.zeros(0, self.layout.trainable, device=self.device)
         if len(local.grads) < k:
             local.grads = torch.zeros(k, self.layout.trainable, device=self.device)
@@ -133,11 +139,14 @@ class Bench:
 def rows_at(rows: Tensor, chunk: np.ndarray) -> tuple[Tensor, Callable[[], None]]:
     """Rows at these positions, as a view where they are adjacent, and what writes them back.
 
-    A single row is copied: kernels may add in another order where numbers begin at another
-    alignment, and what a looped node computes must not depend on its place among the rows.
+    A single row that does not begin where torch would have it begin is copied: kernels may add in
+    another order where numbers begin at another alignment, and what a looped node computes must
+    not depend on its place among the rows.
     """
-    if len(chunk) > 1 and (np.diff(chunk) == 1).all():
-        return rows[int(chunk[0]) : int(chunk[-1]) + 1], _nothing
+    if len(chunk) and (np.diff(chunk) == 1).all():
+        view = rows[int(chunk[0]) : int(chunk[-1]) + 1]
+        if len(chunk) > 1 or view.data_ptr() % _ALIGNED == 0:
+            return view, _nothing
     index = torch.from_numpy(chunk).to(rows.device)
     copied = rows[index]
 
@@ -145,6 +154,12 @@ def rows_at(rows: Tensor, chunk: np.ndarray) -> tuple[Tensor, Callable[[], None]
         rows[index] = copied
 
     return copied, write_back
+
+
+def aligned_rows(count: int, size: int, device: torch.device) -> Tensor:
+    """Room [count, size], not set to anything, for rows each of which begins as a tensor does."""
+    step = _ALIGNED // 4
+    return torch.empty(count, -(-size // step) * step, device=device)[:, :size]
 
 
 def _nothing() -> None:

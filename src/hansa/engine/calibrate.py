@@ -26,7 +26,7 @@ def choose_strategy(job: Job) -> tuple[Strategy, dict[str, float]]:
     measurement overrules the expectation only by a wide margin.
     """
     asked = job.train.strategy
-    stacks = supports_stacking(job.module) and not job.tried.draws
+    stacks = supports_stacking(job.module) and not job.tried.chance
     if not job.train.drop_last and mixes_examples(job.module):
         stacks = False  # smaller batches are filled up when they are stacked
     if asked == "stacked" and not stacks:

@@ -12,7 +12,7 @@ from hansa.base.lazy import torch
 from hansa.data import Dataset, Split
 from hansa.engine.bench import Bench, Strategy, rows_at
 from hansa.engine.gradients import no_grad_outputs, predicted
-from hansa.models.draws import drawing, generators
+from hansa.models.draws import Chance, drawing, generators
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,10 +38,10 @@ class Evaluator(Bench):
         strategy: Strategy,
         device: str = "cpu",
         threads: int = 0,
-        stochastic: bool | None = None,
+        chance: Chance | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(module, dataset, strategy, device, threads, stochastic)
+        super().__init__(module, dataset, strategy, device, threads, chance)
         self._seed = seed
         self._draws: bool | None = None
         self._resident: dict[int, tuple[Tensor, Tensor]] = {}
@@ -121,14 +121,14 @@ class Evaluator(Bench):
         """(row, those whose examples it sees one after the other): alone where chance plays."""
         for row in np.unique(which).tolist():
             members = [i for i in np.flatnonzero(which == row).tolist() if len(parts[i])]
-            if self.stochastic:
+            if self.chance:
                 yield from ((row, [i]) for i in members)
             elif members:
                 yield row, members
 
     def _plays(self, rows: Tensor, x: Tensor, y: Tensor, own: Mapping[str, Tensor] | None) -> bool:
         """Whether the model draws when it is evaluated, and not for training alone."""
-        if self.stochastic and self._draws is None:
+        if self.chance in ("forward", "any") and self._draws is None:
             first = np.zeros(1, dtype=np.int64)
             with drawing(self._seed):
                 before = generators(self.device.type)
@@ -137,7 +137,9 @@ class Evaluator(Bench):
         return bool(self._draws)
 
     def _chance(self) -> contextlib.AbstractContextManager[None]:
-        return drawing(self._seed) if self.stochastic else contextlib.nullcontext()
+        return (
+            drawing(self._seed) if self.chance in ("forward", "any") else contextlib.nullcontext()
+        )
 
     def _evaluate_rows(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import nn, torch
 from hansa.models import ParameterLayout
+from hansa.models.draws import Chance, Draws, give_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,23 @@ class Passes(ABC):
         self.module = copy.deepcopy(module)
         self.layout = layout
         self.loss = loss
-        self.draws: AbstractContextManager[None] = nullcontext()  # entered where passes draw
+        self._chance: Chance = ""
+        self._draws: AbstractContextManager[None] = nullcontext()  # entered where passes draw
+        self._generator: torch.Generator | None = None
+
+    def expect(self, chance: Chance) -> None:
+        """Be told what draws in the passes; on the CPU, and before the first of them."""
+        self._chance = chance
+        if chance == "dropout":
+            self._generator = give_generator(self.module)
+
+    def draw_from(self, stream: int | None) -> None:
+        """Seed what training passes draw from now on; None: that is not for them to do."""
+        self._draws = nullcontext()
+        if self._generator is not None and stream is not None:
+            self._generator.manual_seed(stream)
+        elif stream is not None:
+            self._draws = Draws(stream)
 
     @abstractmethod
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:
@@ -99,8 +116,13 @@ class Looped(Passes):
         inputs, targets = x[0], y[0]
         if lengths is not None:
             inputs, targets = inputs[: int(lengths[0])], targets[: int(lengths[0])]
-        with self.draws:
+        with self._draws:
             outputs = self.module(inputs)
+            if self._chance == "any":
+                return self._way_back(outputs, targets, grads)
+        return self._way_back(outputs, targets, grads)
+
+    def _way_back(self, outputs: Tensor, targets: Tensor, grads: Tensor) -> Tensor:
         loss = self._mean(outputs, targets)
         grads.zero_()  # the parameters' gradients are views of it
         loss.backward()

@@ -70,7 +70,7 @@ class Job:
             self.strategy,
             self.device,
             self.threads,
-            self.tried.draws,
+            self.tried.chance,
             self.streams.integer("evaluation"),
             self.tried.counters,
         )

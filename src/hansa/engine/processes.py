@@ -78,6 +78,10 @@ class _Coordinator:
         with writing(self.logs):
             self.logs.mkdir(exist_ok=True)
         threads = max(1, len(os.sched_getaffinity(0)) // self.runtime.workers)
+        if self.job.servers and self.runtime.workers > 1:
+            # A server's choice seldom falls on all workers alike: who has more takes over the
+            # cores of those who wait.
+            threads *= 2
         for index in range(self.runtime.workers):
             arguments: Sequence[str] = [
                 *command(index),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,7 +21,7 @@ from hansa.engine.feed import Feed
 from hansa.engine.gradients import Passes
 from hansa.engine.optim import clip_norm_
 from hansa.engine.settings import TrainSettings
-from hansa.models.draws import Draws, drawing
+from hansa.models.draws import Chance, drawing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,11 +70,11 @@ class Trainer(Evaluator):
         strategy: Strategy,
         device: str = "cpu",
         threads: int = 0,
-        stochastic: bool | None = None,
+        chance: Chance | None = None,
         seed: int = 0,
         counters: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(module, dataset, strategy, device, threads, stochastic, seed)
+        super().__init__(module, dataset, strategy, device, threads, chance, seed)
         self.counters = counters
         self.settings = settings
         self.rounds = rounds
@@ -202,12 +201,12 @@ class Trainer(Evaluator):
 
     def _train_chunk(self, work: _Work, chunk: np.ndarray) -> np.ndarray:
         try:
-            if not self.stochastic:
+            if not self.chance:
                 return self._train_rows(work, chunk)
             # A chunk is one node: what draws does not stack.
             stream = work.block.streams.integer("dropout", work.block.ids[chunk[0]], work.draw)
             if self.device.type == "cpu":
-                return self._train_rows(work, chunk, Draws(stream))
+                return self._train_rows(work, chunk, stream)
             with drawing(stream):
                 return self._train_rows(work, chunk)
         except RunError:
@@ -234,8 +233,12 @@ class Trainer(Evaluator):
             own.problem = f"round {round + 1}, phase training: {own.problem}"
             raise own from error
 
-    def _train_rows(self, work: _Work, chunk: np.ndarray, draws: Draws | None = None) -> np.ndarray:
-        """All steps of a chunk's nodes, those with most steps first: mean losses [k]."""
+    def _train_rows(self, work: _Work, chunk: np.ndarray, stream: int | None = None) -> np.ndarray:
+        """All steps of a chunk's nodes, those with most steps first: mean losses [k].
+
+        Args:
+            stream: seeds what passes draw, where they do.
+        """
         block, settings, optimizer = work.block, self.settings, self.settings.optimizer
         steps, k = work.steps[chunk], len(chunk)
         feed = Feed(
@@ -243,7 +246,7 @@ class Trainer(Evaluator):
             settings.augment,
         )  # fmt: skip
         passes, grads = self.passes(k)
-        passes.draws = draws or nullcontext()
+        passes.draw_from(stream)
         rows, write_back = rows_at(block.rows, chunk)
         slots, backs = {}, [write_back]
         for slot in optimizer.slots:

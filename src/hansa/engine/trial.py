@@ -19,7 +19,7 @@ from hansa.base.spec import DataSpec
 from hansa.data import Dataset
 from hansa.engine.gradients import LOSSES
 from hansa.models import ParameterLayout
-from hansa.models.draws import drawing, generators
+from hansa.models.draws import Chance, drawing, generators, give_generator, watching
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,11 +33,11 @@ class Tried:
     """What a trial showed.
 
     Attributes:
-        draws: whether a pass of the network draws random numbers.
+        chance: what draws random numbers in a pass of the network.
         counters: integer buffers that training changes, as a block's state names them.
     """
 
-    draws: bool
+    chance: Chance
     counters: tuple[str, ...] = ()
 
 
@@ -71,7 +71,44 @@ def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: st
         draws = generators(first[0].device.type) != before
         if few is not None and few != len(first[1]):
             _pass_few(network, spec, _inputs(dataset, few), name, who)
-    return Tried(draws, _refuse_memory(module, layout, dataset, name))
+    counters = _refuse_memory(module, layout, dataset, name)
+    return Tried(_chance(module, spec, *first) if draws else "", counters)
+
+
+def _chance(module: nn.Module, spec: DataSpec, x: Tensor, y: Tensor) -> Chance:
+    """What draws in a network in which something does."""
+    if x.device.type != "cpu":
+        return "any"
+    network, own = copy.deepcopy(module), copy.deepcopy(module)
+    with drawing(_SEED):
+        wanted, again = _gradients(network, spec, x, y)
+    if again:
+        return "any"
+    generator = give_generator(own)
+    with drawing(_SEED + 1):
+        before = generators()
+        found, _ = _gradients(own, spec, x, y, generator)
+        own.eval()
+        with torch.no_grad():
+            own(x)
+        alone = generators() == before
+    return "dropout" if alone and all(map(torch.equal, found, wanted)) else "forward"
+
+
+def _gradients(
+    network: nn.Module, spec: DataSpec, x: Tensor, y: Tensor, own: torch.Generator | None = None
+) -> tuple[list[Tensor], bool]:
+    """Gradients of a training pass, and whether something draws on the way back."""
+    if own is not None:
+        own.manual_seed(_SEED)
+    network.train()
+    trained = [p for p in network.parameters() if p.requires_grad]
+    with torch.enable_grad():
+        loss = LOSSES[spec.task](network(x), y).mean()
+    before = generators()
+    with watching() as drawn:
+        found = torch.autograd.grad(loss, trained, materialize_grads=True)
+    return list(found), bool(drawn) or generators() != before
 
 
 def _inputs(dataset: Dataset, count: int, end: bool = False) -> tuple[Tensor, Tensor]:

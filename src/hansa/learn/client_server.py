@@ -23,6 +23,7 @@ from pydantic import Field
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.engine import Algorithm, Block, Network, Share
+from hansa.engine.bench import aligned_rows
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
 from hansa.learn import counters
@@ -284,7 +285,7 @@ class ClientServer(Algorithm):
         count, device = len(heard.who), block.rows.device
         # One allocation: what a client trains is what it sends, with what goes aside behind it.
         behind = aside if is_exact(self.codec) and sent == size else 0
-        room = torch.empty(count, size + behind, device=device)
+        room = aligned_rows(count, size + behind, device)
         rows = room[:, :size]
         rest = room[:, size:] if behind else torch.empty(count, aside, device=device)
         flight = Flight([], [], rows[:, :sent], rest)

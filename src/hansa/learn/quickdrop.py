@@ -74,7 +74,7 @@ class QuickDrop(Federated):
         if trainer.dataset.spec.task != "classification" or kind not in ("image", "table"):
             problem = f"distils images or tables with classes, not {kind}"
             raise ConfigError("", None, problem, "another algorithm, such as fedavg")
-        if trainer.stochastic or not supports_stacking(trainer.module):
+        if trainer.chance or not supports_stacking(trainer.module):
             problem = "cannot match gradients through dropout or running statistics"
             raise ConfigError("", None, problem, "model: convnet, gn_lenet or mlp")
         if self.condensation.match != "gradients" and output_layer(trainer.module) is None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import threading
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from hansa.base.lazy import torch
+from hansa.base.lazy import nn, torch
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Chance: TypeAlias = Literal["", "dropout", "forward", "any"]
+"""What draws when a network trains: nothing, its dropout layers alone, something on the way there,
+or something on the way back too (such as checkpoints of activations, which go there again)."""
 _State: TypeAlias = tuple[Any, Any, Any]
 _alone = threading.RLock()
 
@@ -56,6 +63,44 @@ class Draws:
         self._state = _state()
         _restore(self._before)
         _alone.release()
+
+
+def give_generator(module: nn.Module) -> torch.Generator:
+    """Let the plain dropout layers of a module on the CPU draw from a generator of their own.
+
+    At the same seed they draw what they would from torch's. So threads whose networks draw in
+    such layers alone need not wait for each other.
+    """
+    generator = torch.Generator()
+    for layer in module.modules():
+        if type(layer) is nn.Dropout:
+            layer.forward = functools.partial(_dropout, layer, generator)  # type: ignore[method-assign]
+    return generator
+
+
+def _dropout(layer: nn.Dropout, generator: torch.Generator, x: Tensor) -> Tensor:
+    """As the layer's own ``forward``, to the bit (Srivastava et al., 2014)."""
+    if not layer.training or not 0 < layer.p < 1:
+        return nn.Dropout.forward(layer, x)
+    kept = torch.empty_like(x).bernoulli_(1 - layer.p, generator=generator).div_(1 - layer.p)
+    return x.mul_(kept) if layer.inplace else x * kept
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[list[str]]:
+    """Names of the operations of torch that draw meanwhile, on the CPU's way back too."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    names: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
+            if torch.Tag.nondeterministic_seeded in func.tags:
+                names.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        yield names
 
 
 def _seed(seed: int) -> None:
