@@ -6,8 +6,9 @@
 A table names the command and the commit that made it. The command's smoke run shows which
 functions of the source it exercises; the table is stale when one of them, or the benchmark itself,
 has another meaning today than at that commit. Comments, docstrings and layout have none; commands
-and pages (``cli``, ``report``) show figures and make none. What worker processes alone execute is
-not seen. Each smoke run takes seconds.
+and pages (``cli``, ``report``) show figures and make none, and what checks a run (``check...``)
+lets it be or refuses it. What worker processes alone execute is not seen. Each smoke run takes
+seconds.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def changes(commit: str, script: str, called: dict[str, list[str]]) -> list[str]
         if names is None:
             used = set(now) | set(before)  # the benchmark itself: all of it
         else:  # what was called, with the fields of its classes; an import alone is no use
-            used = {f"{name}()" for name in names} & set(now)
+            makers = (n for n in names if not n.rpartition(".")[2].lstrip("_").startswith("check"))
+            used = {f"{name}()" for name in makers} & set(now)
             owners = {".".join(x.split(".")[:n]) for x in used for n in range(x.count(".") + 1)}
             used |= owners & set(now)
         different = sorted(name for name in used if now.get(name) != before.get(name))

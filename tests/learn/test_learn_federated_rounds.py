@@ -1,5 +1,6 @@
 """How a federated round goes: who counts, how long it takes, who is there."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -248,6 +249,27 @@ def test_what_cannot_work_is_explained_beforehand(
     with pytest.raises(ConfigError) as caught:
         make_job({"algorithm": settings, "clock": "wall"})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("least", [1, 5])
+@pytest.mark.parametrize("name", ["fedavg", "fednova", "scaffold", "scalefl"])
+def test_a_deadline_that_too_few_can_ever_meet_is_refused(
+    make_job: Callable[..., Job], host: Callable[..., Any], name: str, least: int
+) -> None:
+    """With the seconds that it takes: at these a round succeeds."""
+
+    def job(deadline: float) -> Job:
+        algorithm = {"name": name, "deadline": deadline, "min_updates": least}
+        return make_job({"algorithm": algorithm, "clock": CLOCK, "rounds": 1})
+
+    with pytest.raises(ConfigError, match="can ever be in time") as caught:
+        job(1e-3)
+    assert caught.value.field == "algorithm.deadline"
+    seconds = float(re.search(r"more than (\S+)", caught.value.fix).group(1))  # type: ignore[union-attr]
+    with pytest.raises(ConfigError):
+        job(0.99 * seconds)
+    (report,) = host(job(1.01 * seconds))[1]
+    assert outcomes(report).count("done") >= least
 
 
 # -- who is there ----------------------------------------------------------------------------------

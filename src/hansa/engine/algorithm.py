@@ -67,6 +67,13 @@ class Algorithm(Component, kind="algorithm"):
     def start(self, block: Block) -> None:
         """Put the algorithm's own state into ``block.state`` before the first round."""
 
+    def check_block(self, block: Block) -> None:
+        """Refuse what a block that has started shows to be impossible.
+
+        Raises:
+            ConfigError: naming field, value and fix.
+        """
+
     def local(self, block: Block, t: int) -> None:
         """What each node does alone in round t; by default the local steps of the run file."""
         block.train(t)

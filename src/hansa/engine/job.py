@@ -94,6 +94,7 @@ class Job:
         block.clock = self.clock
         self.clock.start(block)
         self.algorithm.start(block)
+        self.algorithm.check_block(block)
         return block
 
     def bench(self, k: int) -> Block:

@@ -20,7 +20,7 @@ from hansa.base.lazy import torch
 from hansa.engine import Block, Inbox, Network, Script, Send, Share
 from hansa.learn import counters
 from hansa.learn.client_server import ClientServer, Flight, Heard, Sums, Work
-from hansa.learn.invitation import ABSENT, DONE, OUTCOMES, Plan, Terms, charge, invite
+from hansa.learn.invitation import ABSENT, DONE, OUTCOMES, Plan, Terms, charge, fastest, invite
 from hansa.learn.mail import post
 from hansa.learn.plateau import Plateau, Watch
 from hansa.learn.samplers import Pool
@@ -124,6 +124,24 @@ class Federated(ClientServer):
                     "has validation examples (it takes 10 examples to hold some back)",
                     "fewer cohorts, or a more even data.partition",
                 )
+
+    def check_block(self, block: Block) -> None:
+        """Enough clients of a server can be in time, if they are there and nothing fails."""
+        if self.deadline is None or block.clock is None:
+            return
+        members = self.members(block)
+        for row, server in enumerate(block.ids[block.residents].tolist()):
+            clients = np.flatnonzero(members == server)
+            if not len(clients):
+                continue
+            terms = self.terms(block, row, clients, len(clients))
+            needed = fastest(block, clients, terms)
+            if (needed <= self.deadline * (1 + 1e-9)).sum() < self.min_updates:
+                least = float(np.sort(needed)[min(self.min_updates, len(clients)) - 1])
+                few = f"fewer than {self.min_updates}" if self.min_updates > 1 else "none"
+                problem = f"{few} of the clients of server {server} can ever be in time"
+                fix = f"more than {least:.3g} (seconds of the clock), or fewer min_updates"
+                raise ConfigError("deadline", self.deadline, problem, fix)
 
     @property
     def _rule(self) -> Plateau:
@@ -351,10 +369,12 @@ class Federated(ClientServer):
         told = ", ".join(f"{n} {OUTCOMES[k]}" for k, n in enumerate(fates) if n) or "none invited"
         server = int(block.ids[at])
         if self.on_failed_round == "stop":
+            fix = "Give them a longer deadline, invite more of them (sampled, over_selection)"
+            if not len(invited):
+                fix = "Their batteries are empty: give them more (clock.battery_share)"
             raise RunError(
                 f"server {server} got {count} updates where algorithm.min_updates is "
-                f"{self.min_updates}; of its clients: {told}. Give them a longer deadline, invite "
-                "more of them (sampled, over_selection), or go on with the old model: "
+                f"{self.min_updates}; of its clients: {told}. {fix}, or go on with the old model: "
                 "algorithm.on_failed_round: skip",
                 phase="round",
             )

@@ -164,6 +164,22 @@ def invite(block: Block, t: int, server: int, now: float, chosen: np.ndarray, te
     )
 
 
+def fastest(block: Block, clients: np.ndarray, terms: Terms) -> np.ndarray:
+    """Modelled seconds [k] that clients need for a round, at least: with a budget, to be told of
+    it and to answer."""
+    clock = block.clock
+    if clock is None or not clock.modelled:
+        return np.zeros(len(clients))
+    sizes, k = block.sizes[clients], len(clients)
+    pace = clock.pace(block, clients) * terms.effort
+    samples = block.trainer.planned(clients, sizes, block.streams, 0, pace)[1]
+    if (samples < block.trainer.asked_examples(sizes)).any():
+        samples = np.zeros(k)
+    found = samples * pace
+    found += clock.down_seconds(block, clients, np.full(k, terms.down_bytes))
+    return found + clock.up_seconds(block, clients, np.full(k, terms.up_bytes))
+
+
 def charge(block: Block, lost: Plan, at: np.ndarray) -> None:
     """Count what clients of the block whose update does not count had done when they gave up.
 
