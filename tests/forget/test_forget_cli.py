@@ -77,3 +77,21 @@ def test_a_method_says_what_it_needs_before_and_after(hansa, folder: Path) -> No
     assert any("needs wide layers" in line for line in receipt["caveats"])
     _, out, _ = hansa("list", "forgetting", "--json")
     assert "wide" in out
+
+
+def test_classes_that_are_called_by_numbers_are_meant_by_name(
+    hansa, folder: Path, monkeypatch
+) -> None:
+    told = json.loads((folder / "partition.json").read_text())
+    told["classes"] = [str(k + 1) for k in range(10)]  # "10" comes last, as it would in order
+    (folder / "partition.json").write_text(json.dumps(told))
+    status, _, err = hansa("forget", folder, "--class", "0")
+    assert status == 2
+    assert "class = '0': there is no such class" in err
+    assert not (folder / "requests").exists()
+    meant = []
+    monkeypatch.setattr(
+        "hansa.experiment.forget.forget", lambda run, request, *_: meant.append(request)
+    )
+    hansa("forget", folder, "--class", "1", "--class", "10")
+    assert meant[0].classes == (0, 9)

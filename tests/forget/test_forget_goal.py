@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.experiment import run
 from hansa.experiment.forget import forget, relearn
@@ -221,3 +223,37 @@ def test_the_command_says_so(table: Path, capsys) -> None:
     assert statuses == ["incomplete", "incomplete", "done", "done"]
     assert history["forgotten"] == {"classes": [1]}
     assert history["incomplete"] == {}
+
+
+def test_what_is_missing_of_a_client_is_the_class_that_is_too_well_known(table: Path) -> None:
+    trained = open_trained(table)
+    federation = trained.federation(Request.of(classes=[1], clients=[0]))
+    row, _ = GradientAscent().forget(trained.federation(Request.of(classes=[1])))
+    verdict = judge_outcome(federation, row, names=("k00", "k01", "k02", "k03"))
+    told = verdict.goal["client"]
+    assert told["loss"] > told["foretold"]  # by the class that went
+    (missing,) = verdict.missing
+    assert "the loss on class k0" in missing
+    assert "of client 0 is" in missing
+    loss, foretold = (float(word) for word in re.findall(r"\d\.\d{3}", missing))
+    assert loss < foretold
+
+
+def test_an_oracle_that_cannot_be_trained_is_told_before_the_work(tmp_path: Path) -> None:
+    path = train(tmp_path / "norm", 4, norm=True, algorithm="fedavg",
+                 train={"local_epochs": 1, "batch_size": 16, "drop_last": False})  # fmt: skip
+    trained = open_trained(path)
+    targets = trained.job.dataset.train.targets.numpy()
+    # Leave somebody with one example more than whole batches: BatchNorm has no answer to that.
+    part = np.asarray(trained.job.parts[1])
+    going = part[: (len(part) - 1) % 16]
+    assert len(targets[part]) > len(going)
+    request = Request.of(samples=going.tolist())
+    before = sorted(path.rglob("*"))
+    for method, oracle in ((GradientAscent(), True), (Retrain(), False)):
+        with pytest.raises(ConfigError) as refused:
+            forget(path, request, method, oracle)
+        assert refused.value.field == "method"
+        assert "a batch of one example" in refused.value.problem
+        assert "--method sga" in refused.value.fix
+    assert sorted(path.rglob("*")) == before

@@ -45,3 +45,14 @@ def test_what_a_request_covers() -> None:
 def test_what_cannot_be_forgotten_is_named(request_: Request, past: Request, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         check_request(request_, past, HISTOGRAM, PARTS)
+
+
+def test_what_is_refused_has_its_name() -> None:
+    names = ("1", "2", "3", "4")
+    for request_, past, called in (
+        (Request.of(classes=[0, 1]), Request.of(classes=[1]), "class 2"),
+        (Request.of(classes=[3]), Request(), "4"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            check_request(request_, past, HISTOGRAM, PARTS, names)
+        assert refused.value.value == called

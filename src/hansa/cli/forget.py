@@ -100,10 +100,12 @@ def _request(
 
     names = (RunFolder.open(run).read_json("partition.json") or {}).get("classes", [])
     numbers = []
+    # Classes called 1, 2, 3 have no class 0: there a number is a name, and no place.
+    named = any(name.isdecimal() and name != str(k) for k, name in enumerate(names))
     for word in classes or ():
         if word in names:
             numbers.append(names.index(word))
-        elif word.isdecimal():
+        elif word.isdecimal() and not named:
             numbers.append(int(word))
         else:
             fix = f"one of {', '.join(names[:20])}" if names else "its number"

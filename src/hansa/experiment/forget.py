@@ -76,6 +76,8 @@ def forget(
         _check(run, request, chosen, asked_by_name=method is not None)
         federation = run.federation(request)
         chosen.check(federation)
+        if oracle:
+            Retrain().check(federation)
         caveats = chosen.caveats(federation)
         if tell is not None:
             for line in caveats:
@@ -130,7 +132,7 @@ def _check(run: Trained, request: Request, chosen: Forgetting, asked_by_name: bo
     again = request & run.requests.open
     if asked_by_name and not request - past:
         again = request
-    check_request(request, past - again, histogram, parts)
+    check_request(request, past - again, histogram, parts, run.class_names)
     if chosen.needs_images and (gone := request & run.requests.served):
         raise ConfigError(
             "method",
@@ -155,15 +157,15 @@ def relearn(path: str | Path, request: Request, recovery: Recovery | None = None
             raise ConfigError("relearn", str(request) or None, problem, "begin a new run")
         if not request or request - run.requests.past:
             problem = "is not among what this run has forgotten"
-            fix = f"forgotten now: {run.requests.past or 'nothing'}"
-            raise ConfigError("relearn", str(request) or None, problem, fix)
+            fix = f"forgotten now: {run.requests.past.named(run.class_names) or 'nothing'}"
+            raise ConfigError("relearn", request.named(run.class_names) or None, problem, fix)
         kept = run.requests.withheld(request)
         if kept is None and not request - run.requests.open:
             kept = {}  # it was never forgotten well enough: all are where they were
         if kept is None:
             raise ConfigError(
                 "relearn",
-                str(request),
+                request.named(run.class_names),
                 "its synthetic images were destroyed, as an erasure asks for",
                 "train again; next time, forget it with --allow-relearn",
             )

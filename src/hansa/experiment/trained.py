@@ -118,13 +118,15 @@ def open_trained(path: str | Path) -> Trained:
         raise ConfigError("run", str(path), "has no checkpoint with its model", fix)
     job = prepare(chosen)
     check_inputs(folder, chosen, job.dataset, job.parts)
-    if not job.servers or job.dataset.spec.task != "classification":
+    if (task := job.dataset.spec.task) != "classification":
+        problem = f"only classifiers can be made to forget, and its data are for {task}"
         raise ConfigError(
-            "run",
-            str(path),
-            "only classifiers trained with servers can be made to forget",
-            "algorithm: quickdrop, or cpfl, or another federated one",
+            "run", str(path), problem, "begin a new run without the data that are to go"
         )
+    if not job.servers:
+        problem = "only what was trained with servers can be made to forget"
+        fix = "algorithm: quickdrop, or cpfl, or another federated one"
+        raise ConfigError("run", str(path), problem, fix)
     block = job.block(np.arange(job.nodes))
     manifest = read_manifest(checkpoint)
     load_block(block, checkpoint, manifest)

@@ -100,13 +100,18 @@ class Request:
 
 
 def check_request(
-    request: Request, past: Request, histogram: np.ndarray, parts: list[np.ndarray]
+    request: Request,
+    past: Request,
+    histogram: np.ndarray,
+    parts: list[np.ndarray],
+    names: Sequence[str] = (),
 ) -> None:
     """Refuse what cannot be forgotten.
 
     Args:
         past: what was forgotten before.
         histogram: int64 [clients, C], examples of each class.
+        names: of the classes.
 
     Raises:
         ConfigError: it names nothing, nobody's data, data that are gone already, or all there is.
@@ -130,10 +135,12 @@ def check_request(
     for label in request.classes:
         if not histogram[:, label].any():
             problem = "no client has an example of it, so nothing was learned from it"
-            raise ConfigError("class", label, problem, "a class that occurs in partition.json")
+            called = names[label] if label < len(names) else label
+            raise ConfigError("class", called, problem, "a class that occurs in partition.json")
     if again := request & past:
         problem = "was already forgotten"
-        raise ConfigError("request", str(again), problem, "leave it out, or --relearn it first")
+        fix = "leave it out, or --relearn it first"
+        raise ConfigError("request", again.named(names), problem, fix)
     everything = request | past
     left = [c for c in range(clients) if c not in everything.clients]
     if not left:
@@ -142,4 +149,5 @@ def check_request(
     kept = np.delete(histogram[left], everything.classes, axis=1)
     if not kept.any():
         problem = "no example would be left"
-        raise ConfigError("request", str(request), problem, "a request that leaves some data")
+        fix = "a request that leaves some data"
+        raise ConfigError("request", request.named(names), problem, fix)

@@ -39,6 +39,14 @@ class Retrain(Forgetting):
         super().check(federation)
         if isinstance(federation.job.algorithm, InCohorts):
             reduced(federation)
+            return
+        try:  # clients are left with fewer examples than in training
+            without(federation).tried  # noqa: B018 - for its errors
+        except ConfigError as error:
+            if error.field:
+                raise
+            fix = "--method sga, or a run with another train.batch_size or train.drop_last: true"
+            raise ConfigError("method", "retrain", error.problem, fix) from error
 
     def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
         if isinstance(federation.job.algorithm, InCohorts):

@@ -76,7 +76,11 @@ class QuickDrop(Federated):
             raise ConfigError("", None, problem, "another algorithm, such as fedavg")
         if trainer.chance or not supports_stacking(trainer.module):
             problem = "cannot match gradients through dropout or running statistics"
-            raise ConfigError("", None, problem, "model: convnet, gn_lenet or mlp")
+            fix = (
+                "a model without them, such as mlp or convnet (GroupNorm or LayerNorm will do); or "
+                "fedavg, whose runs hansa forget serves with --method sga or retrain"
+            )
+            raise ConfigError("", None, problem, fix)
         if self.condensation.match != "gradients" and output_layer(trainer.module) is None:
             problem = "needs a linear output layer, and this model has none"
             fix = "match: gradients"
