@@ -75,6 +75,31 @@ class Again(Layer):  # the way back repeats the way there, at the generator's st
     def hidden(self, h):
         return torch.utils.checkpoint.checkpoint(self.drop, h, use_reentrant=False)
 
+class Reentrant(Layer):
+    def hidden(self, h):
+        return torch.utils.checkpoint.checkpoint(self.drop, h, use_reentrant=True)
+
+class MonteCarlo(Layer):  # its dropout layers draw in evaluation too
+    def train(self, mode=True):
+        super().train(mode)
+        self.drop.train()
+        return self
+
+class Watched(Net):  # keeps the highest value that it has seen, whoever looks
+    def setup(self):
+        self.register_buffer("peak", torch.zeros(12))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def hidden(self, h):
+        self.passes += 1
+        self.peak.copy_(torch.maximum(self.peak, h.detach().abs().amax(0)))
+        return h / (self.passes + self.peak)
+
+class Clamped(Net):
+    def hidden(self, h):
+        self.b.weight.data.clamp_(-0.1, 0.1)
+        return h
+
 class Steps(Net):  # what it has counted shows in what it gives
     def setup(self):
         self.register_buffer("seen", torch.tensor(0))
@@ -175,6 +200,37 @@ class TrainRaises(Net):
             raise KeyError("no such thing")
         return h
 
+class Assigned(Net):
+    def setup(self):
+        self.register_buffer("mean", torch.zeros(12))
+
+    def hidden(self, h):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * h.detach().mean(0)
+        return h - self.mean
+
+class MaxNorm(Net):
+    def hidden(self, h):
+        self.b.weight.data = torch.renorm(self.b.weight.data, 2, 0, 0.5)
+        return h
+
+class Scales(Net):
+    def forward(self, x):
+        x *= 2
+        return super().forward(x)
+
+class Hooked(Net):
+    def setup(self):
+        self.b.bias.register_hook(lambda grad: grad * 0)
+
+class Closure(Net):
+    def setup(self):
+        self.hidden = lambda h: h * self.gain
+        self.gain = nn.Parameter(torch.ones(12))
+
+def scripted():
+    return torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+
 class Nothing(nn.Module):
     def forward(self, x):
         return x.flatten(1)[:, :10]
@@ -185,6 +241,12 @@ def wrong():
 def needs(width):
     return nn.Linear(width, 10)
 """
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"),
+]
 
 
 @pytest.fixture
@@ -200,9 +262,10 @@ def net(tmp_path: Path, make_job: Callable[..., Job]) -> Callable[..., Job]:
 
 
 DRAWING = ["Layer", "Functional", "Always", "Noise", "Depth", "Attention", "Mixed", "Again"]
+DRAWING += ["Reentrant", "MonteCarlo"]
 
 
-@pytest.mark.parametrize("name", [*DRAWING, "Steps", "Normed", "Constant"])
+@pytest.mark.parametrize("name", [*DRAWING, "Steps", "Normed", "Constant", "Watched", "Clamped"])
 @pytest.mark.parametrize("algorithm", ["dpsgd", "fedavg"])
 def test_one_seed_is_one_result(
     net: Callable[..., Job],
@@ -230,7 +293,8 @@ def test_one_seed_is_one_result(
 def test_nodes_draw_for_themselves(net: Callable[..., Job], name: str) -> None:
     """And leave the generators of whoever runs them alone."""
     job = net(name)
-    assert job.tried.chance == {"Layer": "dropout", "Again": "any"}.get(name, "forward")
+    wanted = {"Layer": "dropout", "Again": "any", "Reentrant": "any"}
+    assert job.tried.chance == wanted.get(name, "forward")
     block = job.block(np.arange(8))
     block.parts = [block.parts[0]] * 8  # the same examples, though in another order
     before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["pos"]
@@ -279,7 +343,7 @@ def test_a_dropout_layer_with_a_generator_is_torchs(
         assert generator is not None
 
 
-@pytest.mark.parametrize("name", ["Always", "Noise", "Steps"])
+@pytest.mark.parametrize("name", ["Always", "Noise", "Steps", "MonteCarlo", "Watched", "Clamped"])
 def test_measuring_does_not_depend_on_whom_else(net: Callable[..., Job], name: str) -> None:
     """A node's loss is its own, alone or among others, on the test set and on what it holds."""
     job = net(name, {"evaluate": {"local_validation": 0.2}})
@@ -287,7 +351,7 @@ def test_measuring_does_not_depend_on_whom_else(net: Callable[..., Job], name: s
     for t in range(2):
         block.train(t, who=np.array([0, 3, 5, 6]))
     test, trainer = block.trainer.dataset.test, block.trainer
-    everybody = np.arange(8)
+    everybody, before = np.arange(8), block.rows.clone()
     whole = trainer.evaluate(block.rows, test, 64, block.integers(everybody))["loss"]
     held = trainer.losses(block.rows, everybody, block.held, 16, block.integers(everybody))
     for ids in split_nodes(8, 3):
@@ -299,6 +363,10 @@ def test_measuring_does_not_depend_on_whom_else(net: Callable[..., Job], name: s
     shared = trainer.losses(block.rows[:1], np.zeros(8, dtype=np.int64), block.held, 16)
     alone = trainer.losses(block.rows[:1], np.zeros(1, dtype=np.int64), block.held[4:5], 16)
     np.testing.assert_allclose(alone[0], shared[4], rtol=1e-6)
+    assert torch.equal(block.rows, before)
+    trainer.threads = 3  # each on a part of the test set
+    again = trainer.evaluate(block.rows[:1], test, 64, block.integers(everybody[:1]))["loss"]
+    np.testing.assert_array_equal(again, whole[:1])
     trainer.close()
 
 
@@ -319,6 +387,12 @@ def test_measuring_does_not_depend_on_whom_else(net: Callable[..., Job], name: s
         ("LostCount", ["'seen'", "persistent"]),
         ("Attribute", ["from one batch to the next", "register_buffer"]),
         ("OwnGenerator", ["generator of its own", "without generator="]),
+        ("Assigned", ["another tensor", "buffer 'mean'", "mean.copy_("]),
+        ("MaxNorm", ["another tensor", "parameter 'b.weight'", "weight.copy_("]),
+        ("Scales", ["changes the examples", "instead of x -= 1"]),
+        ("Hooked", ["a hook on its parameter 'b.bias'", "in forward"]),
+        ("Closure", ["compute with 'gain' of the original", "lambda"]),
+        ("scripted", ["TorchScript", "before torch.jit"]),
         ("wrong", ["trial_nets.py, line", "in wrong", "NameError", "undefined_name"]),
         ("needs", ["do not fit", "width"]),
     ],

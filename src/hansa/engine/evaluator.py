@@ -11,7 +11,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.data import Dataset, Split
 from hansa.engine.bench import Bench, Strategy, rows_at
-from hansa.engine.gradients import no_grad_outputs, predicted
+from hansa.engine.gradients import Passes, no_grad_outputs, predicted
 from hansa.models.draws import Chance, drawing, generators
 
 if TYPE_CHECKING:
@@ -26,9 +26,13 @@ class Evaluator(Bench):
     A model that draws random numbers when it is evaluated draws the same ones whenever and
     wherever that happens, so that what is compared is the models.
 
+    Models stay as they are, also those that would change when they are evaluated.
+
     Args:
         others: as for :class:`Bench`.
         seed: of what such models draw.
+        restless: whether evaluation changes the model's numbers, which then are set anew for
+            every batch.
     """
 
     def __init__(
@@ -40,9 +44,11 @@ class Evaluator(Bench):
         threads: int = 0,
         chance: Chance | None = None,
         seed: int = 0,
+        restless: bool = False,
     ) -> None:
         super().__init__(module, dataset, strategy, device, threads, chance)
         self._seed = seed
+        self._restless = restless
         self._draws: bool | None = None
         self._resident: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -102,11 +108,12 @@ class Evaluator(Bench):
         for row, members in self._together(which, parts):
             index = torch.from_numpy(np.concatenate([parts[i] for i in members])).to(self.device)
             passes, _ = self.passes(1)
-            passes.attach(rows_at(rows, np.array([row]))[0], None)
-            self.put_integers(passes, own, row)
-            each = []
+            self._show(passes, rows, np.array([row]), own)
+            each: list[Tensor] = []
             with self._chance():
                 for batch in index.split(batch_size):
+                    if self._restless and each:
+                        self._show(passes, rows, np.array([row]), own)
                     x, y = self.dataset.gather(self.dataset.train, batch)
                     outputs = no_grad_outputs(passes, x.unsqueeze(0))[0]
                     each.append(self.loss(outputs, y).double().cpu())
@@ -118,10 +125,10 @@ class Evaluator(Bench):
     def _together(
         self, which: np.ndarray, parts: Sequence[np.ndarray]
     ) -> Iterator[tuple[int, list[int]]]:
-        """(row, those whose examples it sees one after the other): alone where chance plays."""
+        """(row, those whose examples it sees one after the other): alone where that would show."""
         for row in np.unique(which).tolist():
             members = [i for i in np.flatnonzero(which == row).tolist() if len(parts[i])]
-            if self.chance:
+            if self.chance or self._restless:
                 yield from ((row, [i]) for i in members)
             elif members:
                 yield row, members
@@ -153,10 +160,11 @@ class Evaluator(Bench):
     ) -> np.ndarray:
         """Summed loss, and hits, of the batches that begin at ``starts`` [b]: [2, b, k]."""
         passes, _ = self.passes(len(chunk))
-        passes.attach(rows_at(rows, chunk)[0], None)
-        self.put_integers(passes, own, int(chunk[0]))
+        self._show(passes, rows, chunk, own)
         found = np.zeros((2, len(starts), len(chunk)))
         for b, start in enumerate(starts.tolist()):
+            if self._restless and b:
+                self._show(passes, rows, chunk, own)
             inputs, targets = x[start : start + batch_size], y[start : start + batch_size]
             outputs = no_grad_outputs(passes, inputs.unsqueeze(0))
             for i in range(len(chunk)):
@@ -164,6 +172,14 @@ class Evaluator(Bench):
             if self.classifies:
                 found[1, b] = (predicted(outputs) == targets).sum(1).cpu().numpy()
         return found
+
+    def _show(
+        self, passes: Passes, rows: Tensor, chunk: np.ndarray, own: Mapping[str, Tensor] | None
+    ) -> None:
+        """Attach these rows, of which none is changed: a single one may be a user's own model."""
+        some = rows[torch.from_numpy(chunk)] if len(chunk) == 1 else rows_at(rows, chunk)[0]
+        passes.attach(some, None)
+        self.put_integers(passes, own, int(chunk[0]))
 
     def _decoded(self, split: Split) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a whole split as the model takes them, kept if they fit."""

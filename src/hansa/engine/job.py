@@ -73,6 +73,7 @@ class Job:
             self.tried.chance,
             self.streams.integer("evaluation"),
             self.tried.counters,
+            self.tried.restless,
         )
 
     @cached_property

@@ -73,8 +73,9 @@ class Trainer(Evaluator):
         chance: Chance | None = None,
         seed: int = 0,
         counters: tuple[str, ...] = (),
+        restless: bool = False,
     ) -> None:
-        super().__init__(module, dataset, strategy, device, threads, chance, seed)
+        super().__init__(module, dataset, strategy, device, threads, chance, seed, restless)
         self.counters = counters
         self.settings = settings
         self.rounds = rounds

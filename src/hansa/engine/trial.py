@@ -35,10 +35,12 @@ class Tried:
     Attributes:
         chance: what draws random numbers in a pass of the network.
         counters: integer buffers that training changes, as a block's state names them.
+        restless: whether evaluation changes the network's numbers too.
     """
 
     chance: Chance
     counters: tuple[str, ...] = ()
+    restless: bool = False
 
 
 def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: str = "") -> Tried:
@@ -64,15 +66,40 @@ def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: st
     except Exception as error:
         fix = "keep in it only what copy.deepcopy can copy"
         raise ConfigError("", name, f"cannot be copied: {said(error)}", fix) from error
+    _refuse_copies(module, network, name)
     first = _inputs(dataset, _EXAMPLES)
     with drawing(_SEED):
         before = generators(first[0].device.type)
         _pass(network, spec, *first, name)
+        _refuse_closures(module, name)
         draws = generators(first[0].device.type) != before
         if few is not None and few != len(first[1]):
             _pass_few(network, spec, _inputs(dataset, few), name, who)
-    counters = _refuse_memory(module, layout, dataset, name)
-    return Tried(_chance(module, spec, *first) if draws else "", counters)
+    counters, restless = _refuse_memory(module, layout, dataset, name)
+    return Tried(_chance(module, spec, *first) if draws else "", counters, restless)
+
+
+def _refuse_copies(module: nn.Module, network: nn.Module, name: str) -> None:
+    """Refuse a network whose copies do not train as it would: every thread works on a copy."""
+    if not all(p.is_leaf for p in network.parameters()):
+        problem = "cannot be trained: what is copied from it takes no gradients (TorchScript)"
+        raise ConfigError("", name, problem, "the module itself, before torch.jit made it over")
+    for hooked, parameter in module.named_parameters():
+        after = getattr(parameter, "_post_accumulate_grad_hooks", None)
+        if parameter._backward_hooks or after:
+            problem = f"has a hook on its parameter {hooked!r}, which copies of it lose"
+            fix = "do in forward what the hook does, or in a hook of a module"
+            raise ConfigError("", name, problem, fix)
+
+
+def _refuse_closures(module: nn.Module, name: str) -> None:
+    """Refuse a network whose copy, which was trained just now, computes with the original."""
+    reached = [n for n, p in module.named_parameters() if p.grad is not None]
+    if reached:
+        module.zero_grad()
+        problem = f"has copies that compute with {reached[0]!r} of the original"
+        fix = "no lambda or inner function that holds self: a method copies as it should"
+        raise ConfigError("", name, problem, fix)
 
 
 def _chance(module: nn.Module, spec: DataSpec, x: Tensor, y: Tensor) -> Chance:
@@ -88,10 +115,12 @@ def _chance(module: nn.Module, spec: DataSpec, x: Tensor, y: Tensor) -> Chance:
     with drawing(_SEED + 1):
         before = generators()
         found, _ = _gradients(own, spec, x, y, generator)
+        state = generator.get_state()
         own.eval()
         with torch.no_grad():
             own(x)
-        alone = generators() == before
+        # In evaluation nobody seeds a generator of its own.
+        alone = generators() == before and torch.equal(generator.get_state(), state)
     return "dropout" if alone and all(map(torch.equal, found, wanted)) else "forward"
 
 
@@ -107,8 +136,9 @@ def _gradients(
         loss = LOSSES[spec.task](network(x), y).mean()
     before = generators()
     with watching() as drawn:
-        found = torch.autograd.grad(loss, trained, materialize_grads=True)
-    return list(found), bool(drawn) or generators() != before
+        loss.backward()
+    found = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    return found, bool(drawn) or generators() != before
 
 
 def _inputs(dataset: Dataset, count: int, end: bool = False) -> tuple[Tensor, Tensor]:
@@ -129,8 +159,13 @@ def _pass(network: nn.Module, spec: DataSpec, x: Tensor, y: Tensor, name: str) -
     )
     for training in (False, True):
         network.train(training)
+        given = x.clone()
         with torch.set_grad_enabled(training):
-            outputs = _attempt(lambda: network(x), name, f"fails on {len(x)} examples", expected)
+            problem = f"fails on {len(x)} examples"
+            outputs = _attempt(lambda: network(given), name, problem, expected)  # noqa: B023
+        if not torch.equal(given, x) and not x.isnan().any():
+            problem = "changes the examples that it is given"
+            raise ConfigError("", name, problem, "x = x - 1 instead of x -= 1, or x = x.clone()")
         _refuse_form(outputs, spec, x, name, expected)
     with torch.enable_grad():
         loss = LOSSES[spec.task](outputs, y).mean()
@@ -186,14 +221,15 @@ def _attempt(work: Callable[[], Any], name: str, problem: str, fix: str) -> Any:
 
 def _refuse_memory(
     module: nn.Module, layout: ParameterLayout, dataset: Dataset, name: str
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], bool]:
     """Refuse what a network keeps besides its row and its integer buffers.
 
     With its row as it was, a network that was trained on others' examples must compute what it
     did before.
 
     Returns:
-        The integer buffers that training changed, as a block's state names them.
+        The integer buffers that training changed, as a block's state names them; and whether
+        evaluation changes a number.
     """
     network = copy.deepcopy(module).to(dataset.train.inputs.device)
     x, (other, y) = _inputs(dataset, _EXAMPLES)[0], _inputs(dataset, _EXAMPLES, end=True)
@@ -201,6 +237,7 @@ def _refuse_memory(
     buffers = dict(network.named_buffers())
     integers = {e.name: buffers[e.name].clone() for e in layout.integer_buffers}
     outside = {n: b.clone() for n, b in buffers.items() if n not in {*layout.names, *integers}}
+    places = [tensor.data_ptr() for tensor in layout.tensors(network)]
 
     def outputs() -> Tensor:
         layout.load_(network, row)
@@ -210,12 +247,20 @@ def _refuse_memory(
             return torch.stack([_run(network, x, training) for training in (False, True)])
 
     before = outputs()
+    layout.load_(network, row)
+    for entry, value in integers.items():
+        network.get_buffer(entry).copy_(value)
+    with torch.no_grad():
+        _run(network, x, False)
+    restless = not _same(layout.flatten(network), row)
+    restless |= any(not _same(network.get_buffer(n), value) for n, value in integers.items())
     for _ in range(2):
         with torch.enable_grad():
             LOSSES[dataset.spec.task](_run(network, other, True), y).mean().backward()
     changed = [n for n, value in integers.items() if not _same(network.get_buffer(n), value)]
+    _refuse_moves(network, layout, places, name)
     if torch.allclose(outputs(), before, rtol=1e-4, atol=1e-5, equal_nan=True):
-        return tuple(f"buffer.{entry}" for entry in changed)
+        return tuple(f"buffer.{entry}" for entry in changed), restless
     now = dict(network.named_buffers())
     moved = [n for n, b in outside.items() if n in now and not _same(now[n], b)]
     if moved:
@@ -228,6 +273,20 @@ def _refuse_memory(
     )
     fix = "keep it in a buffer: register_buffer(name, tensor); draw without generator="
     raise ConfigError("", name, f"{problem}, so nodes would share it", fix)
+
+
+def _refuse_moves(
+    network: nn.Module, layout: ParameterLayout, places: list[int], name: str
+) -> None:
+    """Refuse a network that put other tensors where its row's numbers were."""
+    tensors = zip(layout.entries, layout.tensors(network), places, strict=True)
+    moved = [entry for entry, tensor, place in tensors if tensor.data_ptr() != place]
+    if moved:
+        last = moved[0].name.rpartition(".")[2]
+        what = "buffer" if moved[0].buffer else "parameter"
+        problem = f"puts another tensor in the place of its {what} {moved[0].name!r}"
+        fix = f"write into the one that is there: {last}.copy_(...) under torch.no_grad()"
+        raise ConfigError("", name, problem, fix)
 
 
 def _run(network: nn.Module, x: Tensor, training: bool) -> Tensor:
