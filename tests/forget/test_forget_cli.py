@@ -26,6 +26,9 @@ def test_a_class_is_forgotten_and_learned_anew(hansa, folder: Path) -> None:
     assert "receipt.json" in out
     page = (folder / "requests/001/report.html").read_text()
     assert "data:image/png;base64" in page
+    assert '<span class="status done">' in page
+    assert "still right" in page  # the goal, and how far it is
+    assert "at most" in out
     status, out, _ = hansa("forget", folder, "--class", "3")
     assert status == 0
     assert "forgotten already, by request 001" in out

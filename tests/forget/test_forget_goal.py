@@ -210,7 +210,8 @@ def test_the_command_says_so(table: Path, capsys) -> None:
     assert "incomplete: " in out
     assert "kept, as the goal is not reached" in out
     page = (table / "requests/002/report.html").read_text()
-    assert "incomplete" in page
+    assert '<span class="status incomplete">' in page
+    assert "class k01</td>" in page
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "done"
     assert main([*words, "--method", "retrain"]) == 0

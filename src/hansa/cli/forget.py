@@ -139,14 +139,21 @@ def _recovery(changes: tuple[str, ...]) -> Any:
 
 
 def _show(answer: Answer, request: Request, receipt: dict[str, Any]) -> None:
-    from hansa.report.requests import cost_table, distance_table, figures_table, remarks
+    from hansa.report.requests import (
+        cost_table,
+        distance_table,
+        figures_table,
+        goal_table,
+        remarks,
+    )
 
     what = receipt.get("what", str(request))
     if receipt.get("repeated"):
         answer.line(f"{what} was forgotten already, by request {receipt['number']:03d}.")
     answer.table(figures_table(receipt, f"{receipt['method']['name']}: {what}"))
-    if (apart := distance_table(receipt)).rows:
-        answer.table(apart)
+    for grid in (goal_table(receipt), distance_table(receipt)):
+        if grid.rows:
+            answer.table(grid)
     answer.table(cost_table(receipt))
     for line in remarks(receipt):
         answer.line(line)

@@ -53,6 +53,25 @@ def distance_table(receipt: Mapping[str, Any], title: str = "Distance to the ora
     return Grid(title, ["", "gap", "same prediction", "total variation"], rows)
 
 
+def goal_table(receipt: Mapping[str, Any], title: str = "Goal") -> Grid:
+    """What was to be forgotten, and how far it is: no rows where retraining made that certain."""
+    rows = []
+    for level, found in receipt.get("goal", {}).items():
+        if level == "exact":
+            continue
+        parts = found.items() if level == "class" else [("", found)]
+        for name, part in parts:
+            most, least = part.get("at_most"), part.get("at_least", part.get("foretold"))
+            rows.append([
+                f"{level} {name}".strip(),
+                f"{100 * part['right']:.1f} %",
+                "" if most is None else f"{100 * most:.1f} %",
+                f"{part['loss']:.2f}",
+                "" if least is None else f"{least:.2f}",
+            ])  # fmt: skip
+    return Grid(title, ["", "still right", "at most", "loss", "at least"], rows)
+
+
 def _marked(receipt: Mapping[str, Any], name: str, figure: str) -> str:
     """A figure, unless it is that of a marker that the model never learned."""
     powerless = not receipt.get("markers", {}).get(name, {"power": True})["power"]
@@ -122,8 +141,9 @@ def write_request_page(
     """A page of one request; ``png`` shows the images that are left."""
     from hansa.report.page import _write
 
-    apart = distance_table(receipt, "")
+    apart, goal = distance_table(receipt, ""), goal_table(receipt, "")
     sections = [
+        *([Section("Goal", grid=goal)] if goal.rows else []),
         Section("Models", grid=figures_table(receipt, "")),
         *([Section("Distance to the oracle", grid=apart)] if apart.rows else []),
         Section("Cost", grid=cost_table(receipt)),
@@ -135,7 +155,7 @@ def write_request_page(
         path,
         title=title,
         subtitle=f"request of {receipt['time']}",
-        status=str(receipt["kind"] if receipt.get("status", "done") == "done" else "incomplete"),
+        status=str(receipt.get("status", receipt["kind"])),
         tiles=[],
         sections=sections,
     )
