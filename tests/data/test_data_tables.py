@@ -1,5 +1,6 @@
 """Tables as people have them: marks, spaces, gaps, words, counts of rows, doubtful labels."""
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +197,10 @@ def test_a_missing_word_becomes_the_shares(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (["1,5", "2,25"], "with a comma such as"),
-        (["1,234", "2,500.5"], "with a comma such as"),
-        (["2024-01-05", "2023-12-31"], "dates such as"),
-        (["5.1.2024", "31.12.2023"], "dates such as"),
+        (["1,5", "2,25"], "with commas or marks such as"),
+        (["1,234", "2,500.5"], "with commas or marks such as"),
+        (["2024-01-05", "2023-12-31"], "dates or times such as"),
+        (["5.1.2024", "31.12.2023"], "dates or times such as"),
         ([f"name {k}" for k in range(150)], "150 different words"),
         ([*map(str, range(30)), "unknown"], "1 words that are none .'unknown'."),
     ],
@@ -229,7 +230,7 @@ def test_numbers_dates_and_names_are_no_categories(
         (b"a,label\n7,1,0\n8,2,1\n", "name the first column too"),
         (b"a,label\n\xe9,1\n", "line 2"),
         ("a,label\n1,0\n".encode("utf-16"), "UTF-16"),
-        (b"a,label\n1,0\n1,2,3\n", "cannot be read"),
+        (b"a,label\n1,0\n1,2,3\n", "line 3 has 3 values"),
         (b"a,label\n1,0\n,1\n", "missing in 1 of 2"),
         (b"a,label\n,0\n,1\n,0\n,1\n", "'a' has no value in any row"),
     ],
@@ -356,3 +357,188 @@ def test_channels_first_images_are_turned(tmp_path: Path) -> None:
     data = load(tmp_path / "a.npz")
     assert data.spec.shape == (3, 8, 9)
     assert "[N, C, H, W]" in data.notes[0]
+
+
+def as_blob(blob: bytes, path: Path) -> Path:
+    path.write_bytes(blob)
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r"),
+        lambda text: text.replace("\n", "\n\n") + "\n\n",
+        lambda text: text.replace("\n", "\r\n \r\n"),
+        lambda text: "sep=;\n" + text.replace(",", ";"),
+        lambda text: '"sep=,"\n' + text,
+    ],
+    ids=["cr", "blank", "blank_crlf", "excel", "excel_quoted"],
+)
+def test_lines_are_read_as_a_person_does(change: Any, tmp_path: Path, plain: Dataset) -> None:
+    path = write(tmp_path / "t.csv", ROWS)
+    path.write_bytes(change(path.read_text()).encode())
+    assert equal(load(path), plain)
+
+
+def test_commas_in_a_tsv_and_blank_lines_in_quotes(tmp_path: Path, plain: Dataset) -> None:
+    assert equal(load(write(tmp_path / "t.tsv", ROWS)), plain)
+    rows = [(k, -k, '"a\n\nb"' if k % 2 else "c") for k in range(20)]
+    assert load(write(tmp_path / "q.csv", rows)).class_names == ("a\n\nb", "c")
+
+
+@pytest.mark.parametrize(
+    ("blob", "words"),
+    [
+        ("a,b,label\n1,2,x\n".encode("utf-16-le"), "UTF-16"),
+        (b"\x1f\x8b\x08rest", "compressed"),
+        (b"PK\x03\x04rest", "compressed"),
+        (b"a b label\n1 2 x\n", "between spaces"),
+        (b"a,b,label\n1,2,x\n1,2,x,9\n", "line 3 has 4 values"),
+        (b"a,b,label\n1,2,x,\n", "rows end with ','"),
+    ],
+)
+def test_what_is_no_table_is_told_by_its_fault(blob: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        load(as_blob(blob, tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (["2020/01/02", "2020/03/04"], "dates or times such as '2020/01/02'"),
+        (["Jan 1, 2020", "3 March 2021"], "dates or times"),
+        (["10:30", "9:15 pm"], "dates or times"),
+        (["5%", "12.5 %"], "sign or a unit"),
+        (["$1.50", "€ 3"], "sign or a unit"),
+        ([f"{k} kg" for k in range(30)], "sign or a unit"),
+        (["10 948", "1 000 000"], "commas or marks"),
+        (["1.234.567", "2.345.678"], "commas or marks"),
+    ],
+)
+def test_numbers_and_dates_in_other_dress_are_no_words(
+    values: list[str], words: str, tmp_path: Path
+) -> None:
+    rows = [(k, values[k % len(values)], k % 2) for k in range(60)]
+    path = write(tmp_path / "t.csv", rows, names="a;w;label", mark=";")
+    with pytest.raises(DataError, match=words):
+        load(path, categories="one_hot")
+
+
+@pytest.mark.parametrize("values", [["10+ years", "1 year"], ["May", "Mar"], ["w1", "w2"], ["3:x"]])
+def test_words_with_numbers_in_them_stay_words(values: list[str], tmp_path: Path) -> None:
+    rows = [(k, values[k % len(values)], k % 2) for k in range(60)]
+    path = write(tmp_path / "t.csv", rows, names="a,w,label")
+    assert load(path, categories="one_hot").spec.shape == (1 + len(values),)
+
+
+def test_codes_with_leading_zeros_are_not_one_number(tmp_path: Path) -> None:
+    rows = [(k / 4, -k, ("01", "1", "001")[k % 3]) for k in range(30)]
+    assert load(write(tmp_path / "t.csv", rows)).class_names == ("001", "01", "1")
+    rows = [(k / 4, f"{k % 12 + 1:02}", k % 2) for k in range(30)]  # months: one width, no code
+    assert load(write(tmp_path / "m.csv", rows)).spec.shape == (2,)
+
+
+def test_missing_numbers_are_known_by_value(tmp_path: Path) -> None:
+    rows = [(k / 4 if k % 5 else (-999, "-999.0")[k % 2], k, k % 2) for k in range(30)]
+    data = load(write(tmp_path / "t.csv", rows), missing="drop", missing_values=(-999,))
+    assert len(data.train) + len(data.test) == 24
+
+
+def test_whole_labels_stay_whole_where_some_are_missing(tmp_path: Path) -> None:
+    for kind, labels in ((pl.Int64, [0, 1, None]), (pl.Boolean, [False, True, None])):
+        frame = pl.DataFrame({"a": range(30), "label": pl.Series(labels * 10, dtype=kind)})
+        frame.write_parquet(tmp_path / "t.parquet")
+        data = load(tmp_path / "t.parquet", missing="drop")
+        assert data.spec.task == "classification"
+        assert len(data.class_names) == 2
+
+
+def test_what_only_the_test_set_has_is_remarked(tmp_path: Path) -> None:
+    train = write(tmp_path / "a.csv", [(k, "uv"[k % 2], "xy"[k % 2]) for k in range(20)])
+    test = write(tmp_path / "b.csv", [(k, "uw"[k % 2], "xz"[k % 2]) for k in range(20)])
+    notes = load(train, test_path=test, categories="one_hot").notes
+    assert any("classes in the test set only" in note and note.endswith(": z") for note in notes)
+    assert any("words of 'b' in the test set only" in note for note in notes)
+
+
+def test_a_named_count_of_rows_is_remarked(tmp_path: Path) -> None:
+    rows = [(k, -k * k, "xy"[k > 9]) for k in range(20)]
+    notes = load(write(tmp_path / "t.csv", rows)).notes
+    assert any("'a' counts the rows" in note for note in notes)
+
+
+def test_label_and_inputs_are_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", [(k, k % 3, k % 2) for k in range(20)])
+    for wrong in ({"inputs": ("a", "label")}, {"exclude": ("label",)}):
+        with pytest.raises(ConfigError, match="is the label"):
+            load(path, **wrong)
+    with pytest.raises(ConfigError, match="among the inputs"):
+        load(path, inputs=("a", "b"), exclude=("b",))
+
+
+def test_a_first_line_of_whole_numbers_is_no_line_of_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", [(k, 40 + k, k % 2) for k in range(20)], names="7,42,1")
+    with pytest.raises(ConfigError, match="first line holds values"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ([{"q": 1, "r": 2}] * 20, "records"),
+        ([["a", "b"]] * 20, "lists of words"),
+        ([datetime.time(3)] * 20, "dates or times"),
+    ],
+)
+def test_columns_of_parts_are_refused_by_name(
+    column: list[Any], words: str, tmp_path: Path
+) -> None:
+    frame = pl.DataFrame({"a": range(20), "v": column, "label": ["x", "y"] * 10})
+    frame.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=words) as found:
+        load(tmp_path / "t.parquet", categories="one_hot")
+    assert "'v'" in str(found.value)
+
+
+def test_lists_as_labels_are_refused(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"a": range(20), "label": [[0, 1], [1, 0]] * 10})
+    frame.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="one a row is needed"):
+        load(tmp_path / "t.parquet")
+
+
+X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+
+
+@pytest.mark.parametrize(
+    "names", [("x-train", "y-train"), ("train.x", "train.y"), ("train/x", "train/y")]
+)
+def test_names_of_arrays_with_any_mark_between(names: tuple[str, str], tmp_path: Path) -> None:
+    half = dict(zip(names, (X, Y), strict=True))
+    other = {name.replace("train", "test"): array[:6] for name, array in half.items()}
+    np.savez(tmp_path / "t.npz", **half, **other)
+    data = load(tmp_path / "t.npz")
+    assert (len(data.train), len(data.test)) == (20, 6)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": X + 1j, "y": Y}, "complex"),
+        ({"x": np.zeros(20, [("a", "f4"), ("b", "f4")]), "y": Y}, "records"),
+        ({"x": X[:0], "y": Y[:0]}, "no row"),
+        ({"x": np.array([{}] * 20), "y": Y}, "Python objects"),
+    ],
+)
+def test_arrays_that_are_no_numbers(arrays: dict, words: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(DataError, match=words):
+        load(tmp_path / "t.npz")
+
+
+def test_what_is_no_npz_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", X)
+    for blob in (b"hello", (tmp_path / "t.npy").read_bytes()):
+        with pytest.raises(DataError, match="no npz file"):
+            load(as_blob(blob, tmp_path / "t.npz"))

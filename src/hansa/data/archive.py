@@ -13,6 +13,7 @@ from hansa.data.table_source import TableSource, require
 
 _INPUT = "x|inputs?|images?|imgs?|features?|data|samples?"
 _LABEL = "y|labels?|targets?|classes"
+_BETWEEN = "[-_. /]?"
 _TRAIN, _TEST = "train|training|tr", "test|testing|te"
 Archive = Mapping[str, np.ndarray]
 Part = dict[str, np.ndarray]
@@ -83,7 +84,11 @@ def _usual(archive: Archive, half: str | None, path: Path) -> Part | None:
     """The set whose arrays have the usual names, with ``half`` before or behind."""
     found: Part = {}
     for name, words in (("x", _INPUT), ("label", _LABEL)):
-        pattern = f"({words})" if half is None else f"({words})_?({half})|({half})_?({words})"
+        pattern = (
+            f"({words})"
+            if half is None
+            else f"({words}){_BETWEEN}({half})|({half}){_BETWEEN}({words})"
+        )
         fitting = [key for key in archive if re.fullmatch(pattern, key, re.IGNORECASE)]
         if not fitting:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
-from hansa.data.features import Categories, matrix, refuse_commas
+from hansa.data.features import Categories, Feature, matrix, refuse_commas
 from hansa.data.labels import Task, labels, missing, numbered
 from hansa.data.raw import Arrays, RawSplits
 
@@ -84,12 +84,12 @@ def assemble(
         DataError: a column cannot be used.
     """
     label = np.asarray(label)
+    if not len(label):
+        raise DataError(f"{where}: there is no row")
     if isinstance(inputs, dict):
         values, features = matrix(inputs, where, reading.categories)
-        gaps = {name: missing(c) for name, c in inputs.items() if c.ndim == 1}
+        gaps = {name: np.isnan(block).any(1) for name, block in _blocks(values, features)}
         gaps = {name: gap for name, gap in gaps.items() if gap.any()}
-        if not gaps and (vectors := np.isnan(values).any(axis=1)).any():
-            gaps = {", ".join(inputs): vectors}
     else:
         values = inputs.astype(np.float32) if inputs.ndim == 2 else inputs
         gaps, features = {}, []
@@ -116,9 +116,11 @@ def assemble(
         by = targets if names else np.zeros(len(targets), np.int64)
         parts = split_rows(reading.test_fraction, "columns", by)
         if len(parts[1]) == 0:
-            raise _no_test(len(targets), names, reading.test_fraction, where)
+            known = bool(class_names)
+            raise _no_test(len(targets), names, reading.test_fraction, where, known)
     else:
         parts = np.arange(first_test_row), np.arange(first_test_row, len(targets))
+        notes += _unseen(targets, names, values, features, first_test_row, where)
     train, test = (
         Arrays(values[rows], targets[rows], None if groups is None else groups[rows])
         for rows in parts
@@ -175,6 +177,36 @@ def _kept(
     return ~gone, notes
 
 
+def _blocks(values: np.ndarray, features: Sequence[Feature]) -> Iterator[tuple[str, np.ndarray]]:
+    """Each column's name and its part of a matrix."""
+    at = 0
+    for feature in features:
+        yield feature["name"], values[:, at : at + feature["width"]]
+        at += feature["width"]
+
+
+def _unseen(
+    targets: np.ndarray,
+    names: Sequence[str],
+    values: np.ndarray,
+    features: Sequence[Feature],
+    first_test_row: int,
+    where: str,
+) -> list[str]:
+    """Remarks on classes and words that the test set alone has."""
+    seen = np.unique(targets[:first_test_row])
+    found = {"classes": [name for k, name in enumerate(names) if k not in seen]}
+    for feature, (name, block) in zip(features, _blocks(values, features), strict=True):
+        known = (block[:first_test_row] == 1).any(0)
+        words = zip(feature["words"] or (), known, strict=False)
+        found[f"words of {name!r}"] = [word for word, there in words if not there]
+    return [
+        f"{where}: {what} in the test set only, which no model can learn: {', '.join(only[:8])}"
+        for what, only in found.items()
+        if only
+    ]
+
+
 def _alike(names: tuple[str, ...], where: str) -> list[str]:
     """A remark where two classes differ in capitals only."""
     seen: dict[str, str] = {}
@@ -185,13 +217,15 @@ def _alike(names: tuple[str, ...], where: str) -> list[str]:
     return []
 
 
-def _no_test(rows: int, names: tuple[str, ...], fraction: float, where: str) -> DataError:
-    """Why nothing was left for the test set."""
+def _no_test(
+    rows: int, names: tuple[str, ...], fraction: float, where: str, known: bool
+) -> DataError:
+    """Why nothing was left for the test set; ``known``: the labels are surely classes."""
     if not names:
         problem = f"{fraction:g} of {rows} rows is less than one"
         return DataError(f"{where}: the test set is empty: {problem}; use more, or test_path")
     return DataError(
         f"{where}: the test set is empty: {len(names)} classes in {rows} rows, and {fraction:g} of "
-        "no class is a row; use more rows, a larger test_fraction, a file of its own for the test "
-        "set, or, if the labels are amounts, task: regression"
+        "no class is a row; use more rows, a larger test_fraction, or a test set of its own "
+        f"(test_path){'' if known else ', or, if the labels are amounts, task: regression'}"
     )

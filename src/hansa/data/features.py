@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
@@ -9,13 +11,28 @@ from typing import Literal, TypedDict
 import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
-from hansa.data.labels import missing, text
+from hansa.data.labels import FEW, missing, text
 
 Categories = Literal["refuse", "one_hot"]
 MOST = 100
 """More different words than this are names or free text, not categories."""
-_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}( .*)?")
-_COMMA = re.compile(r"[+-]?\d{1,3}(['. ]\d{3})*,\d+|[+-]?\d+,\d+|[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_MONTH = (
+    "jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
+    "oct(ober)?|nov(ember)?|dec(ember)?"
+)
+_DATE = re.compile(
+    r"\d{4}([-/.])\d{1,2}\1\d{1,2}([ T].*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}( .*)?|"
+    r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[ap]m)?|"
+    rf"([a-z]{{3,9}},? )?(\d{{1,2}}[ .-]+)?({_MONTH})[ .,-]+\d{{1,4}}(\D.*)?",
+    re.IGNORECASE,
+)
+_MARK = "['. \u00a0\u202f]"
+_COMMA = re.compile(
+    rf"[+-]?\d{{1,3}}({_MARK}\d{{3}})*,\d+|[+-]?\d+,\d+|[+-]?\d{{1,3}}(,\d{{3}})+(\.\d+)?|"
+    r"[+-]?\d{1,3}(['\u00a0\u202f ]\d{3})+(\.\d+)?|[+-]?\d{1,3}(\.\d{3}){2,}"
+)
+_SIGN = re.compile(r"[+-]?[€$£¥] ?[+-]?\d[\d.,']*|[+-]?\d[\d.,']* ?[%€$£¥]")
+_UNIT = re.compile(r"[+-]?\d[\d.,']*( ?[^\d\s.,]\D*)")
 
 
 class Feature(TypedDict):
@@ -94,19 +111,27 @@ def encode(
 
 
 def _plain(column: np.ndarray, where: str) -> np.ndarray:
-    """A column without lists and without dates."""
-    if column.dtype.kind in "mM":
+    """A column without lists, and without what is neither number nor word."""
+    filled = column[~missing(column)] if column.dtype.kind == "O" else column[:0]
+    if column.dtype.kind in "mM" or (
+        len(filled) and isinstance(filled[0], datetime.date | datetime.time | datetime.timedelta)
+    ):
         raise DataError(
             f"{where} holds dates or times; make numbers of them (days since the first, hour of "
             "the day), or leave it out: exclude"
         )
+    if column.dtype.kind in "cV":
+        held = "complex numbers" if column.dtype.kind == "c" else f"records ({column.dtype})"
+        raise DataError(f"{where} holds {held}; make a column of numbers of each part")
     if column.dtype.kind == "O":
-        filled = column[~missing(column)]
         if len(filled) and isinstance(filled[0], list | tuple | np.ndarray):
             lengths = {len(item) if item is not None else -1 for item in column}
             if len(lengths) > 1:
                 raise DataError(f"{where} holds lists of different lengths; make them equal")
-            return np.array([list(item) for item in column])
+            plain = np.array([list(item) for item in column])
+            if plain.dtype.kind in "OUS" and plain.ndim == 2:
+                plain = np.array([_numbers(item, where) for item in plain], np.float64)
+            return plain
         if len(filled) == 0:
             return np.full(len(column), np.nan)
         if all(isinstance(item, bool | int | float | np.generic) for item in filled):
@@ -114,8 +139,19 @@ def _plain(column: np.ndarray, where: str) -> np.ndarray:
     return column
 
 
+def _numbers(items: np.ndarray, where: str) -> list[float]:
+    """A list of numbers, some of which may be missing."""
+    try:
+        return [np.nan if item is None else float(item) for item in items.tolist()]
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{where} holds lists of words or of lists; make a column of each part"
+        ) from None
+
+
 def _floats(name: str, column: np.ndarray, where: str) -> np.ndarray:
-    block = column.astype(np.float32).reshape(len(column), -1)
+    with np.errstate(over="ignore"):  # told below
+        block = column.astype(np.float32).reshape(len(column), math.prod(column.shape[1:]))
     if infinite := int(np.isinf(block).any(axis=1).sum()):
         raise DataError(
             f"{where}: column {name!r} has {infinite} rows with infinite values, or values too "
@@ -180,10 +216,17 @@ def _refuse_misread(name: str, column: np.ndarray, where: str) -> None:
     first = f"{where}: column {name!r} holds"
     if _most(filled, _DATE):
         raise DataError(
-            f"{first} dates such as {filled[0]!r}; make numbers of them (days since the first, "
-            f"the year), or leave it out: exclude: [{name}]"
+            f"{first} dates or times such as {str(filled[0])!r}; make numbers of them (days since "
+            f"the first, the hour), or leave it out: exclude: [{name}]"
         )
     refuse_commas(name, filled, where)
+    units = [found[1] for word in filled if (found := _UNIT.fullmatch(word))]
+    measured = len(filled) > FEW and 2 * max((units.count(u) for u in set(units)), default=0)
+    if _most(filled, _SIGN) or measured > len(filled):
+        raise DataError(
+            f"{first} numbers with a sign or a unit such as {str(filled[0])!r}; write numbers "
+            f"alone, or leave it out: exclude: [{name}]"
+        )
     numeric = np.array([_is_number(word) for word in filled])
     if numeric.sum() > max(10, 0.5 * len(filled)):  # not the categories 0, 1, 2, 3+
         odd = filled[~numeric]
@@ -198,13 +241,13 @@ def refuse_commas(name: str, words: np.ndarray, where: str) -> None:
     """Numbers with commas are no words.
 
     Raises:
-        DataError: most of them are numbers with a comma for the point or between thousands.
+        DataError: most of them are numbers with a comma for the point or marks between thousands.
     """
     meant = [word for word in words if _COMMA.fullmatch(word)]
     numeric = sum(_is_number(word) for word in words)
     if meant and 2 * (len(meant) + numeric) > len(words):
         raise DataError(
-            f"{where}: column {name!r} holds {len(meant)} numbers with a comma such as "
+            f"{where}: column {name!r} holds {len(meant)} numbers with commas or marks such as "
             f"{str(meant[0])!r}; write them with a point and without marks between thousands"
         )
 

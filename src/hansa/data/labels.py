@@ -9,6 +9,7 @@ import numpy as np
 from hansa.base.errors import ConfigError, DataError
 
 Task = Literal["classification", "regression"]
+_SEQUENCES = (list, tuple, np.ndarray)
 FEW = 20
 """Up to so many different whole numbers are classes without further question."""
 
@@ -47,15 +48,17 @@ def labels(
     values = np.asarray(values)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim != 1:
+    lists = values.dtype.kind == "O" and any(isinstance(v, _SEQUENCES) for v in values.flat)
+    if values.ndim != 1 or lists:
         raise DataError(
-            f"{where}: labels of shape {values.shape}; one a row is needed, so a class's number "
+            f"{where}: labels of shape {_shape(values)}; one a row is needed, so a class's number "
             "instead of a row of zeros with a one"
         )
     if gaps := int(missing(values).sum()):
         raise DataError(f"{where}: {gaps} values are missing; drop those rows")
     if values.dtype.kind == "O":
-        values = text(values)
+        kept = np.array(values.tolist())  # whole numbers and booleans beside which values lacked
+        values = kept if kept.dtype.kind in "biu" else text(values)
     if values.dtype.kind not in "fiu":
         if task == "regression":
             shown = "text" if values.dtype.kind in "US" else str(values.dtype)
@@ -75,6 +78,11 @@ def labels(
         problem = f"{where} are amounts such as {example:g}, not classes"
         raise ConfigError("task", task, problem, "task: regression")
     return numbered(values.astype(np.int64), where)
+
+
+def _shape(values: np.ndarray) -> tuple[int | str, ...]:
+    """The shape of labels, also where each is a list of its own."""
+    return values.shape if values.ndim != 1 else (len(values), "...")
 
 
 def _told(values: np.ndarray, whole: bool, where: str) -> Task:

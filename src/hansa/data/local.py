@@ -5,9 +5,10 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
@@ -18,6 +19,13 @@ from hansa.data.raw import RawSplits
 from hansa.data.table_source import TableSource
 
 FORMS = f"{', '.join((*tablefile.TEXT, *tablefile.BINARY))} or .npz"
+
+
+def _word(value: object) -> object:
+    """What YAML takes for a number (-999) or for nothing (null), as it was written."""
+    if value is None:
+        return "null"
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 # Overrides no `files`: a user's own, perhaps private, data are never copied into the cache.
@@ -35,8 +43,9 @@ class File(TableSource):
         ..., description="the file: .csv, .tsv, .txt, .data (marks , ; tab |), .parquet or .npz"
     )
     test_path: Path | None = Field(None, description="a file of the same form with the test set")
-    missing_values: tuple[str, ...] = Field(
-        tablefile.MISSING, description="what stands for a missing value in text"
+    missing_values: tuple[Annotated[str, BeforeValidator(_word)], ...] = Field(
+        tablefile.MISSING,
+        description="what stands for a missing value: words of a text, or numbers",
     )
 
     def read(self) -> RawSplits:
@@ -78,14 +87,14 @@ class File(TableSource):
                         "test_path", str(path), f"has no column {name!r}", "a file of the same form"
                     )
             frames.append(frame.select(list(dict.fromkeys(named))))
-            notes += more
+            notes += more + tablefile.counts_rows(frame, inputs, str(path))
         for name in frames[0].columns:
             kinds = {_kind(frame[name]) for frame in frames}
             if len(kinds) > 1:
                 one, two = sorted(kinds)
                 both = " and ".join(map(str, paths))
                 raise DataError(f"column {name!r} holds {one} in one of {both}, {two} in the other")
-        merged = tablefile.arrays(pl.concat(frames, how="vertical_relaxed"))
+        merged = tablefile.arrays(pl.concat(frames, how="vertical_relaxed"), exact=self.label)
         return assemble(
             {name: merged[name] for name in inputs},
             merged[self.label],
@@ -123,10 +132,15 @@ def _kind(column: object) -> str:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no npz file, or is cut short; numpy.savez writes one")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if "allow_pickle" in str(error):
+            problem = f"{path} cannot be read: Python objects in it are not unpickled; save arrays"
+            raise DataError(problem) from error
         raise DataError(f"{path} cannot be read: {error}") from error
 
 

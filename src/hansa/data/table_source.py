@@ -56,11 +56,17 @@ class TableSource(DataSource):
         """
         for name in self.exclude:
             require("exclude", name, known, where)
+            others = {self.label: "the label", self.group: "the group"}
+            others |= dict.fromkeys(self.inputs, "among the inputs")
+            if name in others:
+                raise ConfigError("exclude", name, f"is {others[name]} too", "exclude without it")
         own = {self.label, self.group, *self.exclude}
         chosen = self.inputs or tuple(name for name in known if name not in own)
         for name in chosen:
             require("inputs", name, known, where)
         require("label", self.label, known, where)
+        if self.label in self.inputs:
+            raise ConfigError("inputs", self.label, "is the label", "inputs without it")
         if self.group:
             require("group", self.group, known, where)
         return chosen
@@ -85,6 +91,16 @@ def require(field: str, name: str, known: Collection[str], where: str) -> None:
 
 
 def _are_values(names: Iterable[str]) -> bool:
-    """Whether most names are numbers with a point: a file without a line of names."""
-    found = [name.replace("-", "").replace(".", "", 1).isdigit() and "." in name for name in names]
-    return 2 * sum(found) > len(found)
+    """Whether most names are numbers, and do not count columns: a file without a line of names."""
+    every = list(names)
+    found = [name for name in every if _is_number(name)]
+    counted = {str(k) for k in range(len(every) + 1)}
+    return 2 * len(found) > len(every) and not set(found) <= counted
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

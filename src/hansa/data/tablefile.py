@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,18 @@ BINARY = (".parquet", ".pq")
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?")
 """What stands for a missing value in text."""
 _MARKS = ",;\t|"
+_SEP = re.compile(rb'"?sep=([,;\t|])"?[ \r]*\n', re.IGNORECASE)
+_PACKED = (
+    b"\x1f\x8b",
+    b"PK\x03\x04",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
+    b"\xd0\xcf\x11\xe0",
+)
+"""How gzip, zip (and so xlsx), bzip2, xz, zstd and old Excel files begin."""
+_MANY = 10
+"""Fewer rows may count up by chance."""
 _UNNAMED = re.compile(r"|\(no name\) \d+|Unnamed: ?\d+|__index_level_\d+__")
 
 
@@ -45,9 +58,13 @@ def _read_text(path: Path) -> pl.DataFrame:
     import polars as pl
 
     blob = path.read_bytes()
-    if blob.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} is stored as UTF-16; save it as UTF-8")
+    if blob.startswith(_PACKED):
+        raise DataError(f"{path} is compressed, or no text; unpack it, or save it as csv")
+    if blob.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in blob:
+        raise DataError(f"{path} is stored as UTF-16 or UTF-32, or is no text; save it as UTF-8")
     blob = blob.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    if b"\n" not in blob:
+        blob = blob.replace(b"\r", b"\n")
     if not blob.strip():
         raise DataError(f"{path} is empty")
     try:
@@ -55,20 +72,63 @@ def _read_text(path: Path) -> pl.DataFrame:
     except UnicodeDecodeError as error:
         line = blob[: error.start].count(b"\n") + 1
         raise DataError(f"{path} is not UTF-8 text (line {line}); save it as UTF-8") from None
-    mark = "\t" if path.suffix.lower() in (".tsv", ".tab") else _mark(blob)
+    blob = _without_blank_lines(blob)
+    if said := _SEP.match(blob):  # as Excel writes it
+        mark, blob = said[1].decode(), blob[said.end() :]
+    else:
+        mark = _mark(blob, path)
     names = _header(blob, mark, path)
-    frame = pl.read_csv(io.BytesIO(blob), separator=mark, infer_schema=False)
+    try:
+        frame = pl.read_csv(io.BytesIO(blob), separator=mark, infer_schema=False)
+    except pl.exceptions.ComputeError:
+        _refuse_longer(blob, mark, len(names), path)
+        raise
     if not len(frame):
         raise DataError(f"{path} has a line of names and no rows")
     frame.columns = names
     return frame
 
 
-def _mark(blob: bytes) -> str:
-    """What stands between the values: the most frequent mark of the first line, quotes aside."""
-    first = blob.split(b"\n", 1)[0].decode()
-    bare = re.sub(r'"[^"]*"', "", first)
-    return max(_MARKS, key=lambda mark: bare.count(mark))
+def _without_blank_lines(blob: bytes) -> bytes:
+    """The text without lines that hold nothing, unless they are within quotes."""
+    if not re.search(rb"\n *\r?\n", blob):
+        return blob
+    kept, quoted = [], False
+    for line in blob.split(b"\n"):
+        if quoted or line.strip(b" \r"):
+            kept.append(line)
+        quoted ^= line.count(b'"') % 2 == 1
+    return b"\n".join(kept)
+
+
+def _mark(blob: bytes, path: Path) -> str:
+    """What stands between the values: the most frequent mark of the first line, quotes aside.
+
+    Raises:
+        DataError: there are spaces only.
+    """
+    first, _, rest = blob.partition(b"\n")
+    bare = re.sub(r'"[^"]*"', "", first.decode())
+    if "\t" in bare and path.suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    mark = max(_MARKS, key=lambda mark: bare.count(mark))
+    words = len(bare.split())
+    if mark not in bare and words > 1 and len(rest.split(b"\n", 1)[0].split()) == words:
+        raise DataError(
+            f"{path}: values stand between spaces ({bare.strip()[:60]!r}); put commas, semicolons, "
+            "tabs or | between them"
+        )
+    return mark
+
+
+def _refuse_longer(blob: bytes, mark: str, count: int, path: Path) -> None:
+    """Name the first line that has more values than there are names."""
+    rows = csv.reader(io.StringIO(blob.decode()), delimiter=mark)
+    for row in rows:
+        if len(row) > count:
+            raise DataError(
+                f"{path}: line {rows.line_num} has {len(row)} values, the names are {count}"
+            )
 
 
 def _header(blob: bytes, mark: str, path: Path) -> list[str]:
@@ -77,6 +137,10 @@ def _header(blob: bytes, mark: str, path: Path) -> list[str]:
     names = [name.strip().strip('"').strip() for name in next(rows)]
     second = next(rows, [])
     if len(second) == len(names) + 1:
+        if not second[-1].strip():
+            raise DataError(
+                f"{path}: rows end with {mark!r} and the line of names does not; make them alike"
+            )
         raise DataError(
             f"{path}: rows have {len(second)} values, the line of names has {len(names)}; name the "
             "first column too, or write the file without names of rows"
@@ -91,10 +155,14 @@ def _header(blob: bytes, mark: str, path: Path) -> list[str]:
 
 
 def cleaned(frame: pl.DataFrame, missing: Iterable[str] = MISSING) -> pl.DataFrame:
-    """Words without spaces around them; missing ones null; text that is all numbers as numbers."""
+    """Words without spaces around them; missing ones null; text that is all numbers as numbers.
+
+    Of numbers those are missing whose value is listed: ``-999`` is ``-999.0`` too.
+    """
     import polars as pl
 
     gone = list(missing)
+    numbers = [number for word in gone if (number := _finite(word)) is not None]
     columns = []
     for column in frame.get_columns():
         if column.dtype in (pl.Categorical, pl.Enum):
@@ -105,6 +173,8 @@ def cleaned(frame: pl.DataFrame, missing: Iterable[str] = MISSING) -> pl.DataFra
             column = column.str.strip_chars().str.replace(r'^"(.*)"$', "$1").str.strip_chars()
             column = column.set(column.is_in(gone), None)
             column = _typed(column)
+        if numbers and column.dtype.is_numeric():
+            column = column.set(column.cast(pl.Float64).is_in(numbers), None)
         columns.append(column)
     return pl.DataFrame(columns)
 
@@ -118,10 +188,21 @@ def _typed(column: pl.Series) -> pl.Series:
     for kind in (pl.Int64, pl.Float64):
         found = filled.cast(kind, strict=False)
         if not found.null_count():
+            # 01 and 1 in one column are codes: as numbers two would be one.
+            if found.n_unique() < filled.n_unique() and filled.str.contains(r"^0\d+$").any():
+                return column
             return column.cast(kind)
     if filled.str.to_lowercase().is_in(["true", "false"]).all():
         return column.str.to_lowercase() == "true"
     return column
+
+
+def _finite(word: str) -> float | None:
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def without_index(
@@ -148,13 +229,45 @@ def without_index(
     return frame, notes
 
 
-def arrays(frame: pl.DataFrame) -> dict[str, np.ndarray]:
-    """NumPy columns [N]: numbers with nan, words and booleans with None where there is no value."""
+def counts_rows(frame: pl.DataFrame, names: Iterable[str], where: str) -> list[str]:
+    """A remark on each of some columns that goes up by one from row to row: maybe no input."""
+    return [
+        f"{where}: column {name!r} counts the rows; if it is no input: exclude: [{name}]"
+        for name in names
+        if frame[name].dtype.is_integer()
+        and not frame[name].null_count()
+        and len(frame) >= _MANY
+        and (frame[name].cast(int).diff().drop_nulls() == 1).all()
+    ]
+
+
+def arrays(frame: pl.DataFrame, exact: str = "") -> dict[str, np.ndarray]:
+    """NumPy columns [N]: numbers with nan, words with None where there is no value.
+
+    Args:
+        exact: the column whose whole numbers and booleans stay such, objects with None.
+
+    Raises:
+        DataError: a column holds records.
+    """
     import polars as pl
 
     found = {}
     for column in frame.get_columns():
-        if column.dtype == pl.Boolean and column.null_count():
+        gaps = column.null_count()
+        if column.dtype == pl.Struct:
+            raise DataError(
+                f"column {column.name!r} holds records ({column.dtype}); make a column of each "
+                f"part, or leave it out: exclude: [{column.name}]"
+            )
+        if (
+            gaps
+            and column.name == exact
+            and (column.dtype.is_integer() or column.dtype == pl.Boolean)
+        ):
+            found[column.name] = np.array(column.to_list(), object)
+            continue
+        if column.dtype == pl.Boolean and gaps:
             column = column.cast(pl.Float64)
         found[column.name] = column.to_numpy()
     return found
