@@ -119,6 +119,33 @@ def test_a_run_goes_on_from_a_checkpoint(
         np.testing.assert_array_equal(value, told[-1]["measured"]["values"][key])
 
 
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        {"name": "jwins"},
+        {"name": "adpsgd"},
+        {"name": "choco", "select": "random", "gamma": 0.5, "share": 0.2, "alarm": None},
+        {"name": "choco", "select": "all", "gamma": 0.3, "codec": "sign", "alarm": None},
+        {"name": "fedavg", "codec": "qsgd"},
+    ],
+    ids=lambda algorithm: "-".join(map(str, algorithm.values())),
+)
+def test_variances_stay_above_zero(
+    make_job: Callable[..., Job], host: Callable[..., Any], tmp_path: Path, algorithm: Any
+) -> None:
+    """However far the statistics move in a round, and whatever compression makes of them."""
+    file = tmp_path / "all_normed.py"
+    file.write_text(NET.replace("(1))).relu()", "(1)).relu())"))  # features that vary little
+    train = {"train.local_steps": 20, "rounds": 5, "evaluate": {"every": 1}}
+    more = NEEDS.get(algorithm["name"], {})
+    model = {"name": "module", "path": f"{file}:Net"}
+    block, reports = host(make_job({"algorithm": algorithm, "model": model, **train, **more}))
+    for report in reports:
+        measured = report["measured"]["values"]["loss"]
+        assert np.isfinite(measured[~np.isnan(measured)]).all()
+    assert (block.trainer.layout.views(block.rows)["n.running_var"] >= 0).all()
+
+
 def test_quickdrop_refuses_it(make: Callable[[str], Job]) -> None:
     with pytest.raises(ConfigError, match="running statistics"):
         make("quickdrop")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from hansa.engine.algorithm import Script
 from hansa.engine.block import COUNTERS, MODELLED, Block
 from hansa.engine.exchange import Exchange, Send, Share
 from hansa.engine.job import Job
+from hansa.models.layout import Entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROWS_AT_A_TIME = 64
 _OUTSIDE = ("exchange", "checkpoint")
@@ -90,6 +94,7 @@ class Host:
         block.report, block.log, block.events = {}, {}, []
         block.awake = job.clock.awake(block)
         before = block.state["samples"].clone()
+        variances = [(e, _of(block.rows, e).clone()) for e in block.trainer.layout.variances]
         away = Away(block, t)
         early = job.evaluates(t + 1) and job.evaluate.when == "after_training"
         measured, phase = self._play(job.algorithm.round(block, t), t, 0, early)
@@ -97,6 +102,10 @@ class Host:
         if last:
             phase = self._play(job.algorithm.finish(block, t), t, phase, False)[1]
         away.put_back()
+        for entry, values in variances:
+            # Steps that compression made too long end below zero; those are not taken.
+            now = _of(block.rows, entry)
+            now.copy_(torch.where(now < 0, values, now))
         block.state["training_rounds"] += block.state["samples"] > before
         seconds = time.perf_counter() - began
         if (job.evaluates(t + 1) or last) and measured is None:
@@ -243,6 +252,11 @@ class Host:
             again = phase not in _OUTSIDE and not isinstance(error, OSError | MemoryError)
             problem = f"{type(error).__name__}: {error}"
             raise RunError(problem, round=t + 1, phase=phase, repeats=again) from error
+
+
+def _of(rows: Tensor, entry: Entry) -> Tensor:
+    """The numbers of one tensor of the model, a view [n, size]."""
+    return rows[:, entry.offset : entry.offset + entry.size]
 
 
 def _advance(script: Any, inbox: Any) -> Any:

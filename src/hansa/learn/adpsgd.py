@@ -99,12 +99,17 @@ class ADPSGD(Algorithm):
         return int(others[block.streams.numpy("adpsgd", i, wakes).integers(len(others))])
 
     def _work(self, block: Block, t: int, i: int) -> None:
-        """Local steps from the copy made when they began; their change is added to the model."""
+        """Local steps from the copy made when they began; their change is added to the model.
+
+        Statistics of normalization layers are no steps that add up: they are as these steps saw
+        them, and averaged next.
+        """
         copy, wakes = block.state["adpsgd.copy"], block.state["adpsgd.wakes"]
         model = block.rows[i].clone()
         block.rows[i] = copy[i]
         block.train(t, who=np.array([i]), draw=int(wakes[i]))
-        block.rows[i] += model - copy[i]
+        moved = slice(0, block.rows.shape[1] - block.trainer.layout.statistics)
+        block.rows[i, moved] += model[moved] - copy[i, moved]
         wakes[i] += 1
 
     def _average(self, block: Block, i: int, j: int | None) -> Script:

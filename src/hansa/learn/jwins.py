@@ -5,7 +5,8 @@ have gathered since they were last sent, V + T(x - x_start); each node draws eac
 of them it sends; values of T(x) travel, and receivers put them over their own T(x) and average.
 Afterwards V takes up the round's whole change, T(x_new - x_start). No state about neighbours is
 kept, so the graph may change. Code-faithful: as in DecentralizePy, right after sharing V holds the
-round's change of the shared numbers too.
+round's change of the shared numbers too. Statistics of normalization layers stay as they are,
+behind the coefficients: a variance put together from parts of several nodes may be below zero.
 """
 
 from __future__ import annotations
@@ -79,15 +80,15 @@ class JWINS(DPSGD):
         return some_numbers()
 
     def start(self, block: Block) -> None:
-        size = self._forward(block.rows[:1]).shape[1]
+        size = self._forward(block, block.rows[:1]).shape[1]
         if self.accumulation:
             block.state["jwins.accumulated"] = torch.zeros(len(block), size)
 
     def round(self, block: Block, t: int) -> Script:
         before = block.rows.clone()
         self.local(block, t)
-        coefficients = self._forward(block.rows)
-        scores = self._forward(block.rows - before)
+        coefficients = self._forward(block, block.rows)
+        scores = self._forward(block, block.rows - before)
         accumulated = block.state.get("jwins.accumulated")
         if accumulated is not None:
             scores += accumulated
@@ -95,10 +96,10 @@ class JWINS(DPSGD):
         graph = self.graph(block, t)
         inbox = yield Send(part, graph, self.codec, kind="jwins")
         inbox.overlay_(coefficients, block.mixing(graph, self.weights))
-        block.rows.copy_(self._inverse(coefficients, block.rows.shape[1]))
+        block.rows.copy_(self._inverse(block, coefficients))
         if accumulated is not None:
             clear_(accumulated, part)
-            accumulated += self._forward(block.rows - before)
+            accumulated += self._forward(block, block.rows - before)
 
     def _counts(self, block: Block, t: int, scores: Tensor) -> np.ndarray:
         """How many coefficients each node sends in round t."""
@@ -109,12 +110,22 @@ class JWINS(DPSGD):
         shares = np.where(np.array(drawn) >= self.whole_above, 1.0, drawn)
         return np.rint(shares * scores.shape[1]).astype(np.int64)
 
-    def _forward(self, rows: Tensor) -> Tensor:
+    def _forward(self, block: Block, rows: Tensor) -> Tensor:
+        """Coefficients of rows [k, D], and behind them the statistics as they are."""
         if self.wavelet is None:
             return rows.to("cpu", copy=True)
-        return transform(rows.shape[1], self.wavelet, self.levels).forward(rows)
+        size = rows.shape[1] - block.trainer.layout.statistics
+        found = transform(size, self.wavelet, self.levels).forward(rows[:, :size])
+        if size == rows.shape[1]:
+            return found
+        return torch.cat([found, rows[:, size:].to(found.device)], dim=1)
 
-    def _inverse(self, coefficients: Tensor, size: int) -> Tensor:
+    def _inverse(self, block: Block, coefficients: Tensor) -> Tensor:
         if self.wavelet is None:
             return coefficients
-        return transform(size, self.wavelet, self.levels).inverse(coefficients)
+        size = block.rows.shape[1] - block.trainer.layout.statistics
+        domain = transform(size, self.wavelet, self.levels)
+        found = domain.inverse(coefficients[:, : domain.coefficients])
+        if size == block.rows.shape[1]:
+            return found
+        return torch.cat([found, coefficients[:, domain.coefficients :]], dim=1)

@@ -109,6 +109,12 @@ class ParameterLayout:
         """How many numbers at a row's end are buffers: no gradient moves them, batches do."""
         return sum(entry.size for entry in self.entries if entry.buffer)
 
+    @cached_property
+    def variances(self) -> tuple[Entry, ...]:
+        """The running variances of normalization layers, which are never below zero."""
+        last = (e for e in self.entries if e.name.rpartition(".")[2] == "running_var")
+        return tuple(entry for entry in last if entry.buffer)
+
     @property
     def nbytes(self) -> int:
         """Bytes of one row."""
