@@ -114,3 +114,52 @@ def test_a_class_of_the_test_set_alone(tmp_path: Path) -> None:
             put(tmp_path / part / name / "0.png", GREY[0])
     with pytest.raises(ConfigError, match=r"has a class that .* lacks: c"):
         load(tmp_path)
+
+
+def test_photographs_are_turned_as_their_camera_was_held(place: Path) -> None:
+    upright = load(place, colour="grey")
+    for name in ("10", "9"):
+        for row in range(5):
+            path = place / name / f"{row}.png"
+            with Image.open(path) as image:
+                turned = image.transpose(Image.Transpose.ROTATE_90)
+            exif = Image.Exif()
+            exif[0x0112] = 6  # shown rightly when turned by a quarter
+            turned.save(path, exif=exif.tobytes())
+    assert np.array_equal(load(place).train.inputs, upright.train.inputs)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("train", "bus"):
+        for row in range(5):
+            put(tmp_path / name / f"{row}.png", GREY[row])
+    assert load(tmp_path).class_names == ("bus", "train")
+
+
+def test_one_folder_around_the_classes_is_named(place: Path) -> None:
+    inner = place / "photos"
+    inner.mkdir()
+    for name in ("10", "9"):
+        (place / name).rename(inner / name)
+    with pytest.raises(ConfigError, match="one folder only, photos") as found:
+        load(place)
+    assert found.value.fix == f"path: {inner}"
+
+
+def test_folders_of_systems_are_no_classes_and_deeper_folders_are_remarked(place: Path) -> None:
+    (place / "__MACOSX" / "9").mkdir(parents=True)
+    (place / "__pycache__").mkdir()
+    assert load(place).class_names == ("9", "10")
+    (place / "9" / "deep").mkdir()
+    for path in (place / "9").glob("*.png"):
+        path.rename(place / "9" / "deep" / path.name)
+    assert any("parts of one class, 9" in note for note in load(place).notes)
+
+
+def test_what_is_wrong_with_images_is_said_in_words(place: Path) -> None:
+    put(place / "9" / "7.png", GREY[0][:4])
+    with pytest.raises(DataError, match="size: 64"):
+        load(place)
+    (place / "9" / "7.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"it is empty, or no image$"):
+        load(place)

@@ -30,7 +30,8 @@ class ImageFolder(DataSource):
 
     ``path/train/CLASS/...`` and ``path/test/CLASS/...`` are the two sets; of ``path/CLASS/...``
     alone a part is held out. Classes are numbered in the order of their names, by number where
-    all names are numbers. What is hidden or no image by its name is left out.
+    all names are numbers. What is hidden or no image by its name is left out. Photographs are
+    turned as their camera was held.
     """
 
     path: Path = Field(..., description="the folder")
@@ -53,6 +54,12 @@ class ImageFolder(DataSource):
         first, second, notes = self._folders()
         groups = [_classes(folder) for folder in (first, second) if folder is not None]
         names = sorted(groups[0], key=_natural)
+        if len(names) == 1 and names[0]:
+            problem = f"{first} has one folder only, {names[0]}, and a folder is a class"
+            inner = first / names[0]
+            fix = f"path: {inner}" if any(p.is_dir() for p in inner.iterdir()) else "a second class"
+            raise ConfigError("path", str(self.path), problem, fix)
+        notes += _nested(first, groups[0])
         if second is not None and (more := [name for name in groups[1] if name not in names]):
             raise ConfigError(
                 "test_path", str(second), f"has a class that {first} lacks: {more[0]}", "the same"
@@ -68,7 +75,8 @@ class ImageFolder(DataSource):
             raise DataError(f"{odd[0]} lies beside the classes; put it into the folder of one")
         blobs, where = [_bytes(path) for path in files], [str(path) for path in files]
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        pixels = decode(blobs, self._mode(blobs, where), where, size)
+        fix = "; size: 64 makes them so (a side, or [height, width])"
+        pixels = decode(blobs, self._mode(blobs, where), where, size, fix)
         return assemble(
             pixels,
             np.array(targets, np.int64),
@@ -87,7 +95,8 @@ class ImageFolder(DataSource):
                 raise ConfigError(field, str(path), "there is no such folder", "give its path")
         inside = {p.name.casefold(): p for p in sorted(self.path.iterdir()) if p.is_dir()}
         train = next((inside[name] for name in TRAIN if name in inside), None)
-        if train is None:
+        # A class may bear such a name; then it has images in it and no classes.
+        if train is None or not any(p.is_dir() for p in train.iterdir()):
             return self.path, self.test_path, []
         held = [inside[name] for name in TEST if name in inside]
         test = self.test_path or (held[0] if held else None)
@@ -126,14 +135,28 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
             continue
         if path.is_dir():
             inside = [p for p in sorted(path.rglob("*")) if _is_image(p)]
+            if not inside and path.name.startswith(("_", "@", "$")):  # of a system, not a person
+                continue
             if not inside:
-                raise DataError(f"{path} holds no image ({', '.join(SUFFIXES)})")
+                raise DataError(
+                    f"{path} holds no image ({', '.join(SUFFIXES)}); put some in, or take the "
+                    "folder away"
+                )
             found[path.name] = inside
         elif _is_image(path):
             found.setdefault("", []).append(path)
     if not set(found) - {""}:
         raise DataError(f"{folder} has no folders of classes; put each class's images into one")
     return found
+
+
+def _nested(folder: Path, classes: dict[str, list[Path]]) -> list[str]:
+    """A remark where images lie deeper than a class: maybe the class is meant deeper too."""
+    for name, files in classes.items():
+        if name and all(path.parent != folder / name for path in files):
+            place = files[0].parent
+            return [f"{place} and folders beside it were taken as parts of one class, {name}"]
+    return []
 
 
 def _is_image(path: Path) -> bool:

@@ -87,13 +87,19 @@ def usual_modes(blobs: Sequence[bytes], where: Sequence[str]) -> dict[str, int]:
 
 
 def decode(
-    blobs: Sequence[bytes], mode: str, where: Sequence[str], size: tuple[int, int] | None = None
+    blobs: Sequence[bytes],
+    mode: str,
+    where: Sequence[str],
+    size: tuple[int, int] | None = None,
+    fix: str = "",
 ) -> np.ndarray:
-    """Decoded images, uint8 [N, H, W, C] (``mode`` L: C = 1, RGB: C = 3; I;16: uint16, C = 1).
+    """Decoded images, turned as their EXIF says, uint8 [N, H, W, C].
 
     Args:
+        mode: L: C = 1; RGB: C = 3; I;16: uint16, C = 1.
         where: what each image is called in errors.
         size: resize all to (height, width).
+        fix: the way out where images differ in size.
 
     Raises:
         DataError: an image is damaged or differs in size from the first. Names it.
@@ -102,7 +108,7 @@ def decode(
     def one(row: int) -> np.ndarray:
         with _opened(blobs[row], where[row]) as image:
             try:
-                found = _converted(image, mode)
+                found = _converted(_upright(image), mode)
                 if size is not None and mode != "I;16":
                     found = found.resize((size[1], size[0]), _BILINEAR)
                 return np.asarray(found, np.uint16 if mode == "I;16" else np.uint8)
@@ -120,7 +126,7 @@ def decode(
             if image.shape != first.shape:
                 raise DataError(
                     f"{where[row]} is {_sides(image)}, {where[0]} {_sides(first)} pixels; all "
-                    "images must be of one size"
+                    f"images must be of one size{fix}"
                 )
             images[row] = image
 
@@ -144,14 +150,25 @@ def rows(count: int, where: str) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(blob: bytes, where: str) -> Iterator[Any]:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(blob))
+    except UnidentifiedImageError:
+        raise DataError(f"{where} is damaged: it is empty, or no image") from None
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise DataError(f"{where} is damaged: {error}") from error
     with image:
         yield image
+
+
+def _upright(image: Any) -> Any:
+    """An image as its camera was held."""
+    from PIL import ExifTags, ImageOps
+
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _converted(image: Any, mode: str) -> Any:
