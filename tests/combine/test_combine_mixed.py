@@ -161,3 +161,24 @@ def test_what_is_saved_and_what_teaches_scores_alike(tmp_path: Path) -> None:
     line = {row["name"]: row["accuracy"] for row in result.table}
     assert line["residual"] > line["label_weighted"] - 0.05  # it starts there
     assert line["fedkd"] > line["label_weighted"] - 0.15
+
+
+def test_among_many_classes_a_lone_margin_does_not_outbid_what_is_spread(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    centres = rng.normal(0, 1, (20, 10))
+    rows: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    for site in range(4):
+        own = rng.integers(5 * site, 5 * site + 5, 200)
+        labels.append(np.concatenate([own, rng.integers(0, 20, 20)]))
+        rows.append(centres[labels[-1]] + rng.normal(0, 0.6, (220, 10)))
+    x = np.vstack(rows).astype("float32")
+    columns: dict[str, Any] = {f"f{i}": x[:, i] for i in range(10)}
+    columns["site"] = [name for name in "abcd" for _ in range(220)]
+    columns["sick"] = [f"c{k:02d}" for k in np.concatenate(labels)]
+    pl.DataFrame(columns).write_csv(tmp_path / "many.csv")
+    margins = [{"path": "sklearn.linear_model:RidgeClassifier"}]
+    data = {"path": str(tmp_path / "many.csv")}
+    _, result = mixed(tmp_path / "run", data=data, predictors=margins)
+    line = {row["name"]: row["accuracy"] for row in result.table}
+    assert line["label_weighted"] > 0.6

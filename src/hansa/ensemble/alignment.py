@@ -4,8 +4,11 @@ A network gives logits, whose level says nothing; a forest gives log-probabiliti
 above 0; a margin is on a scale of its own. A rule that weighs members class by class would compare
 such numbers as if they were one. So where members differ in kind, each member's scores become
 log-odds against their own mean over the classes, and are stretched by one factor a member, so that
-on the proxies all members' scores are equally large (as a temperature does; Guo et al., ICML 2017,
-but without labels). No member's own prediction changes. Members of one kind are left as they are.
+on the proxies all members are equally sure of the class that they answer (as a temperature does;
+Guo et al., ICML 2017, but without labels). How large the other classes' scores are has no part in
+that: a network spreads over many classes, a margin after a softmax stands alone, and would outbid
+all others if both were equally large in the mean. No member's own prediction changes. Members of
+one kind are left as they are.
 """
 
 from __future__ import annotations
@@ -82,8 +85,13 @@ def alignments(scores: Tensor, kinds: Sequence[ScoreKind]) -> list[Alignment] | 
     if len(set(kinds)) <= 1:
         return None
     odds = [log_odds(own, kind).double() for own, kind in zip(scores, kinds, strict=True)]
-    sizes = torch.stack([own.square().mean().sqrt() for own in odds])
+    sizes = torch.stack([_answered(own).square().mean().sqrt() for own in odds])
     known = sizes > 0  # who scores all classes alike has no size
     common = sizes[known].log().mean().exp() if known.any() else torch.ones(())
     factors = torch.where(known, common / sizes.clamp(min=torch.finfo(sizes.dtype).tiny), 1.0)
     return [Alignment(kind, float(f)) for kind, f in zip(kinds, factors, strict=True)]
+
+
+def _answered(odds: Tensor) -> Tensor:
+    """The log-odds of the class that is answered [m]."""
+    return odds[..., 0] if odds.shape[-1] == 1 else odds.max(-1).values
