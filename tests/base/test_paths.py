@@ -114,6 +114,9 @@ def test_paths_of_all_parts_are_absolute_in_the_resolved_settings(
             "availability": {"name": "file", "file": "a.csv"},
         },
     }
+    own = {"start": "../s.pt", "deep": [{"x": "~/x"}], "words": "w.txt", "kind": "a.b", "n": 1}
+    settings["model"]["arguments"] = own
+    (there / "w.txt").touch()
     (there / "run.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
@@ -121,6 +124,13 @@ def test_paths_of_all_parts_are_absolute_in_the_resolved_settings(
     assert dumped["data"]["path"] == str(there / "x.csv")
     assert dumped["data"]["test_path"] == str(tmp_path / "z.csv")  # of the command line
     assert dumped["model"]["path"] == f"{there / 'nets.py'}:Net"
+    assert dumped["model"]["arguments"] == {
+        "start": str(tmp_path / "s.pt"),
+        "deep": [{"x": "/home/somebody/x"}],
+        "words": str(there / "w.txt"),  # there is one
+        "kind": "a.b",
+        "n": 1,
+    }
     assert dumped["topology"]["notes"] == str(there / "n.txt")
     assert dumped["topology"]["more"] == [str(there / "a"), "/home/somebody/b"]
     assert dumped["clock"]["profiles"]["file"] == str(there / "p.csv")

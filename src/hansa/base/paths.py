@@ -2,12 +2,14 @@
 
 A field annotated ``Path`` is one by that alone, in a user's own component too. One that names code
 is a :data:`ObjectPath` or a :data:`ModulePath`, one that may be a name instead a
-:data:`NameOrPath`. ``~`` is the home folder everywhere.
+:data:`NameOrPath`; of what own code is called with (:data:`Arguments`), texts are paths that are
+written as such. ``~`` is the home folder everywhere.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -71,6 +73,15 @@ def located_name(value: str) -> str:
     return str(located(value)) if meant or located(value).is_dir() else value
 
 
+def located_argument(value: str | Path) -> str:
+    """Text for code that is not ours: a path if it is written as one, or if such a file exists."""
+    text = str(value)
+    meant = text.startswith(("./", "../", "~/"))
+    if meant or (("/" in text or "." in text) and os.path.exists(located(value))):
+        return str(located(value))
+    return text
+
+
 def short(name: str) -> str:
     """A component's name for people: of ``/long/way/file.py:Class`` the file and the class."""
     module, colon, last = name.rpartition(":")
@@ -83,7 +94,9 @@ ModulePath = Annotated[str, located_module]
 """A module, or the path of its file."""
 NameOrPath = Annotated[str, located_name]
 """A name that others gave, or the path of a folder."""
-_HOW = (located_object, located_module, located_name)
+Arguments = Annotated[dict[str, Any], located_argument]
+"""What code is called with that is not ours."""
+_HOW = (located_object, located_module, located_name, located_argument)
 
 
 def locate(cls: type[BaseModel], settings: Any) -> Any:
@@ -120,4 +133,6 @@ def _inside(annotation: Any) -> list[Any]:
 def _each(value: Any, how: Callable[[Any], Any]) -> Any:
     if isinstance(value, list | tuple):
         return [_each(item, how) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _each(item, how) for key, item in value.items()}
     return how(value) if isinstance(value, str | Path) else value

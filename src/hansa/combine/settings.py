@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hansa.base.component import find
-from hansa.base.paths import ObjectPath
+from hansa.base.paths import Arguments, ObjectPath
 from hansa.data import DataSource, Digits
 from hansa.engine import (
     SGD,
@@ -43,7 +43,7 @@ class Predictor(Settings):
         description="package.module:Class with fit(X, y) and predict_proba or decision_function, "
         "such as sklearn.ensemble:RandomForestClassifier"
     )
-    arguments: dict[str, Any] = Field({}, description="its keyword arguments")
+    arguments: Arguments = Field({}, description="its keyword arguments")
 
 
 class Brought(Settings):

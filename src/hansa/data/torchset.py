@@ -11,7 +11,7 @@ from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import torch
 from hansa.base.own_code import place_of, said
-from hansa.base.paths import ObjectPath
+from hansa.base.paths import Arguments, ObjectPath
 from hansa.data.columns import Reading, assemble
 from hansa.data.raw import RawSplits
 from hansa.data.source import DataSource
@@ -29,13 +29,13 @@ class Torch(DataSource):
     dataset: ObjectPath = Field(
         ..., description="class or function that makes it: package.module:Name or file.py:Name"
     )
-    arguments: dict[str, Any] = Field(
+    arguments: Arguments = Field(
         default_factory=dict, description="arguments for the training set, such as train: true"
     )
     test_dataset: ObjectPath | None = Field(
         None, description="what makes the test set, if not the same as `dataset`"
     )
-    test_arguments: dict[str, Any] | None = Field(
+    test_arguments: Arguments | None = Field(
         None, description="arguments for the test set; none = hold out test_fraction"
     )
     test_fraction: float = Field(

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError, HansaWarning
 from hansa.base.files import sha256
-from hansa.base.paths import located, path_fields
+from hansa.base.paths import located, located_argument, path_fields
 from hansa.data import Dataset, Split
 from hansa.report import RunFolder
 
@@ -97,7 +97,9 @@ def plugins_of(value: Any) -> set[str]:
 def _files(settings: BaseModel) -> Iterator[tuple[str, Path]]:
     """Every file that settings name, by the dotted name of the setting; code is a ``.py``."""
     for where, part in _parts(settings):
-        for field in path_fields(type(part)):
+        for field, how in path_fields(type(part)).items():
+            if how is located_argument:  # what own code makes of it is its own
+                continue
             value = getattr(part, field)
             many = value if isinstance(value, tuple) else (value,)
             for k, one in enumerate(item for item in many if item is not None):

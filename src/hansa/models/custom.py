@@ -10,7 +10,7 @@ from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
 from hansa.base.own_code import place_of, said
-from hansa.base.paths import ObjectPath
+from hansa.base.paths import Arguments, ObjectPath
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model
 
@@ -23,7 +23,7 @@ class Module(Model):
     path: ObjectPath = Field(
         description="package.module:Class or file.py:function, called to build it"
     )
-    arguments: dict[str, Any] = Field({}, description="its keyword arguments")
+    arguments: Arguments = Field({}, description="its keyword arguments")
 
     def build(self, spec: DataSpec) -> nn.Module:
         """The network, tried on one batch of zeros."""
