@@ -77,7 +77,9 @@ def located_argument(value: str | Path) -> str:
     """Text for code that is not ours: a path if it is written as one, or if such a file exists."""
     text = str(value)
     meant = text.startswith(("./", "../", "~/"))
-    if meant or (("/" in text or "." in text) and os.path.exists(located(value))):
+    if not meant and ("/" in text or "." in text):
+        meant = os.path.exists(located(value))  # noqa: PTH110 - Path's raises for long texts
+    if meant:
         return str(located(value))
     return text
 
