@@ -100,3 +100,26 @@ def test_a_part_may_stand_for_a_list_of_one() -> None:
     found = EnsembleFile.parse({"models": {"name": "mlp"}, "aggregators": "average"})
     assert [len(found.models), len(found.aggregators)] == [1, 1]
     assert EnsembleFile.parse(found.dump()) == found
+
+
+def test_remarks_on_the_data_reach_check_run_and_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{k},{k % 7},{-k % 5},{k % 2}\n" for k in range(80)]
+    (tmp_path / "t.csv").write_text("id,a,b,label\n" + "".join(rows))
+    settings = {
+        "clients": 2,
+        "data": {"name": "file", "path": "t.csv"},
+        "models": "logistic",
+        "aggregators": "average",
+        "local": {"epochs": 1},
+    }
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["check", "e.yaml"]) == 0
+    assert "remark: " in (out := capsys.readouterr().out)
+    assert "'id' counts the rows" in out
+    assert main(["check", "e.yaml", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["remarks"]) == 1
+    assert main(["combine", "ensemble", "e.yaml", "--out", "run", "--quiet"]) == 0
+    assert "'id' counts the rows" in capsys.readouterr().err
+    assert "counts the rows" in (tmp_path / "run" / "report.html").read_text()

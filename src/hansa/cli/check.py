@@ -64,11 +64,13 @@ def _ensemble(answer: Answer, chosen: Any) -> None:
     from hansa.combine.plan import plan
     from hansa.experiment.combine_runs import open_run
     from hansa.experiment.prepare import check_device
+    from hansa.experiment.remarks import of_ensemble
     from hansa.report.tables import Grid
     from hansa.report.units import quantity
 
     check_device(chosen.device)
-    answer.data = facts = plan(prepare(chosen, open_run=open_run))
+    prepared = prepare(chosen, open_run=open_run)
+    answer.data = facts = plan(prepared) | {"remarks": of_ensemble(prepared)}
     _table(answer, {k: v for k, v in facts.items() if not isinstance(v, list)})
     rows = [
         [
@@ -97,6 +99,8 @@ def _ensemble(answer: Answer, chosen: Any) -> None:
         )
     for note in facts["notes"]:
         answer.line(f"warning: {note}")
+    for remark in facts["remarks"]:
+        answer.line(f"remark: {remark}")
     if facts["baselines"]:
         answer.line(f"baselines: {', '.join(facts['baselines'])}")
 

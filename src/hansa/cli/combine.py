@@ -170,6 +170,8 @@ def _result(answer: Answer, path: Path) -> None:
 
     folder = RunFolder.open(path)
     answer.data = folder.summary or {}
+    for remark in folder.read_json("remarks.json") or []:
+        say(f"remark: {remark}")
     answer.table(rules_table(folder))
     answer.line(f"kept    {answer.data['chosen']}: {answer.data['why']}")
     answer.line(f"run     {path}")

@@ -42,6 +42,7 @@ from hansa.experiment.environment import describe_machine
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
 from hansa.experiment.places import unused
 from hansa.experiment.prepare import check_device
+from hansa.experiment.remarks import of_ensemble
 from hansa.report import RunFolder
 from hansa.report.ensembles import markdown
 from hansa.report.folder import check_free, held
@@ -219,6 +220,7 @@ def _begin(
         for note in prepared.division.notes:
             say(f"warning: {note}")
             folder.event("warning", text=note)
+        folder.write_json("remarks.json", of_ensemble(prepared))
         if removal:
             folder.write_json("removal.json", removal)
         _describe(folder, prepared)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from hansa.data import Iid
+from hansa.data import DataSource, Iid
 from hansa.engine import Algorithm, Job
 from hansa.experiment.runfile import RunFile
 from hansa.topology import Graph
+
+if TYPE_CHECKING:
+    from hansa.combine import Prepared
 
 
 def remarks(chosen: RunFile, job: Job) -> list[str]:
@@ -50,6 +53,21 @@ def unused(chosen: RunFile) -> list[str]:
     train, data = chosen.train, chosen.data
     if train.local_epochs is not None and _said(train, "local_steps"):
         found.append("train.local_steps is not used: train.local_epochs stands in its place")
+    found += _unused_of_data(data)
+    if data.public and not chosen.algorithm.uses_public:
+        found.append(f"data.public holds examples back that {name} does not use")
+    if _said(chosen.checkpoint, "keep") and not chosen.checkpoint.every:
+        found.append("checkpoint.keep is not used: checkpoint.every is 0")
+    return found
+
+
+def of_ensemble(prepared: Prepared) -> list[str]:
+    """Of the data of an ensemble as they were read, and of their settings."""
+    return [*prepared.dataset.notes, *_unused_of_data(prepared.settings.data)]
+
+
+def _unused_of_data(data: DataSource) -> list[str]:
+    found = []
     if _said(data, "test_fraction") and (held := _own_test_set(data)):
         found.append(f"data.test_fraction is not used: {held} is the test set")
     if getattr(data, "group", None) and isinstance(data.partition, Iid):
@@ -57,10 +75,6 @@ def unused(chosen: RunFile) -> list[str]:
             "data.group names owners, and data.partition: iid deals without them; natural follows "
             "them"
         )
-    if data.public and not chosen.algorithm.uses_public:
-        found.append(f"data.public holds examples back that {name} does not use")
-    if _said(chosen.checkpoint, "keep") and not chosen.checkpoint.every:
-        found.append("checkpoint.keep is not used: checkpoint.every is 0")
     return found
 
 
