@@ -9,8 +9,8 @@ test images, the mean of the last three evaluations, taken after the exchange. I
 
 On a ring the order of the classes along it decides more than anything else, so "ring" stands there
 three times over five deals of the shards: nodes in the order in which they were dealt; sorted, so
-that neighbours have the same classes; and interleaved, so that they have others. The nodes keep
-their data, only who is whose neighbour differs.
+that neighbours have the same classes; and interleaved, so that few nodes in a row have them all.
+The nodes keep their data, only who is whose neighbour differs.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import CIFAR, DIGITS, late_accuracy, markdown, publish
+from measure import CIFAR, DIGITS, Notes, late_accuracy, markdown, publish
 
 from hansa.base.streams import Streams
 from hansa.data import DataSource
@@ -74,12 +75,25 @@ def ring(order: str, data: dict[str, Any], seed: int, path: Path) -> Any:
     targets = dataset.train.targets.numpy()
     held = [sorted(set(targets[part])) for part in source.divide(dataset, NODES, streams)]
     nodes = sorted(range(NODES), key=lambda node: held[node])
-    if order == "ring, interleaved":  # from the two halves in turn: neighbours lie far apart
-        halves = zip(nodes[: NODES // 2], nodes[NODES // 2 :], strict=True)
-        nodes = [node for pair in halves for node in pair]
+    if order == "ring, interleaved":
+        nodes = interleaved(nodes, held)
     pairs = zip(nodes, nodes[1:] + nodes[:1], strict=True)
     path.write_text("".join(f"{a} {b}\n" for a, b in pairs))
     return {"name": "file", "path": str(path)}
+
+
+def interleaved(nodes: list[int], held: list[list[int]]) -> list[int]:
+    """The nodes in an order in which each has the classes that were longest not there."""
+    last, order, left = dict.fromkeys(range(10), -NODES), [], list(nodes)
+    while left:
+        chosen = min(
+            left,
+            key=lambda node: (max(last[c] for c in held[node]), sum(last[c] for c in held[node])),
+        )
+        left.remove(chosen)
+        last |= dict.fromkeys(held[chosen], len(order))
+        order.append(chosen)
+    return order
 
 
 def accuracy(name: str, setting: dict[str, Any], seed: int, smoke: bool) -> float:
@@ -107,14 +121,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="digits, one seed, a few rounds")
     parser.add_argument("--seeds", type=int, default=3, help="of the graphs that are no rings")
+    parser.add_argument("--notes", help="a file of results, to go on after a stop")
     arguments = parser.parse_args()
-    smoke = arguments.smoke
+    smoke, notes = arguments.smoke, Notes(arguments.notes)
     rows, verdicts = [], []
     for title, setting in SETTINGS.items():
         means: dict[str, float] = {}
         for name in (*RINGS, *GRAPHS):
             deals = 1 if smoke else DEALS if name in RINGS else arguments.seeds
-            found = np.array([accuracy(name, setting, seed, smoke) for seed in range(deals)])
+            found = np.array(
+                [
+                    notes.get(
+                        f"{title}, {name}, {seed}", partial(accuracy, name, setting, seed, smoke)
+                    )
+                    for seed in range(deals)
+                ]
+            )
             print(f"{title}, {name}: {found.round(1)}", flush=True)
             means[name] = found.mean()
             spread = "" if deals < 2 else f"{found.std(ddof=1):.1f}"
