@@ -60,9 +60,10 @@ def ensemble(
             chosen = EnsembleFile.load(file, changes, **more)
         from hansa.experiment.combine import default_folder
         from hansa.experiment.combine import ensemble as run
+        from hansa.experiment.places import reserved
 
-        path = out or default_folder(chosen)
-        with _going_on(answer, path):
+        place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
+        with place as path, _going_on(answer, path):
             _result(answer, run(chosen, path, _progress(quiet), not no_report).path)
 
 
@@ -123,12 +124,13 @@ def remove(
     """Drop one client's model, exactly: the rule is fitted anew without it."""
     with answering(as_json, debug) as answer:
         from hansa.experiment.combine import remove as removed
-        from hansa.experiment.places import unused
+        from hansa.experiment.places import reserved
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-        path = out or unused(Path("runs") / f"{run.resolve().name}-without-{client}")
-        with _going_on(answer, path):
+        base = Path("runs") / f"{run.resolve().name}-without-{client}"
+        place = reserved(base) if out is None else contextlib.nullcontext(out)
+        with place as path, _going_on(answer, path):
             _result(answer, removed(run, client, path, _progress(quiet), not no_report).path)
 
 

@@ -25,6 +25,7 @@ from hansa.cli.options import (
 
 if TYPE_CHECKING:
     from hansa.cli.progress import RunProgress
+    from hansa.experiment import RunFile
     from hansa.report import RunFolder
 
 
@@ -75,10 +76,20 @@ def _start(
     report: bool,
     more: dict[str, Any],
 ) -> RunFolder:
-    from hansa.experiment import default_folder, run
+    from hansa.experiment import default_folder
+    from hansa.experiment.places import reserved
 
     chosen = read_settings(target, sets, **more)
-    path = out or default_folder(chosen)
+    place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
+    with place as path:
+        return _run(answer, progress, chosen, path, report)
+
+
+def _run(
+    answer: Answer, progress: RunProgress, chosen: RunFile, path: Path, report: bool
+) -> RunFolder:
+    from hansa.experiment import run
+
     progress.begin(chosen, path)
     fresh = not (path / "config.yaml").exists()
     try:

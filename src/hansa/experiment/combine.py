@@ -40,7 +40,7 @@ from hansa.experiment.combine_runs import open_run
 from hansa.experiment.ending import keep, page
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
-from hansa.experiment.places import unused
+from hansa.experiment.places import reserved, unused
 from hansa.experiment.prepare import check_device
 from hansa.experiment.remarks import of_ensemble
 from hansa.report import RunFolder
@@ -209,7 +209,10 @@ def _begin(
     removal: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     check_device(chosen.device)
-    path = default_folder(chosen) if out is None else Path(out).expanduser()
+    if out is None:
+        with reserved(default_folder(chosen)) as path:
+            return _begin(chosen, path, say, report, members, removal)
+    path = Path(out).expanduser()
     check_free(path)
     prepared = prepare(chosen, removal is None, open_run)
     config = chosen.dump()

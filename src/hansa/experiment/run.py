@@ -18,7 +18,7 @@ from hansa.engine.interrupts import Interrupts
 from hansa.experiment.ending import keep, page
 from hansa.experiment.environment import describe_environment
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
-from hansa.experiment.places import default_folder
+from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.plan import describe
 from hansa.experiment.prepare import prepare
 from hansa.experiment.remarks import remarks
@@ -53,7 +53,10 @@ def run(
         KeyboardInterrupt: once the round under way is saved, or at once if asked twice.
     """
     chosen = settings if isinstance(settings, RunFile) else RunFile.of(settings)
-    path = default_folder(chosen) if out is None else Path(out).expanduser()
+    if out is None:
+        with reserved(default_folder(chosen)) as path:
+            return run(chosen, path, progress, report)
+    path = Path(out).expanduser()
     check_free(path)
     job = prepare(chosen)
     job.strategy, timing = choose_strategy(job)
