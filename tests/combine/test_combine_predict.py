@@ -66,14 +66,18 @@ def test_columns_are_found_by_name(hospital: Path, tmp_path: Path) -> None:
 
 
 def test_numbers_may_be_names_of_columns(tmp_path: Path) -> None:
-    table = patients().rename({"age": "0", "weight": "1"})
+    table = patients().rename({"age": "0", "weight": "1"}).with_columns(pl.lit(3.5).alias("2"))
     table.write_csv(tmp_path / "patients.csv")
     data = {"name": "file", "path": str(tmp_path / "patients.csv"), "label": "sick"}
     run = ensemble(
-        QUICK | {"data": data | {"inputs": ["0", "1"]}}, tmp_path / "run", report=False
+        QUICK | {"data": data | {"inputs": ["0", "1", "2"]}}, tmp_path / "run", report=False
     ).path
-    table[:4].select("1", "0").write_csv(tmp_path / "turned.csv")
+    table[:4].select("1", "0", "2").write_csv(tmp_path / "turned.csv")
     assert answers(run, tmp_path / "turned.csv") == answers(run, tmp_path / "patients.csv")[:4]
+    # Where one is missing, and another makes up the number, the names are no row of numbers.
+    table[:4].rename({"1": "3"}).select("0", "3", "2").write_csv(tmp_path / "other.csv")
+    with pytest.raises(DataError, match="there is no column '1'"):
+        predict(run, tmp_path / "other.csv")
 
 
 def test_what_does_not_fit_is_explained(hospital: Path, tmp_path: Path) -> None:

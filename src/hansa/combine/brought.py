@@ -15,7 +15,7 @@ from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.base.streams import Streams
 from hansa.combine.members import Member, Preparing, packed
 from hansa.combine.predictor_file import unpack
-from hansa.combine.predictors import Fitted
+from hansa.combine.predictors import AGREEING, OVR, Fitted
 from hansa.combine.proxies import Division
 from hansa.combine.settings import Brought, EnsembleSettings, Predictor
 from hansa.data import Dataset
@@ -211,35 +211,56 @@ def _predictor(dataset: Dataset, client: int, item: Brought, way: Preparing | No
 
 def _order(predictor: Any, dataset: Dataset, path: Path) -> list[int] | None:
     """Where the columns that a predictor was fitted on lie among the data's; None: as they come."""
-    names = [feature["name"] for feature in dataset.features]
+    names = _numbers(dataset)
     fitted = getattr(predictor, "feature_names_in_", None)
-    if fitted is None or any(feature["width"] != 1 for feature in dataset.features) or not names:
+    if fitted is None or not names:
         return None
-    missing = [str(name) for name in fitted if name not in names]
+    places = {name: k for k, spellings in enumerate(names) for name in spellings}
+    missing = [str(name) for name in fitted if name not in places]
     if missing:
         problem = f"was fitted on column {missing[0]!r}, which the data have not"
-        raise ConfigError("path", str(path), problem, f"columns {', '.join(names)}")
-    order = [names.index(name) for name in fitted]
+        shown = ", ".join(spellings[0] for spellings in names)
+        fix = f"columns {shown}; or fit it on numbers without names, in that order"
+        raise ConfigError("path", str(path), problem, fix)
+    order = [places[name] for name in fitted]
     return None if order == list(range(len(names))) else order
 
 
+def _numbers(dataset: Dataset) -> list[tuple[str, ...]]:
+    """What each number of an example may be called, where its columns have names.
+
+    A word's 0 or 1 is called as ``pandas.get_dummies`` and scikit-learn's OneHotEncoder do.
+    """
+    found: list[tuple[str, ...]] = []
+    for feature in dataset.features:
+        name, words = feature["name"], feature["words"]
+        if words is not None:
+            found += [tuple(f"{name}{mark}{word}" for mark in "_=") for word in words]
+        elif feature["width"] == 1:
+            found.append((name,))
+        else:
+            found += [(f"{name}_{k}",) for k in range(feature["width"])]
+    return found
+
+
 def _classes(predictor: Any, dataset: Dataset, path: Path) -> np.ndarray:
-    """The data's class of each of a predictor's: by name, or by number."""
+    """The data's class of each of a predictor's: all by name, or all by number."""
     names = list(dataset.class_names or map(str, range(dataset.spec.classes)))
     found = getattr(predictor, "classes_", None)
     if found is None:
         return np.arange(dataset.spec.classes)
-    ids = []
-    for value in np.asarray(found).tolist():
-        numbered = isinstance(value, int | float) and value == int(value)
-        name = str(int(value)) if numbered else str(value)
-        if name in names:
-            ids.append(names.index(name))
-        elif numbered and 0 <= value < len(names):
-            ids.append(int(value))
-        else:
-            problem = f"knows class {value!r}, which the data have not"
-            raise ConfigError("path", str(path), problem, f"classes {', '.join(names)}")
+    values = np.asarray(found).tolist()
+    whole = [isinstance(value, int | float) and value == int(value) for value in values]
+    called = [str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
+    if all(name in names for name in called):
+        ids = [names.index(name) for name in called]
+    elif all(w and 0 <= v < len(names) for v, w in zip(values, whole, strict=True)):
+        ids = [int(value) for value in values]
+    else:
+        strange = next(v for v, name in zip(values, called, strict=True) if name not in names)
+        problem = f"knows class {strange!r}, which the data have not"
+        fix = f"classes {', '.join(names)}, or their places, from 0"
+        raise ConfigError("path", str(path), problem, fix)
     return np.asarray(ids, dtype=np.int64)
 
 
@@ -273,7 +294,7 @@ def _from_prepared(
 
 
 def _try(member: Member, dataset: Dataset, item: Brought) -> None:
-    """Refuse a member that does not score two examples."""
+    """Refuse a member that does not score two examples, or scores other classes than it says."""
     inputs, _ = dataset.gather(dataset.train, torch.arange(min(2, len(dataset.train))))
     try:
         with torch.no_grad():
@@ -287,3 +308,9 @@ def _try(member: Member, dataset: Dataset, item: Brought) -> None:
         raise ConfigError("path", str(item.path), problem, "a model of the same classes")
     if not torch.isfinite(scores).all():
         raise ConfigError("path", str(item.path), "gives scores that are not finite", "")
+    if isinstance(member.module, Fitted):
+        some = torch.arange(min(AGREEING, len(dataset.train)))
+        inputs, _ = dataset.gather(dataset.train, some)
+        prepared = inputs if member.preparing is None else member.preparing(inputs)
+        if problem := member.module.strange_margins(prepared):
+            raise ConfigError("path", str(item.path), problem, OVR)

@@ -26,6 +26,9 @@ from hansa.engine.gradients import predicted
 from hansa.ensemble import Rule, state_bytes
 from hansa.models import initial_model
 
+_ENOUGH = 20
+"""Proxies that are needed to tell a guess from what is worse."""
+_WORSE = 0.5  # of what guessing gets right
 Say = Callable[[str], None]
 
 
@@ -47,6 +50,8 @@ class Result:
     Attributes:
         table: a line for each rule, single member and baseline (see :func:`_line`).
         chosen, reason: the rule that is kept, and why.
+        unsaved: clients whose models have no form on disk.
+        doubts: what a reader should know of members that were brought.
     """
 
     members: list[Member]
@@ -59,6 +64,7 @@ class Result:
     member_accuracy: list[float] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     unsaved: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> Fit:
@@ -189,6 +195,7 @@ def combine(
     for name, found in fits.items():
         result.table.append(_line(settings, result, name, found))
     _single(result)
+    result.doubts = _doubts(prepared, members, scores)
     result.unsaved = store.save(
         path / "ensemble",
         dataset,
@@ -213,6 +220,23 @@ def combine(
             timer.lap("baselines")
     result.seconds = timer.seconds
     return result
+
+
+def _doubts(prepared: Prepared, members: list[Member], scores: Scores) -> list[str]:
+    """Brought members that are worse than a guess: their outputs may stand for other classes."""
+    dataset, found = prepared.dataset, []
+    names = ", ".join(dataset.class_names or map(str, range(dataset.spec.classes)))
+    for member, said in zip(members, scores.train, strict=True):
+        if member.client not in prepared.brought or len(said) < _ENOUGH:
+            continue
+        right = float((predicted(said) == scores.targets).double().mean())
+        if right < _WORSE / dataset.spec.classes:
+            found.append(
+                f"the model that client {member.client} brings gets {100 * right:.0f} % of the "
+                f"proxies right, less than guessing would: are its outputs the classes {names}, in "
+                "this order, and are its inputs prepared as it was trained (members: takes)?"
+            )
+    return found
 
 
 class _Timer:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+AGREEING = 200
+"""Examples on which a decision function is held to the classes that are predicted."""
+OVR = "a score of each class, such as decision_function_shape: ovr; or predict_proba"
+_AGREE = 0.75
+
+
 class Fitted(nn.Module):
     """A fitted predictor as a module: inputs [m, ...] -> log-probabilities [m, C].
 
@@ -63,6 +69,31 @@ class Fitted(nn.Module):
         whole = np.full((len(table), self.classes), 0.0)
         whole[:, self.seen] = share
         return log_scores(torch.from_numpy(whole), self.outputs).to(x.device)
+
+    def strange_margins(self, x: Tensor) -> str:
+        """What is wrong with a decision function whose numbers are not the classes' own: of pairs
+        of classes there are three among three classes too. Empty if they are.
+
+        Args:
+            x: [m, ...] inputs.
+        """
+        order = getattr(self.predictor, "classes_", None)
+        if self.kind != "margins" or order is None or len(self.seen) < 3:
+            return ""
+        table = x.flatten(1).cpu().numpy()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            scores = np.asarray(self.predictor.decision_function(table))
+            said = np.asarray(self.predictor.predict(table))
+        if scores.shape != (len(table), len(order)):
+            return ""  # told when it is asked
+        share = float((np.asarray(order)[scores.argmax(1)] == said).mean())
+        if share >= _AGREE:
+            return ""
+        return (
+            f"has a decision_function whose largest number is the class that it predicts for "
+            f"{100 * share:.0f} % of {len(table)} examples only: its numbers are not the classes'"
+        )
 
     def _unfit(self, problem: str) -> ConfigError:
         wanted = f"where a score of each of {len(self.seen)} classes is needed"
@@ -123,7 +154,10 @@ def fit_predictor(form: Predictor, dataset: Dataset, part: np.ndarray, seed: int
         raise ConfigError("predictors", form.path, problem, "a classifier that scores classes")
     if hasattr(predictor, "classes_"):
         seen = seen[np.asarray(predictor.classes_, dtype=np.int64)]
-    return Fitted(predictor, seen, spec.classes, spec.outputs)
+    fitted = Fitted(predictor, seen, spec.classes, spec.outputs)
+    if problem := fitted.strange_margins(x[:AGREEING]):
+        raise ConfigError("predictors", form.path, problem, OVR)
+    return fitted
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

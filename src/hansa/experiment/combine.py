@@ -279,6 +279,9 @@ def _record(folder: RunFolder, result: Result, chosen: EnsembleFile, say: Say) -
                 each = row["counted"] - row["phase_2"] * (1 - share)
                 folder.record(done, "accuracy", value, bytes=round(each * many))
     folder.event("chosen", aggregator=result.chosen, why=result.reason)
+    for text in result.doubts:
+        say(f"warning: {text}")
+        folder.event("warning", text=text)
     if result.unsaved:
         text = f"the models of clients {', '.join(result.unsaved)} have no form on disk: predict "
         text += "and remove cannot take this ensemble"

@@ -102,7 +102,8 @@ def _table(path: Path, ensemble: Loaded) -> np.ndarray:
     features = ensemble.card.get("features") or []
     width = int(np.prod(ensemble.stored_shape))
     cells = _first_line(path) if path.suffix.lower() in tablefile.TEXT else []
-    named = bool(features) and {feature["name"] for feature in features} <= set(cells)
+    names = {feature["name"] for feature in features}
+    named = 2 * len(names & set(cells)) > len(names)  # a header, though one may be missing
     if _are_numbers(cells) and not named:
         table = _without_header(path)
     else:

@@ -11,9 +11,11 @@ from hansa.base.errors import ConfigError
 from hansa.combine.brought import RunModel
 from hansa.engine import read_manifest
 from hansa.engine.checkpoint import load_block
+from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
 from hansa.experiment.requests import Requests
 from hansa.experiment.runfile import RunFile
+from hansa.experiment.start import ENDED
 from hansa.learn.cpfl import MERGED
 from hansa.learn.federated import BEST
 from hansa.models import ParameterLayout
@@ -32,11 +34,15 @@ def open_run(path: Path, node: int | None) -> RunModel:
         problem = "is not the folder of a run of hansa learn"
         raise ConfigError("path", str(path), problem, "its members as files, or a run")
     run = RunFile.parse(folder.config)
+    if (folder.summary or {}).get("status") not in ENDED:
+        fix = f"hansa learn --resume {folder.path}"
+        raise ConfigError("path", str(path), "has not finished training", fix)
     checkpoint = Requests(folder.path).checkpoint
     if checkpoint is None:
         problem = "has no checkpoint with its model"
         raise ConfigError("path", str(path), problem, "train with checkpoint.every above 0")
     job = prepare(run)
+    check_inputs(folder, run, job.dataset, job.parts)  # it prepares inputs by its own examples
     block = job.block(np.arange(job.nodes))
     load_block(block, checkpoint, read_manifest(checkpoint))
     if job.servers > 1 and MERGED in block.shelves:
