@@ -19,6 +19,11 @@ from hansa.interop.flower.members import Members
 from hansa.interop.flower.posts import PostExchange, ServerPost
 from hansa.interop.flower.roll import Roll
 
+_UNSEEN = (
+    "buffers: local: clients' models stay with them, and Flower asks only those who are invited; "
+    "so what is measured is the servers' models, whose statistics are those of the start"
+)
+
 
 @dataclass(frozen=True)
 class Line:
@@ -66,6 +71,8 @@ class FlowerRuntime(Runtime):
         if job.clock.awake(block) is not None:
             problem = "has batteries: whether a client is awake only the client would know"
             raise ConfigError("clock", type(job.clock).name, problem, "a clock without batteries")
+        if getattr(job.algorithm, "buffers", "average") == "local":
+            launch.collector.folder.event("remark", text=_UNSEEN)
         members = Members(line.grid, clients, line.wait, line.timeout)
         post = ServerPost(clients, job.nodes, members.deliver, {"settings": line.settings})
         roll = Roll(clients)
