@@ -230,3 +230,76 @@ def test_repeats_and_pieces(tmp_path):
     assert FromFile(path=path).remarks(6) == ["1 edges are listed more than once and count once"]
     path.write_text("# nothing\n")
     assert read(path, 3).pieces == 3
+
+
+RING = "0 1\n1 2\n2 3\n3 0\n"
+
+
+def refused(path, nodes=4, **settings) -> ConfigError:
+    with pytest.raises(ConfigError) as found:
+        read(path, nodes, **settings)
+    return found.value
+
+
+def test_mixing_by_weights_that_are_not_there_or_not_fit_is_refused(tmp_path):
+    path = tmp_path / "a.edges"
+    path.write_text(RING)
+    assert "have no weights" in refused(path, edge_weights="mixing").problem
+    path.write_text(RING.replace("\n", " 1\n"))
+    assert read(path, 4).weights is None
+    assert "gives 2" in refused(path, edge_weights="mixing").problem
+
+
+@pytest.mark.parametrize("behind", ["{'weight': nan}", "{'weight': 'strong'}", "friend", "3 1982"])
+def test_what_follows_an_edge_may_be_ignored(behind, tmp_path):
+    path = tmp_path / "a.edges"
+    path.write_text(RING.replace("\n", f" {behind}\n"))
+    refused(path)
+    assert read(path, 4, edge_weights="ignore").edges == 8
+    path.write_text(RING.replace("\n", " {'weight': nan}\n"))
+    assert "weight nan" in refused(path).problem
+
+
+def test_a_first_line_of_names_above_numbers(tmp_path):
+    path = tmp_path / "a.csv"
+    for names in ("u,v", "node1,node2", "i,j"):
+        path.write_text(f"{names}\n" + RING.replace(" ", ","))
+        assert read(path, 4).edges == 8
+    path.write_text("a b\n0 1\n1 c\n")
+    assert "some are not" in refused(path).problem
+
+
+def test_too_many_nodes_and_other_forms_have_a_way_out(tmp_path):
+    path = tmp_path / "a.edges"
+    path.write_text(RING)
+    assert refused(path, 3).fix == "nodes: 4"
+    for name in ("a.net", "a.mtx", "a.g6", "a.json"):
+        (tmp_path / name).write_text(RING)
+        assert "write_edgelist" in refused(tmp_path / name).fix
+
+
+def test_fewer_rows_than_nodes_are_refused(tmp_path):
+    path = tmp_path / "a.adj"
+    path.write_text("4\n1 3\n0 2\n")
+    assert "2 rows for 4 nodes" in refused(path).problem
+    path.write_text("4\n1 2\n0 2\n0 1\n\n")
+    assert read(path, 4).row(3).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("% asym unweighted\n" + RING, "a comment says"),
+        ("# Directed graph\n" + RING, "a comment says"),
+        (RING + "1 0\n", "both ways and some one way"),
+        ("# Undirected graph\n" + RING, ""),
+        (RING + "1 0\n2 1\n3 2\n0 3\n", ""),
+    ],
+)
+def test_directions_that_are_dropped_are_remarked(text, words, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    remarks = [r for r in FromFile(path=path).remarks(4) if "mutual" in r]
+    assert bool(remarks) == bool(words)
+    assert not words or words in remarks[0]
+    assert not [r for r in FromFile(path=path, directed=True).remarks(4) if "mutual" in r]

@@ -12,7 +12,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.topology.graph import Graph
-from hansa.topology.graphfile import EXTENSIONS, Edges, Format, read
+from hansa.topology.graphfile import EXTENSIONS, OTHERS, Edges, Format, read
 from hansa.topology.names import numbering
 from hansa.topology.topology import Topology
 
@@ -63,6 +63,9 @@ class FromFile(Topology):
 
     def _read(self, nodes: int) -> tuple[Graph, list[str]]:
         form = self.format or EXTENSIONS.get(self.path.suffix.lower())
+        if form is None and (other := OTHERS.get(self.path.suffix.lower())):
+            fix = "write it anew, such as with networkx.write_edgelist"
+            raise self._wrong(f"is a {other} file, which is not read", fix)
         if form is None:
             raise ConfigError(
                 "format",
@@ -71,7 +74,7 @@ class FromFile(Topology):
                 "edges, adjacency, multiline, graphml, gml or gexf",
             )
         try:
-            found = read(self.path, form)
+            found = read(self.path, form, self.edge_weights != "ignore")
         except OSError as error:
             problem = error.strerror or "cannot be read"
             raise self._wrong(problem, "give the path of a graph file") from None
@@ -81,8 +84,8 @@ class FromFile(Topology):
             raise self._wrong(
                 f"has {found.stated} nodes, the run {nodes}", f"nodes: {found.stated}"
             )
-        if len(found.names) > nodes:
-            listed = len(found.names)
+        listed = len({*found.names, *(name for pair in found.ends for name in pair)})
+        if listed > nodes:
             raise self._wrong(f"has {listed} nodes, the run {nodes}", f"nodes: {listed}")
         if self.directed and found.directed is False:
             problem = f"the edges of {self.path.name} have no direction"
@@ -93,8 +96,10 @@ class FromFile(Topology):
             ends, remarks = _numbered(found, nodes)
             graph = Graph.from_edges(nodes, *_edges(ends, weights), symmetric=not directed)
         except ValueError as error:
-            fix = "number the nodes from 0, without self loops"
+            fix = f"number the nodes from 0 to {nodes - 1}, without self loops"
             raise self._wrong(str(error), fix) from None
+        if self.directed is None and found.directed is None:
+            remarks += _one_way(ends, found.hint)
         if repeated := len(ends) - len(set(ends)):
             remarks.append(f"{repeated} edges are listed more than once and count once")
         if weights is None:
@@ -103,8 +108,13 @@ class FromFile(Topology):
 
     def _weights(self, found: Edges) -> np.ndarray | None:
         """The weights [edges] where there are any that say something."""
-        if self.edge_weights == "ignore" or set(found.weights) <= {None, 1.0}:
+        if self.edge_weights == "ignore":
             return None
+        if self.edge_weights is None and set(found.weights) <= {None, 1.0}:
+            return None
+        if set(found.weights) <= {None}:
+            problem = f"the edges of {self.path.name} have no weights"
+            raise ConfigError("edge_weights", self.edge_weights, problem, "leave it out")
         if None in found.weights:
             problem = f"some edges of {self.path.name} have a weight and some have none"
             raise ConfigError("edge_weights", self.edge_weights, problem, "edge_weights: ignore")
@@ -139,9 +149,20 @@ class FromFile(Topology):
 def _numbered(found: Edges, nodes: int) -> tuple[list[tuple[int, int]], list[str]]:
     names = [*found.names, *(name for pair in found.ends for name in pair)]
     number, remark = numbering(names, nodes, found.places)
-    if number and max(number.values()) >= nodes and len(number) > nodes:
-        raise ValueError(f"it names {len(number)} nodes, the run has {nodes}")
     return [(number[a], number[b]) for a, b in found.ends], [remark] if remark else []
+
+
+def _one_way(ends: list[tuple[int, int]], hint: bool) -> list[str]:
+    """A remark where edges seem to have a direction that the form does not tell."""
+    pairs = {(a, b) for a, b in ends if a != b}
+    both = sum((b, a) in pairs for a, b in pairs)
+    if hint:
+        why = "a comment says that edges have a direction"
+    elif 0 < both < len(pairs):
+        why = "some edges are listed both ways and some one way"
+    else:
+        return []
+    return [f"{why}; all were taken as mutual (directed: true keeps directions)"]
 
 
 def _edges(

@@ -29,6 +29,23 @@ EXTENSIONS: dict[str, Format] = {
 }
 
 
+OTHERS = {
+    ".net": "Pajek",
+    ".mtx": "Matrix Market",
+    ".json": "JSON",
+    ".dot": "DOT",
+    ".gv": "DOT",
+    ".g6": "graph6",
+    ".s6": "sparse6",
+    ".npy": "NumPy",
+    ".npz": "NumPy",
+    ".gz": "gzip",
+}
+"""Forms that are not read, by what files of them end with."""
+_DIRECTED = re.compile(r"^(%\s*asym\b|#.*\bdirected\b)", re.IGNORECASE | re.MULTILINE)
+"""A comment of KONECT's or SNAP's that says of edges that they have a direction."""
+
+
 @dataclass
 class Edges:
     """What a file says.
@@ -39,6 +56,7 @@ class Edges:
         weights: of each edge, None where it has none.
         stated: how many nodes there are, if the file says so.
         directed: whether edges have a direction, if the file says so.
+        hint: a comment says that they have.
         places: where a name first stands, for errors.
     """
 
@@ -47,6 +65,7 @@ class Edges:
     weights: list[float | None] = field(default_factory=list)
     stated: int | None = None
     directed: bool | None = None
+    hint: bool = False
     places: dict[str, str] = field(default_factory=dict)
 
     def add(self, sender: str, receiver: str, weight: float | None = None, place: str = "") -> None:
@@ -57,16 +76,22 @@ class Edges:
             self.places.setdefault(name, place)
 
 
-def read(path: Path, form: Format) -> Edges:
+def read(path: Path, form: Format, weighted: bool = True) -> Edges:
     """The nodes and edges of a file.
+
+    Args:
+        weighted: read weights; else what follows a pair of nodes does not count.
 
     Raises:
         OSError: it cannot be opened.
         ValueError: it is not of this form; the text names the line and shows it.
     """
     if form in ("edges", "adjacency"):
-        lines = _lines(path)
-        return _edges(lines) if form == "edges" else _adjacency(lines)
+        text = _text(path)
+        lines = _lines(text)
+        found = _edges(lines, weighted) if form == "edges" else _adjacency(lines)
+        found.hint = bool(_DIRECTED.search(text))
+        return found
     import networkx
 
     readers: dict[str, Callable[..., Any]] = {
@@ -85,44 +110,48 @@ def read(path: Path, form: Format) -> Edges:
         found.directed = bool(graph.is_directed())
     found.stated = len(found.names)
     for sender, receiver, data in graph.edges(data=True):
-        found.add(str(sender), str(receiver), _weight(data, f"edge {sender} {receiver}"))
+        weight = _weight(data, f"edge {sender} {receiver}") if weighted else None
+        found.add(str(sender), str(receiver), weight)
     return found
 
 
 Line = tuple[int, str]
 
 
-def _lines(path: Path) -> list[Line]:
-    """(number, text) of the lines without comments: ``#`` to the end, ``%`` at the beginning."""
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
+
+
+def _lines(text: str) -> list[Line]:
+    """(number, text) of the lines without comments: ``#`` to the end, ``%`` at the beginning."""
     lines = []
     for number, line in enumerate(text.splitlines(), start=1):
         content = line.split("#")[0]
         if line.lstrip().startswith("%") or ("#" in line and not content.strip()):
             continue
         lines.append((number, content.strip()))
-    while lines and not lines[-1][1]:
-        lines.pop()
     return lines
 
 
-def _edges(lines: list[Line]) -> Edges:
+def _edges(lines: list[Line], weighted: bool) -> Edges:
     """``i j``, ``i j 0.5``, ``i j {}`` or ``i j {'weight': 0.5}`` a line; marks: space , ; tab."""
     found = Edges()
     lines = [line for line in lines if line[1]]
     if lines and lines[0][1].isdecimal():
         found.stated = int(lines.pop(0)[1])
-    elif lines and (heads := _words(lines[0][1])) and heads[0].casefold() in ("source", "from"):
-        lines.pop(0)  # a line of names, as tables of edges have it
+    elif lines and _are_names(lines):
+        lines.pop(0)
     for number, text in lines:
         where = f"line {number} ({text[:60]!r})"
         body, brace, data = text.partition("{")
         words = _words(body)
         weight = None
-        if brace:
+        if not weighted and all(word.isdecimal() for word in words[:2]):
+            words = words[:2]
+        elif brace and weighted:
             weight = _weight(_dictionary(brace + data, where), where)
         elif len(words) == 3:
             weight = _number(words.pop(), where)
@@ -132,15 +161,28 @@ def _edges(lines: list[Line]) -> Edges:
     return found
 
 
+def _are_names(lines: list[Line]) -> bool:
+    """Whether the first line names columns, as tables of edges have it."""
+    heads = _words(lines[0][1])
+    if heads and heads[0].casefold() in ("source", "from"):
+        return True
+    numbers = [word.isdecimal() for _, text in lines[1:] for word in _words(text)[:2]]
+    words = len(heads) in (2, 3) and all(head and not _is_number(head) for head in heads)
+    return words and bool(numbers) and all(numbers)
+
+
 def _adjacency(lines: list[Line]) -> Edges:
     """DecentralizePy's rows (how many, then whom node k hears), or networkx's (k and its own)."""
     found = Edges()
+    written = len(lines)
+    while lines and not lines[-1][1]:
+        lines.pop()
     first = _words(lines[0][1]) if lines else []
     alone = len(first) == 1 and first[0].isdecimal()
     if alone and (int(first[0]) >= len(lines) - 1 or any(not text for _, text in lines)):
         found.stated = int(first[0])
         rows = lines[1:]
-        if len(rows) > found.stated:
+        if not len(rows) <= found.stated < written:
             raise ValueError(f"it has {len(rows)} rows for {found.stated} nodes")
         for k, (number, text) in enumerate(rows):
             for word in _words(text):
@@ -181,6 +223,7 @@ def _plain(text: str) -> bool:
 
 
 def _dictionary(text: str, where: str) -> dict[str, Any]:
+    text = re.sub(r":\s*(-?(?:nan|inf))\b", r": '\1'", text)  # as Python writes them
     try:
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -193,6 +236,14 @@ def _dictionary(text: str, where: str) -> dict[str, Any]:
 def _weight(data: dict[str, Any], where: str) -> float | None:
     weight = data.get("weight", data.get("Weight"))
     return None if weight is None else _number(weight, where)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(value: Any, where: str) -> float:

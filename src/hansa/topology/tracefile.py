@@ -32,7 +32,13 @@ def read_records(path: Path, form: TraceFormat) -> np.ndarray:
     fields = FIELDS[form]
     records: list[list[float]] = []
     first = True
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text|save it as UTF-8") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.lstrip().startswith("%"):
+            continue
         words = [word for word in re.split(r"[\s,;]+", line.split("#")[0]) if word]
         if not words:
             continue
