@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.base.yamltext import RepeatedKey, load_yaml
+from hansa.base.yamltext import RepeatedKey, dump_yaml, load_yaml
 
 KEYS = st.text("abcxyz", min_size=1, max_size=3)
 TREES = st.recursive(
@@ -48,4 +48,28 @@ def test_merges_replace_and_aliases_may_stand_often() -> None:
     text = "base: &b {lr: 1, steps: 2}\none: {<<: *b, lr: 3}\ntwo: *b\n'1': x\n1: y"
     assert load_yaml(text)["one"] == {"lr": 3, "steps": 2}
     assert load_yaml("") is None
-    assert load_yaml("a: &x [*x]")["a"]
+    for around in ("a: &x [*x]", "train: &a {optimizer: *a}"):
+        with pytest.raises(yaml.YAMLError, match="alias of what is around it"):
+            load_yaml(around)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1e-3", 1e-3), ("1E3", 1e3), ("1.5e3", 1500.0), ("-2e+1", -20.0), (".5", 0.5), ("1.", 1.0),
+        ("1_000", 1000), ("0x10", 16), ("0", 0), ("-7", -7), ("-.inf", float("-inf")),
+        ("010", "010"), ("1:30", "1:30"), ("1e", "1e"), ("e3", "e3"), (".", "."), ("-", "-"),
+        ("1.2.3", "1.2.3"),
+    ],
+)  # fmt: skip
+def test_numbers_are_read_as_people_write_them(text: str, meant: object) -> None:
+    found = load_yaml(text if text != "-" else "'-'")
+    assert found == meant
+    assert type(found) is type(meant)
+
+
+@given(st.one_of(st.floats(allow_nan=False), st.integers(), st.from_regex(r"[-0-9eE.:_x]{1,6}")))
+def test_what_is_written_is_read(value: object) -> None:
+    found = load_yaml(dump_yaml([value]))
+    assert found == [value]
+    assert type(found[0]) is type(value)

@@ -26,6 +26,7 @@ WRONG = {
     "a wrong type": "learn --set nodes=many",
     "out of range": "learn --set train.local_steps=-1",
     "a setting of the algorithm": "learn fedadam --set algorithm.deadline=-1",
+    "more invited than there are": "learn fedavg --set algorithm.sampled=99",
     "a wrong server": "learn fedavg --set algorithm.server.name=adamm",
     "a wrong codec": "learn topk --set algorithm.codec.name=spares",
     "a file's": "check bad.yaml",

@@ -48,3 +48,13 @@ def test_the_examples_are_in_the_wheel() -> None:
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["force-include"] == {"examples": "hansa/examples"}
     assert home() == ROOT / "examples"
+
+
+def test_where_it_cannot_write_it_says_so(hansa, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    for place in ("f", "f/x"):
+        said = hansa(f"init --out {place} --json")
+        assert said.status == 2
+        assert said.object["error"]["field"] == "out"
+    assert "did you mean 'digits_fedbuff'" in hansa("init fedbuff").err
+    assert hansa("init", "--out", "two words").out.endswith("'two words/digits_dpsgd.yaml'\n")

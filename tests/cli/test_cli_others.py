@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,7 @@ import pytest
 
 import hansa as package
 from hansa.base.component import ROOMS
+from hansa.cli import main
 from hansa.cli.listing import readable_type
 
 HEAVY = {"torch", "numpy", "polars", "altair", "sklearn", "numba", "hansa.engine"}
@@ -186,3 +191,44 @@ def test_the_installed_command_and_the_module_are_the_same() -> None:
     ):
         done = subprocess.run([*command, "--version"], capture_output=True, text=True)
         assert done.stdout == f"hansa {package.__version__}\n"
+
+
+class Gone(io.RawIOBase):
+    """What nobody reads any more, or a disk without room."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@pytest.mark.parametrize("line", ["list", "list topology --json"])
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [(errno.EPIPE, 141, ""), (errno.ENOSPC, 1, "error: the answer cannot be written")],
+)
+def test_an_answer_that_nobody_takes(
+    line: str, code: int, status: int, words: str, monkeypatch, capsys
+) -> None:
+    stream = io.TextIOWrapper(io.BufferedWriter(Gone(code)))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert main(line.split()) == status
+    with contextlib.suppress(OSError):
+        stream.close()
+    err = capsys.readouterr().err
+    assert err.startswith(words)
+    assert "not expected" not in err
+    assert bool(err) == bool(words)
+
+
+def test_a_comparison_needs_a_page_to_write(hansa, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("")
+    for place in (".", "f/page.html"):
+        said = hansa(f"compare a b --out {place} --json")
+        assert said.status == 2
+        assert said.object["error"]["field"] == "out"

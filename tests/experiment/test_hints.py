@@ -33,8 +33,18 @@ SLIPS = {
     "num_clients=8": "nodes=8",
     "clients=8": "nodes=8",
     "optimizer.lr=0.1": "train.optimizer.lr=0.1",
+    "data.partition.alpha=0.3": "data.partition.name=dirichlet data.partition.alpha=0.3",
+    "runtime.workers=2": "runtime.name=processes runtime.workers=2",
+    "algorithm.mu=0.1": "algorithm.name=fedprox algorithm.mu=0.1",
+    "topology=ring topology.degree=3": "topology.name=regular topology.degree=3",
+    "fraction=0.25": "algorithm.name=fedavg algorithm.sampled=4",
+    "algorithm.upload=qsgd": "algorithm.codec=qsgd",
+    "eval_every=5": "evaluate.every=5",
+    "algorithm={fedavg: {sampled: 2}}": "algorithm=fedavg",
+    "topology={ring: {}}": "topology=ring",
 }
 FEDERATED = {
+    "lr=0.1": "train.optimizer.lr=0.1",
     "fraction=0.25": "algorithm.sampled=4",
     "algorithm.fraction=0.25": "algorithm.sampled=4",
     "sampled=3": "algorithm.sampled=3",
@@ -49,14 +59,31 @@ FEDERATED = {
 )
 def test_a_slip_is_answered_with_what_was_meant(algorithm: str, slip: str, meant: str) -> None:
     with pytest.raises(ConfigError) as told:
-        RunFile.of(algorithm, (slip,))
-    assert f"did you mean {meant}?" in told.value.fix
+        RunFile.of(algorithm, tuple(_words(slip)))
+    assert f"did you mean {meant}" in told.value.fix
     RunFile.of(algorithm, tuple(_words(meant)))
 
 
 def _words(text: str) -> list[str]:
     """Split at the blanks between settings, not at those within a list."""
-    return [text] if "[" in text else text.split()
+    return [text] if "[" in text or "{" in text else text.split()
+
+
+def test_a_name_with_points_as_a_key_is_shown_as_it_must_be() -> None:
+    for settings, words in (
+        ({"train.batch_size": 4}, "train: {batch_size: 4}"),
+        ({"train": {"optimizer.lr": 0.1}}, "train: {optimizer: {lr: 0.1}}"),
+    ):
+        with pytest.raises(ConfigError) as told:
+            RunFile.of(settings)
+        assert f"did you mean {words}?" in told.value.fix
+
+
+@pytest.mark.parametrize("slip", ["gpu=true", "budget=3", "server_lr=1"])
+def test_what_would_not_be_taken_is_not_proposed(slip: str) -> None:
+    with pytest.raises(ConfigError, match="no such setting") as told:
+        RunFile.of("dpsgd", (slip,))
+    assert slip.partition("=")[1] + slip.partition("=")[2] not in told.value.fix
 
 
 def test_what_is_like_nothing_gets_no_hint() -> None:

@@ -84,7 +84,7 @@ def test_an_override_alone_changes_the_default_part(change: str, path: str, valu
         ({"train": {"optimizer": "sdg"}}, "train.optimizer.name", "did you mean 'sgd'"),
         ({"train": {"optimizer": {"lr": 0}}}, "train.optimizer.lr", "learning rate"),
         ({"train": {"batchsize": 1}}, "train.batchsize", "did you mean train.batch_size=1"),
-        ({"train": 5}, "train", "dictionary"),
+        ({"train": 5}, "train", "group of settings"),
         ({"data": {"partition": {"name": "shard"}}}, "data.partition.name", "'shards'"),
         ({"plugins": 5}, "plugins", "list"),
         ({"plugins": ["absent.py"]}, "plugins", "no such file"),

@@ -296,3 +296,15 @@ def test_what_cannot_work_is_refused(settings: Any, field: str, problem: str) ->
     error = refusal(Topology.resolve(settings), 8)
     assert error.field == field
     assert problem in error.problem
+
+
+def test_a_trace_with_a_byte_order_mark_and_comments(tmp_path: Path) -> None:
+    lines = "0 0 1\n0 2 3\n1 1 2\n"
+    path = written(tmp_path, "\ufeff" + lines)
+    trace = Trace(path=path)
+    trace.check(4)
+    assert pairs(trace.graph(4, 0, Streams(0))) == {(0, 1), (2, 3)}
+    path.write_text("% a\n% b\n" + lines)
+    trace.check(4)
+    path.write_bytes(lines.encode("utf-16"))
+    assert "not UTF-8" in refusal(trace, 4).problem

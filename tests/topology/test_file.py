@@ -291,7 +291,7 @@ def test_fewer_rows_than_nodes_are_refused(tmp_path):
     [
         ("% asym unweighted\n" + RING, "a comment says"),
         ("# Directed graph\n" + RING, "a comment says"),
-        (RING + "1 0\n", "both ways and some one way"),
+        (RING + "1 0\n2 1\n", "both ways and some one way"),
         ("# Undirected graph\n" + RING, ""),
         (RING + "1 0\n2 1\n3 2\n0 3\n", ""),
     ],

@@ -21,7 +21,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import core_schema
@@ -71,7 +71,11 @@ class Component(BaseModel):
     """A named part of a run with validated settings (see the module's text)."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        defer_build=True,
+        allow_inf_nan=False,
     )
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
@@ -91,6 +95,7 @@ class Component(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _locate(cls, settings: Any) -> Any:
+        refuse_booleans(cls, settings)
         return locate(cls, settings)
 
     @classmethod
@@ -314,6 +319,22 @@ def _broken(name: str, error: Exception) -> ConfigError:
     return ConfigError("plugins", name, problem, "a module that can be imported")
 
 
+def refuse_booleans(cls: type[BaseModel], settings: Any) -> None:
+    """Refuse yes and no for numbers: nobody who writes ``rounds: yes`` means 1.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    for field, value in settings.items() if isinstance(settings, Mapping) else ():
+        if isinstance(value, bool) and field in cls.model_fields:
+            kinds = {
+                cls.model_fields[field].annotation,
+                *get_args(cls.model_fields[field].annotation),
+            }
+            if kinds & {int, float} and kinds <= {int, float, str, type(None)}:
+                raise ConfigError(field, value, "is yes or no, and a number is needed", "a number")
+
+
 def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
     """pydantic's first complaint as a :class:`ConfigError` (the others follow in its text)."""
     first, *rest = error.errors(include_url=False)
@@ -326,6 +347,10 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         problem, fix = "there is no such setting", f"{hint}settings: {', '.join(known) or 'none'}"
+    elif first["type"] in ("model_type", "model_attributes_type"):
+        inside = cls.model_fields[path[-1]].annotation if path else cls
+        listed = ", ".join(getattr(inside, "model_fields", {}))
+        problem, fix = "is a group of settings", f"a mapping with some of {listed}"
     elif path and path[0] in cls.model_fields:
         fix = cls.model_fields[path[0]].description or ""
         fix = f"{path[0]} is: {fix}" if fix else ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -92,11 +94,26 @@ def answering(as_json: bool, debug: bool = False) -> Iterator[Answer]:
     except HansaError as error:
         refused = isinstance(error, ConfigError | DataError | CheckpointError)
         _fail(answer, error, 2 if refused else 1, debug)
+    except OSError as error:
+        if answer_is_lost():
+            raise
+        _fail(answer, error, 1, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence
         _fail(answer, error, 1, debug)
     answer.warn()
     if as_json:
         say_json(answer.data)
+
+
+def answer_is_lost() -> bool:
+    """Whether what was printed cannot be written: who read it is gone, or a disk is full."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+    return False
 
 
 @contextlib.contextmanager
@@ -146,8 +163,12 @@ def console() -> Console:
     """A console on stdout."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    width = None if (sys.stdout and sys.stdout.isatty()) or "COLUMNS" in os.environ else _WIDTH
+    return Screen(width=width, markup=False, highlight=False, emoji=False)
 
 
 def _fail(answer: Answer, error: BaseException, status: int, debug: bool) -> None:
@@ -159,7 +180,7 @@ def _fail(answer: Answer, error: BaseException, status: int, debug: bool) -> Non
     if answer.run_dir and isinstance(error, RunError | DiskError):
         text += f"\n  kept: what was measured and saved so far, in {answer.run_dir}"
         if not getattr(error, "repeats", False):
-            text += f"\n  to go on: {answer.go_on} {answer.run_dir}"
+            text += f"\n  to go on: {answer.go_on} {shlex.quote(answer.run_dir)}"
     answer.warn()
     say_error(text) if not isinstance(error, Interrupted) else say(text)
     if answer.as_json:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -55,8 +59,25 @@ def _hansa(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (by default the process's own) and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show is no error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(given, prog_name="hansa", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except SystemExit as error:  # so libraries end where a pipe is broken
+        if isinstance(error.__context__, BrokenPipeError):
+            return 128 + signal.SIGPIPE
+        raise
+    except OSError as error:
+        # What is left of the answer is not tried again when the process ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read it, such as head, has seen enough
+            return 128 + signal.SIGPIPE
+        say_error(f"the answer cannot be written: {error.strerror or error}")
+        return 1
     except Exception as error:
         # typer may bring its own copy of click, so its usage errors are known by what they can do.
         if not hasattr(error, "format_message"):

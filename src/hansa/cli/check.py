@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def check(
             assert isinstance(chosen, RunFile)
             _run(answer, chosen)
         answer.line("This run can start.")
-        answer.line(f"hansa {chosen.command}{f' {target}' if target else ''}")
+        answer.line(f"hansa {chosen.command}{f' {shlex.quote(target)}' if target else ''}")
 
 
 def _settings(target: str | None, sets: list[str] | None, **more: Any) -> SettingsFile:

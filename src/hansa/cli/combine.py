@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,7 @@ def _going_on(answer: Answer, path: Path) -> Iterator[None]:
         if not (path / "config.yaml").exists():
             raise Interrupted("interrupted before anything started") from None
         text = f"interrupted; what is finished is kept in {path}"
-        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {path}") from None
+        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {shlex.quote(str(path))}") from None
     except HansaError as error:
         from hansa.report.tables import Grid
 

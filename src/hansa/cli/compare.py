@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hansa.base.errors import ConfigError
 from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json
 
@@ -24,6 +25,10 @@ def compare(
         from hansa.report.page import write_comparison
         from hansa.report.tables import comparison, comparison_table, settings_table
 
+        for place in (out, *out.parents):
+            if place.is_dir() if place == out else place.is_file():
+                what = "is a folder" if place == out else f"{place} is a file"
+                raise ConfigError("out", str(out), what, "the name of a page, such as page.html")
         folders = [RunFolder.open(path) for path in runs]
         page = write_comparison(folders, out)
         answer.data = {"runs": comparison(folders) if as_json else [], "page": str(page)}

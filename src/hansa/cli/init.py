@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -37,4 +38,4 @@ def init(
         for file in files:
             answer.line(f"wrote  {file}")
         command = "combine ensemble" if "ensemble" in example else "learn"
-        answer.line(f"hansa {command} {files[0]}")
+        answer.line(f"hansa {command} {shlex.quote(str(files[0]))}")

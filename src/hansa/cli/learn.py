@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,8 +130,8 @@ def _kept(answer: Answer) -> str:
     begin = f"at round {saved + 1}, after the last checkpoint" if saved else "at the first round"
     return (
         f"interrupted after round {done}; what was measured is kept in {answer.run_dir}"
-        f"\n  to go on {begin}: hansa learn --resume {answer.run_dir}"
-        f"\n  its page: hansa report {answer.run_dir}"
+        f"\n  to go on {begin}: hansa learn --resume {shlex.quote(answer.run_dir)}"
+        f"\n  its page: hansa report {shlex.quote(answer.run_dir)}"
     )
 
 

@@ -138,7 +138,9 @@ class BaselineSettings(Settings):
 class EnsembleSettings(Settings):
     """An ensemble of models that clients train alone and upload once."""
 
-    seed: int = Field(1, description="names all random streams; same seed, same result")
+    seed: int = Field(
+        1, ge=-(2**63), lt=2**63, description="names all random streams; same seed, same result"
+    )
     clients: int = Field(10, ge=1, description="how many parties train a model each")
     without: tuple[int, ...] = Field((), description="clients that are left out, by number")
     data: DataSource = Field(Digits(), description="data set and its split over the clients")

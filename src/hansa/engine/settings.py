@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hansa.base.component import refuse_booleans
 from hansa.base.errors import ConfigError
 from hansa.base.paths import locate
 from hansa.base.spec import DataSpec
@@ -20,11 +21,12 @@ from hansa.engine.schedule import Constant, Schedule
 class Settings(BaseModel):
     """A frozen group of settings that refuses unknown names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _locate(cls, settings: Any) -> Any:
+        refuse_booleans(cls, settings)
         return locate(cls, settings)
 
 
@@ -61,7 +63,9 @@ class TrainSettings(Settings):
     on_divergence: Literal["report", "stop"] = Field(
         "report", description="what a loss that is not finite or above diverged_above leads to"
     )
-    diverged_above: float = Field(1e4, gt=0, description="a training loss that counts as diverged")
+    diverged_above: float = Field(
+        1e4, gt=0, allow_inf_nan=True, description="a training loss that counts as diverged"
+    )
 
     def check_augment(self, spec: DataSpec) -> None:
         """Refuse augmentations that do not fit the data.

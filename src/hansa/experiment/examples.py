@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from pathlib import Path
 
 import hansa
 from hansa.base.errors import ConfigError
+from hansa.base.files import writing
 from hansa.experiment.settings_file import listed, read_yaml
 
 
@@ -36,13 +38,22 @@ def write_example(name: str, folder: Path) -> list[Path]:
     stem = name.removesuffix(".yaml")
     known = examples()
     if stem not in known:
-        raise ConfigError("example", name, "there is no such example", f"one of {', '.join(known)}")
+        near = [other for other in known if stem and stem.casefold() in other]
+        near = near or difflib.get_close_matches(stem, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        fix = f"{hint}one of {', '.join(known)}"
+        raise ConfigError("example", name, "there is no such example", fix)
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError("out", str(folder), f"{place} is a file", "the name of a folder")
     source = home() / f"{stem}.yaml"
     plugins = listed(read_yaml(source).get("plugins") or ())
     files = [source, *(home() / plugin for plugin in plugins if plugin.endswith(".py"))]
     for file in files:
         if (folder / file.name).exists():
             there = str(folder / file.name)
-            raise ConfigError("example", name, f"{there} is there already", "another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return [Path(shutil.copyfile(file, folder / file.name)) for file in files]
+            fix = "another folder: --out DIR"
+            raise ConfigError("example", name, f"{there} is there already", fix)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copyfile(file, folder / file.name)) for file in files]

@@ -16,12 +16,14 @@ from hansa.base.errors import ConfigError
 
 SYNONYMS = {
     "alpha": ("concentration", "beta", "dirichlet_alpha"),
-    "batch_size": ("batch", "batchsize", "bs", "local_batch_size"),
+    "batch_size": ("batch", "batchsize", "bs", "local_batch_size", "B"),
+    "codec": ("upload", "compression", "compressor", "quantizer"),
     "data": ("dataset",),
     "degree": ("neighbors", "neighbours", "k"),
     "device": ("gpu", "cuda"),
     "hidden": ("hidden_size", "hidden_sizes", "hidden_layers", "hidden_dim", "width", "layers"),
-    "local_epochs": ("epochs", "num_epochs", "local_epoch", "client_epochs"),
+    "every": ("eval_every", "evaluate_every", "eval_interval", "log_every", "test_every"),
+    "local_epochs": ("epochs", "num_epochs", "local_epoch", "client_epochs", "E"),
     "local_steps": ("steps", "num_steps", "local_iterations"),
     "lr": ("learning_rate", "eta", "step_size", "client_lr"),
     "model": ("network", "net", "architecture"),
@@ -46,6 +48,8 @@ FRACTIONS = {
     "C",
 }
 """How others call the share of the clients that is invited, of which hansa wants the number."""
+USUAL = {"fedavg", "regular", "shards", "dirichlet"}
+"""What is proposed first of several parts that have a setting."""
 _OURS = {other: name for name, others in SYNONYMS.items() for other in others}
 
 
@@ -68,6 +72,8 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
             return ConfigError(error.field, error.value, error.problem, fix)
         return error
     if error.problem == "there is no such setting":
+        if fix := _misplaced(words, schema, settings):
+            return ConfigError(error.field, error.value, error.problem, fix)
         meant = [_meant(path, value, schema, settings) for path, value in _leaves(words, given)]
         if not all(meant):
             return error
@@ -76,7 +82,10 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
             fix += f" {error.fix.partition('? ')[2] or error.fix}"
         return ConfigError(error.field, error.value, error.problem, fix)
     for place in _places(schema, settings, others=False):
-        if list(place.path) == words and (value := _fitting(given, place.annotation)) != given:
+        if list(place.path) != words:
+            continue
+        value = _fitting(given, place.annotation)
+        if value is not None and value is not given:
             fix = f"did you mean {_written(place.path, value)}? {error.fix}"
             return ConfigError(error.field, error.value, error.problem, fix)
     return error
@@ -96,12 +105,18 @@ def _meant(
             break
     else:
         return ""
+    if not isinstance(value, Mapping):
+        fitting = [place for place in found if _fitting(value, place.annotation) is not None]
+        if not (found := fitting):
+            return ""
     # The parts that are chosen already, those that the words name, the shortest path.
     best = min(
         found,
         key=lambda place: (
             -len(set(words[:-1]) & set(place.path[:-1])),
             len(place.chosen),
+            bool(place.chosen) and place.chosen[0].rpartition("=")[2] not in USUAL,
+            place.path[0] != "train",
             len(place.path),
         ),
     )
@@ -113,7 +128,11 @@ def _meant(
 def _nearest(name: str, words: list[str], places: list[Place]) -> list[Place]:
     """The settings whose name is most like this one."""
     near = difflib.get_close_matches(name, {place.path[-1] for place in places}, n=1, cutoff=0.8)
-    return [place for place in places if place.path[-1] in near and list(place.path) != words]
+    return [
+        place
+        for place in places
+        if place.path[-1] in near and (place.chosen or list(place.path) != words)
+    ]
 
 
 def _places(
@@ -167,8 +186,29 @@ def _class_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+def _misplaced(words: list[str], schema: type[BaseModel], settings: Mapping[str, Any]) -> str:
+    """What to write where a part's name stands as a key, or a dotted name in a file."""
+    given: Any = settings
+    for k, word in enumerate(words):
+        rest = ".".join(words[k:])
+        if isinstance(given, Mapping) and k + 1 < len(words) and rest in given:
+            nested: Any = given[rest]
+            for inner in reversed(words):
+                nested = {inner: nested}
+            text = yaml.safe_dump(nested, default_flow_style=True, width=10**6).strip()
+            return f"did you mean {text[1:-1]}? keys with points belong to --set"
+        given = given.get(word) if isinstance(given, Mapping) else None
+    parents = [
+        place for place in _places(schema, settings, False) if list(place.path) == words[:-1]
+    ]
+    kind = _class_in(parents[0].annotation) if parents else None
+    if kind is not None and issubclass(kind, Component) and words[-1] in catalogue(kind.kind):
+        return f"did you mean {_written(tuple(words[:-1]), words[-1])}, or name: {words[-1]} in it?"
+    return ""
+
+
 def _fitting(value: Any, annotation: Any) -> Any:
-    """The value, or a list of it where one is wanted."""
+    """The value, or a list of it where one is wanted; None where neither fits."""
     try:
         adapter = TypeAdapter(annotation)
         for candidate in (value, [value]):
@@ -177,9 +217,9 @@ def _fitting(value: Any, annotation: Any) -> Any:
             except (ValidationError, ConfigError):
                 continue
             return candidate
-    except Exception:  # noqa: BLE001 - a type that pydantic cannot check alone: nothing to offer
+    except Exception:  # noqa: BLE001 - a type that pydantic cannot check alone: as it is
         return value
-    return value
+    return None
 
 
 def _written(path: tuple[str, ...], value: Any) -> str:

@@ -33,11 +33,11 @@ def prepare(run: RunFile) -> Job:
         _within("topology", lambda: run.topology.check(nodes), nodes, run.topology)
     _check_pace(run)
     _check_servers(run, servers)
-    check_device(run.device)
     streams = Streams(run.seed)
     network = Network(run.topology, nodes + servers, streams, servers)
     _within("algorithm", lambda: method.check(network), nodes, method)
     _check_weights(run, network)
+    check_device(run.device)  # imports torch: what can be told without it has been
     dataset = _within("data", lambda: run.data.load(streams), nodes, run.data)
     parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
     parts, held = _hold_back(run, dataset, parts, streams)

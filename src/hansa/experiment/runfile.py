@@ -33,8 +33,10 @@ class RunFile(SettingsFile):
     command: ClassVar[str] = "learn"
 
     verb: Literal["learn"] = Field("learn", description="whose file this is")
-    seed: int = Field(1, description="names all random streams; same seed, same result")
-    nodes: int = Field(16, ge=1, description="how many parties collaborate")
+    seed: int = Field(
+        1, ge=-(2**63), lt=2**63, description="names all random streams; same seed, same result"
+    )
+    nodes: int = Field(16, ge=1, le=10_000_000, description="how many parties collaborate")
     rounds: int = Field(50, ge=1, description="how many times they exchange")
     data: DataSource = Field(Digits(), description="data set and its split over the nodes")
     model: Model = Field(MLP(), description="network that every node trains")
@@ -67,6 +69,13 @@ class RunFile(SettingsFile):
         if isinstance(target, Path) or (isinstance(target, str) and is_file(target)):
             return cls.load(Path(target), overrides, **more)
         settings = {} if target is None else target
+        if not isinstance(settings, str | Mapping):
+            fix = "such as {'algorithm': 'fedavg', 'rounds': 5}, 'fedavg', or the path of a file"
+            problem = "are no mapping, no algorithm's name and no run file"
+            raise ConfigError("", repr(target)[:60], problem, fix)
+        if isinstance(settings, str) and ("\n" in settings or settings.lstrip()[:1] in "{["):
+            fix = "its path, or settings as a mapping"
+            raise ConfigError("", settings[:60], "are the text of a file", fix)
         if isinstance(settings, str):
             load_plugins(override({}, overrides, **more))  # it may be one of theirs
             settings = named(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin
@@ -167,7 +168,12 @@ def load_plugins(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """
     plugins = tuple(map(located_module, listed(settings.get("plugins") or ())))
     for plugin in plugins:
-        load_module(plugin)
+        try:
+            load_module(plugin)
+        except ConfigError as error:
+            if error.field != "name":
+                raise
+            raise ConfigError("plugins", plugin, error.problem, error.fix) from None
     return plugins
 
 
@@ -190,17 +196,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
     try:
-        found = load_yaml(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        found = load_yaml(text)
     except FileNotFoundError:
         raise ConfigError("file", str(path), "there is no such file", "check the path") from None
     except RepeatedKey as error:
         raise ConfigError("file", str(path), "says a thing twice", str(error)) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError("file", str(path), f"cannot be read: {error}") from None
+        fix = "spaces where the tab is" if "'\\t'" in str(error) else ""
+        raise ConfigError("file", str(path), f"cannot be read: {error}", fix) from None
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ConfigError("file", str(path), "is not a mapping of settings", "see hansa list")
+        meant = re.match(r"\s*(\w+):(\S+)\s*$", text.splitlines()[0])
+        fix = f"a space after each colon: {meant[1]}: {meant[2]}" if meant else "see hansa list"
+        raise ConfigError("file", str(path), "is not a mapping of settings", fix)
     return found
 
 

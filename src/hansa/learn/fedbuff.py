@@ -48,7 +48,6 @@ class FedBuff(ClientServer):
         return True
 
     def check(self, network: Network) -> None:
-        super().check(network)
         if self.concurrency > network.clients:
             problem = f"there are only {network.clients} clients"
             raise ConfigError("concurrency", self.concurrency, problem, f"1 to {network.clients}")
@@ -56,6 +55,7 @@ class FedBuff(ClientServer):
         if self.buffer > network.clients:
             problem = f"more than the {network.clients} clients, none of whom counts twice in it"
             raise ConfigError("buffer", self.buffer, problem, f"1 to {network.clients}")
+        super().check(network)
 
     def start(self, block: Block) -> None:
         super().start(block)

@@ -80,7 +80,6 @@ class Federated(ClientServer):
         return self.stop is not None or self.select == "best"
 
     def check(self, network: Network) -> None:
-        super().check(network)
         clients = network.clients
         if self.sampled is not None and self.sampled > clients:
             fix = f"1 to {clients}, or leave it out for all of them"
@@ -89,6 +88,7 @@ class Federated(ClientServer):
         if self.min_updates > wanted:
             problem = f"only {wanted} updates are asked for in a round"
             raise ConfigError("min_updates", self.min_updates, problem, f"1 to {wanted}")
+        super().check(network)  # tries codecs with torch, which takes long to import
 
     def start(self, block: Block) -> None:
         super().start(block)

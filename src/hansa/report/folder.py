@@ -28,6 +28,7 @@ import yaml
 from hansa.base.errors import CheckpointError, ConfigError, DiskError, HansaWarning
 from hansa.base.files import atomic_write, lock, writing
 from hansa.base.files import write_json as write_whole
+from hansa.base.yamltext import dump_yaml
 from hansa.report.store import MetricStore
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class RunFolder:
         """Replace the resolved settings."""
         self.config = plain(config)
         with atomic_write(self.path / CONFIG, "w") as file:
-            yaml.safe_dump(self.config, file, sort_keys=False, explicit_end=True)
+            dump_yaml(self.config, file, sort_keys=False, explicit_end=True)
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:

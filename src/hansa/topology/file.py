@@ -84,9 +84,6 @@ class FromFile(Topology):
             raise self._wrong(
                 f"has {found.stated} nodes, the run {nodes}", f"nodes: {found.stated}"
             )
-        listed = len({*found.names, *(name for pair in found.ends for name in pair)})
-        if listed > nodes:
-            raise self._wrong(f"has {listed} nodes, the run {nodes}", f"nodes: {listed}")
         if self.directed and found.directed is False:
             problem = f"the edges of {self.path.name} have no direction"
             raise ConfigError("directed", True, problem, "leave it out")
@@ -94,6 +91,9 @@ class FromFile(Topology):
         weights = self._weights(found)
         try:
             ends, remarks = _numbered(found, nodes)
+            listed = len({*found.names, *(name for pair in found.ends for name in pair)})
+            if listed > nodes:
+                raise self._wrong(f"has {listed} nodes, the run {nodes}", f"nodes: {listed}")
             graph = Graph.from_edges(nodes, *_edges(ends, weights), symmetric=not directed)
         except ValueError as error:
             fix = f"number the nodes from 0 to {nodes - 1}, without self loops"
@@ -158,7 +158,7 @@ def _one_way(ends: list[tuple[int, int]], hint: bool) -> list[str]:
     both = sum((b, a) in pairs for a, b in pairs)
     if hint:
         why = "a comment says that edges have a direction"
-    elif 0 < both < len(pairs):
+    elif 2 < both < len(pairs):  # one pair of them may be a slip
         why = "some edges are listed both ways and some one way"
     else:
         return []

@@ -1,7 +1,8 @@
 """Time-varying graphs from a file: contact and mobility traces, read and checked before the start.
 
 A file is text, one record a line, fields parted by blanks, tabs, commas or semicolons; ``#``,
-lines with ``%`` and a first line of words are skipped. Three forms, as they are found in public collections:
+lines with ``%`` and a first line of words are skipped. Three forms, as they are found in public
+collections:
 
 - ``contacts``, ``t i j``: i and j met at time t (SocioPatterns, which adds further columns).
 - ``intervals``, ``i j from to``: they were in contact so long (Haggle and others in CRAWDAD).
