@@ -37,7 +37,8 @@ def test_every_example_is_written(hansa, name: str) -> None:
 
 def test_unknown_examples_and_the_list(hansa) -> None:
     assert hansa("init --list --json").object["examples"].keys() == examples().keys()
-    assert all(examples().values()), "an example says in its first line what it shows"
+    assert all(examples().values()), "an example says in its first sentence what it shows"
+    assert examples()["cifar10_ensemble"].endswith("on an idle core")
     said = hansa("init nonsense")
     assert said.status == 2
     assert "digits_dpsgd" in said.err

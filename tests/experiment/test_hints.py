@@ -119,3 +119,19 @@ def test_a_codec_that_does_not_fit_is_named_as_it_was_set() -> None:
         run = RunFile.of("fedavg", (f"algorithm.{field}=sparse",))
         with pytest.raises(ConfigError, match=rf"^algorithm\.{field} = "):
             prepare(run)
+
+
+def test_files_and_classes_of_ones_own_are_answered_with_the_part_that_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for settings, meant in (
+        ({"data": "patients.csv"}, "data={name: file, path: patients.csv}"),
+        ({"data": "photos"}, "data={name: image_folder, path: photos}"),
+        ({"model": "pathlib:Path"}, "model={name: module, path: pathlib:Path}"),
+        ({"model": object()}, "model={name: module, path: file.py:Class}"),
+    ):
+        with pytest.raises(ConfigError) as told:
+            RunFile.of(settings)
+        assert f"did you mean {meant}?" in told.value.fix

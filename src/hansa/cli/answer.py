@@ -38,6 +38,10 @@ class Interrupted(HansaError):
     """Ctrl-C: says what was kept."""
 
 
+class Unheard(OSError):
+    """The answer cannot be written: who read it is gone, or a disk is full."""
+
+
 class Answer:
     """Collects the one object of ``--json`` and prints tables and lines for people.
 
@@ -60,7 +64,8 @@ class Answer:
         if not self.as_json:
             screen = console()
             for part in grid.within(screen.width):
-                screen.print(part.rich())
+                with _written():
+                    screen.print(part.rich())
 
     def warn(self) -> None:
         """Say the warnings, each once."""
@@ -71,7 +76,8 @@ class Answer:
     def line(self, text: str = "") -> None:
         """Print a line, unless only the object is wanted."""
         if not self.as_json:
-            print(text)  # noqa: T201 - this is the command's answer
+            with _written():
+                print(text)  # noqa: T201 - this is the command's answer
 
 
 @contextlib.contextmanager
@@ -94,10 +100,8 @@ def answering(as_json: bool, debug: bool = False) -> Iterator[Answer]:
     except HansaError as error:
         refused = isinstance(error, ConfigError | DataError | CheckpointError)
         _fail(answer, error, 2 if refused else 1, debug)
-    except OSError as error:
-        if answer_is_lost():
-            raise
-        _fail(answer, error, 1, debug)
+    except Unheard:
+        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence
         _fail(answer, error, 1, debug)
     answer.warn()
@@ -105,15 +109,13 @@ def answering(as_json: bool, debug: bool = False) -> Iterator[Answer]:
         say_json(answer.data)
 
 
-def answer_is_lost() -> bool:
-    """Whether what was printed cannot be written: who read it is gone, or a disk is full."""
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """Tell an answer that cannot be written from whatever else goes wrong with files."""
     try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    except (AttributeError, ValueError):  # there is none, or it is closed
-        return False
-    return False
+        yield
+    except OSError as error:
+        raise Unheard(error.errno, error.strerror) from error
 
 
 @contextlib.contextmanager

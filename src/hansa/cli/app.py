@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -67,14 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except SystemExit as error:  # so libraries end where a pipe is broken
-        if isinstance(error.__context__, BrokenPipeError):
+        if getattr(error.__context__, "errno", None) == errno.EPIPE:
             return 128 + signal.SIGPIPE
         raise
     except OSError as error:
         # What is left of the answer is not tried again when the process ends.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever read it, such as head, has seen enough
+        if error.errno == errno.EPIPE:  # whoever read it, such as head, has seen enough
             return 128 + signal.SIGPIPE
         say_error(f"the answer cannot be written: {error.strerror or error}")
         return 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -20,12 +22,14 @@ def home() -> Path:
 
 
 def examples() -> dict[str, str]:
-    """What each example shows, by its name."""
+    """What each example shows, a sentence, by its name."""
     found = {}
     for file in sorted(home().glob("*.yaml")):
         lines = file.read_text(encoding="utf-8").splitlines()
-        remark = next((line for line in lines if line.startswith("#")), "")
-        found[file.stem] = remark.removeprefix("#").strip()
+        rest = itertools.dropwhile(lambda line: not line.startswith("#"), lines)
+        remark = itertools.takewhile(lambda line: line.startswith("#"), rest)
+        text = " ".join(line.removeprefix("#").strip() for line in remark)
+        found[file.stem] = re.split(r"\.(?: |$)", text)[0]
     return found
 
 

@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -13,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from hansa.base.component import Component, catalogue, find
 from hansa.base.errors import ConfigError
+from hansa.data.tablefile import BINARY, TEXT
 
 SYNONYMS = {
     "alpha": ("concentration", "beta", "dirichlet_alpha"),
@@ -64,6 +66,9 @@ class Place:
 
 def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, Any]) -> ConfigError:
     """The same error; where a setting is not there, its fix begins with what was likely meant."""
+    if own := _brought(error):
+        fix = f"did you mean {own}? {error.fix}"
+        return ConfigError(error.field, error.value, error.problem, fix)
     words = error.field.split(".")
     given = _at(settings, words)
     if error.problem.startswith("belongs to") and (ours := _OURS.get(words[-1])):
@@ -89,6 +94,21 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
             fix = f"did you mean {_written(place.path, value)}? {error.fix}"
             return ConfigError(error.field, error.value, error.problem, fix)
     return error
+
+
+def _brought(error: ConfigError) -> str:
+    """What to write for a file or a class of one's own that stands where a name must."""
+    value = error.value
+    if error.problem == "is no model":
+        path = value if isinstance(value, str) and ":" in value else "file.py:Class"
+        return f"model={{name: module, path: {path}}}"
+    if error.problem == "there is no such data" and isinstance(value, str):
+        place = Path(value).expanduser()
+        if place.is_dir():
+            return f"data={{name: image_folder, path: {value}}}"
+        if place.suffix.lower() in (*TEXT, *BINARY, ".npz"):
+            return f"data={{name: file, path: {value}}}"
+    return ""
 
 
 def _meant(
