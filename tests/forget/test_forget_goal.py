@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,20 @@ def test_every_class_is_forgotten(tables, classes: int, method) -> None:
         assert verdict.status == "done", verdict.missing
         (found,) = verdict.goal["class"].values()
         assert found["right"] <= 1 / classes
+
+
+def test_what_went_before_must_not_have_come_back(tables) -> None:
+    trained = open_trained(tables(4))
+    federation = trained.federation(Request.of(classes=[1]))
+    row, _ = QuickDrop().forget(federation)
+    assert judge_outcome(federation, row).status == "done"
+    first = Request.of(classes=[0])  # which this model still knows
+    verdict = judge_outcome(federation, row, names=("zero", "one"), served=first)
+    assert verdict.status == "incomplete"
+    assert "of class zero, which was forgotten before, are right again" in verdict.missing[0]
+    assert verdict.goal["past"]["zero"]["right"] > verdict.goal["past"]["zero"]["at_most"] == 0.25
+    oracle = Retrain().forget(replace(federation, past=first))[0]
+    assert judge_outcome(federation, oracle, oracle, served=first).status == "done"
 
 
 def test_originals_that_are_gone_need_not_be_looked_at(tables, monkeypatch) -> None:

@@ -113,8 +113,9 @@ def forget(
             receipt["controls"] = _controls(run, request, judge, chosen)
         until = chosen.ascent.until if isinstance(chosen, AscendAndRecover) else 1.0
         verdict = judge_outcome(
-            federation, row, perfect, type(chosen).exact, until, run.class_names
-        )
+            federation, row, perfect, type(chosen).exact, until, run.class_names,
+            run.requests.served,
+        )  # fmt: skip
         receipt |= {
             "status": verdict.status,
             "goal": verdict.goal,

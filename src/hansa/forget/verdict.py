@@ -9,6 +9,7 @@ import numpy as np
 
 from hansa.forget.federation import Federation
 from hansa.forget.measure import Judge
+from hansa.forget.request import Request
 from hansa.forget.stopping import Goal, foretold_losses, guessing
 from hansa.forget.telling import tell
 
@@ -45,6 +46,7 @@ def judge_outcome(
     exact: bool = False,
     until: float = 1.0,
     names: tuple[str, ...] = (),
+    served: Request | None = None,
 ) -> Verdict:
     """Hold a model [D] to the goal of a request.
 
@@ -52,6 +54,7 @@ def judge_outcome(
     is right, theirs or those of the test set, class by class. Clients and single examples are when
     their loss is that foretold. Where there is an oracle, a share that is right within
     :data:`MARGIN` of the oracle's counts as well, and no more than that, or one in K, may be right.
+    Classes that were forgotten before must not have come back.
 
     Args:
         federation: with the model from before.
@@ -59,18 +62,50 @@ def judge_outcome(
         exact: the model never saw what is forgotten: nothing can be missing.
         until: the loss that classes are to have, in log K, where that is less than 1.
         names: of the classes.
+        served: what earlier requests have forgotten.
     """
     if exact:
         return Verdict((), {"exact": True})
     missing: list[str] = []
-    goals: dict[str, Any] = {}
+    goals, back = _came_back(federation, served or Request(), after, oracle, names)
     # To be measured costs nothing: it has a ledger of its own.
     for part in federation.relabelled(federation.request, federation.past).by_level():
         level = next(iter(part.request.levels))
         look = _classes if level == "class" else _others
         goals[level], found = look(part, after, oracle, min(until, 1.0), names)
         missing += found
-    return Verdict(tuple(missing), goals)
+    return Verdict((*missing, *back), goals)
+
+
+def _came_back(
+    federation: Federation,
+    served: Request,
+    after: Tensor,
+    oracle: Tensor | None,
+    names: tuple[str, ...],
+) -> tuple[dict[str, Any], list[str]]:
+    """Classes that earlier requests have forgotten and recovery has brought back.
+
+    By the test set: nobody is to use the examples of those classes any more.
+    """
+    past = sorted(set(served.classes) - set(federation.request.classes))
+    if not past:
+        return {}, []
+    judge = Judge(federation)
+    unseen, bounds = judge.by_label(after), np.full(federation.classes, 1 / federation.classes)
+    if oracle is not None:
+        bounds = np.maximum(bounds, np.nan_to_num(judge.by_label(oracle)) + MARGIN)
+    back, plain = [], {}
+    for label in past:
+        called = names[label] if label < len(names) else str(label)
+        right, most = float(np.nan_to_num(unseen[label])), float(bounds[label])
+        plain[called] = {"right": right, "at_most": most}
+        if right > most + _ROUNDING:
+            back.append(
+                f"{100 * right:.1f} % of class {called}, which was forgotten before, are right "
+                f"again, more than {100 * most:.1f} %"
+            )
+    return {"past": plain}, back
 
 
 def _classes(

@@ -59,14 +59,14 @@ def goal_table(receipt: Mapping[str, Any], title: str = "Goal") -> Grid:
     for level, found in receipt.get("goal", {}).items():
         if level == "exact":
             continue
-        parts = found.items() if level == "class" else [("", found)]
+        parts = found.items() if level in ("class", "past") else [("", found)]
         for name, part in parts:
             most, least = part.get("at_most"), part.get("at_least", part.get("foretold"))
             rows.append([
-                f"{level} {name}".strip(),
+                f"class {name}, gone before" if level == "past" else f"{level} {name}".strip(),
                 f"{100 * part['right']:.1f} %",
                 "" if most is None else f"{100 * most:.1f} %",
-                f"{part['loss']:.2f}",
+                f"{part['loss']:.2f}" if "loss" in part else "",
                 "" if least is None else f"{least:.2f}",
             ])  # fmt: skip
     return Grid(title, ["", "still right", "at most", "loss", "at least"], rows)
