@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from hansa.base.errors import ConfigError, DataError, HansaError
-from hansa.experiment.combine import ensemble
+from hansa.experiment.combine import ensemble, remove
 from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.combine_predict import predict
 
@@ -252,3 +252,8 @@ def test_own_modules_travel_with_the_ensemble(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="runs that code") as error:
         predict(away / "moved", away / "patients.csv")
     assert "--trust" in error.value.fix
+    # Nor does a removal need them.
+    less = remove(away / "moved", 0, tmp_path / "less", report=False)
+    assert (less.summary or {})["clients"] == 1
+    again = predict(less.path, away / "patients.csv", trust=True)
+    assert len(again) == len(before)

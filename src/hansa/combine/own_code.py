@@ -81,6 +81,27 @@ def located(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return found
 
 
+def carried(settings: Any, path: Path) -> Any:
+    """Settings of a run, in plain data, that name files of code which are gone by the copies that
+    came with its card.
+
+    Args:
+        path: the folder of the card.
+    """
+    if isinstance(settings, Mapping):
+        return {key: carried(value, path) for key, value in settings.items()}
+    if isinstance(settings, list | tuple):
+        return [carried(value, path) for value in settings]
+    if not isinstance(settings, str):
+        return settings
+    module, colon, name = settings.rpartition(":")
+    file = Path(module if colon else name)
+    if file.suffix != ".py" or file.exists():
+        return settings
+    copies = list((path.absolute() / FOLDER).rglob(file.name))
+    return f"{copies[0]}{colon}{name if colon else ''}" if len(copies) == 1 else settings
+
+
 def run(entries: list[dict[str, str]], path: Path) -> None:
     """Load the code that came with a card; nothing is run twice.
 

@@ -33,6 +33,7 @@ from hansa.combine import (
     load_members,
     prepare,
 )
+from hansa.combine.own_code import carried
 from hansa.combine.proxies import standardizes
 from hansa.data import Dataset
 from hansa.experiment.combine_file import EnsembleFile
@@ -148,7 +149,7 @@ def remove(
         ConfigError: there is no such client, or it is the last.
     """
     folder = _open(run)
-    before = EnsembleFile.parse(folder.config)
+    before = EnsembleFile.parse(carried(folder.config, folder.path / "ensemble"))
     left = [i for i in range(before.clients) if i not in before.without]
     if client not in left:
         fix = f"one of {', '.join(map(str, left))}"
