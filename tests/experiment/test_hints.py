@@ -10,7 +10,9 @@ import hansa
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.experiment import prepare
+from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.runfile import RunFile
+from hansa.experiment.settings_file import override
 
 SLIPS = {
     "lr=0.1": "train.optimizer.lr=0.1",
@@ -135,3 +137,20 @@ def test_files_and_classes_of_ones_own_are_answered_with_the_part_that_takes_the
         with pytest.raises(ConfigError) as told:
             RunFile.of(settings)
         assert f"did you mean {meant}?" in told.value.fix
+
+
+@pytest.mark.parametrize(
+    ("slip", "words"),
+    [
+        ("lr=0.1", "did you mean local.optimizer.lr=0.1?"),
+        ("batch_size=8", "did you mean local.batch_size=8?"),
+        ("nodes=4", "did you mean clients=4?"),
+        ("rounds=3", "hansa learn FILE"),
+        ("fraction=0.1", "settings: "),
+        ("zzz=1", "settings: "),
+    ],
+)
+def test_slips_in_an_ensembles_settings_are_not_taken_for_anothers(slip: str, words: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        EnsembleFile.parse(override({}, (slip,)))
+    assert words in told.value.fix

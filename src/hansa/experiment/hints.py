@@ -71,8 +71,9 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
         return ConfigError(error.field, error.value, error.problem, fix)
     words = error.field.split(".")
     given = _at(settings, words)
-    if error.problem.startswith("belongs to") and (ours := _OURS.get(words[-1])):
-        if ours in schema.model_fields:
+    if error.problem.startswith("belongs to"):
+        names = (_OURS.get(words[-1], ""), *SYNONYMS.get(words[-1], ()))
+        if ours := next((name for name in names if name in schema.model_fields), ""):
             fix = f"{error.fix}, or did you mean {_written((ours,), given)}?"
             return ConfigError(error.field, error.value, error.problem, fix)
         return error
@@ -115,7 +116,8 @@ def _meant(
     words: list[str], value: Any, schema: type[BaseModel], settings: Mapping[str, Any]
 ) -> str:
     """What to write instead of a setting that is not there; empty where nothing is like it."""
-    if words[-1] in FRACTIONS and isinstance(value, int | float) and 0 < value <= 1:
+    shares = words[-1] in FRACTIONS and "nodes" in schema.model_fields
+    if shares and isinstance(value, int | float) and 0 < value <= 1:
         nodes = settings.get("nodes", schema.model_fields["nodes"].default)
         words, value = ["sampled"], max(1, round(value * nodes)) if isinstance(nodes, int) else 1
     name = _OURS.get(words[-1], words[-1])
