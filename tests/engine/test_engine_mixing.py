@@ -145,3 +145,11 @@ def mix_part(rows: torch.Tensor, ids: np.ndarray, weights: Any) -> torch.Tensor:
     own = rows[ids].clone()
     mix_rows_(own, rows[others], indptr, place[columns], values)
     return own
+
+
+def test_models_that_diverged_mix_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    rows = torch.tensor([[np.inf, 3e38], [-np.inf, 3e38]])
+    weights = np.array([0.5, 0.5, 0.9, 0.9], dtype=np.float32)
+    mix_rows_(rows, rows[:0], np.array([0, 2, 4]), np.array([0, 1, 0, 1]), weights)
+    assert rows[:, 0].isnan().all()
+    assert not recwarn.list

@@ -293,6 +293,14 @@ def test_a_lone_point_stands_at_its_tick(tmp_path):
     assert spec["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 1]
 
 
+def test_what_diverged_has_ticks_in_few_digits(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {}, {})
+    for t, loss in enumerate((2.0, 5e31)):
+        run.record(t + 1, "loss", [loss], node=[0])
+    spec = metric_chart(run.metrics(), "loss").to_dict()
+    assert spec["layer"][0]["encoding"]["y"]["axis"]["format"] == "~g"
+
+
 def test_a_name_that_was_given_is_kept(tmp_path):
     def run(name, rate):
         return RunFolder.create(

@@ -124,12 +124,13 @@ def _mix_plain(
     """The same sums without the compiled loop, to the last bit."""
     table = np.concatenate([own, received])
     term = np.empty(own.shape[1], own.dtype)
-    for i, out in enumerate(own):
-        for e in range(indptr[i], indptr[i + 1]):
-            if e == indptr[i]:
-                np.multiply(table[index[e]], weights[e], out=out)
-            else:
-                out += np.multiply(table[index[e]], weights[e], out=term)
+    with np.errstate(all="ignore"):  # of models that diverged, as in the compiled loop
+        for i, out in enumerate(own):
+            for e in range(indptr[i], indptr[i + 1]):
+                if e == indptr[i]:
+                    np.multiply(table[index[e]], weights[e], out=out)
+                else:
+                    out += np.multiply(table[index[e]], weights[e], out=term)
 
 
 def _is_average(

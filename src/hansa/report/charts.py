@@ -210,7 +210,7 @@ def _draw(
         "mean:Q",
         title=_title(label(family), down),
         scale=_scale(low, high, log, kind),
-        axis=_ticks(kind, low, high) if log else _ticks(kind),
+        axis=_ticks(kind, low, high, log),
     )
     shown = len(frames) > 1 or domain is not None
     explained = alt.Legend(
@@ -301,12 +301,13 @@ def _scale(low: float, high: float, log: bool, kind: str = "") -> alt.Scale:
     return alt.Scale(zero=False, nice=True)
 
 
-def _ticks(kind: str, low: float = 0.0, high: float = 0.0) -> alt.Axis:
-    """The y axis; powers of ten on a logarithmic one from ``low`` to ``high`` that holds a few."""
+def _ticks(kind: str, low: float, high: float, log: bool) -> alt.Axis:
+    """The y axis from ``low`` to ``high``; powers of ten on a logarithmic one that holds a few."""
     if kind == "share":
         return alt.Axis(tickCount=6, format="%")
-    if not low:
-        return alt.Axis(tickCount=6)
+    if not log:  # what diverged would show all digits of a rounded number
+        huge = max(abs(low), abs(high)) >= 1e9
+        return alt.Axis(tickCount=6, format="~g") if huge else alt.Axis(tickCount=6)
     powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
     if len(powers) < 2:
         return alt.Axis(tickCount=6, format="~g")
