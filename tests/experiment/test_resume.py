@@ -317,3 +317,32 @@ def test_a_run_that_diverged_says_so(tmp_path: Path) -> None:
     assert '<span class="status diverged">' in top
     with pytest.raises(ConfigError, match="has finished its 4 rounds"):
         resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["", "{", "3"])
+@pytest.mark.parametrize("name", ["summary.json", "partition.json", "topology.json", "remarks.json"])
+def test_what_a_run_can_do_without_is_left_out(
+    whole: RunFolder, tmp_path: Path, name: str, text: str
+) -> None:
+    """For whoever reads it; and a run that is resumed writes what it had come to."""
+    path = tmp_path / "run"
+    shutil.copytree(whole.path, path)
+    (path / name).write_text(text)
+    with pytest.warns(HansaWarning, match=rf"{name}.*is left out"):
+        assert RunFolder.open(path).read_json(name) is None
+    if name == "summary.json" and not text:
+        with pytest.warns(HansaWarning, match="until the run is resumed"):
+            assert resume(path, report=False).summary["final"] == whole.summary["final"]
+
+
+def test_measurements_and_checkpoints_that_are_gone_are_missed(
+    whole: RunFolder, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(whole.path, path)
+    shutil.rmtree(path / "metrics")
+    with pytest.warns(HansaWarning, match="nothing is known any more .* rounds 1 to 6"):
+        resume(path, {"rounds": 7}, report=False)
+    shutil.rmtree(path / "checkpoints")
+    with pytest.warns(HansaWarning, match="no checkpoint any more, so the run begins anew"):
+        resume(path, {"rounds": 8}, report=False)

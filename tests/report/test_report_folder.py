@@ -265,8 +265,11 @@ def test_json_and_summary(folder):
     assert RunFolder.open(folder.path).summary == {"status": "finished"}
     assert [path.name for path in (folder.path / "metrics").iterdir()] == ["metrics.parquet"]
     (folder.path / "summary.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"summary\.json"):
-        _ = folder.summary
+    with pytest.warns(HansaWarning, match=r"summary\.json.*left out"):
+        assert folder.summary is None
+    (folder.path / "table.json").write_text("{")  # which is not known to be one to do without
+    with pytest.raises(CheckpointError, match=r"table\.json"):
+        folder.read_json("table.json")
     with pytest.raises(ValueError, match="not the name"):
         folder.write_json("../x.json", 1)
     assert (

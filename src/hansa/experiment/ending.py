@@ -33,7 +33,8 @@ def page(folder: RunFolder) -> None:
 
         write_report(folder)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - see above
-        text = f"there is no report: {error or type(error).__name__}"
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        text = f"there is no report: {why or type(error).__name__}"
         with contextlib.suppress(DiskError):
             folder.event("warning", text=text)
         text += f"\n  to write it: hansa report {folder.path}"

@@ -69,12 +69,15 @@ class Start:
     def enter(self, folder: RunFolder) -> None:
         """Take a folder back to where this starts: what came later is measured anew."""
         moved = folder.set_aside()
+        if self.checkpoint is None and (folder.summary or {}).get("saved"):
+            text = "there is no checkpoint any more, so the run begins anew"
+            warnings.warn(HansaWarning(text), stacklevel=3)
         folder.withdraw()
         folder.truncate(self.done)
         folder.event("resumed", round=self.done)
         for name in moved:
             warnings.warn(HansaWarning(f"{name} is damaged and was set aside"), stacklevel=3)
-        first = folder.first_missing(self.done) if moved else None
+        first = folder.first_missing(self.done)
         if first is not None:
             text = (
                 f"nothing is known any more of what was measured in rounds {first} to {self.done}"

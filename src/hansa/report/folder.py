@@ -40,6 +40,8 @@ CONFIG, ENVIRONMENT, EVENTS, SUMMARY = (
     "events.jsonl",
     "summary.json",
 )
+DERIVED = {SUMMARY: dict, "partition.json": dict, "topology.json": dict, "remarks.json": list}
+"""What a run can do without, and what each of these files holds."""
 LOCK = ".lock"
 END = "..."  # YAML's end of document: a file without it was cut short
 
@@ -108,7 +110,11 @@ class RunFolder:
             raise CheckpointError(f"{path / CONFIG}: is cut short, its last line is not {END!r}")
         if not isinstance(config, dict):
             raise CheckpointError(f"{path / CONFIG}: does not hold settings")
-        environment = _read_json(path / ENVIRONMENT)
+        try:
+            environment = _read_json(path / ENVIRONMENT)
+        except CheckpointError as error:
+            fix = "write {} into it to do without what it said of the machine and the data"
+            raise CheckpointError(f"{error}; {fix}") from error
         if not isinstance(environment, dict):
             raise CheckpointError(f"{path / ENVIRONMENT}: does not hold a mapping")
         return cls(path, config, environment)
@@ -243,11 +249,31 @@ class RunFolder:
     def read_json(self, name: str) -> Any:
         """What :meth:`write_json` wrote, or None if there is no such file.
 
+        A damaged file that the run can do without is none, with a warning that names it.
+
         Raises:
             CheckpointError: the file is corrupt.
         """
         path = self._file(name)
-        return _read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            found = _read_json(path)
+        except CheckpointError as error:
+            if name not in DERIVED:
+                raise
+            problem = str(error)
+        else:
+            if isinstance(found, DERIVED.get(name, object)):
+                return found
+            problem = f"{path}: holds a {type(found).__name__}, which is not what was written"
+        if path not in self._told:
+            self._told.add(path)
+            text = f"{problem}; what it said is left out"
+            if name == SUMMARY:
+                text += ", until the run is resumed"
+            warnings.warn(HansaWarning(text), stacklevel=2)
+        return None
 
     @property
     def summary(self) -> dict[str, Any] | None:
