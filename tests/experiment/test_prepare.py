@@ -46,6 +46,17 @@ def test_impossible_settings(changes: list[str], field: str, words: str) -> None
     assert words in str(caught.value)
 
 
+def test_a_graph_of_ones_own_that_fails_is_the_topologys_fault(tmp_path: Path) -> None:
+    file = tmp_path / "rings.py"
+    file.write_text(
+        'from hansa.topology import Ring\nclass Mine(Ring):\n    "A ring."\n'
+        "    def graph(self, nodes, round, streams):\n        return 1 / 0\n"
+    )
+    with pytest.raises(ConfigError, match=r"rings\.py, line 5, in graph") as caught:
+        prepare(RunFile.parse(override({}, (f"topology={file}:Mine", "nodes=4"))))
+    assert caught.value.field == "topology"
+
+
 def test_the_plan_is_what_the_run_does(tmp_path: Path) -> None:
     chosen = RunFile.parse(override({}, SMALL))
     facts = plan(chosen, prepare(chosen))

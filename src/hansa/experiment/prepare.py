@@ -35,6 +35,8 @@ def prepare(run: RunFile) -> Job:
     _check_servers(run, servers)
     streams = Streams(run.seed)
     network = Network(run.topology, nodes + servers, streams, servers)
+    if run.algorithm.uses_topology:
+        _within("topology", lambda: network.graph(0), nodes, run.topology)
     _within("algorithm", lambda: method.check(network), nodes, method)
     _check_weights(run, network)
     check_device(run.device)  # imports torch: what can be told without it has been
@@ -102,7 +104,8 @@ def _within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
     except HansaError:
         raise
     except Exception as error:
-        expected = f"what a {parent} has to give is in docs/tutorial_own_algorithm.md"
+        article = "an" if parent[0] in "aeiou" else "a"
+        expected = f"what {article} {parent} has to give is in docs/tutorial_own_algorithm.md"
         own = in_own_code(error, parent, expected, part)
         if own is None:
             raise
