@@ -11,6 +11,7 @@ from typing import Literal, TypedDict
 import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
+from hansa.base.words import is_number
 from hansa.data.labels import FEW, missing, text
 
 Categories = Literal["refuse", "one_hot"]
@@ -227,7 +228,7 @@ def _refuse_misread(name: str, column: np.ndarray, where: str) -> None:
             f"{first} numbers with a sign or a unit such as {str(filled[0])!r}; write numbers "
             f"alone, or leave it out: exclude: [{name}]"
         )
-    numeric = np.array([_is_number(word) for word in filled])
+    numeric = np.array([is_number(word) for word in filled])
     if numeric.sum() > max(10, 0.5 * len(filled)):  # not the categories 0, 1, 2, 3+
         odd = filled[~numeric]
         shown = ", ".join(repr(str(word)) for word in odd[:3])
@@ -244,7 +245,7 @@ def refuse_commas(name: str, words: np.ndarray, where: str) -> None:
         DataError: most of them are numbers with a comma for the point or marks between thousands.
     """
     meant = [word for word in words if _COMMA.fullmatch(word)]
-    numeric = sum(_is_number(word) for word in words)
+    numeric = sum(is_number(word) for word in words)
     if meant and 2 * (len(meant) + numeric) > len(words):
         raise DataError(
             f"{where}: column {name!r} holds {len(meant)} numbers with commas or marks such as "
@@ -254,11 +255,3 @@ def refuse_commas(name: str, words: np.ndarray, where: str) -> None:
 
 def _most(words: Sequence[str] | np.ndarray, pattern: re.Pattern[str]) -> bool:
     return 2 * sum(bool(pattern.fullmatch(word)) for word in words) > len(words)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from hansa.base.errors import ConfigError
+from hansa.base.words import is_number
 from hansa.data.columns import Reading
 from hansa.data.source import DataSource
 
@@ -93,14 +94,6 @@ def require(field: str, name: str, known: Collection[str], where: str) -> None:
 def _are_values(names: Iterable[str]) -> bool:
     """Whether most names are numbers, and do not count columns: a file without a line of names."""
     every = list(names)
-    found = [name for name in every if _is_number(name)]
+    found = [name for name in every if is_number(name)]
     counted = {str(k) for k in range(len(every) + 1)}
     return 2 * len(found) > len(every) and not set(found) <= counted
-
-
-def _is_number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True

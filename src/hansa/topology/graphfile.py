@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree.ElementTree import ParseError
 
+from hansa.base.words import is_number
+
 Format = Literal["edges", "adjacency", "multiline", "graphml", "gml", "gexf"]
 EXTENSIONS: dict[str, Format] = {
     ".edges": "edges",
@@ -167,7 +169,7 @@ def _are_names(lines: list[Line]) -> bool:
     if heads and heads[0].casefold() in ("source", "from"):
         return True
     numbers = [word.isdecimal() for _, text in lines[1:] for word in _words(text)[:2]]
-    words = len(heads) in (2, 3) and all(head and not _is_number(head) for head in heads)
+    words = len(heads) in (2, 3) and all(head and not is_number(head) for head in heads)
     return words and bool(numbers) and all(numbers)
 
 
@@ -236,14 +238,6 @@ def _dictionary(text: str, where: str) -> dict[str, Any]:
 def _weight(data: dict[str, Any], where: str) -> float | None:
     weight = data.get("weight", data.get("Weight"))
     return None if weight is None else _number(weight, where)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _number(value: Any, where: str) -> float:

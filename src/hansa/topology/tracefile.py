@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from hansa.base.words import is_number
+
 TraceFormat = Literal["contacts", "intervals", "positions"]
 FIELDS: dict[TraceFormat, tuple[str, ...]] = {
     "contacts": ("t", "i", "j"),
@@ -45,7 +47,7 @@ def read_records(path: Path, form: TraceFormat) -> np.ndarray:
         try:
             record = [float(word) for word in words[: len(fields)]]
         except ValueError:
-            if first and not any(_is_number(word) for word in words):
+            if first and not any(is_number(word) for word in words):
                 first = False  # the names of the columns
                 continue
             raise ValueError(f"line {number} is not {' '.join(fields)}, all numbers|") from None
@@ -60,11 +62,3 @@ def read_records(path: Path, form: TraceFormat) -> np.ndarray:
     if not records:
         raise ValueError("holds no record|" + f"lines of {' '.join(fields)}")
     return np.array(records)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
