@@ -55,6 +55,8 @@ def test_what_is_sent_is_received(
         assert senders.tolist() == graph.row(k).tolist()
         assert rows.shape == (len(senders), block.rows.shape[1])
         assert torch.equal(rows, expected[senders])
+        rows.zero_()  # they are the receiver's own
+    assert torch.equal(expected, Dense(dtype=dtype).through(block.rows))
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -80,10 +80,14 @@ class Packets:
 Messages: TypeAlias = "torch.Tensor | SparseRows | Packets"
 
 
-def select(messages: Messages, which: np.ndarray) -> Messages:
-    """The messages at these indices; whole rows that lie side by side are not copied."""
+def select(messages: Messages, which: np.ndarray, shared: bool = False) -> Messages:
+    """The messages at these indices.
+
+    Args:
+        shared: whole rows that lie side by side need not be copied, as nobody changes them.
+    """
     if isinstance(messages, torch.Tensor):
-        if len(which) and (np.diff(which) == 1).all():
+        if shared and len(which) and (np.diff(which) == 1).all():
             return messages[int(which[0]) : int(which[-1]) + 1]
         return messages[torch.from_numpy(which).to(messages.device)]
     if isinstance(messages, Packets):

@@ -144,14 +144,18 @@ class Inbox:
         both = [sent[int(s)] if s < len(sent) else received[int(s) - len(sent)] for s in slots]
         return torch.stack(both) if both else sent[:0], which
 
-    def messages(self, k: int) -> tuple[np.ndarray, Messages]:
-        """(senders, their messages) that the block's k-th node got, by ascending sender."""
+    def messages(self, k: int, shared: bool = False) -> tuple[np.ndarray, Messages]:
+        """(senders, their messages) that the block's k-th node got, by ascending sender.
+
+        Args:
+            shared: they are only read: they may be the very rows that somebody has.
+        """
         span = slice(self.indptr[k], self.indptr[k + 1])
         slots, n = self.slots[span], len(self.sent)
         if (slots < n).all():
-            return self.senders[span], select(self.sent, slots)
+            return self.senders[span], select(self.sent, slots, shared)
         if (slots >= n).all():
-            return self.senders[span], select(self.received, slots - n)
+            return self.senders[span], select(self.received, slots - n, shared)
         parts = [
             select(self.sent, slots[e : e + 1])
             if slots[e] < n

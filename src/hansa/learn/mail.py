@@ -49,8 +49,8 @@ class Mail:
         return rows[:, :size], which, [(part, whose) for part in rest.split(widths, dim=1)]
 
     def messages(self, at: int) -> tuple[np.ndarray, Tensor, Tensor]:
-        """(senders, their rows, rows whose last numbers are what went aside) of a node."""
-        senders, rows = self.inbox.messages(at)
+        """(senders, their rows, rows whose last numbers are what went aside) of a node, to read."""
+        senders, rows = self.inbox.messages(at, shared=True)
         whole = self._spread(whole_rows(rows))
         if self.aside is None:
             return senders, whole, whole[:, :0]
