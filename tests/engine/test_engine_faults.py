@@ -165,6 +165,27 @@ def test_the_real_error_comes_out(
     assert children() == []
 
 
+@pytest.mark.parametrize(
+    ("body", "words", "runtime"),
+    [
+        ("size(self, rows): return [4] * 9", "size gives [9] of int64", "simulate"),
+        ("size(self, rows): return [[4.0]] * 8", "size gives [8, 1] of float64", "simulate"),
+        ("through(self, rows): return rows[:, :3]", "through gives Tensor [8, 3]", "simulate"),
+        ("through(self, rows): return rows[:, :3]", "through gives Tensor [4, 3]", "processes"),
+    ],
+)
+def test_a_codec_of_ones_own_is_named(
+    small: Callable[..., Any], tmp_path: Path, body: str, words: str, runtime: str
+) -> None:
+    file = tmp_path / "own_codec.py"
+    file.write_text(f"from hansa.codec import Dense\nclass Own(Dense):\n    def {body}\n")
+    codec = {"algorithm": {"name": "dpsgd", "codec": f"{file}:Own"}, "runtime": runtime}
+    with pytest.raises(OwnCodeError, match="phase exchange") as caught:
+        run(small({"rounds": 1}) | codec, tmp_path / "run", report=False)
+    assert "own_codec.py, Own" in str(caught.value)
+    assert words in str(caught.value)
+
+
 def test_in_the_simulation_too(trouble: Callable[..., Any], tmp_path: Path) -> None:
     settings = trouble("raise") | {"runtime": "simulate"}
     with pytest.raises(OwnCodeError, match=r"round 3, phase training.*the cat sat on node 6"):

@@ -9,7 +9,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
-from hansa.codec.messages import Messages, SparseRows, concatenate, select, whole_rows
+from hansa.codec.messages import Messages, SparseRows, concatenate, select, whole_rows, width
 from hansa.engine.clock import Clock
 from hansa.engine.mixing import mix_rows_
 from hansa.engine.overlay import add_sparse_, overlay_sparse_
@@ -293,7 +293,7 @@ class LocalExchange:
     def __call__(self, block: Block, send: Send, round: int, phase: int) -> Inbox:
         graph, n = send.graph, len(send.rows)
         routes = Routes.of(block, send)
-        sizes = send.codec.size(send.rows) + HEADER_BYTES
+        sizes = sizes_of(send)
         count_sent(block, routes, sizes)
         due = self.clock.transfer(block, routes.senders, routes.receivers, sizes[routes.message])
         # Routes go by sender and then receiver, an inbox by receiver and then sender.
@@ -301,7 +301,7 @@ class LocalExchange:
         senders, slots = routes.senders[order], routes.message[order]
         heard = count_received(block, graph.indptr, sizes[slots])
         self.clock.receive(block, heard, graph.indptr, due[order])
-        through = send.codec.through(send.rows)
+        through = what_arrives(send)
         lossless = through is send.rows
         return Inbox(
             ids=block.ids,
@@ -315,6 +315,33 @@ class LocalExchange:
 
     def share(self, block: Block, share: Share, round: int, phase: int) -> dict[str, np.ndarray]:
         return share.values
+
+
+def sizes_of(send: Send) -> np.ndarray:
+    """Bytes of each message with its header, int64 [m].
+
+    Raises:
+        ValueError: the codec does not say one number for each.
+    """
+    sizes = np.asarray(send.codec.size(send.rows))
+    if sizes.shape != (len(send.rows),) or sizes.dtype.kind not in "iu":
+        said = f"{list(sizes.shape)} of {sizes.dtype}"
+        raise ValueError(f"size gives {said}, not whole numbers [{len(send.rows)}]")
+    return sizes + HEADER_BYTES
+
+
+def what_arrives(send: Send) -> Messages:
+    """The messages as the codec leaves them.
+
+    Raises:
+        ValueError: they are not as many, or not as wide, as those that were sent.
+    """
+    found = send.codec.through(send.rows)
+    wanted = (len(send.rows), width(send.rows))
+    if (len(found), width(found)) != wanted:
+        form = f"{type(found).__name__} {list(getattr(found, 'shape', []))}"
+        raise ValueError(f"through gives {form} for messages [{wanted[0]}, {wanted[1]}]")
+    return found
 
 
 def nothing(messages: Messages) -> Messages:

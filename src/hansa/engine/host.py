@@ -24,6 +24,8 @@ from hansa.models.layout import Entry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hansa.codec import Codec
+
 _ROWS_AT_A_TIME = 64
 _OUTSIDE = ("exchange", "checkpoint")
 """Phases whose errors may be a peer's, a network's or a disk's, and so need not come again."""
@@ -138,8 +140,8 @@ class Host:
             asked = self._guard(name, t, partial(_advance, script, came))
             delta = (block.state["samples"] - worked).numpy()
             if delta.any():
-                work = delta if block.effort is None else delta * block.effort
-                job.clock.compute(block, work)
+                effort = delta if block.effort is None else delta * block.effort
+                job.clock.compute(block, effort)
             self._watch(t)
             if measured is None and early:
                 models = job.algorithm.models(block)  # among peers, who have them
@@ -153,7 +155,8 @@ class Host:
                     "exchange", t, partial(self.exchange.share, block, asked, t, phase)
                 )
             else:
-                came = self._guard("exchange", t, partial(self.exchange, block, asked, t, phase))
+                work = partial(self.exchange, block, asked, t, phase)
+                came = self._guard("exchange", t, work, asked.codec)
                 name = "incoming"
             phase += 1
 
@@ -230,7 +233,9 @@ class Host:
                     repeats=True,
                 )
 
-    def _guard(self, phase: str, t: int, work: Callable[[], Any]) -> Any:
+    def _guard(
+        self, phase: str, t: int, work: Callable[[], Any], codec: Codec | None = None
+    ) -> Any:
         try:
             return work()
         except RunError as error:
@@ -245,7 +250,10 @@ class Host:
             raise RunError(str(error), round=t + 1, phase=phase, repeats=again) from error
         except Exception as error:
             expected = "what an algorithm has to give is in docs/tutorial_own_algorithm.md"
-            own = in_own_code(error, "algorithm", expected, self.job.algorithm)
+            own = None
+            if codec is not None and not isinstance(error, OSError | MemoryError):
+                own = in_own_code(error, "codec", "what hansa.codec.Codec says", codec)
+            own = own or in_own_code(error, "algorithm", expected, self.job.algorithm)
             if own is not None:
                 own.problem = f"round {t + 1}, phase {phase}: {own.problem}"
                 raise own from error

@@ -19,6 +19,8 @@ from hansa.engine.exchange import (
     count_received,
     count_sent,
     nothing,
+    sizes_of,
+    what_arrives,
 )
 from hansa.engine.mesh import Key
 from hansa.engine.wire import HEADER_BYTES, Header, checksum, pack_control, unpack_control
@@ -52,7 +54,7 @@ class SocketExchange:
     def __call__(self, block: Block, send: Send, round: int, phase: int) -> Inbox:
         graph, ids = send.graph, block.ids
         routes = Routes.of(block, send)
-        sizes = send.codec.size(send.rows) + HEADER_BYTES
+        sizes = sizes_of(send)
         arrivals = self.clock.send(block, count_sent(block, routes, sizes))
         self._speak(block, send, routes, round, phase, arrivals)
 
@@ -65,7 +67,7 @@ class SocketExchange:
         got = self.mesh.gather(round, phase, expected)
 
         # What stays in this block goes by the same routes as what leaves it.
-        through = send.codec.through(send.rows)
+        through = what_arrives(send)
         lossless = through is send.rows
         offset = 0 if lossless else len(send.rows)
         home = self.owner[routes.receivers] == self.mesh.index
