@@ -351,7 +351,7 @@ def test_a_run_that_diverges_names_node_round_and_gamma(make_job: Make, host: An
     [
         ({"name": "jwins", "probabilities": [0.5] * 7}, "probabilities", (0.5,) * 7),
         ({"name": "jwins", "probabilities": [1.0]}, "probabilities", (1.0,)),
-        ({"name": "jwins", "cutoffs": [1], "probabilities": [np.nan]}, "probabilities", None),
+        ({"name": "jwins", "cutoffs": [1], "probabilities": [np.nan]}, "probabilities.0", None),
         ({"name": "jwins", "cutoffs": []}, "cutoffs", ()),
         ({"name": "jwins", "cutoffs": [0.1, 1.5]}, "cutoffs", (0.1, 1.5)),
         ({"name": "jwins", "levels": 9}, "levels", 9),

@@ -78,13 +78,14 @@ class Fitted(nn.Module):
             x: [m, ...] inputs.
         """
         order = getattr(self.predictor, "classes_", None)
-        if self.kind != "margins" or order is None or len(self.seen) < 3:
+        answers = getattr(self.predictor, "predict", None)
+        if self.kind != "margins" or order is None or answers is None or len(self.seen) < 3:
             return ""
         table = x.flatten(1).cpu().numpy()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             scores = np.asarray(self.predictor.decision_function(table))
-            said = np.asarray(self.predictor.predict(table))
+            said = np.asarray(answers(table))
         if scores.shape != (len(table), len(order)):
             return ""  # told when it is asked
         share = float((np.asarray(order)[scores.argmax(1)] == said).mean())

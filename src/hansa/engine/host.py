@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hansa.codec import Codec
 
 _ROWS_AT_A_TIME = 64
+_ROUNDING = 1e-4
 _OUTSIDE = ("exchange", "checkpoint")
 """Phases whose errors may be a peer's, a network's or a disk's, and so need not come again."""
 
@@ -105,9 +106,10 @@ class Host:
             phase = self._play(job.algorithm.finish(block, t), t, phase, False)[1]
         away.put_back()
         for entry, values in variances:
-            # Steps that compression made too long end below zero; those are not taken.
+            # Steps that compression made too long end below zero; those are not taken. What is
+            # below by rounding alone is zero.
             now = _of(block.rows, entry)
-            now.copy_(torch.where(now < 0, values, now))
+            now.copy_(torch.where(now < -_ROUNDING * values, values, now.clamp(min=0)))
         block.state["training_rounds"] += block.state["samples"] > before
         seconds = time.perf_counter() - began
         if (job.evaluates(t + 1) or last) and measured is None:
