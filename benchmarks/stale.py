@@ -43,6 +43,7 @@ def trace(script: Path, out: Path) -> None:
             seen.add(frame.f_code)
 
     sys.argv = [str(script), "--smoke"]
+    sys.path.insert(0, str(script.parent))  # as when it is called by its name
     threading.setprofile(note)
     sys.setprofile(note)
     try:

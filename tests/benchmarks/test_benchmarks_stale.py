@@ -45,8 +45,9 @@ def test_only_what_has_a_meaning_counts(before: str, after: str, changed: set[st
 
 def test_a_table_rests_on_what_its_smoke_run_calls(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
+    (tmp_path / "beside.py").write_text("from hansa.base.files import sha256\n")
     script.write_text(
-        "from pathlib import Path\nfrom hansa.base.files import sha256\nsha256(Path(__file__))\n"
+        "from pathlib import Path\nfrom beside import sha256\nsha256(Path(__file__))\n"
     )
     called = stale.exercised(script)
     assert "sha256" in called["src/hansa/base/files.py"]
