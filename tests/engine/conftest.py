@@ -172,3 +172,15 @@ def nothing_left() -> Iterator[None]:
     me = psutil.Process()
     assert me.children(recursive=True) == []
     assert [c for c in me.net_connections() if c.status == psutil.CONN_LISTEN] == []
+
+
+@pytest.fixture
+def net(tmp_path: Path, make_job: Callable[..., Job]) -> Callable[..., Job]:
+    """A job of a network in a file of one's own."""
+    file = tmp_path / "trial_nets.py"
+    file.write_text((Path(__file__).parent / "own_nets.txt").read_text())
+
+    def make(name: str, changes: dict[str, Any] | None = None) -> Job:
+        return make_job({"model": {"name": "module", "path": f"{file}:{name}"}, **(changes or {})})
+
+    return make

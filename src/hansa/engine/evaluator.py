@@ -135,7 +135,7 @@ class Evaluator(Bench):
 
     def _plays(self, rows: Tensor, x: Tensor, y: Tensor, own: Mapping[str, Tensor] | None) -> bool:
         """Whether the model draws when it is evaluated, and not for training alone."""
-        if self.chance in ("forward", "any") and self._draws is None:
+        if self._may_draw and self._draws is None:
             first = np.zeros(1, dtype=np.int64)
             with drawing(self._seed):
                 before = generators(self.device.type)
@@ -144,9 +144,12 @@ class Evaluator(Bench):
         return bool(self._draws)
 
     def _chance(self) -> contextlib.AbstractContextManager[None]:
-        return (
-            drawing(self._seed) if self.chance in ("forward", "any") else contextlib.nullcontext()
-        )
+        return drawing(self._seed) if self._may_draw else contextlib.nullcontext()
+
+    @property
+    def _may_draw(self) -> bool:
+        """Whether the model may draw when it is evaluated: dropout layers alone do not."""
+        return self.chance in ("forward", "any")
 
     def _evaluate_rows(
         self,

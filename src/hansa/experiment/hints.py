@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from hansa.base.component import Component, catalogue, find
 from hansa.base.errors import ConfigError
+from hansa.base.yamltext import dump_yaml
 from hansa.data.tablefile import BINARY, TEXT
 
 SYNONYMS = {
@@ -217,7 +217,7 @@ def _misplaced(words: list[str], schema: type[BaseModel], settings: Mapping[str,
             nested: Any = given[rest]
             for inner in reversed(words):
                 nested = {inner: nested}
-            text = yaml.safe_dump(nested, default_flow_style=True, width=10**6).strip()
+            text = dump_yaml(nested, default_flow_style=True, width=10**6).strip()
             return f"did you mean {text[1:-1]}? keys with points belong to --set"
         given = given.get(word) if isinstance(given, Mapping) else None
     parents = [
@@ -245,7 +245,7 @@ def _fitting(value: Any, annotation: Any) -> Any:
 
 
 def _written(path: tuple[str, ...], value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+    text = dump_yaml(value, default_flow_style=True, width=10**6).strip()
     return f"{'.'.join(path)}={text.removesuffix('...').strip()}"
 
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hansa.base.errors import ConfigError
 from hansa.base.files import atomic_write
 from hansa.base.lazy import polars as pl
+from hansa.base.yamltext import dump_yaml
 from hansa.report import charts, ensembles, tables
 from hansa.report.folder import RunFolder
 from hansa.report.library import library
@@ -34,7 +33,7 @@ def write_report(folder: RunFolder | str | Path) -> Path:
     run = folder if isinstance(folder, RunFolder) else RunFolder.open(folder)
     metrics = measurements(run)
     invited, metrics = invitations(metrics), without_moments(metrics)
-    settings = yaml.safe_dump(run.config, sort_keys=False)
+    settings = dump_yaml(run.config, sort_keys=False)
     machine = [[label(key), _shown(value)] for key, value in run.environment.items()]
     ensemble = ensembles.is_ensemble(run)
     said = [[remark] for remark in run.read_json("remarks.json") or []]
