@@ -135,10 +135,10 @@ class Federated(ClientServer):
             if not len(clients):
                 continue
             terms = self.terms(block, row, clients, len(clients))
-            needed = fastest(block, clients, terms)
-            if (needed <= self.deadline * (1 + 1e-9)).sum() < self.min_updates:
-                least = float(np.sort(needed)[min(self.min_updates, len(clients)) - 1])
-                few = f"fewer than {self.min_updates}" if self.min_updates > 1 else "none"
+            needed, wanted = fastest(block, clients, terms), min(self.min_updates, len(clients))
+            if (needed <= self.deadline * (1 + 1e-9)).sum() < wanted:
+                least = float(np.sort(needed)[wanted - 1])
+                few = f"fewer than {wanted}" if wanted > 1 else "none"
                 problem = f"{few} of the clients of server {server} can ever be in time"
                 fix = f"more than {least:.3g} (seconds of the clock), or fewer min_updates"
                 raise ConfigError("deadline", self.deadline, problem, fix)

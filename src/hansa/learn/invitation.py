@@ -122,9 +122,10 @@ def invite(block: Block, t: int, server: int, now: float, chosen: np.ndarray, te
         heard = trained = end = start
         leaves = np.full(k, np.inf)
     else:
-        heard = start + clock.down_seconds(block, chosen, np.full(k, terms.down_bytes))
-        trained = heard + samples * pace
-        end = trained + clock.up_seconds(block, chosen, np.full(k, terms.up_bytes))
+        down, work, up = _durations(block, chosen, terms, samples, pace)
+        heard = start + down
+        trained = heard + work
+        end = trained + up
         leaves = clock.leaves(block, chosen, now)
     outcome = np.full(k, DONE)
     random = block.streams.numpy(terms.failures, server, t)
@@ -170,14 +171,21 @@ def fastest(block: Block, clients: np.ndarray, terms: Terms) -> np.ndarray:
     clock = block.clock
     if clock is None or not clock.modelled:
         return np.zeros(len(clients))
-    sizes, k = block.sizes[clients], len(clients)
-    pace = clock.pace(block, clients) * terms.effort
+    sizes, pace = block.sizes[clients], clock.pace(block, clients) * terms.effort
     samples = block.trainer.planned(clients, sizes, block.streams, 0, pace)[1]
     if (samples < block.trainer.asked_examples(sizes)).any():
-        samples = np.zeros(k)
-    found = samples * pace
-    found += clock.down_seconds(block, clients, np.full(k, terms.down_bytes))
-    return found + clock.up_seconds(block, clients, np.full(k, terms.up_bytes))
+        samples = np.zeros_like(samples)
+    return sum(_durations(block, clients, terms, samples, pace), np.zeros(len(clients)))
+
+
+def _durations(
+    block: Block, clients: np.ndarray, terms: Terms, samples: np.ndarray, pace: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Modelled seconds [k] of the way down, of the work, and of the way up."""
+    clock, k = block.clock, len(clients)
+    assert clock is not None  # who asks has looked
+    down = clock.down_seconds(block, clients, np.full(k, terms.down_bytes))
+    return down, samples * pace, clock.up_seconds(block, clients, np.full(k, terms.up_bytes))
 
 
 def charge(block: Block, lost: Plan, at: np.ndarray) -> None:
