@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-HELPERS = ("measure", "peers_", "stale")  # how the names of modules that are no scripts begin
+HELPERS = (
+    "golden",
+    "measure",
+    "peers_",
+    "stale",
+)  # no scripts with a smoke run
 SCRIPTS = sorted(p for p in BENCHMARKS.rglob("*.py") if not p.name.startswith(HELPERS))
 
 
