@@ -31,9 +31,9 @@ from hansa.engine import (
     TrainSettings,
     WallClock,
 )
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
-from hansa.engine.mixing import mix_rows_
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.mixing import mix_rows_
+from hansa.engine.runtimes.host import Host
 from hansa.learn import DPSGD
 from hansa.models import MLP, GNLeNet, Model, initial_model
 from hansa.topology import Regular, metropolis_hastings

@@ -23,8 +23,8 @@ from measure import Goals, fresh, markdown, peak_bytes, publish, seconds
 from speed import images, job
 
 from hansa.codec import WaveletTransform
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.runtimes.host import Host
 from hansa.learn import JWINS
 from hansa.models import GNLeNet
 

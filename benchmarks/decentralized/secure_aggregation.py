@@ -30,11 +30,11 @@ from measure import Goals, fresh, markdown, publish, seconds
 from speed import images, job
 
 from hansa.engine import Algorithm, Job
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
-from hansa.engine.mesh import Mesh
-from hansa.engine.runtime import split_nodes
-from hansa.engine.sockets import SocketExchange
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.sockets import SocketExchange
+from hansa.engine.runtimes.host import Host
+from hansa.engine.runtimes.runtime import split_nodes
 from hansa.learn import DPSGD, SecureDPSGD
 from hansa.models import GNLeNet
 

@@ -28,7 +28,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
 
-from hansa.engine.checkpoint import latest, load_block, read_manifest
+from hansa.engine.runtimes.checkpoint import latest, load_block, read_manifest
 from hansa.ensemble import Distillation
 from hansa.experiment import RunFile, run
 from hansa.experiment.prepare import prepare

@@ -7,7 +7,7 @@ Digits with pixels in 0..1, 20 clients (Dirichlet 0.1) of which 10 take part in 
 64-64-10, batch 16, heavy ball of 0.9 that begins anew every round, 2 to 10 steps of the 10 that are
 asked for. A run has 60 rounds, is measured after each, and reaches an accuracy when the mean of
 three rounds does. Then Fed-Heart-Disease (convex; 10 to 100 steps of 100; FLamby's initial weights)
-and D-PSGD. What is guessed is our reconstruction of GeL, see ``hansa.engine.guess``.
+and D-PSGD. What is guessed is our reconstruction of GeL, see ``hansa.engine.training.guess``.
 
 D-PSGD is there to show a limit: its nodes keep their momentum between rounds, so that a gradient
 has its whole effect in time, and guesses only bring forward what the next rounds would do anyway.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hansa.combine import AggregateSettings, cost, fit
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import PerClass
 
 from .conftest import made_up

@@ -11,7 +11,7 @@ import torch
 
 from hansa.combine import fit, prepare
 from hansa.combine.settings import AggregateSettings
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import PerClass
 from hansa.experiment.combine import ensemble, remove
 from hansa.experiment.combine_file import EnsembleFile

@@ -15,11 +15,11 @@ import zmq
 from safetensors.torch import load_file
 
 from hansa.engine import Job
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
-from hansa.engine.mesh import Mesh
-from hansa.engine.runtime import owners, split_nodes
-from hansa.engine.sockets import SocketExchange
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.sockets import SocketExchange
+from hansa.engine.runtimes.host import Host
+from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.experiment import RunFile, prepare
 
 BASE: dict[str, Any] = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hansa.base.errors import ConfigError
 from hansa.base.spec import DataSpec
 from hansa.engine import Crop, Cutout, Flip, Job, TrainSettings
-from hansa.engine.augment import Augmentation
+from hansa.engine.training.augment import Augmentation
 
 AUGMENT = [{"name": "crop", "padding": 1}, "flip", {"name": "cutout", "size": 2}]
 

@@ -18,8 +18,8 @@ from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
 from hansa.engine import Availability, DevicesClock, Job
-from hansa.engine.fedscale import read_availability, read_capacity
-from hansa.engine.intervals import Intervals
+from hansa.engine.time.fedscale import read_availability, read_capacity
+from hansa.engine.time.intervals import Intervals
 
 DAY = 86400
 

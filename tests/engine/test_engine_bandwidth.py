@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.engine.bandwidth import Transfers, flow
+from hansa.engine.time.bandwidth import Transfers, flow
 
 INF = np.inf
 

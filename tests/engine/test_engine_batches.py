@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.engine.batches import Batching, draw_batches
+from hansa.engine.training.batches import Batching, draw_batches
 
 
 @given(

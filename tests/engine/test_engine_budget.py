@@ -13,7 +13,7 @@ from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.engine import Ask, Budget, Classes, Full, Job, Time, Uniform
-from hansa.engine.batches import Batching
+from hansa.engine.training.batches import Batching
 
 BUDGETS: list[Budget] = [
     Full(),

@@ -11,7 +11,7 @@ import torch
 
 from hansa.base.errors import CheckpointError
 from hansa.engine import Block, Job, latest, read_manifest
-from hansa.engine.checkpoint import load_block, save_block, seal
+from hansa.engine.runtimes.checkpoint import load_block, save_block, seal
 
 N = 8
 

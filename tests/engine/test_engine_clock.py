@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hansa.engine import Job, ModelledClock, Send, WallClock
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
 LINE = Graph.from_edges(3, [0, 1], [1, 2], symmetric=True)

@@ -11,8 +11,8 @@ import torch
 
 from hansa.base.errors import Diverged
 from hansa.engine import Collector, Job
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.runtimes.host import Host
 from hansa.experiment import run
 from hansa.report import RunFolder
 

@@ -18,8 +18,8 @@ from hansa.base.component import catalogue, load_module
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
 from hansa.engine import Block, Clock, DevicesClock, Job, Profiles, Send
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
 ONE = ({"title": "only", "share": 1, "sample_ms": 162.0, "up_kbps": 5648, "down_kbps": 5648},)

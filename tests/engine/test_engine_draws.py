@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hansa.engine import Job
-from hansa.engine.runtime import split_nodes
+from hansa.engine.runtimes.runtime import split_nodes
 from hansa.models.draws import drawing, give_generator
 
 pytestmark = [

@@ -14,7 +14,7 @@ import torch
 
 from hansa.base.errors import ConfigError
 from hansa.engine import PHONES, Job, Phones
-from hansa.engine.energy import FOREVER
+from hansa.engine.time.energy import FOREVER
 from hansa.experiment import RunFile, prepare, resume, run
 from hansa.learn import SkipTrain, SkipTrainConstrained
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hansa.codec import Codec, Dense
 from hansa.engine import Block, Inbox, Job, Network, Send, WallClock, nobody, star_to
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph, Ring, metropolis_hastings, uniform
 
 EDGES = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=30)

@@ -16,7 +16,7 @@ import pytest
 import zmq
 
 from hansa.base.errors import Diverged, OwnCodeError, RunError
-from hansa.engine.checkpoint import sealed
+from hansa.engine.runtimes.checkpoint import sealed
 from hansa.experiment import resume, run
 from hansa.report import RunFolder
 
@@ -29,7 +29,7 @@ TROUBLE = '''
 import threading
 from pydantic import Field
 from hansa.base.component import register
-from hansa.engine.runtime import Deadline
+from hansa.engine.runtimes.runtime import Deadline
 from hansa.learn import DPSGD
 
 

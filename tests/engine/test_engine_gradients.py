@@ -14,7 +14,7 @@ from hansa.base.component import register
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.engine import Job
-from hansa.engine.gradients import (
+from hansa.engine.training.gradients import (
     Looped,
     Passes,
     Stacked,
@@ -198,7 +198,7 @@ def test_batch_norm_keeps_statistics_in_the_row_and_counts_apart(
     assert not torch.equal(views["2.running_mean"][0], views["2.running_mean"][2])
     assert views["2.running_mean"][1].tolist() == [0] * 6
     # By hand, with a module of its own.
-    from hansa.engine.batches import draw_batches
+    from hansa.engine.training.batches import draw_batches
 
     module, optimizer = copy.deepcopy(job.module), None
     module.train()

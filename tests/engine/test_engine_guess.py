@@ -224,7 +224,7 @@ def test_guesses_need_no_pass_and_no_data(
     make_job: Callable[..., Job], strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hansa.data import Dataset
-    from hansa.engine.gradients import Looped, Stacked
+    from hansa.engine.training.gradients import Looped, Stacked
 
     calls = {"backward": 0, "gather": 0}
 

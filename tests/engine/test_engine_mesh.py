@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hansa.base.errors import RunError, WireError
 from hansa.codec import Dense
 from hansa.engine import Job, Send, WallClock
-from hansa.engine.mesh import Mesh
-from hansa.engine.runtime import Deadline
-from hansa.engine.sockets import SocketExchange
-from hansa.engine.wire import Header, checksum
+from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.sockets import SocketExchange
+from hansa.engine.exchange.wire import Header, checksum
+from hansa.engine.runtimes.runtime import Deadline
 from hansa.topology import Graph
 
 LONG = 300.0  # seconds; only a test that fails waits so long
@@ -167,7 +167,7 @@ def test_whoever_waits_learns_that_it_is_pointless(pair: Pair) -> None:
 def test_an_oversized_frame_is_cut_off_before_it_is_read(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hansa.engine.mesh.MAX_PAYLOAD", 1000)
+    monkeypatch.setattr("hansa.engine.exchange.mesh.MAX_PAYLOAD", 1000)
     mesh = Mesh(pair.context, 1, [0, 0, 1, 1], 0.5, pair.alive)
     liar = pair.context.socket(zmq.DEALER)
     liar.linger = 0

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.engine import mixing
-from hansa.engine.mixing import mix_rows_
+from hansa.engine.exchange.exchange import mixing
+from hansa.engine.exchange.mixing import mix_rows_
 from hansa.topology import Graph, metropolis_hastings
 
 SIZES = st.one_of(st.integers(0, 9), st.sampled_from([127, 128, 129, 1023, 1025, 3001]))

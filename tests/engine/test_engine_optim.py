@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hansa.base.component import catalogue
 from hansa.engine import SGD, Adam, AdamW, Constant, Cosine, GeL, Optimizer, Schedule, Step
-from hansa.engine.optim import clip_norm_
+from hansa.engine.training.optimizers import clip_norm_
 
 CASES: list[tuple[Optimizer, Callable[..., torch.optim.Optimizer], dict[str, Any]]] = [
     (SGD(), torch.optim.SGD, {}),

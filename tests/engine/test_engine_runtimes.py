@@ -11,7 +11,7 @@ import torch
 
 from hansa.base.errors import ConfigError
 from hansa.engine import Processes
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.experiment import resume, run
 from hansa.report import RunFolder
 

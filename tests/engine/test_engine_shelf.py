@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.engine import Block, Job, read_manifest
-from hansa.engine.checkpoint import load_block, save_block, seal
+from hansa.engine.runtimes.checkpoint import load_block, save_block, seal
 from hansa.engine.shelf import Shelf
 
 WIDTH = 3

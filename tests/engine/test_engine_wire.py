@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from hansa.base.errors import WireError
-from hansa.engine.wire import (
+from hansa.engine.exchange.wire import (
     HEADER_BYTES,
     MAX_PAYLOAD,
     Header,

@@ -15,7 +15,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.spec import DataSpec
 from hansa.engine import Block, Job, choose_strategy
-from hansa.engine.bench import rows_at
+from hansa.engine.training.bench import rows_at
 from hansa.models import Model, ParameterLayout
 
 STRATEGIES = pytest.mark.parametrize("strategy", ["looped", "stacked"])

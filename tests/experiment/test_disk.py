@@ -17,7 +17,7 @@ from hansa.base import files
 from hansa.base.errors import DiskError, HansaError, HansaWarning
 from hansa.cli import main
 from hansa.cli.answer import Answer
-from hansa.engine import checkpoint
+from hansa.engine.runtimes import checkpoint
 from hansa.experiment import override, resume, run
 from hansa.experiment.combine import ensemble
 from hansa.report import RunFolder, folder

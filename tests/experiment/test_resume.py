@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from hansa.base.errors import CheckpointError, ConfigError, HansaWarning
-from hansa.engine.checkpoint import sealed
+from hansa.engine.runtimes.checkpoint import sealed
 from hansa.experiment import RunFile, override, resume, run
 from hansa.report import RunFolder
 from hansa.report.folder import held

@@ -11,7 +11,7 @@ from flwr.app import Context, Error, Message
 
 from hansa.base.errors import RunError, WireError
 from hansa.engine import Send, Share
-from hansa.engine.wire import Header, checksum
+from hansa.engine.exchange.wire import Header, checksum
 from hansa.interop.flower import client_app
 from hansa.interop.flower.letters import Letter
 from hansa.interop.flower.members import Members

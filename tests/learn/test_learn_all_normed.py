@@ -12,9 +12,9 @@ from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.engine import Job
 from hansa.engine.block import Block
-from hansa.engine.checkpoint import load_block, read_manifest, save_block, seal
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
+from hansa.engine.runtimes.host import Host
 
 NET = """
 import torch.nn.functional as F

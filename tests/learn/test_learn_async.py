@@ -12,10 +12,10 @@ from torch import Tensor
 from hansa.base.errors import ConfigError, RunError
 from hansa.codec import Dense
 from hansa.engine import Job
-from hansa.engine.checkpoint import load_block, read_manifest, save_block, seal
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.wire import HEADER_BYTES
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
+from hansa.engine.runtimes.host import Host
 from hansa.experiment import RunFile, run
 from hansa.learn import ADPSGD
 from hansa.report import RunFolder

@@ -10,7 +10,7 @@ import torch
 
 from hansa.base.errors import ConfigError
 from hansa.engine import Job
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.models import ParameterLayout
 
 N = 8

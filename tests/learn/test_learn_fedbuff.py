@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.engine import Job
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.models import ParameterLayout
 
 CLOCK: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hansa.engine import Job
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 
 CLOCK = {"name": "modelled", "spread": 0.7, "bandwidth": 1e5, "latency": 0.03}
 MODEL = 910  # numbers
@@ -176,8 +176,8 @@ def test_memory_does_not_grow_with_the_population(make_job: Callable[..., Job]) 
         "algorithm": {"name": "scaffold", "sampled": 3},
     }
     job = make_job(changes)
-    from hansa.engine.exchange import LocalExchange
-    from hansa.engine.host import Host
+    from hansa.engine.exchange.exchange import LocalExchange
+    from hansa.engine.runtimes.host import Host
 
     block = job.block(np.arange(job.nodes))
     assert len(block.rows) == 1

@@ -14,9 +14,9 @@ import yaml
 from safetensors.torch import load_file
 
 from hansa.engine import Block, Job, read_manifest
-from hansa.engine.checkpoint import load_block, save_block, seal
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.runtimes.checkpoint import load_block, save_block, seal
+from hansa.engine.runtimes.host import Host
 from hansa.experiment import resume, run
 
 CLOCK = {"name": "modelled", "spread": 0.7, "bandwidth": 1e5, "latency": 0.03}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError
 from hansa.engine import Job
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.learn import ScaleFL
 from hansa.learn.client_server import Work
 from hansa.models import ParameterLayout

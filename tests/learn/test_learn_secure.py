@@ -12,10 +12,10 @@ from scipy.stats import chi2
 from hansa.base.errors import ConfigError, RunError, WireError
 from hansa.codec import Packets
 from hansa.engine import Block, Inbox, Job, Send, WallClock
-from hansa.engine.checkpoint import load_block, read_manifest, save_block, seal
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.wire import HEADER_BYTES
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
+from hansa.engine.runtimes.host import Host
 from hansa.experiment import RunFile, prepare
 from hansa.learn import SecureDPSGD
 from hansa.learn.key_agreement import public_key, shared_secret

@@ -20,8 +20,8 @@ from hansa.combine.proxies import Scores
 from hansa.combine.runs import HERE, Place, play
 from hansa.combine.settings import BETA1, BETA2, TAU, AggregateSettings, algorithm, federated_adam
 from hansa.engine import SGD, Adam, Constant, Full
-from hansa.engine.gradients import LOSSES, predicted
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
+from hansa.engine.training.gradients import LOSSES, predicted
 from hansa.ensemble import LearnedRule, Rule, initial_rule, tally
 from hansa.models import ParameterLayout
 

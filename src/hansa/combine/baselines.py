@@ -27,7 +27,7 @@ from hansa.combine.settings import EnsembleSettings, algorithm
 from hansa.combine.teachers import Kept, input_form
 from hansa.data import Dataset
 from hansa.engine import Algorithm, TrainSettings
-from hansa.engine.gradients import predicted
+from hansa.engine.training.gradients import predicted
 from hansa.ensemble import (
     Ensemble,
     Teacher,

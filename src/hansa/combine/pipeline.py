@@ -22,7 +22,7 @@ from hansa.combine.runs import HERE, Place
 from hansa.combine.scoring import score
 from hansa.combine.settings import EnsembleSettings, Predictor
 from hansa.data import Dataset
-from hansa.engine.gradients import predicted
+from hansa.engine.training.gradients import predicted
 from hansa.ensemble import Rule, state_bytes
 from hansa.models import initial_model
 

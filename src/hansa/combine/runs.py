@@ -30,10 +30,10 @@ from hansa.engine import (
     latest,
     read_manifest,
 )
-from hansa.engine.checkpoint import load_block, peek
-from hansa.engine.gradients import has_convolution, supports_stacking
-from hansa.engine.interrupts import Interrupts
-from hansa.engine.runtime import WorkerCommand
+from hansa.engine.runtimes.checkpoint import load_block, peek
+from hansa.engine.runtimes.interrupts import Interrupts
+from hansa.engine.runtimes.runtime import WorkerCommand
+from hansa.engine.training.gradients import has_convolution, supports_stacking
 from hansa.report import RunFolder
 from hansa.report.folder import plain
 from hansa.topology import Regular, Topology

@@ -5,31 +5,31 @@ a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks
 """
 
 from hansa.engine.algorithm import Algorithm, Script
-from hansa.engine.augment import Augmentation, Crop, Cutout, Flip
-from hansa.engine.availability import Availability
-from hansa.engine.bench import Strategy
 from hansa.engine.block import Block
-from hansa.engine.budget import Ask, Budget, Classes, Full, Time, Uniform
-from hansa.engine.calibrate import choose_strategy
-from hansa.engine.checkpoint import latest, read_manifest
-from hansa.engine.churn import Diurnal, Periods
-from hansa.engine.clock import Clock, DeviceClock, ModelledClock, WallClock
-from hansa.engine.collect import Collector
-from hansa.engine.devices import DevicesClock
-from hansa.engine.energy import PHONES, Phone
-from hansa.engine.exchange import Inbox, Send, Share
-from hansa.engine.guess import GeL
+from hansa.engine.exchange.exchange import Inbox, Send, Share
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
-from hansa.engine.optim import SGD, Adam, AdamW, Guessed, Optimizer
-from hansa.engine.phones import Phones
-from hansa.engine.processes import Processes
-from hansa.engine.profile_files import FedScaleProfiles, FileProfiles
-from hansa.engine.profiles import DeviceClass, Devices, Profiles
-from hansa.engine.runtime import Launch, Runtime, Simulate
-from hansa.engine.schedule import Constant, Cosine, Schedule, Step
+from hansa.engine.runtimes.checkpoint import latest, read_manifest
+from hansa.engine.runtimes.collect import Collector
+from hansa.engine.runtimes.processes import Processes
+from hansa.engine.runtimes.runtime import Launch, Runtime, Simulate
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
-from hansa.engine.trainer import Trainer
+from hansa.engine.time.availability import Availability
+from hansa.engine.time.churn import Diurnal, Periods
+from hansa.engine.time.clock import Clock, DeviceClock, ModelledClock, WallClock
+from hansa.engine.time.devices import DevicesClock
+from hansa.engine.time.energy import PHONES, Phone
+from hansa.engine.time.phones import Phones
+from hansa.engine.time.profile_files import FedScaleProfiles, FileProfiles
+from hansa.engine.time.profiles import DeviceClass, Devices, Profiles
+from hansa.engine.training.augment import Augmentation, Crop, Cutout, Flip
+from hansa.engine.training.bench import Strategy
+from hansa.engine.training.budget import Ask, Budget, Classes, Full, Time, Uniform
+from hansa.engine.training.calibrate import choose_strategy
+from hansa.engine.training.guess import GeL
+from hansa.engine.training.optimizers import SGD, Adam, AdamW, Guessed, Optimizer
+from hansa.engine.training.schedules import Constant, Cosine, Schedule, Step
+from hansa.engine.training.trainer import Trainer
 
 __all__ = [
     "PHONES",

@@ -9,7 +9,7 @@ import numpy as np
 
 from hansa.base.component import Component
 from hansa.engine.block import Block
-from hansa.engine.exchange import Inbox, Send, Share
+from hansa.engine.exchange.exchange import Inbox, Send, Share
 from hansa.engine.network import Network
 
 if TYPE_CHECKING:

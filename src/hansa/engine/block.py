@@ -12,9 +12,9 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import Dataset, Split
-from hansa.engine.clock import Clock
 from hansa.engine.network import Network, WeightRule
 from hansa.engine.shelf import Shelf
+from hansa.engine.time.clock import Clock
 from hansa.models import ParameterLayout
 from hansa.topology import Graph, MixingMatrix
 

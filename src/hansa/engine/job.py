@@ -12,13 +12,13 @@ import numpy as np
 from hansa.base.streams import Streams
 from hansa.data import Dataset, label_histogram
 from hansa.engine.algorithm import Algorithm
-from hansa.engine.bench import Strategy
 from hansa.engine.block import Block, Roster
-from hansa.engine.clock import Clock
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
-from hansa.engine.trainer import Trainer
-from hansa.engine.trial import Tried, try_out
+from hansa.engine.time.clock import Clock
+from hansa.engine.training.bench import Strategy
+from hansa.engine.training.trainer import Trainer
+from hansa.engine.training.trial import Tried, try_out
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,11 +11,11 @@ from hansa.base.component import refuse_booleans
 from hansa.base.errors import ConfigError
 from hansa.base.paths import locate
 from hansa.base.spec import DataSpec
-from hansa.engine.augment import Augmentation
-from hansa.engine.batches import Batching
-from hansa.engine.budget import Budget, Full
-from hansa.engine.optim import SGD, Optimizer
-from hansa.engine.schedule import Constant, Schedule
+from hansa.engine.training.augment import Augmentation
+from hansa.engine.training.batches import Batching
+from hansa.engine.training.budget import Budget, Full
+from hansa.engine.training.optimizers import SGD, Optimizer
+from hansa.engine.training.schedules import Constant, Schedule
 
 
 class Settings(BaseModel):

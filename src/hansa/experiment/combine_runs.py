@@ -10,7 +10,7 @@ import numpy as np
 from hansa.base.errors import ConfigError
 from hansa.combine.brought import RunModel
 from hansa.engine import read_manifest
-from hansa.engine.checkpoint import load_block
+from hansa.engine.runtimes.checkpoint import load_block
 from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
 from hansa.experiment.requests import Requests

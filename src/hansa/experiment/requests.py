@@ -26,7 +26,7 @@ from hansa.base.errors import CheckpointError
 from hansa.base.files import write_json, writing
 from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.engine import Block, latest
-from hansa.engine.checkpoint import MANIFEST, save_block, save_tensors, seal
+from hansa.engine.runtimes.checkpoint import MANIFEST, save_block, save_tensors, seal
 from hansa.ensemble.synthetic import SyntheticLayout
 from hansa.forget import Request
 from hansa.report.folder import plain

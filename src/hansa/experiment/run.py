@@ -12,9 +12,9 @@ from hansa.base import child
 from hansa.base.errors import ConfigError, DiskError
 from hansa.base.paths import short
 from hansa.engine import Collector, Job, Launch, choose_strategy
-from hansa.engine.checkpoint import discard_unfinished
-from hansa.engine.collect import Progress
-from hansa.engine.interrupts import Interrupts
+from hansa.engine.runtimes.checkpoint import discard_unfinished
+from hansa.engine.runtimes.collect import Progress
+from hansa.engine.runtimes.interrupts import Interrupts
 from hansa.experiment.ending import keep, page
 from hansa.experiment.environment import describe_environment
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of

@@ -9,7 +9,7 @@ from typing import Any
 
 from hansa.base.errors import ConfigError, HansaWarning
 from hansa.engine import read_manifest
-from hansa.engine.checkpoint import peek, sealed
+from hansa.engine.runtimes.checkpoint import peek, sealed
 from hansa.experiment.runfile import RunFile
 from hansa.report import RunFolder
 

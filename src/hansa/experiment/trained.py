@@ -10,7 +10,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.engine import Block, Job, read_manifest
-from hansa.engine.checkpoint import load_block
+from hansa.engine.runtimes.checkpoint import load_block
 from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.engine.job import Job
-from hansa.engine.processes import Processes
-from hansa.engine.worker import serve
+from hansa.engine.runtimes.processes import Processes
+from hansa.engine.runtimes.worker import serve
 from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
 from hansa.experiment.runfile import RunFile

@@ -18,8 +18,8 @@ from hansa.base.lazy import torch
 from hansa.data.cohorts import Cohorts
 from hansa.data.given_cohorts import ABSENT, GivenCohorts
 from hansa.engine import Algorithm, Block, Job
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host, Report
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
 from hansa.engine.shelf import Shelf
 from hansa.forget.federation import Federation

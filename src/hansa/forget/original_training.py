@@ -15,7 +15,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.engine import Ask
-from hansa.engine.optim import clip_norm_
+from hansa.engine.training.optimizers import clip_norm_
 from hansa.forget.federation import Federation
 from hansa.forget.holdings import Real
 

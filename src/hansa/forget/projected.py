@@ -15,7 +15,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.lazy import torch
-from hansa.engine.optim import clip_norm_
+from hansa.engine.training.optimizers import clip_norm_
 from hansa.forget.federation import Federation
 from hansa.forget.method import Forgetting
 from hansa.forget.original_training import OriginalTraining

@@ -14,8 +14,8 @@ import numpy as np
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Job, Network
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host, Report
+from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
 from hansa.forget.cohorts import InCohorts, reduced, train_again
 from hansa.forget.federation import Federation

@@ -11,8 +11,8 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.data import Dataset
 from hansa.engine import Block, Trainer
-from hansa.engine.gradients import has_convolution
 from hansa.engine.shelf import Shelf
+from hansa.engine.training.gradients import has_convolution
 from hansa.ensemble.condensation import Cells, Condensation, Gradients, image_step_
 from hansa.ensemble.synthetic import SyntheticLayout
 

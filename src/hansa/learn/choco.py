@@ -19,7 +19,7 @@ from hansa.base.errors import ConfigError, Diverged
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.engine import Block, Inbox, Network, Send
-from hansa.engine.overlay import scatter_add_
+from hansa.engine.exchange.overlay import scatter_add_
 from hansa.learn.dpsgd import DPSGD
 from hansa.learn.parts import largest, random_positions, some_numbers
 

@@ -23,9 +23,9 @@ from pydantic import Field
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.engine import Algorithm, Block, Network, Share
-from hansa.engine.bench import aligned_rows
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
+from hansa.engine.training.bench import aligned_rows
 from hansa.learn import counters
 from hansa.learn.invitation import Plan
 from hansa.learn.mail import Mail, is_exact, post_bytes

@@ -11,7 +11,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Lossless, whole_rows
 from hansa.engine import Inbox, Send
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Script, Trainer
-from hansa.engine.gradients import supports_stacking
-from hansa.engine.optim import clip_norm_
 from hansa.engine.shelf import Shelf
+from hansa.engine.training.gradients import supports_stacking
+from hansa.engine.training.optimizers import clip_norm_
 from hansa.ensemble.condensation import PASSES, Cells, Condensation, matched_rows, output_layer
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.learn.cells import Crew, Worked, value_range

@@ -27,7 +27,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.engine.block import Correction
-from hansa.engine.budget import place
+from hansa.engine.training.budget import place
 from hansa.learn.client_server import Sums, Work
 from hansa.learn.federated import Federated
 from hansa.learn.invitation import Plan, Terms

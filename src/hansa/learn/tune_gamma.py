@@ -18,7 +18,7 @@ from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.engine import Block, Network, WallClock
 from hansa.engine.block import COUNTERS, MODELLED, Roster
-from hansa.engine.exchange import LocalExchange
+from hansa.engine.exchange.exchange import LocalExchange
 from hansa.learn.choco import Choco
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.engine import Algorithm, Block, Job, Script, Share
-from hansa.engine.host import Host, Report
+from hansa.engine.runtimes.host import Host, Report
 from hansa.experiment import RunFile, prepare
 from hansa.interop.flower.letters import KIND, Letter
 from hansa.interop.flower.memory import keep, recall

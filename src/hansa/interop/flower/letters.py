@@ -11,7 +11,7 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from hansa.base.errors import WireError
-from hansa.engine.wire import Header, pack_control, unpack_control
+from hansa.engine.exchange.wire import Header, pack_control, unpack_control
 
 KIND = "hansa"
 """Names our handlers in a ClientApp: ``train.hansa`` and ``query.hansa``."""

@@ -15,11 +15,11 @@ import numpy as np
 from hansa.base.errors import RunError, WireError
 from hansa.engine import Send, Share
 from hansa.engine.block import Block
-from hansa.engine.clock import Clock
-from hansa.engine.host import Report
-from hansa.engine.mesh import Key
-from hansa.engine.sockets import Post, SocketExchange
-from hansa.engine.wire import Header
+from hansa.engine.exchange.mesh import Key
+from hansa.engine.exchange.sockets import Post, SocketExchange
+from hansa.engine.exchange.wire import Header
+from hansa.engine.runtimes.host import Report
+from hansa.engine.time.clock import Clock
 from hansa.interop.flower.letters import Letter, Piece
 
 Deliver = Callable[[int, dict[int, Letter]], dict[int, Letter]]

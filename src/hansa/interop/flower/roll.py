@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa.engine.host import Report
+from hansa.engine.runtimes.host import Report
 
 
 class Roll:

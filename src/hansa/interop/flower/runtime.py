@@ -13,8 +13,8 @@ from pydantic import PrivateAttr
 from hansa.base.component import register
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.engine import Block, Job, Launch, Runtime
-from hansa.engine.checkpoint import save_block
-from hansa.engine.host import Host, Report
+from hansa.engine.runtimes.checkpoint import save_block
+from hansa.engine.runtimes.host import Host, Report
 from hansa.interop.flower.members import Members
 from hansa.interop.flower.posts import PostExchange, ServerPost
 from hansa.interop.flower.roll import Roll

@@ -12,12 +12,12 @@ import numpy as np
 
 from hansa.base.component import Component, register
 from hansa.engine.block import Block
-from hansa.engine.checkpoint import load_block, read_manifest, save_block
-from hansa.engine.collect import Collector
-from hansa.engine.exchange import LocalExchange
-from hansa.engine.host import Host, Report
-from hansa.engine.interrupts import Interrupts, never
+from hansa.engine.exchange.exchange import LocalExchange
 from hansa.engine.job import Job
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
+from hansa.engine.runtimes.collect import Collector
+from hansa.engine.runtimes.host import Host, Report
+from hansa.engine.runtimes.interrupts import Interrupts, never
 
 WorkerCommand = Callable[[int], Sequence[str]]
 """The command line that starts the worker of an index."""

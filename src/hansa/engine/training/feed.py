@@ -10,9 +10,9 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.data import Dataset
-from hansa.engine.augment import Augmentation, Augmenter
-from hansa.engine.batches import Batching
 from hansa.engine.block import Block
+from hansa.engine.training.augment import Augmentation, Augmenter
+from hansa.engine.training.batches import Batching
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from hansa.codec.messages import SparseRows
 if TYPE_CHECKING:
     from torch import Tensor
 
-kernels = Lazy("hansa.engine.overlay_kernels")  # they need numba
+kernels = Lazy("hansa.engine.exchange.overlay_kernels")  # they need numba
 
 
 def overlay_sparse_(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from hansa.base.lazy import torch
-from hansa.engine.checkpoint import seal
-from hansa.engine.host import Report
 from hansa.engine.job import Job
-from hansa.engine.trainer import Trainer
+from hansa.engine.runtimes.checkpoint import seal
+from hansa.engine.runtimes.host import Report
+from hansa.engine.training.trainer import Trainer
 from hansa.report import RunFolder
 
 Progress = Callable[[int, dict[str, float]], None]

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.engine.battery import BatteryClock
-from hansa.engine.clock import FlatClock
-from hansa.engine.energy import PHONES, Phone, PhoneName
+from hansa.engine.time.battery import BatteryClock
+from hansa.engine.time.clock import FlatClock
+from hansa.engine.time.energy import PHONES, Phone, PhoneName
 
 if TYPE_CHECKING:
     from hansa.engine.block import Block

@@ -16,9 +16,9 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError, Diverged, OwnCodeError, RunError, WireError
 from hansa.base.files import writing
 from hansa.base.lazy import zmq
+from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
-from hansa.engine.runtime import Deadline, Launch, Runtime, WorkerCommand, split_nodes
-from hansa.engine.wire import pack_control, unpack_control
+from hansa.engine.runtimes.runtime import Deadline, Launch, Runtime, WorkerCommand, split_nodes
 
 _GRACE = 3.0  # seconds that all workers together have to leave
 

@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.engine.optim import SGD, Guessed, Optimizer
+from hansa.engine.training.optimizers import SGD, Guessed, Optimizer
 
 if TYPE_CHECKING:
     from torch import Tensor

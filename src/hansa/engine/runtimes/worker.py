@@ -11,13 +11,13 @@ from typing import Any
 from hansa.base.errors import OwnCodeError, RunError
 from hansa.base.lazy import torch, zmq
 from hansa.engine.block import Block
-from hansa.engine.checkpoint import load_block, read_manifest, save_block
-from hansa.engine.host import Host
+from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.sockets import SocketExchange
+from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
-from hansa.engine.mesh import Mesh
-from hansa.engine.runtime import owners, split_nodes
-from hansa.engine.sockets import SocketExchange
-from hansa.engine.wire import pack_control, unpack_control
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
+from hansa.engine.runtimes.host import Host
+from hansa.engine.runtimes.runtime import owners, split_nodes
 
 _POLL_MS = 200
 

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from hansa.base.lazy import torch
-from hansa.engine.clock import DeviceClock
-from hansa.engine.energy import FOREVER
+from hansa.engine.time.clock import DeviceClock
+from hansa.engine.time.energy import FOREVER
 
 if TYPE_CHECKING:
     from hansa.engine.block import Block

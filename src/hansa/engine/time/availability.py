@@ -19,9 +19,9 @@ from pydantic import Field
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
-from hansa.engine.fedscale import read_availability
-from hansa.engine.intervals import Intervals
-from hansa.engine.memo import remembered
+from hansa.engine.time.fedscale import read_availability
+from hansa.engine.time.intervals import Intervals
+from hansa.engine.time.memo import remembered
 
 
 class Availability(Component, kind="availability"):

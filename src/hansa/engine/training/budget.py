@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.engine.batches import Batching
+from hansa.engine.training.batches import Batching
 
 
 @dataclass(frozen=True)

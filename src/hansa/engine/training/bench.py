@@ -18,7 +18,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.base.threads import lanes
 from hansa.data import Dataset
-from hansa.engine.gradients import LOSSES, Looped, Passes, Stacked, is_stochastic
+from hansa.engine.training.gradients import LOSSES, Looped, Passes, Stacked, is_stochastic
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance
 

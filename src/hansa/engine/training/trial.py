@@ -17,7 +17,7 @@ from hansa.base.lazy import torch
 from hansa.base.own_code import place_of, said
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
-from hansa.engine.gradients import LOSSES
+from hansa.engine.training.gradients import LOSSES
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance, drawing, generators, give_generator, watching
 

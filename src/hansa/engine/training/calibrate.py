@@ -8,9 +8,9 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
-from hansa.engine.bench import Strategy
-from hansa.engine.gradients import has_convolution, mixes_examples, supports_stacking
 from hansa.engine.job import Job
+from hansa.engine.training.bench import Strategy
+from hansa.engine.training.gradients import has_convolution, mixes_examples, supports_stacking
 
 _NODES = 16
 _STEPS = 2

@@ -13,14 +13,14 @@ from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
 from hansa.base.streams import Streams
 from hansa.data import Dataset
-from hansa.engine.bench import Strategy, rows_at
 from hansa.engine.block import Block
-from hansa.engine.budget import Ask
-from hansa.engine.evaluator import Evaluator
-from hansa.engine.feed import Feed
-from hansa.engine.gradients import Passes
-from hansa.engine.optim import clip_norm_
 from hansa.engine.settings import TrainSettings
+from hansa.engine.training.bench import Strategy, rows_at
+from hansa.engine.training.budget import Ask
+from hansa.engine.training.evaluator import Evaluator
+from hansa.engine.training.feed import Feed
+from hansa.engine.training.gradients import Passes
+from hansa.engine.training.optimizers import clip_norm_
 from hansa.models.draws import Chance, drawing
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from hansa.base.errors import RunError, WireError
 from hansa.base.lazy import zmq
-from hansa.engine.runtime import Deadline
-from hansa.engine.wire import HEADER_BYTES, MAX_PAYLOAD, Header
+from hansa.engine.exchange.wire import HEADER_BYTES, MAX_PAYLOAD, Header
+from hansa.engine.runtimes.runtime import Deadline
 
 Key = tuple[int, int]
 """(sender, receiver) of a message."""

@@ -12,12 +12,12 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
-from hansa.engine.availability import Always, Availability
-from hansa.engine.bandwidth import flow
-from hansa.engine.battery import BatteryClock
-from hansa.engine.clock import Clock
-from hansa.engine.memo import remembered
-from hansa.engine.profiles import Devices, Lognormal, Profiles
+from hansa.engine.time.availability import Always, Availability
+from hansa.engine.time.bandwidth import flow
+from hansa.engine.time.battery import BatteryClock
+from hansa.engine.time.clock import Clock
+from hansa.engine.time.memo import remembered
+from hansa.engine.time.profiles import Devices, Lognormal, Profiles
 
 if TYPE_CHECKING:
     from hansa.engine.block import Block

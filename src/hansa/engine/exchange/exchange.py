@@ -10,10 +10,10 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages, SparseRows, concatenate, select, whole_rows, width
-from hansa.engine.clock import Clock
-from hansa.engine.mixing import mix_rows_
-from hansa.engine.overlay import add_sparse_, overlay_sparse_
-from hansa.engine.wire import HEADER_BYTES
+from hansa.engine.exchange.mixing import mix_rows_
+from hansa.engine.exchange.overlay import add_sparse_, overlay_sparse_
+from hansa.engine.exchange.wire import HEADER_BYTES
+from hansa.engine.time.clock import Clock
 from hansa.topology import Graph, MixingMatrix
 
 if TYPE_CHECKING:

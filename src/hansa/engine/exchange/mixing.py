@@ -19,7 +19,7 @@ from hansa.base.threads import lanes
 if TYPE_CHECKING:
     from torch import Tensor
 
-kernels = Lazy("hansa.engine.mixing_kernels")  # they need numba
+kernels = Lazy("hansa.engine.exchange.mixing_kernels")  # they need numba
 
 _SCRATCH_BYTES = 1 << 20  # about one core's second-level cache
 _WIDTHS = (128, 1024)  # columns a block: fewer waste time between rows, more miss the cache

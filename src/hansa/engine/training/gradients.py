@@ -175,7 +175,7 @@ class Stacked(Passes):
 def is_stochastic(module: nn.Module) -> bool:
     """Whether a training pass of the module draws random numbers, as far as its layers tell.
 
-    What it draws by functions shows a trial alone (see :mod:`hansa.engine.trial`).
+    What it draws by functions shows a trial alone (see :mod:`hansa.engine.training.trial`).
     """
     for part in module.modules():
         if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:

@@ -14,11 +14,11 @@ from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
 from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
 from hansa.base.threads import one_thread
-from hansa.engine.absence import Away
 from hansa.engine.algorithm import Script
 from hansa.engine.block import COUNTERS, MODELLED, Block
-from hansa.engine.exchange import Exchange, Send, Share
+from hansa.engine.exchange.exchange import Exchange, Send, Share
 from hansa.engine.job import Job
+from hansa.engine.runtimes.absence import Away
 from hansa.models.layout import Entry
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from hansa.base.component import Component, register
 from hansa.base.lazy import torch
-from hansa.engine.memo import remembered
+from hansa.engine.time.memo import remembered
 
 if TYPE_CHECKING:
     from hansa.engine.block import Block

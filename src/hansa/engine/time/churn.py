@@ -11,8 +11,8 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.engine.availability import Availability
-from hansa.engine.memo import remembered
+from hansa.engine.time.availability import Availability
+from hansa.engine.time.memo import remembered
 
 _CHUNK = 64  # changes of state that are drawn at a time
 _HORIZON = 3  # periods that are searched for the next change

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
-from hansa.engine.intervals import Intervals
+from hansa.engine.time.intervals import Intervals
 
 _MIB = 2**20
 _BROKEN = (  # what the unpickler raises on bytes that are no pickle

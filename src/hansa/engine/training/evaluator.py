@@ -10,8 +10,8 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.data import Dataset, Split
-from hansa.engine.bench import Bench, Strategy, rows_at
-from hansa.engine.gradients import Passes, no_grad_outputs, predicted
+from hansa.engine.training.bench import Bench, Strategy, rows_at
+from hansa.engine.training.gradients import Passes, no_grad_outputs, predicted
 from hansa.models.draws import Chance, drawing, generators
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec.messages import concatenate, select, width
 from hansa.engine.block import Block
-from hansa.engine.clock import Clock
-from hansa.engine.exchange import (
+from hansa.engine.exchange.exchange import (
     Inbox,
     Routes,
     Send,
@@ -22,8 +21,9 @@ from hansa.engine.exchange import (
     sizes_of,
     what_arrives,
 )
-from hansa.engine.mesh import Key
-from hansa.engine.wire import HEADER_BYTES, Header, checksum, pack_control, unpack_control
+from hansa.engine.exchange.mesh import Key
+from hansa.engine.exchange.wire import HEADER_BYTES, Header, checksum, pack_control, unpack_control
+from hansa.engine.time.clock import Clock
 
 
 class Post(Protocol):

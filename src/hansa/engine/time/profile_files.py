@@ -18,8 +18,8 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
 from hansa.base.yamltext import load_yaml
-from hansa.engine.fedscale import read_capacity
-from hansa.engine.profiles import Common, Devices
+from hansa.engine.time.fedscale import read_capacity
+from hansa.engine.time.profiles import Common, Devices
 
 _COLUMNS = ("sample_ms", "up_kbps", "down_kbps", "latency", "watts", "battery_wh")
 _ABOVE_ZERO = {"up_kbps", "down_kbps", "battery_wh"}

@@ -1,0 +1,1 @@
+"""Modelled time and energy: clocks, device profiles and traces, who is there, and batteries."""
