@@ -62,7 +62,7 @@ def test_nothing_imports_the_commands() -> None:
 
 
 def test_an_algorithm_module_imports_no_private_name_of_another_room() -> None:
-    for path in (SOURCE / "learn").glob("*.py"):
+    for path in (SOURCE / "learn").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert not [a.name for a in node.names if a.name.startswith("_")], path

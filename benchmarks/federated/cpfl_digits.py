@@ -32,7 +32,7 @@ from hansa.engine.runtimes.checkpoint import latest, load_block, read_manifest
 from hansa.ensemble import Distillation
 from hansa.experiment import RunFile, run
 from hansa.experiment.prepare import prepare
-from hansa.learn.cpfl import CPFL
+from hansa.learn.federated.cpfl import CPFL
 from hansa.report import RunFolder
 
 CLIENTS, CAP = 40, 1000

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hansa.learn.suggest_cohorts import DISTANCE, EXAMPLES
+from hansa.learn.federated.suggest_cohorts import DISTANCE, EXAMPLES
 
 QUICK = "--set nodes=8 --numbers 100 --rounds 40"
 

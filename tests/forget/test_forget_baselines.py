@@ -18,7 +18,7 @@ from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import FedEraser, Federation, GradientAscent, ProjectedAscent, Request, Retrain
 from hansa.forget.federaser import stored_rounds
 from hansa.forget.original_training import OriginalTraining
-from hansa.learn.server_optimizers import Average, Momentum, ServerAdam
+from hansa.learn.federated.server_optimizers import Average, Momentum, ServerAdam
 
 from .conftest import SETTINGS
 

@@ -20,7 +20,7 @@ from hansa.base.errors import CheckpointError, ConfigError, RunError, WireError
 from hansa.experiment import RunFile, resume, run
 from hansa.interop.flower import HansaStrategy, client_app, server_app
 from hansa.interop.flower.letters import Letter
-from hansa.learn import federated
+from hansa.learn.federated import federated
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
 

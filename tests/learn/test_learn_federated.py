@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hansa.base.component import find
 from hansa.engine import Job
-from hansa.learn.server_optimizers import ServerOptimizer
+from hansa.learn.federated.server_optimizers import ServerOptimizer
 from hansa.models import ParameterLayout
 
 STEPS, BATCH, LR = 4, 8, 0.1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hansa.engine import Job
-from hansa.learn.plateau import Plateau, Watch
+from hansa.learn.federated.plateau import Plateau, Watch
 from hansa.models import ParameterLayout
 
 

@@ -11,7 +11,7 @@ import torch
 from hansa.base.errors import ConfigError, RunError
 from hansa.engine import Job
 from hansa.engine.exchange.wire import HEADER_BYTES
-from hansa.learn.invitation import (
+from hansa.learn.federated.invitation import (
     DONE,
     OUTCOMES,
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hansa.base.threads import lanes, one_thread
 from hansa.engine import Job
 from hansa.engine.runtimes.runtime import owners, split_nodes
-from hansa.learn import federated
+from hansa.learn.federated import federated
 
 NETWORKS = """
 import torch

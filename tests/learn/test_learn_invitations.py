@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hansa.base.component import find
 from hansa.base.streams import Streams
-from hansa.learn.invitation import (
+from hansa.learn.federated.invitation import (
     DONE,
     FAILED,
     IDLE,
@@ -22,7 +22,7 @@ from hansa.learn.invitation import (
     Terms,
     invite,
 )
-from hansa.learn.samplers import Pool
+from hansa.learn.federated.samplers import Pool
 
 # -- invitations -----------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.base.errors import WireError
-from hansa.learn.key_agreement import most_peers, public_key, shared_secret
-from hansa.learn.masking import add_pads, add_sum_, pad_seed, quantize, total
+from hansa.learn.secure.key_agreement import most_peers, public_key, shared_secret
+from hansa.learn.secure.masking import add_pads, add_sum_, pad_seed, quantize, total
 from hansa.topology import Graph
 
 

@@ -44,7 +44,7 @@ def test_the_model_is_the_same_bit_for_bit_with_and_without_distilling(make_job,
 def test_convolutions_one_by_one_give_what_all_at_once_do(make_job, host, monkeypatch) -> None:
     changes = QUICK | {"rounds": 1, "model": {"name": "convnet", "depth": 2, "width": 4}}
     stacked, _ = host(make_job(changes))
-    monkeypatch.setattr("hansa.learn.cells._APART_PIXELS", 0)
+    monkeypatch.setattr("hansa.learn.federated.cells._APART_PIXELS", 0)
     apart, _ = host(make_job(changes))
     torch.testing.assert_close(apart.rows, stacked.rows, rtol=1e-4, atol=1e-6)
 

@@ -18,8 +18,8 @@ from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_blo
 from hansa.engine.runtimes.host import Host
 from hansa.experiment import RunFile, prepare
 from hansa.learn import SecureDPSGD
-from hansa.learn.key_agreement import public_key, shared_secret
-from hansa.learn.masking import pad_seed, quantize, total
+from hansa.learn.secure.key_agreement import public_key, shared_secret
+from hansa.learn.secure.masking import pad_seed, quantize, total
 
 MakeJob = Callable[..., Job]
 Sent = dict[str, tuple[Send, Inbox]]

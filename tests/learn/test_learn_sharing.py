@@ -16,8 +16,8 @@ from hansa.base.streams import Streams
 from hansa.codec import QSGD, Codec, Dense, Sign, Sparse, Uniform
 from hansa.engine import Block, Job, Network
 from hansa.learn import Choco, RandomSampling
-from hansa.learn.parts import largest
-from hansa.learn.tune_gamma import consensus, spread, tune_gamma
+from hansa.learn.gossip.parts import largest
+from hansa.learn.gossip.tune_gamma import consensus, spread, tune_gamma
 from hansa.topology import Graph, Regular, Topology
 
 Make = Callable[..., Job]

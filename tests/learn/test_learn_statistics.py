@@ -10,7 +10,7 @@ import torch
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.engine import Job
-from hansa.learn.federated import Federated
+from hansa.learn.federated.federated import Federated
 
 PLAIN: dict[str, dict[str, Any]] = {
     "fedprox": {"mu": 0.0},

@@ -10,7 +10,7 @@ import torch
 from hansa.base.errors import ConfigError
 from hansa.data.cohorts import CohortsByDevice, LabelBalancedCohorts
 from hansa.engine import Job
-from hansa.learn.suggest_cohorts import suggest_cohorts
+from hansa.learn.federated.suggest_cohorts import suggest_cohorts
 
 N = 8
 CLOCK = {"name": "modelled", "spread": 0.7, "bandwidth": 1e5, "latency": 0.03}

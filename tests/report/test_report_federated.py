@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from hansa.cli.progress import RunProgress
-from hansa.learn.invitation import OUTCOMES
+from hansa.learn.federated.invitation import OUTCOMES
 from hansa.report import RunFolder, page
 from hansa.report.charts import comparison_chart, metric_chart
 from hansa.report.cohorts import MERGED, cohort_curves

@@ -50,9 +50,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "clock": ("hansa.engine",),
     "profiles": ("hansa.engine",),
     "availability": ("hansa.engine",),
-    "algorithm": ("hansa.learn.*",),
-    "sampler": ("hansa.learn.*",),
-    "server": ("hansa.learn.*",),
+    "algorithm": (
+        "hansa.learn.gossip.*",
+        "hansa.learn.federated.*",
+        "hansa.learn.secure.*",
+    ),
+    "sampler": ("hansa.learn.federated.*",),
+    "server": ("hansa.learn.federated.*",),
     "forgetting": ("hansa.forget",),
     "runtime": ("hansa.engine",),
 }

@@ -39,9 +39,11 @@ class Lazy:
 
 
 def load_all(package: str) -> None:
-    """Import every module of a package but those that only what is used needs."""
+    """Import every module of a package, and of those in it, but those that few need."""
     for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if not found.name.endswith(("kernels", "networks")):
+        if found.ispkg:
+            load_all(f"{package}.{found.name}")
+        elif not found.name.endswith(("kernels", "networks")):
             importlib.import_module(f"{package}.{found.name}")
 
 

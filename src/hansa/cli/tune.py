@@ -42,7 +42,7 @@ def choco(
         from hansa.base.streams import Streams
         from hansa.engine import Network
         from hansa.learn import Choco
-        from hansa.learn.tune_gamma import tune_gamma
+        from hansa.learn.gossip.tune_gamma import tune_gamma
         from hansa.report.tables import Grid
 
         chosen = read_settings(target, sets, seed=seed)
@@ -98,7 +98,7 @@ def cohorts(
         from hansa.data.cohorts import Counted
         from hansa.experiment import prepare
         from hansa.learn import CPFL
-        from hansa.learn.suggest_cohorts import suggest_cohorts
+        from hansa.learn.federated.suggest_cohorts import suggest_cohorts
         from hansa.report.tables import Grid
 
         chosen = read_settings(target, sets, seed=seed)

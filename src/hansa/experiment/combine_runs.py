@@ -16,8 +16,8 @@ from hansa.experiment.prepare import prepare
 from hansa.experiment.requests import Requests
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
-from hansa.learn.cpfl import MERGED
-from hansa.learn.federated import BEST
+from hansa.learn.federated.cpfl import MERGED
+from hansa.learn.federated.federated import BEST
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 

@@ -22,7 +22,7 @@ from hansa.engine import (
     TrainSettings,
 )
 from hansa.experiment.settings_file import SettingsFile, load_plugins, override
-from hansa.learn.dpsgd import DPSGD
+from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
 

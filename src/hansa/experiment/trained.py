@@ -20,9 +20,9 @@ from hansa.experiment.requests import Requests
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
 from hansa.forget import Federation, Request
-from hansa.learn.cpfl import MERGED
-from hansa.learn.federated import BEST
-from hansa.learn.quickdrop import UPDATES
+from hansa.learn.federated.cpfl import MERGED
+from hansa.learn.federated.federated import BEST
+from hansa.learn.federated.quickdrop import UPDATES
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
-"""Learning algorithms, one file each.
-
-Peer to peer, with the bounds to compare them with; and federated, whose methods are a few lines
-each on ``federated.py``.
+"""Learning algorithms, one file each: peer to peer (``gossip``), with servers (``federated``), and
+sums of which nobody sees the terms (``secure``).
 """
 
 from typing import TYPE_CHECKING
@@ -9,29 +7,29 @@ from typing import TYPE_CHECKING
 from hansa.base.lazy import on_demand
 
 if TYPE_CHECKING:
-    from hansa.learn.adpsgd import ADPSGD
-    from hansa.learn.budgets import Greedy, SkipTrainConstrained
-    from hansa.learn.centralized import Centralized
-    from hansa.learn.choco import Choco
-    from hansa.learn.cpfl import CPFL
-    from hansa.learn.dpsgd import DPSGD
-    from hansa.learn.el_local import ELLocal
-    from hansa.learn.el_oracle import ELOracle
-    from hansa.learn.fedavg import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
-    from hansa.learn.fedbuff import FedBuff
-    from hansa.learn.federated import Federated
-    from hansa.learn.fednova import FedNova
-    from hansa.learn.fedprox import FedProx
-    from hansa.learn.isolated import Isolated
-    from hansa.learn.jwins import JWINS
-    from hansa.learn.local_sgd import LocalSGD
-    from hansa.learn.quickdrop import QuickDrop
-    from hansa.learn.random_sampling import RandomSampling
-    from hansa.learn.scaffold import Scaffold
-    from hansa.learn.scalefl import ScaleFL
-    from hansa.learn.secure_aggregation import SecureDPSGD
-    from hansa.learn.skiptrain import SkipTrain
-    from hansa.learn.topk import TopK
+    from hansa.learn.federated.cpfl import CPFL
+    from hansa.learn.federated.fedavg import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
+    from hansa.learn.federated.fedbuff import FedBuff
+    from hansa.learn.federated.federated import Federated
+    from hansa.learn.federated.fednova import FedNova
+    from hansa.learn.federated.fedprox import FedProx
+    from hansa.learn.federated.quickdrop import QuickDrop
+    from hansa.learn.federated.scaffold import Scaffold
+    from hansa.learn.federated.scalefl import ScaleFL
+    from hansa.learn.gossip.adpsgd import ADPSGD
+    from hansa.learn.gossip.budgets import Greedy, SkipTrainConstrained
+    from hansa.learn.gossip.centralized import Centralized
+    from hansa.learn.gossip.choco import Choco
+    from hansa.learn.gossip.dpsgd import DPSGD
+    from hansa.learn.gossip.el_local import ELLocal
+    from hansa.learn.gossip.el_oracle import ELOracle
+    from hansa.learn.gossip.isolated import Isolated
+    from hansa.learn.gossip.jwins import JWINS
+    from hansa.learn.gossip.local_sgd import LocalSGD
+    from hansa.learn.gossip.random_sampling import RandomSampling
+    from hansa.learn.gossip.skiptrain import SkipTrain
+    from hansa.learn.gossip.topk import TopK
+    from hansa.learn.secure.secure_aggregation import SecureDPSGD
 
 __getattr__ = on_demand(__name__)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from hansa.base.component import register
 from hansa.engine import Block
-from hansa.learn.client_server import Work
-from hansa.learn.federated import Federated
+from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.federated import Federated
 
 STEPS = "effective_steps"
 

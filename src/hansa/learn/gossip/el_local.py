@@ -16,7 +16,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Block, Network, WeightRule
-from hansa.learn.dpsgd import DPSGD
+from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.topology import Graph
 
 

@@ -13,7 +13,7 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Seeded, seeded_rows
 from hansa.engine import Block, Inbox, Send
-from hansa.learn.dpsgd import DPSGD
+from hansa.learn.gossip.dpsgd import DPSGD
 
 
 @register("random_sampling")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.learn.federated import Federated
-from hansa.learn.server_optimizers import (
+from hansa.learn.federated.federated import Federated
+from hansa.learn.federated.server_optimizers import (
     Momentum,
     ServerAdagrad,
     ServerAdam,

@@ -19,7 +19,7 @@ from hansa.base.streams import Streams
 from hansa.engine import Block, Network, WallClock
 from hansa.engine.block import COUNTERS, MODELLED, Roster
 from hansa.engine.exchange.exchange import LocalExchange
-from hansa.learn.choco import Choco
+from hansa.learn.gossip.choco import Choco
 
 if TYPE_CHECKING:
     from torch import Tensor

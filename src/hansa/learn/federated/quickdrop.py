@@ -31,11 +31,11 @@ from hansa.engine.training.gradients import supports_stacking
 from hansa.engine.training.optimizers import clip_norm_
 from hansa.ensemble.condensation import PASSES, Cells, Condensation, matched_rows, output_layer
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
-from hansa.learn.cells import Crew, Worked, value_range
-from hansa.learn.client_server import Work
-from hansa.learn.federated import Federated
-from hansa.learn.invitation import Terms
-from hansa.learn.mail import Mail
+from hansa.learn.federated.cells import Crew, Worked, value_range
+from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.federated import Federated
+from hansa.learn.federated.invitation import Terms
+from hansa.learn.federated.mail import Mail
 
 if TYPE_CHECKING:
     from torch import Tensor

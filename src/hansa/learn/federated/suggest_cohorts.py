@@ -26,7 +26,7 @@ import numpy as np
 from hansa.base.errors import ConfigError
 from hansa.data.cohorts import Clients, Counted, UniformCohorts
 from hansa.engine import Job
-from hansa.learn.federated import Federated
+from hansa.learn.federated.federated import Federated
 
 DISTANCE = 0.34
 EXAMPLES = 20.0

@@ -18,8 +18,8 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network
 from hansa.engine.block import Correction
-from hansa.learn.client_server import Sums, Work
-from hansa.learn.federated import Federated
+from hansa.learn.federated.client_server import Sums, Work
+from hansa.learn.federated.federated import Federated
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,9 +17,9 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Algorithm, Block, Network, Script
 from hansa.engine.block import LocalWork
-from hansa.learn.dpsgd import DPSGD
-from hansa.learn.parts import peers_only
-from hansa.learn.skiptrain import TrainingSchedule
+from hansa.learn.gossip.dpsgd import DPSGD
+from hansa.learn.gossip.parts import peers_only
+from hansa.learn.gossip.skiptrain import TrainingSchedule
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
 from hansa.engine import Algorithm, Block, Network, Script, Send, star_to
-from hansa.learn.parts import check_codec
+from hansa.learn.gossip.parts import check_codec
 
 
 @register("centralized")

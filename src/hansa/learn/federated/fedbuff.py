@@ -22,11 +22,11 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network, Script, Share
-from hansa.learn.client_server import ClientServer, Sums
-from hansa.learn.federated import wait_for_clients
-from hansa.learn.invitation import DONE, Plan, Terms, charge, invite
-from hansa.learn.mail import post
-from hansa.learn.samplers import Pool
+from hansa.learn.federated.client_server import ClientServer, Sums
+from hansa.learn.federated.federated import wait_for_clients
+from hansa.learn.federated.invitation import DONE, Plan, Terms, charge, invite
+from hansa.learn.federated.mail import post
+from hansa.learn.federated.samplers import Pool
 from hansa.topology import Graph
 
 PENDING = "pending"

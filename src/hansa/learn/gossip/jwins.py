@@ -22,8 +22,8 @@ from hansa.base.lazy import torch
 from hansa.codec import Codec, Lossless, Messages, Sparse, SparseRows
 from hansa.codec.wavelet import transform
 from hansa.engine import Block, Network, Script, Send
-from hansa.learn.dpsgd import DPSGD
-from hansa.learn.parts import clear_, largest, some_numbers
+from hansa.learn.gossip.dpsgd import DPSGD
+from hansa.learn.gossip.parts import clear_, largest, some_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network
-from hansa.learn.skiptrain import SkipTrain, TrainingSchedule
+from hansa.learn.gossip.skiptrain import SkipTrain, TrainingSchedule
 
 
 class Budgeted(TrainingSchedule):

@@ -43,9 +43,9 @@ from hansa.base.threads import lanes
 from hansa.codec import Packets, Raw
 from hansa.codec.seeded import seeded_positions
 from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send, WeightRule
-from hansa.learn.key_agreement import agree, own_keys
-from hansa.learn.masking import WORD, add_pads, add_sum_, pad_seed, quantize, total
-from hansa.learn.unmasking import Revealed, reveal
+from hansa.learn.secure.key_agreement import agree, own_keys
+from hansa.learn.secure.masking import WORD, add_pads, add_sum_, pad_seed, quantize, total
+from hansa.learn.secure.unmasking import Revealed, reveal
 from hansa.topology import Graph, MixingMatrix
 
 _AHEAD = 1000  # rounds of a changing network that are looked at before a run begins

@@ -25,7 +25,7 @@ from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
 from hansa.engine import Algorithm, Block, Network, Script, Send
-from hansa.learn.parts import check_codec
+from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
 

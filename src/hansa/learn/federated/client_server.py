@@ -26,12 +26,12 @@ from hansa.engine import Algorithm, Block, Network, Share
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.bench import aligned_rows
-from hansa.learn import counters
-from hansa.learn.invitation import Plan
-from hansa.learn.mail import Mail, is_exact, post_bytes
-from hansa.learn.parts import check_codec
-from hansa.learn.samplers import Sampler, UniformSampler
-from hansa.learn.server_optimizers import Average, ServerOptimizer
+from hansa.learn.federated import counters
+from hansa.learn.federated.invitation import Plan
+from hansa.learn.federated.mail import Mail, is_exact, post_bytes
+from hansa.learn.federated.samplers import Sampler, UniformSampler
+from hansa.learn.federated.server_optimizers import Average, ServerOptimizer
+from hansa.learn.gossip.parts import check_codec
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,12 +18,21 @@ from pydantic import Field
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Inbox, Network, Script, Send, Share
-from hansa.learn import counters
-from hansa.learn.client_server import ClientServer, Flight, Heard, Sums, Work
-from hansa.learn.invitation import ABSENT, DONE, OUTCOMES, Plan, Terms, charge, fastest, invite
-from hansa.learn.mail import post
-from hansa.learn.plateau import Plateau, Watch
-from hansa.learn.samplers import Pool
+from hansa.learn.federated import counters
+from hansa.learn.federated.client_server import ClientServer, Flight, Heard, Sums, Work
+from hansa.learn.federated.invitation import (
+    ABSENT,
+    DONE,
+    OUTCOMES,
+    Plan,
+    Terms,
+    charge,
+    fastest,
+    invite,
+)
+from hansa.learn.federated.mail import post
+from hansa.learn.federated.plateau import Plateau, Watch
+from hansa.learn.federated.samplers import Pool
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,8 @@ from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.engine import Block, Inbox, Network, Send
 from hansa.engine.exchange.overlay import scatter_add_
-from hansa.learn.dpsgd import DPSGD
-from hansa.learn.parts import largest, random_positions, some_numbers
+from hansa.learn.gossip.dpsgd import DPSGD
+from hansa.learn.gossip.parts import largest, random_positions, some_numbers
 
 
 @register("choco")

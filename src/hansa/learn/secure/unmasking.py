@@ -16,7 +16,7 @@ import numpy as np
 from hansa.base.errors import WireError
 from hansa.codec import Packets, Raw
 from hansa.engine import Block, Inbox, Send
-from hansa.learn.masking import SEED_BYTES, pad_seed
+from hansa.learn.secure.masking import SEED_BYTES, pad_seed
 from hansa.topology import Graph
 
 

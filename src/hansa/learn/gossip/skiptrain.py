@@ -16,8 +16,8 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Algorithm, Block, Network, Script
-from hansa.learn.dpsgd import DPSGD
-from hansa.learn.parts import peers_only
+from hansa.learn.gossip.dpsgd import DPSGD
+from hansa.learn.gossip.parts import peers_only
 
 _INNER = "algorithm.algorithm"  # the inner one's full name in a run file
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.engine.block import Correction
-from hansa.learn.client_server import Work
-from hansa.learn.federated import Federated
+from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.federated import Federated
 
 if TYPE_CHECKING:
     from torch import Tensor

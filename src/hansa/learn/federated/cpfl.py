@@ -39,8 +39,8 @@ from hansa.ensemble import (
     label_weights,
     uniform_weights,
 )
-from hansa.learn.federated import Federated
-from hansa.learn.plateau import Plateau
+from hansa.learn.federated.federated import Federated
+from hansa.learn.federated.plateau import Plateau
 from hansa.topology import Graph
 
 if TYPE_CHECKING:

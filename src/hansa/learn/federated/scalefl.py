@@ -28,10 +28,10 @@ from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.engine.block import Correction
 from hansa.engine.training.budget import place
-from hansa.learn.client_server import Sums, Work
-from hansa.learn.federated import Federated
-from hansa.learn.invitation import Plan, Terms
-from hansa.learn.mail import post_bytes
+from hansa.learn.federated.client_server import Sums, Work
+from hansa.learn.federated.federated import Federated
+from hansa.learn.federated.invitation import Plan, Terms
+from hansa.learn.federated.mail import post_bytes
 from hansa.models.submodel import held_numbers
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from hansa.base.errors import WireError
 from hansa.base.lazy import Lazy
 
 ciphers = Lazy("cryptography.hazmat.primitives.ciphers")
-kernels = Lazy("hansa.learn.masking_kernels")  # they need numba
+kernels = Lazy("hansa.learn.secure.masking_kernels")  # they need numba
 
 SEED_BYTES = 16
 WORD = 32

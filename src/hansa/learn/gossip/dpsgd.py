@@ -13,7 +13,7 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Messages
 from hansa.engine import Algorithm, Block, Inbox, Network, Send, WeightRule
-from hansa.learn.parts import check_codec
+from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
 

@@ -13,8 +13,8 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.engine import Block, Script, Send
-from hansa.learn.dpsgd import DPSGD
-from hansa.learn.parts import clear_, largest, some_numbers
+from hansa.learn.gossip.dpsgd import DPSGD
+from hansa.learn.gossip.parts import clear_, largest, some_numbers
 
 
 @register("topk")

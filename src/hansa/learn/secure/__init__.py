@@ -1,0 +1,1 @@
+"""Sums of which nobody sees the terms: masks that cancel, and what unmasks who went away."""
