@@ -35,8 +35,8 @@ from measure import Notes, markdown, publish
 from measure_forgetting import mean, shown
 
 from hansa.base.component import register
-from hansa.data.cifar import Cifar10
 from hansa.data.raw import Arrays, RawSplits
+from hansa.data.sources.cifar import Cifar10
 from hansa.experiment import run
 from hansa.experiment.forget import open_trained
 from hansa.forget import Federation, Judge, Request

@@ -164,7 +164,7 @@ def test_a_file_is_loaded_once(tmp_path: Path) -> None:
 
 def test_a_component_that_lacks_a_method_says_which(tmp_path: Path) -> None:
     (tmp_path / "halves.py").write_text(
-        "from hansa.data.partition import Partition\nclass Halves(Partition):\n    '''No deal.'''\n"
+        "from hansa import Partition\nclass Halves(Partition):\n    '''No deal.'''\n"
     )
     with pytest.raises(ConfigError, match="Halves does not define deal"):
         find("partition", f"{tmp_path / 'halves.py'}:Halves").parse({})

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
 from hansa.data import Dataset, DataSource, Heart, Natural
-from hansa.data.heart import CENTRES, REMOTES, normalized, one_hot, parse, split
+from hansa.data.sources.heart import CENTRES, REMOTES, normalized, one_hot, parse, split
 
 MD5 = (
     "2d91a8ff69cfd9616aa47b59d6f843db",

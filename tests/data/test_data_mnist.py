@@ -10,7 +10,7 @@ import pytest
 from hansa.base.errors import DataError
 from hansa.base.streams import Streams
 from hansa.data import FashionMnist, Mnist
-from hansa.data.mnist import FILES, read_idx
+from hansa.data.sources.mnist import FILES, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -21,7 +21,7 @@ from hansa.data import (
     Shards,
     label_histogram,
 )
-from hansa.data.partition import apportion, checked
+from hansa.data.dealing.partition import apportion, checked
 
 COVERING = [
     Iid(),

@@ -9,7 +9,7 @@ import torch
 from hansa.base.errors import DataError
 from hansa.base.streams import Streams
 from hansa.data import Shakespeare
-from hansa.data.shakespeare import ALPHABET, VOCABULARY, encode, speeches
+from hansa.data.sources.shakespeare import ALPHABET, VOCABULARY, encode, speeches
 
 PLAY = "First Citizen:\nSpeak,\nnote this:\nspeak.\n\nAll:\nNo.\n\nFirst Citizen:\nOnce more.\n"
 

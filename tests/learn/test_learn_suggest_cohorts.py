@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hansa.base.errors import ConfigError
-from hansa.data.cohorts import CohortsByDevice, LabelBalancedCohorts
+from hansa.data.dealing.cohorts import CohortsByDevice, LabelBalancedCohorts
 from hansa.engine import Job
 from hansa.learn.federated.suggest_cohorts import suggest_cohorts
 

@@ -95,7 +95,7 @@ def cohorts(
     with answering(as_json, debug) as answer:
         from dataclasses import asdict
 
-        from hansa.data.cohorts import Counted
+        from hansa.data.dealing.cohorts import Counted
         from hansa.experiment import prepare
         from hansa.learn import CPFL
         from hansa.learn.federated.suggest_cohorts import suggest_cohorts
@@ -135,7 +135,7 @@ def cohorts(
 
 def _one_cohort(run: RunFile) -> RunFile:
     """The run with what cohorts cost before they are many: no merge, and nobody validates."""
-    from hansa.data.cohorts import UniformCohorts
+    from hansa.data.dealing.cohorts import UniformCohorts
     from hansa.learn import CPFL, Federated
 
     method = run.algorithm

@@ -1,13 +1,13 @@
 """Data: where examples come from, how they are prepared, and how the nodes share them out.
 
-A :class:`DataSource` loads a :class:`Dataset`; its :class:`Partition` deals the training
-examples to the nodes, and :class:`Cohorts` deal nodes to cohorts. Importing this package
-registers every built-in of these kinds.
+A :class:`DataSource` (``sources``) loads a :class:`Dataset`; its :class:`Partition` deals the
+training examples to the nodes, and :class:`Cohorts` deal nodes to cohorts (``dealing``). Importing
+this package registers every built-in of these kinds.
 """
 
-from hansa.data.cifar import Cifar10, Cifar100
-from hansa.data.cohort_file import CohortFile, read_cohorts, write_cohorts
-from hansa.data.cohorts import (
+from hansa.data.dataset import Dataset, Split
+from hansa.data.dealing.cohort_file import CohortFile, read_cohorts, write_cohorts
+from hansa.data.dealing.cohorts import (
     Clients,
     Cohorts,
     CohortsByClass,
@@ -19,26 +19,26 @@ from hansa.data.cohorts import (
     label_balanced,
     uniform_cohorts,
 )
-from hansa.data.dataset import Dataset, Split
-from hansa.data.digits import Digits
-from hansa.data.femnist import Femnist
-from hansa.data.given_cohorts import GivenCohorts
-from hansa.data.heart import Heart
-from hansa.data.holdback import hold_back, hold_back_each
-from hansa.data.hub import Hub
-from hansa.data.image_folder import ImageFolder
-from hansa.data.local import File
+from hansa.data.dealing.given_cohorts import GivenCohorts
+from hansa.data.dealing.holdback import hold_back, hold_back_each
+from hansa.data.dealing.owners import Function, Natural
+from hansa.data.dealing.partition import Iid, Partition, Pile, label_histogram
+from hansa.data.dealing.shards import RandomCutShards, Shards
+from hansa.data.dealing.skew import Dirichlet, Quantity
 from hansa.data.markers import Backdoor, Canaries, Marker, Planted, marker_power, plant
-from hansa.data.mnist import FashionMnist, Mnist
-from hansa.data.movielens import Movielens
-from hansa.data.owners import Function, Natural
-from hansa.data.partition import Iid, Partition, Pile, label_histogram
 from hansa.data.raw import Arrays, RawSplits
-from hansa.data.shakespeare import Shakespeare
-from hansa.data.shards import RandomCutShards, Shards
-from hansa.data.skew import Dirichlet, Quantity
 from hansa.data.source import DataSource
-from hansa.data.torchset import Torch
+from hansa.data.sources.cifar import Cifar10, Cifar100
+from hansa.data.sources.digits import Digits
+from hansa.data.sources.femnist import Femnist
+from hansa.data.sources.heart import Heart
+from hansa.data.sources.hub import Hub
+from hansa.data.sources.image_folder import ImageFolder
+from hansa.data.sources.local import File
+from hansa.data.sources.mnist import FashionMnist, Mnist
+from hansa.data.sources.movielens import Movielens
+from hansa.data.sources.shakespeare import Shakespeare
+from hansa.data.sources.torchset import Torch
 
 __all__ = [
     "Arrays",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
-from hansa.data.table_source import TableSource, require
+from hansa.data.sources.table_source import TableSource, require
 
 _INPUT = "x|inputs?|images?|imgs?|features?|data|samples?"
 _LABEL = "y|labels?|targets?|classes"

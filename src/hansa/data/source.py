@@ -28,9 +28,9 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data import decoded
 from hansa.data.dataset import Dataset, Split
+from hansa.data.dealing.partition import Iid, Partition
 from hansa.data.gaps import Means
 from hansa.data.markers import Marker
-from hansa.data.partition import Iid, Partition
 from hansa.data.pixels import ranged, settled, unknown
 from hansa.data.raw import Arrays, RawSplits, check, pool
 

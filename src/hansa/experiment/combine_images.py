@@ -11,8 +11,8 @@ import numpy as np
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import pyarrow_parquet, torch
 from hansa.combine import Loaded
-from hansa.data.image_folder import SUFFIXES as IMAGES
 from hansa.data.images import decode, encoded, read_parquet
+from hansa.data.sources.image_folder import SUFFIXES as IMAGES
 
 if TYPE_CHECKING:
     from torch import Tensor

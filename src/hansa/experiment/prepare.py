@@ -11,7 +11,7 @@ from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
 from hansa.base.streams import Streams
 from hansa.data import Dataset, plant
-from hansa.data.holdback import hold_back_each
+from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
 from hansa.experiment.remarks import weighs
 from hansa.experiment.runfile import RunFile

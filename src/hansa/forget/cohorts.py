@@ -15,8 +15,8 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.data.cohorts import Cohorts
-from hansa.data.given_cohorts import ABSENT, GivenCohorts
+from hansa.data.dealing.cohorts import Cohorts
+from hansa.data.dealing.given_cohorts import ABSENT, GivenCohorts
 from hansa.engine import Algorithm, Block, Job
 from hansa.engine.exchange.exchange import LocalExchange
 from hansa.engine.runtimes.host import Host, Report

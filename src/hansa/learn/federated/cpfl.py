@@ -26,7 +26,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Dense, whole_rows
 from hansa.data import Dataset, DataSource
-from hansa.data.cohorts import Clients, Cohorts, UniformCohorts
+from hansa.data.dealing.cohorts import Clients, Cohorts, UniformCohorts
 from hansa.engine import Block, Script, Send
 from hansa.engine.shelf import Shelf
 from hansa.ensemble import (

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.data.cohorts import Clients, Counted, UniformCohorts
+from hansa.data.dealing.cohorts import Clients, Counted, UniformCohorts
 from hansa.engine import Job
 from hansa.learn.federated.federated import Federated
 

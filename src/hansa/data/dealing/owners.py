@@ -11,7 +11,7 @@ from pydantic import Field
 from hansa.base.component import load_object, register
 from hansa.base.errors import ConfigError
 from hansa.base.paths import ObjectPath
-from hansa.data.partition import Partition, Parts, Pile
+from hansa.data.dealing.partition import Partition, Parts, Pile
 
 
 @register("natural")

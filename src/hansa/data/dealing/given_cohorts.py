@@ -7,7 +7,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.data.cohorts import Clients, Cohorts
+from hansa.data.dealing.cohorts import Clients, Cohorts
 
 ABSENT = -1
 

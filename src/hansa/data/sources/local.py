@@ -16,7 +16,7 @@ from hansa.data import tablefile
 from hansa.data.archive import halves
 from hansa.data.columns import assemble
 from hansa.data.raw import RawSplits
-from hansa.data.table_source import TableSource
+from hansa.data.sources.table_source import TableSource
 
 FORMS = f"{', '.join((*tablefile.TEXT, *tablefile.BINARY))} or .npz"
 

@@ -16,7 +16,7 @@ from hansa.data.columns import assemble
 from hansa.data.fetch import refuse_offline
 from hansa.data.images import decode, encoded, rows, usual_modes
 from hansa.data.raw import RawSplits
-from hansa.data.table_source import TableSource, require
+from hansa.data.sources.table_source import TableSource, require
 
 
 @register("hub")

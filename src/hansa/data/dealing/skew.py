@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.data.partition import Partition, Parts, Pile, apportion, classes_of, top_up
+from hansa.data.dealing.partition import Partition, Parts, Pile, apportion, classes_of, top_up
 
 
 @register("dirichlet")

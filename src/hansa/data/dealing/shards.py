@@ -7,7 +7,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.data.partition import Partition, Parts, Pile, classes_of
+from hansa.data.dealing.partition import Partition, Parts, Pile, classes_of
 
 
 @register("shards")

@@ -10,7 +10,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.files import atomic_write
-from hansa.data.cohorts import Clients, Cohorts
+from hansa.data.dealing.cohorts import Clients, Cohorts
 
 
 @register("file")

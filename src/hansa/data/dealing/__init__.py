@@ -1,0 +1,1 @@
+"""Who gets which examples: partitions over nodes, cohorts of nodes, and what is held back."""
