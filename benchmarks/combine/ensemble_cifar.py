@@ -27,9 +27,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
 
-from hansa.combine import combine, prepare
-from hansa.experiment.combine import ensemble
-from hansa.experiment.combine_file import EnsembleFile
+from hansa.combine.ensemble import combine, prepare
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.run import ensemble
 
 ALPHAS, SEEDS, TUNED = (0.1, 1.0), (90, 91, 92), 7
 RATES = {

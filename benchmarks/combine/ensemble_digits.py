@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
 
-from hansa.experiment.combine import ensemble
+from hansa.combine.ensemble.run import ensemble
 from hansa.report import RunFolder
 
 ALPHAS = (0.01, 0.05, 0.1, 0.5, 1.0)

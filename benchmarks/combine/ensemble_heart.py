@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "federated"))
 from heart import METHODS, WAYS, data, trained
 from measure import Notes, markdown, publish
 
-from hansa.experiment.combine import ensemble
+from hansa.combine.ensemble.run import ensemble
 
 RULES: list[Any] = [
     "average",

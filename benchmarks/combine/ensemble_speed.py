@@ -19,7 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import cpu_seconds, markdown, publish
 
-from hansa.combine import AggregateSettings, Scores, fit
+from hansa.combine.ensemble import AggregateSettings, Scores, fit
 from hansa.ensemble import LearnedRule, Neural, Panel, PerClass
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from hansa.base.component import ROOMS, Component, catalogue, register
 from hansa.base.paths import located, located_name, located_object, path_fields, short, written
-from hansa.experiment.combine_file import EnsembleFile
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.experiment.runfile import RunFile
 
 words = st.text("abc", min_size=1, max_size=3)

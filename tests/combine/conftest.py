@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hansa.combine import EnsembleSettings, Prepared, Result, Scores, combine, prepare
+from hansa.combine.ensemble import EnsembleSettings, Prepared, Result, Scores, combine, prepare
 from hansa.ensemble import Panel
 
 QUICK: dict[str, Any] = {

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.combine import AggregateSettings, choose, fit, judge
-from hansa.combine.aggregate import Judged, _quick
-from hansa.combine.settings import algorithm
+from hansa.combine.ensemble import AggregateSettings, choose, fit, judge
+from hansa.combine.ensemble.aggregate import Judged, _quick
+from hansa.combine.ensemble.ensemble_settings import algorithm
 from hansa.ensemble import (
     Average,
     LabelWeighted,

@@ -19,15 +19,15 @@ from torch import nn
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.cli import main
-from hansa.combine import EnsembleSettings, prepare
-from hansa.combine.predictors import fit_predictor
-from hansa.combine.settings import Predictor
+from hansa.combine.ensemble import EnsembleSettings, prepare
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.ensemble_settings import Predictor
+from hansa.combine.ensemble.predict import predict
+from hansa.combine.ensemble.predictors import fit_predictor
+from hansa.combine.ensemble.run import ensemble, remove
+from hansa.combine.ensemble.run_members import open_run
 from hansa.data import Dataset
 from hansa.experiment import run as learn
-from hansa.experiment.combine import ensemble, remove
-from hansa.experiment.combine_file import EnsembleFile
-from hansa.experiment.combine_predict import predict
-from hansa.experiment.combine_runs import open_run
 
 COLUMNS = ("age", "weight")
 

@@ -8,11 +8,11 @@ import yaml
 
 from hansa.base.errors import ConfigError
 from hansa.cli import main
-from hansa.combine import prepare
-from hansa.combine.cost import ensemble as formula
-from hansa.combine.plan import plan
+from hansa.combine.ensemble import prepare
+from hansa.combine.ensemble.cost import ensemble as formula
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.plan import plan
 from hansa.experiment import RunFile
-from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.settings_file import kind_of
 
 from .conftest import QUICK, quick, ran

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hansa.combine import AggregateSettings, cost, fit
+from hansa.combine.ensemble import AggregateSettings, cost, fit
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import PerClass
 

@@ -14,14 +14,14 @@ from torch import nn
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.spec import DataSpec
-from hansa.combine import Prepared, Result, combine, fit, load, prepare, store
-from hansa.combine.baselines import check
-from hansa.combine.predictors import Constant, Fitted
-from hansa.combine.scoring import score
-from hansa.combine.teachers import input_form
-from hansa.experiment.combine import ensemble, remove
-from hansa.experiment.combine_file import EnsembleFile
-from hansa.experiment.combine_predict import predict
+from hansa.combine.ensemble import Prepared, Result, combine, fit, load, prepare, store
+from hansa.combine.ensemble.baselines import check
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.predict import predict
+from hansa.combine.ensemble.predictors import Constant, Fitted
+from hansa.combine.ensemble.run import ensemble, remove
+from hansa.combine.ensemble.scoring import score
+from hansa.combine.ensemble.teachers import input_form
 
 from .conftest import QUICK, quick, ran
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from hansa.combine import EnsembleSettings, Prepared, Result, combine, load, prepare
-from hansa.combine.scoring import examples
+from hansa.combine.ensemble import EnsembleSettings, Prepared, Result, combine, load, prepare
+from hansa.combine.ensemble.scoring import examples
 from hansa.ensemble import logits_of
 
 OWNERS = {"a": (0, 1), "b": (2, 3), "c": (0, 1), "d": (2, 3)}

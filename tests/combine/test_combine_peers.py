@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 import torch
 
-from hansa.combine import fit, prepare
-from hansa.combine.settings import AggregateSettings
+from hansa.combine.ensemble import fit, prepare
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.ensemble_settings import AggregateSettings
+from hansa.combine.ensemble.run import ensemble, remove
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import PerClass
-from hansa.experiment.combine import ensemble, remove
-from hansa.experiment.combine_file import EnsembleFile
 from hansa.report import RunFolder
 
 from .conftest import made_up, ran

@@ -9,10 +9,11 @@ import torch
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.streams import Streams
-from hansa.combine import Place, prepare
-from hansa.combine.job_file import load_job, panel_form, save_job
-from hansa.combine.members import Alone
-from hansa.combine.settings import federated_adam
+from hansa.combine.ensemble import Place, prepare
+from hansa.combine.ensemble.ensemble_settings import federated_adam
+from hansa.combine.ensemble.job_file import load_job, panel_form, save_job
+from hansa.combine.ensemble.members import Alone
+from hansa.combine.ensemble.run import ensemble
 from hansa.data import Digits
 from hansa.engine import (
     CheckpointSettings,
@@ -25,7 +26,6 @@ from hansa.engine import (
     WallClock,
 )
 from hansa.ensemble import Residual, Rule, initial_rule
-from hansa.experiment.combine import ensemble
 from hansa.models import MLP, Model, initial_model
 from hansa.topology import Ring
 

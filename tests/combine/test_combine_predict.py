@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from hansa.base.errors import ConfigError, DataError, HansaError
-from hansa.experiment.combine import ensemble, remove
-from hansa.experiment.combine_file import EnsembleFile
-from hansa.experiment.combine_predict import predict
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.predict import predict
+from hansa.combine.ensemble.run import ensemble, remove
 
 QUICK: dict[str, Any] = {
     "seed": 5,

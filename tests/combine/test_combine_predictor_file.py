@@ -17,10 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.combine import load
-from hansa.combine.predictor_file import pack, unpack
-from hansa.experiment.combine import ensemble, remove
-from hansa.experiment.combine_predict import predict
+from hansa.combine.ensemble import load
+from hansa.combine.ensemble.predict import predict
+from hansa.combine.ensemble.predictor_file import pack, unpack
+from hansa.combine.ensemble.run import ensemble, remove
 
 from .conftest import QUICK, ran
 

@@ -9,9 +9,9 @@ import yaml
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.cli import main
-from hansa.combine import baselines, members, pipeline
+from hansa.combine.ensemble import baselines, members, pipeline
+from hansa.combine.ensemble.run import ensemble, remove, resume
 from hansa.engine import Collector
-from hansa.experiment.combine import ensemble, remove, resume
 from hansa.report import RunFolder
 
 from .conftest import QUICK

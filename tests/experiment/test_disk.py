@@ -17,9 +17,9 @@ from hansa.base import files
 from hansa.base.errors import DiskError, HansaError, HansaWarning
 from hansa.cli import main
 from hansa.cli.answer import Answer
+from hansa.combine.ensemble.run import ensemble
 from hansa.engine.runtimes import checkpoint
 from hansa.experiment import override, resume, run
-from hansa.experiment.combine import ensemble
 from hansa.report import RunFolder, folder
 
 SMALL = (

@@ -9,8 +9,8 @@ import pytest
 import hansa
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.experiment import prepare
-from hansa.experiment.combine_file import EnsembleFile
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.settings_file import override
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hansa.cli import main
+from hansa.combine.ensemble.run import ensemble
 from hansa.experiment import run
-from hansa.experiment.combine import ensemble
 from hansa.report import RunFolder
 from hansa.report.ensemble_charts import _spread
 from hansa.report.ensembles import is_ensemble, rules_table, sections, tiles

@@ -27,8 +27,8 @@ def check(
     setting that only ensembles have, such as clients.
     """
     with answering(as_json, debug) as answer:
+        from hansa.combine.ensemble.ensemble_file import EnsembleFile
         from hansa.experiment import RunFile
-        from hansa.experiment.combine_file import EnsembleFile
 
         chosen = _settings(target, sets, seed=seed, device=device)
         if isinstance(chosen, EnsembleFile):
@@ -61,9 +61,9 @@ def _run(answer: Answer, chosen: Any) -> None:
 
 
 def _ensemble(answer: Answer, chosen: Any) -> None:
-    from hansa.combine import prepare
-    from hansa.combine.plan import plan
-    from hansa.experiment.combine_runs import open_run
+    from hansa.combine.ensemble import prepare
+    from hansa.combine.ensemble.plan import plan
+    from hansa.combine.ensemble.run_members import open_run
     from hansa.experiment.prepare import check_device
     from hansa.experiment.remarks import of_ensemble
     from hansa.report.tables import Grid

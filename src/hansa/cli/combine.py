@@ -51,7 +51,7 @@ def ensemble(
                 raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
             _result(answer, _resume(answer, resume, sets, more, quiet, not no_report))
             return
-        from hansa.experiment.combine_file import EnsembleFile
+        from hansa.combine.ensemble.ensemble_file import EnsembleFile
         from hansa.experiment.settings_file import override
 
         changes = tuple(sets or ())
@@ -59,8 +59,8 @@ def ensemble(
             chosen = EnsembleFile.parse(override({}, changes, **more))
         else:
             chosen = EnsembleFile.load(file, changes, **more)
-        from hansa.experiment.combine import default_folder
-        from hansa.experiment.combine import ensemble as run
+        from hansa.combine.ensemble.run import default_folder
+        from hansa.combine.ensemble.run import ensemble as run
         from hansa.experiment.places import reserved
 
         place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
@@ -76,7 +76,7 @@ def _resume(
     quiet: bool,
     report: bool,
 ) -> Path:
-    from hansa.experiment.combine import resume
+    from hansa.combine.ensemble.run import resume
     from hansa.experiment.settings_file import override
     from hansa.report import RunFolder
 
@@ -124,7 +124,7 @@ def remove(
 ) -> None:
     """Drop one client's model, exactly: the rule is fitted anew without it."""
     with answering(as_json, debug) as answer:
-        from hansa.experiment.combine import remove as removed
+        from hansa.combine.ensemble.run import remove as removed
         from hansa.experiment.places import reserved
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -154,7 +154,7 @@ def predict(
 ) -> None:
     """Apply an ensemble to a file or a folder."""
     with answering(as_json, debug) as answer:
-        from hansa.experiment.combine_predict import predict as apply
+        from hansa.combine.ensemble.predict import predict as apply
         from hansa.report.tables import Grid
 
         found = apply(run, inputs, trust)

@@ -33,8 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from hansa.base.lazy import Lazy, nn, torch
 from hansa.base.lazy import functional as F
 from hansa.ensemble.distillation import Distillation, Progress, distill
+from hansa.ensemble.ensemble import evaluating
 from hansa.ensemble.generator import InputForm, generator, restart
-from hansa.ensemble.members import evaluating
 from hansa.ensemble.mixture import Mixture, mixed, moved, perturbed
 
 if TYPE_CHECKING:

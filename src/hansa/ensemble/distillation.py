@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from hansa.base.errors import Diverged
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import nn, torch
+from hansa.ensemble.ensemble import Scale, Teacher, in_batches, on_scale, slice_size
 from hansa.ensemble.inputs import Examples
-from hansa.ensemble.members import Scale, Teacher, in_batches, on_scale, slice_size
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ import numpy as np
 from hansa.base.lazy import Lazy, nn, torch, without_gradients
 from hansa.base.lazy import functional as F
 from hansa.ensemble.combine import weighted_logits
-from hansa.ensemble.members import Scale, on_scale
+from hansa.ensemble.ensemble import Scale, on_scale
 
 if TYPE_CHECKING:
     from torch import Tensor

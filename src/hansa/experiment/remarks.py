@@ -13,7 +13,7 @@ from hansa.experiment.runfile import RunFile
 from hansa.topology import Graph
 
 if TYPE_CHECKING:
-    from hansa.combine import Prepared
+    from hansa.combine.ensemble import Prepared
 
 
 def remarks(chosen: RunFile, job: Job) -> list[str]:

@@ -89,7 +89,7 @@ def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
     Raises:
         ConfigError: there is no such verb.
     """
-    from hansa.experiment.combine_file import EnsembleFile
+    from hansa.combine.ensemble.ensemble_file import EnsembleFile
     from hansa.experiment.runfile import RunFile
 
     kinds: dict[str, type[SettingsFile]] = {"learn": RunFile, "combine": EnsembleFile}

@@ -15,10 +15,17 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.streams import Streams
 from hansa.base.threads import one_thread
-from hansa.combine.job_file import panel_form
-from hansa.combine.proxies import Scores
-from hansa.combine.runs import HERE, Place, play
-from hansa.combine.settings import BETA1, BETA2, TAU, AggregateSettings, algorithm, federated_adam
+from hansa.combine.ensemble.ensemble_settings import (
+    BETA1,
+    BETA2,
+    TAU,
+    AggregateSettings,
+    algorithm,
+    federated_adam,
+)
+from hansa.combine.ensemble.job_file import panel_form
+from hansa.combine.ensemble.proxies import Scores
+from hansa.combine.ensemble.runs import HERE, Place, play
 from hansa.engine import SGD, Adam, Constant, Full
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.engine.training.gradients import LOSSES, predicted

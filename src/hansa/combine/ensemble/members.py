@@ -13,10 +13,10 @@ import numpy as np
 
 from hansa.base.lazy import Lazy, torch
 from hansa.base.streams import Streams
-from hansa.combine.predictor_file import pack
-from hansa.combine.predictors import Constant, Fitted, fit_predictor
-from hansa.combine.runs import HERE, Place, play
-from hansa.combine.settings import EnsembleSettings, Predictor
+from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
+from hansa.combine.ensemble.predictor_file import pack
+from hansa.combine.ensemble.predictors import Constant, Fitted, fit_predictor
+from hansa.combine.ensemble.runs import HERE, Place, play
 from hansa.data import Dataset
 from hansa.engine import Algorithm, Block, Inbox
 from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes

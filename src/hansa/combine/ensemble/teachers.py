@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hansa.base.lazy import torch
-from hansa.combine.aggregate import Fit
+from hansa.combine.ensemble.aggregate import Fit
 from hansa.data import Dataset
 from hansa.ensemble import Ensemble, InputForm, Scale, rows_of
-from hansa.ensemble.members import on_scale
+from hansa.ensemble.ensemble import on_scale
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,7 +12,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.combine.job_file import remove_job, save_job
+from hansa.combine.ensemble.job_file import remove_job, save_job
 from hansa.data import Dataset
 from hansa.engine import (
     Algorithm,
@@ -117,8 +117,8 @@ def play(
 
     Args:
         place: where the nodes live.
-        form: what the module is built from (see :func:`hansa.combine.job_file.save_job`); without
-            it the nodes are here.
+        form: what the module is built from (see
+            :func:`hansa.combine.ensemble.job_file.save_job`); without it the nodes are here.
         held: examples of each node that models are validated on; with them the nodes are here.
 
     Raises:

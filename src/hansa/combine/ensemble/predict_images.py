@@ -10,7 +10,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import pyarrow_parquet, torch
-from hansa.combine import Loaded
+from hansa.combine.ensemble.store import Loaded
 from hansa.data.images import decode, encoded, read_parquet
 from hansa.data.sources.image_folder import SUFFIXES as IMAGES
 

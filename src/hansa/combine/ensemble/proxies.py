@@ -12,7 +12,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
-from hansa.combine.settings import EnsembleSettings
+from hansa.combine.ensemble.ensemble_settings import EnsembleSettings
 from hansa.data import Dataset, Split, hold_back_each, label_histogram
 from hansa.data.source import moments
 from hansa.ensemble import Alignment, Panel, Rule, rows_of

@@ -6,10 +6,10 @@ from typing import Any
 
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
-from hansa.combine import cost
-from hansa.combine.members import forms
-from hansa.combine.pipeline import Prepared
-from hansa.combine.settings import Predictor
+from hansa.combine.ensemble import cost
+from hansa.combine.ensemble.ensemble_settings import Predictor
+from hansa.combine.ensemble.members import forms
+from hansa.combine.ensemble.pipeline import Prepared
 from hansa.data import Dataset
 from hansa.ensemble import Int8, Panel, initial_rule, state_bytes
 from hansa.models import Model, ParameterLayout, initial_model

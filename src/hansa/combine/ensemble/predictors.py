@@ -11,7 +11,7 @@ import numpy as np
 from hansa.base.component import load_object
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
-from hansa.combine.settings import Predictor
+from hansa.combine.ensemble.ensemble_settings import Predictor
 from hansa.data import Dataset
 from hansa.ensemble import ScoreKind
 from hansa.ensemble.alignment import LEAST

@@ -12,15 +12,15 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.combine import baselines, cost, store
-from hansa.combine.aggregate import Fit, Judged, choose, fit, judge
-from hansa.combine.brought import OpenRun, bring, counted, no_runs, owners
-from hansa.combine.finished import Finished, slug
-from hansa.combine.members import Member, train_members
-from hansa.combine.proxies import Division, Scores, divide, restandardized
-from hansa.combine.runs import HERE, Place
-from hansa.combine.scoring import score
-from hansa.combine.settings import EnsembleSettings, Predictor
+from hansa.combine.ensemble import baselines, cost, store
+from hansa.combine.ensemble.aggregate import Fit, Judged, choose, fit, judge
+from hansa.combine.ensemble.brought import OpenRun, bring, counted, no_runs, owners
+from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
+from hansa.combine.ensemble.finished import Finished, slug
+from hansa.combine.ensemble.members import Member, train_members
+from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardized
+from hansa.combine.ensemble.runs import HERE, Place
+from hansa.combine.ensemble.scoring import score
 from hansa.data import Dataset
 from hansa.engine.training.gradients import predicted
 from hansa.ensemble import Rule, state_bytes

@@ -24,10 +24,10 @@ from hansa.base.errors import CheckpointError
 from hansa.base.files import sha256, write_json
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
-from hansa.combine.aggregate import Fit, Judged
-from hansa.combine.member_file import is_whole, read_member, write_member
-from hansa.combine.members import Member
-from hansa.combine.tensors import fill, read_tensors, write_tensors
+from hansa.combine.ensemble.aggregate import Fit, Judged
+from hansa.combine.ensemble.member_file import is_whole, read_member, write_member
+from hansa.combine.ensemble.members import Member
+from hansa.combine.ensemble.tensors import fill, read_tensors, write_tensors
 from hansa.ensemble import Panel, Rule
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.combine.brought import RunModel
+from hansa.combine.ensemble.brought import RunModel
 from hansa.engine import read_manifest
 from hansa.engine.runtimes.checkpoint import load_block
 from hansa.experiment.inputs import check_inputs

@@ -12,10 +12,10 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import torch
-from hansa.combine import Loaded
+from hansa.combine.ensemble.predict_images import IMAGES, Pixels
+from hansa.combine.ensemble.store import Loaded
 from hansa.data import tablefile
 from hansa.data.features import encode
-from hansa.experiment.combine_images import IMAGES, Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,12 +14,12 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write, sha256
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
-from hansa.combine.members import Member, Preparing
-from hansa.combine.own_code import OwnCode, located
-from hansa.combine.predictor_file import unpack
-from hansa.combine.predictors import Constant, Fitted
-from hansa.combine.settings import Predictor
-from hansa.combine.tensors import fill, read_bytes, read_tensors, write_tensors
+from hansa.combine.ensemble.ensemble_settings import Predictor
+from hansa.combine.ensemble.members import Member, Preparing
+from hansa.combine.ensemble.own_code import OwnCode, located
+from hansa.combine.ensemble.predictor_file import unpack
+from hansa.combine.ensemble.predictors import Constant, Fitted
+from hansa.combine.ensemble.tensors import fill, read_bytes, read_tensors, write_tensors
 from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
 from hansa.models import Model
 

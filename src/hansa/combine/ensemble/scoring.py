@@ -11,12 +11,12 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
-from hansa.combine.brought import owners
-from hansa.combine.members import Member, train_members
-from hansa.combine.predictors import Constant, Fitted
-from hansa.combine.proxies import Division, Scores
-from hansa.combine.runs import HERE, Place
-from hansa.combine.settings import EnsembleSettings
+from hansa.combine.ensemble.brought import owners
+from hansa.combine.ensemble.ensemble_settings import EnsembleSettings
+from hansa.combine.ensemble.members import Member, train_members
+from hansa.combine.ensemble.predictors import Constant, Fitted
+from hansa.combine.ensemble.proxies import Division, Scores
+from hansa.combine.ensemble.runs import HERE, Place
 from hansa.data import Dataset, Split
 from hansa.ensemble import Examples, Panel, ScoreKind, alignments, kind_of, logits_of
 

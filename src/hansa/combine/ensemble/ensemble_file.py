@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from hansa.combine.settings import EnsembleSettings
+from hansa.combine.ensemble.ensemble_settings import EnsembleSettings
 from hansa.experiment.settings_file import SettingsFile
 
 

@@ -22,7 +22,7 @@ from hansa.base.files import sha256, write_json
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
-from hansa.combine.tensors import fill, read_tensors, write_tensors
+from hansa.combine.ensemble.tensors import fill, read_tensors, write_tensors
 from hansa.data import Dataset, Split
 from hansa.engine import (
     Algorithm,

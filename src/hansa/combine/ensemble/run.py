@@ -5,7 +5,7 @@
     config.yaml, environment.json, events.jsonl, summary.json, report.html   as of any run
     table.json, table.md     every rule, member and baseline: accuracy and bytes of one client
     metrics/                 accuracy of the rule that is kept, of learned rules, of members
-    ensemble/                what ``hansa combine predict`` applies (see hansa.combine.store)
+    ensemble/                what ``hansa combine predict`` applies (see ``store.py``)
     members/, rule_*/, baselines/   a run folder for each run of the engine
     finished/                what an interrupted run goes on from; gone when it has ended
 """
@@ -22,22 +22,16 @@ import numpy as np
 from hansa.base import child
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write
-from hansa.combine import (
-    Finished,
-    Member,
-    Place,
-    Prepared,
-    Result,
-    combine,
-    describe_members,
-    load_members,
-    prepare,
-)
-from hansa.combine.own_code import carried
-from hansa.combine.proxies import standardizes
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.finished import Finished
+from hansa.combine.ensemble.members import Member
+from hansa.combine.ensemble.own_code import carried
+from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_members, prepare
+from hansa.combine.ensemble.proxies import standardizes
+from hansa.combine.ensemble.run_members import open_run
+from hansa.combine.ensemble.runs import Place
+from hansa.combine.ensemble.store import load_members
 from hansa.data import Dataset
-from hansa.experiment.combine_file import EnsembleFile
-from hansa.experiment.combine_runs import open_run
 from hansa.experiment.ending import keep, page
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
@@ -258,7 +252,7 @@ def _host(
 
 def _worker_command(path: Path) -> Callable[[int], Sequence[str]]:
     """How a worker of one of an ensemble's runs is started."""
-    module = "hansa.experiment.combine_worker"
+    module = "hansa.combine.ensemble.ensemble_worker"
     return lambda index: child.command(module, f"--run={path.resolve()}")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.lazy import torch
-from hansa.combine import load
-from hansa.experiment.combine_inputs import read
+from hansa.combine.ensemble.predict_inputs import read
+from hansa.combine.ensemble.store import load
 
 _BATCH = 256
 
@@ -20,7 +20,7 @@ def predict(run: str | Path, inputs: str | Path, trust: bool = False) -> list[di
         inputs: a .csv, .tsv or .parquet table with the columns that training read, in any order;
             a .npy or .npz array [m, ...] of stored values (images channels last); an image, a
             folder of images, or a parquet file of them.
-        trust: as for :func:`hansa.combine.load`.
+        trust: as for :func:`hansa.combine.ensemble.load`.
 
     Raises:
         CheckpointError: the ensemble is missing or corrupt.

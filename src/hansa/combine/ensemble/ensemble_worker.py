@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from hansa.combine.job_file import load_job
+from hansa.combine.ensemble.job_file import load_job
 from hansa.experiment.worker import host
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
 
     ensemble.json              the card: forms, rule, preprocessing, classes
     member_00.safetensors      a model as it travels: int8 with scales, or float32
-    member_01.skops            a fitted predictor (see hansa.combine.predictor_file)
+    member_01.skops            a fitted predictor (see hansa.combine.ensemble.predictor_file)
     aggregator.safetensors     the rule's numbers
-    code/                      modules of the user's own (see hansa.combine.own_code)
+    code/                      modules of the user's own (see hansa.combine.ensemble.own_code)
     preparing.safetensors      scale and shift of the inputs, where there are any
 """
 
@@ -22,12 +22,17 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import sha256, write_json
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.spec import DataSpec
-from hansa.combine import own_code
-from hansa.combine.aggregate import Fit
-from hansa.combine.member_file import is_whole, read_member, trusted_component, write_member
-from hansa.combine.members import Member
-from hansa.combine.own_code import OwnCode
-from hansa.combine.tensors import fill, read_tensors, write_tensors
+from hansa.combine.ensemble import own_code
+from hansa.combine.ensemble.aggregate import Fit
+from hansa.combine.ensemble.member_file import (
+    is_whole,
+    read_member,
+    trusted_component,
+    write_member,
+)
+from hansa.combine.ensemble.members import Member
+from hansa.combine.ensemble.own_code import OwnCode
+from hansa.combine.ensemble.tensors import fill, read_tensors, write_tensors
 from hansa.data import Dataset, DataSource, tablefile
 from hansa.ensemble import Panel, Rule, rows_of
 

@@ -13,11 +13,11 @@ import numpy as np
 from hansa.base.errors import CheckpointError, ConfigError, HansaError
 from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.base.streams import Streams
-from hansa.combine.members import Member, Preparing, packed
-from hansa.combine.predictor_file import unpack
-from hansa.combine.predictors import AGREEING, OVR, Fitted
-from hansa.combine.proxies import Division
-from hansa.combine.settings import Brought, EnsembleSettings, Predictor
+from hansa.combine.ensemble.ensemble_settings import Brought, EnsembleSettings, Predictor
+from hansa.combine.ensemble.members import Member, Preparing, packed
+from hansa.combine.ensemble.predictor_file import unpack
+from hansa.combine.ensemble.predictors import AGREEING, OVR, Fitted
+from hansa.combine.ensemble.proxies import Division
 from hansa.data import Dataset
 from hansa.models import Model, initial_model
 

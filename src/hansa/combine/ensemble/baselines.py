@@ -17,14 +17,14 @@ import numpy as np
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
-from hansa.combine import cost
-from hansa.combine.aggregate import Fit
-from hansa.combine.members import Member
-from hansa.combine.proxies import Division, Scores
-from hansa.combine.runs import HERE, Place, Played, play
-from hansa.combine.scoring import examples
-from hansa.combine.settings import EnsembleSettings, algorithm
-from hansa.combine.teachers import Kept, input_form
+from hansa.combine.ensemble import cost
+from hansa.combine.ensemble.aggregate import Fit
+from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, algorithm
+from hansa.combine.ensemble.members import Member
+from hansa.combine.ensemble.proxies import Division, Scores
+from hansa.combine.ensemble.runs import HERE, Place, Played, play
+from hansa.combine.ensemble.scoring import examples
+from hansa.combine.ensemble.teachers import Kept, input_form
 from hansa.data import Dataset
 from hansa.engine import Algorithm, TrainSettings
 from hansa.engine.training.gradients import predicted

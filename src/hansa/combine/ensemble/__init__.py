@@ -1,0 +1,52 @@
+"""Combining models that clients trained alone: one-shot ensembles (FENS) and their baselines.
+
+:func:`prepare` checks everything, :func:`combine` does it; an ensemble is saved and loaded by
+``hansa.combine.ensemble.store``.
+"""
+
+from typing import TYPE_CHECKING
+
+from hansa.base.lazy import on_demand
+
+if TYPE_CHECKING:
+    from hansa.combine.ensemble.aggregate import Fit, choose, fit, judge
+    from hansa.combine.ensemble.ensemble_settings import (
+        AggregateSettings,
+        BaselineSettings,
+        EnsembleSettings,
+        LocalSettings,
+        Predictor,
+    )
+    from hansa.combine.ensemble.finished import Finished
+    from hansa.combine.ensemble.members import Member
+    from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_members, prepare
+    from hansa.combine.ensemble.proxies import Division, Scores
+    from hansa.combine.ensemble.runs import Place
+    from hansa.combine.ensemble.store import Loaded, load, load_members
+
+__getattr__ = on_demand(__name__)
+
+__all__ = [
+    "AggregateSettings",
+    "BaselineSettings",
+    "Division",
+    "EnsembleSettings",
+    "Finished",
+    "Fit",
+    "Loaded",
+    "LocalSettings",
+    "Member",
+    "Place",
+    "Predictor",
+    "Prepared",
+    "Result",
+    "Scores",
+    "choose",
+    "combine",
+    "describe_members",
+    "fit",
+    "judge",
+    "load",
+    "load_members",
+    "prepare",
+]
