@@ -38,8 +38,8 @@ from hansa.base.component import register
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.sources.cifar import Cifar10
 from hansa.experiment import run
-from hansa.experiment.forget import open_trained
 from hansa.forget import Federation, Judge, Request
+from hansa.forget.run import open_trained
 from hansa.report import RunFolder
 
 SEEDS = 3

@@ -34,7 +34,6 @@ from measure import Goals, Notes, markdown, publish
 from hansa.base.streams import Streams
 from hansa.data import marker_power
 from hansa.experiment import RunFile, prepare, run
-from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import (
     Ascent,
     FedEraser,
@@ -48,6 +47,7 @@ from hansa.forget import (
     Request,
     Retrain,
 )
+from hansa.forget.trained import Trained, open_trained
 
 SEEDS = 3
 PUBLISHED = Recovery(rounds=2, steps=10)

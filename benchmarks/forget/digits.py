@@ -34,7 +34,6 @@ from measure import Notes, markdown, publish
 from measure_forgetting import figures, lines, mean, over, shown
 
 from hansa.experiment import run
-from hansa.experiment.forget import open_trained
 from hansa.forget import (
     Ascent,
     Distilled,
@@ -51,6 +50,7 @@ from hansa.forget import (
     Request,
     Retrain,
 )
+from hansa.forget.run import open_trained
 from hansa.report import RunFolder
 
 Figures = dict[str, dict[str, float]]

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
 
 from hansa.experiment import run
-from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import (
     FedEraser,
     Forgetting,
@@ -39,6 +38,7 @@ from hansa.forget import (
     Request,
     Retrain,
 )
+from hansa.forget.trained import Trained, open_trained
 
 SEEDS, CLIENTS = 3, 100
 RETRAINED = 2

@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
 
 from hansa.experiment import run
-from hansa.experiment.trained import open_trained
 from hansa.forget import (
     Ascent,
     Federation,
@@ -44,6 +43,7 @@ from hansa.forget import (
     Retrain,
     Shards,
 )
+from hansa.forget.trained import open_trained
 
 SEEDS, NODES, ROUNDS, FORGOTTEN = 3, 20, 60, 10
 EPOCHS = 100

@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
 
 from hansa.experiment import run
-from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import (
     FedEraser,
     Federation,
@@ -41,6 +40,7 @@ from hansa.forget import (
     Request,
     Retrain,
 )
+from hansa.forget.trained import Trained, open_trained
 
 SEEDS, REQUESTS = 3, 3
 METHODS: dict[str, dict[str, Forgetting]] = {

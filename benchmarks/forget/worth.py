@@ -34,9 +34,9 @@ from measure import Notes, markdown, publish
 from measure_forgetting import Row, figures, lines, mean, over, served, shown
 
 from hansa.experiment import run
-from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import Ascent, Federation, Forgetting, GradientAscent, Judge, QuickDrop, Request
 from hansa.forget.quickdrop import noise, random_real
+from hansa.forget.trained import Trained, open_trained
 from hansa.models import Model
 
 SEEDS = 3

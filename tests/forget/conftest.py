@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hansa.experiment import run
-from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import Federation, Request
+from hansa.forget.trained import Trained, open_trained
 
 SETTINGS: dict[str, Any] = {
     "seed": 3,

@@ -14,10 +14,10 @@ from torch import Tensor
 from hansa.base.errors import ConfigError
 from hansa.engine import Job, Step
 from hansa.experiment import run
-from hansa.experiment.trained import Trained, open_trained
 from hansa.forget import FedEraser, Federation, GradientAscent, ProjectedAscent, Request, Retrain
 from hansa.forget.federaser import stored_rounds
 from hansa.forget.original_training import OriginalTraining
+from hansa.forget.trained import Trained, open_trained
 from hansa.learn.federated.server_optimizers import Average, Momentum, ServerAdam
 
 from .conftest import SETTINGS

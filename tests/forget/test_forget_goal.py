@@ -16,8 +16,6 @@ import pytest
 from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.experiment import run
-from hansa.experiment.forget import forget, relearn
-from hansa.experiment.trained import open_trained
 from hansa.forget import (
     Ascent,
     Federation,
@@ -27,6 +25,8 @@ from hansa.forget import (
     Request,
     Retrain,
 )
+from hansa.forget.run import forget, relearn
+from hansa.forget.trained import open_trained
 from hansa.forget.verdict import judge_outcome
 
 NET = """

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.experiment import RunFile, prepare, resume, run
-from hansa.experiment.forget import forget
-from hansa.experiment.trained import open_trained
 from hansa.forget import Federation, Judge, QuickDrop, Recovery, Request, marker_verdicts
-from hansa.report.requests import distance_table, figures_table
+from hansa.forget.page import distance_table, figures_table
+from hansa.forget.run import forget
+from hansa.forget.trained import open_trained
 
 BACKDOOR = {"name": "backdoor", "clients": [1], "share": 0.6, "target": 0}
 CANARIES = {"name": "canaries", "clients": [2], "count": 4}

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.experiment import requests as requests_
 from hansa.experiment import resume, run
-from hansa.experiment.forget import forget, relearn
-from hansa.experiment.requests import fingerprint
-from hansa.experiment.trained import open_trained
 from hansa.forget import GradientAscent, Recovery, Request
+from hansa.forget import requests as requests_
+from hansa.forget.requests import fingerprint
+from hansa.forget.run import forget, relearn
+from hansa.forget.trained import open_trained
 
 THREE, ONE = Request.of(classes=[3]), Request.of(clients=[1])
 QUICK = GradientAscent(recovery=Recovery(rounds=1, steps=1))

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.experiment import RunFile, run
-from hansa.experiment import requests as requests_
-from hansa.experiment.forget import forget, relearn
 from hansa.experiment.prepare import prepare
-from hansa.experiment.requests import fingerprint
-from hansa.experiment.trained import Trained, default_method, open_trained
 from hansa.forget import QuickDrop, Request, Retrain, Shards
+from hansa.forget import requests as requests_
+from hansa.forget.requests import fingerprint
+from hansa.forget.run import forget, relearn
+from hansa.forget.trained import Trained, default_method, open_trained
 
 COHORTS = (0, 1, 2, 0, 1, 2, 0, 1)
 SETTINGS: dict[str, Any] = {

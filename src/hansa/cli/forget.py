@@ -73,9 +73,9 @@ def forget(
         if history:
             _history(answer, run)
             return
-        from hansa.experiment.forget import forget as forget_
-        from hansa.experiment.forget import relearn as relearn_
-        from hansa.experiment.trained import default_method
+        from hansa.forget.run import forget as forget_
+        from hansa.forget.run import relearn as relearn_
+        from hansa.forget.trained import default_method
 
         request = _request(run, classes, clients, samples)
         changes = tuple(sets or ())
@@ -139,7 +139,7 @@ def _recovery(changes: tuple[str, ...]) -> Any:
 
 
 def _show(answer: Answer, request: Request, receipt: dict[str, Any]) -> None:
-    from hansa.report.requests import (
+    from hansa.forget.page import (
         cost_table,
         distance_table,
         figures_table,
@@ -163,8 +163,8 @@ def _show(answer: Answer, request: Request, receipt: dict[str, Any]) -> None:
 
 
 def _history(answer: Answer, run: Path) -> None:
-    from hansa.experiment.requests import Requests
     from hansa.forget import Request
+    from hansa.forget.requests import Requests
     from hansa.report import RunFolder
     from hansa.report.tables import Grid
 

@@ -13,9 +13,9 @@ from hansa.engine import read_manifest
 from hansa.engine.runtimes.checkpoint import load_block
 from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
-from hansa.experiment.requests import Requests
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
+from hansa.forget.requests import Requests
 from hansa.learn.federated.cpfl import MERGED
 from hansa.learn.federated.federated import BEST
 from hansa.models import ParameterLayout

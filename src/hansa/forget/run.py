@@ -12,24 +12,17 @@ from hansa.base.lazy import torch
 from hansa.base.threads import one_thread
 from hansa.data import label_histogram
 from hansa.engine import Job
-from hansa.experiment.erase import keep, reported, shelve
-from hansa.experiment.requests import fingerprint, now, scrub
-from hansa.experiment.trained import Trained, open_trained
-from hansa.forget import (
-    AscendAndRecover,
-    Distilled,
-    Forgetting,
-    Judge,
-    QuickDrop,
-    Recovery,
-    Request,
-    Retrain,
-    Shards,
-    attack_remark,
-    check_request,
-    judge_outcome,
-    marker_verdicts,
-)
+from hansa.forget.erase import keep, reported, shelve
+from hansa.forget.measure import Judge, attack_remark, marker_verdicts
+from hansa.forget.method import Forgetting
+from hansa.forget.quickdrop import AscendAndRecover, Distilled, QuickDrop
+from hansa.forget.recovery import Recovery
+from hansa.forget.request import Request, check_request
+from hansa.forget.requests import fingerprint, now, scrub
+from hansa.forget.retrain import Retrain
+from hansa.forget.shards import Shards
+from hansa.forget.trained import Trained, open_trained
+from hansa.forget.verdict import judge_outcome
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 from hansa.report.folder import held

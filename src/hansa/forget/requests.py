@@ -28,7 +28,7 @@ from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.engine import Block, latest
 from hansa.engine.runtimes.checkpoint import MANIFEST, save_block, save_tensors, seal
 from hansa.ensemble.synthetic import SyntheticLayout
-from hansa.forget import Request
+from hansa.forget.request import Request
 from hansa.report.folder import plain
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from hansa.base.lazy import torch
 from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import nearest
 from hansa.ensemble.synthetic import SHELF
-from hansa.experiment.requests import scrub
-from hansa.experiment.trained import UPDATES, Trained
-from hansa.forget import Request
+from hansa.forget.page import write_request_page
+from hansa.forget.request import Request
+from hansa.forget.requests import scrub
+from hansa.forget.trained import UPDATES, Trained
 from hansa.report.grids import image_grid
-from hansa.report.requests import write_request_page
 
 if TYPE_CHECKING:
     from torch import Tensor

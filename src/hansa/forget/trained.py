@@ -16,10 +16,11 @@ from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
-from hansa.experiment.requests import Requests
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
-from hansa.forget import Federation, Request
+from hansa.forget.federation import Federation
+from hansa.forget.request import Request
+from hansa.forget.requests import Requests
 from hansa.learn.federated.cpfl import MERGED
 from hansa.learn.federated.federated import BEST
 from hansa.learn.federated.quickdrop import UPDATES
