@@ -82,7 +82,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 FORGET = ("quickdrop", "quickdrop_originals", "retrain", "sga", "pgd", "federaser", "downweight")
 IGNORED = re.compile(
     r"seconds|(^|_)time$|wall|threads|version|environment|run_dir|folder|host|\bpid\b|rate\b|peak|"
-    r"time_factor|fingerprint_of_code|speed|cpu"
+    r"time_factor|speed|cpu|purged|phases"
 )
 """Figures of this machine, and places on it. Modelled times are compared."""
 KEPT = re.compile(r"modelled|device_seconds|round_time|idle_time|compute_time|transfer_time")

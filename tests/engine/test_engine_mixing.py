@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.engine.exchange.exchange import mixing
+from hansa.engine.exchange import mixing
 from hansa.engine.exchange.mixing import mix_rows_
 from hansa.topology import Graph, metropolis_hastings
 

@@ -10,7 +10,7 @@ from hansa.cli.progress import RunProgress
 from hansa.learn.federated.invitation import OUTCOMES
 from hansa.report import RunFolder, page
 from hansa.report.charts import comparison_chart, metric_chart
-from hansa.report.cohorts import MERGED, cohort_curves
+from hansa.report.cohort_curves import MERGED, cohort_curves
 from hansa.report.rounds import FATES, UNDER_WAY, costs, invitations, participation
 from hansa.report.sections import drawn_sections
 from hansa.report.series import families, final, measurements, progress, servers

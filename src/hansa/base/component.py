@@ -61,6 +61,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "runtime": ("hansa.engine",),
 }
 
+FILES = ("hansa.experiment.runfile", "hansa.combine.ensemble.ensemble_file")
+"""The modules that define files of settings; a file without a verb is the first one's. Others come
+by the entry point ``hansa.file`` or as plugins."""
 RENAMED = {
     ("forgetting", "s2u"): "downweight: it is our own formula, not the paper's S2U",
 }

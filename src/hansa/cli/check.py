@@ -62,16 +62,15 @@ def _run(answer: Answer, chosen: Any) -> None:
 
 def _ensemble(answer: Answer, chosen: Any) -> None:
     from hansa.combine.ensemble import prepare
-    from hansa.combine.ensemble.plan import plan
+    from hansa.combine.ensemble.plan import plan, remarks
     from hansa.combine.ensemble.run_members import open_run
     from hansa.experiment.prepare import check_device
-    from hansa.experiment.remarks import of_ensemble
     from hansa.report.tables import Grid
     from hansa.report.units import quantity
 
     check_device(chosen.device)
     prepared = prepare(chosen, open_run=open_run)
-    answer.data = facts = plan(prepared) | {"remarks": of_ensemble(prepared)}
+    answer.data = facts = plan(prepared) | {"remarks": remarks(prepared)}
     _table(answer, {k: v for k, v in facts.items() if not isinstance(v, list)})
     rows = [
         [

@@ -5,7 +5,7 @@ training examples to the nodes, and :class:`Cohorts` deal nodes to cohorts (``de
 this package registers every built-in of these kinds.
 """
 
-from hansa.data.dataset import Dataset, Split
+from hansa.data.dataset import Dataset, Planted, Split
 from hansa.data.dealing.cohort_file import CohortFile, read_cohorts, write_cohorts
 from hansa.data.dealing.cohorts import (
     Clients,
@@ -25,7 +25,7 @@ from hansa.data.dealing.owners import Function, Natural
 from hansa.data.dealing.partition import Iid, Partition, Pile, label_histogram
 from hansa.data.dealing.shards import RandomCutShards, Shards
 from hansa.data.dealing.skew import Dirichlet, Quantity
-from hansa.data.markers import Backdoor, Canaries, Marker, Planted, marker_power, plant
+from hansa.data.markers import Backdoor, Canaries, Marker, marker_power, plant
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.source import DataSource
 from hansa.data.sources.cifar import Cifar10, Cifar100

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hansa.base.component import Component
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.data.features import Feature
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from hansa.data.markers import Planted
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,31 @@ class Split:
         rows = torch.from_numpy(index).to(self.inputs.device)
         groups = None if self.groups is None else self.groups[index]
         return Split(self.inputs.index_select(0, rows), self.targets.index_select(0, rows), groups)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What a marker has spoiled at one client.
+
+    Attributes:
+        marker: its settings.
+        index: int64 [k], positions in the training set.
+        before: int64 [k], the true classes.
+        labels: int64 [k], the classes that they bear now.
+    """
+
+    marker: Component
+    client: int
+    index: np.ndarray
+    before: np.ndarray
+    labels: np.ndarray
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data, for the run folder."""
+        settings = {k: v for k, v in self.marker.dump().items() if k != "clients"}
+        rows = {"examples": self.index, "true_classes": self.before, "classes": self.labels}
+        found = {name: array.tolist() for name, array in rows.items()}
+        return {"client": self.client, "marked": len(self.index), "marker": settings, **found}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -21,7 +21,7 @@ from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
-from hansa.data.dataset import Dataset
+from hansa.data.dataset import Dataset, Planted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,30 +156,6 @@ class Canaries(Marker):
         return chosen, (labels[chosen] + wrong) % classes
 
 
-@dataclass(frozen=True)
-class Planted:
-    """What a marker has spoiled at one client.
-
-    Attributes:
-        index: int64 [k], positions in the training set.
-        before: int64 [k], the true classes.
-        labels: int64 [k], the classes that they bear now.
-    """
-
-    marker: Marker
-    client: int
-    index: np.ndarray
-    before: np.ndarray
-    labels: np.ndarray
-
-    def dump(self) -> dict[str, Any]:
-        """Plain data, for the run folder."""
-        settings = {k: v for k, v in self.marker.dump().items() if k != "clients"}
-        rows = {"examples": self.index, "true_classes": self.before, "classes": self.labels}
-        found = {name: array.tolist() for name, array in rows.items()}
-        return {"client": self.client, "marked": len(self.index), "marker": settings, **found}
-
-
 def marker_power(shown: float, without: float) -> bool:
     """Whether a marker can tell anything of what a model has forgotten.
 
@@ -220,18 +196,18 @@ def plant(
                 random = streams.numpy(f"data.markers.{k}", client)
                 at, labels = marker.choose(targets[own], dataset.spec.classes, random)
                 marked[own[at]] = True
-                found.append(Planted(marker, client, own[at], targets[own[at]], labels))
+                found.append((marker, Planted(marker, client, own[at], targets[own[at]], labels)))
         except ConfigError as error:
             raise error.under(f"markers.{k}") from None
     inputs, classes = dataset.train.inputs.clone(), dataset.train.targets.clone()
-    for planted in found:
+    for marker, planted in found:
         where = torch.from_numpy(planted.index).to(inputs.device)
-        inputs[where] = planted.marker.stamp(dataset, inputs[where])
+        inputs[where] = marker.stamp(dataset, inputs[where])
         classes[where] = torch.from_numpy(planted.labels).to(classes)
     return replace(
         dataset,
         train=replace(dataset.train, inputs=inputs, targets=classes),
-        planted=tuple(found),
+        planted=tuple(planted for _, planted in found),
     )
 
 

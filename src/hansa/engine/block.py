@@ -267,6 +267,10 @@ class Block:
         crew._reset()
         return crew
 
+    def aside(self, state: dict[str, Tensor]) -> Block:
+        """The same nodes with other per-node state, to try something."""
+        return replace(self, state=state)
+
     def settle(self, crew: Block) -> None:
         """Count what a visiting block did, and take over its report."""
         who = self.positions(crew.ids)

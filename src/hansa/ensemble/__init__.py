@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from hansa.ensemble.distillation import Distillation, distill
     from hansa.ensemble.ensemble import Ensemble, Rows, Scale, Teacher, logits_of
     from hansa.ensemble.experts import Experts
-    from hansa.ensemble.generator import InputForm
-    from hansa.ensemble.inputs import Examples
+    from hansa.ensemble.inputs import Examples, InputForm
     from hansa.ensemble.int8 import Calibrated, Int8, state_bytes
     from hansa.ensemble.panel import Panel, as_aggregator, rows_of
     from hansa.ensemble.rules import (

@@ -34,7 +34,8 @@ from hansa.base.lazy import Lazy, nn, torch
 from hansa.base.lazy import functional as F
 from hansa.ensemble.distillation import Distillation, Progress, distill
 from hansa.ensemble.ensemble import evaluating
-from hansa.ensemble.generator import InputForm, generator, restart
+from hansa.ensemble.generator import generator, restart
+from hansa.ensemble.inputs import InputForm
 from hansa.ensemble.mixture import Mixture, mixed, moved, perturbed
 
 if TYPE_CHECKING:

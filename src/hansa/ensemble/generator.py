@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hansa.base.lazy import Lazy, nn, torch, without_gradients
+from hansa.ensemble.inputs import InputForm
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 networks = Lazy("hansa.ensemble.networks")  # they need torch
-
-
-@dataclass(frozen=True)
-class InputForm:
-    """What an input of the models looks like, without any example of it.
-
-    Attributes:
-        shape: of one input: [C, H, W] of an image, [F] of a table's row.
-        low, high: the smallest and largest pixel of each channel, [C], as the models receive it;
-            None where values have no limits (tables).
-    """
-
-    shape: tuple[int, ...]
-    low: Tensor | None = None
-    high: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.shape) not in (1, 3):
-            raise ValueError(f"inputs are images [C, H, W] or rows [F], not {list(self.shape)}")
-        if len(self.shape) == 3 and (self.low is None or self.high is None):
-            raise ValueError("images need the limits of their pixels")
-
-    @property
-    def span(self) -> Tensor:
-        """What a change of "1" means: the range of a pixel [C, 1, 1], or 1 in a table."""
-        if self.low is None or self.high is None:
-            return torch.ones(())
-        return (self.high - self.low).view(-1, 1, 1)
 
 
 def image_generator(form: InputForm, latent: int, width: int) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hansa.ensemble.alignment import Alignment
-from hansa.ensemble.generator import InputForm
+from hansa.ensemble.inputs import InputForm
 from hansa.ensemble.panel import Panel
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -11,9 +11,6 @@ from hansa.data import DataSource, Iid
 from hansa.engine import Algorithm, Job
 from hansa.experiment.runfile import RunFile
 from hansa.topology import Graph
-
-if TYPE_CHECKING:
-    from hansa.combine.ensemble import Prepared
 
 
 def remarks(chosen: RunFile, job: Job) -> list[str]:
@@ -53,7 +50,7 @@ def unused(chosen: RunFile) -> list[str]:
     train, data = chosen.train, chosen.data
     if train.local_epochs is not None and _said(train, "local_steps"):
         found.append("train.local_steps is not used: train.local_epochs stands in its place")
-    found += _unused_of_data(data)
+    found += unused_of_data(data)
     if data.public and not chosen.algorithm.uses_public:
         found.append(f"data.public holds examples back that {name} does not use")
     if _said(chosen.checkpoint, "keep") and not chosen.checkpoint.every:
@@ -61,12 +58,8 @@ def unused(chosen: RunFile) -> list[str]:
     return found
 
 
-def of_ensemble(prepared: Prepared) -> list[str]:
-    """Of the data of an ensemble as they were read, and of their settings."""
-    return [*prepared.dataset.notes, *_unused_of_data(prepared.settings.data)]
-
-
-def _unused_of_data(data: DataSource) -> list[str]:
+def unused_of_data(data: DataSource) -> list[str]:
+    """Settings of data that somebody wrote and that nothing looks at."""
     found = []
     if _said(data, "test_fraction") and (held := _own_test_set(data)):
         found.append(f"data.test_fraction is not used: {held} is the test set")

@@ -22,7 +22,6 @@ from hansa.engine import (
     TrainSettings,
 )
 from hansa.experiment.settings_file import SettingsFile, load_plugins, override
-from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
 
@@ -41,7 +40,9 @@ class RunFile(SettingsFile):
     data: DataSource = Field(Digits(), description="data set and its split over the nodes")
     model: Model = Field(MLP(), description="network that every node trains")
     topology: Topology = Field(Regular(degree=4), description="who hears whom")
-    algorithm: Algorithm = Field(DPSGD(), description="what nodes do and say")
+    algorithm: Algorithm = Field(
+        default_factory=lambda: Algorithm.resolve("dpsgd"), description="what nodes do and say"
+    )
     train: TrainSettings = Field(TrainSettings(), description="local work")
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="measuring")
     checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="saving")

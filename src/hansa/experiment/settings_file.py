@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.metadata
 import inspect
 import re
 from collections.abc import Mapping
@@ -12,11 +14,13 @@ from typing import Any, ClassVar, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from hansa.base.component import Component, explain, find, load_module
+from hansa.base.component import FILES, Component, explain, find, load_module
 from hansa.base.errors import ConfigError
 from hansa.base.paths import ModulePath, located_module, located_object, written
 from hansa.base.yamltext import RepeatedKey, load_yaml
 from hansa.engine.settings import Settings
+
+_files: dict[str, type[SettingsFile]] = {}
 
 
 class SettingsFile(Settings):
@@ -31,6 +35,12 @@ class SettingsFile(Settings):
     plugins: tuple[ModulePath, ...] = Field(
         (), description="modules or files with your own components, imported first"
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if "verb" in cls.model_fields:
+            _files[cls.model_fields["verb"].default] = cls
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> Self:
@@ -84,24 +94,32 @@ def read_settings_file(path: Path) -> dict[str, Any]:
 def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
     """Whose settings these are: those of their ``verb``, or else of the fields that one has alone.
 
-    Without either they are a run's.
+    Without either they are the first verb's.
 
     Raises:
         ConfigError: there is no such verb.
     """
-    from hansa.combine.ensemble.ensemble_file import EnsembleFile
-    from hansa.experiment.runfile import RunFile
-
-    kinds: dict[str, type[SettingsFile]] = {"learn": RunFile, "combine": EnsembleFile}
+    kinds = files()
     verb = settings.get("verb")
     if verb is not None:
         if verb not in kinds:
             raise ConfigError("verb", verb, "has no such files", f"one of {', '.join(kinds)}")
         return kinds[verb]
-    if set(settings) & (set(RunFile.model_fields) - set(EnsembleFile.model_fields)):
-        return RunFile
-    alone = set(settings) & (set(EnsembleFile.model_fields) - set(RunFile.model_fields))
-    return EnsembleFile if alone else RunFile
+    fields = {kind: set(kind.model_fields) for kind in kinds.values()}
+    for kind, own in fields.items():
+        others = (names for other, names in fields.items() if other is not kind)
+        if set(settings) & own.difference(*others):
+            return kind
+    return next(iter(fields))
+
+
+def files() -> dict[str, type[SettingsFile]]:
+    """The kinds of files by their verb: built in, from entry points, and of loaded plugins."""
+    for module in FILES:
+        importlib.import_module(module)
+    for entry in importlib.metadata.entry_points(group="hansa.file"):
+        entry.load()
+    return dict(sorted(_files.items(), key=lambda item: item[1].__module__ != FILES[0]))
 
 
 def _refuse_anothers(cls: type[SettingsFile], settings: Mapping[str, Any]) -> None:

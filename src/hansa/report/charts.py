@@ -13,7 +13,7 @@ from typing import Any
 
 from hansa.base.lazy import altair as alt
 from hansa.base.lazy import polars as pl
-from hansa.report.cohorts import MERGED, along, apart, cohort_curves, points
+from hansa.report.cohort_curves import MERGED, along, apart, cohort_curves, points
 from hansa.report.series import AXES, Line, curve, families, progress, thinned
 from hansa.report.units import Unit, dimension, label, unit
 

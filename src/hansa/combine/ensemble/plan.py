@@ -12,6 +12,7 @@ from hansa.combine.ensemble.members import forms
 from hansa.combine.ensemble.pipeline import Prepared
 from hansa.data import Dataset
 from hansa.ensemble import Int8, Panel, initial_rule, state_bytes
+from hansa.experiment.remarks import unused_of_data
 from hansa.models import Model, ParameterLayout, initial_model
 
 _FLOAT = 4
@@ -98,6 +99,11 @@ def _rules(prepared: Prepared, mean: float) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def remarks(prepared: Prepared) -> list[str]:
+    """Of the data of an ensemble as they were read, and of their settings."""
+    return [*prepared.dataset.notes, *unused_of_data(prepared.settings.data)]
 
 
 def _panel(prepared: Prepared) -> Panel:

@@ -27,6 +27,7 @@ from hansa.combine.ensemble.finished import Finished
 from hansa.combine.ensemble.members import Member
 from hansa.combine.ensemble.own_code import carried
 from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_members, prepare
+from hansa.combine.ensemble.plan import remarks
 from hansa.combine.ensemble.proxies import standardizes
 from hansa.combine.ensemble.run_members import open_run
 from hansa.combine.ensemble.runs import Place
@@ -37,7 +38,6 @@ from hansa.experiment.environment import describe_machine
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
 from hansa.experiment.places import reserved, unused
 from hansa.experiment.prepare import check_device
-from hansa.experiment.remarks import of_ensemble
 from hansa.report import RunFolder
 from hansa.report.ensembles import markdown
 from hansa.report.folder import check_free, held
@@ -218,7 +218,7 @@ def _begin(
         for note in prepared.division.notes:
             say(f"warning: {note}")
             folder.event("warning", text=note)
-        folder.write_json("remarks.json", of_ensemble(prepared))
+        folder.write_json("remarks.json", remarks(prepared))
         if removal:
             folder.write_json("removal.json", removal)
         _describe(folder, prepared)

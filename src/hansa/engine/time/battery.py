@@ -13,7 +13,7 @@ from hansa.engine.time.clock import DeviceClock
 from hansa.engine.time.energy import FOREVER
 
 if TYPE_CHECKING:
-    from hansa.engine.block import Block
+    from hansa.engine.time.times import Times
 
 _ENOUGH = 1 - 1e-9  # what rounding may have taken from a battery
 _WHOLE = 1 + 1e-9  # a quotient that is a whole number but for rounding counts as that number
@@ -37,10 +37,10 @@ class BatteryClock(DeviceClock):
     )
 
     @abstractmethod
-    def batteries(self, block: Block, ids: np.ndarray) -> np.ndarray:
+    def batteries(self, block: Times, ids: np.ndarray) -> np.ndarray:
         """Energy that each client may use, J [k]."""
 
-    def start(self, block: Block) -> None:
+    def start(self, block: Times) -> None:
         """``battery_rounds``: rounds of training that each node can pay for."""
         if self.battery_share is None:
             return
@@ -52,7 +52,7 @@ class BatteryClock(DeviceClock):
         block.state["battery_left"] = torch.from_numpy(charge)
         block.state["battery_empty"] = torch.zeros(len(block), dtype=torch.bool)
 
-    def awake(self, block: Block) -> np.ndarray | None:
+    def awake(self, block: Times) -> np.ndarray | None:
         """Who can pay for a round of training; those who no longer can are reported once."""
         if self.battery_share is None:
             return None
@@ -67,20 +67,20 @@ class BatteryClock(DeviceClock):
     def radio(self) -> tuple[float, float]:
         return self.send_joules_per_byte, self.receive_joules_per_byte
 
-    def spend(self, block: Block, kind: str, joules: np.ndarray) -> None:
+    def spend(self, block: Times, kind: str, joules: np.ndarray) -> None:
         super().spend(block, kind, joules)
         if self.battery_share is not None:
             left = self._charge(block) - block.state["energy"].numpy()
             block.state["battery_left"].copy_(torch.from_numpy(np.maximum(left, 0)))
 
-    def _charge(self, block: Block) -> np.ndarray:
+    def _charge(self, block: Times) -> np.ndarray:
         """What each node may use, J [n]; servers need no battery, so theirs is shown as 0."""
         charge = np.zeros(len(block))
         clients = block.ids < block.clients
         charge[clients] = self.batteries(block, block.ids[clients])
         return charge
 
-    def _round(self, block: Block) -> np.ndarray:
+    def _round(self, block: Times) -> np.ndarray:
         """Energy of a round of training, J [n]; servers need none."""
         pace, watts = self.labour(block, block.ids)
         each = pace * block.trainer.asked_examples(block.sizes[block.ids]) * watts

@@ -13,7 +13,6 @@ their links and no latency of their own, need no energy and are always there.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,7 @@ from hansa.base.lazy import torch
 from hansa.engine.time.memo import remembered
 
 if TYPE_CHECKING:
-    from hansa.engine.block import Block
+    from hansa.engine.time.times import Times
 
 
 class Clock(Component, kind="clock"):
@@ -45,10 +44,10 @@ class Clock(Component, kind="clock"):
             ConfigError: naming field, value and fix.
         """
 
-    def start(self, block: Block) -> None:
+    def start(self, block: Times) -> None:
         """Put the clock's own state into ``block.state`` before the first round."""
 
-    def awake(self, block: Block) -> np.ndarray | None:
+    def awake(self, block: Times) -> np.ndarray | None:
         """Which nodes have the energy to train in the coming round, bool [n]; None: all."""
         return None
 
@@ -59,47 +58,47 @@ class Clock(Component, kind="clock"):
             ConfigError: naming field, value and fix.
         """
 
-    def pace(self, block: Block, ids: np.ndarray) -> np.ndarray:
+    def pace(self, block: Times, ids: np.ndarray) -> np.ndarray:
         """Seconds of local training an example, float64 [k], of any nodes of the run."""
         return np.zeros(len(ids))
 
-    def up_seconds(self, block: Block, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
+    def up_seconds(self, block: Times, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
         """Seconds [k] that ``nbytes`` [k] take over each node's own link, latency included."""
         return np.zeros(len(ids))
 
-    def down_seconds(self, block: Block, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
+    def down_seconds(self, block: Times, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
         """As :meth:`up_seconds`, for what a node receives."""
         return np.zeros(len(ids))
 
-    def available(self, block: Block, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
+    def available(self, block: Times, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
         """Which nodes are there at a modelled time in seconds (one, or one each), bool [k]."""
         return np.ones(len(ids), dtype=bool)
 
-    def leaves(self, block: Block, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
+    def leaves(self, block: Times, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
         """When each node that is there at ``time`` next goes away, s [k]; inf: never."""
         return np.full(len(ids), np.inf)
 
-    def returns(self, block: Block, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
+    def returns(self, block: Times, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
         """The first moment from ``time`` on at which each node is there, s [k]; inf: never."""
         return np.broadcast_to(np.asarray(time, dtype=np.float64), len(ids)).copy()
 
     @abstractmethod
-    def compute(self, block: Block, samples: np.ndarray) -> None:
+    def compute(self, block: Times, samples: np.ndarray) -> None:
         """Let each node work on ``samples`` [n] training examples."""
 
-    def finish(self, block: Block, samples: np.ndarray) -> np.ndarray:
+    def finish(self, block: Times, samples: np.ndarray) -> np.ndarray:
         """The modelled time [n] at which each node would be done with ``samples`` [n] examples."""
         small = {name: value.clone() for name, value in block.state.items() if value.ndim == 1}
-        trial = replace(block, state=small)
+        trial = block.aside(small)
         self.compute(trial, samples)
         return small["modelled_time"].numpy()
 
     @abstractmethod
-    def send(self, block: Block, load: np.ndarray) -> np.ndarray:
+    def send(self, block: Times, load: np.ndarray) -> np.ndarray:
         """When all that each node sends now, ``load`` [n] bytes, has arrived: seconds [n]."""
 
     def transfer(
-        self, block: Block, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
+        self, block: Times, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
     ) -> np.ndarray:
         """When each message of an exchange arrives, s [messages]; for runs in one block.
 
@@ -114,7 +113,7 @@ class Clock(Component, kind="clock"):
         return self.send(block, load)[senders]
 
     def receive(
-        self, block: Block, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
+        self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:
         """Let each node wait for its messages, ``heard`` [n] bytes at ``arrivals`` [messages]."""
         waiting = np.flatnonzero(np.diff(indptr))
@@ -132,10 +131,10 @@ class WallClock(Clock):
     def modelled(self) -> bool:
         return False
 
-    def compute(self, block: Block, samples: np.ndarray) -> None:
+    def compute(self, block: Times, samples: np.ndarray) -> None:
         """Nothing: the wall clock runs by itself."""
 
-    def send(self, block: Block, load: np.ndarray) -> np.ndarray:
+    def send(self, block: Times, load: np.ndarray) -> np.ndarray:
         return np.zeros(len(block.ids))
 
 
@@ -149,61 +148,61 @@ class DeviceClock(Clock):
     """
 
     @abstractmethod
-    def work(self, block: Block, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def work(self, block: Times, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Seconds of training an example and power meanwhile in W, of clients, [k] and [k].
 
         Without ``ids``: of the block's nodes.
         """
 
     @abstractmethod
-    def links(self, block: Block, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def links(self, block: Times, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Upload and download in bytes a second and latency in seconds, of clients, [k] each."""
 
     @abstractmethod
     def radio(self) -> tuple[float, float]:
         """Energy of sending and of receiving a byte, J."""
 
-    def delays(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def delays(self, block: Times) -> tuple[np.ndarray, np.ndarray]:
         """Latency that each message that a node sends and receives meets there, s [n] and [n]."""
         latency = self.reach(block, block.ids)[2]
         return latency, latency
 
-    def labour(self, block: Block, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def labour(self, block: Times, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As :meth:`work` for any nodes: servers take no time and no power."""
         pace, watts = np.zeros(len(ids)), np.zeros(len(ids))
         clients = np.asarray(ids) < block.clients
         pace[clients], watts[clients] = self.work(block, np.asarray(ids)[clients])
         return pace, watts
 
-    def reach(self, block: Block, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def reach(self, block: Times, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As :meth:`links` for any nodes: servers have no limits and no latency."""
         up, down, latency = np.full(len(ids), np.inf), np.full(len(ids), np.inf), np.zeros(len(ids))
         clients = np.asarray(ids) < block.clients
         up[clients], down[clients], latency[clients] = self.links(block, np.asarray(ids)[clients])
         return up, down, latency
 
-    def pace(self, block: Block, ids: np.ndarray) -> np.ndarray:
+    def pace(self, block: Times, ids: np.ndarray) -> np.ndarray:
         return self.labour(block, ids)[0]
 
-    def up_seconds(self, block: Block, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
+    def up_seconds(self, block: Times, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
         up, _, latency = self.reach(block, ids)
         return nbytes / up + latency
 
-    def down_seconds(self, block: Block, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
+    def down_seconds(self, block: Times, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
         _, down, latency = self.reach(block, ids)
         return nbytes / down + latency
 
-    def compute(self, block: Block, samples: np.ndarray) -> None:
+    def compute(self, block: Times, samples: np.ndarray) -> None:
         pace, watts = self.labour(block, block.ids)
         seconds = samples * pace
         block.state["modelled_time"] += torch.from_numpy(seconds)
         block.state["compute_time"] += torch.from_numpy(seconds)
         self.spend(block, "training_energy", seconds * watts)
 
-    def finish(self, block: Block, samples: np.ndarray) -> np.ndarray:
+    def finish(self, block: Times, samples: np.ndarray) -> np.ndarray:
         return block.state["modelled_time"].numpy() + samples * self.pace(block, block.ids)
 
-    def send(self, block: Block, load: np.ndarray) -> np.ndarray:
+    def send(self, block: Times, load: np.ndarray) -> np.ndarray:
         self._radiate(block, load, 0)
         seconds, delay = load / self.reach(block, block.ids)[0], self.delays(block)[0]
         own = np.where((load > 0) & (block.ids < block.clients), seconds + delay, 0)
@@ -211,7 +210,7 @@ class DeviceClock(Clock):
         return block.state["modelled_time"].numpy() + seconds + delay
 
     def receive(
-        self, block: Block, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
+        self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:
         delay = self.delays(block)[1]
         due = arrivals + np.repeat(delay, np.diff(indptr))
@@ -226,13 +225,13 @@ class DeviceClock(Clock):
         block.state["transfer_time"] += torch.from_numpy(own)
         self._radiate(block, heard, 1)
 
-    def spend(self, block: Block, kind: str, joules: np.ndarray) -> None:
+    def spend(self, block: Times, kind: str, joules: np.ndarray) -> None:
         """Count energy of a kind, ``training_energy`` or ``radio_energy``; ``energy`` is both."""
         state = block.state
         state[kind] += torch.from_numpy(joules)
         torch.add(state["training_energy"], state["radio_energy"], out=state["energy"])
 
-    def _radiate(self, block: Block, nbytes: np.ndarray, way: int) -> None:
+    def _radiate(self, block: Times, nbytes: np.ndarray, way: int) -> None:
         """Count the energy of bytes sent (way 0) or received (1); servers' is free."""
         joules = nbytes * self.radio()[way]
         self.spend(block, "radio_energy", np.where(block.ids < block.clients, joules, 0.0))
@@ -249,11 +248,11 @@ class FlatClock(DeviceClock):
     )
     latency: float = Field(0.02, ge=0, description="seconds that a message is on its way")
 
-    def links(self, block: Block, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def links(self, block: Times, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         k = len(ids)
         return np.full(k, self.bandwidth), np.full(k, np.inf), np.full(k, self.latency)
 
-    def delays(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def delays(self, block: Times) -> tuple[np.ndarray, np.ndarray]:
         n = len(block)
         return np.full(n, self.latency), np.zeros(n)
 
@@ -273,15 +272,15 @@ class ModelledClock(FlatClock):
         0.0, ge=0, description="energy of sending or receiving a byte, J"
     )
 
-    def start(self, block: Block) -> None:
+    def start(self, block: Times) -> None:
         """``pace``: how many times as slow as the median each node is."""
         block.state["pace"] = self._slowness(block, block.ids)
 
-    def work(self, block: Block, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def work(self, block: Times, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         slowness = self._slowness(block, block.ids if ids is None else ids)
         return self.sample_seconds * slowness.numpy(), np.full(len(slowness), self.compute_watts)
 
-    def _slowness(self, block: Block, ids: np.ndarray) -> torch.Tensor:
+    def _slowness(self, block: Times, ids: np.ndarray) -> torch.Tensor:
         known: dict[int, float] = remembered(block.streams, "device", dict)
         for i in ids.tolist():
             if i not in known:

@@ -20,7 +20,7 @@ from hansa.engine.time.memo import remembered
 from hansa.engine.time.profiles import Devices, Lognormal, Profiles
 
 if TYPE_CHECKING:
-    from hansa.engine.block import Block
+    from hansa.engine.time.times import Times
 
 
 @register("devices")
@@ -76,7 +76,7 @@ class DevicesClock(BatteryClock):
                 "contention: none, or runtime: simulate",
             )
 
-    def table(self, block: Block) -> Devices:
+    def table(self, block: Times) -> Devices:
         """The device of every client of the run."""
         clients = block.clients
         return remembered(
@@ -85,29 +85,29 @@ class DevicesClock(BatteryClock):
             lambda: self.profiles.deal(block.streams, clients),
         )
 
-    def work(self, block: Block, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def work(self, block: Times, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         table, which = self.table(block), block.ids if ids is None else ids
         seconds = self._seconds(table, block.trainer.layout.trainable)
         return seconds[which], table.watts[which]
 
-    def links(self, block: Block, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def links(self, block: Times, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         table, factor = self.table(block), self.kilobit / 8
         return table.up_kbps[ids] * factor, table.down_kbps[ids] * factor, table.latency[ids]
 
-    def batteries(self, block: Block, ids: np.ndarray) -> np.ndarray:
+    def batteries(self, block: Times, ids: np.ndarray) -> np.ndarray:
         return (self.battery_share or 0) * self.table(block).battery_wh[ids] * 3600
 
-    def available(self, block: Block, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
+    def available(self, block: Times, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
         return self._ask(self.availability.online, block, ids, time, 1.0, 0.0).astype(bool)
 
-    def leaves(self, block: Block, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
+    def leaves(self, block: Times, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
         return self._ask(self.availability.leaves, block, ids, time, np.inf)
 
-    def returns(self, block: Block, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
+    def returns(self, block: Times, ids: np.ndarray, time: float | np.ndarray) -> np.ndarray:
         return self._ask(self.availability.returns, block, ids, time, time)
 
     def transfer(
-        self, block: Block, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
+        self, block: Times, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
     ) -> np.ndarray:
         """With contention, both links of a message and the other messages on them at once.
 
@@ -125,7 +125,7 @@ class DevicesClock(BatteryClock):
         return done.finish + latency[senders] + latency[to]
 
     def receive(
-        self, block: Block, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
+        self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:
         if self.contention == "none":
             super().receive(block, heard, indptr, arrivals)
@@ -141,7 +141,7 @@ class DevicesClock(BatteryClock):
     def _ask(
         self,
         question: Callable[[Streams, int, np.ndarray, np.ndarray], np.ndarray],
-        block: Block,
+        block: Times,
         ids: np.ndarray,
         time: float | np.ndarray,
         servers: float | np.ndarray,

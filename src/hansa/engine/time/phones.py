@@ -14,7 +14,7 @@ from hansa.engine.time.clock import FlatClock
 from hansa.engine.time.energy import PHONES, Phone, PhoneName
 
 if TYPE_CHECKING:
-    from hansa.engine.block import Block
+    from hansa.engine.time.times import Times
 
 
 @register("phones")
@@ -44,13 +44,13 @@ class Phones(BatteryClock, FlatClock):
             problem = f"does not last one round of training on a {phone.title}"
             raise ConfigError("battery_share", self.battery_share, problem, fix)
 
-    def work(self, block: Block, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def work(self, block: Times, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         size = block.trainer.layout.trainable
         seconds = [phone.training_seconds(size) for phone in self._phones()]
         which = (block.ids if ids is None else ids) % len(self.devices)
         return np.array(seconds)[which], np.array([phone.watts for phone in self._phones()])[which]
 
-    def batteries(self, block: Block, ids: np.ndarray) -> np.ndarray:
+    def batteries(self, block: Times, ids: np.ndarray) -> np.ndarray:
         full = [phone.joules(self.battery_share or 0) for phone in self._phones()]
         return np.array(full)[ids % len(self.devices)]
 
