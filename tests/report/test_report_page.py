@@ -215,6 +215,21 @@ def test_the_final_table_is_over_nodes(tmp_path):
     assert final_table(run).rich().row_count == 3
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_eight_lines_matter_and_all_are_there_when_asked(tmp_path, every):
+    run = RunFolder.create(tmp_path / "run", {}, {})
+    names = ("loss", "accuracy", "loss_average_model", "accuracy_average_model", "f1", "steps")
+    spent = ("bytes_sent", "modelled_time", "compute_time", "transfer_time", "radio_energy")
+    for name in (*names, *spent, "consensus_distance", "calibration_error"):
+        run.record(3, name, [0.25, 0.5], node=[0, 1])
+    run.record(3, "energy", [0.0, 0.0], node=[0, 1])  # no profile gave any
+    shown = [row[0] for row in final_table(run, every=every).rows]
+    assert len(shown) == (14 if every else 8)
+    if not every:
+        assert shown[:2] == ["accuracy", "accuracy of the averaged model"]
+        assert shown[-3:] == ["bytes sent", "modelled time", "compute time"]
+
+
 def test_large_graphs_are_sampled_and_say_so():
     nodes = 1000
     edges = [[i, (i + k) % nodes] for i in range(nodes) for k in range(1, 21)]

@@ -37,10 +37,11 @@ def write_report(folder: RunFolder | str | Path) -> Path:
     machine = [[label(key), _shown(value)] for key, value in run.environment.items()]
     ensemble = ensembles.is_ensemble(run)
     said = [[remark] for remark in run.read_json("remarks.json") or []]
+    last = tables.final_table(run, metrics, every=True)
     sections = [
         Section("Remarks", grid=tables.Grid("", [""], said, words=1)),
         *drawn_sections(run, metrics, invited),
-        *([] if ensemble else [Section("Last measured", grid=tables.final_table(run, metrics))]),
+        *([] if ensemble else [Section("Last measured", grid=last)]),
         Section("Events", grid=_events(run), note=_events_note(run)),
         Section("Settings", text=settings, folded=True),
         Section("Environment", grid=tables.Grid("", ["", ""], machine, words=2), folded=True),

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _SHOWN = ("accuracy", "rmse", "loss", "accuracy_average_model", "rmse_average_model")
 
 
+_LINES, _OF_COSTS = 8, 3
+_SCORES = ("accuracy", "rmse", "loss")
+_COSTS = ("bytes_sent", "modelled_time", "energy", "compute_time", "transfer_time", "round_seconds")
+_COUNTS = ("steps", "samples", "training_rounds", "messages_sent", "messages_received", "diverged")
 _BETWEEN = 3  # characters that a terminal's table puts between two columns
 _NUMBER = 24  # characters: what is longer is no number, and may be broken
 _SETTINGS = 3  # columns of settings that fit beside the figures
@@ -89,12 +93,20 @@ class Grid:
         return max([*map(len, heading), *numbers], default=0)
 
 
-def final_table(folder: RunFolder, metrics: pl.DataFrame | None = None) -> Grid:
-    """Each metric where it was last measured: mean, std, min and max over nodes."""
+def final_table(
+    folder: RunFolder, metrics: pl.DataFrame | None = None, *, every: bool = False
+) -> Grid:
+    """Each metric where it was last measured: mean, std, min and max over nodes.
+
+    Args:
+        folder: the run.
+        metrics: its measurements, where they are at hand.
+        every: all of them by name, not only the eight lines that matter.
+    """
+    frame = final(without_moments(measurements(folder)) if metrics is None else metrics)
+    served = "servers" in frame["who"]
     rows = []
-    found = final(without_moments(measurements(folder)) if metrics is None else metrics)
-    served = "servers" in found["who"]
-    for row in found.to_dicts():
+    for row in frame.to_dicts() if every else _lines_that_matter(frame):
         name = row["name"]
         numbers = [quantity(row[column], name) for column in ("mean", "std", "min", "max")]
         who = str(row["nodes"] or "")
@@ -103,6 +115,23 @@ def final_table(folder: RunFolder, metrics: pl.DataFrame | None = None) -> Grid:
         rows.append([label(name), *numbers, who, str(row["round"])])
     columns = ["metric", "mean", "std", "min", "max", "nodes", "round"]
     return Grid("Last measured", columns, rows)
+
+
+def _lines_that_matter(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """At most eight rows: how good the models are, then what that cost, where it cost anything."""
+    every: dict[str, list[dict[str, Any]]] = {}
+    for row in frame.to_dicts():
+        every.setdefault(row["name"], []).append(row)
+    clocks = every.get("modelled_time", [])  # who is late or away holds no server up
+    every["modelled_time"] = [row for row in clocks if row["who"] == "servers"] or clocks
+    costs = [[row for row in every.pop(name, ()) if row["mean"]] for name in _COSTS]
+    costs = [rows for rows in costs if rows]
+    main = next((name for name in _SCORES if name in every), "")
+    first = [main, f"{main}_average_model", f"validation_{main}", "loss", "consensus_distance"]
+    first += [name for name in every if not dimension(name) and name not in _COUNTS]
+    good = [row for name in dict.fromkeys(first) for row in every.get(name, ())]
+    room = _LINES - sum(map(len, costs[:_OF_COSTS]))
+    return [*good[:room], *(row for rows in costs for row in rows)][:_LINES]
 
 
 def totals(folder: RunFolder, metrics: pl.DataFrame | None = None) -> dict[str, float]:
