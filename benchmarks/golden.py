@@ -116,7 +116,7 @@ ENSEMBLE: dict[str, Any] = {
     "data": {"name": "digits", "public": 0.1, "partition": {"name": "dirichlet", "alpha": 0.5}},
     "models": [{"name": "mlp", "hidden": [8]}],
     "local": {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
-    "aggregators": ["average", "label_weighted", "voting", "per_class", "neural", "residual"],
+    "rules": ["average", "label_weighted", "voting", "per_class", "neural", "residual"],
     "aggregate": {"rounds": 10},
     "baselines": {
         "methods": ["fedavg_once", "fedkd", "distilled", "dense", "coboosting", "fedadam"],

@@ -53,7 +53,7 @@ FILE: dict[str, Any] = {
     },
     "models": ["gn_lenet"],
     "local": {"epochs": 30, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.05}},
-    "aggregators": [
+    "rules": [
         "average", "label_weighted", "voting", "per_class",
         {"name": "neural", "width": 2}, {"name": "residual", "width": 2},
     ],
@@ -102,7 +102,7 @@ def tune(smoke: bool, alpha: float, method: str, rates: dict[str, Any]) -> float
     few = {"rounds": 2 if smoke else 15, "patience": None, "every": 1}
     settings = file(smoke, alpha, TUNED, (method,), **rates | few)
     settings["data"]["validation"] = 0.1
-    settings |= {"aggregators": ["average"], "local": settings["local"] | {"epochs": 1}}
+    settings |= {"rules": ["average"], "local": settings["local"] | {"epochs": 1}}
     prepared = prepare(EnsembleFile.parse(settings))
     assert prepared.dataset.validation is not None
     judged = replace(prepared.dataset, test=prepared.dataset.validation)

@@ -42,7 +42,7 @@ def settings(alpha: float, seed: int, smoke: bool = False) -> dict[str, Any]:
                 "name": "dirichlet", "alpha": alpha, "draw": "balanced", "min_samples": 10,
             },
         },
-        "aggregators": [
+        "rules": [
             *RULES[:-2],
             {"name": "neural", "width": 4},
             {"name": "residual", "width": 4},

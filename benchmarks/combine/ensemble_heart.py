@@ -56,7 +56,7 @@ def settings(seed: int, way: str, smoke: bool) -> dict[str, Any]:
             "strategy": "looped",
         },
         "stratified": True,
-        "aggregators": RULES,
+        "rules": RULES,
         "aggregate": {"rounds": 3 if smoke else 500, "batch_size": 16, "every": 500},
     }
 

@@ -43,7 +43,7 @@ def test_a_wrong_setting_is_told_before_anything_heavy_is_imported(
 ) -> None:
     (tmp_path / "bad.yaml").write_text("nodes: 4\ntrain: {local_stepz: 3}\n")
     (tmp_path / "ensemble.yaml").write_text("verb: combine\nclients: none\n")
-    (tmp_path / "rule.yaml").write_text("verb: combine\naggregators: [averidge]\n")
+    (tmp_path / "rule.yaml").write_text("verb: combine\nrules: [averidge]\n")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *line.split()],
         cwd=tmp_path, capture_output=True, text=True, check=True,

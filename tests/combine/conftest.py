@@ -23,7 +23,7 @@ QUICK: dict[str, Any] = {
     },
     "models": [{"name": "mlp", "hidden": [16]}],
     "local": {"epochs": 8, "optimizer": {"name": "sgd", "lr": 0.1}},
-    "aggregators": ["average", "label_weighted", "voting", "per_class"],
+    "rules": ["average", "label_weighted", "voting", "per_class"],
     "aggregate": {"rounds": 20, "every": 20},
 }
 

@@ -86,7 +86,7 @@ def settings(home: Path, **changes: Any) -> dict[str, Any]:
         "data": {"name": "file", "path": str(home / "patients.csv"), "label": "sick"},
         "models": ["logistic"],
         "local": {"epochs": 10, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.3}},
-        "aggregators": ["average", "label_weighted"],
+        "rules": ["average", "label_weighted"],
         "members": [
             {
                 "path": str(home / "net.safetensors"),

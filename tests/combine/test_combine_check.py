@@ -26,7 +26,7 @@ def _empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_plan_is_what_a_run_comes_to(tmp_path: Path) -> None:
-    changes = {"aggregators": ["average", "per_class"], "quantize": "int8"}
+    changes = {"rules": ["average", "per_class"], "quantize": "int8"}
     found = plan(prepare(quick(**changes)))
     prepared, result = ran(tmp_path, **changes)
     assert found["clients"] == len(result.members)
@@ -97,8 +97,8 @@ def test_the_wrong_verb_names_the_right_one(
 
 
 def test_a_part_may_stand_for_a_list_of_one() -> None:
-    found = EnsembleFile.parse({"models": {"name": "mlp"}, "aggregators": "average"})
-    assert [len(found.models), len(found.aggregators)] == [1, 1]
+    found = EnsembleFile.parse({"models": {"name": "mlp"}, "rules": "average"})
+    assert [len(found.models), len(found.rules)] == [1, 1]
     assert EnsembleFile.parse(found.dump()) == found
 
 
@@ -111,7 +111,7 @@ def test_remarks_on_the_data_reach_check_run_and_page(
         "clients": 2,
         "data": {"name": "file", "path": "t.csv"},
         "models": "logistic",
-        "aggregators": "average",
+        "rules": "average",
         "local": {"epochs": 1},
     }
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(settings))

@@ -55,7 +55,7 @@ def test_an_ensemble_is_made_applied_and_reduced(
 
 
 def test_the_table_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*QUICK[:4], "--set", "aggregators=[average, voting]", "--no-report", "--quiet"]
+    words = [*QUICK[:4], "--set", "rules=[average, voting]", "--no-report", "--quiet"]
     assert main(["combine", "ensemble", str(EXAMPLE), *words]) == 0
     out = capsys.readouterr().out
     assert "label_weighted" not in out
@@ -66,7 +66,7 @@ def test_the_table_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> 
     ("words", "text"),
     [
         (["ensemble", "--set", "clients=0"], "clients"),
-        (["ensemble", "--set", "aggregators=[mean]"], "no such aggregator"),
+        (["ensemble", "--set", "rules=[mean]"], "no such rule"),
         (["ensemble", "--set", "proxy=0.001"], "leaves 0 examples"),
         (["ensemble", "none.yaml"], "no such file"),
         (["predict", "none", "some.npy"], "missing"),

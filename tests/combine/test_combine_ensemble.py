@@ -79,7 +79,7 @@ def test_members_are_asked_once_and_never_change(once: Once, tmp_path: Path) -> 
         type(m)(m.client, m.form, Counted(m.module), m.upload, m.packed) for m in result.members
     ]
     scores = score(prepared.settings, prepared.dataset, prepared.division, members, tmp_path)
-    for rule in prepared.settings.aggregators:
+    for rule in prepared.settings.rules:
         fit(rule, scores, prepared.settings.aggregate, 1, tmp_path / rule.name)
     everything = sum(map(len, prepared.division.proxy)) + len(prepared.dataset.test)
     assert [m.module.seen for m in members] == [everything] * len(members)  # type: ignore[union-attr]
@@ -99,7 +99,7 @@ def test_removing_a_client_is_never_having_had_its_scores(once: Once, tmp_path: 
     dropped = result.scores.without(1)
     assert torch.equal(dropped.train, scratch.train)
     assert torch.equal(dropped.targets, scratch.targets)
-    for rule in prepared.settings.aggregators:
+    for rule in prepared.settings.rules:
         a, b = (
             fit(rule, scores, prepared.settings.aggregate, 3, tmp_path / f"{rule.name}{k}")
             for k, scores in enumerate((dropped, scratch))
@@ -159,7 +159,7 @@ def test_a_client_of_one_class_has_a_constant_predictor(tmp_path: Path) -> None:
         models=[],
         predictors=[{"path": "sklearn.linear_model:Perceptron"}],
         data=QUICK["data"] | {"partition": {"name": "shards", "shards_per_node": 1}},
-        aggregators=["average", "label_weighted"],
+        rules=["average", "label_weighted"],
     )[1]
     assert any(isinstance(member.module, Constant) for member in result.members)
     assert torch.isfinite(result.scores.train).all()
@@ -174,7 +174,7 @@ def test_a_client_of_one_class_has_a_constant_predictor(tmp_path: Path) -> None:
         {"quantize": "none"},
         {"same_init": True},
         {"stratified": True},
-        {"aggregators": ["experts", "deep_set", "linear"]},
+        {"rules": ["experts", "deep_set", "linear"]},
     ],
     ids=lambda changes: "-".join(f"{k}-{v}" for k, v in changes.items()),
 )
@@ -273,7 +273,7 @@ def test_pixels_keep_the_range_of_the_data() -> None:
         ({"without": [9]}, "without", "there are 4 clients"),
         ({"proxy": 0.001}, "proxy", "leaves 0 examples"),
         ({"choose": "best"}, "choose", "not among"),
-        ({"aggregators": ["average", "average"]}, "aggregators", "twice"),
+        ({"rules": ["average", "average"]}, "rules", "twice"),
         ({"models": []}, "models", "neither"),
         ({"models": ["lstm"]}, "models.0", "takes data"),
         ({"baselines": {"methods": ["fedkd"]}}, "baselines.methods", "public"),
@@ -294,7 +294,7 @@ def test_pixels_keep_the_range_of_the_data() -> None:
         (
             {
                 "clients": 2,
-                "aggregators": ["average"],
+                "rules": ["average"],
                 "data": {"name": "digits", "train_samples": 12},
             },
             "data.partition",
@@ -323,9 +323,9 @@ def test_a_wrong_setting_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         EnsembleFile.parse({"aggregate": {"round": 3}})
     assert caught.value.field == "aggregate.round"
-    with pytest.raises((ConfigError, ValidationError), match="no such aggregator"):
-        EnsembleFile.parse({"aggregators": "neuronal"})
-    assert len(EnsembleFile.parse({"aggregators": "neural", "models": "mlp"}).aggregators) == 1
+    with pytest.raises((ConfigError, ValidationError), match="no such rule"):
+        EnsembleFile.parse({"rules": "neuronal"})
+    assert len(EnsembleFile.parse({"rules": "neural", "models": "mlp"}).rules) == 1
 
 
 # -- the ensemble on disk

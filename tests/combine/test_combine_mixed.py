@@ -50,7 +50,7 @@ def mixed(
         "data": table | (data or {}),
         "models": [{"name": "mlp", "hidden": [16]}],
         "local": {"epochs": 10, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.1}},
-        "aggregators": ["average", "label_weighted"],
+        "rules": ["average", "label_weighted"],
     }
     prepared = prepare(EnsembleSettings.model_validate(settings | changes))
     return prepared, combine(prepared, path, lambda text: None)
@@ -149,7 +149,7 @@ def test_what_is_saved_and_what_teaches_scores_alike(tmp_path: Path) -> None:
         tmp_path / "run",
         data={"public": 0.2},
         predictors=forest,
-        aggregators=["label_weighted", {"name": "residual", "width": 1}],
+        rules=["label_weighted", {"name": "residual", "width": 1}],
         aggregate={"rounds": 5, "every": 5},
         choose="label_weighted",
         baselines={"methods": ["fedkd"], "distillation": {"epochs": 60, "batch_size": 32}},

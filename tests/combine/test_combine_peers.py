@@ -44,7 +44,7 @@ def test_the_mean_of_peers_is_counted_and_single_peers_are_told(tmp_path: Path) 
 
 def test_the_table_tells_of_single_peers(tmp_path: Path) -> None:
     aggregate = {"over": "peers", "topology": {"name": "ring"}, "rounds": 4, "every": 4}
-    _, result = ran(tmp_path, aggregators=["average", "per_class"], aggregate=aggregate)
+    _, result = ran(tmp_path, rules=["average", "per_class"], aggregate=aggregate)
     plain, learned = result.table[:2]
     assert plain["peers"] == []
     assert len(learned["peers"]) == 4
@@ -69,7 +69,7 @@ def few(data: dict[str, Any], **changes: Any) -> EnsembleFile:
             "data": data,
             "models": ["logistic"],
             "local": {"epochs": 1},
-            "aggregators": ["average"],
+            "rules": ["average"],
         }
         | changes
     )
@@ -109,7 +109,7 @@ def test_rounds_end_when_the_proxies_no_longer_gain(tmp_path: Path) -> None:
         "every": 1,
         "optimizer": {"name": "sgd", "lr": 0.5},
     }
-    prepared, result = ran(tmp_path, aggregators=["average"], baselines=baselines)
+    prepared, result = ran(tmp_path, rules=["average"], baselines=baselines)
     for line in result.table[-2:]:
         done = line["curve"][-1][0]
         assert 2 < done <= 40

@@ -97,7 +97,7 @@ def test_phase_2_and_baselines_in_processes_are_the_same_to_the_bit(tmp_path: Pa
     given = (
         QUICK
         | {"models": forms}
-        | {"aggregators": ["per_class"], "aggregate": {"rounds": 8, "every": 4}}
+        | {"rules": ["per_class"], "aggregate": {"rounds": 8, "every": 4}}
         | {"baselines": {"methods": ["fedadam"], "rounds": 3, "every": 3}}
     )
     here = ensemble(given, tmp_path / "here", report=False)

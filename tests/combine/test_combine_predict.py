@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {
     "clients": 2,
     "models": ["logistic"],
     "local": {"epochs": 20, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.2}},
-    "aggregators": ["average"],
+    "rules": ["average"],
 }
 
 
@@ -226,7 +226,7 @@ def test_own_modules_travel_with_the_ensemble(tmp_path: Path) -> None:
     (home / "run.yaml").write_text(
         "{verb: combine, clients: 2, plugins: [rules.py], local: {epochs: 2},"
         " models: [{name: module, path: 'nets.py:Net'}],"
-        " predictors: [{path: 'centres.py:Centres'}], aggregators: [owners_mean],"
+        " predictors: [{path: 'centres.py:Centres'}], rules: [owners_mean],"
         " data: {name: file, path: patients.csv, label: sick, group: site}}"
     )
 

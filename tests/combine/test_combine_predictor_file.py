@@ -144,7 +144,7 @@ def test_a_member_of_one_class_is_kept(tmp_path: Path) -> None:
         models=[],
         predictors=PREDICTORS[:1],
         data=QUICK["data"] | {"partition": shards},
-        aggregators=["average"],
+        rules=["average"],
     )[1]
     assert result.unsaved == []
     card = json.loads((tmp_path / "ensemble" / "ensemble.json").read_text())

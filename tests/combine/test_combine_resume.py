@@ -20,7 +20,7 @@ GIVEN: dict[str, Any] = QUICK | {
     "clients": 5,
     "models": [{"name": "mlp", "hidden": [16]}, "logistic"],
     "predictors": [{"path": "sklearn.naive_bayes:GaussianNB"}],
-    "aggregators": ["average", "voting", "per_class", "residual"],
+    "rules": ["average", "voting", "per_class", "residual"],
     "aggregate": {"rounds": 10, "every": 5, "folds": 2},
     "baselines": {"methods": ["fedavg_once", "fedavg"], "rounds": 2, "once": [1]},
 }

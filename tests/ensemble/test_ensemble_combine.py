@@ -1,4 +1,4 @@
-"""Weights and aggregators against plain NumPy (checks B-4 and B-5 of CPFL)."""
+"""Weights and combiners against plain NumPy (checks B-4 and B-5 of CPFL)."""
 
 import numpy as np
 import pytest

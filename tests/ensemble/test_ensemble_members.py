@@ -74,7 +74,7 @@ def test_an_ensemble_combines_on_either_scale() -> None:
     assert len(Ensemble(models, average)) == 3
 
 
-def test_an_aggregator_may_be_a_module() -> None:
+def test_a_combiner_may_be_a_module() -> None:
     class Flat(nn.Module):
         def forward(self, logits: torch.Tensor) -> torch.Tensor:
             return logits.permute(1, 0, 2).flatten(1)[:, :4]

@@ -20,7 +20,7 @@ from hansa.ensemble import (
     PerClass,
     Residual,
     Voting,
-    as_aggregator,
+    as_combiner,
     average,
     initial_rule,
     rows_of,
@@ -43,10 +43,10 @@ def size(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(catalogue("aggregator")))
+@pytest.mark.parametrize("name", sorted(catalogue("rule")))
 @pytest.mark.parametrize("outputs", [C, 1])
 def test_every_rule_maps_rows_to_scores_and_is_the_same_for_a_seed(name: str, outputs: int) -> None:
-    rule, given = catalogue("aggregator")[name](), panel(outputs)
+    rule, given = catalogue("rule")[name](), panel(outputs)
     scores = logits(outputs=outputs)
     targets = torch.arange(B) % given.classes
     votes = tally(scores, targets) if rule.counts_votes else None
@@ -69,7 +69,7 @@ def test_weights_start_as_the_average_bit_for_bit(outputs: int) -> None:
     plain = LabelWeighted().build(given)(rows)
     assert torch.allclose(plain, Residual().build(given)(rows), atol=1e-5)
     assert torch.allclose(mean, average(logits(outputs=outputs)), atol=1e-6)
-    assert torch.equal(mean, as_aggregator(Average().build(given))(logits(outputs=outputs)))
+    assert torch.equal(mean, as_combiner(Average().build(given))(logits(outputs=outputs)))
 
 
 def test_neural_does_not_change_when_members_and_their_rows_of_the_first_layer_swap() -> None:

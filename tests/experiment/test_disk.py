@@ -144,7 +144,7 @@ def test_an_ensemble_on_a_full_disk_says_where(tmp_path: Path, disk: Disk) -> No
         "data": {"train_samples": 120},
         "models": ["logistic"],
         "local": {"epochs": 1},
-        "aggregators": ["average"],
+        "rules": ["average"],
         "baselines": {"methods": []},
     }
     disk.room = 16

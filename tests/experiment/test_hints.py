@@ -154,3 +154,8 @@ def test_slips_in_an_ensembles_settings_are_not_taken_for_anothers(slip: str, wo
     with pytest.raises(ConfigError) as told:
         EnsembleFile.parse(override({}, (slip,)))
     assert words in told.value.fix
+
+
+def test_a_setting_that_has_another_name_now_says_which() -> None:
+    with pytest.raises(ConfigError, match="fix: now rules"):
+        EnsembleFile.parse({"verb": "combine", "aggregators": ["average"]})

@@ -22,7 +22,7 @@ GIVEN: dict[str, Any] = {
     "data": {"name": "digits", "train_samples": 400},
     "models": [{"name": "mlp", "hidden": [16]}],
     "local": {"epochs": 6},
-    "aggregators": ["average", "label_weighted", "per_class"],
+    "rules": ["average", "label_weighted", "per_class"],
     "aggregate": {"rounds": 20, "every": 5},
     "choose": "per_class",
     "baselines": {"methods": ["fedavg"], "rounds": 2},

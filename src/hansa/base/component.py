@@ -42,7 +42,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "model": ("hansa.models",),
     "topology": ("hansa.topology",),
     "codec": ("hansa.codec",),
-    "aggregator": ("hansa.ensemble.*",),
+    "rule": ("hansa.ensemble.*",),
     "optimizer": ("hansa.engine",),
     "schedule": ("hansa.engine",),
     "budget": ("hansa.engine",),

@@ -1,9 +1,9 @@
 """Many models as one: what learning, one-shot combination and robust inference share.
 
-Weights say how much each model counts for each class, aggregators turn the models' scores into
+Weights say how much each model counts for each class, combiners turn the models' scores into
 one prediction, an :class:`Ensemble` does both on given inputs, and :func:`distill` teaches one
-student what an ensemble knows, :func:`data_free` without any data. A :class:`Rule` builds such an
-aggregator, trained or not, as a module over rows of cached scores; :func:`alignments` make scores
+student what an ensemble knows, :func:`data_free` without any data. A :class:`Rule` builds such a
+combiner, trained or not, as a module over rows of cached scores; :func:`alignments` make scores
 of different kinds comparable first; :class:`Int8` makes models small. Shapes: n models, m examples,
 C scores of each.
 
@@ -16,7 +16,7 @@ from hansa.base.lazy import on_demand
 
 if TYPE_CHECKING:
     from hansa.ensemble.alignment import Alignment, ScoreKind, alignments, kind_of
-    from hansa.ensemble.combine import Aggregator, Weighted, average, weighted_logits
+    from hansa.ensemble.combine import Combiner, Weighted, average, weighted_logits
     from hansa.ensemble.condensation import Cells, Condensation
     from hansa.ensemble.datafree import DataFree, data_free
     from hansa.ensemble.distillation import Distillation, distill
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hansa.ensemble.experts import Experts
     from hansa.ensemble.inputs import Examples, InputForm
     from hansa.ensemble.int8 import Calibrated, Int8, state_bytes
-    from hansa.ensemble.panel import Panel, as_aggregator, rows_of
+    from hansa.ensemble.panel import Panel, as_combiner, rows_of
     from hansa.ensemble.rules import (
         Average,
         DeepSet,
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 __getattr__ = on_demand(__name__)
 
 __all__ = [
-    "Aggregator",
     "Alignment",
     "Average",
     "Calibrated",
     "Cells",
+    "Combiner",
     "Condensation",
     "DataFree",
     "DeepSet",
@@ -74,7 +74,7 @@ __all__ = [
     "Voting",
     "Weighted",
     "alignments",
-    "as_aggregator",
+    "as_combiner",
     "average",
     "data_free",
     "distill",

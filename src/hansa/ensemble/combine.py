@@ -1,6 +1,6 @@
-"""Aggregators: one prediction out of those of n models.
+"""Combiners: one prediction out of those of n models.
 
-An aggregator is anything that maps logits [n, m, C] to [m, C]: a function of this file, or a
+A combiner is anything that maps logits [n, m, C] to [m, C]: a function of this file, or a
 ``torch.nn.Module`` with trained parameters of its own.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Aggregator(Protocol):
+class Combiner(Protocol):
     """What combines the scores of n models."""
 
     def __call__(self, logits: Tensor, /) -> Tensor:

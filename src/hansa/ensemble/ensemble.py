@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from hansa.base.lazy import nn, torch, without_gradients
-from hansa.ensemble.combine import Aggregator, average
+from hansa.ensemble.combine import Combiner, average
 from hansa.ensemble.inputs import Examples
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Ensemble:
         ValueError: there is no model.
     """
 
-    def __init__(self, models: Models, combine: Aggregator = average) -> None:
+    def __init__(self, models: Models, combine: Combiner = average) -> None:
         self.combine = combine
         self._forwards = _forwards(models)
         if not self._forwards:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hansa.base.lazy import torch
-from hansa.ensemble.combine import Aggregator
+from hansa.ensemble.combine import Combiner
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,8 +67,8 @@ def rows_of(logits: Tensor, inputs: Tensor | None = None) -> Tensor:
     return rows if inputs is None else torch.cat([rows, inputs.flatten(1).to(rows)], dim=1)
 
 
-def as_aggregator(rule: nn.Module) -> Aggregator:
-    """A rule over rows as an :class:`Aggregator` of logits [M, m, C], in evaluation mode."""
+def as_combiner(rule: nn.Module) -> Combiner:
+    """A rule over rows as an :class:`Combiner` of logits [M, m, C], in evaluation mode."""
 
     def combine(logits: Tensor) -> Tensor:
         rule.eval()

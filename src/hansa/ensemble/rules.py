@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 
-class Rule(Component, kind="aggregator"):
+class Rule(Component, kind="rule"):
     """Builds the module that maps rows [m, M * C] to scores [m, C]."""
 
     learned: ClassVar[bool] = False
@@ -87,7 +87,7 @@ class LabelWeighted(Rule):
         """Weights from label counts."""
         if panel.counts is None:
             problem = "needs how many examples of each class every member was trained on"
-            raise ConfigError("aggregators", self.name, problem, "average, or tell the counts")
+            raise ConfigError("rules", self.name, problem, "average, or tell the counts")
         weights = label_weights(panel.counts).float()
         return networks.Fixed(panel, weights.mean(1, keepdim=True) if panel.binary else weights)
 

@@ -49,6 +49,6 @@ class Voting(Rule):
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """Log shares of the tallies."""
         if votes is None:
-            raise ConfigError("aggregators", self.name, "needs tallies of votes", "see tally")
+            raise ConfigError("rules", self.name, "needs tallies of votes", "see tally")
         counts = votes.double() + self.smoothing / panel.classes
         return networks.Votes(panel, (counts / counts.sum(-1, keepdim=True)).log().float())

@@ -39,6 +39,8 @@ SYNONYMS = {
     "weight_decay": ("wd", "l2"),
 }
 """How others call what is called so here."""
+RENAMED = {"aggregators": "rules"}
+"""What former settings are called now."""
 FRACTIONS = {
     "fraction",
     "fraction_fit",
@@ -78,6 +80,8 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
             return ConfigError(error.field, error.value, error.problem, fix)
         return error
     if error.problem == "there is no such setting":
+        if (now := RENAMED.get(words[-1])) in schema.model_fields:
+            return ConfigError(error.field, error.value, error.problem, f"now {now}")
         if fix := _misplaced(words, schema, settings):
             return ConfigError(error.field, error.value, error.problem, fix)
         meant = [_meant(path, value, schema, settings) for path, value in _leaves(words, given)]

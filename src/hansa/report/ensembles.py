@@ -18,7 +18,7 @@ COLUMNS = ["", "accuracy", "on proxies", "bytes a client, formula", "counted", "
 
 def is_ensemble(run: RunFolder) -> bool:
     """Whether a folder holds an ensemble that has come to its table."""
-    return {"clients", "aggregators"} <= set(run.config) and (run.path / TABLE).exists()
+    return {"clients", "rules"} <= set(run.config) and (run.path / TABLE).exists()
 
 
 def rules_table(run: RunFolder) -> Grid:

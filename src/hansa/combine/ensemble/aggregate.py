@@ -129,7 +129,7 @@ def fit(
             seed=streams.seed,
             every=settings.every,
             topology=settings.topology,
-            config={"aggregator": rule.dump(), "over": settings.over},
+            config={"rule": rule.dump(), "over": settings.over},
             place=place,
             form=panel_form(rule, scores.panel),
         )
@@ -279,7 +279,7 @@ def choose(wanted: str, rules: dict[str, Rule], judged: dict[str, Judged]) -> tu
     if wanted != "auto":
         if wanted not in rules:
             fix = f"auto or one of {', '.join(rules)}"
-            raise ConfigError("choose", wanted, "is not among the aggregators", fix)
+            raise ConfigError("choose", wanted, "is not among the rules", fix)
         return wanted, "as asked"
     best, *others = sorted(rules, key=lambda name: rules[name].learned)
     reason = "no other rule got more proxies right"

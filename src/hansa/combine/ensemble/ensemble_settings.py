@@ -165,7 +165,7 @@ class EnsembleSettings(Settings):
     quantize: Literal["int8", "static", "none"] = Field(
         "int8", description="weights in 8 bits; static: activations too; none: as trained"
     )
-    aggregators: tuple[Rule, ...] = Field(
+    rules: tuple[Rule, ...] = Field(
         (Average(), LabelWeighted(), Voting(), Neural(), Residual()),
         min_length=1,
         description="rules that are tried",

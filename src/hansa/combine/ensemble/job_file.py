@@ -47,14 +47,14 @@ def panel_form(rule: Rule, panel: Panel) -> dict[str, Any]:
     """A learned rule's module as plain data."""
     counts = None if panel.counts is None else panel.counts.tolist()
     facts = {"members": panel.members, "outputs": panel.outputs, "shape": list(panel.shape)}
-    return {"aggregator": rule.dump(), "panel": facts | {"counts": counts}}
+    return {"rule": rule.dump(), "panel": facts | {"counts": counts}}
 
 
 def save_job(path: Path, job: Job, form: Mapping[str, Any], plugins: Sequence[str]) -> None:
     """Write a job into a run's folder.
 
     Args:
-        form: what its module is built from: a ``model``, or an ``aggregator`` with its ``panel``.
+        form: what its module is built from: a ``model``, or a ``rule`` with its ``panel``.
         plugins: modules or files that components come from.
     """
     data = job.dataset
@@ -146,8 +146,8 @@ def load_job(path: Path) -> Job:
 def _module(form: Mapping[str, Any], spec: DataSpec) -> nn.Module:
     if "model" in form:
         return Model.resolve(form["model"]).build(spec)
-    given = dict(form["aggregator"])
-    rule = find("aggregator", str(given.pop("name"))).parse(given)
+    given = dict(form["rule"])
+    rule = find("rule", str(given.pop("name"))).parse(given)
     assert isinstance(rule, Rule)
     known = form["panel"]
     counts = None if known["counts"] is None else torch.tensor(known["counts"])

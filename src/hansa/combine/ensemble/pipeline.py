@@ -102,13 +102,13 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
             raise ConfigError("clients", error.value, error.problem, fix) from None
         known = error.field.split(".")[0] in type(settings).model_fields
         raise error if known else error.under("data") from None
-    rules = {rule.name: rule for rule in settings.aggregators}
-    if len(rules) < len(settings.aggregators):
-        names = [rule.name for rule in settings.aggregators]
-        raise ConfigError("aggregators", names, "has a name twice", "each rule once")
+    rules = {rule.name: rule for rule in settings.rules}
+    if len(rules) < len(settings.rules):
+        names = [rule.name for rule in settings.rules]
+        raise ConfigError("rules", names, "has a name twice", "each rule once")
     if settings.choose != "auto" and settings.choose not in rules:
         fix = f"auto or one of {', '.join(rules)}"
-        raise ConfigError("choose", settings.choose, "is not among the aggregators", fix)
+        raise ConfigError("choose", settings.choose, "is not among the rules", fix)
     train = len(owners(settings)) < len(division.clients)
     if train and not settings.models and not settings.predictors:
         raise ConfigError("models", None, "there is neither a network nor a predictor", "[mlp]")
@@ -288,7 +288,7 @@ def _rule(
     found = finished.rule(rule, scores.panel)
     if found is not None:
         return found
-    say(f"aggregator {rule.name}")
+    say(f"rule {rule.name}")
     folder = path / f"rule_{slug(rule.name)}"
     fitted = fit(rule, scores, settings.aggregate, settings.seed, folder, place)
     judged = None

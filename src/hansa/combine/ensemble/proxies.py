@@ -110,13 +110,13 @@ def _judge(
         notes.append(f"{problem} any more")  # who asks to be left out is left out
     whole = np.concatenate(list(proxy))
     least = settings.aggregate.folds if settings.without else 2 * classes
-    if len(whole) < least and any(r.learned or r.counts_votes for r in settings.aggregators):
+    if len(whole) < least and any(r.learned or r.counts_votes for r in settings.rules):
         raise ConfigError(
             "proxy",
             settings.proxy,
             f"leaves {len(whole)} examples to combine {len(counts)} models by; {classes} classes "
             f"need {least} at least",
-            "a larger share, proxies: reused or crossed, or aggregators that are not fitted: "
+            "a larger share, proxies: reused or crossed, or rules that are not fitted: "
             "average, label_weighted",
         )
     bare = sum(len(part) == 0 for part in proxy)

@@ -161,7 +161,7 @@ def remove(
         "kept_clients": [member.client for member in kept],
         "kept_models": "as they were: each was trained on its own client's examples alone",
         "kept_statistics": _kept_statistics(settings, dataset, client),
-        "refitted": [rule.name for rule in settings.aggregators],
+        "refitted": [rule.name for rule in settings.rules],
     }
     return _begin(settings, out, say, report, kept, removal)
 
@@ -190,7 +190,7 @@ def _open(run: str | Path) -> RunFolder:
         CheckpointError: it is another run's.
     """
     folder = RunFolder.open(run)
-    if not {"clients", "aggregators"} <= set(folder.config):
+    if not {"clients", "rules"} <= set(folder.config):
         raise CheckpointError(f"{folder.path}: is not the folder of an ensemble")
     return folder
 
@@ -273,7 +273,7 @@ def _record(folder: RunFolder, result: Result, chosen: EnsembleFile, say: Say) -
                 share = 1.0 if chosen.aggregate.over == "server" else done / last
                 each = row["counted"] - row["phase_2"] * (1 - share)
                 folder.record(done, "accuracy", value, bytes=round(each * many))
-    folder.event("chosen", aggregator=result.chosen, why=result.reason)
+    folder.event("chosen", rule=result.chosen, why=result.reason)
     for text in result.doubts:
         say(f"warning: {text}")
         folder.event("warning", text=text)

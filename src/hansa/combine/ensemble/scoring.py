@@ -65,7 +65,7 @@ def score(
             torch.stack([align(own) for align, own in zip(aligned, scores, strict=True)])
             for scores in (train, test)
         )
-    looks = any(rule.sees_input for rule in settings.aggregators)
+    looks = any(rule.sees_input for rule in settings.rules)
     targets = dataset.train.targets[torch.from_numpy(index)]
     return Scores(
         Panel(

@@ -5,7 +5,7 @@
     ensemble.json              the card: forms, rule, preprocessing, classes
     member_00.safetensors      a model as it travels: int8 with scales, or float32
     member_01.skops            a fitted predictor (see hansa.combine.ensemble.predictor_file)
-    aggregator.safetensors     the rule's numbers
+    rule.safetensors           the rule's numbers
     code/                      modules of the user's own (see hansa.combine.ensemble.own_code)
     preparing.safetensors      scale and shift of the inputs, where there are any
 """
@@ -111,9 +111,8 @@ def save(
         if not is_whole(entry):
             bare.append(str(member.client))
         entries.append(entry)
-    aggregator = path / "aggregator.safetensors"
-    write_tensors(aggregator, kept.module.state_dict())
-    rule = code.form(kept.rule.dump())
+    numbers = path / "rule.safetensors"
+    write_tensors(numbers, kept.module.state_dict())
     card: dict[str, Any] = {
         "format": VERSION,
         "data": dataset.name,
@@ -129,9 +128,9 @@ def save(
         "peak": _peak(dataset),
         "reading": dict(reading or {}),
         "members": entries,
-        "aggregator": rule,
+        "aggregator": code.form(kept.rule.dump()),
         "code": code.entries,
-        "aggregator_sha256": sha256(aggregator),
+        "aggregator_sha256": sha256(numbers),
     }
     if dataset.scale is not None and dataset.shift is not None:
         preparing = path / "preparing.safetensors"
@@ -176,7 +175,7 @@ def load(path: Path, trust: bool = False) -> Loaded:
         counts = torch.tensor([entry["examples_of_class"] for entry in entries])
         panel = Panel(len(entries), spec.outputs, counts, spec.shape)
         form = own_code.located(card["aggregator"], path)
-        rule = trusted_component("aggregator", form, trust)
+        rule = trusted_component("rule", form, trust)
         digest, preparing = card["aggregator_sha256"], card.get("preparing_sha256")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / CARD}: is not a card of an ensemble ({error!r})") from error
@@ -192,10 +191,10 @@ def load(path: Path, trust: bool = False) -> Loaded:
         raise CheckpointError(f"{path / CARD}: every client is gone, no member is left")
     members = [member.scorer for member in _members(path, entries, spec, trust)]
     assert isinstance(rule, Rule)
-    state = read_tensors(path / "aggregator.safetensors", digest)
+    state = read_tensors(path / "rule.safetensors", digest)
     votes = torch.zeros(len(members), panel.classes, panel.classes)
     module = rule.build(panel, votes if rule.counts_votes else None)
-    fill(module, state, path / "aggregator.safetensors")
+    fill(module, state, path / "rule.safetensors")
     scale = shift = None
     if preparing is not None:
         found = read_tensors(path / "preparing.safetensors", preparing)

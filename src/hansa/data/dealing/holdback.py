@@ -1,6 +1,6 @@
 """A small part of a node's own examples, kept from its training to judge or combine models.
 
-FENS keeps a tenth of every class for its aggregator; CPFL keeps a tenth to decide when to stop,
+FENS keeps a tenth of every class for its rule; CPFL keeps a tenth to decide when to stop,
 and asks it only of clients with ten examples or more.
 """
 
