@@ -73,7 +73,7 @@ def job(data: Dataset, model: Model, nodes: int, steps: int, batch: int, **more:
         algorithm=DPSGD(),
         clock=WallClock(),
         train=TrainSettings(local_steps=steps, batch_size=batch, optimizer=SGD(lr=0.01)),
-        evaluate=EvaluateSettings(every=10**6, average_model=False),
+        evaluate=EvaluateSettings(every=10**6, dense_start=False, average_model=False),
         **{"rounds": 1, "strategy": "looped", **more},
     )
 
@@ -205,7 +205,7 @@ data: {{name: file, path: {path}}}
 model: {{name: mlp, hidden: [16]}}
 topology: {{name: regular, degree: 4}}
 train: {{local_steps: 1, batch_size: 1, strategy: stacked}}
-evaluate: {{nodes: 10, average_model: false}}
+evaluate: {{nodes: 10, average_model: false, dense_start: false}}
 """
 
 

@@ -40,7 +40,7 @@ def one(clients: int, sizes: str) -> dict[str, float]:
         "model": "logistic" if smoke else "gn_lenet",
         "algorithm": {"name": "fedavg", "sampled": min(100, clients)},
         "train": {"local_steps": 1, "batch_size": 5, "strategy": "looped", "drop_last": False},
-        "evaluate": {"every": ROUNDS},
+        "evaluate": {"every": ROUNDS, "dense_start": False},
         "checkpoint": {"every": 0},
     }
     run_file = RunFile.parse(settings)

@@ -67,7 +67,7 @@ def settings(work: Work) -> dict[str, Any]:
             "batch_size": work.batch,
             "optimizer": {"name": "sgd", "lr": work.rate},
         },
-        "evaluate": {"every": 10**6, "average_model": False},
+        "evaluate": {"every": 10**6, "dense_start": False, "average_model": False},
         "runtime": {"name": work.runtime}
         | ({"workers": work.threads} if work.runtime == "processes" else {}),
         "checkpoint": {"every": 0},

@@ -35,7 +35,7 @@ BASE: dict[str, Any] = {
         "strategy": "looped",
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5},
     },
-    "evaluate": {"every": 2},
+    "evaluate": {"every": 2, "dense_start": False},
     "checkpoint": {"every": 0},
 }
 

@@ -138,6 +138,7 @@ def part(ids: list[int], done: int = 1, **changes: Any) -> dict[str, Any]:
         "events": [],
         "counters": zeros | {"bytes_sent": np.array(ids, dtype=np.int64)},
         "measured": None,
+        "extra": False,
     } | changes
 
 

@@ -76,7 +76,7 @@ def test_python_and_plain_settings_give_the_same_run(tmp_path: Path) -> None:
     assert first.summary
     assert second.summary
     assert first.summary["final"] == second.summary["final"]
-    assert [t for t, _ in told] == [1, 2]
+    assert [t for t, _ in told] == [0, 1, 2]
     assert told[-1][1] == first.summary["bytes_sent"] > 0
     assert (tmp_path / "a" / "report.html").exists()
     assert not (tmp_path / "b" / "report.html").exists()

@@ -262,11 +262,12 @@ def killed(whole: RunFolder, path: Path) -> RunFolder:
     (path / "summary.json").unlink()
     shutil.rmtree(path / "metrics")
     found = RunFolder.open(path)
-    for t in range(1, 7):
+    for t in range(7):
         for row in whole.metrics().filter(polars.col("round") == t).to_dicts():
             place = {key: row[key] for key in ("node", "step", "time", "bytes")}
             found.record(row["round"], row["name"], row["value"], **place)
-        found.flush()
+        if t:  # the start is in one part with the first round
+            found.flush()
     return found
 
 
@@ -285,7 +286,7 @@ def test_it_goes_on_from_the_last_whole_part(
     cut(broken)
     with pytest.warns(HansaWarning, match=r"left out\n.*--resume"):
         seen = RunFolder.open(folder.path).metrics()
-    assert set(seen["round"]) == set(range(1, 7)) - {part}
+    assert set(seen["round"]) == set(range(7)) - {part}
     with pytest.warns(HansaWarning) as warned:
         again = resume(folder.path, report=False)
     said = [str(one.message) for one in warned]

@@ -134,8 +134,14 @@ class Job:
         return np.sort(chosen)
 
     def evaluates(self, done: int) -> bool:
-        """Whether models are measured after ``done`` rounds."""
-        return done % self.evaluate.every == 0 or done == self.rounds
+        """Whether models are measured after ``done`` rounds; 0: as they are at the start."""
+        return self.regular(done) or (
+            self.evaluate.dense_start and done < self.evaluate.every and done & (done - 1) == 0
+        )
+
+    def regular(self, done: int) -> bool:
+        """Whether ``done`` rounds are among those that ``evaluate.every`` asks for, or all."""
+        return (done > 0 and done % self.evaluate.every == 0) or done == self.rounds
 
     def saves(self, done: int, last: bool) -> bool:
         """Whether a checkpoint is written after ``done`` rounds; the ``last`` always counts."""

@@ -114,6 +114,11 @@ class EvaluateSettings(Settings):
     """When and on whom the models are measured."""
 
     every: int = Field(10, ge=1, description="rounds between two evaluations; the last is always")
+    dense_start: bool = Field(
+        True,
+        description="also measure the initial model, as round 0, and rounds 1, 2, 4, 8 ... before "
+        "the first of every",
+    )
     nodes: int | None = Field(
         None, ge=1, description="evaluate a fixed random sample of this many nodes; none = all"
     )

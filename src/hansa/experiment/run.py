@@ -42,7 +42,9 @@ def run(
     Args:
         settings: a run file or its path, an algorithm's name, or settings as plain data.
         out: the run folder; by default a new one under ``runs/``.
-        progress: is called after each round with the rounds done and the latest figures.
+        progress: is called after each round with the rounds done and the latest figures, and
+            before the first with those of the initial model, unless ``evaluate.dense_start`` is
+            off.
         report: write ``report.html`` at the end; if that fails there is a warning, no error.
 
     Raises:

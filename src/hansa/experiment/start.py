@@ -73,7 +73,7 @@ class Start:
             text = "there is no checkpoint any more, so the run begins anew"
             warnings.warn(HansaWarning(text), stacklevel=3)
         folder.withdraw()
-        folder.truncate(self.done)
+        folder.truncate(self.done if self.checkpoint else -1)  # what is begun anew has no round 0
         folder.event("resumed", round=self.done)
         for name in moved:
             warnings.warn(HansaWarning(f"{name} is damaged and was set aside"), stacklevel=3)

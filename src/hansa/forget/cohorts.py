@@ -92,7 +92,7 @@ def reduced(federation: Federation) -> Reduced:
             parts=federation.remaining(job.parts),
             held=[h if c >= 0 else h[:0] for h, c in zip(held, cohort, strict=False)],
             algorithm=job.algorithm.model_copy(update={"cohorts": rule, "merge": "none"}),
-            evaluate=EvaluateSettings(every=job.rounds, nodes=1),
+            evaluate=EvaluateSettings(every=job.rounds, dense_start=False, nodes=1),
         ),
         cohort=cohort,
         affected=affected,

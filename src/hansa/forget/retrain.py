@@ -95,7 +95,7 @@ def without(federation: Federation) -> Job:
         held=[held[c] for c in stay] if held else (),
         algorithm=algorithm.model_copy(update=changes),
         network=Network(topology, len(parts) + servers, job.streams, servers),
-        evaluate=EvaluateSettings(every=job.rounds, nodes=1),
+        evaluate=EvaluateSettings(every=job.rounds, dense_start=False, nodes=1),
     )
 
 

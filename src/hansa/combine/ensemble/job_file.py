@@ -136,7 +136,7 @@ def load_job(path: Path) -> Job:
         algorithm=Algorithm.resolve(card["algorithm"]),
         clock=WallClock(),
         train=TrainSettings.model_validate(card["train"]),
-        evaluate=EvaluateSettings(every=card["every"], average_model=False),
+        evaluate=EvaluateSettings(every=card["every"], dense_start=False, average_model=False),
         checkpoint=CheckpointSettings(every=card["rounds"], keep=1),
         strategy=card["strategy"],
         device=card["device"],

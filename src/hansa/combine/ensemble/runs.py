@@ -145,7 +145,7 @@ def play(
         algorithm=algorithm,
         clock=WallClock(),
         train=train,
-        evaluate=EvaluateSettings(every=every, average_model=False),
+        evaluate=EvaluateSettings(every=every, dense_start=False, average_model=False),
         checkpoint=CheckpointSettings(every=rounds, keep=1),
         strategy=_strategy(train, module),
         device=device,

@@ -26,7 +26,8 @@ class Collector:
     """Merges reports by node, measures what needs all nodes, records, and shows progress.
 
     Args:
-        progress: is told the number of rounds done and the latest figures.
+        progress: is told the number of rounds done and the latest figures, before the first
+            round too where the initial model is measured.
 
     Attributes:
         diverged: the round and the nodes in which training diverged first, if it did.
@@ -115,7 +116,8 @@ class Collector:
         whole = {"step": int(steps.max()), "time": now, "bytes": self.bytes_sent}
         record = self.folder.record
         figures: dict[str, float] = {}
-        record(done, "round_seconds", max(part["seconds"] for part in parts), **whole)
+        if done:
+            record(done, "round_seconds", max(part["seconds"] for part in parts), **whole)
         for name, array in values.items():
             if np.isfinite(array).any():
                 figures[name] = float(np.nanmean(array))
@@ -124,7 +126,7 @@ class Collector:
             seen = ~np.isnan(array)
             node = {"node": ids[seen], "step": steps[seen], "time": now, "bytes": sent[seen]}
             record(done, name, array[seen], **node)
-        if self.job.network.topology.absences:
+        if done and self.job.network.topology.absences:
             present = int(self.job.network.present(done - 1).sum())
             record(done, "present", present, **whole)
         if np.isfinite(sizes).any():
@@ -149,7 +151,8 @@ class Collector:
                 )
             with np.errstate(all="ignore"):  # of models that diverged
                 figures |= self._whole_run(done, parts, measured, found, whole)
-            self._keep_final(done, figures)
+            if done:
+                self._keep_final(done, figures, best=not parts[0]["extra"])
         self.rounds_done = done
         if self.progress is not None:
             self.progress(done, figures)
@@ -186,12 +189,13 @@ class Collector:
                 self.folder.record(done, name, value, **whole)
         return figures
 
-    def _keep_final(self, done: int, figures: dict[str, float]) -> None:
+    def _keep_final(self, done: int, figures: dict[str, float], best: bool) -> None:
+        """Note the latest figures, and whether they are the ``best``, if these may be."""
         self.final = dict(figures)
         if not all(math.isfinite(figures.get(name, 0.0)) for name in ("loss", "rmse")):
             self._report_divergence(done, [], [])
         score = figures.get("validation_accuracy", -figures.get("validation_rmse", np.nan))
-        if score > self.best.get("score", -np.inf):
+        if best and score > self.best.get("score", -np.inf):
             self.best = {"round": done, "score": score, **figures}
 
     def _report_divergence(self, done: int, nodes: list[int], losses: list[float]) -> None:

@@ -57,6 +57,18 @@ class Host:
         self.report, self.save, self.ends = report, save, ends
         self.measured = block.positions(job.evaluated_nodes())
 
+    def begin(self) -> None:
+        """Measure the models that the run starts from, if that is asked for, as its round 0.
+
+        Raises:
+            RunError: they cannot be measured.
+        """
+        if self.job.evaluates(0):
+            block, t = self.block, -1
+            models = block.residents, block.rows
+            measured = self._guard("evaluation", t, partial(self._measure, models))
+            self.report(self._said(t, 0.0, measured, False))
+
     def run(self, start: int = 0) -> bool:
         """Rounds ``start`` to the last, or until the algorithm is finished.
 
@@ -115,6 +127,11 @@ class Host:
         if (job.evaluates(t + 1) or last) and measured is None:
             models = self._models(t, phase)
             measured = self._guard("evaluation", t, partial(self._measure, models))
+        return self._said(t, seconds, measured, last)
+
+    def _said(self, t: int, seconds: float, measured: Any, last: bool) -> Report:
+        """The report of round t, whose ``extra`` says that only a dense start had it measured."""
+        job, block = self.job, self.block
         counters = {name: block.state[name].numpy() for name in COUNTERS}
         if job.clock.modelled:
             names = [name for name in (*MODELLED, "battery_left") if name in block.state]
@@ -129,6 +146,7 @@ class Host:
             "events": list(block.events),
             "counters": counters,
             "measured": measured,
+            "extra": not (last or job.regular(t + 1)),
         }
 
     def _play(self, script: Script, t: int, phase: int, early: bool) -> tuple[Any, int]:

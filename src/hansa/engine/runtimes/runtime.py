@@ -83,6 +83,8 @@ class Simulate(Runtime):
 
         asked = launch.interrupts
         host = Host(job, block, LocalExchange(job.clock), report, save, lambda done: asked.asked)
+        if not start:
+            host.begin()
         if not host.run(start):
             raise KeyboardInterrupt
 

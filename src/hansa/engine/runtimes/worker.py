@@ -140,7 +140,10 @@ def serve(
 
         control.begun = start + 1
         exchange = SocketExchange(mesh, job.clock)
-        whole = Host(job, block, exchange, report, save, control.ends).run(start)
+        host = Host(job, block, exchange, report, save, control.ends)
+        if not start:
+            host.begin()
+        whole = host.run(start)
         control.send("done", index=index, dropped=mesh.dropped, whole=whole)
         control.expect("bye")  # peers may still need what this worker has sent
         return 0

@@ -38,6 +38,7 @@ class Roll:
             "events": [event for k in sorted(told) for event in told[k]["events"]],
             "counters": {name: array.copy() for name, array in self._counters.items()},
             "measured": measured,
+            "extra": servers["extra"],
         }
 
     def _spread(self, told: dict[int, Report], part: str) -> dict[str, np.ndarray]:

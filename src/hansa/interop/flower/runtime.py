@@ -78,7 +78,8 @@ class FlowerRuntime(Runtime):
         roll = Roll(clients)
 
         def report(servers: Report) -> None:
-            launch.collector.add(roll.report(servers, post.close(servers["round"] - 1)))
+            told = post.close(servers["round"] - 1) if servers["round"] else {}
+            launch.collector.add(roll.report(servers, told))
             launch.collector.add(servers)
             line.after(job, block, servers["round"])
 
@@ -86,4 +87,6 @@ class FlowerRuntime(Runtime):
             entry = save_block(block, launch.checkpoints, done)
             launch.collector.seal(launch.checkpoints, done, [entry], block.finished)
 
-        Host(job, block, PostExchange(post, job.clock), report, save).run()
+        host = Host(job, block, PostExchange(post, job.clock), report, save)
+        host.begin()
+        host.run()

@@ -111,7 +111,8 @@ class HansaStrategy(Strategy):
             test, rest = MetricRecord(), MetricRecord()
             for name, value in figures.items():
                 (test if name.startswith(_MEASURED) else rest)[name] = float(value)
-            result.train_metrics_clientapp[done] = rest
+            if done:
+                result.train_metrics_clientapp[done] = rest
             if test:
                 result.evaluate_metrics_serverapp[done] = test
             log.info("[ROUND %s/%s] %s", done, chosen.rounds, test or rest)
