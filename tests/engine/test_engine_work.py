@@ -16,7 +16,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.spec import DataSpec
 from hansa.engine import Block, Job, choose_strategy
 from hansa.engine.training.bench import rows_at
-from hansa.models import Model, ParameterLayout
+from hansa.models import MLP, ConvNet, Model, ParameterLayout
 
 STRATEGIES = pytest.mark.parametrize("strategy", ["looped", "stacked"])
 SGD = {"name": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.01}
@@ -221,11 +221,32 @@ def test_what_mixes_examples_is_not_stacked_with_smaller_batches(
     make_job: Callable[..., Job],
 ) -> None:
     changes = {"model": PlainNorm(), "train.strategy": "auto", "train.drop_last": False}
-    assert choose_strategy(make_job(changes)) == ("looped", {})
+    assert choose_strategy(make_job(changes)) == "looped"
     with pytest.raises(ConfigError, match="drop_last"):
         choose_strategy(make_job(changes | {"train.strategy": "stacked"}))
     stacked = make_job(changes | {"train.strategy": "stacked", "train.drop_last": True})
-    assert choose_strategy(stacked)[0] == "stacked"
+    assert choose_strategy(stacked) == "stacked"
+
+
+@register("test_engine_unstackable")
+class Unstackable(Model):
+    """Asks for a number, which no batched form can give."""
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        class Asks(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x * (1.0 if float(x.detach().sum()) > 0 else 2.0)
+
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), Asks())
+
+
+def test_auto_is_decided_by_the_model_and_not_by_a_clock(make_job: Callable[..., Job]) -> None:
+    def chosen(model: Model) -> str:
+        return choose_strategy(make_job({"model": model, "train.strategy": "auto"}))
+
+    assert chosen(MLP(hidden=(8,))) == "stacked"
+    assert chosen(ConvNet(depth=2, width=4)) == "looped"
+    assert chosen(Unstackable()) == "looped"
 
 
 def test_effective_steps_are_left_when_asked_for(make_job: Callable[..., Job]) -> None:

@@ -25,10 +25,10 @@ from hansa.engine.time.profiles import DeviceClass, Devices, Profiles
 from hansa.engine.training.augment import Augmentation, Crop, Cutout, Flip
 from hansa.engine.training.bench import Strategy
 from hansa.engine.training.budget import Ask, Budget, Classes, Full, Time, Uniform
-from hansa.engine.training.calibrate import choose_strategy
 from hansa.engine.training.guess import GeL
 from hansa.engine.training.optimizers import SGD, Adam, AdamW, Guessed, Optimizer
 from hansa.engine.training.schedules import Constant, Cosine, Schedule, Step
+from hansa.engine.training.strategy import choose_strategy
 from hansa.engine.training.trainer import Trainer
 
 __all__ = [

@@ -58,7 +58,7 @@ class TrainSettings(Settings):
     )
     strategy: Literal["auto", "stacked", "looped"] = Field(
         "auto",
-        description="all nodes in one batched operation, or one after the other; auto measures",
+        description="all nodes in one batched operation, or one after the other; auto: by model",
     )
     on_divergence: Literal["report", "stop"] = Field(
         "report", description="what a loss that is not finite or above diverged_above leads to"

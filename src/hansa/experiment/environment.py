@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import math
 import os
 import platform
 import subprocess
@@ -19,15 +18,12 @@ from hansa.engine import Job
 _PACKAGES = ("torch", "numpy", "numba", "pydantic", "pyarrow", "pyzmq", "safetensors")
 
 
-def describe_environment(job: Job, timing: dict[str, float]) -> dict[str, Any]:
-    """Versions, machine, seed and how the training strategy was chosen."""
+def describe_environment(job: Job) -> dict[str, Any]:
+    """Versions, machine, seed and the training strategy that was chosen."""
     return {
         **describe_machine(job.streams.seed),
         "device": _device(job.device),
-        "strategy": {
-            "chosen": job.strategy,
-            "seconds_per_step": {k: v for k, v in timing.items() if math.isfinite(v)},
-        },
+        "strategy": job.strategy,
     }
 
 

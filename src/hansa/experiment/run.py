@@ -61,11 +61,11 @@ def run(
     path = Path(out).expanduser()
     check_free(path)
     job = prepare(chosen)
-    job.strategy, timing = choose_strategy(job)
+    job.strategy = choose_strategy(job)
     config = chosen.dump()
     config["train"]["strategy"] = job.strategy
     config["plugins"] = sorted({*chosen.plugins} | plugins_of(chosen))
-    environment = describe_environment(job, timing)
+    environment = describe_environment(job)
     environment[INPUTS] = describe_inputs(chosen, job.dataset, job.parts)
     with held(path):
         folder = RunFolder.create(path, config, environment)
