@@ -121,9 +121,9 @@ def test_merges(make_job: Callable[..., Job], host: Callable[..., Any]) -> None:
     apart, _ = host(make_job({**cpfl(cohorts=3), **PUBLIC}))
     job = make_job({**cpfl(cohorts=3, merge="average"), **PUBLIC})
     block, reports = host(job)
-    who, models = job.algorithm.models(block)
+    who, models = block.models()
     assert who.tolist() == [N]
-    cohorts = apart.final[1]
+    cohorts = apart.models()[1]
     torch.testing.assert_close(models[0], cohorts.mean(0), rtol=0, atol=1e-6)
     assert torch.equal(block.rows, apart.rows)  # a longer run goes on from the cohorts' models
     # What each cohort reached is on record.
@@ -169,9 +169,9 @@ def test_the_student_learns_what_the_cohorts_know(
             for label in targets[job.parts[i]]:
                 counts[members[i] - N, label] += 1
         weights = counts / counts.sum(0)
-    target = np.einsum("nc,nmc->mc", weights, np.stack([scores(row) for row in apart.final[1]]))
+    target = np.einsum("nc,nmc->mc", weights, np.stack([scores(row) for row in apart.models()[1]]))
     initial = job.block(np.arange(N + 3)).rows[0]
-    loss, before = (np.abs(scores(row) - target).mean() for row in (block.final[1][0], initial))
+    loss, before = (np.abs(scores(row) - target).mean() for row in (block.models()[1][0], initial))
     event = next(e for r in reports for e in r["events"] if e["kind"] == "distilled")
     assert event["loss"] < 0.3 * event["first_loss"]
     assert loss < 0.3 * before

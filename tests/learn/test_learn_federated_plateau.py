@@ -137,7 +137,7 @@ def test_the_best_is_the_model_that_was_measured(
         method = {"name": "fedavg", "stop": rule, "select": select}
         block, reports = host(make_job({**CHANGES, "algorithm": method}))
         assert len(reports) == end
-        assert block.finished
+        assert block.outcome is not None
         measured = [report["values"]["local_validation_loss"][8] for report in reports]
         assert measured == pytest.approx(losses[:end], abs=1e-5)
         assert [e["kind"] for e in reports[-1]["events"]] == ["stopped"]
@@ -157,7 +157,7 @@ def test_the_best_without_a_stop(make_job: Callable[..., Job], host: Callable[..
     best = int(np.argmin([losses_of(judge, row) for row in models]))
     block, reports = host(make_job({**wild, "algorithm": {"name": "fedavg", "select": "best"}}))
     assert len(reports) == 8
-    torch.testing.assert_close(block.final[1][0], models[best], rtol=0, atol=1e-5)
+    torch.testing.assert_close(block.models()[1][0], models[best], rtol=0, atol=1e-5)
 
 
 def test_the_last_is_selected_where_nobody_could_judge(
@@ -175,12 +175,12 @@ def test_the_last_is_selected_where_nobody_could_judge(
         block, reports = host(job)
         if not any(report["log"]["client_outcome"][7] == 0 for report in reports):
             break
-    assert torch.equal(block.final[1], block.rows)
+    assert torch.equal(block.models()[1], block.rows)
     (event,) = reports[-1]["events"]
     assert event["kind"] == "remark"
     assert "no client that took part could judge" in event["text"]
     for rounds in (1, 2):
         block, reports = host(make_job({**changes, "rounds": rounds}))
         told = [event["text"] for event in reports[-1]["events"]]
-        assert torch.equal(block.final[1], block.rows) == (rounds == 1)
+        assert torch.equal(block.models()[1], block.rows) == (rounds == 1)
         assert len(told) == (rounds == 1)

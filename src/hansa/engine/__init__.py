@@ -4,11 +4,12 @@ An algorithm (``algorithm.py``) is written once over a ``Block`` (``block.py``).
 a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks live.
 """
 
-from hansa.engine.algorithm import Algorithm, Script
+from hansa.engine.algorithm import Algorithm, Ending, Script
 from hansa.engine.block import Block
 from hansa.engine.exchange.exchange import Inbox, Send, Share
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
+from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.checkpoint import latest, read_manifest
 from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.processes import Processes
@@ -55,6 +56,7 @@ __all__ = [
     "Devices",
     "DevicesClock",
     "Diurnal",
+    "Ending",
     "EvaluateSettings",
     "FedScaleProfiles",
     "FileProfiles",
@@ -68,6 +70,7 @@ __all__ = [
     "ModelledClock",
     "Network",
     "Optimizer",
+    "Outcome",
     "Periods",
     "Phone",
     "Phones",

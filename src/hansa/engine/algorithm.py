@@ -11,13 +11,17 @@ from hansa.base.component import Component
 from hansa.engine.block import Block
 from hansa.engine.exchange.exchange import Inbox, Send, Share
 from hansa.engine.network import Network
+from hansa.engine.outcome import Outcome
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Script = Generator[Send | Share, Any, None]
+Script = Generator[Send | Share, Any, Any]
 """A round as a coroutine: it yields what to send and is resumed with the :class:`Inbox` of what
-came (or, for a :class:`Share`, with what all blocks shared)."""
+came (or, for a :class:`Share`, with what all blocks shared). One that returns a text ends the run
+with this round, in every block alike; the text says why."""
+Ending = Generator[Send | Share, Any, Outcome | None]
+"""The end of a run as a coroutine, which returns what the run has come to."""
 
 
 class Algorithm(Component, kind="algorithm"):
@@ -93,23 +97,25 @@ class Algorithm(Component, kind="algorithm"):
         if send is not None:
             self.incoming(block, (yield send), t)
 
-    def finish(self, block: Block, t: int) -> Script:
-        """What happens once, after the round t that ends the run; by default nothing.
+    def finish(self, block: Block, t: int) -> Ending:
+        """What the run has come to, once, after the round t that ends it.
 
-        It leaves rows and state as they are, so that a run of more rounds can go on from there;
-        models that it makes go to ``block.final``.
+        It leaves rows and state as they are, so that a run of more rounds can go on from there.
+
+        Returns:
+            The outcome; None: the residents' models as they are.
         """
         yield from ()
+        return None
+
+    def adopt(self, block: Block, rows: Tensor) -> None:
+        """Put models [r, D] in the place of the residents', so that nothing is left of those."""
+        block.rows.copy_(rows)
 
     def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
-        """What is measured after round t, (positions [k], rows [k, D]); by default :meth:`models`.
+        """What is measured after round t, (positions [k], rows [k, D]): the block's models.
 
         A script, for models that are put together from what is in several blocks.
         """
         yield from ()
-        return self.models(block)
-
-    def models(self, block: Block) -> tuple[np.ndarray, Tensor]:
-        """(positions [k], rows [k, D]) of the models that are measured: ``block.final`` or the
-        residents'."""
-        return block.final or (block.residents, block.rows)
+        return block.models()

@@ -13,6 +13,7 @@ from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import Dataset, Split
 from hansa.engine.network import Network, WeightRule
+from hansa.engine.outcome import Outcome
 from hansa.engine.shelf import Shelf
 from hansa.engine.time.clock import Clock
 from hansa.models import ParameterLayout
@@ -168,9 +169,7 @@ class Block:
             for algorithms whose nodes train parts of it; None: all of it.
         facts: what can be computed anew at any time, so that it is not saved.
         workers: how many workers the nodes of the run are split over.
-        final: (positions, rows) of the models that a run comes to, once it has ended, if they are
-            not those of the residents.
-        finished: set by an algorithm that ends the run with this round.
+        outcome: what the run has come to, once it has ended.
     """
 
     ids: np.ndarray
@@ -193,8 +192,7 @@ class Block:
     effort: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     workers: int = 1
-    final: tuple[np.ndarray, Tensor] | None = None
-    finished: bool = False
+    outcome: Outcome | None = None
 
     @classmethod
     def start(
@@ -266,6 +264,12 @@ class Block:
         )
         crew._reset()
         return crew
+
+    def models(self) -> tuple[np.ndarray, Tensor]:
+        """(positions [k], rows [k, D]) of what the run has come to; before: the residents'."""
+        end = self.outcome or Outcome()
+        at = self.residents if end.ids is None else self.positions(end.ids)
+        return at, self.rows if end.rows is None else end.rows
 
     def aside(self, state: dict[str, Tensor]) -> Block:
         """The same nodes with other per-node state, to try something."""

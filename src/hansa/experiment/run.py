@@ -24,6 +24,7 @@ from hansa.experiment.prepare import prepare
 from hansa.experiment.remarks import remarks
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import Start
+from hansa.experiment.trained import changes_of
 from hansa.report import RunFolder
 from hansa.report.folder import check_free, held
 
@@ -98,7 +99,7 @@ def resume(
                 problem = "cannot change when a run is resumed"
                 raise ConfigError(key, None, problem, f"only {', '.join(RESUMABLE)}")
         chosen = RunFile.parse(config)
-        if (folder.path / "requests").exists():
+        if changes_of(folder.path):
             problem = "the run was made to forget, and training on would teach it all of that anew"
             raise ConfigError("resume", str(path), problem, "begin a new run without those data")
         start = Start.of(folder, chosen)
@@ -172,6 +173,8 @@ def _summary(
     }
     if collector.best:
         summary["best"] = _finite(collector.best)
+    if collector.reason:
+        summary["ended"] = collector.reason
     if collector.diverged:
         summary["diverged"] = collector.diverged
     return summary

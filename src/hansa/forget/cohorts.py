@@ -17,7 +17,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.data.dealing.cohorts import Cohorts
 from hansa.data.dealing.given_cohorts import ABSENT, GivenCohorts
-from hansa.engine import Algorithm, Block, Job
+from hansa.engine import Algorithm, Block, Ending, Job, Outcome
 from hansa.engine.exchange.exchange import LocalExchange
 from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
@@ -107,7 +107,7 @@ def train_again(
 ) -> tuple[Tensor, dict[str, Any]]:
     """Train these cohorts from the initial model, and merge the models of all.
 
-    The others keep what they have. ``federation.outcome`` becomes what all nodes have then.
+    The others keep what they have. ``federation.nodes`` becomes what all nodes have then.
 
     Returns:
         The merged model [D], and what there is to say about it.
@@ -123,13 +123,12 @@ def train_again(
         if np.isin(which, plan.there).any():
             Host(job, block, LocalExchange(job.clock), reports.append, lambda b, done: None).run()
         else:  # all who were in them leave: only the last models are taken down
-            for _ in job.algorithm.finish(block, job.rounds - 1):
-                pass
+            block.outcome = _played(job.algorithm.finish(block, job.rounds - 1))
         for last in reports[-1:]:
             ledger.now.sample_gradients += int(last["counters"]["samples"].sum())
             ledger.now.bytes += int(last["counters"]["bytes_sent"].sum())
             ledger.now.rounds += int(last["round"])
-    row = models = job.algorithm.models(block)[1]
+    row = models = block.models()[1]
     story: dict[str, Any] = {
         "cohorts": job.servers,
         "trained_again": np.intersect1d(which, plan.there).tolist(),
@@ -144,7 +143,7 @@ def train_again(
         row = models[0].clone()
     _copy(old, block, kept)  # also what says that they had not stopped
     shelves = _shelves(old, block, plan.cohort, which)
-    federation.outcome = replace(old, rows=block.rows, kept=block.kept, shelves=shelves)
+    federation.nodes = replace(old, rows=block.rows, kept=block.kept, shelves=shelves)
     return row, story
 
 
@@ -197,6 +196,16 @@ def _check(federation: Federation, plan: Reduced) -> None:
 def _holders(cohort: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
     """The cohort of each client [m]; -1 where it has nothing."""
     return np.where([len(part) > 0 for part in parts], cohort, ABSENT)
+
+
+def _played(end: Ending) -> Outcome | None:
+    """What the end of a run returns that asks for no exchange."""
+    while True:
+        try:
+            next(end)
+        except StopIteration as stop:
+            found: Outcome | None = stop.value
+            return found
 
 
 def _copy(old: Block, block: Block, kept: np.ndarray) -> None:

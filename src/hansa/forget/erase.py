@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hansa.base.lazy import torch
+from hansa.engine.history import UPDATES
 from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import nearest
 from hansa.ensemble.synthetic import SHELF
 from hansa.forget.page import write_request_page
 from hansa.forget.request import Request
 from hansa.forget.requests import scrub
-from hansa.forget.trained import UPDATES, Trained
+from hansa.forget.trained import Trained
 from hansa.report.grids import image_grid
 
 if TYPE_CHECKING:

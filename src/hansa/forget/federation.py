@@ -48,7 +48,7 @@ class Federation:
         ledger: what was done, to be added to.
         trained: all nodes as they are now, for methods that change more than one model; they do
             not change it.
-        outcome: all nodes as such a method has left them.
+        nodes: all nodes as such a method has left them.
     """
 
     job: Job
@@ -63,7 +63,7 @@ class Federation:
     number: int = 1
     ledger: Ledger = field(default_factory=Ledger)
     trained: Block | None = None
-    outcome: Block | None = None
+    nodes: Block | None = None
 
     @cached_property
     def network(self) -> Network:
@@ -246,4 +246,4 @@ class Federation:
 
     def relabelled(self, request: Request, past: Request) -> Federation:
         """The same clients with another request, its costs counted anew."""
-        return replace(self, request=request, past=past, ledger=Ledger(), outcome=None)
+        return replace(self, request=request, past=past, ledger=Ledger(), nodes=None)

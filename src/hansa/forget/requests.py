@@ -25,16 +25,17 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.errors import CheckpointError
 from hansa.base.files import write_json, writing
 from hansa.base.lazy import safetensors, safetensors_torch, torch
-from hansa.engine import Block, latest
+from hansa.engine import Block
 from hansa.engine.runtimes.checkpoint import MANIFEST, save_block, save_tensors, seal
 from hansa.ensemble.synthetic import SyntheticLayout
+from hansa.experiment.trained import CHANGES, STATE, changes_of, present_checkpoint
 from hansa.forget.request import Request
 from hansa.report.folder import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RECEIPT, STATE, WITHHELD = "receipt.json", "state", "withheld.safetensors"
+RECEIPT, WITHHELD = "receipt.json", "withheld.safetensors"
 _PART = ".part"
 
 
@@ -46,8 +47,8 @@ class Requests:
     """
 
     def __init__(self, run: Path) -> None:
-        self.run, self.path = run, run / "requests"
-        self.folders = sorted(p for p in self.path.glob("[0-9]*") if p.is_dir())
+        self.run, self.path = run, run / CHANGES
+        self.folders = changes_of(run)
         self.receipts = [_read(folder / RECEIPT) for folder in self.folders]
 
     @property
@@ -85,9 +86,7 @@ class Requests:
     @property
     def checkpoint(self) -> Path | None:
         """The checkpoint of the run's present state."""
-        if self.folders:
-            return latest(self.folders[-1] / STATE)
-        return latest(self.run / "checkpoints")
+        return present_checkpoint(self.run)
 
     def withheld(self, request: Request) -> dict[int, Tensor] | None:
         """The images, by client, kept for learning a request anew; None if they are gone."""

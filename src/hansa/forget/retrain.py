@@ -105,4 +105,4 @@ def trained(job: Job) -> tuple[Tensor, Report]:
     block = job.block(np.arange(job.nodes))
     reports: list[Report] = []
     Host(job, block, LocalExchange(job.clock), reports.append, lambda b, done: None).run()
-    return job.algorithm.models(block)[1][0].clone(), reports[-1]
+    return block.models()[1][0].clone(), reports[-1]

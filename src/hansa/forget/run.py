@@ -114,7 +114,7 @@ def forget(
             "goal": verdict.goal,
             "missing": list(verdict.missing),
         }
-        run.settle(row, federation.outcome)
+        run.settle(row, federation.nodes)
         return keep(run, request, receipt, allow_relearn)
 
 

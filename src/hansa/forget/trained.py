@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.engine import Block, Job, read_manifest
-from hansa.engine.runtimes.checkpoint import load_block
-from hansa.engine.shelf import Shelf
+from hansa.engine import Block, Job, Outcome
+from hansa.engine.history import UPDATES
 from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
-from hansa.experiment.inputs import check_inputs
-from hansa.experiment.prepare import prepare
+from hansa.experiment import trained
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
 from hansa.forget.federation import Federation
 from hansa.forget.request import Request
 from hansa.forget.requests import Requests
-from hansa.learn.federated.cpfl import MERGED
-from hansa.learn.federated.federated import BEST
-from hansa.learn.federated.quickdrop import UPDATES
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
@@ -62,25 +57,15 @@ class Trained:
     @property
     def row(self) -> Tensor:
         """float32 [D]: the model that the run came to, or that its last request left."""
-        block = self.block
-        if self.job.servers > 1:
-            return block.shelves[MERGED].all()[1][0].to(block.rows.device)
-        if getattr(self.job.algorithm, "select", "last") == "best":
-            return block.kept[BEST][0].clone()
-        return block.rows[0].clone()
+        return self.block.models()[1][0].clone()
 
-    def settle(self, row: Tensor, outcome: Block | None = None) -> None:
-        """Put a model [D] in the place of the run's, and all other nodes as they are now."""
-        if outcome is not None:
-            self.block = outcome
-        block = self.block
-        if self.job.servers > 1:
-            shelf = block.shelves.setdefault(MERGED, Shelf())
-            shelf.put(np.array([block.clients]), row.unsqueeze(0))
-            return
-        block.rows[0] = row
-        if BEST in block.kept:  # an older model must not stay behind
-            block.kept[BEST][0] = row
+    def settle(self, row: Tensor, nodes: Block | None = None) -> None:
+        """Put a model [D] in the place of the run's, and all other ``nodes`` as they are now."""
+        block = self.block = nodes or self.block
+        rows, first = row.unsqueeze(0), np.array([block.clients])
+        if self.job.servers == 1:
+            self.job.algorithm.adopt(block, rows)
+        block.outcome = replace(block.outcome or Outcome(), ids=first, rows=rows)
 
     def federation(self, request: Request) -> Federation:
         """Its clients and server, for one request."""
@@ -108,17 +93,10 @@ def open_trained(path: str | Path) -> Trained:
     """
     folder = RunFolder.open(path)
     chosen = _settings(folder)
-    if (folder.summary or {}).get("status") not in ENDED:
-        fix = f"hansa learn --resume {folder.path}"
-        raise ConfigError("run", str(path), "has not finished training", fix)
-    requests = Requests(folder.path)
-    requests.purge()
-    checkpoint = requests.checkpoint
-    if checkpoint is None:
-        fix = "train with checkpoint.every above 0"
-        raise ConfigError("run", str(path), "has no checkpoint with its model", fix)
-    job = prepare(chosen)
-    check_inputs(folder, chosen, job.dataset, job.parts)
+    if (folder.summary or {}).get("status") in ENDED:
+        Requests(folder.path).purge()
+    run = trained.open_trained(folder, chosen)
+    job, block = run.job, run.block
     if (task := job.dataset.spec.task) != "classification":
         problem = f"only classifiers can be made to forget, and its data are for {task}"
         raise ConfigError(
@@ -128,10 +106,7 @@ def open_trained(path: str | Path) -> Trained:
         problem = "only what was trained with servers can be made to forget"
         fix = "algorithm: quickdrop, or cpfl, or another federated one"
         raise ConfigError("run", str(path), problem, fix)
-    block = job.block(np.arange(job.nodes))
-    manifest = read_manifest(checkpoint)
-    load_block(block, checkpoint, manifest)
-    if job.servers > 1 and MERGED not in block.shelves:
+    if job.servers > 1 and len(block.models()[1]) > 1:
         raise ConfigError(
             "run",
             str(path),
@@ -145,8 +120,9 @@ def open_trained(path: str | Path) -> Trained:
         layout = SyntheticLayout.of(
             job.roster.labels[: chosen.nodes], how.scale, job.dataset.spec.shape
         )
+    requests = Requests(folder.path)
     requests.scrub_withheld(layout)
-    return Trained(folder, job, block, int(manifest["round"]), requests, layout)
+    return Trained(folder, job, block, run.done, requests, layout)
 
 
 def default_method(path: str | Path) -> str:
@@ -161,4 +137,4 @@ def _settings(folder: RunFolder) -> RunFile:
         fix = f"hansa combine remove {folder.path} --client 3"
         problem = "is an ensemble, of which a client can be left out"
         raise ConfigError("run", str(folder.path), problem, fix)
-    return RunFile.parse(folder.config)
+    return trained.settings_of(folder)

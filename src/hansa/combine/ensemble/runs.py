@@ -176,7 +176,7 @@ def play(
     assert saved is not None  # the run ended, so it saved
     block = job.block(np.arange(job.nodes))
     load_block(block, saved, read_manifest(saved))
-    rows = job.algorithm.models(block)[1]
+    rows = block.models()[1]
     return Played(rows, module, collector.bytes_sent, _curve(folder), collector.rounds_done)
 
 

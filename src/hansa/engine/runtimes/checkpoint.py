@@ -12,8 +12,9 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from hansa.base.errors import CheckpointError
 from hansa.base.files import sha256, write_json, writing
 from hansa.base.lazy import safetensors, safetensors_torch, torch
 from hansa.engine.block import Block
+from hansa.engine.outcome import Outcome, Which
 from hansa.engine.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -42,9 +44,13 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     for name, shelf in block.shelves.items():
         owners, filed = shelf.all()
         tensors |= {f"shelf.{name}.ids": torch.from_numpy(owners), f"shelf.{name}.rows": filed}
+    end = block.outcome
+    if end is not None and end.ids is not None and end.rows is not None:
+        tensors |= {"outcome.ids": torch.from_numpy(end.ids), "outcome.rows": end.rows}
     save_tensors(path, tensors)
     ids = [int(block.ids[0]), int(block.ids[-1])]
-    return {"file": path.name, "nodes": ids, "sha256": sha256(path)}
+    outcome = None if end is None else end.facts()
+    return {"file": path.name, "nodes": ids, "sha256": sha256(path), "outcome": outcome}
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -135,7 +141,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
-    """Fill a block, in place, with the saved state of its nodes.
+    """Fill a block, in place, with the saved state of its nodes, and with what they came to.
 
     Raises:
         CheckpointError: a node is missing, or the checkpoint is of another model.
@@ -155,6 +161,7 @@ def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
                 _take_rows(block, file, path)
                 _fill(block.state, "state.", file, source, here, block)
                 _take_shelves(block, file)
+                _take_outcome(block, file, entry.get("outcome"))
                 missing -= set(block.ids[here].tolist())
         except (safetensors.SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
@@ -199,10 +206,30 @@ def _fill(
 
 def _take_shelves(block: Block, file: Any) -> None:
     """Put the rows of this block's nodes onto their shelves."""
-    for name in (name for name in file.keys() if name.endswith(".ids")):  # noqa: SIM118
+    for name in file.keys():  # noqa: SIM118
+        if not (name.startswith("shelf.") and name.endswith(".ids")):
+            continue
         key = name.removeprefix("shelf.").removesuffix(".ids")
         ids = file.get_tensor(name).numpy()
         ours = np.flatnonzero(np.isin(ids, block.ids))
         rows = file.get_tensor(f"shelf.{key}.rows")
         shelf = block.shelves.setdefault(key, Shelf())
         shelf.put(ids[ours], rows[torch.from_numpy(ours)])
+
+
+def _take_outcome(block: Block, file: Any, facts: dict[str, str] | None) -> None:
+    """Add what the nodes of a file came to, if their run has ended, to the block's outcome."""
+    if facts is None:
+        return
+    end = block.outcome or Outcome(which=cast(Which, facts["which"]), reason=facts["reason"])
+    if "outcome.ids" in file.keys():  # noqa: SIM118
+        ids = file.get_tensor("outcome.ids").numpy()
+        ours = np.flatnonzero(np.isin(ids, block.ids))
+        rows = file.get_tensor("outcome.rows")[torch.from_numpy(ours)].to(block.rows.device)
+        if end.ids is not None and end.rows is not None:
+            ids, rows = np.concatenate([end.ids, ids[ours]]), torch.cat([end.rows, rows])
+            order = np.argsort(ids)
+            end = replace(end, ids=ids[order], rows=rows[torch.from_numpy(order)])
+        else:
+            end = replace(end, ids=ids[ours], rows=rows)
+    block.outcome = end

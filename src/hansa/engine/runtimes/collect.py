@@ -18,7 +18,7 @@ from hansa.engine.training.trainer import Trainer
 from hansa.report import RunFolder
 
 Progress = Callable[[int, dict[str, float]], None]
-_SO_FAR = ("final", "best", "bytes_sent", "spent", "diverged")
+_SO_FAR = ("final", "best", "bytes_sent", "spent", "diverged", "reason")
 """What a checkpoint keeps of a collector."""
 
 
@@ -32,6 +32,7 @@ class Collector:
     Attributes:
         diverged: the round and the nodes in which training diverged first, if it did.
         saved: the round of the last checkpoint.
+        reason: why the algorithm has ended the run before its last round, if it did.
     """
 
     def __init__(self, job: Job, folder: RunFolder, progress: Progress | None = None) -> None:
@@ -46,6 +47,7 @@ class Collector:
         self._trainer: Trainer | None = None
         self.diverged: dict[str, Any] | None = None
         self.saved = 0
+        self.reason = ""
 
     @property
     def seconds(self) -> float:
@@ -57,15 +59,10 @@ class Collector:
         """Whether an end right now would lose no round that a checkpoint could have kept."""
         return not self.job.checkpoint.every or self.saved >= self.rounds_done
 
-    def seal(
-        self, root: Path, done: int, entries: list[dict[str, Any]], stopped: bool = False
-    ) -> None:
-        """Make a checkpoint of all blocks' files valid, with what the run has come to so far.
-
-        Args:
-            stopped: the algorithm has ended the run; no round is left.
-        """
+    def seal(self, root: Path, done: int, entries: list[dict[str, Any]]) -> None:
+        """Make a checkpoint of all blocks' files valid, with what the run has come to so far."""
         self.folder.flush()
+        stopped = any((entry["outcome"] or {}).get("reason") for entry in entries)
         so_far = {name: getattr(self, name) for name in _SO_FAR}
         facts = {"seconds": self.seconds, "part": self.folder.parts, "stopped": stopped}
         seal(root, done, entries, self.job.checkpoint.keep, **facts, so_far=so_far)
@@ -154,6 +151,8 @@ class Collector:
             if done:
                 self._keep_final(done, figures, best=not parts[0]["extra"])
         self.rounds_done = done
+        ends = {end["reason"] for part in parts if (end := part.get("outcome")) is not None}
+        self.reason = next(iter(ends), "")
         if self.progress is not None:
             self.progress(done, figures)
 

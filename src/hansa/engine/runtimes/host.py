@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
 from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
 from hansa.base.threads import one_thread
-from hansa.engine.algorithm import Script
 from hansa.engine.block import COUNTERS, MODELLED, Block
 from hansa.engine.exchange.exchange import Exchange, Send, Share
 from hansa.engine.job import Job
+from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away
 from hansa.models.layout import Entry
 
@@ -82,7 +83,7 @@ class Host:
             with one_thread(small=False):
                 for t in range(start, self.job.rounds):
                     report = self._round(t)
-                    last = self.block.finished or t + 1 == self.job.rounds
+                    last = self.block.outcome is not None
                     try:
                         self.report(report)
                     except KeyboardInterrupt:  # raised by who watches the rounds: this one is whole
@@ -112,10 +113,13 @@ class Host:
         variances = [(e, _of(block.rows, e).clone()) for e in block.trainer.layout.variances]
         away = Away(block, t)
         early = job.evaluates(t + 1) and job.evaluate.when == "after_training"
-        measured, phase = self._play(job.algorithm.round(block, t), t, 0, early)
-        last = block.finished or t + 1 == job.rounds
+        block.outcome = None
+        reason, phase, measured = self._play(job.algorithm.round(block, t), t, 0, early)
+        self._check_reason(reason)
+        last = reason is not None or t + 1 == job.rounds
         if last:
-            phase = self._play(job.algorithm.finish(block, t), t, phase, False)[1]
+            end, phase, _ = self._play(job.algorithm.finish(block, t), t, phase, False)
+            block.outcome = replace(end or Outcome(), reason=reason or "")
         away.put_back()
         for entry, values in variances:
             # Steps that compression made too long end below zero; those are not taken. What is
@@ -147,27 +151,32 @@ class Host:
             "counters": counters,
             "measured": measured,
             "extra": not (last or job.regular(t + 1)),
+            "outcome": None if block.outcome is None else block.outcome.facts(),
         }
 
-    def _play(self, script: Script, t: int, phase: int, early: bool) -> tuple[Any, int]:
-        """Take a script to its end: (what was measured after local work, the next phase)."""
+    def _play(self, script: Any, t: int, phase: int, early: bool) -> tuple[Any, int, Any]:
+        """Take a script to its end.
+
+        Returns:
+            (what it returns, the next phase, what was measured after local work).
+        """
         job, block = self.job, self.block
         came: Any = None
         measured: dict[str, Any] | None = None
         name = "incoming" if phase else "training"
         while True:
             worked = block.state["samples"].clone()
-            asked = self._guard(name, t, partial(_advance, script, came))
+            asked, ended = self._guard(name, t, partial(_advance, script, came))
             delta = (block.state["samples"] - worked).numpy()
             if delta.any():
                 effort = delta if block.effort is None else delta * block.effort
                 job.clock.compute(block, effort)
             self._watch(t)
             if measured is None and early:
-                models = job.algorithm.models(block)  # among peers, who have them
+                models = block.models()  # among peers, who have them
                 measured = self._guard("evaluation", t, partial(self._measure, models))
-            if asked is None:
-                return measured, phase
+            if ended:
+                return asked, phase, measured
             if not isinstance(asked, Send | Share):
                 raise self._no_exchange(asked)
             if isinstance(asked, Share):
@@ -188,6 +197,16 @@ class Host:
             f"its round yields a {type(asked).__name__}",
             "a Send or a Share, as round and outgoing of an algorithm have to",
         )
+
+    def _check_reason(self, reason: Any) -> None:
+        """What a round returns ends the run, so it has to say why."""
+        if reason is not None and not (isinstance(reason, str) and reason):
+            raise OwnCodeError(
+                "algorithm",
+                import_path(type(self.job.algorithm)),
+                f"its round returns {reason!r}",
+                "nothing, or a text that says why the run ends with this round",
+            )
 
     def _models(self, t: int, phase: int) -> tuple[np.ndarray, Any]:
         """The models that the algorithm wants measured: (positions [k], rows [k, D])."""
@@ -287,9 +306,9 @@ def _of(rows: Tensor, entry: Entry) -> Tensor:
     return rows[:, entry.offset : entry.offset + entry.size]
 
 
-def _advance(script: Any, inbox: Any) -> Any:
-    """The next exchange that a round's script asks for, or None at its end."""
+def _advance(script: Any, inbox: Any) -> tuple[Any, bool]:
+    """(the next exchange that a script asks for, False), or (what it returns, True) at its end."""
     try:
-        return script.send(inbox)
-    except StopIteration:
-        return None
+        return script.send(inbox), False
+    except StopIteration as end:
+        return end.value, True

@@ -177,7 +177,7 @@ class _Coordinator:
         elif kind == "report":
             self.collector.add(message["report"])
         elif kind == "saved":
-            self._seal(message["round"], message["entry"], message["stopped"])
+            self._seal(message["round"], message["entry"])
         elif kind == "paused" and self.begun is not None:
             self.begun[index] = message["round"]
             if len(self.begun) == len(self.parts):  # whoever is furthest decides: peers wait for it
@@ -203,13 +203,13 @@ class _Coordinator:
                 repeats=message["repeats"],
             )
 
-    def _seal(self, done: int, entry: dict[str, Any], stopped: bool) -> None:
+    def _seal(self, done: int, entry: dict[str, Any]) -> None:
         """A checkpoint is whole when every worker has saved its part."""
         entries = self.saved.setdefault(done, [])
         entries.append(entry)
         if len(entries) == len(self.parts):
             entries.sort(key=lambda e: e["nodes"])
-            self.collector.seal(self.checkpoints, done, self.saved.pop(done), stopped)
+            self.collector.seal(self.checkpoints, done, self.saved.pop(done))
 
     def _look_after(self) -> None:
         """Raise if a worker's process has ended before it was done."""

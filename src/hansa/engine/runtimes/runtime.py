@@ -76,7 +76,7 @@ class Simulate(Runtime):
 
         def save(block: Block, done: int) -> None:
             entry = save_block(block, launch.checkpoints, done)
-            launch.collector.seal(launch.checkpoints, done, [entry], block.finished)
+            launch.collector.seal(launch.checkpoints, done, [entry])
 
         def report(values: Report) -> None:
             launch.collector.add(values)

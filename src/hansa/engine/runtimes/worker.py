@@ -133,7 +133,7 @@ def serve(
 
         def save(block: Block, done: int) -> None:
             entry = save_block(block, checkpoints, done)
-            control.send("saved", round=done, entry=entry, stopped=block.finished)
+            control.send("saved", round=done, entry=entry)
 
         def report(values: dict[str, Any]) -> None:
             control.send("report", report=values)

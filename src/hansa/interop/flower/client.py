@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from hansa.base.errors import ConfigError, HansaError
-from hansa.engine import Algorithm, Block, Job, Script, Share
+from hansa.engine import Algorithm, Block, Ending, Job, Script, Share
 from hansa.engine.runtimes.host import Host, Report
 from hansa.experiment import RunFile, prepare
 from hansa.interop.flower.letters import KIND, Letter
@@ -90,26 +90,23 @@ class Part:
         while True:
             try:
                 asked = script.send(came)
-            except StopIteration:
-                return
+            except StopIteration as end:
+                return end.value
             if not self.post.answers(asked, phase):
                 script.close()
-                return
+                return None
             came = yield asked
             phase += 1
 
-    def finish(self, block: Block, t: int) -> Script:
+    def finish(self, block: Block, t: int) -> Ending:
         """Nothing: servers finish a run."""
         yield from ()
+        return None
 
     def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
         """What is there: nobody is asked for more once the letter has been answered."""
         yield from ()
-        return self.models(block)
-
-    def models(self, block: Block) -> tuple[np.ndarray, Tensor]:
-        """Clients keep no model between rounds, so none is measured."""
-        return self.algorithm.models(block)
+        return block.models()
 
 
 @lru_cache(maxsize=1)

@@ -85,7 +85,7 @@ class FlowerRuntime(Runtime):
 
         def save(block: Block, done: int) -> None:
             entry = save_block(block, launch.checkpoints, done)
-            launch.collector.seal(launch.checkpoints, done, [entry], block.finished)
+            launch.collector.seal(launch.checkpoints, done, [entry])
 
         host = Host(job, block, PostExchange(post, job.clock), report, save)
         host.begin()

@@ -156,7 +156,7 @@ class HansaStrategy(Strategy):
 
 def arrays(job: Job, block: Block) -> ArrayRecord:
     """The global model by PyTorch's names; of several, each name begins with its server's id."""
-    at, rows = job.algorithm.models(block)
+    at, rows = block.models()
     layout, found = block.trainer.layout, {}
     for k, row in zip(at, rows, strict=True):
         before = "" if len(rows) == 1 else f"{int(block.ids[k])}."

@@ -413,7 +413,7 @@ class ClientServer(Algorithm):
 
         Its own statistics are those of the start, and nobody uses them.
         """
-        at, models = self.models(block)
+        at, models = block.models()
         sent = self.sent(block)
         if sent == block.rows.shape[1]:
             return at, models

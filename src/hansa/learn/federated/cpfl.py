@@ -27,8 +27,7 @@ from hansa.base.lazy import torch
 from hansa.codec import Dense, whole_rows
 from hansa.data import Dataset, DataSource
 from hansa.data.dealing.cohorts import Clients, Cohorts, UniformCohorts
-from hansa.engine import Block, Script, Send
-from hansa.engine.shelf import Shelf
+from hansa.engine import Block, Ending, Outcome, Send
 from hansa.ensemble import (
     Distillation,
     Ensemble,
@@ -45,9 +44,6 @@ from hansa.topology import Graph
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MERGED = "server.merged"
-"""The shelf with what the cohorts' models were merged to, under the id of the first server."""
 
 
 @register("cpfl")
@@ -121,13 +117,13 @@ class CPFL(Federated):
         if several and self.merge == "distill":
             self._public(block)
 
-    def finish(self, block: Block, t: int) -> Script:
-        yield from super().finish(block, t)
-        cohorts = self.models(block)[1]
+    def finish(self, block: Block, t: int) -> Ending:
+        end = yield from super().finish(block, t)
+        cohorts = block.rows if end is None or end.rows is None else end.rows
         if self.sent(block) == block.rows.shape[1]:
             self._measure_cohorts(block, cohorts)
         if block.nodes - block.clients == 1 or self.merge == "none":
-            return
+            return end
         center = block.clients
         others = np.arange(center + 1, block.nodes)
         graph = Graph.from_edges(block.nodes, others, np.full(len(others), center))
@@ -138,8 +134,7 @@ class CPFL(Federated):
             received = whole_rows(inbox.messages(int(at[0]))[1])
             every = torch.cat([cohorts[:1], received.to(cohorts.device)])
             models = self.merged(block, every).unsqueeze(0)
-            block.shelves.setdefault(MERGED, Shelf()).put(np.array([center]), models)
-        block.final = (at, models)
+        return Outcome(block.ids[at], models, "merged")
 
     def merged(self, block: Block, models: Tensor) -> Tensor:
         """One model [D] of the cohorts' [n, D]; those without clients have no say."""

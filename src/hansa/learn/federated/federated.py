@@ -17,7 +17,7 @@ from pydantic import Field
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
-from hansa.engine import Block, Inbox, Network, Script, Send, Share
+from hansa.engine import Block, Ending, Inbox, Network, Outcome, Script, Send, Share
 from hansa.learn.federated import counters
 from hansa.learn.federated.client_server import ClientServer, Flight, Heard, Sums, Work
 from hansa.learn.federated.invitation import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _WAVE_BYTES = 32 << 20
 """Models of clients that are in memory of a worker at a time: few, so that they stay in cache from
 the download to the server's sum, but enough for every thread."""
-BEST = "federated.best"
+_BEST = "federated.best"
 """What servers keep the best model by validation loss under, where it is looked for."""
 _LOSS = "local_validation_loss"
 _BATCH = 512
@@ -109,7 +109,7 @@ class Federated(ClientServer):
         if self.validates:
             fresh = torch.from_numpy(Watch.start(self._rule).row())
             block.kept["federated.watch"] = fresh.repeat(r, 1)
-            block.kept[BEST] = block.rows.clone()
+            block.kept[_BEST] = block.rows.clone()
 
     def _check_votes(self, block: Block) -> None:
         """Every server needs clients that can tell it how good its model is."""
@@ -201,16 +201,24 @@ class Federated(ClientServer):
         if self.stop is not None:
             ended = block.kept["federated.stopped"].numpy()
             going = (yield Share({"going": block.ids[block.residents[~ended]]}))["going"]
-            block.finished = not len(going)
+            if not len(going):
+                return "the clients' validation loss no longer falls"
+        return None
 
-    def finish(self, block: Block, t: int) -> Script:
-        if self.select == "best":
-            block.final = (block.residents, self._selected(block, t))
+    def finish(self, block: Block, t: int) -> Ending:
         yield from ()
+        if self.select == "last":
+            return None
+        return Outcome(block.ids[block.residents], self._selected(block, t), "best")
+
+    def adopt(self, block: Block, rows: Tensor) -> None:
+        super().adopt(block, rows)
+        if _BEST in block.kept:
+            block.kept[_BEST].copy_(rows)
 
     def _selected(self, block: Block, t: int) -> Tensor:
         """The best models [r, D]; the last ones where no trained model was ever judged."""
-        rows, members = block.kept[BEST].clone(), self.members(block)
+        rows, members = block.kept[_BEST].clone(), self.members(block)
         initial = block.trainer.layout.flatten(block.trainer.module).to(rows.device)
         for row, server in enumerate(block.ids[block.residents].tolist()):
             watch = Watch.of(self._rule, block.kept["federated.watch"][row].numpy())
@@ -397,13 +405,13 @@ class Federated(ClientServer):
         at, loss = int(block.residents[row]), float(losses.mean())
         watch = Watch.of(self._rule, block.kept["federated.watch"][row].numpy())
         if watch.see(loss):
-            block.kept[BEST][row] = before
+            block.kept[_BEST][row] = before
         block.kept["federated.watch"][row] = torch.from_numpy(watch.row())
         _measured(block, _LOSS)[at] = loss
         if watch.stopped and self.stop is not None:
             block.kept["federated.stopped"][row] = True
             if self.select == "best":
-                block.rows[row] = block.kept[BEST][row]
+                block.rows[row] = block.kept[_BEST][row]
             block.events.append({"kind": "stopped", "server": int(block.ids[at]), "loss": loss})
 
 

@@ -26,6 +26,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Script, Trainer
+from hansa.engine.history import UPDATES
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.gradients import supports_stacking
 from hansa.engine.training.optimizers import clip_norm_
@@ -40,7 +41,6 @@ from hansa.learn.federated.mail import Mail
 if TYPE_CHECKING:
     from torch import Tensor
 
-UPDATES = "quickdrop.updates"
 _MOST_UPDATES = 1 << 29  # numbers that a server keeps, 2 GiB
 
 
@@ -104,7 +104,7 @@ class QuickDrop(Federated):
 
     def round(self, block: Block, t: int) -> Script:
         block.facts["quickdrop.round"] = t
-        yield from super().round(block, t)
+        return (yield from super().round(block, t))
 
     def gather(self, block: Block, row: int, mail: Mail, *weights: Any) -> None:
         super().gather(block, row, mail, *weights)

@@ -1,0 +1,107 @@
+"""A run that was trained, opened: its settings, its nodes, and the models that it came to."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hansa.base.errors import ConfigError
+from hansa.engine.block import Block
+from hansa.engine.job import Job
+from hansa.engine.runtimes.checkpoint import latest, load_block, read_manifest
+from hansa.experiment.inputs import check_inputs
+from hansa.experiment.prepare import prepare
+from hansa.experiment.runfile import RunFile
+from hansa.experiment.start import ENDED
+from hansa.models import ParameterLayout
+from hansa.report import RunFolder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CHANGES, STATE = "requests", "state"
+"""Where a run folder keeps what changed the run after its end, a numbered folder each, and in it
+the checkpoint of the run as it was left."""
+
+
+@dataclass
+class TrainedRun:
+    """A run that came to its end, as it is now.
+
+    Attributes:
+        block: all nodes, with the run's outcome.
+        done: how many rounds it did.
+    """
+
+    folder: RunFolder
+    settings: RunFile
+    job: Job
+    block: Block
+    done: int
+
+    def module(self, node: int | None = None) -> nn.Module:
+        """The network that the run came to, or that of one of its nodes, to evaluate.
+
+        Raises:
+            ConfigError: there are several models and none is named, or there is no such node.
+        """
+        rows, name = self.block.models()[1], self.folder.path.name
+        if node is None and len(rows) > 1:
+            problem = f"{name} has a model of each of {len(rows)} nodes"
+            raise ConfigError("node", None, problem, f"a number from 0 to {len(rows) - 1}")
+        if node is not None and not 0 <= node < len(rows):
+            problem = f"{name} has {len(rows)} models"
+            raise ConfigError("node", node, problem, f"a number from 0 to {len(rows) - 1}")
+        module = copy.deepcopy(self.job.module)
+        ParameterLayout.of(module).load_(module, rows[node or 0].cpu())
+        return module.eval()
+
+
+def settings_of(folder: RunFolder, field: str = "run", fix: str = "the folder of a run") -> RunFile:
+    """The file of a run of ``hansa learn``.
+
+    Raises:
+        ConfigError: it is another verb's folder; names ``field``.
+    """
+    if (folder.summary or {}).get("verb", "learn") != "learn" or "algorithm" not in folder.config:
+        problem = "is not the folder of a run of hansa learn"
+        raise ConfigError(field, str(folder.path), problem, fix)
+    return RunFile.parse(folder.config)
+
+
+def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> TrainedRun:
+    """A run in its present state: as trained, or as its last change left it.
+
+    Raises:
+        CheckpointError: its checkpoint is damaged.
+        ConfigError: it has not come to its end, it was saved nowhere, or its data are others now.
+    """
+    path = str(folder.path)
+    if (folder.summary or {}).get("status") not in ENDED:
+        fix = f"hansa learn --resume {folder.path}"
+        raise ConfigError(field, path, "has not finished training", fix)
+    checkpoint = present_checkpoint(folder.path)
+    if checkpoint is None:
+        fix = "train with checkpoint.every above 0"
+        raise ConfigError(field, path, "has no checkpoint with its model", fix)
+    job = prepare(chosen)
+    check_inputs(folder, chosen, job.dataset, job.parts)
+    block = job.block(np.arange(job.nodes))
+    manifest = read_manifest(checkpoint)
+    load_block(block, checkpoint, manifest)
+    return TrainedRun(folder, chosen, job, block, int(manifest["round"]))
+
+
+def changes_of(path: Path) -> list[Path]:
+    """The folders of what changed a run after its end, oldest first."""
+    return sorted(p for p in (path / CHANGES).glob("[0-9]*") if p.is_dir())
+
+
+def present_checkpoint(path: Path) -> Path | None:
+    """The checkpoint of a run folder's present state, or None."""
+    changes = changes_of(path)
+    return latest(changes[-1] / STATE if changes else path / "checkpoints")
