@@ -5,10 +5,11 @@
 
 A table names the command and the commit that made it. The command's smoke run shows which
 functions of the source it exercises; the table is stale when one of them, or the benchmark itself,
-has another meaning today than at that commit. Comments, docstrings and layout have none; commands
-and pages (``cli``, ``report``) show figures and make none, and what checks a run (``check...``)
-lets it be or refuses it. What worker processes alone execute is not seen. Each smoke run takes
-seconds.
+has another meaning today than at that commit. Comments, docstrings, layout and the types of
+arguments have none, and where a function stands is no part of it, so that moves make no table
+stale. Commands and pages (``cli``, ``report``) show figures and make none, and what checks a run
+(``check...``) lets it be or refuses it. What worker processes alone execute is not seen. Each smoke
+run takes seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -92,8 +94,12 @@ def meanings(text: str) -> Meanings:
 
 
 def meaning(statement: ast.stmt) -> str:
-    """A statement without its docstrings, comments and layout."""
+    """A statement without its docstrings, comments, layout and types of arguments."""
     for inner in ast.walk(statement):
+        if isinstance(inner, ast.arg):
+            inner.annotation = None
+        elif isinstance(inner, ast.FunctionDef):
+            inner.returns = None
         if isinstance(body := getattr(inner, "body", None), list):
             inner.body = list(filter(says_something, body)) or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.dump(statement)
@@ -111,6 +117,16 @@ def at(commit: str, file: str) -> Meanings:
     return meanings(git("show", f"{commit}:{file}")) if there else {}
 
 
+@cache
+def everywhere(commit: str) -> dict[str, set[str]]:
+    """The meanings of each name in any file of the source, as they were: code may have moved."""
+    found: dict[str, set[str]] = {}
+    for file in git("ls-tree", "-r", "--name-only", commit, "--", ":/src").splitlines():
+        for name, said in at(commit, file).items() if file.endswith(".py") else ():
+            found.setdefault(name, set()).add(said)
+    return found
+
+
 def changes(commit: str, script: str, called: dict[str, list[str]]) -> list[str]:
     """What a table rests on and has changed since its commit, as ``file: name``."""
     found = []
@@ -125,7 +141,12 @@ def changes(commit: str, script: str, called: dict[str, list[str]]) -> list[str]
             used = {f"{name}()" for name in makers} & set(now)
             owners = {".".join(x.split(".")[:n]) for x in used for n in range(x.count(".") + 1)}
             used |= owners & set(now)
-        different = sorted(name for name in used if now.get(name) != before.get(name))
+        moved = everywhere(commit) if names is not None else {}
+        different = sorted(
+            name
+            for name in used
+            if now.get(name) != before.get(name) and now.get(name) not in moved.get(name, ())
+        )
         found += [f"{file}: {name or 'constants'}" for name in different]
     return found
 

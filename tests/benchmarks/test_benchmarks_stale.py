@@ -31,6 +31,7 @@ def other():
     [
         ("Goes.", "Walks.", set()),
         ("  # by so much", "", set()),
+        ("def go(self)", "def go(self: object) -> int", set()),
         ("return RATE", "return (\n        RATE\n    )", set()),
         ("return self.size", "return -self.size", {"Step.go()"}),
         ("size = 2", "size = 3", {"Step"}),
@@ -41,6 +42,22 @@ def other():
 def test_only_what_has_a_meaning_counts(before: str, after: str, changed: set[str]) -> None:
     old, new = stale.meanings(CODE), stale.meanings(CODE.replace(before, after))
     assert {name for name in set(old) | set(new) if old.get(name) != new.get(name)} == changed
+
+
+def test_what_only_moved_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since the commit it stood in another file; there, and only there, is it found."""
+    file = "src/hansa/base/words.py"
+    before = {"src/hansa/old.py": (stale.ROOT / file).read_text()}
+    monkeypatch.setattr(stale, "git", lambda *words: "\n".join(before))
+    monkeypatch.setattr(stale, "at", lambda commit, name: stale.meanings(before.get(name, "")))
+    called = {"benchmarks/stale.py": [], file: ["is_number"]}
+    script = "src/hansa/base/__init__.py"
+    stale.everywhere.cache_clear()
+    assert not stale.changes("0" * 40, script, called)
+    before["src/hansa/old.py"] = before["src/hansa/old.py"].replace("return", "return not")
+    stale.everywhere.cache_clear()
+    assert stale.changes("0" * 40, script, called) == [f"{file}: is_number()"]
+    stale.everywhere.cache_clear()
 
 
 def test_a_table_rests_on_what_its_smoke_run_calls(tmp_path: Path) -> None:
