@@ -44,6 +44,31 @@ def test_a_terminal_gets_a_bar_and_quiet_gets_nothing(hansa, tiny, monkeypatch) 
     assert hansa(f"learn {tiny} --quiet --out there").err == ""
 
 
+def test_the_lines_that_matter_and_all_of_them(hansa, tiny) -> None:
+    def rows(said) -> int:
+        lines = [line.strip() for line in said.out.splitlines()]
+        head = next(k for k, line in enumerate(lines) if line.startswith("──"))
+        return next(k for k, line in enumerate(lines[head + 1 :]) if not line)
+
+    few, every = hansa(f"learn {tiny} --out it"), hansa(f"learn {tiny} --all")
+    assert rows(few) <= 8 < rows(every)
+    assert "messages received" in every.out
+    assert "messages received" not in few.out
+    assert rows(hansa("report it")) == rows(few)
+    assert rows(hansa("report it --all")) == rows(every)
+
+
+def test_a_report_of_nothing_says_so(hansa, tiny) -> None:
+    Path("late.py").write_text(FAILING.replace("t == 2", "t == 0"))
+    chosen = "--set plugins=[late.py] --set evaluate.dense_start=false"
+    assert hansa(f"learn fails_late {tiny} {chosen} --out it").status == 2
+    said = hansa("report it")
+    assert said.status == 0
+    assert "warning: nothing was measured in it" in said.err
+    assert "no more" in said.err
+    assert "Last measured" not in said.out
+
+
 def test_a_run_file_an_algorithm_and_options(hansa, tiny) -> None:
     Path("mine.yaml").write_text("nodes: 3\nrounds: 1\nalgorithm: isolated\ntopology: ring\n")
     said = hansa("learn mine.yaml --set nodes=2 --seed 9 --device cpu --no-report --json --out a")
@@ -66,6 +91,7 @@ def test_what_a_plugin_prints_does_not_mix_with_the_object(hansa, tiny) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy on means of nothing
 def test_numbers_that_are_not_finite_are_null(hansa, tiny) -> None:
     said = hansa(f"learn {tiny} --set train.optimizer.lr=1e30 --json")
+    assert said.status == 3
     assert said.object["final"]["loss"] is None
     assert "warning: training diverged, first in round" in said.err
 
@@ -163,7 +189,7 @@ def test_a_run_that_fails_says_where_and_what_is_kept(hansa, tiny) -> None:
 def test_divergence_can_stop_a_run(hansa, tiny) -> None:
     stop = "--set train.optimizer.lr=1e30 --set train.on_divergence=stop --set rounds=9"
     said = hansa(f"learn {tiny} {stop} --json")
-    assert said.status == 1
+    assert said.status == 3
     assert said.object["error"]["type"] == "Diverged"
     assert "node" in said.object["error"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hansa.cli.progress import RunProgress
+from hansa.experiment.progress import RunProgress
 from hansa.learn.federated.invitation import OUTCOMES
 from hansa.report import RunFolder, page
 from hansa.report.charts import comparison_chart, metric_chart

@@ -21,16 +21,20 @@ from hansa.base.errors import (
     ConfigError,
     DataError,
     DiskError,
+    Diverged,
     HansaError,
     HansaWarning,
     RunError,
 )
+from hansa.base.telling import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hansa.report.tables import Grid
 
+DIVERGED = 3
+"""The exit status where training diverged: what came of it is there, but it is no result."""
 _WIDTH = 120  # of a table that goes to a file or a pipe
 
 
@@ -99,7 +103,8 @@ def answering(as_json: bool, debug: bool = False) -> Iterator[Answer]:
         _fail(answer, error, 130, debug)
     except HansaError as error:
         refused = isinstance(error, ConfigError | DataError | CheckpointError)
-        _fail(answer, error, 2 if refused else 1, debug)
+        status = DIVERGED if isinstance(error, Diverged) else 2 if refused else 1
+        _fail(answer, error, status, debug)
     except Unheard:
         raise
     except Exception as error:  # noqa: BLE001 - the last line of defence
@@ -133,11 +138,6 @@ def _warned(answer: Answer) -> Iterator[None]:
         warnings.simplefilter("always", HansaWarning)
         warnings.showwarning = show
         yield
-
-
-def say(text: str) -> None:
-    """A line for people, beside the answer."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def say_error(text: str) -> None:

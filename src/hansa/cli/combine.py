@@ -12,8 +12,21 @@ from typing import Annotated, Any
 import typer
 
 from hansa.base.errors import ConfigError, HansaError
-from hansa.cli.answer import Answer, Interrupted, answering, say
-from hansa.cli.options import Debug, Device, Json, NoReport, Out, Quiet, Resume, RunDir, Seed, Sets
+from hansa.base.telling import say
+from hansa.cli.answer import Answer, Interrupted, answering
+from hansa.cli.options import (
+    All,
+    Debug,
+    Device,
+    Json,
+    NoReport,
+    Out,
+    Quiet,
+    Resume,
+    RunDir,
+    Seed,
+    Sets,
+)
 
 app = typer.Typer(
     help="Combine models that clients trained alone: one-shot ensembles.", no_args_is_help=True
@@ -35,6 +48,7 @@ def ensemble(
     resume: Resume = None,
     no_report: NoReport = False,
     as_json: Json = False,
+    every: All = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -49,7 +63,7 @@ def ensemble(
             if file is not None or out is not None:
                 fix = "give --resume RUN alone; --set changes what may change"
                 raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
-            _result(answer, _resume(answer, resume, sets, more, quiet, not no_report))
+            _result(answer, _resume(answer, resume, sets, more, quiet, not no_report), every)
             return
         from hansa.combine.ensemble.ensemble_file import EnsembleFile
         from hansa.experiment.settings_file import override
@@ -62,10 +76,13 @@ def ensemble(
         from hansa.combine.ensemble.run import default_folder
         from hansa.combine.ensemble.run import ensemble as run
         from hansa.experiment.places import reserved
+        from hansa.experiment.progress import Steps
 
         place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
         with place as path, _going_on(answer, path):
-            _result(answer, run(chosen, path, _progress(quiet), not no_report).path)
+            with Steps(quiet) as steps:
+                folder = run(chosen, path, steps, not no_report)
+            _result(answer, folder.path, every)
 
 
 def _resume(
@@ -77,14 +94,15 @@ def _resume(
     report: bool,
 ) -> Path:
     from hansa.combine.ensemble.run import resume
+    from hansa.experiment.progress import Steps
     from hansa.experiment.settings_file import override
     from hansa.report import RunFolder
 
     config = RunFolder.open(path).config
     wanted = override(config, tuple(sets or ()), **more)
     changes = {key: value for key, value in wanted.items() if value != config.get(key)}
-    with _going_on(answer, path):
-        return resume(path, changes, _progress(quiet), report).path
+    with _going_on(answer, path), Steps(quiet) as steps:
+        return resume(path, changes, steps, report).path
 
 
 @contextlib.contextmanager
@@ -119,6 +137,7 @@ def remove(
     out: Out = None,
     no_report: NoReport = False,
     as_json: Json = False,
+    every: All = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -126,13 +145,16 @@ def remove(
     with answering(as_json, debug) as answer:
         from hansa.combine.ensemble.run import remove as removed
         from hansa.experiment.places import reserved
+        from hansa.experiment.progress import Steps
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
         base = Path("runs") / f"{run.resolve().name}-without-{client}"
         place = reserved(base) if out is None else contextlib.nullcontext(out)
         with place as path, _going_on(answer, path):
-            _result(answer, removed(run, client, path, _progress(quiet), not no_report).path)
+            with Steps(quiet) as steps:
+                folder = removed(run, client, path, steps, not no_report)
+            _result(answer, folder.path, every)
 
 
 @app.command("predict")
@@ -163,11 +185,7 @@ def predict(
         answer.table(Grid("Predictions", ["input", "class", "probability"], rows, words=2))
 
 
-def _progress(quiet: bool):  # type: ignore[no-untyped-def]
-    return (lambda text: None) if quiet else say
-
-
-def _result(answer: Answer, path: Path) -> None:
+def _result(answer: Answer, path: Path, every: bool) -> None:
     from hansa.report import RunFolder
     from hansa.report.ensembles import rules_table
 
@@ -175,7 +193,7 @@ def _result(answer: Answer, path: Path) -> None:
     answer.data = folder.summary or {}
     for remark in folder.read_json("remarks.json") or []:
         say(f"remark: {remark}")
-    answer.table(rules_table(folder))
+    answer.table(rules_table(folder, every=every))
     answer.line(f"kept    {answer.data['chosen']}: {answer.data['why']}")
     answer.line(f"run     {path}")
     report = path / "report.html"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hansa.base.errors import ConfigError
-from hansa.cli.answer import Answer, answering, say
-from hansa.cli.options import Debug, Json, RunDir, Sets
+from hansa.cli.answer import Answer, answering
+from hansa.cli.options import All, Debug, Json, RunDir, Sets
 
 if TYPE_CHECKING:
     from hansa.forget import Request
@@ -61,6 +61,7 @@ def forget(
     oracle: Oracle = False,
     controls: Controls = False,
     history: History = False,
+    every: All = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -73,6 +74,7 @@ def forget(
         if history:
             _history(answer, run)
             return
+        from hansa.experiment.progress import Steps
         from hansa.forget.run import forget as forget_
         from hansa.forget.run import relearn as relearn_
         from hansa.forget.trained import default_method
@@ -85,9 +87,10 @@ def forget(
             chosen = None
             if method or changes:
                 chosen = _method(method or default_method(run), changes)
-            receipt = forget_(run, request, chosen, oracle, controls, allow_relearn, say)
+            with Steps() as steps:
+                receipt = forget_(run, request, chosen, oracle, controls, allow_relearn, steps)
         answer.data = receipt
-        _show(answer, request, receipt)
+        _show(answer, request, receipt, every)
     if answer.data.get("status") == "incomplete":
         raise typer.Exit(1)
 
@@ -138,8 +141,9 @@ def _recovery(changes: tuple[str, ...]) -> Any:
         raise explain(error, Recovery) from None
 
 
-def _show(answer: Answer, request: Request, receipt: dict[str, Any]) -> None:
+def _show(answer: Answer, request: Request, receipt: dict[str, Any], every: bool) -> None:
     from hansa.forget.page import (
+        cost,
         cost_table,
         distance_table,
         figures_table,
@@ -154,7 +158,10 @@ def _show(answer: Answer, request: Request, receipt: dict[str, Any]) -> None:
     for grid in (goal_table(receipt), distance_table(receipt)):
         if grid.rows:
             answer.table(grid)
-    answer.table(cost_table(receipt))
+    if every:
+        answer.table(cost_table(receipt))
+    else:
+        answer.line(f"cost     {cost(receipt)}")
     for line in remarks(receipt):
         answer.line(line)
     if folder := receipt.get("folder"):

@@ -8,9 +8,13 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from hansa.base.errors import ConfigError, HansaError
-from hansa.cli.answer import Answer, Interrupted, answering, say
+from hansa.base.telling import say
+from hansa.cli.answer import DIVERGED, Answer, Interrupted, answering
 from hansa.cli.options import (
+    All,
     Debug,
     Device,
     Json,
@@ -25,8 +29,8 @@ from hansa.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from hansa.cli.progress import RunProgress
     from hansa.experiment import RunFile
+    from hansa.experiment.progress import RunProgress
     from hansa.report import RunFolder
 
 
@@ -39,16 +43,18 @@ def learn(
     resume: Resume = None,
     no_report: NoReport = False,
     as_json: Json = False,
+    every: All = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Train a network of nodes and leave a run folder with everything that was measured.
 
-    With --resume, --set reaches what may change: rounds, runtime, checkpoint, device.
+    With --resume, --set reaches what may change: rounds, runtime, checkpoint, device. The exit
+    status is 3 if training diverged, whether it then went on or was stopped.
     """
     with answering(as_json, debug) as answer:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
-        from hansa.cli.progress import RunProgress
+        from hansa.experiment.progress import RunProgress
 
         more = {"seed": seed, "device": device}
         with RunProgress(quiet) as progress:
@@ -63,9 +69,11 @@ def learn(
             except KeyboardInterrupt:
                 raise Interrupted(_kept(answer)) from None
             except HansaError as error:
-                _measured(answer, error)
+                _measured(answer, error, every)
                 raise
-        _result(answer, folder, quiet)
+        _result(answer, folder, quiet, every)
+    if answer.data.get("status") == "diverged":
+        raise typer.Exit(DIVERGED)
 
 
 def _start(
@@ -91,7 +99,6 @@ def _run(
 ) -> RunFolder:
     from hansa.experiment import run
 
-    progress.begin(chosen, path)
     fresh = not (path / "config.yaml").exists()
     try:
         return run(chosen, path, progress, report)
@@ -108,13 +115,12 @@ def _resume(
     report: bool,
     more: dict[str, Any],
 ) -> RunFolder:
-    from hansa.experiment import RunFile, override, resume
+    from hansa.experiment import override, resume
     from hansa.report import RunFolder
 
     config = RunFolder.open(path).config
     wanted = override(config, tuple(sets or ()), **more)
     changes = {key: value for key, value in wanted.items() if value != config.get(key)}
-    progress.begin(RunFile.parse(wanted), path)
     answer.run_dir = str(path)
     return resume(path, changes, progress, report)
 
@@ -135,19 +141,19 @@ def _kept(answer: Answer) -> str:
     )
 
 
-def _measured(answer: Answer, error: HansaError) -> None:
+def _measured(answer: Answer, error: HansaError, every: bool) -> None:
     """Show what was measured before a run failed, even where it could not be written."""
     from hansa.report.tables import final_table
 
     if error.folder is None:
         return
     with contextlib.suppress(HansaError):  # a folder that cannot be read has nothing to show
-        grid = final_table(error.folder)
+        grid = final_table(error.folder, every=every)
         if grid.rows:
             answer.table(grid)
 
 
-def _result(answer: Answer, folder: RunFolder, quiet: bool) -> None:
+def _result(answer: Answer, folder: RunFolder, quiet: bool, every: bool) -> None:
     from hansa.report.tables import divergence, final_table
 
     answer.data = folder.summary or {}
@@ -158,7 +164,7 @@ def _result(answer: Answer, folder: RunFolder, quiet: bool) -> None:
         say(f"warning: {text}")
     for remark in folder.read_json("remarks.json") or []:
         say(f"remark: {remark}")
-    answer.table(final_table(folder))
+    answer.table(final_table(folder, every=every))
     report = folder.path / "report.html"
     lines = [f"run     {folder.path}"] + [f"report  {report}"] * report.exists()
     for text in lines:

@@ -49,6 +49,9 @@ Resume = Annotated[
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+All = Annotated[
+    bool, typer.Option("--all", help="Print every figure, not only those that matter most.")
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_home)]
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hansa.base.telling import say
 from hansa.cli.answer import answering
-from hansa.cli.options import Debug, Json, RunDir
+from hansa.cli.options import All, Debug, Json, RunDir
+
+if TYPE_CHECKING:
+    from hansa.report import RunFolder
 
 Png = Annotated[
     bool, typer.Option("--png", help="Also write each chart as a PNG, under RUN/pictures.")
 ]
 
 
-def report(run: RunDir, png: Png = False, as_json: Json = False, debug: Debug = False) -> None:
+def report(
+    run: RunDir,
+    png: Png = False,
+    every: All = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Write the report of a run anew and print what was last measured."""
     with answering(as_json, debug) as answer:
         from hansa.report import RunFolder
@@ -28,7 +38,21 @@ def report(run: RunDir, png: Png = False, as_json: Json = False, debug: Debug = 
         answer.data = {**(folder.summary or {"run_dir": str(run)}), "report": str(page)}
         if png:
             answer.data["pictures"] = [str(path) for path in pictures]
-        answer.table(rules_table(folder) if is_ensemble(folder) else final_table(folder))
+        grid = rules_table(folder) if is_ensemble(folder) else final_table(folder, every=every)
+        if grid.rows:
+            answer.table(grid)
+        else:
+            say(f"warning: nothing was measured in {run}, so its page has no figures{_why(folder)}")
         answer.line(f"report  {page}")
         if pictures:
             answer.line(f"charts  {len(pictures)} in {pictures[0].parent}")
+
+
+def _why(folder: RunFolder) -> str:
+    """Why nothing was measured, as far as the run's folder tells."""
+    failed = [event for event in folder.events() if event["kind"] == "failed"]
+    if failed:
+        return f"; it failed: {failed[-1]['error']}"
+    if folder.summary is None:
+        return "; it is at its first round, or was ended before that was over"
+    return f"; it is {folder.summary.get('status', 'unfinished')}"

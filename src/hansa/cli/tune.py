@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hansa.base.errors import ConfigError
-from hansa.cli.answer import answering, say
+from hansa.base.telling import say
+from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json, Seed, Sets, Target, read_settings
 
 if TYPE_CHECKING:

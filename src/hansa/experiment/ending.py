@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hansa.base.errors import DiskError, Diverged, HansaError, HansaWarning
+from hansa.base.telling import doing
 from hansa.report import RunFolder
 
 
@@ -29,6 +30,7 @@ def keep(folder: RunFolder, summary: dict[str, Any], error: BaseException) -> No
 def page(folder: RunFolder) -> None:
     """Write the report. Whatever is wrong with it becomes a warning: the results are there."""
     try:
+        doing("drawing the page")
         from hansa.report.page import write_report  # charts take long to import
 
         write_report(folder)

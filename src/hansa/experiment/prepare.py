@@ -9,7 +9,9 @@ import numpy as np
 from hansa.base.errors import ConfigError, HansaError
 from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
+from hansa.base.paths import short
 from hansa.base.streams import Streams
+from hansa.base.telling import doing
 from hansa.data import Dataset, plant
 from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
@@ -40,6 +42,7 @@ def prepare(run: RunFile) -> Job:
     _within("algorithm", lambda: method.check(network), nodes, method)
     _check_weights(run, network)
     check_device(run.device)  # imports torch: what can be told without it has been
+    doing(f"loading {short(type(run.data).name)}")
     dataset = _within("data", lambda: run.data.load(streams), nodes, run.data)
     parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
     parts, held = _hold_back(run, dataset, parts, streams)
@@ -71,6 +74,7 @@ def prepare(run: RunFile) -> Job:
         device=run.device,
     )
     # What fits no model or no clock shows when a node starts: better now than in a worker.
+    doing("trying the model")
     _within("model", lambda: _try_out(job, form), nodes, form)
     ends = np.array([0, job.nodes - 1]) if servers else np.array([0])
     _within("algorithm", lambda: job.block(ends).trainer.close(), nodes, method)

@@ -21,6 +21,7 @@ from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugi
 from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.plan import describe
 from hansa.experiment.prepare import prepare
+from hansa.experiment.progress import RunProgress
 from hansa.experiment.remarks import remarks
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import Start
@@ -35,7 +36,7 @@ RESUMABLE = ("rounds", "runtime", "checkpoint", "device")
 def run(
     settings: RunFile | Mapping[str, Any] | str | Path,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     report: bool = True,
 ) -> RunFolder:
     """Run an experiment from its first round to its last.
@@ -45,7 +46,7 @@ def run(
         out: the run folder; by default a new one under ``runs/``.
         progress: is called after each round with the rounds done and the latest figures, and
             before the first with those of the initial model, unless ``evaluate.dense_start`` is
-            off.
+            off. True: the lines that ``hansa learn`` shows.
         report: write ``report.html`` at the end; if that fails there is a warning, no error.
 
     Raises:
@@ -55,12 +56,17 @@ def run(
         RunError: something failed on the way; all that was measured is in the folder.
         KeyboardInterrupt: once the round under way is saved, or at once if asked twice.
     """
+    if progress is True:
+        with RunProgress() as shown:
+            return run(settings, out, shown, report)
     chosen = settings if isinstance(settings, RunFile) else RunFile.of(settings)
     if out is None:
         with reserved(default_folder(chosen)) as path:
             return run(chosen, path, progress, report)
     path = Path(out).expanduser()
     check_free(path)
+    if isinstance(progress, RunProgress):
+        progress.begin(chosen, path)
     job = prepare(chosen)
     job.strategy = choose_strategy(job)
     config = chosen.dump()
@@ -72,24 +78,28 @@ def run(
         folder = RunFolder.create(path, config, environment)
         describe(job, chosen, folder)
         folder.write_json("remarks.json", remarks(chosen, job))
-        return _host(chosen, job, folder, Start(), progress, report)
+        return _host(chosen, job, folder, Start(), progress or None, report)
 
 
 def resume(
     path: str | Path,
     changes: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     report: bool = True,
 ) -> RunFolder:
     """Go on with a run from its latest checkpoint (or from the start if it has none).
 
     Args:
         changes: settings to replace, only among :data:`RESUMABLE`.
+        progress, report: as for :func:`run`.
 
     Raises:
         CheckpointError: the folder or its checkpoint is damaged; it is named.
         ConfigError: a setting cannot change, no round is left, or the data are others now.
     """
+    if progress is True:
+        with RunProgress() as shown:
+            return resume(path, changes, shown, report)
     RunFolder.open(path)  # so that no lock is left in a folder that is no run
     with held(path):
         folder = RunFolder.open(path)
@@ -102,6 +112,8 @@ def resume(
         if changes_of(folder.path):
             problem = "the run was made to forget, and training on would teach it all of that anew"
             raise ConfigError("resume", str(path), problem, "begin a new run without those data")
+        if isinstance(progress, RunProgress):
+            progress.begin(chosen, folder.path)
         start = Start.of(folder, chosen)
         job = prepare(chosen)
         check_inputs(folder, chosen, job.dataset, job.parts)
@@ -109,7 +121,7 @@ def resume(
         if changes:
             folder.reconfigure(config)  # workers, and whoever resumes next, read it there
         start.enter(folder)
-        return _host(chosen, job, folder, start, progress, report)
+        return _host(chosen, job, folder, start, progress or None, report)
 
 
 def _host(

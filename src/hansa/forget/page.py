@@ -11,6 +11,7 @@ from typing import Any
 
 from hansa.report.sections import Section
 from hansa.report.tables import Grid
+from hansa.report.units import quantity
 
 MARKERS = {
     "backdoor": "test examples of other classes that get the planted class once they show the "
@@ -76,6 +77,15 @@ def _marked(receipt: Mapping[str, Any], name: str, figure: str) -> str:
     """A figure, unless it is that of a marker that the model never learned."""
     powerless = not receipt.get("markers", {}).get(name, {"power": True})["power"]
     return "no power" if powerless else figure
+
+
+def cost(receipt: Mapping[str, Any]) -> str:
+    """What it took in all, in a line."""
+    c = receipt["cost"]["total"]
+    return (
+        f"{c['sample_gradients']:,} sample gradients, {c['rounds']} rounds, "
+        f"{quantity(c['bytes'], 'bytes')}, {quantity(c['seconds'], 'seconds')}"
+    )
 
 
 def cost_table(receipt: Mapping[str, Any]) -> Grid:

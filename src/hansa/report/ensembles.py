@@ -13,6 +13,7 @@ from hansa.report.tables import Grid
 from hansa.report.units import quantity
 
 TABLE = "table.json"
+_BEST = 8
 COLUMNS = ["", "accuracy", "on proxies", "bytes a client, formula", "counted", "note"]
 
 
@@ -21,9 +22,19 @@ def is_ensemble(run: RunFolder) -> bool:
     return {"clients", "rules"} <= set(run.config) and (run.path / TABLE).exists()
 
 
-def rules_table(run: RunFolder) -> Grid:
-    """Every rule, the best client and every baseline, the best on the test set first."""
-    rows = lines(_rows(run), str((run.summary or {}).get("chosen", "")))
+def rules_table(run: RunFolder, *, every: bool = True) -> Grid:
+    """Every rule, the best client and every baseline, the best on the test set first.
+
+    Args:
+        run: the ensemble's.
+        every: all of them; else the eight best, among them the one that is kept.
+    """
+    chosen = str((run.summary or {}).get("chosen", ""))
+    table = sorted(_rows(run), key=lambda row: -row["accuracy"])
+    if not every:
+        kept = [row for row in table[_BEST:] if _is_kept(row, chosen)]
+        table = table[: _BEST - len(kept)] + kept
+    rows = lines(table, chosen)
     return Grid("Test accuracy, * is kept", COLUMNS, rows)
 
 
@@ -31,12 +42,16 @@ def lines(table: Sequence[Mapping[str, Any]], chosen: str) -> list[list[str]]:
     """The table as text."""
     found = []
     for row in sorted(table, key=lambda row: -row["accuracy"]):
-        name = row["name"] + (" *" if row["name"] == chosen and row["kind"] == "rule" else "")
+        name = row["name"] + (" *" if _is_kept(row, chosen) else "")
         judged = row.get("proxy_accuracy")
         costs = [quantity(row[key], "bytes") if row[key] else "" for key in ("formula", "counted")]
         shares = [f"{row['accuracy']:.4f}", "" if judged is None else f"{judged:.4f}"]
         found.append([name, *shares, *costs, row.get("note", "")])
     return found
+
+
+def _is_kept(row: Mapping[str, Any], chosen: str) -> bool:
+    return row["name"] == chosen and row["kind"] == "rule"
 
 
 def markdown(table: Sequence[Mapping[str, Any]], chosen: str) -> str:

@@ -14,6 +14,7 @@ from hansa.base.component import import_path
 from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
 from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
+from hansa.base.telling import doing
 from hansa.base.threads import one_thread
 from hansa.engine.block import COUNTERS, MODELLED, Block
 from hansa.engine.exchange.exchange import Exchange, Send, Share
@@ -222,6 +223,7 @@ class Host:
 
     def _measure(self, wanted: tuple[np.ndarray, Any]) -> dict[str, Any]:
         """Every measured node on the test (and validation) set, and what the average needs."""
+        doing("measuring")
         block, job = self.block, self.job
         who, models = wanted
         chosen = np.flatnonzero(np.isin(who, self.measured))

@@ -16,6 +16,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError, Diverged, OwnCodeError, RunError, WireError
 from hansa.base.files import writing
 from hansa.base.lazy import zmq
+from hansa.base.telling import doing
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
 from hansa.engine.runtimes.runtime import Deadline, Launch, Runtime, WorkerCommand, split_nodes
@@ -41,6 +42,7 @@ class Processes(Runtime):
     def run(self, job: Job, launch: Launch) -> None:
         coordinator = _Coordinator(self, job, launch)
         try:
+            doing(f"starting {self.workers} workers")
             coordinator.start(launch.resume, launch.command)
             coordinator.listen()
         finally:

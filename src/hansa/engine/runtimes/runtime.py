@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hansa.base.component import Component, register
+from hansa.base.telling import doing
 from hansa.engine.block import Block
 from hansa.engine.exchange.exchange import LocalExchange
 from hansa.engine.job import Job
@@ -67,6 +68,7 @@ class Simulate(Runtime):
     """All nodes in this process, as one block: messages stay in memory and are counted."""
 
     def run(self, job: Job, launch: Launch) -> None:
+        doing(f"building {job.servers or job.nodes:,} models")
         block = job.block(np.arange(job.nodes))
         start = 0
         if launch.resume is not None:

@@ -1,0 +1,213 @@
+"""How far a run is: a bar on a terminal; anywhere else a line when there is news, and now and then.
+
+A log that stands still looks like a run that hangs, so a pipe gets a line every half minute too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from hansa.base.paths import short
+from hansa.base.telling import heard_by, say
+
+if TYPE_CHECKING:
+    from hansa.experiment.runfile import RunFile
+
+_SCORES = ("accuracy", "rmse", "loss")
+_SILENCE = 30.0  # seconds without a line after which a pipe gets one
+
+
+class Shown:
+    """Says what goes on, and that it still does; use as a context manager.
+
+    Args:
+        quiet: say nothing.
+        silence: seconds without a line after which :meth:`status` is said.
+    """
+
+    def __init__(self, quiet: bool = False, silence: float = _SILENCE) -> None:
+        self.quiet = quiet
+        self._silence = silence
+        self._began = self._last = time.monotonic()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if not self.quiet:
+            self._thread = threading.Thread(target=self._watch, name="hansa-progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this began."""
+        return time.monotonic() - self._began
+
+    def tell(self, text: str) -> None:
+        """Say a line, unless nothing is to be said."""
+        self._last = time.monotonic()
+        if not self.quiet:
+            say(text)
+
+    def status(self) -> str:
+        """What goes on right now."""
+        raise NotImplementedError
+
+    def _watch(self) -> None:
+        while not self._ended.wait(max(0.0, self._last + self._silence - time.monotonic())):
+            if time.monotonic() - self._last >= self._silence:
+                self.tell(self.status())
+
+
+class Steps(Shown):
+    """Called with what begins, such as ``rule linear``."""
+
+    _what = "preparing"
+
+    def __call__(self, text: str) -> None:
+        """Say what begins."""
+        self._what = text
+        self.tell(text)
+
+    def status(self) -> str:
+        """The step that goes on, and since when the whole does."""
+        return f"still at it after {_time(self.seconds)}: {self._what}"
+
+
+class RunProgress(Shown):
+    """Called after each round by the run.
+
+    Attributes:
+        done: rounds done.
+    """
+
+    def __init__(self, quiet: bool = False, silence: float = _SILENCE) -> None:
+        super().__init__(quiet, silence)
+        self.done = 0
+        self._rounds = 0
+        self._what = "preparing"
+        self._score = self._title = ""
+        self._servers = 0
+        self._first: tuple[int, float] | None = None
+        self._bar: Any = None
+        self._task: Any = None
+        self._listening = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._listening.enter_context(heard_by(self.doing))
+        if self.quiet or not sys.stderr.isatty():
+            return super().__enter__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+        self._bar = Progress(
+            "{task.description}",
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            "{task.fields[figures]}",
+            console=Console(stderr=True, markup=False, highlight=False),
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._what, total=None, figures="")
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._listening.close()
+        if self._bar is not None:
+            self._bar.stop()
+        super().__exit__(kind, error, where)
+
+    def begin(self, chosen: RunFile, path: Path) -> None:
+        """Note what is about to run and where its results go; said when it does run."""
+        self._rounds = chosen.rounds
+        self._servers = chosen.algorithm.servers(chosen.nodes)
+        who = "clients" if self._servers else "nodes"
+        who += f" of {self._servers} servers" if self._servers > 1 else ""
+        what = [short(type(part).name) for part in (chosen.algorithm, chosen.data)]
+        self._title = (
+            f"{' on '.join(what)}: {chosen.nodes} {who}, {chosen.rounds} rounds, results in {path}"
+        )
+
+    def doing(self, what: str) -> None:
+        """Take what begins, before the first round or within one."""
+        self._what = what
+        if self._bar is not None:
+            self._bar.update(self._task, description=what)
+
+    def __call__(self, done: int, figures: dict[str, float]) -> None:
+        """Take the rounds done and the latest figures."""
+        from hansa.report.units import label, quantity
+
+        now = time.monotonic()
+        self._first = self._first or (done, now)
+        self.done, self._what = done, "training"
+        if self._title:
+            self.tell(self._title)
+        self._title = ""
+        name = next((name for name in _SCORES if name in figures), None)
+        if name is not None:
+            self._score = f"{label(name)} {quantity(figures[name], name)}"
+        sent = f"{quantity(figures.get('bytes_sent', 0.0), 'bytes_sent')} sent"
+        parts = [self._score, self._came(figures), sent]
+        if self._bar is not None:
+            text = ", ".join(filter(None, (*parts, self._left(now))))
+            self._bar.update(
+                self._task, description="round", total=self._rounds, completed=done, figures=text
+            )
+        elif name is not None:
+            parts += [_time(self.seconds), self._left(now)]
+            self.tell(f"round {done}/{self._rounds}: {', '.join(filter(None, parts))}")
+
+    def status(self) -> str:
+        """What is prepared, or the round under way and how long the rest will take."""
+        if self._first is None:
+            return f"{self._what}, {_time(self.seconds)} so far"
+        parts = [self._what, self._score and f"{self._score} when last measured"]
+        parts += [_time(self.seconds), self._left(time.monotonic())]
+        return f"round {self.done + 1}/{self._rounds}: {', '.join(filter(None, parts))}"
+
+    def _left(self, now: float) -> str:
+        """The time that the rounds to come will take, if they are like those so far."""
+        assert self._first is not None  # called after a round
+        begun, at = self._first
+        if not begun < self.done < self._rounds:
+            return ""
+        each = (now - at) / (self.done - begun)
+        return f"{_time(each * (self._rounds - self.done))} left"
+
+    def _came(self, figures: dict[str, float]) -> str:
+        """How many of those whom a server invited did their part."""
+        if not {"invited", "participants"} <= set(figures):
+            return ""
+        each = " a server" if self._servers > 1 else ""
+        return f"{figures['participants']:.3g} of {figures['invited']:.3g} clients{each}"
+
+
+def _time(seconds: float) -> str:
+    """A time as people say it."""
+    from hansa.report.units import quantity
+
+    return f"{seconds:.1f} s" if seconds < 10 else quantity(seconds, "time")
