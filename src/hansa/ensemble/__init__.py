@@ -7,6 +7,9 @@ combiner, trained or not, as a module over rows of cached scores; :func:`alignme
 of different kinds comparable first; :class:`Int8` makes models small. Shapes: n models, m examples,
 C scores of each.
 
+An :class:`Aggregator` makes one row of many, of a model's numbers or of scores; an :class:`Attack`
+says what attackers send instead of theirs.
+
 :class:`Condensation` and :class:`Cells` make few images that teach what many do.
 """
 
@@ -15,7 +18,16 @@ from typing import TYPE_CHECKING
 from hansa.base.lazy import on_demand
 
 if TYPE_CHECKING:
+    from hansa.ensemble.aggregators import (
+        Aggregator,
+        Buffered,
+        CoordinateWise,
+        Mean,
+        Median,
+        TrimmedMean,
+    )
     from hansa.ensemble.alignment import Alignment, ScoreKind, alignments, kind_of
+    from hansa.ensemble.attacks import Attack, Gaussian, Scene, SignFlip
     from hansa.ensemble.combine import Combiner, Weighted, average, weighted_logits
     from hansa.ensemble.condensation import Cells, Condensation
     from hansa.ensemble.datafree import DataFree, data_free
@@ -44,23 +56,30 @@ if TYPE_CHECKING:
 __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "Aggregator",
     "Alignment",
+    "Attack",
     "Average",
+    "Buffered",
     "Calibrated",
     "Cells",
     "Combiner",
     "Condensation",
+    "CoordinateWise",
     "DataFree",
     "DeepSet",
     "Distillation",
     "Ensemble",
     "Examples",
     "Experts",
+    "Gaussian",
     "InputForm",
     "Int8",
     "LabelWeighted",
     "LearnedRule",
     "Linear",
+    "Mean",
+    "Median",
     "Neural",
     "Panel",
     "PerClass",
@@ -68,9 +87,12 @@ __all__ = [
     "Rows",
     "Rule",
     "Scale",
+    "Scene",
     "ScoreKind",
+    "SignFlip",
     "SyntheticLayout",
     "Teacher",
+    "TrimmedMean",
     "Voting",
     "Weighted",
     "alignments",

@@ -1,0 +1,181 @@
+"""Aggregators: the laws of the seam, and NumPy and SciPy beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from hansa.base.component import catalogue
+from hansa.base.errors import ConfigError
+from hansa.ensemble import Aggregator, CoordinateWise, Mean, Median, TrimmedMean, aggregators
+
+EXACT = pytest.mark.parametrize("aggregator", [Median(), TrimmedMean(f=1), TrimmedMean(f=2)])
+EVERY = pytest.mark.parametrize(
+    "aggregator", [Mean(), Median(), TrimmedMean(f=0), TrimmedMean(f=2)]
+)
+
+
+@st.composite
+def weighted_rows(draw: Any) -> tuple[torch.Tensor, np.ndarray]:
+    """At least 5 rows with many ties, and weights."""
+    n, size = draw(st.integers(5, 12)), draw(st.integers(1, 6))
+    random = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    rows = random.standard_normal((n, size)) if draw(st.booleans()) else random.integers(
+        -2, 3, (n, size)
+    )  # fmt: skip
+    weights = random.integers(1, 5, n) / 7 if draw(st.booleans()) else np.full(n, 1 / n)
+    return torch.from_numpy(rows).float(), weights
+
+
+def in_parts(
+    aggregator: Aggregator, rows: torch.Tensor, weights: np.ndarray, cuts: list[int]
+) -> torch.Tensor:
+    state = aggregator.start(torch.zeros(rows.shape[1]))
+    parts = np.split(np.arange(len(rows)), sorted(cut % len(rows) for cut in cuts))
+    for part in parts:
+        piece = rows[part].clone()
+        aggregator.add(state, piece, weights[part])
+        piece.fill_(1e9)  # what was added is the aggregator's own
+    return aggregator.end(state)
+
+
+def test_the_kind_has_these() -> None:
+    assert set(catalogue("aggregator")) >= {"mean", "median", "trimmed_mean"}
+
+
+@EVERY
+@given(weighted_rows(), st.randoms(), st.lists(st.integers(0, 11), max_size=3))
+def test_neither_order_nor_split_matters(
+    aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray], random: Any, cuts: list[int]
+) -> None:
+    rows, weights = given_
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    whole = aggregator.of(rows, weights)
+    other = in_parts(aggregator, rows[order], weights[order], cuts)
+    if isinstance(aggregator, CoordinateWise):
+        assert torch.equal(whole, other)
+    else:
+        torch.testing.assert_close(whole, other, rtol=1e-5, atol=1e-6)
+    # A split alone changes nothing at all: rows are taken one after the other.
+    assert torch.equal(whole, in_parts(aggregator, rows, weights, cuts))
+
+
+@EVERY
+@given(weighted_rows(), st.sampled_from([0.25, 2.0, 1 / 3]))
+def test_weights_matter_up_to_a_factor(
+    aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray], factor: float
+) -> None:
+    rows, weights = given_
+    torch.testing.assert_close(
+        aggregator.of(rows, weights), aggregator.of(rows, factor * weights), rtol=1e-5, atol=1e-6
+    )
+
+
+@EVERY
+@given(weighted_rows())
+def test_identical_rows_give_that_row(
+    aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray]
+) -> None:
+    rows, weights = given_
+    same = rows[:1].repeat(len(rows), 1)
+    torch.testing.assert_close(aggregator.of(same, weights), rows[0], rtol=1e-6, atol=1e-7)
+    if isinstance(aggregator, Median):
+        assert torch.equal(aggregator.of(same, weights), rows[0])
+
+
+@EVERY
+@given(weighted_rows(), st.integers(1, 4))
+def test_scales_multiply_rows(
+    aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray], seed: int
+) -> None:
+    rows, weights = given_
+    scales = np.random.default_rng(seed).integers(1, 5, len(rows)) / 4
+    state = aggregator.start(torch.zeros(rows.shape[1]))
+    aggregator.add_scaled(state, rows, weights, scales)
+    wanted = aggregator.of(rows * torch.from_numpy(scales).float().unsqueeze(1), weights)
+    torch.testing.assert_close(aggregator.end(state), wanted, rtol=1e-5, atol=1e-6)
+
+
+@given(weighted_rows())
+def test_numpy_and_scipy_agree(given_: tuple[torch.Tensor, np.ndarray]) -> None:
+    rows, weights = given_
+    n, x = len(rows), rows.double().numpy()
+    alike = np.full(n, 1 / n)
+
+    def close(found: torch.Tensor, wanted: np.ndarray) -> None:
+        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-6)
+
+    close(Mean().of(rows, weights), np.average(x, axis=0, weights=weights))
+    close(TrimmedMean(f=0).of(rows, weights), np.average(x, axis=0, weights=weights))
+    close(Median().of(rows, alike), np.median(x, axis=0))
+    for f in (1, 2):
+        close(TrimmedMean(f=f).of(rows, alike), stats.trim_mean(x, (f + 0.5) / n, axis=0))
+
+
+@given(weighted_rows(), st.lists(st.integers(1, 4), min_size=12, max_size=12))
+def test_a_median_with_whole_weights_is_that_of_repeated_rows(
+    given_: tuple[torch.Tensor, np.ndarray], counts: list[int]
+) -> None:
+    rows, times = given_[0], np.array(counts[: len(given_[0])])
+    wanted = np.median(np.repeat(rows.double().numpy(), times, axis=0), axis=0)
+    np.testing.assert_allclose(Median().of(rows, times / 9).numpy(), wanted, rtol=1e-6, atol=1e-7)
+
+
+@EXACT
+@given(weighted_rows(), st.sampled_from([1e30, -1e30, float("inf"), float("nan")]))
+def test_bad_rows_that_are_few_stay_between_the_good(
+    aggregator: CoordinateWise, given_: tuple[torch.Tensor, np.ndarray], bad: float
+) -> None:
+    rows = given_[0]
+    few = getattr(aggregator, "f", 2)
+    alike = np.full(len(rows), 1.0)
+    wrong = rows.clone()
+    wrong[:few] = bad
+    found, good = aggregator.of(wrong, alike), rows[few:]
+    assert (found >= good.min(0).values - 1e-6).all()
+    assert (found <= good.max(0).values + 1e-6).all()
+
+
+@EXACT
+def test_columns_are_taken_some_at_a_time(
+    aggregator: CoordinateWise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, weights = torch.randn(7, 50), np.arange(1.0, 8)
+    whole, widths = aggregator.of(rows, weights), []
+    monkeypatch.setattr(aggregators, "_CHUNK", 70)
+    combine = CoordinateWise.combine
+
+    def spied(self: CoordinateWise, rows: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+        widths.append(rows.shape[1])
+        return combine(self, rows, weights)
+
+    monkeypatch.setattr(CoordinateWise, "combine", spied)
+    assert torch.equal(whole, aggregator.of(rows, weights))
+    assert widths == [10] * 5
+
+
+def test_a_mean_keeps_one_row_however_many_come() -> None:
+    mean, like = Mean(), torch.zeros(3)
+    state = mean.start(like)
+    for k in range(100):
+        mean.add(state, torch.full((2, 3), float(k)), np.ones(2))
+        assert sum(value.numel() for value in vars(state).values() if torch.is_tensor(value)) == 3
+    assert torch.equal(mean.end(state), torch.full((3,), 49.5))
+
+
+def test_a_mean_of_nothing_is_where_it_began() -> None:
+    assert torch.equal(Mean().end(Mean().start(torch.ones(2))), torch.zeros(2))
+
+
+def test_what_is_wrong_is_named() -> None:
+    with pytest.raises(ConfigError, match="f"):
+        TrimmedMean.parse({"f": -1})
+    with pytest.raises(ValueError, match="trimmed_mean needs 5 rows, not 4"):
+        TrimmedMean(f=2).of(torch.zeros(4, 2), np.ones(4))
