@@ -1,7 +1,8 @@
 """Clients and servers: what synchronous and asynchronous federated methods have in common.
 
 A server sends its model x to clients, they train it on their own examples, and it takes a weighted
-average of their updates Delta_i = x_i - x as its step (McMahan et al., 2017; Reddi et al., 2021).
+average of their updates Delta_i = x_i - x as its step (McMahan et al., 2017; Reddi et al., 2021),
+or what another ``aggregator`` makes of them.
 Clients keep nothing between rounds, so they cost no memory then; a method that needs state of its
 clients keeps it on a shelf, for those that ever took part.
 
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.engine import Algorithm, Block, Network, Share
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.bench import aligned_rows
+from hansa.ensemble import Aggregator, Mean
 from hansa.learn.federated import counters
 from hansa.learn.federated.invitation import Plan
 from hansa.learn.federated.mail import Mail, is_exact, post_bytes
@@ -35,6 +38,10 @@ from hansa.learn.gossip.parts import check_codec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_UPDATE, _REST = "", "rest "
+"""What else is aggregated beside answers, which have names of letters alone."""
 
 
 @dataclass(frozen=True)
@@ -115,36 +122,61 @@ class Flight:
 
 @dataclass
 class Sums:
-    """What the servers of a block have gathered, running sums over clients.
+    """What the servers of a block have gathered, one entry a server.
 
     Attributes:
-        update: float32 [r, D], sum of weighted updates.
-        factor: float64 [r], what the method wants the sum to be multiplied with; 0 for nothing.
+        states: the aggregator's, by name of what it aggregates: the parameters' updates, the other
+            numbers' (statistics), and each of the clients' answers.
+        came: how many updates came.
+        factor: float64 [r], what the method wants the aggregate to be multiplied with; 0 for
+            nothing.
         latest: float64 [r], modelled time at which the last update had arrived.
         counters: float64 [r, C], weighted sums of the clients' counters.
-        answers: by name, rows [r, P], weighted sums over clients.
-        figures: for each server the single numbers of its clients, by name.
+        figures: the single numbers of the clients, by name.
+        update, rest, answers: once a server has :meth:`settled`, its aggregates: rows [P], of the
+            numbers behind them, and [P] by name; zeros where too few came.
     """
 
-    update: Tensor
+    aggregator: Aggregator
+    states: list[dict[str, Any]]
+    came: list[int]
     factor: np.ndarray
     latest: np.ndarray
     counters: Tensor
-    answers: dict[str, Tensor]
-    figures: list[list[dict[str, np.ndarray]]] = field(default_factory=list)
+    figures: list[list[dict[str, np.ndarray]]]
+    update: dict[int, Tensor] = field(default_factory=dict)
+    rest: dict[int, Tensor] = field(default_factory=dict)
+    answers: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, block: Block, names: tuple[str, ...]) -> Sums:
-        """Nothing yet."""
+    def start(
+        cls, block: Block, aggregator: Aggregator, sent: int, names: tuple[str, ...] = ()
+    ) -> Sums:
+        """Nothing yet, of ``sent`` numbers of each row and answers by these names."""
         r, size = len(block.residents), block.trainer.layout.trainable
+        like = torch.zeros(max(size, sent - size), device=block.rows.device)
+        widths = {_UPDATE: size, _REST: sent - size, **dict.fromkeys(names, size)}
         return cls(
-            torch.zeros_like(block.rows),
+            aggregator,
+            [{k: aggregator.start(like[:w]) for k, w in widths.items()} for _ in range(r)],
+            [0] * r,
             np.zeros(r),
             block.state["modelled_time"].numpy()[block.residents],
             torch.zeros(r, counters.count(block), dtype=torch.float64, device=block.rows.device),
-            {name: torch.zeros(r, size, device=block.rows.device) for name in names},
             [[] for _ in range(r)],
         )
+
+    def settle(self, block: Block, row: int, sent: int) -> None:
+        """Aggregate what came for a server, if it is enough."""
+        states, size = self.states[row], block.trainer.layout.trainable
+        if self.came[row] >= self.aggregator.least:
+            found = {name: self.aggregator.end(state) for name, state in states.items()}
+        else:
+            widths = {name: sent - size if name == _REST else size for name in states}
+            found = {k: torch.zeros(w, device=block.rows.device) for k, w in widths.items()}
+        self.update[row], self.rest[row] = found.pop(_UPDATE), found.pop(_REST)
+        self.answers[row] = found
+        states.clear()  # what it has kept
 
 
 class ClientServer(Algorithm):
@@ -162,6 +194,9 @@ class ClientServer(Algorithm):
         0.0, ge=0, le=1, description="chance that an invited client fails on the way"
     )
     server: ServerOptimizer = Field(Average(), description="the server's step")
+    aggregator: Aggregator = Field(
+        Mean(), description="what a server makes of its clients' updates, statistics and answers"
+    )
     buffers: Literal["average", "local"] = Field(
         "average",
         description="statistics of normalization layers: averaged like parameters, or each "
@@ -195,7 +230,7 @@ class ClientServer(Algorithm):
         work.crew.train(work.t, steps=work.plan.steps, correct=self.correction(work))
 
     def answers(self, work: Work) -> dict[str, Tensor]:
-        """What clients send with their update, rows [k, P] by name; servers take the average.
+        """What clients send with their update, rows [k, P] by name; servers aggregate them.
 
         The crew's rows are the trained models, and the table those from which they started.
         """
@@ -213,16 +248,17 @@ class ClientServer(Algorithm):
     def weigh(
         self, weights: np.ndarray, figures: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, float]:
-        """(factor of each update [k], part of the factor of their sum) for clients of one server.
+        """(scale of each update [k], part of the factor of their aggregate) for clients of one
+        server. Updates are scaled before they are aggregated, by their weights.
 
         Args:
             weights: [k] p_i; those of all clients of a round add up to 1.
             figures: by name, [k] each: what :meth:`measure` said.
         """
-        return weights, 0.0
+        return np.ones(len(weights)), 0.0
 
     def absorb(self, block: Block, row: int, sums: Sums, share: float) -> None:
-        """Take the average answers into a server's state.
+        """Take the aggregated answers into a server's state.
 
         Args:
             share: of the weight of all the server's clients, how much those have that answered.
@@ -233,6 +269,18 @@ class ClientServer(Algorithm):
     def check(self, network: Network) -> None:
         check_codec(self.codec, torch.zeros(1, 4))
         check_codec(self.download, torch.zeros(1, 4), "download")
+
+    def check_enough(self, updates: int) -> None:
+        """Refuse an aggregator for which so many updates a step are too few.
+
+        Raises:
+            ConfigError: naming it.
+        """
+        least = self.aggregator.least
+        if updates < least:
+            problem = f"needs {least} updates and a server gets {updates} at most"
+            fix = "more clients a server, or another aggregator"
+            raise ConfigError("aggregator", self.aggregator.name, problem, fix)
 
     def start(self, block: Block) -> None:
         r, size = len(block.residents), block.trainer.layout.trainable
@@ -360,16 +408,16 @@ class ClientServer(Algorithm):
         mail: Mail,
         weight: np.ndarray,
         sums: Sums,
-        steps: np.ndarray | None = None,
+        discount: np.ndarray | None = None,
     ) -> None:
         """Add what a server got to its sums.
 
-        Statistics are no steps along a gradient: whatever a method makes of the parameters'
-        updates, they are averaged with the weights as they are.
+        Statistics are no steps along a gradient: however a method scales the parameters' updates,
+        they are aggregated as they are. Counters are averaged whatever the aggregator.
 
         Args:
             weight: float64 [clients], p_i of each client.
-            steps: float64 [clients], the weight of each client's step where it is another one.
+            discount: float64 [clients], what each client's step is scaled with.
         """
         at, size = int(block.residents[row]), block.trainer.layout.trainable
         senders, updates, rest = mail.messages(at)
@@ -381,15 +429,16 @@ class ClientServer(Algorithm):
         figures = dict(zip(self.figures, numbers, strict=True))
         sums.figures[row].append(figures)
         shares = weight[senders]
-        factors, factor = self.weigh(shares if steps is None else steps[senders], figures)
-        for update, scale, share in zip(updates, factors, shares, strict=True):
-            sums.update[row, :size].add_(update[:size], alpha=float(scale))
-            if sent > size:
-                sums.update[row, size:sent].add_(update[size:sent], alpha=float(share))
-        sums.factor[row] += factor
+        scales, factor = self.weigh(shares, figures)
+        if discount is not None:
+            scales = scales * discount[senders]
+        states, aggregator = sums.states[row], self.aggregator
+        aggregator.add_scaled(states[_UPDATE], updates[:, :size], shares, scales)
+        aggregator.add(states[_REST], updates[:, size:sent], shares)
         for k, name in enumerate(self.answer_names):
-            for answer, share in zip(rest[:, k * size :], shares, strict=True):
-                sums.answers[name][row].add_(answer[:size], alpha=float(share))
+            aggregator.add(states[name], rest[:, k * size : (k + 1) * size], shares)
+        sums.came[row] += len(senders)
+        sums.factor[row] += factor
         if self.counted(block):
             first = len(self.answer_names) * size
             counted = rest[:, first : rest.shape[1] - width].double()
@@ -399,14 +448,14 @@ class ClientServer(Algorithm):
     def move(self, block: Block, row: int, sums: Sums) -> None:
         """A server's step on what it has gathered."""
         size, sent = block.trainer.layout.trainable, self.sent(block)
-        update = sums.update[row, :sent]
+        update = sums.update[row]
         if self.counted(block):
             counters.write(block, block.residents[row : row + 1], sums.counters[row : row + 1])
         if sums.factor[row]:
-            update[:size].mul_(float(sums.factor[row]))
+            update.mul_(float(sums.factor[row]))
         slots = {name: block.kept[f"server.{name}"][row] for name in self.server.slots}
-        self.server.step_(block.rows[row, :size], update[:size], slots)
-        block.rows[row, size:sent] += update[size:]
+        self.server.step_(block.rows[row, :size], update, slots)
+        block.rows[row, size:sent] += sums.rest[row]
 
     def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
         """With statistics of their own: the models of the clients that have some, not a server's.

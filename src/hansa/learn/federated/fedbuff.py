@@ -55,6 +55,7 @@ class FedBuff(ClientServer):
         if self.buffer > network.clients:
             problem = f"more than the {network.clients} clients, none of whom counts twice in it"
             raise ConfigError("buffer", self.buffer, problem, f"1 to {network.clients}")
+        self.check_enough(self.buffer)
         super().check(network)
 
     def start(self, block: Block) -> None:
@@ -66,6 +67,10 @@ class FedBuff(ClientServer):
         block.kept["fedbuff.outcome"] = torch.zeros(shape, dtype=torch.int64)
         # The statistics that each client started from: late ones are averaged as they were then.
         statistics = self._statistics(block).shape[1]
+        if statistics and not self.aggregator.linear:
+            problem = "cannot aggregate statistics of models of different rounds"
+            fix = "algorithm.buffers: local, or mean"
+            raise ConfigError("aggregator", self.aggregator.name, problem, fix)
         block.kept["fedbuff.statistics"] = torch.zeros(*shape, statistics)
 
     def round(self, block: Block, t: int) -> Script:
@@ -169,13 +174,15 @@ class FedBuff(ClientServer):
         if not len(block.residents):
             return
         at = int(block.residents[0])
-        weight, steps = np.zeros(block.clients), np.zeros(block.clients)
-        weight[due], steps[due] = 1 / self.buffer, 1 / (np.sqrt(1 + age) * self.buffer)
-        sums = Sums.start(block, ())
-        self.gather(block, 0, mail, weight, sums, steps)
+        weight, discount = np.zeros(block.clients), np.zeros(block.clients)
+        weight[due], discount[due] = 1 / self.buffer, 1 / np.sqrt(1 + age)
+        sums = Sums.start(block, self.aggregator, sent)
+        self.gather(block, 0, mail, weight, sums, discount)
+        sums.settle(block, 0, sent)
         now = self._statistics(block)
         before = block.kept["fedbuff.statistics"][0, np.sort(due)].to(now.device)
-        sums.update[0, sent - now.shape[1] : sent] += (before - now).mean(0)
+        others = sums.rest[0]
+        others[len(others) - now.shape[1] :] += (before - now).mean(0)
         self.move(block, 0, sums)
         block.report["staleness"] = np.full(len(block), np.nan)
         block.report["staleness"][at] = float(age.mean())

@@ -88,6 +88,11 @@ class Federated(ClientServer):
         """Whether clients report the validation loss of the model that they got."""
         return self.stop is not None or self.select == "best"
 
+    @property
+    def needed(self) -> int:
+        """Updates without which a round has failed."""
+        return max(self.min_updates, self.aggregator.least)
+
     def check(self, network: Network) -> None:
         clients = network.clients
         if self.sampled is not None and self.sampled > clients:
@@ -97,11 +102,16 @@ class Federated(ClientServer):
         if self.min_updates > wanted:
             problem = f"only {wanted} updates are asked for in a round"
             raise ConfigError("min_updates", self.min_updates, problem, f"1 to {wanted}")
+        self.check_enough(wanted)
         super().check(network)  # tries codecs with torch, which takes long to import
 
     def start(self, block: Block) -> None:
         super().start(block)
         self._check_votes(block)
+        members = self.members(block)
+        for count in np.bincount(members[members >= block.clients]):
+            if count:
+                self.check_enough(int(count))
         r, size = len(block.residents), block.trainer.layout.trainable
         block.kept["federated.stopped"] = torch.zeros(r, dtype=torch.bool)
         if self.global_momentum:
@@ -194,9 +204,10 @@ class Federated(ClientServer):
         asleep = yield from self.asleep(block)
         plan = Plan.of((yield Share(self._plans(block, t, asleep))))
         self.log(block, plan)
-        sums = Sums.start(block, self.answer_names)
+        sums = Sums.start(block, self.aggregator, self.sent(block), self.answer_names)
         yield from self._stream(block, t, plan, sums)
         for row in np.flatnonzero(~block.kept["federated.stopped"].numpy()):
+            sums.settle(block, int(row), self.sent(block))
             self._step(block, t, plan, int(row), sums)
         if self.stop is not None:
             ended = block.kept["federated.stopped"].numpy()
@@ -342,7 +353,7 @@ class Federated(ClientServer):
         everyone = mass[: block.clients][self.members(block) == block.ids[at]].sum()
         # Also of a failed round: its clients have changed their own state.
         self.absorb(block, row, sums, float(mass[done].sum() / everyone))
-        if len(done) < self.min_updates:
+        if len(done) < self.needed:
             self._failed(block, at, invited, len(done))
             return
         before = block.rows[row].clone() if self.validates or self.global_momentum else None
@@ -386,13 +397,14 @@ class Federated(ClientServer):
         told = ", ".join(f"{n} {OUTCOMES[k]}" for k, n in enumerate(fates) if n) or "none invited"
         server = int(block.ids[at])
         if self.on_failed_round == "stop":
+            own = self.needed == self.min_updates
+            asks = "algorithm.min_updates is" if own else "algorithm.aggregator needs"
             fix = "Give them a longer deadline, invite more of them (sampled, over_selection)"
             if not len(invited):
                 fix = "Their batteries are empty: give them more (clock.battery_share)"
             raise RunError(
-                f"server {server} got {count} updates where algorithm.min_updates is "
-                f"{self.min_updates}; of its clients: {told}. {fix}, or go on with the old model: "
-                "algorithm.on_failed_round: skip",
+                f"server {server} got {count} updates where {asks} {self.needed}; of its clients: "
+                f"{told}. {fix}, or go on with the old model: algorithm.on_failed_round: skip",
                 phase="round",
             )
         block.events.append({"kind": "round_failed", "server": server, "clients": told})

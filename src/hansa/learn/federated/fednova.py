@@ -36,4 +36,4 @@ class FedNova(Federated):
         self, weights: np.ndarray, figures: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, float]:
         norms = figures[STEPS]
-        return weights / norms, float((weights * norms).sum())
+        return 1 / norms, float((weights * norms).sum())

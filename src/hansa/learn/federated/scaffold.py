@@ -71,7 +71,7 @@ class Scaffold(Federated):
         return {CONTROL: change}
 
     def absorb(self, block: Block, row: int, sums: Sums, share: float) -> None:
-        block.kept["scaffold.control"][row].add_(sums.answers[CONTROL][row], alpha=share)
+        block.kept["scaffold.control"][row].add_(sums.answers[row][CONTROL], alpha=share)
 
     def _own(self, work: Work) -> Tensor:
         own = self.shelf(work.crew, CONTROL).take(work.crew.ids, work.parameters)

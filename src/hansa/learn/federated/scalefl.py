@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.engine import Block
+from hansa.engine import Block, Network
 from hansa.engine.block import Correction
 from hansa.engine.training.budget import place
 from hansa.learn.federated.client_server import Sums, Work
@@ -64,6 +64,12 @@ class ScaleFL(Federated):
                 "0, or a server with momentum",
             )
         return self
+
+    def check(self, network: Network) -> None:
+        if not self.aggregator.linear:
+            problem = "asks all clients for every number, and here some hold only part of them"
+            raise ConfigError("aggregator", self.aggregator.name, problem, "mean")
+        super().check(network)
 
     def start(self, block: Block) -> None:
         super().start(block)
@@ -149,5 +155,7 @@ class ScaleFL(Federated):
             total += weight
             holders[held[held < sent]] += weight
         scale = np.divide(total, holders, out=np.zeros(sent), where=holders > 0)
-        sums.update[row, :sent] *= torch.from_numpy(scale).to(sums.update)
+        size = len(sums.update[row])
+        sums.update[row] *= torch.from_numpy(scale[:size]).to(sums.update[row])
+        sums.rest[row] *= torch.from_numpy(scale[size:]).to(sums.rest[row])
         super()._step(block, t, plan, row, sums)
