@@ -1,7 +1,6 @@
 """Phases in worker processes, and jobs as files."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +10,12 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.streams import Streams
 from hansa.combine.ensemble import Place, prepare
 from hansa.combine.ensemble.ensemble_settings import federated_adam
-from hansa.combine.ensemble.job_file import load_job, panel_form, save_job
 from hansa.combine.ensemble.members import Alone
+from hansa.combine.ensemble.rule_model import RuleModel
 from hansa.combine.ensemble.run import ensemble
 from hansa.data import Digits
 from hansa.engine import (
+    Algorithm,
     CheckpointSettings,
     EvaluateSettings,
     Job,
@@ -25,6 +25,7 @@ from hansa.engine import (
     TrainSettings,
     WallClock,
 )
+from hansa.engine.runtimes.saved_job import load_job, save_job
 from hansa.ensemble import Residual, Rule, initial_rule
 from hansa.models import MLP, Model, initial_model
 from hansa.topology import Ring
@@ -32,17 +33,19 @@ from hansa.topology import Ring
 from .conftest import QUICK, made_up, quick
 
 
-def a_job(rule_or_model: Rule | Model) -> tuple[Job, dict[str, Any]]:
+def a_job(rule_or_model: Rule | Model) -> tuple[Job, Model]:
     """A small job of phase 2 (of a rule) or of phase 1 (of a model), and its module's form."""
     streams, scores = Streams(4), made_up()
+    form: Model
     if isinstance(rule_or_model, Rule):
         dataset, parts = scores.dataset(rule_or_model, "scores"), scores.parts
         module = initial_rule(rule_or_model, scores.panel, streams)
-        form, algorithm = panel_form(rule_or_model, scores.panel), federated_adam(0.1)
+        form = RuleModel.of(rule_or_model, scores.panel)
+        algorithm: Algorithm = federated_adam(0.1)
     else:
         dataset, parts = Digits().load(streams), [np.arange(9), np.arange(9, 40)]
         module = initial_model(rule_or_model, dataset.spec, streams)
-        form, algorithm = {"model": rule_or_model.dump()}, Alone(model=rule_or_model)
+        form, algorithm = rule_or_model, Alone(model=rule_or_model)
     servers = algorithm.servers(len(parts))
     job = Job(
         rounds=3,

@@ -129,7 +129,7 @@ def test_what_cannot_go_on_is_explained(
         resume(tmp_path / "run", report=False)
     file.write_bytes(kept)
     assert table(resume(tmp_path / "run", report=False)) == table(whole)
-    with pytest.raises(CheckpointError, match="not the folder of an ensemble"):
+    with pytest.raises(CheckpointError, match="not the folder of a run of hansa combine ensemble"):
         resume(tmp_path / "run" / "rule_per_class")
     with pytest.raises(CheckpointError, match="no such run folder"):
         resume(tmp_path / "none")

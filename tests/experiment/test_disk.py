@@ -13,7 +13,7 @@ from typing import Any
 import polars
 import pytest
 
-from hansa.base import files
+from hansa.base import bundle, files
 from hansa.base.errors import DiskError, HansaError, HansaWarning
 from hansa.cli import main
 from hansa.cli.answer import Answer
@@ -49,7 +49,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     made = Disk()
-    for room in (files, folder, checkpoint):
+    for room in (bundle, files, folder, checkpoint):
         monkeypatch.setattr(room, "writing", made.writing)
     return made
 

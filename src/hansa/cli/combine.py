@@ -73,9 +73,8 @@ def ensemble(
             chosen = EnsembleFile.parse(override({}, changes, **more))
         else:
             chosen = EnsembleFile.load(file, changes, **more)
-        from hansa.combine.ensemble.run import default_folder
         from hansa.combine.ensemble.run import ensemble as run
-        from hansa.experiment.places import reserved
+        from hansa.experiment.places import default_folder, reserved
         from hansa.experiment.progress import Steps
 
         place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)

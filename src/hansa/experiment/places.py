@@ -8,16 +8,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hansa.experiment.runfile import RunFile
+from hansa.experiment.settings_file import SettingsFile
 from hansa.report.folder import LOCK
 
 
-def default_folder(chosen: RunFile) -> Path:
+def default_folder(chosen: SettingsFile) -> Path:
     """A new name under ``runs/``."""
-    parts = (type(chosen.algorithm).name, type(chosen.data).name)
-    words = [re.sub(r"\W+", "-", name.rpartition(":")[2]) for name in parts]  # a name may be a path
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return unused(Path("runs") / "-".join([*words, stamp]))
+    label = re.sub(r"[^\w-]+", "-", chosen.label())  # a part's name may be a path
+    return unused(Path("runs") / f"{label}-{stamp}")
 
 
 def unused(base: Path) -> Path:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hansa.base import child
-from hansa.base.errors import ConfigError, DiskError
+from hansa.base.errors import ConfigError
 from hansa.base.paths import short
-from hansa.engine import Collector, Job, Launch, choose_strategy
-from hansa.engine.runtimes.checkpoint import discard_unfinished
+from hansa.engine import Collector, Job, choose_strategy
 from hansa.engine.runtimes.collect import Progress
-from hansa.engine.runtimes.interrupts import Interrupts
-from hansa.experiment.ending import keep, page
 from hansa.experiment.environment import describe_environment
-from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
-from hansa.experiment.places import default_folder, reserved
+from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
+from hansa.experiment.jobs import collect, host_job
 from hansa.experiment.plan import describe
 from hansa.experiment.prepare import prepare
 from hansa.experiment.progress import RunProgress
@@ -27,10 +23,6 @@ from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import Start
 from hansa.experiment.trained import changes_of
 from hansa.report import RunFolder
-from hansa.report.folder import check_free, held
-
-RESUMABLE = ("rounds", "runtime", "checkpoint", "device")
-"""What may be set anew when a run is resumed: the rest would make it another run."""
 
 
 def run(
@@ -60,25 +52,21 @@ def run(
         with RunProgress() as shown:
             return run(settings, out, shown, report)
     chosen = settings if isinstance(settings, RunFile) else RunFile.of(settings)
-    if out is None:
-        with reserved(default_folder(chosen)) as path:
-            return run(chosen, path, progress, report)
-    path = Path(out).expanduser()
-    check_free(path)
-    if isinstance(progress, RunProgress):
-        progress.begin(chosen, path)
-    job = prepare(chosen)
-    job.strategy = choose_strategy(job)
-    config = chosen.dump()
-    config["train"]["strategy"] = job.strategy
-    config["plugins"] = sorted({*chosen.plugins} | plugins_of(chosen))
-    environment = describe_environment(job)
-    environment[INPUTS] = describe_inputs(chosen, job.dataset, job.parts)
-    with held(path):
-        folder = RunFolder.create(path, config, environment)
-        describe(job, chosen, folder)
-        folder.write_json("remarks.json", remarks(chosen, job))
-        return _host(chosen, job, folder, Start(), progress or None, report)
+    with placed(chosen, out) as path:
+        if isinstance(progress, RunProgress):
+            progress.begin(chosen, path)
+        job = prepare(chosen)
+        job.strategy = choose_strategy(job)
+        train = chosen.train.model_copy(update={"strategy": job.strategy})
+        resolved = chosen.model_copy(update={"train": train})
+        environment = describe_environment(job)
+        environment[INPUTS] = describe_inputs(chosen, job.dataset, job.parts)
+        with begun(path, resolved, environment, report) as hosting:
+            collector = _collect(chosen, job, hosting, Start(), progress or None)
+            describe(job, chosen, hosting.folder)
+            hosting.folder.write_json("remarks.json", remarks(chosen, job))
+            host_job(job, chosen.runtime, collector)
+        return hosting.folder
 
 
 def resume(
@@ -90,89 +78,48 @@ def resume(
     """Go on with a run from its latest checkpoint (or from the start if it has none).
 
     Args:
-        changes: settings to replace, only among :data:`RESUMABLE`.
-        progress, report: as for :func:`run`.
+        changes: settings to replace, only among ``RunFile.resumable``.
 
     Raises:
         CheckpointError: the folder or its checkpoint is damaged; it is named.
         ConfigError: a setting cannot change, no round is left, or the data are others now.
     """
-    if progress is True:
-        with RunProgress() as shown:
-            return resume(path, changes, shown, report)
-    RunFolder.open(path)  # so that no lock is left in a folder that is no run
-    with held(path):
-        folder = RunFolder.open(path)
-        config = {**folder.config, **(changes or {})}
-        for key, value in config.items():
-            if key not in RESUMABLE and value != folder.config.get(key):
-                problem = "cannot change when a run is resumed"
-                raise ConfigError(key, None, problem, f"only {', '.join(RESUMABLE)}")
-        chosen = RunFile.parse(config)
+    with reopened(path, RunFile, changes) as again:
+        folder, chosen = again.folder, again.settings
         if changes_of(folder.path):
             problem = "the run was made to forget, and training on would teach it all of that anew"
             raise ConfigError("resume", str(path), problem, "begin a new run without those data")
         if isinstance(progress, RunProgress):
             progress.begin(chosen, folder.path)
+        if isinstance(progress, RunProgress):
+            progress.begin(chosen, folder.path)
         start = Start.of(folder, chosen)
         job = prepare(chosen)
         check_inputs(folder, chosen, job.dataset, job.parts)
-        # All is checked: from here on the folder changes.
-        if changes:
-            folder.reconfigure(config)  # workers, and whoever resumes next, read it there
-        start.enter(folder)
-        return _host(chosen, job, folder, start, progress or None, report)
+        start.enter(again)
+        with hosted(folder, chosen.verb, report) as hosting:
+            collector = _collect(chosen, job, hosting, start, progress or None)
+            if not start.over:
+                host_job(job, chosen.runtime, collector, start.checkpoint)
+        return folder
 
 
-def _host(
-    chosen: RunFile,
-    job: Job,
-    folder: RunFolder,
-    start: Start,
-    progress: Progress | None,
-    report: bool,
-) -> RunFolder:
-    """Host a job in its folder, which is held, to the end, however it ends."""
-    collector = Collector(job, folder)
-    if start.manifest:
-        collector.restore(start.manifest)
+def _collect(
+    chosen: RunFile, job: Job, hosting: Hosting, start: Start, progress: Progress | None
+) -> Collector:
+    """What gathers the measurements, shows progress and says what the run has come to."""
+    collector = collect(job, hosting.folder, start.checkpoint)
+    hosting.facts = lambda: _facts(chosen, collector)
     if progress is not None:
         collector.progress = lambda done, figures: progress(
             done, {**figures, "bytes_sent": float(collector.bytes_sent)}
         )
-    interrupts = Interrupts(lambda: collector.safe)
-    checkpoints = folder.path / "checkpoints"
-    launch = Launch(collector, checkpoints, start.checkpoint, _worker_command(folder), interrupts)
-    try:
-        if not start.over:
-            with interrupts.heard():
-                chosen.runtime.run(job, launch)
-        collector.close()
-        status = "diverged" if collector.diverged else "finished"
-        folder.finish(_summary(chosen, folder, collector, status))
-    except BaseException as error:
-        discard_unfinished(checkpoints)
-        with contextlib.suppress(DiskError):
-            collector.close()
-        keep(folder, _summary(chosen, folder, collector, "failed"), error)
-        # An interrupt is not kept waiting, and a disk that failed has no room for a page.
-        disk = any(isinstance(one, DiskError) for one in (error, error.__cause__))
-        quick = disk or not isinstance(error, Exception)
-        if report and collector.final and not quick:
-            page(folder)
-        raise
-    if report and collector.final:
-        page(folder)
-    return folder
+    return collector
 
 
-def _summary(
-    chosen: RunFile, folder: RunFolder, collector: Collector, status: str
-) -> dict[str, Any]:
-    """The object that ``--json`` prints."""
-    summary = {
-        "run_dir": str(folder.path),
-        "verb": "learn",
+def _facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
+    """What the summary says, so far as the run has come."""
+    facts = {
         "algorithm": short(type(chosen.algorithm).name),
         "nodes": chosen.nodes,
         "rounds": collector.rounds_done,
@@ -180,27 +127,17 @@ def _summary(
         "bytes_sent": collector.bytes_sent,
         **collector.spent,
         "final": _finite(collector.final),
-        "status": status,
         "saved": collector.saved,
     }
     if collector.best:
-        summary["best"] = _finite(collector.best)
+        facts["best"] = _finite(collector.best)
     if collector.reason:
-        summary["ended"] = collector.reason
+        facts["ended"] = collector.reason
     if collector.diverged:
-        summary["diverged"] = collector.diverged
-    return summary
+        facts["diverged"] = collector.diverged
+    return facts
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
     """Figures fit for strict JSON: what is not finite becomes None."""
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
-
-
-def _worker_command(folder: RunFolder) -> Any:
-    """How a worker of this run is started."""
-
-    def command(index: int) -> Sequence[str]:
-        return child.command("hansa.experiment.worker", f"--run={folder.path.resolve()}")
-
-    return command

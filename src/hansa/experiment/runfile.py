@@ -30,6 +30,7 @@ class RunFile(SettingsFile):
     """A run of the learn verb. ``--set train.optimizer.lr=0.05`` reaches every field."""
 
     command: ClassVar[str] = "learn"
+    resumable: ClassVar[tuple[str, ...]] = ("rounds", "runtime", "checkpoint", "device")
 
     verb: Literal["learn"] = Field("learn", description="whose file this is")
     seed: int = Field(
@@ -49,6 +50,9 @@ class RunFile(SettingsFile):
     clock: Clock = Field(Phones(), description="modelled time and energy, beside the wall's")
     runtime: Runtime = Field(Simulate(), description="where the nodes live")
     device: str = Field("cpu", description="torch device of the models: cpu, cuda, cuda:1 ...")
+
+    def label(self) -> str:
+        return "-".join(name.rpartition(":")[2] for name in (self.algorithm.name, self.data.name))
 
     @classmethod
     def of(

@@ -32,6 +32,9 @@ class SettingsFile(Settings):
     command: ClassVar[str] = ""
     """The command that runs such a file."""
 
+    resumable: ClassVar[tuple[str, ...]] = ()
+    """What may be set anew when a run is resumed: the rest would make it another run."""
+
     plugins: tuple[ModulePath, ...] = Field(
         (), description="modules or files with your own components, imported first"
     )
@@ -39,8 +42,17 @@ class SettingsFile(Settings):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if "verb" in cls.model_fields:
-            _files[cls.model_fields["verb"].default] = cls
+        if verb := cls.own_verb():
+            _files[verb] = cls
+
+    @classmethod
+    def own_verb(cls) -> str:
+        """The verb whose file this is; none where it is a part of one."""
+        return str(cls.model_fields["verb"].default) if "verb" in cls.model_fields else ""
+
+    def label(self) -> str:
+        """What a run of it is called, before the time, where nobody names its folder."""
+        return self.own_verb()
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> Self:
@@ -125,8 +137,7 @@ def files() -> dict[str, type[SettingsFile]]:
 def _refuse_anothers(cls: type[SettingsFile], settings: Mapping[str, Any]) -> None:
     """Name the right command where a file went to the wrong one."""
     unknown = [key for key in settings if key not in cls.model_fields]
-    own = cls.model_fields["verb"].default if "verb" in cls.model_fields else None
-    if not unknown and settings.get("verb") in (None, own):
+    if not unknown and settings.get("verb") in (None, cls.own_verb()):
         return
     kind = kind_of(settings)
     if kind is cls or issubclass(cls, kind):

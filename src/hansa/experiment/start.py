@@ -10,6 +10,7 @@ from typing import Any
 from hansa.base.errors import ConfigError, HansaWarning
 from hansa.engine import read_manifest
 from hansa.engine.runtimes.checkpoint import peek, sealed
+from hansa.experiment.hosting import Reopened
 from hansa.experiment.runfile import RunFile
 from hansa.report import RunFolder
 
@@ -66,17 +67,13 @@ class Start:
             raise ConfigError("rounds", chosen.rounds, problem, "a larger number")
         return cls(start.checkpoint, start.manifest, over)
 
-    def enter(self, folder: RunFolder) -> None:
-        """Take a folder back to where this starts: what came later is measured anew."""
-        moved = folder.set_aside()
+    def enter(self, again: Reopened[RunFile]) -> None:
+        """Take a run's folder back to where this starts."""
+        folder = again.folder
         if self.checkpoint is None and (folder.summary or {}).get("saved"):
             text = "there is no checkpoint any more, so the run begins anew"
             warnings.warn(HansaWarning(text), stacklevel=3)
-        folder.withdraw()
-        folder.truncate(self.done if self.checkpoint else -1)  # what is begun anew has no round 0
-        folder.event("resumed", round=self.done)
-        for name in moved:
-            warnings.warn(HansaWarning(f"{name} is damaged and was set aside"), stacklevel=3)
+        again.enter(self.done)
         first = folder.first_missing(self.done)
         if first is not None:
             text = (

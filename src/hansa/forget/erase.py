@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from hansa.engine.history import UPDATES
 from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import nearest
 from hansa.ensemble.synthetic import SHELF
+from hansa.experiment.hosting import write_page
 from hansa.forget.page import write_request_page
 from hansa.forget.request import Request
 from hansa.forget.requests import scrub
@@ -64,7 +66,7 @@ def reported(run: Trained, folder: Path, png: bytes | None) -> dict[str, Any]:
     """The newest receipt, once its page is written."""
     receipt = run.requests.receipts[-1]
     title = f"{receipt['kind'].capitalize()} {receipt['what']}, {receipt['method']['name']}"
-    write_request_page(folder / "report.html", receipt, title, png)
+    write_page(run.folder, partial(write_request_page, folder / "report.html", receipt, title, png))
     return {**receipt, "folder": str(folder)}
 
 

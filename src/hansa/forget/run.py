@@ -12,6 +12,7 @@ from hansa.base.lazy import torch
 from hansa.base.threads import one_thread
 from hansa.data import label_histogram
 from hansa.engine import Job
+from hansa.experiment.hosting import opened
 from hansa.forget.erase import keep, reported, shelve
 from hansa.forget.measure import Judge, attack_remark, marker_verdicts
 from hansa.forget.method import Forgetting
@@ -24,8 +25,6 @@ from hansa.forget.shards import Shards
 from hansa.forget.trained import Trained, open_trained
 from hansa.forget.verdict import judge_outcome
 from hansa.models import ParameterLayout
-from hansa.report import RunFolder
-from hansa.report.folder import held
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +59,7 @@ def forget(
     Raises:
         ConfigError: the request or the method does not fit the run; says what does.
     """
-    with _locked(path):
+    with opened(path):
         run = open_trained(path)
         chosen = method or (Shards() if run.job.servers > 1 else QuickDrop())
         served = run.requests.serving(request)
@@ -144,7 +143,7 @@ def relearn(path: str | Path, request: Request, recovery: Recovery | None = None
         ConfigError: it was never forgotten, or its images were destroyed.
     """
     how = recovery or Recovery(rounds=4)
-    with _locked(path):
+    with opened(path):
         run = open_trained(path)
         if run.job.servers > 1:
             problem = "cohorts keep nothing from which it could be learned anew"
@@ -197,11 +196,6 @@ def relearn(path: str | Path, request: Request, recovery: Recovery | None = None
 
 def _threads(job: Job) -> contextlib.AbstractContextManager[None]:
     return one_thread(ParameterLayout.of(job.module).nbytes < _SMALL and job.device == "cpu")
-
-
-def _locked(path: str | Path) -> contextlib.AbstractContextManager[None]:
-    RunFolder.open(path)  # so that no lock is left in a folder that is no run
-    return held(path)
 
 
 def _compare(

@@ -23,8 +23,8 @@ from hansa.combine.ensemble.ensemble_settings import (
     algorithm,
     federated_adam,
 )
-from hansa.combine.ensemble.job_file import panel_form
 from hansa.combine.ensemble.proxies import Scores
+from hansa.combine.ensemble.rule_model import RuleModel
 from hansa.combine.ensemble.runs import HERE, Place, play
 from hansa.engine import SGD, Adam, Constant, Full
 from hansa.engine.exchange.wire import HEADER_BYTES
@@ -131,7 +131,7 @@ def fit(
             topology=settings.topology,
             config={"rule": rule.dump(), "over": settings.over},
             place=place,
-            form=panel_form(rule, scores.panel),
+            form=RuleModel.of(rule, scores.panel),
         )
     layout = ParameterLayout.of(module)
     sent += played.bytes_sent

@@ -175,7 +175,7 @@ class Harness:
             device=self.settings.device,
             config={"baseline": name},
             place=self.place,
-            form=None if held else {"model": self.settings.models[0].dump()},
+            form=None if held else self.settings.models[0],
             held=held,
         )
 

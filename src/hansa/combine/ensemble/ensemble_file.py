@@ -14,5 +14,9 @@ class EnsembleFile(EnsembleSettings, SettingsFile):
     """An ensemble of models that clients train alone. ``--set`` reaches every field."""
 
     command: ClassVar[str] = "combine ensemble"
+    resumable: ClassVar[tuple[str, ...]] = ("runtime", "device")
 
     verb: Literal["combine"] = Field("combine", description="whose file this is")
+
+    def label(self) -> str:
+        return f"ensemble-{self.data.name.rpartition(':')[2]}"

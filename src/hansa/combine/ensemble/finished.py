@@ -13,25 +13,26 @@ is done again from its own random streams, so a run that was interrupted ends as
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.errors import CheckpointError
-from hansa.base.files import sha256, write_json
+from hansa.base.bundle import has_bundle, read_bundle, read_facts, write_bundle
+from hansa.base.files import write_json
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.combine.ensemble.aggregate import Fit, Judged
-from hansa.combine.ensemble.member_file import is_whole, read_member, write_member
+from hansa.combine.ensemble.member_file import fill, is_whole, read_member, write_member
 from hansa.combine.ensemble.members import Member
-from hansa.combine.ensemble.tensors import fill, read_tensors, write_tensors
 from hansa.ensemble import Panel, Rule
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+FINISHED = "finished"
+"""Their folder's name in a run's."""
+_REMEDY = "delete it, and that piece is done again"
 
 
 def slug(name: str) -> str:
@@ -64,8 +65,8 @@ class Finished:
 
     def scores(self) -> dict[str, Tensor] | None:
         """What members said, or None if they were not asked."""
-        entry = self._read("scores")
-        return None if entry is None else self._tensors("scores", entry)
+        found = self._bundle("scores")
+        return None if found is None else found[1]
 
     def keep_scores(self, train: Tensor, test: Tensor) -> None:
         """What members say of the proxies and of the test set."""
@@ -74,10 +75,10 @@ class Finished:
     def rule(self, rule: Rule, panel: Panel) -> tuple[Fit, Judged | None] | None:
         """A rule as it was fitted and judged, or None."""
         name = f"rule_{slug(rule.name)}"
-        entry = self._read(name)
-        if entry is None:
+        found = self._bundle(name)
+        if found is None:
             return None
-        tensors = self._tensors(name, entry)
+        entry, tensors = found
         votes, hits = tensors.pop("votes", None), tensors.pop("hits", None)
         module = rule.build(panel, votes)
         state = {key.removeprefix("module."): value for key, value in tensors.items()}
@@ -121,27 +122,14 @@ class Finished:
         """What each phase has taken."""
         write_json(self.path / "seconds.json", dict(seconds))
 
-    def clear(self) -> None:
-        """The run is at its end: nothing will be taken up again."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
     def _write(self, name: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        file = self.path / f"{name}.safetensors"
-        write_tensors(file, tensors)
-        write_json(self.path / f"{name}.json", {**facts, "sha256": sha256(file)})
+        write_bundle(self.path / name, facts, tensors)
 
-    def _tensors(self, name: str, entry: Mapping[str, Any]) -> dict[str, Tensor]:
-        return read_tensors(self.path / f"{name}.safetensors", entry["sha256"])
+    def _bundle(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        if not has_bundle(self.path / name):
+            return None
+        return read_bundle(self.path / name, _REMEDY)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         file = self.path / f"{name}.json"
-        if not file.exists():
-            return None
-        try:
-            found = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
-            problem = f"cannot be read ({error}); delete it, and that piece is done again"
-            raise CheckpointError(f"{file}: {problem}") from error
-        if not isinstance(found, dict):
-            raise CheckpointError(f"{file}: is no piece of a run; delete it, and it is done again")
-        return found
+        return read_facts(file, _REMEDY) if file.exists() else None

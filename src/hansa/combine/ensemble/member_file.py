@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from hansa.base.bundle import read_bytes, read_tensors, write_tensors
 from hansa.base.component import catalogue, find
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write, sha256
@@ -19,9 +21,11 @@ from hansa.combine.ensemble.members import Member, Preparing
 from hansa.combine.ensemble.own_code import OwnCode, located
 from hansa.combine.ensemble.predictor_file import unpack
 from hansa.combine.ensemble.predictors import Constant, Fitted
-from hansa.combine.ensemble.tensors import fill, read_bytes, read_tensors, write_tensors
 from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
 from hansa.models import Model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def write_member(path: Path, member: Member, code: OwnCode | None = None) -> dict[str, Any]:
@@ -61,11 +65,10 @@ def write_member(path: Path, member: Member, code: OwnCode | None = None) -> dic
         return entry
     file = path / f"member_{member.client:02d}.safetensors"
     packed = member.packed or Int8(member.module.state_dict())
-    write_tensors(file, packed.tensors)
     entry |= {
         "model": carried(member.form.dump()),
         "file": file.name,
-        "sha256": sha256(file),
+        "sha256": write_tensors(file, packed.tensors),
         "quantized": member.packed is not None,
     }
     if member.ranges is not None:
@@ -133,7 +136,7 @@ def _network(path: Path, client: int, entry: dict[str, Any], spec: DataSpec, tru
     model = trusted_component("model", located(entry["model"], path), trust)
     assert isinstance(model, Model)
     module = model.build(spec)
-    packed = Int8(read_tensors(file, entry["sha256"]))
+    packed = Int8(read_tensors(file, entry["sha256"], finite=True))
     fill(module, packed.state(), file)
     module.eval()
     ranges = None
@@ -184,3 +187,28 @@ def trusted_component(kind: str, settings: Any, trust: bool) -> Any:
         problem = "came with the ensemble and is not of hansa; building it runs that code"
         raise ConfigError(kind, name, problem, "--trust, if you know where the ensemble is from")
     return find(kind, name).parse(given)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], file: Path) -> None:
+    """Give a module the numbers of a file.
+
+    Raises:
+        CheckpointError: they are another module's.
+        ConfigError: they are of other classes or inputs.
+    """
+    wanted = module.state_dict()
+    for name, value in wanted.items():
+        if name not in state:
+            raise CheckpointError(f"{file}: lacks {name}, so it is of another model")
+        if state[name].shape != value.shape:
+            raise ConfigError(
+                "members",
+                file.name,
+                f"{name} is {list(state[name].shape)} where the card's classes and inputs need "
+                f"{list(value.shape)}: members must agree on the classes",
+                "leave the member out, or train it on the same classes",
+            )
+    extra = set(state) - set(wanted)
+    if extra:
+        raise CheckpointError(f"{file}: holds {sorted(extra)[0]}, so it is of another model")
+    module.load_state_dict(dict(state))

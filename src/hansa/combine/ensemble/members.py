@@ -209,7 +209,7 @@ def _trained(
         every=settings.local.epochs,
         device=settings.device,
         place=place,
-        form={"model": form.dump()},
+        form=form,
     )
     layout = ParameterLayout.of(module)
     found = []

@@ -16,7 +16,7 @@ from hansa.combine.ensemble import baselines, cost, store
 from hansa.combine.ensemble.aggregate import Fit, Judged, choose, fit, judge
 from hansa.combine.ensemble.brought import OpenRun, bring, counted, no_runs, owners
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
-from hansa.combine.ensemble.finished import Finished, slug
+from hansa.combine.ensemble.finished import FINISHED, Finished, slug
 from hansa.combine.ensemble.members import Member, train_members
 from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardized
 from hansa.combine.ensemble.runs import HERE, Place
@@ -166,7 +166,7 @@ def combine(
         CheckpointError: what was finished before an interrupt is damaged.
     """
     settings, dataset, division = prepared.settings, prepared.dataset, prepared.division
-    finished = Finished(path / "finished")
+    finished = Finished(path / FINISHED)
     if members is not None:
         finished.keep_members(members)
     timer = _Timer(finished)

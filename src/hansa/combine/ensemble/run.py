@@ -12,18 +12,17 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hansa.base import child
-from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.errors import ConfigError
 from hansa.base.files import atomic_write
 from hansa.combine.ensemble.ensemble_file import EnsembleFile
-from hansa.combine.ensemble.finished import Finished
+from hansa.combine.ensemble.ensemble_settings import AggregateSettings
+from hansa.combine.ensemble.finished import FINISHED, Finished
 from hansa.combine.ensemble.members import Member
 from hansa.combine.ensemble.own_code import carried
 from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_members, prepare
@@ -33,18 +32,14 @@ from hansa.combine.ensemble.run_members import open_run
 from hansa.combine.ensemble.runs import Place
 from hansa.combine.ensemble.store import load_members
 from hansa.data import Dataset
-from hansa.experiment.ending import keep, page
 from hansa.experiment.environment import describe_machine
-from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs, plugins_of
-from hansa.experiment.places import reserved, unused
+from hansa.experiment.hosting import Hosting, begun, check_verb, hosted, placed, reopened
+from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
 from hansa.experiment.prepare import check_device
 from hansa.report import RunFolder
 from hansa.report.ensembles import markdown
-from hansa.report.folder import check_free, held
 
 Say = Callable[[str], None]
-RESUMABLE = ("runtime", "device")
-"""What may be set anew when an ensemble is resumed: the rest would make it another."""
 
 
 def ensemble(
@@ -80,35 +75,24 @@ def resume(
     was begun is begun anew.
 
     Args:
-        changes: settings to replace, only among :data:`RESUMABLE`.
+        changes: settings to replace, only among ``EnsembleFile.resumable``.
 
     Raises:
         CheckpointError: the folder is not an ensemble's, or is damaged.
         ConfigError: it has finished, or a setting cannot change any more.
     """
-    _open(run)  # so that no lock is left in a folder that is no run
-    with held(run):
-        folder = _open(run)
+    with reopened(run, EnsembleFile, changes) as again:
+        folder, chosen = again.folder, again.settings
         if (folder.summary or {}).get("status") == "finished":
             raise ConfigError("resume", str(run), "has finished", "begin a new run")
-        config = {**folder.config, **(changes or {})}
-        for key, value in config.items():
-            if key not in RESUMABLE and value != folder.config.get(key):
-                fix = f"only {', '.join(RESUMABLE)}"
-                raise ConfigError(key, None, "cannot change when a run is resumed", fix)
-        chosen = EnsembleFile.parse(config)
         check_device(chosen.device)
         prepared = prepare(chosen, folder.read_json("removal.json") is None, open_run)
         check_inputs(folder, chosen, prepared.dataset, _parts(prepared))
         members = _removals(folder, prepared)
-        # All is checked: from here on the folder changes.
-        if changes:
-            folder.reconfigure(config)
-        folder.set_aside()
-        folder.withdraw()
-        folder.truncate(-1)  # they are written at the end, all at once
-        folder.event("resumed")
-        return _host(folder, chosen, prepared, say, report, members)
+        again.enter()  # measurements are written at the end, all at once
+        with hosted(folder, chosen.verb, report) as hosting:
+            _work(hosting, prepared, say, members)
+        return folder
 
 
 def _parts(prepared: Prepared) -> list[np.ndarray]:
@@ -119,7 +103,7 @@ def _removals(folder: RunFolder, prepared: Prepared) -> list[Member] | None:
     """Members of a removal that was interrupted before it had taken them over; else none."""
     removal, spec = folder.read_json("removal.json"), prepared.dataset.spec
     kept = set(removal["kept_clients"]) if removal else set()
-    if kept <= set(Finished(folder.path / "finished").members(spec)):
+    if kept <= set(Finished(folder.path / FINISHED).members(spec)):
         return None
     before = load_members(Path(removal["from"]) / "ensemble", spec, trust=True)
     return [member for member in before if member.client in kept]
@@ -142,7 +126,8 @@ def remove(
         CheckpointError: the folder holds no ensemble.
         ConfigError: there is no such client, or it is the last.
     """
-    folder = _open(run)
+    folder = RunFolder.open(run)
+    check_verb(folder, EnsembleFile)
     before = EnsembleFile.parse(carried(folder.config, folder.path / "ensemble"))
     left = [i for i in range(before.clients) if i not in before.without]
     if client not in left:
@@ -183,18 +168,6 @@ def _kept_statistics(settings: EnsembleFile, dataset: Dataset, client: int) -> s
     )
 
 
-def _open(run: str | Path) -> RunFolder:
-    """An ensemble's folder.
-
-    Raises:
-        CheckpointError: it is another run's.
-    """
-    folder = RunFolder.open(run)
-    if not {"clients", "rules"} <= set(folder.config):
-        raise CheckpointError(f"{folder.path}: is not the folder of an ensemble")
-    return folder
-
-
 def _begin(
     chosen: EnsembleFile,
     out: str | Path | None,
@@ -204,63 +177,38 @@ def _begin(
     removal: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     check_device(chosen.device)
-    if out is None:
-        with reserved(default_folder(chosen)) as path:
-            return _begin(chosen, path, say, report, members, removal)
-    path = Path(out).expanduser()
-    check_free(path)
-    prepared = prepare(chosen, removal is None, open_run)
-    config = chosen.dump()
-    config["plugins"] = sorted({*chosen.plugins} | plugins_of(chosen))
-    inputs = describe_inputs(chosen, prepared.dataset, _parts(prepared))
-    with held(path):
-        folder = RunFolder.create(path, config, {**describe_machine(chosen.seed), INPUTS: inputs})
-        for note in prepared.division.notes:
-            say(f"warning: {note}")
-            folder.event("warning", text=note)
-        folder.write_json("remarks.json", remarks(prepared))
-        if removal:
-            folder.write_json("removal.json", removal)
-        _describe(folder, prepared)
-        return _host(folder, chosen, prepared, say, report, members)
+    with placed(chosen, out) as path:
+        prepared = prepare(chosen, removal is None, open_run)
+        inputs = describe_inputs(chosen, prepared.dataset, _parts(prepared))
+        environment = {**describe_machine(chosen.seed), INPUTS: inputs}
+        with begun(path, chosen, environment, report) as hosting:
+            folder = hosting.folder
+            for note in prepared.division.notes:
+                say(f"warning: {note}")
+                folder.event("warning", text=note)
+            folder.write_json("remarks.json", remarks(prepared))
+            if removal:
+                folder.write_json("removal.json", removal)
+            _describe(folder, prepared)
+            _work(hosting, prepared, say, members)
+        return folder
 
 
-def _host(
-    folder: RunFolder,
-    chosen: EnsembleFile,
-    prepared: Prepared,
-    say: Say,
-    report: bool,
-    members: list[Member] | None,
-) -> RunFolder:
-    """Take an ensemble, whose folder is held, to its end, however it ends."""
-    summary: dict[str, Any] = {"verb": "combine", "run_dir": str(folder.path), "status": "failed"}
-    place = Place(chosen.runtime, _worker_command, tuple(folder.config["plugins"]))
-    try:
-        result = combine(prepared, folder.path, say, members, place)
-        summary |= _summary(result)
-        _record(folder, result, chosen, say)
-        folder.finish(summary)
-    except BaseException as error:
-        keep(folder, summary, error)
-        raise
-    Finished(folder.path / "finished").clear()
-    if report:
-        page(folder)
-    return folder
+def _work(hosting: Hosting, prepared: Prepared, say: Say, members: list[Member] | None) -> None:
+    """Both phases, and all that is said of them."""
+    folder, settings = hosting.folder, prepared.settings
+    hosting.passing = folder.path / FINISHED
+    place = Place(settings.runtime, tuple(folder.config["plugins"]))
+    result = combine(prepared, folder.path, say, members, place)
+    hosting.facts = lambda: _facts(result)
+    _record(folder, result, settings.aggregate, say)
 
 
-def _worker_command(path: Path) -> Callable[[int], Sequence[str]]:
-    """How a worker of one of an ensemble's runs is started."""
-    module = "hansa.combine.ensemble.ensemble_worker"
-    return lambda index: child.command(module, f"--run={path.resolve()}")
-
-
-def _record(folder: RunFolder, result: Result, chosen: EnsembleFile, say: Say) -> None:
+def _record(folder: RunFolder, result: Result, aggregate: AggregateSettings, say: Say) -> None:
     """Metrics, tables and what a reader should know."""
     clients = [member.client for member in result.members]
     folder.record(0, "member_accuracy", result.member_accuracy, node=clients)
-    last, many = chosen.aggregate.rounds, len(clients)
+    last, many = aggregate.rounds, len(clients)
     for row in result.table:
         if row["kind"] != "rule":
             continue
@@ -270,7 +218,7 @@ def _record(folder: RunFolder, result: Result, chosen: EnsembleFile, say: Say) -
         if row["name"] == result.chosen:  # the run's own accuracy, which others compare with
             points = [*(point for point in curve if point[0] < last), (last, row["accuracy"])]
             for done, value in points if curve else ((0, row["accuracy"]), *points):
-                share = 1.0 if chosen.aggregate.over == "server" else done / last
+                share = 1.0 if aggregate.over == "server" else done / last
                 each = row["counted"] - row["phase_2"] * (1 - share)
                 folder.record(done, "accuracy", value, bytes=round(each * many))
     folder.event("chosen", rule=result.chosen, why=result.reason)
@@ -287,7 +235,8 @@ def _record(folder: RunFolder, result: Result, chosen: EnsembleFile, say: Say) -
         file.write(markdown(result.table, result.chosen))
 
 
-def _summary(result: Result) -> dict[str, Any]:
+def _facts(result: Result) -> dict[str, Any]:
+    """What the summary says of it."""
     phases = {name: round(seconds, 3) for name, seconds in result.seconds.items()}
     rules = {row["name"]: row for row in result.table if row["kind"] == "rule"}
     return {
@@ -300,7 +249,6 @@ def _summary(result: Result) -> dict[str, Any]:
         "bytes_sent": round(rules[result.chosen]["counted"] * len(result.members)),
         "seconds": round(sum(result.seconds.values()), 3),
         "phases": phases,
-        "status": "finished",
     }
 
 
@@ -318,9 +266,3 @@ def _describe(folder: RunFolder, prepared: Prepared) -> None:
             "histogram": division.counts.tolist(),
         },
     )
-
-
-def default_folder(chosen: EnsembleFile) -> Path:
-    """A new name under ``runs/``."""
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return unused(Path("runs") / f"ensemble-{chosen.data.name}-{stamp}".replace(":", "-"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,15 +12,12 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.combine.ensemble.job_file import remove_job, save_job
 from hansa.data import Dataset
 from hansa.engine import (
     Algorithm,
     CheckpointSettings,
-    Collector,
     EvaluateSettings,
     Job,
-    Launch,
     Network,
     Processes,
     Runtime,
@@ -31,9 +28,11 @@ from hansa.engine import (
     read_manifest,
 )
 from hansa.engine.runtimes.checkpoint import load_block, peek
-from hansa.engine.runtimes.interrupts import Interrupts
-from hansa.engine.runtimes.runtime import WorkerCommand
+from hansa.engine.runtimes.saved_job import remove_job, save_job
 from hansa.engine.training.gradients import has_convolution, supports_stacking
+from hansa.experiment.hosting import hosted
+from hansa.experiment.jobs import collect, host_job
+from hansa.models import Model
 from hansa.report import RunFolder
 from hansa.report.folder import plain
 from hansa.topology import Regular, Topology
@@ -42,25 +41,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def _no_worker(path: Path) -> WorkerCommand:
-    def command(index: int) -> Sequence[str]:
-        raise AssertionError(f"no worker {index} is needed for {path}, where all nodes are here")
-
-    return command
-
-
 @dataclass(frozen=True)
 class Place:
     """Where the nodes of an ensemble's runs live.
 
     Attributes:
         runtime: of every run of the engine; a run of one node is always here.
-        command: gives, for a run's folder, the command line of its workers.
         plugins: modules or files that workers load first.
     """
 
     runtime: Runtime = field(default_factory=Simulate)
-    command: Callable[[Path], WorkerCommand] = _no_worker
     plugins: tuple[str, ...] = ()
 
     def runtime_for(self, nodes: int) -> Runtime:
@@ -108,7 +98,7 @@ def play(
     device: str = "cpu",
     config: Mapping[str, Any] | None = None,
     place: Place = HERE,
-    form: Mapping[str, Any] | None = None,
+    form: Model | None = None,
     held: Sequence[np.ndarray] = (),
 ) -> Played:
     """Run one job; nodes are the parts, and servers come after them.
@@ -117,8 +107,7 @@ def play(
 
     Args:
         place: where the nodes live.
-        form: what the module is built from (see
-            :func:`hansa.combine.ensemble.job_file.save_job`); without it the nodes are here.
+        form: what the module is built from; without it the nodes are here.
         held: examples of each node that models are validated on; with them the nodes are here.
 
     Raises:
@@ -154,24 +143,18 @@ def play(
     settings = {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}
     folder, checkpoint = _folder(path, settings)
     runtime = Simulate() if form is None else place.runtime_for(job.nodes)
-    if form is not None and not isinstance(runtime, Simulate):
-        save_job(path, job, form, place.plugins)
-    collector = Collector(job, folder)
-    if checkpoint is not None:
-        collector.restore(read_manifest(checkpoint))
-    interrupts = Interrupts(lambda: collector.safe)
-    checkpoints, status = path / "checkpoints", "failed"
-    try:
+    with hosted(folder, "combine", report=False) as hosting:
+        collector = collect(job, folder, checkpoint)
+        hosting.facts = lambda: {
+            "rounds": collector.rounds_done,
+            "nodes": nodes,
+            "bytes_sent": collector.bytes_sent,
+        }
         if collector.rounds_done < rounds and not (checkpoint and peek(checkpoint).get("stopped")):
-            command = place.command(path)
-            with interrupts.heard():
-                runtime.run(job, Launch(collector, checkpoints, checkpoint, command, interrupts))
+            if form is not None and not isinstance(runtime, Simulate):
+                save_job(path, job, form, place.plugins)
+            host_job(job, runtime, collector, checkpoint)
         remove_job(path)  # nobody builds it any more, and it holds examples
-        status = "finished"
-    finally:
-        collector.close()
-        summary = {"verb": "combine", "rounds": collector.rounds_done, "status": status}
-        folder.finish({**summary, "nodes": nodes, "bytes_sent": collector.bytes_sent})
     saved = latest(path / "checkpoints")
     assert saved is not None  # the run ended, so it saved
     block = job.block(np.arange(job.nodes))

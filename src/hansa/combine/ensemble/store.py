@@ -12,19 +12,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa.base.bundle import read_facts, read_tensors, write_tensors
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.base.files import sha256, write_json
+from hansa.base.files import write_json
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.spec import DataSpec
 from hansa.combine.ensemble import own_code
 from hansa.combine.ensemble.aggregate import Fit
 from hansa.combine.ensemble.member_file import (
+    fill,
     is_whole,
     read_member,
     trusted_component,
@@ -32,7 +33,6 @@ from hansa.combine.ensemble.member_file import (
 )
 from hansa.combine.ensemble.members import Member
 from hansa.combine.ensemble.own_code import OwnCode
-from hansa.combine.ensemble.tensors import fill, read_tensors, write_tensors
 from hansa.data import Dataset, DataSource, tablefile
 from hansa.ensemble import Panel, Rule, rows_of
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CARD = "ensemble.json"
+NUMBERS, PREPARING = "rule.safetensors", "preparing.safetensors"
 VERSION = 1
 
 
@@ -111,8 +112,7 @@ def save(
         if not is_whole(entry):
             bare.append(str(member.client))
         entries.append(entry)
-    numbers = path / "rule.safetensors"
-    write_tensors(numbers, kept.module.state_dict())
+    digest = write_tensors(path / NUMBERS, kept.module.state_dict())
     card: dict[str, Any] = {
         "format": VERSION,
         "data": dataset.name,
@@ -130,12 +130,11 @@ def save(
         "members": entries,
         "aggregator": code.form(kept.rule.dump()),
         "code": code.entries,
-        "aggregator_sha256": sha256(numbers),
+        "aggregator_sha256": digest,
     }
     if dataset.scale is not None and dataset.shift is not None:
-        preparing = path / "preparing.safetensors"
-        write_tensors(preparing, {"scale": dataset.scale, "shift": dataset.shift})
-        card["preparing_sha256"] = sha256(preparing)
+        preparing = {"scale": dataset.scale, "shift": dataset.shift}
+        card["preparing_sha256"] = write_tensors(path / PREPARING, preparing)
     write_json(path / CARD, card)  # last: it makes the folder an ensemble
     return bare
 
@@ -191,13 +190,13 @@ def load(path: Path, trust: bool = False) -> Loaded:
         raise CheckpointError(f"{path / CARD}: every client is gone, no member is left")
     members = [member.scorer for member in _members(path, entries, spec, trust)]
     assert isinstance(rule, Rule)
-    state = read_tensors(path / "rule.safetensors", digest)
+    state = read_tensors(path / NUMBERS, digest, finite=True)
     votes = torch.zeros(len(members), panel.classes, panel.classes)
     module = rule.build(panel, votes if rule.counts_votes else None)
-    fill(module, state, path / "rule.safetensors")
+    fill(module, state, path / NUMBERS)
     scale = shift = None
     if preparing is not None:
-        found = read_tensors(path / "preparing.safetensors", preparing)
+        found = read_tensors(path / PREPARING, preparing, finite=True)
         scale, shift = found.get("scale"), found.get("shift")
     return Loaded(card, spec, panel, members, module.eval(), rule.sees_input, scale, shift)
 
@@ -237,10 +236,7 @@ def _floor(dataset: Dataset) -> float:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads((path / CARD).read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / CARD}: is missing or not whole ({error})") from error
-    if not isinstance(card, dict) or card.get("format") != VERSION:
+    card = read_facts(path / CARD)
+    if card.get("format") != VERSION:
         raise CheckpointError(f"{path / CARD}: is not a card of format {VERSION}")
     return card

@@ -1,0 +1,51 @@
+"""A job of the engine, hosted in a run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from hansa.base import child
+from hansa.base.errors import DiskError
+from hansa.engine import Collector, Job, Launch, Runtime, read_manifest
+from hansa.engine.runtimes.checkpoint import discard_unfinished
+from hansa.engine.runtimes.interrupts import Interrupts
+from hansa.report import RunFolder
+
+
+def collect(job: Job, folder: RunFolder, checkpoint: Path | None = None) -> Collector:
+    """What gathers a job's measurements in a folder, from a checkpoint on."""
+    collector = Collector(job, folder)
+    if checkpoint is not None:
+        collector.restore(read_manifest(checkpoint))
+    return collector
+
+
+def host_job(
+    job: Job, runtime: Runtime, collector: Collector, checkpoint: Path | None = None
+) -> None:
+    """Take a job to its end, with all that is measured in the collector's folder.
+
+    The first interrupt ends it after the round under way, which is saved; a second one at once.
+
+    Raises:
+        DiskError: the disk is full or fails.
+        KeyboardInterrupt: it was asked to end.
+        RunError: something failed on the way.
+    """
+    folder = collector.folder.path
+    interrupts = Interrupts(lambda: collector.safe)
+
+    def command(index: int) -> list[str]:
+        return [*child.command("hansa.experiment.worker", f"--run={folder.resolve()}")]
+
+    try:
+        with interrupts.heard():
+            launch = Launch(collector, folder / "checkpoints", checkpoint, command, interrupts)
+            runtime.run(job, launch)
+        collector.close()
+    except BaseException:
+        discard_unfinished(folder / "checkpoints")
+        with contextlib.suppress(DiskError):
+            collector.close()
+        raise
