@@ -79,18 +79,20 @@ def resume(
 
     Args:
         changes: settings to replace, only among ``RunFile.resumable``.
+        progress, report: as for :func:`run`.
 
     Raises:
         CheckpointError: the folder or its checkpoint is damaged; it is named.
         ConfigError: a setting cannot change, no round is left, or the data are others now.
     """
+    if progress is True:
+        with RunProgress() as shown:
+            return resume(path, changes, shown, report)
     with reopened(path, RunFile, changes) as again:
         folder, chosen = again.folder, again.settings
         if changes_of(folder.path):
             problem = "the run was made to forget, and training on would teach it all of that anew"
             raise ConfigError("resume", str(path), problem, "begin a new run without those data")
-        if isinstance(progress, RunProgress):
-            progress.begin(chosen, folder.path)
         if isinstance(progress, RunProgress):
             progress.begin(chosen, folder.path)
         start = Start.of(folder, chosen)
