@@ -8,7 +8,15 @@ import pytest
 from pydantic import Field
 
 from hansa.base import component
-from hansa.base.component import ROOMS, Component, catalogue, find, load_module, register
+from hansa.base.component import (
+    ROOMS,
+    Component,
+    Reference,
+    catalogue,
+    find,
+    load_module,
+    register,
+)
 from hansa.base.errors import ConfigError
 
 
@@ -28,7 +36,7 @@ class Apple(Fruit):
     friend: Fruit | None = Field(None, description="what hangs beside it")
 
 
-@register("pear")
+@register("pear", paper="Linnaeus", year=1753, url="https://example.org/pear")
 class Pear(Fruit):
     """Grows beside apples."""
 
@@ -49,6 +57,20 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_name_a_mapping_and_an_instance_are_the_same(value: object) -> None:
     assert Fruit.resolve(value) == Apple()
     assert Basket.parse({"content": value}) == Basket()
+
+
+def test_a_reference_is_its_own_and_whole() -> None:
+    class Quince(Pear):
+        """Looks like one."""
+
+    assert Pear.reference == Reference("Linnaeus", 1753, "https://example.org/pear")
+    assert str(Pear.reference) == "Linnaeus 1753"
+    assert Apple.reference is Quince.reference is Component.reference is None
+    for wrong in (("Linnaeus", 0, ""), ("", 1753, ""), ("", 0, "https://example.org")):
+        with pytest.raises(TypeError, match="a paper and a year"):
+            register("quince", paper=wrong[0], year=wrong[1], url=wrong[2])
+    with pytest.raises(TypeError, match="not 'example"):
+        register("quince", paper="Linnaeus", year=1753, url="example.org")
 
 
 def test_dump_and_resolve_are_inverse() -> None:

@@ -86,6 +86,49 @@ def test_list_kinds_and_parts(hansa) -> None:
     assert "gn_lenet" in hansa("list model").out
 
 
+PUBLISHED = """
+from hansa import register
+from hansa.learn import DPSGD
+
+@register("mine", paper="Doe et al.", year=2026, url="https://example.org/mine")
+class Mine(DPSGD):
+    '''D-PSGD by another name.'''
+"""
+
+
+def test_papers_are_listed(hansa) -> None:
+    """A user's too, whose file says it beside the name."""
+    Path("mine.py").write_text(PUBLISHED)
+    listed = hansa("list algorithm --plugin mine.py").out
+    assert "Doe et al. 2026" in listed
+    assert "Lian et al. 2017" in listed
+    assert "https://" not in listed
+    assert "Doe et al. 2026 https://example.org/mine\n" in hansa("list algorithm mine").out
+    said = hansa("list algorithm --json").object["references"]
+    url = "https://arxiv.org/abs/1705.09056"
+    assert said["dpsgd"] == {"paper": "Lian et al.", "year": 2017, "url": url}
+    assert "isolated" not in said
+    assert "paper" not in hansa("list runtime").out
+
+
+def apart(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, which knows no parts yet."""
+    command = [sys.executable, "-m", "hansa.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_part_is_found_before_any_of_its_kind_is_known() -> None:
+    done = apart("list", "algorithm", "dpsgd")
+    assert done.returncode == 0, done.stderr
+    assert "Lian et al. 2017 https://arxiv.org/abs/1705.09056" in done.stdout
+
+
+def test_the_page_of_parts_is_as_the_command_makes_it() -> None:
+    page = Path(__file__).parents[2] / "docs" / "components.md"
+    fix = "hansa list --markdown > docs/components.md"
+    assert page.read_text() == apart("list", "--markdown").stdout, fix
+
+
 def test_list_settings_of_a_part_and_of_the_run_file(hansa) -> None:
     said = hansa("list topology regular --json").object
     assert said["settings"][0] == {

@@ -3,9 +3,9 @@
 A component is a frozen pydantic model. Its fields are its settings, so one class gives the
 registry entry, the schema of the run file, the command's help and the documentation row::
 
-    @register("regular")
-    class Regular(Topology):
-        degree: int = Field(4, ge=1, description="neighbours of each node")
+    @register("dpsgd", paper="Lian et al.", year=2017, url="https://arxiv.org/abs/1705.09056")
+    class DPSGD(Algorithm):
+        weights: WeightRule = Field("uniform", description="how much a node trusts each neighbour")
 
 A *kind* (``Topology``) is declared by ``class Topology(Component, kind="topology")``. A field
 annotated with a kind takes a name, a mapping with a ``name``, or a ready instance.
@@ -20,6 +20,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, get_args
 
@@ -76,6 +77,30 @@ _plugged_in: set[str] = set()
 C = TypeVar("C", bound="Component")
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Where a component was published.
+
+    Attributes:
+        paper: its authors, or its title.
+        year: of publication.
+        url: where it can be read; empty if that is not known.
+    """
+
+    paper: str
+    year: int
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.paper or not self.year:
+            raise TypeError("a reference needs a paper and a year")
+        if self.url and not self.url.startswith(("https://", "http://")):
+            raise TypeError(f"the URL of a reference has to begin with https://, not {self.url!r}")
+
+    def __str__(self) -> str:
+        return f"{self.paper} {self.year}"
+
+
 class Component(BaseModel):
     """A named part of a run with validated settings (see the module's text)."""
 
@@ -88,6 +113,7 @@ class Component(BaseModel):
     )
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
+    reference: ClassVar[Reference | None] = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
@@ -97,6 +123,8 @@ class Component(BaseModel):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = ""  # a name is a class's own, not its base's
+        if "reference" not in cls.__dict__:
+            cls.reference = None
         if kind:
             cls.kind = kind
             _registry.setdefault(kind, {})
@@ -186,15 +214,28 @@ class Component(BaseModel):
         return rows
 
 
-def register(name: str) -> Callable[[type[C]], type[C]]:
-    """Class decorator: make a component known under ``name`` within its kind."""
+def register(
+    name: str, *, paper: str = "", year: int = 0, url: str = ""
+) -> Callable[[type[C]], type[C]]:
+    """Class decorator: make a component known under ``name`` within its kind.
+
+    Args:
+        name: what run files call it.
+        paper: the authors or the title of the paper that it comes from, if it comes from one.
+        year: of the paper.
+        url: of the paper.
+
+    Raises:
+        TypeError: the name is taken, or the reference is not whole.
+    """
+    reference = Reference(paper, year, url) if paper or year or url else None
 
     def add(cls: type[C]) -> type[C]:
         if not cls.kind:
             raise TypeError(f"{cls.__qualname__} must subclass a kind of component")
         if not cls.__module__.startswith("hansa."):
             _load(cls.kind)  # whose names are taken
-        cls.name = name
+        cls.name, cls.reference = name, reference
         known = _registry[cls.kind].get(name)
         if known is not None and known.__qualname__ != cls.__qualname__:
             raise TypeError(f"the {cls.kind} name {name!r} is taken by {known.__module__}")
@@ -232,7 +273,7 @@ def _alone(kind: str, name: str) -> type[Component] | None:
         if not (room.endswith(".*") and name.isidentifier()) or kind in _plugged_in:
             continue
         module = f"{room.removesuffix('.*')}.{name}"
-        if name not in _registry[kind] and importlib.util.find_spec(module):
+        if name not in _registry.get(kind, {}) and importlib.util.find_spec(module):
             importlib.import_module(module)
     return _registry.get(kind, {}).get(name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,8 @@ from hansa.cli.options import Debug, Json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from hansa.base.component import Reference
 
 Kind = Annotated[
     str | None,
@@ -27,10 +30,16 @@ Plugins = Annotated[
 ]
 
 
+Markdown = Annotated[
+    bool, typer.Option("--markdown", help="Print all kinds and parts as a page in Markdown.")
+]
+
+
 def list_(
     kind: Kind = None,
     name: Name = None,
     plugin: Plugins = None,
+    markdown: Markdown = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -40,7 +49,9 @@ def list_(
 
         for module in plugin or ():
             load_module(module)
-        if kind is None:
+        if markdown:
+            _markdown(answer)
+        elif kind is None:
             _kinds(answer)
         elif kind == "settings":
             from hansa.experiment import RunFile
@@ -55,7 +66,7 @@ def list_(
             _parts(answer, kind, catalogue(kind))
         else:
             part = find(kind, name)
-            _settings(answer, part, f"{kind} {name}", part.summary())
+            _settings(answer, part, f"{kind} {name}", part.summary(), part.reference)
 
 
 def _kinds(answer: Answer) -> None:
@@ -73,16 +84,54 @@ def _kinds(answer: Answer) -> None:
 def _parts(answer: Answer, kind: str, parts: dict[str, Any]) -> None:
     from hansa.report.tables import Grid
 
-    rows = [[name, part.summary()] for name, part in parts.items()]
-    answer.data = {"kind": kind, "names": dict(rows)}
-    answer.table(Grid(kind, ["name", ""], rows, words=2))
+    rows = [[name, part.summary(), _said(part.reference)] for name, part in parts.items()]
+    answer.data = {
+        "kind": kind,
+        "names": {name: part.summary() for name, part in parts.items()},
+        "references": {
+            name: asdict(part.reference) for name, part in parts.items() if part.reference
+        },
+    }
+    papers = any(paper for *_, paper in rows)
+    rows = rows if papers else [row[:2] for row in rows]
+    columns = ["name", "", "paper"] if papers else ["name", ""]
+    answer.table(Grid(kind, columns, rows, words=len(columns)))
 
 
-def _settings(answer: Answer, model: type[BaseModel], title: str, summary: str) -> None:
+def _said(reference: Reference | None) -> str:
+    return str(reference) if reference else ""
+
+
+def _markdown(answer: Answer) -> None:
+    """Every kind with its parts; where a part comes from is a link."""
+    from hansa.base.component import ROOMS, catalogue
+
+    made = "Made by `hansa list --markdown`; `hansa list KIND NAME` says more of one."
+    lines = ["# Parts", "", made, ""]
+    for kind in ROOMS:
+        lines += [f"## {kind}", "", "| name | | paper |", "|---|---|---|"]
+        for name, part in catalogue(kind).items():
+            source, said = part.reference, _said(part.reference)
+            paper = f"[{said}]({source.url})" if source and source.url else said
+            lines.append(f"| `{name}` | {part.summary().replace('|', chr(92) + '|')} | {paper} |")
+        lines.append("")
+    for line in lines[:-1]:
+        answer.line(line)
+    answer.data = {"text": "\n".join(lines)}
+
+
+def _settings(
+    answer: Answer,
+    model: type[BaseModel],
+    title: str,
+    summary: str,
+    reference: Reference | None = None,
+) -> None:
     from hansa.report.tables import Grid
 
     found = list(settings_of(model))
     answer.data = {"name": title, "summary": summary, "settings": found}
+    answer.data |= {"reference": asdict(reference)} if reference else {}
     rows = [
         [
             item["setting"],
@@ -93,6 +142,8 @@ def _settings(answer: Answer, model: type[BaseModel], title: str, summary: str) 
         for item in found
     ]
     answer.line(summary)
+    if reference:
+        answer.line(" ".join(filter(None, (f"{reference}", reference.url))))
     answer.table(Grid(title, ["setting", "type", "default", ""], rows, words=4))
 
 

@@ -115,7 +115,7 @@ class Uniform(_Scaled):
             return ((codes - top) * (scale / top)).astype(np.float32)
 
 
-@register("qsgd")
+@register("qsgd", paper="Alistarh et al.", year=2017, url="https://arxiv.org/abs/1610.02132")
 class QSGD(_Scaled):
     """Stochastic rounding to 2^(bits-1) - 1 levels of the row's L2 norm (Alistarh et al., 2017).
 
@@ -149,7 +149,7 @@ class QSGD(_Scaled):
         return np.where(codes >> (self.bits - 1), -magnitude, magnitude).astype(np.float32)
 
 
-@register("sign")
+@register("sign", paper="Bernstein et al.", year=2018, url="https://arxiv.org/abs/1802.04434")
 class Sign(_Scaled):
     """One bit a number and the mean magnitude (Bernstein et al., 2018, with a norm)."""
 

@@ -69,7 +69,7 @@ class Marker(Component, kind="marker"):
         return inputs.clone()
 
 
-@register("backdoor")
+@register("backdoor", paper="Gu et al.", year=2017, url="https://arxiv.org/abs/1708.06733")
 class Backdoor(Marker):
     """Examples that show a small pattern and are labelled with one class, whatever they are.
 
@@ -134,7 +134,7 @@ class Backdoor(Marker):
         return found
 
 
-@register("canaries")
+@register("canaries", paper="Carlini et al.", year=2019, url="https://arxiv.org/abs/1802.08232")
 class Canaries(Marker):
     """A few examples with wrong classes, drawn at random, that can only be learned by heart."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 
-@register("experts")
+@register("experts", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")
 class Experts(LearnedRule):
     """Mixture of experts: a gate looks at the input and says whom to trust.
 

@@ -67,7 +67,7 @@ def initial_rule(
         return rule.build(panel, votes)
 
 
-@register("average")
+@register("average", paper="Guha et al.", year=2019, url="https://arxiv.org/abs/1902.11175")
 class Average(Rule):
     """The mean of the scores (FedENS; Guha et al., 2019)."""
 
@@ -76,7 +76,7 @@ class Average(Rule):
         return networks.Fixed(panel, torch.full((panel.members, panel.outputs), 1 / panel.members))
 
 
-@register("label_weighted")
+@register("label_weighted", paper="Gong et al.", year=2022)
 class LabelWeighted(Rule):
     """Each member weighs for a class by its share of the examples (FedKD; Gong et al., 2022).
 
@@ -92,7 +92,7 @@ class LabelWeighted(Rule):
         return networks.Fixed(panel, weights.mean(1, keepdim=True) if panel.binary else weights)
 
 
-@register("linear")
+@register("linear", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")
 class Linear(LearnedRule):
     """One trained weight a member, and one shared bias: M + 1 parameters."""
 
@@ -103,7 +103,7 @@ class Linear(LearnedRule):
         return networks.Weights(panel, 1, bias=True)
 
 
-@register("per_class")
+@register("per_class", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")
 class PerClass(LearnedRule):
     """One trained weight for each member and class: M * C parameters."""
 
@@ -114,7 +114,7 @@ class PerClass(LearnedRule):
         return networks.Weights(panel, panel.outputs, bias=False)
 
 
-@register("neural")
+@register("neural", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")
 class Neural(LearnedRule):
     """One hidden layer over all scores, of ``width`` units a member."""
 
@@ -150,7 +150,7 @@ class Residual(Neural):
         return networks.Corrected(panel, start, network)
 
 
-@register("deep_set")
+@register("deep_set", paper="Zaheer et al.", year=2017, url="https://arxiv.org/abs/1703.06114")
 class DeepSet(LearnedRule):
     """A network that does not tell members apart, so that it takes any number of them."""
 

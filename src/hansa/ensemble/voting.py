@@ -35,7 +35,7 @@ def tally(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.stack(found).view(-1, classes, classes).double()
 
 
-@register("voting")
+@register("voting", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")
 class Voting(Rule):
     """Polychotomous voting: every member votes, votes weigh by what they have been worth.
 

@@ -38,7 +38,12 @@ FEW = 5
 """Kept rounds below which little can be rebuilt from them."""
 
 
-@register("federaser")
+@register(
+    "federaser",
+    paper="Liu et al.",
+    year=2021,
+    url="https://doi.org/10.1109/IWQOS52092.2021.9521274",
+)
 class FedEraser(Forgetting):
     """Repeat the stored rounds of training in fewer steps, without the leavers."""
 

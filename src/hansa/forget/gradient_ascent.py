@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("sga")
+@register("sga", paper="Wu et al.", year=2022)
 class GradientAscent(AscendAndRecover):
     """Ascent on the original examples, recovery on those that remain."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("pgd")
+@register("pgd", paper="Halimi et al.", year=2022, url="https://arxiv.org/abs/2207.05521")
 class ProjectedAscent(Forgetting):
     """Ascent within a ball around the other clients' mean model, then recovery without them."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("fu_mp")
+@register("fu_mp", paper="Wang et al.", year=2022, url="https://arxiv.org/abs/2110.11794")
 class Pruning(Forgetting):
     """Zero the channels that tell a class apart, then tune the rest; needs wide layers."""
 

@@ -99,7 +99,7 @@ class Distilled(AscendAndRecover):
         return [self.images(federation, s) for s in federation.synthetic(forget=True)]
 
 
-@register("quickdrop")
+@register("quickdrop", paper="Dhasade et al.", year=2024, url="https://arxiv.org/abs/2311.15603")
 class QuickDrop(Distilled):
     """Ascent on the synthetic images of what is to go, recovery on the rest."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("shards")
+@register("shards", paper="Bourtoule et al.", year=2021, url="https://arxiv.org/abs/1912.03817")
 class Shards(Forgetting):
     """Train the leavers' cohorts again without them, then merge all cohorts: exact (as SISA)."""
 

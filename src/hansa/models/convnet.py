@@ -11,7 +11,9 @@ from hansa.base.spec import DataSpec
 from hansa.models.model import Model, chain
 
 
-@register("convnet")
+@register(
+    "convnet", paper="Gidaris and Komodakis", year=2018, url="https://arxiv.org/abs/1804.09458"
+)
 class ConvNet(Model):
     """Blocks of convolution, instance normalization, ReLU and average pooling, one linear layer.
 

@@ -13,7 +13,7 @@ from hansa.base.spec import DataSpec
 from hansa.models.model import Model, chain
 
 
-@register("gn_lenet")
+@register("gn_lenet", paper="Hsieh et al.", year=2020, url="https://arxiv.org/abs/1910.00189")
 class GNLeNet(Model):
     """LeNet with group normalization (Hsieh et al., 2020).
 
@@ -33,7 +33,9 @@ class GNLeNet(Model):
         return chain(**layers, flat=nn.Flatten(), out=out)
 
 
-@register("gn_lenet_cpfl")
+@register(
+    "gn_lenet_cpfl", paper="Dhasade et al.", year=2024, url="https://arxiv.org/abs/2405.15644"
+)
 class CpflGNLeNet(Model):
     """The GN-LeNet of CPFL's code: overlapping pooling, first before the normalization.
 
@@ -62,7 +64,7 @@ class CpflGNLeNet(Model):
         return chain(**layers, flat=nn.Flatten(), out=out)
 
 
-@register("femnist_cnn")
+@register("femnist_cnn", paper="Caldas et al.", year=2018, url="https://arxiv.org/abs/1812.01097")
 class FemnistCNN(Model):
     """The convolutional network of LEAF for handwritten characters (Caldas et al., 2018).
 
@@ -86,7 +88,7 @@ class FemnistCNN(Model):
         )
 
 
-@register("celeba_cnn")
+@register("celeba_cnn", paper="Caldas et al.", year=2018, url="https://arxiv.org/abs/1812.01097")
 class CelebaCNN(Model):
     """The convolutional network of LEAF for faces, without normalization (Caldas et al., 2018).
 
@@ -105,7 +107,7 @@ class CelebaCNN(Model):
         return chain(**layers, flat=nn.Flatten(), out=out)
 
 
-@register("pfl_cnn")
+@register("pfl_cnn", paper="Granqvist et al.", year=2024, url="https://arxiv.org/abs/2404.06430")
 class PflCNN(Model):
     """The convolutional network of pfl-research's CIFAR-10 work (Granqvist et al., 2024).
 

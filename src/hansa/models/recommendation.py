@@ -13,7 +13,12 @@ from hansa.models.model import Model
 networks = Lazy("hansa.models.networks")  # they need torch
 
 
-@register("matrix_factorization")
+@register(
+    "matrix_factorization",
+    paper="Koren et al.",
+    year=2009,
+    url="https://doi.org/10.1109/MC.2009.263",
+)
 class MatrixFactorization(Model):
     """A rating as mean + user's bias + item's bias + product of their factors (Koren et al., 2009).
 

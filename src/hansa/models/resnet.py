@@ -56,21 +56,21 @@ class ResNet(Model):
         return network
 
 
-@register("resnet8_gn")
+@register("resnet8_gn", paper="He et al.", year=2016, url="https://arxiv.org/abs/1512.03385")
 class ResNet8(ResNet):
     """ResNet-8 with group normalization; 75,290 parameters on CIFAR-10."""
 
     blocks = 1
 
 
-@register("resnet20_gn")
+@register("resnet20_gn", paper="He et al.", year=2016, url="https://arxiv.org/abs/1512.03385")
 class ResNet20(ResNet):
     """ResNet-20 with group normalization; 269,722 parameters on CIFAR-10."""
 
     blocks = 3
 
 
-@register("resnet8_bn")
+@register("resnet8_bn", paper="He et al.", year=2016, url="https://arxiv.org/abs/1512.03385")
 class ResNet8BN(Model):
     """The wide ResNet-8 with batch normalization of FedKD and FENS.
 

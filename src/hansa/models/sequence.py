@@ -13,7 +13,7 @@ from hansa.models.model import Model
 networks = Lazy("hansa.models.networks")  # they need torch
 
 
-@register("lstm")
+@register("lstm", paper="Dhasade et al.", year=2023, url="https://arxiv.org/abs/2304.08322")
 class LSTM(Model):
     """The next-character network of DecentralizePy: a stacked LSTM and one linear layer over all
     positions.

@@ -17,7 +17,7 @@ DRAWS = 2000
 """Graphs drawn in search of a connected one."""
 
 
-@register("erdos_renyi")
+@register("erdos_renyi", paper="Erdos and Renyi", year=1959)
 class ErdosRenyi(Topology):
     """Each pair of nodes is joined with the same probability, given that all are connected.
 
@@ -61,7 +61,7 @@ class ErdosRenyi(Topology):
         )
 
 
-@register("small_world")
+@register("small_world", paper="Watts and Strogatz", year=1998, url="https://doi.org/10.1038/30918")
 class SmallWorld(Topology):
     """A ring of near neighbours with some edges moved to random places (Watts, Strogatz, 1998)."""
 

@@ -14,7 +14,7 @@ from hansa.topology.graph import Graph
 from hansa.topology.topology import Topology
 
 
-@register("exponential")
+@register("exponential", paper="Assran et al.", year=2019, url="https://arxiv.org/abs/1811.10792")
 class Exponential(Topology):
     """Each node hears those 1, 2, 4, 8, ... places before it."""
 
@@ -27,7 +27,9 @@ class Exponential(Topology):
         )
 
 
-@register("one_peer_exponential")
+@register(
+    "one_peer_exponential", paper="Ying et al.", year=2021, url="https://arxiv.org/abs/2110.13363"
+)
 class OnePeerExponential(Topology):
     """Each node hears one other, 1, 2, 4, ... places before it in turn from round to round.
 

@@ -20,7 +20,12 @@ from hansa.topology.graph import Graph
 from hansa.topology.topology import Topology
 
 
-@register("random_peers")
+@register(
+    "random_peers",
+    paper="Jelasity et al.",
+    year=2007,
+    url="https://doi.org/10.1145/1275517.1275520",
+)
 class RandomPeers(Topology):
     """Each node draws its peers of the round from a stream of its own, n d draws in all.
 
@@ -62,7 +67,7 @@ class RandomPeers(Topology):
         )
 
 
-@register("matching")
+@register("matching", paper="Boyd et al.", year=2006, url="https://doi.org/10.1109/TIT.2006.874516")
 class Matching(Topology):
     """Random pairs each round: everybody has at most one peer (Boyd et al., 2006).
 

@@ -72,7 +72,7 @@ class Counted(Cohorts):
         return len(block_sizes(clients, self.cohorts))
 
 
-@register("uniform")
+@register("uniform", paper="Dhasade et al.", year=2024, url="https://arxiv.org/abs/2405.15644")
 class UniformCohorts(Counted):
     """Equal cohorts drawn at random (sizes differ by one at most)."""
 

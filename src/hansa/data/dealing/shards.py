@@ -10,7 +10,7 @@ from hansa.base.errors import ConfigError
 from hansa.data.dealing.partition import Partition, Parts, Pile, classes_of
 
 
-@register("shards")
+@register("shards", paper="McMahan et al.", year=2017, url="https://arxiv.org/abs/1602.05629")
 class Shards(Partition):
     """Examples sorted by class and cut into equal shards, each node dealt a few at random.
 
@@ -36,7 +36,9 @@ class Shards(Partition):
         return [np.concatenate([shards[shard] for shard in row]) for row in dealt]
 
 
-@register("random_cut_shards")
+@register(
+    "random_cut_shards", paper="Dhasade et al.", year=2023, url="https://arxiv.org/abs/2304.08322"
+)
 class RandomCutShards(Partition):
     """Examples sorted by class, each node cuts chunks at random places of what remains.
 

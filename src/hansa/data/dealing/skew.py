@@ -15,7 +15,7 @@ from hansa.base.component import register
 from hansa.data.dealing.partition import Partition, Parts, Pile, apportion, classes_of, top_up
 
 
-@register("dirichlet")
+@register("dirichlet", paper="Hsu et al.", year=2019, url="https://arxiv.org/abs/1909.06335")
 class Dirichlet(Partition):
     """Every node gets its own mix of classes, drawn from a Dirichlet distribution.
 

@@ -101,7 +101,9 @@ class Cifar(DataSource):
         return Arrays(np.concatenate(images), np.concatenate(targets))
 
 
-@register("cifar10")
+@register(
+    "cifar10", paper="Krizhevsky", year=2009, url="https://www.cs.toronto.edu/~kriz/cifar.html"
+)
 class Cifar10(Cifar):
     """CIFAR-10: 50,000 + 10,000 colour images of 32x32 pixels in ten classes."""
 
@@ -115,7 +117,9 @@ class Cifar10(Cifar):
     names = tuple(TEN.split())
 
 
-@register("cifar100")
+@register(
+    "cifar100", paper="Krizhevsky", year=2009, url="https://www.cs.toronto.edu/~kriz/cifar.html"
+)
 class Cifar100(Cifar):
     """CIFAR-100: 50,000 + 10,000 colour images of 32x32 pixels in a hundred (fine) classes."""
 

@@ -21,7 +21,7 @@ REPOSITORY = "flwrlabs/femnist"
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
-@register("femnist")
+@register("femnist", paper="Caldas et al.", year=2018, url="https://arxiv.org/abs/1812.01097")
 class Femnist(DataSource):
     """Handwritten characters of 28x28 pixels in 62 classes, by some 3,600 writers.
 

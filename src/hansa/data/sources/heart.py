@@ -41,7 +41,9 @@ SPLIT_SEED = 43
 TINY = 1e-9  # added to a deviation, so that a column that one centre never measured is 0
 
 
-@register("heart")
+@register(
+    "heart", paper="Ogier du Terrail et al.", year=2022, url="https://arxiv.org/abs/2210.04620"
+)
 class Heart(DataSource):
     """Heart disease or not, 740 patients of four hospitals, as in FLamby; groups are the hospitals.
 

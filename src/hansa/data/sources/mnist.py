@@ -72,7 +72,7 @@ def _remotes(place: str, digests: Sequence[str]) -> tuple[Remote, ...]:
     return tuple(Remote(f"{place}/{file}", sha) for file, sha in zip(FILES, digests, strict=True))
 
 
-@register("mnist")
+@register("mnist", paper="LeCun et al.", year=1998, url="https://doi.org/10.1109/5.726791")
 class Mnist(Idx):
     """MNIST: 60,000 + 10,000 handwritten digits of 28x28 pixels."""
 
@@ -89,7 +89,7 @@ class Mnist(Idx):
     names = tuple(str(digit) for digit in range(10))
 
 
-@register("fashion_mnist")
+@register("fashion_mnist", paper="Xiao et al.", year=2017, url="https://arxiv.org/abs/1708.07747")
 class FashionMnist(Idx):
     """Fashion-MNIST: 60,000 + 10,000 pictures of clothing of 28x28 pixels in ten classes."""
 

@@ -34,7 +34,7 @@ TABLES = {"100k": "ml-100k/u.data", "latest-small": "ml-latest-small/ratings.csv
 TEST_SHARE = 0.3
 
 
-@register("movielens")
+@register("movielens", paper="Harper and Konstan", year=2015, url="https://doi.org/10.1145/2827872")
 class Movielens(DataSource):
     """100,000 film ratings: (user, film) in, the stars out; groups are the users.
 

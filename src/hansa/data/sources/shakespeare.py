@@ -26,7 +26,7 @@ VOCABULARY = len(ALPHABET) + 1
 TEST_SHARE = 0.2
 
 
-@register("shakespeare")
+@register("shakespeare", paper="Caldas et al.", year=2018, url="https://arxiv.org/abs/1812.01097")
 class Shakespeare(DataSource):
     """1.1 MB of Shakespeare's plays: 80 characters in, the next one out; groups are the roles.
 

@@ -109,7 +109,7 @@ class Timetable(Availability):
         return intervals.returns(device[ids], time)
 
 
-@register("fedscale")
+@register("fedscale", paper="Lai et al.", year=2022, url="https://arxiv.org/abs/2105.11367")
 class FedScaleAvailability(Timetable):
     """FedScale's availability trace (``client_behave_trace``), each device by its own period.
 

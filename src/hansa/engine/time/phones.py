@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hansa.engine.time.times import Times
 
 
-@register("phones")
+@register("phones", paper="Biswas et al.", year=2024, url="https://arxiv.org/abs/2407.01283")
 class Phones(BatteryClock, FlatClock):
     """SkipTrain's four phones in turn (Biswas et al., 2024), with batteries if a share is set.
 

@@ -80,7 +80,7 @@ class FileProfiles(FromFile):
         return [missing[n] if given[n] is None else given[n] for n in _COLUMNS]  # type: ignore[misc]
 
 
-@register("fedscale")
+@register("fedscale", paper="Lai et al.", year=2022, url="https://arxiv.org/abs/2105.11367")
 class FedScaleProfiles(FromFile):
     """FedScale's capacity trace: compute in ms an example, and one bandwidth for both directions.
 

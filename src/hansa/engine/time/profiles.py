@@ -106,7 +106,7 @@ class Lognormal(Common):
 _FASTEST, _SLOWEST = 15.0, 199.0
 
 
-@register("fedscale_like")
+@register("fedscale_like", paper="Lai et al.", year=2022, url="https://arxiv.org/abs/2105.11367")
 class FedScaleLike(Common):
     """Devices somewhat like those of FedScale's capacity trace, for those who do not have it.
 

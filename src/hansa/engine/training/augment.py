@@ -83,7 +83,7 @@ class Flip(Augmentation):
         return torch.where((chance < self.share).reshape(-1, 1, 1, 1), x.flip(-1), x)
 
 
-@register("cutout")
+@register("cutout", paper="DeVries and Taylor", year=2017, url="https://arxiv.org/abs/1708.04552")
 class Cutout(Augmentation):
     """Set a square around a random pixel to 0 (DeVries and Taylor, 2017); it may stick out."""
 

@@ -68,7 +68,7 @@ class Full(Budget):
         return ask.steps
 
 
-@register("uniform")
+@register("uniform", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")
 class Uniform(Budget):
     """Anew for each node and round, any number from low to high with equal chances.
 

@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 _FORGOTTEN = 2.0**-24  # what is left of a buffer that float32 no longer tells from nothing
 
 
-@register("gel")
+@register(
+    "gel",
+    paper="Boosting Federated Learning in Resource-Constrained Networks",
+    year=2025,
+    url="https://arxiv.org/abs/2110.11486",
+)
 class GeL(Optimizer):
     """Guessed steps after the gradient steps of another optimizer (our reconstruction of GeL).
 

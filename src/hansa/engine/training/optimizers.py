@@ -134,7 +134,7 @@ class SGD(Optimizer):
         return (u - beta * (1 - beta**u) / (1 - beta)) / (1 - beta) - ahead
 
 
-@register("adam")
+@register("adam", paper="Kingma and Ba", year=2015, url="https://arxiv.org/abs/1412.6980")
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015), the L2 penalty in the gradient."""
 
@@ -164,7 +164,7 @@ class Adam(Optimizer):
         grads.add_(rows, alpha=self.weight_decay)
 
 
-@register("adamw")
+@register("adamw", paper="Loshchilov and Hutter", year=2019, url="https://arxiv.org/abs/1711.05101")
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 

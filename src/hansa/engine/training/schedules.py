@@ -37,7 +37,9 @@ class Step(Schedule):
         return self.gamma ** sum(round >= m for m in self.milestones)
 
 
-@register("cosine")
+@register(
+    "cosine", paper="Loshchilov and Hutter", year=2017, url="https://arxiv.org/abs/1608.03983"
+)
 class Cosine(Schedule):
     """A linear warm-up, then half a cosine down to a floor (Loshchilov and Hutter, 2017)."""
 

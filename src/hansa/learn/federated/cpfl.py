@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("cpfl")
+@register("cpfl", paper="Dhasade et al.", year=2024, url="https://arxiv.org/abs/2405.15644")
 class CPFL(Federated):
     """FedAvg in cohorts side by side, then one distillation of their models."""
 

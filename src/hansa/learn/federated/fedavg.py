@@ -15,33 +15,33 @@ from hansa.learn.federated.server_optimizers import (
 )
 
 
-@register("fedavg")
+@register("fedavg", paper="McMahan et al.", year=2017, url="https://arxiv.org/abs/1602.05629")
 class FedAvg(Federated):
     """Local steps from the server's model, then the average (McMahan et al., 2017)."""
 
 
-@register("fedavgm")
+@register("fedavgm", paper="Hsu et al.", year=2019, url="https://arxiv.org/abs/1909.06335")
 class FedAvgM(Federated):
     """FedAvg with momentum at the server (Hsu et al., 2019)."""
 
     server: ServerOptimizer = Field(Momentum(), description="the server's step")
 
 
-@register("fedadam")
+@register("fedadam", paper="Reddi et al.", year=2021, url="https://arxiv.org/abs/2003.00295")
 class FedAdam(Federated):
     """FedAvg with Adam at the server (Reddi et al., 2021)."""
 
     server: ServerOptimizer = Field(ServerAdam(), description="the server's step")
 
 
-@register("fedyogi")
+@register("fedyogi", paper="Reddi et al.", year=2021, url="https://arxiv.org/abs/2003.00295")
 class FedYogi(Federated):
     """FedAvg with Yogi at the server (Reddi et al., 2021)."""
 
     server: ServerOptimizer = Field(ServerYogi(), description="the server's step")
 
 
-@register("fedadagrad")
+@register("fedadagrad", paper="Reddi et al.", year=2021, url="https://arxiv.org/abs/2003.00295")
 class FedAdagrad(Federated):
     """FedAvg with Adagrad at the server (Reddi et al., 2021)."""
 

@@ -32,7 +32,7 @@ from hansa.topology import Graph
 PENDING = "pending"
 
 
-@register("fedbuff")
+@register("fedbuff", paper="Nguyen et al.", year=2022, url="https://arxiv.org/abs/2106.06639")
 class FedBuff(ClientServer):
     """Asynchronous federated learning with a buffer of updates."""
 

@@ -17,7 +17,7 @@ from hansa.learn.federated.federated import Federated
 STEPS = "effective_steps"
 
 
-@register("fednova")
+@register("fednova", paper="Wang et al.", year=2020, url="https://arxiv.org/abs/2007.07481")
 class FedNova(Federated):
     """FedAvg with updates normalized by the local work behind them."""
 

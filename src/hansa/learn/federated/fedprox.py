@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("fedprox")
+@register("fedprox", paper="Li et al.", year=2020, url="https://arxiv.org/abs/1812.06127")
 class FedProx(Federated):
     """FedAvg with mu / 2 |x_i - x|^2 added to the clients' loss."""
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _MOST_UPDATES = 1 << 29  # numbers that a server keeps, 2 GiB
 
 
-@register("quickdrop")
+@register("quickdrop", paper="Dhasade et al.", year=2024, url="https://arxiv.org/abs/2311.15603")
 class QuickDrop(Federated):
     """FedAvg on batches of every class, which distils the clients' data as it goes."""
 

@@ -34,7 +34,7 @@ class Sampler(Component, kind="sampler"):
         """``count`` different clients of a pool that has at least as many."""
 
 
-@register("uniform")
+@register("uniform", paper="McMahan et al.", year=2017, url="https://arxiv.org/abs/1602.05629")
 class UniformSampler(Sampler):
     """Every available client is as likely as any other (McMahan et al., 2017)."""
 
@@ -42,7 +42,7 @@ class UniformSampler(Sampler):
         return random.choice(pool.clients, count, replace=False)
 
 
-@register("size")
+@register("size", paper="Li et al.", year=2020, url="https://arxiv.org/abs/1907.02189")
 class SizeSampler(Sampler):
     """In proportion to the clients' numbers of examples, without replacement.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONTROL = "control"
 
 
-@register("scaffold")
+@register("scaffold", paper="Karimireddy et al.", year=2020, url="https://arxiv.org/abs/1910.06378")
 class Scaffold(Federated):
     """FedAvg with control variates."""
 

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("scalefl")
+@register(
+    "scalefl",
+    paper="Ilhan et al.",
+    year=2023,
+    url="https://openaccess.thecvf.com/content/CVPR2023/html/Ilhan_ScaleFL_Resource-Adaptive_Federated_Learning_With_Heterogeneous_Clients_CVPR_2023_paper.html",
+)
 class ScaleFL(Federated):
     """FedAvg in which weak clients train narrow sub-models (Ilhan et al., 2023)."""
 

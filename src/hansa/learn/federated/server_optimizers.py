@@ -43,7 +43,7 @@ class Average(ServerOptimizer):
         row.add_(update, alpha=self.lr)
 
 
-@register("momentum")
+@register("momentum", paper="Hsu et al.", year=2019, url="https://arxiv.org/abs/1909.06335")
 class Momentum(ServerOptimizer):
     """v <- beta v + Delta; x <- x + lr v (FedAvgM; Hsu et al., 2019)."""
 
@@ -79,7 +79,7 @@ class Adaptive(ServerOptimizer):
         """Take the squared update into v, in place."""
 
 
-@register("adam")
+@register("adam", paper="Reddi et al.", year=2021, url="https://arxiv.org/abs/2003.00295")
 class ServerAdam(Adaptive):
     """v <- beta2 v + (1 - beta2) Delta^2 (FedAdam)."""
 
@@ -89,7 +89,7 @@ class ServerAdam(Adaptive):
         square.lerp_(new, 1 - self.beta2)
 
 
-@register("yogi")
+@register("yogi", paper="Reddi et al.", year=2021, url="https://arxiv.org/abs/2003.00295")
 class ServerYogi(ServerAdam):
     """v <- v - (1 - beta2) Delta^2 sign(v - Delta^2) (FedYogi)."""
 
@@ -97,7 +97,7 @@ class ServerYogi(ServerAdam):
         square.addcmul_(new, torch.sign(square - new), value=-(1 - self.beta2))
 
 
-@register("adagrad")
+@register("adagrad", paper="Reddi et al.", year=2021, url="https://arxiv.org/abs/2003.00295")
 class ServerAdagrad(Adaptive):
     """v <- v + Delta^2 (FedAdagrad; beta1 is 0 in the paper)."""
 

@@ -29,7 +29,7 @@ from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
 
-@register("adpsgd")
+@register("adpsgd", paper="Lian et al.", year=2018, url="https://arxiv.org/abs/1710.06952")
 class ADPSGD(Algorithm):
     """Asynchronous D-PSGD: local steps, then an average with one neighbour, without waiting."""
 

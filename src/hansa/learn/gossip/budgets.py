@@ -76,7 +76,7 @@ class Budgeted(TrainingSchedule):
         return chosen
 
 
-@register("greedy")
+@register("greedy", paper="Biswas et al.", year=2024, url="https://arxiv.org/abs/2407.01283")
 class Greedy(Budgeted):
     """Train in every round until the budget is gone, then only synchronize."""
 
@@ -84,7 +84,12 @@ class Greedy(Budgeted):
         return np.ones(len(block), dtype=bool)
 
 
-@register("skiptrain_constrained")
+@register(
+    "skiptrain_constrained",
+    paper="Biswas et al.",
+    year=2024,
+    url="https://arxiv.org/abs/2407.01283",
+)
 class SkipTrainConstrained(Budgeted, SkipTrain):
     """SkipTrain in whose training rounds a node trains with a chance that fits its budget."""
 

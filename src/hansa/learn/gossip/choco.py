@@ -24,7 +24,7 @@ from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.learn.gossip.parts import largest, random_positions, some_numbers
 
 
-@register("choco")
+@register("choco", paper="Koloskova et al.", year=2019, url="https://arxiv.org/abs/1902.00340")
 class Choco(DPSGD):
     """CHOCO-SGD with any compressor: TopK, random positions, or a quantizer as the codec."""
 

@@ -17,7 +17,7 @@ from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
 
-@register("dpsgd")
+@register("dpsgd", paper="Lian et al.", year=2017, url="https://arxiv.org/abs/1705.09056")
 class DPSGD(Algorithm):
     """Local steps, then a weighted average with the neighbours' whole models."""
 

@@ -20,7 +20,7 @@ from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.topology import Graph
 
 
-@register("el_local")
+@register("el_local", paper="de Vos et al.", year=2023, url="https://arxiv.org/abs/2310.01972")
 class ELLocal(DPSGD):
     """Epidemic Learning: each node sends to a few random others; the topology is not used."""
 

@@ -13,7 +13,7 @@ from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.topology import Graph, Regular
 
 
-@register("el_oracle")
+@register("el_oracle", paper="de Vos et al.", year=2023, url="https://arxiv.org/abs/2310.01972")
 class ELOracle(DPSGD):
     """Epidemic Learning with an oracle that hands out a random regular graph every round."""
 

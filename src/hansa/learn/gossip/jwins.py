@@ -32,7 +32,7 @@ PUBLISHED = (0.10, 0.15, 0.20, 0.25, 0.30, 0.40, 1.00)
 """The cut-offs of the published configurations, drawn uniformly: 34.3 % on average."""
 
 
-@register("jwins")
+@register("jwins", paper="Dhasade et al.", year=2023, url="https://arxiv.org/abs/2306.04377")
 class JWINS(DPSGD):
     """D-PSGD that sends wavelet coefficients which changed much, a random share each round."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BEFORE = "local_sgd.before"
 
 
-@register("local_sgd")
+@register("local_sgd", paper="Stich", year=2019, url="https://arxiv.org/abs/1805.09767")
 class LocalSGD(Algorithm):
     """Another algorithm that exchanges in every so many rounds only."""
 

@@ -16,7 +16,9 @@ from hansa.engine import Block, Inbox, Send
 from hansa.learn.gossip.dpsgd import DPSGD
 
 
-@register("random_sampling")
+@register(
+    "random_sampling", paper="Dhasade et al.", year=2023, url="https://arxiv.org/abs/2304.08322"
+)
 class RandomSampling(DPSGD):
     """D-PSGD that sends a random share of the model, its positions as a seed."""
 

@@ -73,7 +73,7 @@ class TrainingSchedule(Algorithm):
             block.awake = before
 
 
-@register("skiptrain")
+@register("skiptrain", paper="Biswas et al.", year=2024, url="https://arxiv.org/abs/2407.01283")
 class SkipTrain(TrainingSchedule):
     """All nodes train for some rounds, then only synchronize for some, and so on."""
 

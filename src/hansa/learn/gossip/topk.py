@@ -17,7 +17,7 @@ from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.learn.gossip.parts import clear_, largest, some_numbers
 
 
-@register("topk")
+@register("topk", paper="Dhasade et al.", year=2023, url="https://arxiv.org/abs/2304.08322")
 class TopK(DPSGD):
     """D-PSGD that sends the share of the model that changed most."""
 
