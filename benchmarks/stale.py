@@ -6,10 +6,10 @@
 A table names the command and the commit that made it. The command's smoke run shows which
 functions of the source it exercises; the table is stale when one of them, or the benchmark itself,
 has another meaning today than at that commit. Comments, docstrings, layout and the types of
-arguments have none, and where a function stands is no part of it, so that moves make no table
-stale. Commands and pages (``cli``, ``report``) show figures and make none, and what checks a run
-(``check...``) lets it be or refuses it. What worker processes alone execute is not seen. Each smoke
-run takes seconds.
+arguments have none, nor have the names of local variables; and where a function stands is no part
+of it, so that moves make no table stale. Commands and pages (``cli``, ``report``) show figures and
+make none, and what checks a run (``check...``) lets it be or refuses it. What worker processes
+alone execute is not seen. Each smoke run takes seconds.
 """
 
 from __future__ import annotations
@@ -100,9 +100,21 @@ def meaning(statement: ast.stmt) -> str:
             inner.annotation = None
         elif isinstance(inner, ast.FunctionDef):
             inner.returns = None
+            _rename_locals(inner)
         if isinstance(body := getattr(inner, "body", None), list):
             inner.body = list(filter(says_something, body)) or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.dump(statement)
+
+
+def _rename_locals(function: ast.FunctionDef) -> None:
+    """Give a function's own variables names by their order: what they are called says nothing."""
+    arguments = {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+    names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+    own = {n.id for n in names if isinstance(n.ctx, ast.Store)} - arguments
+    number: dict[str, str] = {}
+    for name in sorted(names, key=lambda node: (node.lineno, node.col_offset)):
+        if name.id in own:
+            name.id = number.setdefault(name.id, f"variable {len(number)}")
 
 
 def says_something(statement: ast.stmt) -> bool:

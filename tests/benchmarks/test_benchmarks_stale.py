@@ -19,7 +19,8 @@ class Step:
 
     def go(self):
         """Goes."""
-        return self.size  # by so much
+        far = self.size
+        return far  # by so much
 
 def other():
     return RATE
@@ -31,9 +32,11 @@ def other():
     [
         ("Goes.", "Walks.", set()),
         ("  # by so much", "", set()),
+        ("far", "way", set()),
         ("def go(self)", "def go(self: object) -> int", set()),
         ("return RATE", "return (\n        RATE\n    )", set()),
-        ("return self.size", "return -self.size", {"Step.go()"}),
+        ("far = self.size", "far = -self.size", {"Step.go()"}),
+        ("return far", "return self.size", {"Step.go()"}),
         ("size = 2", "size = 3", {"Step"}),
         ("RATE = 1", "RATE = 2", {""}),
         ("def other", "def another", {"other()", "another()"}),

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from hansa.base.errors import ConfigError
+from hansa.engine.history import UPDATES
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.models import ParameterLayout
 
@@ -147,7 +148,7 @@ def test_kept_updates_add_up_to_the_models_course(make_job, host) -> None:
     block, _ = host(job)
     layout = ParameterLayout.of(job.module)
     sizes = torch.tensor([len(part) for part in job.parts]).float()
-    steps = torch.einsum("c,tcp->tp", sizes / sizes.sum(), block.kept["quickdrop.updates"][0])
+    steps = torch.einsum("c,tcp->tp", sizes / sizes.sum(), block.kept[UPDATES][0])
     course = layout.flatten(job.module) + steps.sum(0)
     torch.testing.assert_close(course, block.rows[0], rtol=1e-4, atol=1e-6)
 

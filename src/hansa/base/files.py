@@ -97,8 +97,8 @@ def cache_folder() -> Path:
     """Where downloads and decoded arrays are kept: $HANSA_CACHE or the user's cache folder."""
     import platformdirs
 
-    given = os.environ.get("HANSA_CACHE")
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("hansa"))
+    asked = os.environ.get("HANSA_CACHE")
+    return Path(asked).expanduser() if asked else Path(platformdirs.user_cache_dir("hansa"))
 
 
 @contextlib.contextmanager

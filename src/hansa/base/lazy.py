@@ -40,11 +40,11 @@ class Lazy:
 
 def load_all(package: str) -> None:
     """Import every module of a package, and of those in it, but those that few need."""
-    for found in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        if found.ispkg:
-            load_all(f"{package}.{found.name}")
-        elif not found.name.endswith(("kernels", "networks")):
-            importlib.import_module(f"{package}.{found.name}")
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if module.ispkg:
+            load_all(f"{package}.{module.name}")
+        elif not module.name.endswith(("kernels", "networks")):
+            importlib.import_module(f"{package}.{module.name}")
 
 
 def on_demand(package: str) -> Callable[[str], Any]:

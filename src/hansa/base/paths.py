@@ -105,31 +105,31 @@ def locate(cls: type[BaseModel], settings: Any) -> Any:
     """The settings of a class with those that are paths made absolute."""
     if not isinstance(settings, Mapping):
         return settings
-    found = dict(settings)
+    located_settings = dict(settings)
     for field, how in path_fields(cls).items():
-        if field in found:
-            found[field] = _each(found[field], how)
-    return found
+        if field in located_settings:
+            located_settings[field] = _each(located_settings[field], how)
+    return located_settings
 
 
 @functools.cache
 def path_fields(cls: type[BaseModel]) -> dict[str, Callable[[Any], Any]]:
     """The fields of a class that are paths, and what makes each absolute."""
-    found: dict[str, Callable[[Any], Any]] = {}
+    markers: dict[str, Callable[[Any], Any]] = {}
     for field, info in cls.model_fields.items():
         inside = [info.annotation, *info.metadata, *_inside(info.annotation)]
         marked = [how for how in _HOW if how in inside]
         if marked or Path in inside:
-            found[field] = marked[0] if marked else located
-    return found
+            markers[field] = marked[0] if marked else located
+    return markers
 
 
 def _inside(annotation: Any) -> list[Any]:
     """What an annotation is made of."""
-    found = []
+    parts = []
     for part in (*get_args(annotation), *getattr(annotation, "__metadata__", ())):
-        found += [part, *_inside(part)]
-    return found
+        parts += [part, *_inside(part)]
+    return parts
 
 
 def _each(value: Any, how: Callable[[Any], Any]) -> Any:

@@ -34,16 +34,16 @@ class Lossless(Codec):
         import zstandard
 
         compressor = zstandard.ZstdCompressor(level=self.level, write_checksum=False)
-        found: list[bytes | memoryview] = []
+        payloads: list[bytes | memoryview] = []
         for row in rows.detach().cpu().contiguous().numpy():
             if not len(row):
-                found.append(b"")
+                payloads.append(b"")
                 continue
             bits = row.view(np.uint32)
             planes = _turned(bits, 1).astype("<u4").view(np.uint8).reshape(-1, 4)
             top = compressor.compress(np.ascontiguousarray(planes[:, 3]).tobytes())
-            found.append(np.ascontiguousarray(planes[:, :3]).tobytes() + top)
-        return found
+            payloads.append(np.ascontiguousarray(planes[:, :3]).tobytes() + top)
+        return payloads
 
     def decode(self, payload: bytes | memoryview, elements: int) -> Tensor:
         import zstandard

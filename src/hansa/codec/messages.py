@@ -92,10 +92,10 @@ def select(messages: Messages, which: np.ndarray, shared: bool = False) -> Messa
         return messages[torch.from_numpy(which).to(messages.device)]
     if isinstance(messages, Packets):
         return Packets(tuple(messages.packets[k] for k in which))
-    found = _sparse([messages.row(int(k)) for k in which], messages.size)
+    chosen = _sparse([messages.row(int(k)) for k in which], messages.size)
     if messages.seeds is None:
-        return found
-    return replace(found, seeds=messages.seeds[which], share=messages.share)
+        return chosen
+    return replace(chosen, seeds=messages.seeds[which], share=messages.share)
 
 
 def concatenate(parts: Sequence[Messages]) -> Messages:

@@ -63,11 +63,11 @@ class _Scaled(Codec):
 
     def encode(self, rows: Messages) -> list[bytes | memoryview]:
         rows = whole_rows(rows)
-        found: list[bytes | memoryview] = []
+        payloads: list[bytes | memoryview] = []
         for row in rows:
             scale, codes = self._codes(row.detach().cpu())
-            found.append(_SCALE.pack(scale) + pack_bits(codes, self._bits()))
-        return found
+            payloads.append(_SCALE.pack(scale) + pack_bits(codes, self._bits()))
+        return payloads
 
     def decode(self, payload: bytes | memoryview, elements: int) -> Tensor:
         view = memoryview(payload)

@@ -43,12 +43,12 @@ class Seeded(Codec):
 
     def encode(self, rows: Messages) -> list[bytes | memoryview]:
         messages, seeds = self._seeded(rows)
-        found: list[bytes | memoryview] = []
+        payloads: list[bytes | memoryview] = []
         for k in range(len(messages)):
             head = _HEAD.pack(int(seeds[k]), messages.share)
             values = self.values.encode(messages.row(k)[1].unsqueeze(0))[0]
-            found.append(b"".join((head, values)))
-        return found
+            payloads.append(b"".join((head, values)))
+        return payloads
 
     def decode(self, payload: bytes | memoryview, elements: int) -> SparseRows:
         view = memoryview(payload)

@@ -45,14 +45,14 @@ class Sparse(Codec):
 
     def encode(self, rows: Messages) -> list[bytes | memoryview]:
         messages = self._sparse(rows)
-        found: list[bytes | memoryview] = []
+        payloads: list[bytes | memoryview] = []
         for k in range(len(messages)):
             positions, values = messages.row(k)
             code, parameter, _ = self._choose(positions, messages.size)
             index = _encode_positions(positions, messages.size, code, parameter)
             head = _HEAD.pack(code, parameter, 0, len(positions), len(index))
-            found.append(b"".join((head, index, self.values.encode(values.unsqueeze(0))[0])))
-        return found
+            payloads.append(b"".join((head, index, self.values.encode(values.unsqueeze(0))[0])))
+        return payloads
 
     def decode(self, payload: bytes | memoryview, elements: int) -> SparseRows:
         view = memoryview(payload)
@@ -60,8 +60,8 @@ class Sparse(Codec):
             raise WireError(f"sparse payload of {len(view)} bytes has no head")
         code, parameter, unused, count, length = _HEAD.unpack(view[: _HEAD.size])
         body = view[_HEAD.size :]
-        known = parameter <= (MAX_RICE if code == _RICE else 0)
-        if unused or count > elements or length > len(body) or not known:
+        valid = parameter <= (MAX_RICE if code == _RICE else 0)
+        if unused or count > elements or length > len(body) or not valid:
             raise WireError("malformed head of a sparse payload")
         positions = _decode_positions(body[:length], count, elements, code, parameter)
         values = whole_rows(self.values.decode(body[length:], count))

@@ -67,11 +67,11 @@ class WaveletTransform:
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """Coefficients of each level, the finest first."""
-        found, n = [], self.size
+        counts, n = [], self.size
         for _ in range(self.levels):
             n = (n + len(self._filters[0]) - 1) // 2
-            found.append(n)
-        return tuple(found)
+            counts.append(n)
+        return tuple(counts)
 
     @cached_property
     def coefficients(self) -> int:

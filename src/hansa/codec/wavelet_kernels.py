@@ -48,15 +48,15 @@ def forward_rows(rows, out, low, high, offsets, lengths, first, last):  # type: 
     even = np.empty(n // 2 + 2 * taps, rows.dtype)
     odd = np.empty(n // 2 + 2 * taps, rows.dtype)
     here = np.empty(lengths[0] + 1, rows.dtype)
-    there = np.empty(lengths[0] + 1, rows.dtype)
+    spare = np.empty(lengths[0] + 1, rows.dtype)
     for r in range(first, last):
         m = lengths[0]
         split(rows[r], n, low, high, even, odd, here, out[r, offsets[0] : offsets[0] + m])
         for level in range(1, lengths.size):
             before, m = m, lengths[level]
             place = out[r, offsets[level] : offsets[level] + m]
-            split(here, before, low, high, even, odd, there, place)
-            here, there = there, here
+            split(here, before, low, high, even, odd, spare, place)
+            here, spare = spare, here
         out[r, :m] = here[:m]
 
 
@@ -89,14 +89,14 @@ def inverse_rows(rows, out, low, high, offsets, lengths, first, last):  # type: 
     even = np.empty(_BLOCK, rows.dtype)
     odd = np.empty(_BLOCK, rows.dtype)
     here = np.empty(size + 2, rows.dtype)
-    there = np.empty(size + 2, rows.dtype)
+    spare = np.empty(size + 2, rows.dtype)
     for r in range(first, last):
         m = lengths[levels - 1]
         here[:m] = rows[r, :m]
         for level in range(levels - 1, -1, -1):
             n = size if level == 0 else lengths[level - 1]
             detail = rows[r, offsets[level] : offsets[level] + m]
-            join(here, detail, m, n, low, high, even, odd, there)
-            here, there = there, here
+            join(here, detail, m, n, low, high, even, odd, spare)
+            here, spare = spare, here
             m = n
         out[r, :] = here[:size]

@@ -38,13 +38,13 @@ def halves(
     parts: list[Part] = []
     notes: list[str] = []
     for archive, path in zip(archives, paths, strict=True):
-        found = [_named(archive, source, path)]
-        if found == [None]:
-            found = [_usual(archive, half, path) for half in (_TRAIN, _TEST)]
-            if found[0] is None and (alone := _usual(archive, None, path)):
-                found[0] = alone
-        sets = [part for part in found if part is not None]
-        if found[0] is None:
+        splits = [_named(archive, source, path)]
+        if splits == [None]:
+            splits = [_usual(archive, half, path) for half in (_TRAIN, _TEST)]
+            if splits[0] is None and (alone := _usual(archive, None, path)):
+                splits[0] = alone
+        sets = [part for part in splits if part is not None]
+        if splits[0] is None:
             field = "label"
             require(field, source.label, archive, str(path))
             raise ConfigError(field, source.label, f"{path} has no inputs", "x, or x_train")
@@ -82,7 +82,7 @@ def _named(archive: Archive, source: TableSource, path: Path) -> Part | None:
 
 def _usual(archive: Archive, half: str | None, path: Path) -> Part | None:
     """The set whose arrays have the usual names, with ``half`` before or behind."""
-    found: Part = {}
+    arrays: Part = {}
     for name, words in (("x", _INPUT), ("label", _LABEL)):
         pattern = (
             f"({words})"
@@ -94,5 +94,5 @@ def _usual(archive: Archive, half: str | None, path: Path) -> Part | None:
             return None
         if len(fitting) > 1:
             raise DataError(f"{path}: {' and '.join(fitting)} could both be the {name}")
-        found[name] = archive[fitting[0]]
-    return found
+        arrays[name] = archive[fitting[0]]
+    return arrays

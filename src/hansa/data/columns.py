@@ -116,8 +116,8 @@ def assemble(
         by = targets if names else np.zeros(len(targets), np.int64)
         parts = split_rows(reading.test_fraction, "columns", by)
         if len(parts[1]) == 0:
-            known = bool(class_names)
-            raise _no_test(len(targets), names, reading.test_fraction, where, known)
+            labelled = bool(class_names)
+            raise _no_test(len(targets), names, reading.test_fraction, where, labelled)
     else:
         parts = np.arange(first_test_row), np.arange(first_test_row, len(targets))
         notes += _unseen(targets, names, values, features, first_test_row, where)
@@ -154,8 +154,8 @@ def _kept(
     anywhere = np.any([label, owner, *gaps.values()], axis=0)
     if not anywhere.any():
         return ~anywhere, notes
-    found = {"the label": label, "the group": owner} | {repr(k): gap for k, gap in gaps.items()}
-    counts = [f"{name} {int(gap.sum())}" for name, gap in found.items() if gap.any()]
+    lacking = {"the label": label, "the group": owner} | {repr(k): gap for k, gap in gaps.items()}
+    counts = [f"{name} {int(gap.sum())}" for name, gap in lacking.items() if gap.any()]
     shown = ", ".join(counts[:8]) + (" ..." if len(counts) > 8 else "")
     rows = f"{int(anywhere.sum())} of {len(label)} rows"
     if way == "refuse":
@@ -195,14 +195,14 @@ def _unseen(
 ) -> list[str]:
     """Remarks on classes and words that the test set alone has."""
     seen = np.unique(targets[:first_test_row])
-    found = {"classes": [name for k, name in enumerate(names) if k not in seen]}
+    unseen = {"classes": [name for k, name in enumerate(names) if k not in seen]}
     for feature, (name, block) in zip(features, _blocks(values, features), strict=True):
-        known = (block[:first_test_row] == 1).any(0)
-        words = zip(feature["words"] or (), known, strict=False)
-        found[f"words of {name!r}"] = [word for word, there in words if not there]
+        trained_on = (block[:first_test_row] == 1).any(0)
+        words = zip(feature["words"] or (), trained_on, strict=False)
+        unseen[f"words of {name!r}"] = [word for word, trained in words if not trained]
     return [
         f"{where}: {what} in the test set only, which no model can learn: {', '.join(only[:8])}"
-        for what, only in found.items()
+        for what, only in unseen.items()
         if only
     ]
 

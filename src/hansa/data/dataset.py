@@ -67,8 +67,8 @@ class Planted:
         """Plain data, for the run folder."""
         settings = {k: v for k, v in self.marker.dump().items() if k != "clients"}
         rows = {"examples": self.index, "true_classes": self.before, "classes": self.labels}
-        found = {name: array.tolist() for name, array in rows.items()}
-        return {"client": self.client, "marked": len(self.index), "marker": settings, **found}
+        lists = {name: array.tolist() for name, array in rows.items()}
+        return {"client": self.client, "marked": len(self.index), "marker": settings, **lists}
 
 
 @dataclass(frozen=True)

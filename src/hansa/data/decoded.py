@@ -39,20 +39,20 @@ def through_cache(name: str, digest: str, build: Callable[[], RawSplits]) -> Raw
         DataError: the cache folder cannot be written.
     """
     folder = cache_folder() / "decoded" / f"{name}-{digest}"
-    if (known := _load(folder)) is not None:
-        return known
+    if (kept := _load(folder)) is not None:
+        return kept
     with contextlib.ExitStack() as stack:
         with _explained(name, folder):
             stack.enter_context(lock(folder.with_name(f".{folder.name}.lock")))
-        if (known := _load(folder)) is not None:  # another process may have been faster
-            return known
+        if (kept := _load(folder)) is not None:  # another process may have been faster
+            return kept
         raw = build()
         with _explained(name, folder):
             _save(folder, raw)
-    known = _load(folder)
-    if known is None:
+    kept = _load(folder)
+    if kept is None:
         raise DataError(f"{folder} changes while it is used\n  fix: set HANSA_CACHE elsewhere")
-    return known
+    return kept
 
 
 @contextlib.contextmanager
@@ -107,9 +107,9 @@ def _load(folder: Path) -> RawSplits | None:
 
 
 def _arrays(raw: RawSplits) -> dict[str, np.ndarray]:
-    found = {
+    arrays = {
         f"{label}_{field}": value
         for label, part in (("train", raw.train), ("test", raw.test))
         for field, value in vars(part).items()
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in arrays.items() if value is not None}

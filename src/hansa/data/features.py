@@ -69,13 +69,13 @@ def matrix(
     blocks: list[np.ndarray] = []
     features: list[Feature] = []
     for name, column in plain.items():
-        found = _words(name, column, where) if name in words else None
-        if found is None:
+        vocabulary = _words(name, column, where) if name in words else None
+        if vocabulary is None:
             blocks.append(_floats(name, column, where))
             _refuse_empty(name, blocks[-1], where)
         else:
-            blocks.append(_one_hot(name, column, found, where))
-        features.append(Feature(name=name, words=found, width=blocks[-1].shape[1]))
+            blocks.append(_one_hot(name, column, vocabulary, where))
+        features.append(Feature(name=name, words=vocabulary, width=blocks[-1].shape[1]))
     return np.concatenate(blocks, axis=1), features
 
 
@@ -171,14 +171,14 @@ def _refuse_empty(name: str, block: np.ndarray, where: str) -> None:
 def _words(name: str, column: np.ndarray, where: str) -> list[str]:
     """The different words of a column in sorted order."""
     gaps = missing(column) if column.dtype.kind == "O" else np.zeros(len(column), bool)
-    found = np.unique(text(column[~gaps]))
-    if len(found) > MOST:
+    distinct = np.unique(text(column[~gaps]))
+    if len(distinct) > MOST:
         raise DataError(
-            f"{where}: column {name!r} holds {len(found)} different words such as {found[0]!r}: "
-            f"names or free text, and at most {MOST} are taken as categories; leave it out: "
-            f"exclude: [{name}]"
+            f"{where}: column {name!r} holds {len(distinct)} different words such as "
+            f"{distinct[0]!r}: names or free text, and at most {MOST} are taken as categories; "
+            f"leave it out: exclude: [{name}]"
         )
-    return [str(word) for word in found]
+    return [str(word) for word in distinct]
 
 
 def _one_hot(name: str, column: np.ndarray, words: Sequence[str], where: str) -> np.ndarray:
@@ -198,14 +198,16 @@ def _one_hot(name: str, column: np.ndarray, words: Sequence[str], where: str) ->
 
 def _worded(words: Mapping[str, np.ndarray], where: str) -> ConfigError:
     name, column = next(iter(words.items()))
-    found = np.unique(text(column[~missing(column)]))
-    shown = ", ".join(repr(str(word)) for word in found[:3]) + (" ..." if len(found) > 3 else "")
+    distinct = np.unique(text(column[~missing(column)]))
+    shown = ", ".join(repr(str(word)) for word in distinct[:3]) + (
+        " ..." if len(distinct) > 3 else ""
+    )
     more = [repr(other) for other in words if other != name]
     rest = f"; so do {', '.join(more[:8])}{' ...' if len(more) > 8 else ''}" if more else ""
     return ConfigError(
         "categories",
         "refuse",
-        f"{where}: column {name!r} holds text, {len(found)} different words ({shown}){rest}",
+        f"{where}: column {name!r} holds text, {len(distinct)} different words ({shown}){rest}",
         "categories: one_hot makes a column of 0 and 1 of each word; exclude: [...] leaves "
         "columns out; inputs: [...] names those to use",
     )
@@ -221,7 +223,7 @@ def _refuse_misread(name: str, column: np.ndarray, where: str) -> None:
             f"the first, the hour), or leave it out: exclude: [{name}]"
         )
     refuse_commas(name, filled, where)
-    units = [found[1] for word in filled if (found := _UNIT.fullmatch(word))]
+    units = [match[1] for word in filled if (match := _UNIT.fullmatch(word))]
     measured = len(filled) > FEW and 2 * max((units.count(u) for u in set(units)), default=0)
     if _most(filled, _SIGN) or measured > len(filled):
         raise DataError(

@@ -40,9 +40,9 @@ def folders(folder: str) -> list[Path]:
 def find(folder: str, *patterns: str) -> list[Path]:
     """The files of the first place (see :func:`folders`) where every pattern matches, or []."""
     for place in folders(folder):
-        found = [sorted(place.glob(pattern)) for pattern in patterns]
-        if all(found):
-            return [path for paths in found for path in paths]
+        matches = [sorted(place.glob(pattern)) for pattern in patterns]
+        if all(matches):
+            return [path for paths in matches for path in paths]
     return []
 
 
@@ -73,8 +73,8 @@ def fetch(folder: str, remote: Remote) -> Path:
     Raises:
         DataError: the download failed, was cut short, or has the wrong content.
     """
-    if found := find(folder, remote.file):
-        return found[0]
+    if present := find(folder, remote.file):
+        return present[0]
     target = cache_folder() / folder / remote.file
     refuse_offline(remote.file, folder, f"put the file from {remote.url} there")
     try:

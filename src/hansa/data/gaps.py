@@ -45,7 +45,7 @@ class Means:
 
 
 def _means(inputs: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    there = ~np.isnan(inputs)
-    count = there.sum(0)
-    total = np.where(there, inputs, 0).sum(0, dtype=np.float64)
+    present = ~np.isnan(inputs)
+    count = present.sum(0)
+    total = np.where(present, inputs, 0).sum(0, dtype=np.float64)
     return np.where(count > 0, total / np.maximum(count, 1), otherwise)

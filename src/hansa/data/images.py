@@ -29,10 +29,10 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        known = pq.read_schema(path).names
-        missing = [name for name in columns if name not in known]
+        existing = pq.read_schema(path).names
+        missing = [name for name in columns if name not in existing]
         if missing:
-            raise DataError(f"{path} has no column {missing[0]!r}; it has {', '.join(known)}")
+            raise DataError(f"{path} has no column {missing[0]!r}; it has {', '.join(existing)}")
         return pq.read_table(path, columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise DataError(
@@ -50,15 +50,15 @@ def encoded(column: Any, where: str) -> list[bytes]:
 
     if not pa.types.is_struct(column.type) or "bytes" not in {f.name for f in column.type}:
         raise DataError(f"{where}: images must be structs with a 'bytes' field, not {column.type}")
-    found: list[bytes] = []
+    blobs: list[bytes] = []
     for item in column.to_pylist():
         blob = item and item["bytes"]
         if blob is None and item and item.get("path"):
             blob = _file(item["path"], where)  # local folders of images come as paths
         if blob is None:
-            raise DataError(f"{where}: row {len(found)} has no image")
-        found.append(blob)
-    return found
+            raise DataError(f"{where}: row {len(blobs)} has no image")
+        blobs.append(blob)
+    return blobs
 
 
 def _file(path: str, where: str) -> bytes:
@@ -76,14 +76,14 @@ def usual_modes(blobs: Sequence[bytes], where: Sequence[str]) -> dict[str, int]:
     Raises:
         DataError: an image is damaged. Names it.
     """
-    found: dict[str, int] = {}
+    modes: dict[str, int] = {}
     for row, blob in enumerate(blobs):
         with _opened(blob, where[row]) as image:
             if image.mode == "F":
                 raise DataError(f"{where[row]} holds fractions; save images of 8 or 16 bits")
             grey = "L" if image.mode in ("L", "LA", "1") else "RGB"
-            found.setdefault("I;16" if image.mode in _DEEP else grey, row)
-    return found
+            modes.setdefault("I;16" if image.mode in _DEEP else grey, row)
+    return modes
 
 
 def decode(
@@ -108,10 +108,10 @@ def decode(
     def one(row: int) -> np.ndarray:
         with _opened(blobs[row], where[row]) as image:
             try:
-                found = _converted(_upright(image), mode)
+                pixels = _converted(_upright(image), mode)
                 if size is not None and mode != "I;16":
-                    found = found.resize((size[1], size[0]), _BILINEAR)
-                return np.asarray(found, np.uint16 if mode == "I;16" else np.uint8)
+                    pixels = pixels.resize((size[1], size[0]), _BILINEAR)
+                return np.asarray(pixels, np.uint16 if mode == "I;16" else np.uint8)
             except _DAMAGED as error:
                 raise DataError(f"{where[row]} is damaged: {error}") from error
 

@@ -120,18 +120,18 @@ class Backdoor(Marker):
         return chosen, np.full(count, self.target, dtype=np.int64)
 
     def stamp(self, dataset: Dataset, inputs: Tensor) -> Tensor:
-        known = dataset.train.inputs
-        found = inputs.clone()
+        clean = dataset.train.inputs
+        stamped = inputs.clone()
         bright = torch.arange(self.size, device=inputs.device) % 2 == 0
         if dataset.spec.kind == "table":
             last = slice(inputs.shape[1] - self.size, None)
-            highest, lowest = known[:, last].amax(0), known[:, last].amin(0)
-            found[:, last] = torch.where(bright, highest, lowest)
-            return found
+            highest, lowest = clean[:, last].amax(0), clean[:, last].amin(0)
+            stamped[:, last] = torch.where(bright, highest, lowest)
+            return stamped
         square = bright.unsqueeze(0) == bright.unsqueeze(1)  # a chessboard, its corners bright
-        shown = torch.where(square, known.amax(), known.amin()).unsqueeze(-1)
-        found[:, -self.size :, -self.size :] = shown
-        return found
+        shown = torch.where(square, clean.amax(), clean.amin()).unsqueeze(-1)
+        stamped[:, -self.size :, -self.size :] = shown
+        return stamped
 
 
 @register("canaries", paper="Carlini et al.", year=2019, url="https://arxiv.org/abs/1802.08232")
@@ -182,7 +182,7 @@ def plant(
     if not markers:
         return dataset
     targets = dataset.train.targets.cpu().numpy()
-    marked, found = np.zeros(len(targets), dtype=bool), []
+    marked, spoiled = np.zeros(len(targets), dtype=bool), []
     for k, marker in enumerate(markers):
         try:
             marker.check(dataset)
@@ -196,18 +196,18 @@ def plant(
                 random = streams.numpy(f"data.markers.{k}", client)
                 at, labels = marker.choose(targets[own], dataset.spec.classes, random)
                 marked[own[at]] = True
-                found.append((marker, Planted(marker, client, own[at], targets[own[at]], labels)))
+                spoiled.append((marker, Planted(marker, client, own[at], targets[own[at]], labels)))
         except ConfigError as error:
             raise error.under(f"markers.{k}") from None
     inputs, classes = dataset.train.inputs.clone(), dataset.train.targets.clone()
-    for marker, planted in found:
+    for marker, planted in spoiled:
         where = torch.from_numpy(planted.index).to(inputs.device)
         inputs[where] = marker.stamp(dataset, inputs[where])
         classes[where] = torch.from_numpy(planted.labels).to(classes)
     return replace(
         dataset,
         train=replace(dataset.train, inputs=inputs, targets=classes),
-        planted=tuple(planted for _, planted in found),
+        planted=tuple(planted for _, planted in spoiled),
     )
 
 

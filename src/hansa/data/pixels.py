@@ -119,20 +119,20 @@ def ranged(raw: RawSplits, peak: float | None) -> RawSplits:
         return raw
     if raw.kind != "image":
         raise ConfigError("peak", peak, f"belongs to images, and the data are {raw.kind}", "none")
-    found = span(raw.train.inputs) | span(raw.test.inputs)
-    if found.low < -_SLACK or found.high > peak + _SLACK:
-        raise ConfigError("peak", peak, f"pixels are {found}", f"at least {found.high:g}")
+    pixels = span(raw.train.inputs) | span(raw.test.inputs)
+    if pixels.low < -_SLACK or pixels.high > peak + _SLACK:
+        raise ConfigError("peak", peak, f"pixels are {pixels}", f"at least {pixels.high:g}")
     return replace(raw, floor=0.0, peak=peak)
 
 
 def unknown(raw: RawSplits) -> ConfigError:
     """What to say where a range is needed that nobody stated and the values do not tell."""
-    found = span(raw.train.inputs) | span(raw.test.inputs)
-    likely = [full for full in (1, 15, 16, 255, 1023, 4095, 65535) if full >= found.high]
+    pixels = span(raw.train.inputs) | span(raw.test.inputs)
+    likely = [full for full in (1, 15, 16, 255, 1023, 4095, 65535) if full >= pixels.high]
     fix = "normalize: standardize, or none if they are scaled already"
-    if found.low >= 0 and likely:
+    if pixels.low >= 0 and likely:
         fix = f"the value of a full pixel, such as {' or '.join(map(str, likely[:3]))}; or {fix}"
-    return ConfigError("peak", None, f"pixels are {found}, which is no range of pixels known", fix)
+    return ConfigError("peak", None, f"pixels are {pixels}, which is no range of pixels known", fix)
 
 
 def _stored(part: Arrays, byte: bool) -> Arrays:

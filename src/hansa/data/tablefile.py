@@ -186,10 +186,10 @@ def _typed(column: pl.Series) -> pl.Series:
     if not len(filled):
         return column.cast(pl.Float64)
     for kind in (pl.Int64, pl.Float64):
-        found = filled.cast(kind, strict=False)
-        if not found.null_count():
+        cast = filled.cast(kind, strict=False)
+        if not cast.null_count():
             # 01 and 1 in one column are codes: as numbers two would be one.
-            if found.n_unique() < filled.n_unique() and filled.str.contains(r"^0\d+$").any():
+            if cast.n_unique() < filled.n_unique() and filled.str.contains(r"^0\d+$").any():
                 return column
             return column.cast(kind)
     if filled.str.to_lowercase().is_in(["true", "false"]).all():
@@ -252,7 +252,7 @@ def arrays(frame: pl.DataFrame, exact: str = "") -> dict[str, np.ndarray]:
     """
     import polars as pl
 
-    found = {}
+    columns = {}
     for column in frame.get_columns():
         gaps = column.null_count()
         if column.dtype == pl.Struct:
@@ -265,9 +265,9 @@ def arrays(frame: pl.DataFrame, exact: str = "") -> dict[str, np.ndarray]:
             and column.name == exact
             and (column.dtype.is_integer() or column.dtype == pl.Boolean)
         ):
-            found[column.name] = np.array(column.to_list(), object)
+            columns[column.name] = np.array(column.to_list(), object)
             continue
         if column.dtype == pl.Boolean and gaps:
             column = column.cast(pl.Float64)
-        found[column.name] = column.to_numpy()
-    return found
+        columns[column.name] = column.to_numpy()
+    return columns

@@ -67,13 +67,13 @@ class Module(Model):
             ) from error  # fmt: skip
         for module, mode in modes:
             module.training = mode
-        found = type(outputs).__name__
+        shape = type(outputs).__name__
         if isinstance(outputs, torch.Tensor):
-            found = str(list(outputs.shape))
-        if found != str([2, spec.outputs]):
+            shape = str(list(outputs.shape))
+        if shape != str([2, spec.outputs]):
             raise ConfigError(
                 "path", self.path,
-                f"maps two examples, [2, {_listed(spec.shape)}], to {found}, not to "
+                f"maps two examples, [2, {_listed(spec.shape)}], to {shape}, not to "
                 f"[2, {spec.outputs}]",
                 "adapt it, or its arguments, to the data",
             )  # fmt: skip

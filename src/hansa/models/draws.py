@@ -122,8 +122,8 @@ def _restore(state: _State) -> None:
 def generators(device: str = "cpu") -> list[Any]:
     """The state of the generators that :func:`drawing` seeds: drawing from any changes it."""
     numpy: Any = np.random.get_state(legacy=False)
-    found = [torch.get_rng_state().tolist(), random.getstate(), str(numpy["bit_generator"])]
-    found += [numpy["state"]["key"].tolist(), numpy["state"]["pos"], numpy["has_gauss"]]
+    states = [torch.get_rng_state().tolist(), random.getstate(), str(numpy["bit_generator"])]
+    states += [numpy["state"]["key"].tolist(), numpy["state"]["pos"], numpy["has_gauss"]]
     if device == "cuda":
-        found.append(torch.cuda.get_rng_state().tolist())
-    return found
+        states.append(torch.cuda.get_rng_state().tolist())
+    return states

@@ -164,9 +164,9 @@ class ParameterLayout:
 
     def tensors(self, module: nn.Module) -> list[Tensor]:
         """The module's own tensors in the row's order."""
-        found: dict[str, Tensor] = dict(module.named_parameters())
-        found.update(module.named_buffers())
-        return [found[entry.name] for entry in self.entries]
+        named: dict[str, Tensor] = dict(module.named_parameters())
+        named.update(module.named_buffers())
+        return [named[entry.name] for entry in self.entries]
 
     @staticmethod
     def _fits(row: Tensor, size: int) -> None:

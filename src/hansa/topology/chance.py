@@ -89,7 +89,7 @@ class SmallWorld(Topology):
 
         seed = streams.integer("topology")
         try:
-            found = networkx.connected_watts_strogatz_graph(
+            drawn = networkx.connected_watts_strogatz_graph(
                 nodes, self.neighbours, self.rewire, tries=DRAWS, seed=seed
             )
         except networkx.NetworkXError:
@@ -99,4 +99,4 @@ class SmallWorld(Topology):
                 f"no connected small world of {nodes} nodes was found",
                 "more neighbours, or a smaller rewire",
             ) from None
-        return Graph.from_networkx(found)
+        return Graph.from_networkx(drawn)

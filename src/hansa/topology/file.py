@@ -74,32 +74,32 @@ class FromFile(Topology):
                 "edges, adjacency, multiline, graphml, gml or gexf",
             )
         try:
-            found = read(self.path, form, self.edge_weights != "ignore")
+            edges = read(self.path, form, self.edge_weights != "ignore")
         except OSError as error:
             problem = error.strerror or "cannot be read"
             raise self._wrong(problem, "give the path of a graph file") from None
         except ValueError as error:
             raise self._wrong(str(error), f"see the {form} format, or set format") from None
-        if found.stated is not None and found.stated != nodes:
+        if edges.stated is not None and edges.stated != nodes:
             raise self._wrong(
-                f"has {found.stated} nodes, the run {nodes}", f"nodes: {found.stated}"
+                f"has {edges.stated} nodes, the run {nodes}", f"nodes: {edges.stated}"
             )
-        if self.directed and found.directed is False:
+        if self.directed and edges.directed is False:
             problem = f"the edges of {self.path.name} have no direction"
             raise ConfigError("directed", True, problem, "leave it out")
-        directed = bool(found.directed) if self.directed is None else self.directed
-        weights = self._weights(found)
+        directed = bool(edges.directed) if self.directed is None else self.directed
+        weights = self._weights(edges)
         try:
-            ends, remarks = _numbered(found, nodes)
-            listed = len({*found.names, *(name for pair in found.ends for name in pair)})
+            ends, remarks = _numbered(edges, nodes)
+            listed = len({*edges.names, *(name for pair in edges.ends for name in pair)})
             if listed > nodes:
                 raise self._wrong(f"has {listed} nodes, the run {nodes}", f"nodes: {listed}")
             graph = Graph.from_edges(nodes, *_edges(ends, weights), symmetric=not directed)
         except ValueError as error:
             fix = f"number the nodes from 0 to {nodes - 1}, without self loops"
             raise self._wrong(str(error), fix) from None
-        if self.directed is None and found.directed is None:
-            remarks += _one_way(ends, found.hint)
+        if self.directed is None and edges.directed is None:
+            remarks += _one_way(ends, edges.hint)
         if repeated := len(ends) - len(set(ends)):
             remarks.append(f"{repeated} edges are listed more than once and count once")
         if weights is None:

@@ -78,23 +78,23 @@ class Graph:
             ValueError: an edge has two weights, one is negative or not finite, or those of a
                 node do not fit into 1.
         """
-        found: dict[tuple[int, int], float] = {}
+        weight_of: dict[tuple[int, int], float] = {}
         for (sender, receiver), weight in zip(ends, weights.tolist(), strict=True):
             if not 0 <= weight < np.inf:
                 raise ValueError(f"edge ({sender}, {receiver}) has weight {weight:g}")
             both = ((sender, receiver), (receiver, sender))
             for pair in both if symmetric else both[:1]:
-                if found.setdefault(pair, weight) != weight:
-                    raise ValueError(f"edge {pair} has weights {found[pair]:g} and {weight:g}")
+                if weight_of.setdefault(pair, weight) != weight:
+                    raise ValueError(f"edge {pair} has weights {weight_of[pair]:g} and {weight:g}")
         pairs = zip(self.indices.tolist(), self.receivers.tolist(), strict=True)
-        given = np.array([found[pair] for pair in pairs], dtype=np.float64)
-        total = np.bincount(self.receivers, weights=given, minlength=self.nodes)
+        values = np.array([weight_of[pair] for pair in pairs], dtype=np.float64)
+        total = np.bincount(self.receivers, weights=values, minlength=self.nodes)
         for node, others in enumerate(total.tolist()):
-            own = found.get((node, node))
+            own = weight_of.get((node, node))
             if others > 1 + 1e-9 or (own is not None and abs(others + own - 1) > 1e-6):
                 shown = "" if own is None else f" and {own:g} to itself"
                 raise ValueError(f"node {node} gives {others:g} to its neighbours{shown}")
-        return Graph(self.indptr, self.indices, given)
+        return Graph(self.indptr, self.indices, values)
 
     def keep(self, edges: np.ndarray) -> Graph:
         """The graph with some of its edges, bool [edges]; a weight that goes is a node's own."""
@@ -220,8 +220,8 @@ def _reaches_all(indptr: np.ndarray, indices: np.ndarray) -> bool:
     seen[0] = True
     ahead = np.zeros(1, dtype=np.int64)
     while len(ahead):
-        found = np.concatenate([indices[indptr[node] : indptr[node + 1]] for node in ahead])
-        ahead = np.unique(found[~seen[found]])
+        heard = np.concatenate([indices[indptr[node] : indptr[node + 1]] for node in ahead])
+        ahead = np.unique(heard[~seen[heard]])
         seen[ahead] = True
     return bool(seen.all())
 

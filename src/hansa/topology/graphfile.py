@@ -91,9 +91,9 @@ def read(path: Path, form: Format, weighted: bool = True) -> Edges:
     if form in ("edges", "adjacency"):
         text = _text(path)
         lines = _lines(text)
-        found = _edges(lines, weighted) if form == "edges" else _adjacency(lines)
-        found.hint = bool(_DIRECTED.search(text))
-        return found
+        edges = _edges(lines, weighted) if form == "edges" else _adjacency(lines)
+        edges.hint = bool(_DIRECTED.search(text))
+        return edges
     import networkx
 
     readers: dict[str, Callable[..., Any]] = {
@@ -107,14 +107,14 @@ def read(path: Path, form: Format, weighted: bool = True) -> Edges:
         graph = readers[form](path)
     except (networkx.NetworkXError, ParseError, TypeError, KeyError, IndexError) as error:
         raise ValueError(str(error)) from None
-    found = Edges(names=[str(node) for node in graph.nodes])
+    edges = Edges(names=[str(node) for node in graph.nodes])
     if form != "multiline":
-        found.directed = bool(graph.is_directed())
-    found.stated = len(found.names)
+        edges.directed = bool(graph.is_directed())
+    edges.stated = len(edges.names)
     for sender, receiver, data in graph.edges(data=True):
         weight = _weight(data, f"edge {sender} {receiver}") if weighted else None
-        found.add(str(sender), str(receiver), weight)
-    return found
+        edges.add(str(sender), str(receiver), weight)
+    return edges
 
 
 Line = tuple[int, str]
@@ -140,10 +140,10 @@ def _lines(text: str) -> list[Line]:
 
 def _edges(lines: list[Line], weighted: bool) -> Edges:
     """``i j``, ``i j 0.5``, ``i j {}`` or ``i j {'weight': 0.5}`` a line; marks: space , ; tab."""
-    found = Edges()
+    edges = Edges()
     lines = [line for line in lines if line[1]]
     if lines and lines[0][1].isdecimal():
-        found.stated = int(lines.pop(0)[1])
+        edges.stated = int(lines.pop(0)[1])
     elif lines and _are_names(lines):
         lines.pop(0)
     for number, text in lines:
@@ -159,8 +159,8 @@ def _edges(lines: list[Line], weighted: bool) -> Edges:
             weight = _number(words.pop(), where)
         if len(words) != 2:
             raise ValueError(f"{where} is not a pair of nodes, or a pair and its weight")
-        found.add(words[0], words[1], weight, f" in line {number}")
-    return found
+        edges.add(words[0], words[1], weight, f" in line {number}")
+    return edges
 
 
 def _are_names(lines: list[Line]) -> bool:
@@ -175,35 +175,35 @@ def _are_names(lines: list[Line]) -> bool:
 
 def _adjacency(lines: list[Line]) -> Edges:
     """DecentralizePy's rows (how many, then whom node k hears), or networkx's (k and its own)."""
-    found = Edges()
+    edges = Edges()
     written = len(lines)
     while lines and not lines[-1][1]:
         lines.pop()
     first = _words(lines[0][1]) if lines else []
     alone = len(first) == 1 and first[0].isdecimal()
     if alone and (int(first[0]) >= len(lines) - 1 or any(not text for _, text in lines)):
-        found.stated = int(first[0])
+        edges.stated = int(first[0])
         rows = lines[1:]
-        if not len(rows) <= found.stated < written:
-            raise ValueError(f"it has {len(rows)} rows for {found.stated} nodes")
+        if not len(rows) <= edges.stated < written:
+            raise ValueError(f"it has {len(rows)} rows for {edges.stated} nodes")
         for k, (number, text) in enumerate(rows):
             for word in _words(text):
-                found.add(word, str(k), place=f" in line {number}")
-        return found
+                edges.add(word, str(k), place=f" in line {number}")
+        return edges
     lines = [line for line in lines if line[1]]
     if not lines:
         raise ValueError("it is empty")
     for number, text in lines:
         name, *others = _words(text)
-        if name in found.names:
+        if name in edges.names:
             raise ValueError(
                 f"line {number} ({text[:60]!r}) lists the neighbours of {name} again; begin with "
                 "the number of nodes, or name a node first in each line"
             )
-        found.names.append(name)
+        edges.names.append(name)
         for other in others:
-            found.add(name, other, place=f" in line {number}")
-    return found
+            edges.add(name, other, place=f" in line {number}")
+    return edges
 
 
 def _words(text: str) -> list[str]:
@@ -227,12 +227,12 @@ def _plain(text: str) -> bool:
 def _dictionary(text: str, where: str) -> dict[str, Any]:
     text = re.sub(r":\s*(-?(?:nan|inf))\b", r": '\1'", text)  # as Python writes them
     try:
-        found = ast.literal_eval(text)
+        parsed = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        found = None
-    if not isinstance(found, dict):
+        parsed = None
+    if not isinstance(parsed, dict):
         raise ValueError(f"{where}: what follows the nodes is no dictionary")
-    return found
+    return parsed
 
 
 def _weight(data: dict[str, Any], where: str) -> float | None:

@@ -146,5 +146,5 @@ def _arpack(matrix: Any) -> float:
         return 0.0
     symmetric = abs(matrix - matrix.T).max() < 1e-14
     solve = eigsh if symmetric else eigs
-    found = solve(deflated, k=1, which="LM", v0=start, ncv=40, return_eigenvectors=False)
-    return float(np.abs(found).max())
+    eigenvalues = solve(deflated, k=1, which="LM", v0=start, ncv=40, return_eigenvectors=False)
+    return float(np.abs(eigenvalues).max())

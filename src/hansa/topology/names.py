@@ -18,30 +18,30 @@ def numbering(
     Raises:
         ValueError: two names would be one number, or numbers and other names are mixed.
     """
-    known = list(dict.fromkeys(names))
-    plain = [name for name in known if name.isdecimal() and name.isascii()]
-    if len(plain) == len(known):
-        found = _apart({name: int(name) for name in known})
-        values = sorted(found.values())
+    distinct = list(dict.fromkeys(names))
+    plain = [name for name in distinct if name.isdecimal() and name.isascii()]
+    if len(plain) == len(distinct):
+        numbers = _apart({name: int(name) for name in distinct})
+        values = sorted(numbers.values())
         if values and values[0] >= 1 and values[-1] == nodes:
             remark = f"nodes are numbered from 1 in the file: its node 1 is node 0, {nodes} is "
-            return {name: k - 1 for name, k in found.items()}, remark + f"{nodes - 1}"
-        return found, ""
+            return {name: k - 1 for name, k in numbers.items()}, remark + f"{nodes - 1}"
+        return numbers, ""
     if plain:
-        other = next(name for name in known if name not in plain)
+        other = next(name for name in distinct if name not in plain)
         raise ValueError(
             f"some nodes are numbers ({plain[0]!r}) and some are not ({other!r}"
             f"{places.get(other, '')}); name them alike"
         )
-    parts = [re.fullmatch(r"(.*?)(\d+)", name, re.DOTALL) for name in known]
+    parts = [re.fullmatch(r"(.*?)(\d+)", name, re.DOTALL) for name in distinct]
     prefixes = {part[1] for part in parts if part}
     if all(parts) and len(prefixes) == 1:
         behind = _apart({part[0]: int(part[2]) for part in parts if part})
         if max(behind.values()) < nodes:
             return behind, "" if prefixes == {"n"} else _shown(behind)
-    order = sorted(known, key=_natural)
-    found = {name: k for k, name in enumerate(order)}
-    return found, _shown(found)
+    order = sorted(distinct, key=_natural)
+    numbers = {name: k for k, name in enumerate(order)}
+    return numbers, _shown(numbers)
 
 
 def _apart(found: dict[str, int]) -> dict[str, int]:

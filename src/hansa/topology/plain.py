@@ -54,8 +54,8 @@ class Torus(Topology):
         """4 neighbours each; a side of 2 gives one neighbour where a longer one gives two."""
         rows = self._rows(nodes)
         here = np.arange(nodes).reshape(rows, nodes // rows)
-        there = np.stack([np.roll(here, 1, axis=0), np.roll(here, 1, axis=1)])
-        return Graph.from_edges(nodes, np.stack([here, here]), there, symmetric=True)
+        next_to = np.stack([np.roll(here, 1, axis=0), np.roll(here, 1, axis=1)])
+        return Graph.from_edges(nodes, np.stack([here, here]), next_to, symmetric=True)
 
     def _rows(self, nodes: int) -> int:
         return self.rows or next(r for r in range(isqrt(nodes), 0, -1) if nodes % r == 0)

@@ -83,10 +83,10 @@ class Trace(Topology):
 
     def graph(self, nodes: int, round: int, streams: Streams) -> Graph:
         """The contacts of a round, both ways."""
-        found = self._meetings(nodes)
-        at = round % found.length if self.after == "cycle" else min(round, found.length - 1)
-        span = slice(*np.searchsorted(found.rounds, [at, at + 1]))
-        return Graph.from_edges(nodes, found.low[span], found.high[span], symmetric=True)
+        meetings = self._meetings(nodes)
+        at = round % meetings.length if self.after == "cycle" else min(round, meetings.length - 1)
+        span = slice(*np.searchsorted(meetings.rounds, [at, at + 1]))
+        return Graph.from_edges(nodes, meetings.low[span], meetings.high[span], symmetric=True)
 
     def _meetings(self, nodes: int) -> Meetings:
         try:
@@ -146,11 +146,11 @@ def _moving(
     starts = np.searchsorted(rounds[order], np.arange(len(windows) + 1))
     for t, at in enumerate(windows):
         rows = order[starts[t] : starts[t + 1]]
-        given = np.zeros(nodes, dtype=bool)
-        given[names[rows]] = True
+        placed = np.zeros(nodes, dtype=bool)
+        placed[names[rows]] = True
         last[names[rows]] = records[rows, 2:4]
         unknown = np.flatnonzero(np.isnan(last[:, 0]))
-        missing = np.flatnonzero(~given) if trace.gaps == "refuse" else unknown
+        missing = np.flatnonzero(~placed) if trace.gaps == "refuse" else unknown
         if len(missing):
             raise ValueError(
                 f"node {missing[0]} has no position in round {at}|"
@@ -188,14 +188,18 @@ def _numbered(names: np.ndarray, nodes: int, renumber: bool) -> np.ndarray:
     if (names != np.floor(names)).any() or (names < 0).any():
         wrong = names[(names != np.floor(names)) | (names < 0)][0]
         raise ValueError(f"node {wrong:g} is not a whole number from 0 on|name nodes by numbers")
-    known, place = np.unique(names, return_inverse=True)
-    if len(known) > nodes or (not renumber and known[-1] >= nodes):
-        fix = "" if renumber or len(known) > nodes else ", or renumber: true"
-        if len(known) > nodes:
-            raise ValueError(f"names {len(known)} nodes, the run has {nodes}|nodes: {len(known)}")
-        raise ValueError(f"names node {known[-1]:g}, the run has 0..{nodes - 1}|number from 0{fix}")
-    if len(known) < nodes:
-        raise ValueError(f"names only {len(known)} of the {nodes} nodes|nodes: {len(known)}")
+    distinct, place = np.unique(names, return_inverse=True)
+    if len(distinct) > nodes or (not renumber and distinct[-1] >= nodes):
+        fix = "" if renumber or len(distinct) > nodes else ", or renumber: true"
+        if len(distinct) > nodes:
+            raise ValueError(
+                f"names {len(distinct)} nodes, the run has {nodes}|nodes: {len(distinct)}"
+            )
+        raise ValueError(
+            f"names node {distinct[-1]:g}, the run has 0..{nodes - 1}|number from 0{fix}"
+        )
+    if len(distinct) < nodes:
+        raise ValueError(f"names only {len(distinct)} of the {nodes} nodes|nodes: {len(distinct)}")
     return place.reshape(names.shape)
 
 

@@ -46,7 +46,7 @@ def read_cohorts(path: Path, clients: int) -> np.ndarray:
         DataError: a line has another form, a cohort is empty or listed twice, or a client is
             unknown, missing or in two cohorts. Names the file and the line.
     """
-    found = np.full(clients, -1, np.int64)
+    cohort_of = np.full(clients, -1, np.int64)
     seen: set[int] = set()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -63,17 +63,17 @@ def read_cohorts(path: Path, clients: int) -> np.ndarray:
         for member in members:
             if member >= clients:
                 raise DataError(f"{where}: there is no client {member}, only 0 to {clients - 1}")
-            if found[member] >= 0:
+            if cohort_of[member] >= 0:
                 raise DataError(
-                    f"{where}: client {member} is listed twice, first in cohort {found[member]}"
+                    f"{where}: client {member} is listed twice, first in cohort {cohort_of[member]}"
                 )
-            found[member] = cohort
+            cohort_of[member] = cohort
     if seen != set(range(len(seen))):
         gap = min(set(range(len(seen))) - seen)
         raise DataError(f"{path}: cohorts must be numbered 0, 1, ...; there is no cohort {gap}")
-    if (missing := np.flatnonzero(found < 0)).size:
+    if (missing := np.flatnonzero(cohort_of < 0)).size:
         raise DataError(f"{path}: client {missing[0]} is in no cohort ({missing.size} in all)")
-    return found
+    return cohort_of
 
 
 def _parse(line: str, where: str) -> tuple[int, list[int]]:

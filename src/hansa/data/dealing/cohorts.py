@@ -46,13 +46,13 @@ class Cohorts(Component, kind="cohorts"):
         if clients.count < 1:
             problem = "there must be at least one client"
             raise ConfigError("nodes", clients.count, problem, "1 or more")
-        found = np.asarray(self.choose(clients, rng), np.int64)
-        if found.shape != (clients.count,) or found.min() < 0:
+        cohort = np.asarray(self.choose(clients, rng), np.int64)
+        if cohort.shape != (clients.count,) or cohort.min() < 0:
             raise ConfigError("", None, "gave no cohort to some client", "one number a client")
-        empty = np.flatnonzero(np.bincount(found) == 0)
+        empty = np.flatnonzero(np.bincount(cohort) == 0)
         if len(empty):
             raise ConfigError("cohorts", None, f"cohort {empty[0]} has no client", "use fewer")
-        return found
+        return cohort
 
     @abstractmethod
     def count(self, clients: int) -> int:
@@ -156,8 +156,8 @@ def by_class(histogram: np.ndarray, cohorts: int) -> np.ndarray:
             f"by_class makes one cohort of each of the {classes} classes",
             f"write {classes}",
         )
-    found = histogram.argmax(axis=1).astype(np.int64)
-    empty = np.flatnonzero(np.bincount(found, minlength=classes) == 0)
+    cohort = histogram.argmax(axis=1).astype(np.int64)
+    empty = np.flatnonzero(np.bincount(cohort, minlength=classes) == 0)
     if len(empty):
         raise ConfigError(
             "cohorts",
@@ -165,7 +165,7 @@ def by_class(histogram: np.ndarray, cohorts: int) -> np.ndarray:
             f"no client has most of its examples in class {empty[0]}, so a cohort would be empty",
             "use label_balanced or uniform cohorts",
         )
-    return found
+    return cohort
 
 
 def label_balanced(histogram: np.ndarray, cohorts: int, rng: np.random.Generator) -> np.ndarray:
@@ -190,7 +190,7 @@ def label_balanced(histogram: np.ndarray, cohorts: int, rng: np.random.Generator
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     held = np.zeros((cohorts, counts.shape[1]))
     members = np.zeros(cohorts, np.int64)
-    found = np.empty(clients, np.int64)
+    cohort = np.empty(clients, np.int64)
     for client in order:
         # Only as many cohorts as there are clients left over may hold one more than the others.
         room = members < floor if spare == 0 else members <= floor
@@ -200,15 +200,15 @@ def label_balanced(histogram: np.ndarray, cohorts: int, rng: np.random.Generator
         spare -= int(members[chosen] == floor)
         members[chosen] += 1
         held[chosen] += counts[client]
-        found[client] = chosen
-    return found
+        cohort[client] = chosen
+    return cohort
 
 
 def _in_blocks(order: np.ndarray, cohorts: int) -> np.ndarray:
     """The cohort of each client when ``order`` is cut into even blocks."""
-    found = np.empty(len(order), np.int64)
-    found[order] = np.repeat(np.arange(cohorts), block_sizes(len(order), cohorts))
-    return found
+    cohort = np.empty(len(order), np.int64)
+    cohort[order] = np.repeat(np.arange(cohorts), block_sizes(len(order), cohorts))
+    return cohort
 
 
 def _known(histogram: np.ndarray | None, rule: Component) -> np.ndarray:

@@ -35,13 +35,13 @@ class GivenCohorts(Cohorts):
         return self._known(clients.count)
 
     def _known(self, clients: int) -> np.ndarray:
-        found = np.array(self.members, dtype=np.int64)
-        if len(found) != clients:
-            problem = f"lists {len(found)} clients of {clients}"
+        cohort = np.array(self.members, dtype=np.int64)
+        if len(cohort) != clients:
+            problem = f"lists {len(cohort)} clients of {clients}"
             raise ConfigError("members", None, problem, "one number a client")
-        if len(found) and found.min() < ABSENT:
+        if len(cohort) and cohort.min() < ABSENT:
             fix = "0, 1, ..., or -1 for a client that takes no part"
-            raise ConfigError("members", int(found.min()), "is no cohort", fix)
-        if not (found >= 0).any():
+            raise ConfigError("members", int(cohort.min()), "is no cohort", fix)
+        if not (cohort >= 0).any():
             raise ConfigError("members", None, "no client takes part", "at least one number >= 0")
-        return found
+        return cohort

@@ -31,12 +31,12 @@ class Femnist(DataSource):
     """
 
     def files(self) -> Sequence[Path]:
-        if not (found := find("femnist", "**/*.parquet")):
+        if not (files := find("femnist", "**/*.parquet")):
             _download()
-            found = find("femnist", "**/*.parquet")
-        if not found:
+            files = find("femnist", "**/*.parquet")
+        if not files:
             raise DataError(f"the hub's {REPOSITORY} holds no parquet file; its layout has changed")
-        return found
+        return files
 
     def read(self) -> RawSplits:
         images, writers, targets = [], [], []

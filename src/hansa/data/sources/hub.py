@@ -76,20 +76,20 @@ class Hub(TableSource):
         saved = (place / "dataset_dict.json").is_file()
         try:
             if saved:
-                found: Any = datasets.load_from_disk(str(place))
+                loaded: Any = datasets.load_from_disk(str(place))
             else:
-                found = datasets.load_dataset(self.dataset, self.config)
+                loaded = datasets.load_dataset(self.dataset, self.config)
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise DataError(f"{self.dataset} cannot be loaded: {error}") from error
         splits = []
         for field, name in (("train_split", self.train_split), ("test_split", self.test_split)):
             if name is None:
                 continue
-            if name not in found:
+            if name not in loaded:
                 raise ConfigError(
-                    field, name, f"is not a split of {self.dataset}", f"one of {', '.join(found)}"
+                    field, name, f"is not a split of {self.dataset}", f"one of {', '.join(loaded)}"
                 )
-            splits.append(found[name])
+            splits.append(loaded[name])
         return splits
 
     def _images(self, splits: Sequence[Any], name: str) -> np.ndarray:

@@ -65,10 +65,10 @@ class ImageFolder(DataSource):
                 "test_path", str(second), f"has a class that {first} lacks: {more[0]}", "the same"
             )
         files, targets, sizes = [], [], []
-        for found in groups:
+        for images in groups:
             for k, name in enumerate(names):
-                files += found.get(name, [])
-                targets += [k] * len(found.get(name, []))
+                files += images.get(name, [])
+                targets += [k] * len(images.get(name, []))
             sizes.append(len(files))
         odd = [str(path) for group in groups for path in group.get("", [])]
         if odd:
@@ -129,7 +129,7 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: there is no class, or one without images.
     """
-    found: dict[str, list[Path]] = {}
+    images: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -142,12 +142,12 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
                     f"{path} holds no image ({', '.join(SUFFIXES)}); put some in, or take the "
                     "folder away"
                 )
-            found[path.name] = inside
+            images[path.name] = inside
         elif _is_image(path):
-            found.setdefault("", []).append(path)
-    if not set(found) - {""}:
+            images.setdefault("", []).append(path)
+    if not set(images) - {""}:
         raise DataError(f"{folder} has no folders of classes; put each class's images into one")
-    return found
+    return images
 
 
 def _nested(folder: Path, classes: dict[str, list[Path]]) -> list[str]:

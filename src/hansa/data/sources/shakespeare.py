@@ -96,14 +96,14 @@ def speeches(text: str) -> dict[str, str]:
     Raises:
         DataError: no paragraph has that form.
     """
-    found: dict[str, list[str]] = {}
+    said_by: dict[str, list[str]] = {}
     for paragraph in text.split("\n\n"):
         head, _, said = paragraph.strip("\n").partition("\n")
         if head.endswith(":") and said:
-            found.setdefault(head[:-1], []).append(said)
-    if not found:
+            said_by.setdefault(head[:-1], []).append(said)
+    if not said_by:
         raise DataError("the text has no speeches: a line 'NAME:' and what is said below it")
-    return {role: "\n".join(parts) for role, parts in found.items()}
+    return {role: "\n".join(parts) for role, parts in said_by.items()}
 
 
 def encode(text: str) -> np.ndarray:

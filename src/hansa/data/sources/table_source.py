@@ -94,6 +94,6 @@ def require(field: str, name: str, known: Collection[str], where: str) -> None:
 def _are_values(names: Iterable[str]) -> bool:
     """Whether most names are numbers, and do not count columns: a file without a line of names."""
     every = list(names)
-    found = [name for name in every if is_number(name)]
+    numeric = [name for name in every if is_number(name)]
     counted = {str(k) for k in range(len(every) + 1)}
-    return 2 * len(found) > len(every) and not set(found) <= counted
+    return 2 * len(numeric) > len(every) and not set(numeric) <= counted

@@ -336,12 +336,12 @@ def what_arrives(send: Send) -> Messages:
     Raises:
         ValueError: they are not as many, or not as wide, as those that were sent.
     """
-    found = send.codec.through(send.rows)
+    received = send.codec.through(send.rows)
     wanted = (len(send.rows), width(send.rows))
-    if (len(found), width(found)) != wanted:
-        form = f"{type(found).__name__} {list(getattr(found, 'shape', []))}"
+    if (len(received), width(received)) != wanted:
+        form = f"{type(received).__name__} {list(getattr(received, 'shape', []))}"
         raise ValueError(f"through gives {form} for messages [{wanted[0]}, {wanted[1]}]")
-    return found
+    return received
 
 
 def nothing(messages: Messages) -> Messages:

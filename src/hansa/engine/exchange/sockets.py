@@ -173,5 +173,5 @@ def _decoded(send: Send, header: Header, payload: bytes):  # type: ignore[no-unt
             f"node {header.sender} sent {header.elements} numbers of kind {header.kind!r} where "
             f"{width(send.rows)} of kind {send.kind!r} were due"
         )
-    found = send.codec.decode(payload, header.elements)
-    return found.unsqueeze(0) if isinstance(found, torch.Tensor) else found
+    message = send.codec.decode(payload, header.elements)
+    return message.unsqueeze(0) if isinstance(message, torch.Tensor) else message

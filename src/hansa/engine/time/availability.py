@@ -162,26 +162,26 @@ class FileAvailability(Timetable):
         return self._read(clients), np.arange(clients)
 
     def _read(self, clients: int) -> Intervals:
-        found: list[list[tuple[float, float]]] = [[] for _ in range(clients)]
+        spans_of: list[list[tuple[float, float]]] = [[] for _ in range(clients)]
         end = self.repeat or math.inf
         try:
             with self.file.open(encoding="utf-8-sig", newline="") as lines:
                 for number, row in enumerate(csv.DictReader(lines), start=2):
                     node, begin, to = self._line(number, row, clients)
                     if begin < end:
-                        found[node].append((begin, min(to, end)))
+                        spans_of[node].append((begin, min(to, end)))
         except OSError as error:
             problem = f"cannot be read: {error.strerror}"
             raise ConfigError("file", str(self.file), problem, "check the path") from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.file}: not a CSV file: {error}") from None
-        for node, spans in enumerate(found):
+        for node, spans in enumerate(spans_of):
             spans.sort()
             for (_, before), (begin, _) in pairwise(spans):
                 if begin < before:
                     problem = f"node {node} begins at {begin:g} in a span that ends at {before:g}"
                     raise DataError(f"{self.file}: {problem}; join the two lines")
-        listed = [spans or [(0.0, end)] for spans in found]
+        listed = [spans or [(0.0, end)] for spans in spans_of]
         flat = np.array([span for spans in listed for span in spans]).reshape(-1, 2)
         counts = [len(spans) for spans in listed]
         return Intervals.of(counts, flat[:, 0], flat[:, 1], np.full(clients, end))

@@ -43,28 +43,28 @@ class Periods(Availability):
     def leaves(
         self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
-        there, change = self._next(streams, ids, time)
-        return np.where(there, change, time)
+        online, change = self._next(streams, ids, time)
+        return np.where(online, change, time)
 
     def returns(
         self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
-        there, change = self._next(streams, ids, time)
-        return np.where(there, time, change)
+        online, change = self._next(streams, ids, time)
+        return np.where(online, time, change)
 
     def _next(
         self, streams: Streams, ids: np.ndarray, time: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """(is it there, when does that change), [k] and [k]."""
-        known: dict[int, _Switches] = remembered(streams, self, dict)
-        there, change = np.zeros(len(ids), dtype=bool), np.zeros(len(ids))
+        switches: dict[int, _Switches] = remembered(streams, self, dict)
+        online, change = np.zeros(len(ids), dtype=bool), np.zeros(len(ids))
         for k, (i, t) in enumerate(zip(ids.tolist(), time.tolist(), strict=True)):
-            node = known.get(i) or known.setdefault(i, self._begin(streams, i))
+            node = switches.get(i) or switches.setdefault(i, self._begin(streams, i))
             while not len(node.times) or node.times[-1] <= t:
                 self._extend(streams, i, node)
             past = int(np.searchsorted(node.times, t, side="right"))
-            there[k], change[k] = node.first ^ bool(past % 2), node.times[past]
-        return there, change
+            online[k], change[k] = node.first ^ bool(past % 2), node.times[past]
+        return online, change
 
     def _begin(self, streams: Streams, node: int) -> _Switches:
         share = self.there / (self.there + self.away)
@@ -111,17 +111,17 @@ class Diurnal(Availability):
         self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
         """Searches three periods; inf beyond."""
-        there = self.online(streams, clients, ids, time)
-        found = self._search(time, there, lambda k, s: ~self._there(streams, clients, ids[k], s))
-        return np.where(there, found, time)
+        online = self.online(streams, clients, ids, time)
+        leaves = self._search(time, online, lambda k, s: ~self._there(streams, clients, ids[k], s))
+        return np.where(online, leaves, time)
 
     def returns(
         self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
         """Searches three periods; inf beyond."""
-        there = self.online(streams, clients, ids, time)
-        found = self._search(time, ~there, lambda k, s: self._there(streams, clients, ids[k], s))
-        return np.where(there, time, found)
+        online = self.online(streams, clients, ids, time)
+        returns = self._search(time, ~online, lambda k, s: self._there(streams, clients, ids[k], s))
+        return np.where(online, time, returns)
 
     def _search(
         self,
@@ -130,29 +130,29 @@ class Diurnal(Availability):
         happens: Callable[[np.ndarray, np.ndarray], np.ndarray],
     ) -> np.ndarray:
         """When it first happens in a later slot, s [k], for those who are ``wanted``."""
-        found, slots = np.full(len(time), np.inf), (time // self.step).astype(np.int64)
+        first, slots = np.full(len(time), np.inf), (time // self.step).astype(np.int64)
         seek = np.flatnonzero(wanted)
         for ahead in range(1, int(_HORIZON * self.period / self.step) + 1):
             if not len(seek):
                 break
             hit = happens(seek, slots[seek] + ahead)
-            found[seek[hit]] = (slots[seek[hit]] + ahead) * self.step
+            first[seek[hit]] = (slots[seek[hit]] + ahead) * self.step
             seek = seek[~hit]
-        return found
+        return first
 
     def _there(
         self, streams: Streams, clients: int, ids: np.ndarray, slots: np.ndarray
     ) -> np.ndarray:
-        known: dict[int, np.ndarray] = remembered(streams, (self, clients), dict)
-        there = np.zeros(len(ids), dtype=bool)
+        online_in: dict[int, np.ndarray] = remembered(streams, (self, clients), dict)
+        online = np.zeros(len(ids), dtype=bool)
         for slot in np.unique(slots).tolist():
-            if slot not in known:
-                if len(known) >= _SLOTS:
-                    known.clear()
-                known[slot] = self._draw(streams, clients, slot)
+            if slot not in online_in:
+                if len(online_in) >= _SLOTS:
+                    online_in.clear()
+                online_in[slot] = self._draw(streams, clients, slot)
             mine = slots == slot
-            there[mine] = known[slot][ids[mine]]
-        return there
+            online[mine] = online_in[slot][ids[mine]]
+        return online
 
     def _draw(self, streams: Streams, clients: int, slot: int) -> np.ndarray:
         """Who is there in a slot, bool [clients]."""
@@ -165,6 +165,6 @@ class Diurnal(Availability):
         share = self.low + (self.high - self.low) * (1 + np.sin(angle)) / 2
         beta = streams.numpy("availability slot", round=slot).beta(2, 5, size=clients)
         score = np.sin(angle + phase) + beta - 2 / 7
-        there = np.zeros(clients, dtype=bool)
-        there[np.argsort(-score, kind="stable")[: round(share * clients)]] = True
-        return there
+        online = np.zeros(clients, dtype=bool)
+        online[np.argsort(-score, kind="stable")[: round(share * clients)]] = True
+        return online

@@ -281,11 +281,11 @@ class ModelledClock(FlatClock):
         return self.sample_seconds * slowness.numpy(), np.full(len(slowness), self.compute_watts)
 
     def _slowness(self, block: Times, ids: np.ndarray) -> torch.Tensor:
-        known: dict[int, float] = remembered(block.streams, "device", dict)
+        drawn: dict[int, float] = remembered(block.streams, "device", dict)
         for i in ids.tolist():
-            if i not in known:
-                known[i] = block.streams.numpy("device", i).standard_normal()
-        draws = torch.tensor([known[i] for i in ids.tolist()], dtype=torch.float64)
+            if i not in drawn:
+                drawn[i] = block.streams.numpy("device", i).standard_normal()
+        draws = torch.tensor([drawn[i] for i in ids.tolist()], dtype=torch.float64)
         return torch.exp(self.spread * draws)
 
     def radio(self) -> tuple[float, float]:

@@ -97,7 +97,7 @@ def read_pickle(path: Path, limit_mib: float) -> dict[Any, Any]:
             problem = f"has {size / _MIB:.1f} MiB, over the limit of {limit_mib:g} (limit_mib)"
             raise DataError(f"{path}: {problem}")
         with path.open("rb") as file:
-            found = PlainUnpickler(file).load()
+            content = PlainUnpickler(file).load()
     except FileNotFoundError:
         raise ConfigError("file", str(path), "there is no such file", "check the path") from None
     except OSError as error:
@@ -106,9 +106,9 @@ def read_pickle(path: Path, limit_mib: float) -> dict[Any, Any]:
         raise DataError(f"{path}: not a plain pickle: {error}; {_PLAIN}") from None
     except _BROKEN as error:
         raise DataError(f"{path}: not a pickle: {type(error).__name__}: {error}") from None
-    if not isinstance(found, dict) or not found:
+    if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: not a dictionary of devices")
-    return found
+    return content
 
 
 def read_capacity(path: Path, limit_mib: float) -> tuple[list[Any], np.ndarray, np.ndarray]:
@@ -118,12 +118,12 @@ def read_capacity(path: Path, limit_mib: float) -> tuple[list[Any], np.ndarray, 
         ConfigError: there is no such file.
         DataError: see :func:`read_pickle`; or a device's figures make no sense.
     """
-    found = read_pickle(path, limit_mib)
-    values = np.empty((len(found), 2))
-    for k, (device, entry) in enumerate(found.items()):
+    devices = read_pickle(path, limit_mib)
+    values = np.empty((len(devices), 2))
+    for k, (device, entry) in enumerate(devices.items()):
         for column, name in enumerate(("computation", "communication")):
             values[k, column] = _number(path, device, entry, name, positive=True)
-    return list(found), values[:, 0].copy(), values[:, 1].copy()
+    return list(devices), values[:, 0].copy(), values[:, 1].copy()
 
 
 def read_availability(

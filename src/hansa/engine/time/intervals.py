@@ -48,25 +48,25 @@ class Intervals:
     def leaves(self, which: np.ndarray, time: np.ndarray) -> np.ndarray:
         """When devices that are there at ``time`` [k] next go away, s [k]; inf: never."""
         lap, place, inside = self._find(which, time)
-        there = self._covered(which, place, inside)
+        online = self._covered(which, place, inside)
         first, period = self.indptr[which], self.periods[which]
         end = self._at(self.ends, place)
         # At the end of a period a device goes on if the next begins with it.
-        on = there & (end >= period) & (self._at(self.begins, first) <= 0)
+        on = online & (end >= period) & (self._at(self.begins, first) <= 0)
         whole = on & (self._at(self.ends, first) >= period)
         end = np.where(on, period + self._at(self.ends, first), end)
-        return np.where(there, np.where(whole, np.inf, np.maximum(lap + end, time)), time)
+        return np.where(online, np.where(whole, np.inf, np.maximum(lap + end, time)), time)
 
     def returns(self, which: np.ndarray, time: np.ndarray) -> np.ndarray:
         """The first moment from ``time`` [k] on at which each device is there; inf: never."""
         lap, place, inside = self._find(which, time)
-        there = self._covered(which, place, inside)
+        online = self._covered(which, place, inside)
         first, last, period = self.indptr[which], self.indptr[which + 1], self.periods[which]
         later = place + 1 < last
         begin = self._at(self.begins, np.where(later, place + 1, first))
         again = np.where(later, lap + begin, lap + period + begin)
         again = np.where(last > first, again, np.inf)
-        again = np.where(there, time, np.maximum(again, time))
+        again = np.where(online, time, np.maximum(again, time))
         for _ in range(3):  # adding laps rounds, by a unit in the last place or two
             early = np.isfinite(again) & ~self.online(which, again)
             again = np.where(early, np.nextafter(again, np.inf), again)

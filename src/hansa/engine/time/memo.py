@@ -18,8 +18,8 @@ def remembered(streams: Streams, key: Hashable, make: Callable[[], T]) -> T:
     A run has a :class:`Streams` of its own, so another run makes its own, and the memory goes
     with the run.
     """
-    known = _known.setdefault(streams, {})
-    if key not in known:
-        known[key] = make()
-    found: T = known[key]
-    return found
+    values = _known.setdefault(streams, {})
+    if key not in values:
+        values[key] = make()
+    value: T = values[key]
+    return value

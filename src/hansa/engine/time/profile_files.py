@@ -67,17 +67,17 @@ class FileProfiles(FromFile):
     def _line(self, line: Mapping[str, Any]) -> list[float]:
         """The columns of a line."""
         who = f"{self.file}: device {line['id']!r}"
-        given = {name: _number(who, name, line.get(name)) for name in _COLUMNS}
+        values = {name: _number(who, name, line.get(name)) for name in _COLUMNS}
         for name in ("sample_ms", "up_kbps"):
-            if given[name] is None:
+            if values[name] is None:
                 raise DataError(f"{who} has no {name}; every line needs one")
         missing = {
-            "down_kbps": given["up_kbps"],
+            "down_kbps": values["up_kbps"],
             "latency": self.latency,
             "watts": self.watts,
             "battery_wh": self.battery_wh,
         }
-        return [missing[n] if given[n] is None else given[n] for n in _COLUMNS]  # type: ignore[misc]
+        return [missing[n] if values[n] is None else values[n] for n in _COLUMNS]  # type: ignore[misc]
 
 
 @register("fedscale", paper="Lai et al.", year=2022, url="https://arxiv.org/abs/2105.11367")

@@ -49,12 +49,12 @@ class Batching:
 
     def lengths(self, size: int, steps: int) -> np.ndarray:
         """Examples of each of the first ``steps`` batches of a node: int64 [steps]."""
-        found = np.full(steps, min(size, self.batch_size), dtype=np.int64)
+        lengths = np.full(steps, min(size, self.batch_size), dtype=np.int64)
         rest = size % self.batch_size
         if rest and not self.drop_last and not self.fresh:
             each = size // self.batch_size + 1
-            found[each - 1 :: each] = rest
-        return found
+            lengths[each - 1 :: each] = rest
+        return lengths
 
     def draw(self, part: np.ndarray, steps: int, random: np.random.Generator) -> np.ndarray:
         """A node's batches: int64 [steps, w], w at most the batch size.

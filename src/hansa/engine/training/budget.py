@@ -92,8 +92,10 @@ class Uniform(Budget):
             ask.streams.numpy("budget", i, ask.round).integers(self.low, self.high + 1)
             for i in ask.ids
         ]
-        found = np.array(drawn, dtype=np.int64)
-        return found * ask.batching.per_pass(ask.sizes) if self.unit == "epochs" else found
+        affordable = np.array(drawn, dtype=np.int64)
+        return (
+            affordable * ask.batching.per_pass(ask.sizes) if self.unit == "epochs" else affordable
+        )
 
 
 @register("classes")
@@ -172,10 +174,10 @@ def place(seed: int, node: int, name: str = "budget class") -> float:
     Uniform for each node, as independent draws would be, but any run of first nodes is spread
     evenly: 100 nodes in four equal classes are 25 each, and the split needs no count of nodes.
     """
-    streams, found, prefix = Streams(seed), 0.0, 0
+    streams, fraction, prefix = Streams(seed), 0.0, 0
     for depth in range(_DEPTH):
         bit = node >> depth & 1
         flip = streams.integer(name, prefix, depth) & 1
-        found += (bit ^ flip) / (2 << depth)
+        fraction += (bit ^ flip) / (2 << depth)
         prefix |= bit << depth
-    return found
+    return fraction

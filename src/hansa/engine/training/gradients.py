@@ -167,8 +167,8 @@ class Stacked(Passes):
         else:
             filling = torch.arange(each.shape[1], device=each.device) >= lengths.unsqueeze(1)
             losses = each.masked_fill(filling, 0).sum(1) / lengths
-        found = torch.autograd.grad(losses.sum(), self._leaves, materialize_grads=True)
-        torch.cat([grad.flatten(1) for grad in found], dim=1, out=grads)
+        leaf_grads = torch.autograd.grad(losses.sum(), self._leaves, materialize_grads=True)
+        torch.cat([grad.flatten(1) for grad in leaf_grads], dim=1, out=grads)
         return losses.detach()
 
 

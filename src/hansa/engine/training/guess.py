@@ -85,21 +85,21 @@ class GeL(Optimizer):
         """``lr`` and ``weight_decay`` are the wrapped optimizer's, whichever place they stand."""
         if not isinstance(values, dict):
             return values
-        found = dict(values)
+        settings = dict(values)
         try:
-            inner = Optimizer.resolve(found.get("optimizer", SGD(momentum=0.9)))
+            inner = Optimizer.resolve(settings.get("optimizer", SGD(momentum=0.9)))
         except ConfigError as error:
             raise error.under("optimizer") from None
         for field in ("lr", "weight_decay"):
             own = getattr(inner, field)
-            if field not in found:
-                found[field] = own
-            elif field in inner.model_fields_set and found[field] != own:
+            if field not in settings:
+                settings[field] = own
+            elif field in inner.model_fields_set and settings[field] != own:
                 fix = f"set optimizer.{field}, or this alone"
-                raise ConfigError(field, found[field], f"optimizer.{field} is {own}", fix)
+                raise ConfigError(field, settings[field], f"optimizer.{field} is {own}", fix)
         # The rates of the copy are set once this one's are validated.
-        found["optimizer"] = inner
-        return found
+        settings["optimizer"] = inner
+        return settings
 
     @model_validator(mode="after")
     def _check(self) -> Self:

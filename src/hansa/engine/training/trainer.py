@@ -150,9 +150,13 @@ class Trainer(Evaluator):
             order = who
             if self.strategy == "stacked" and todo.min() != todo.max():
                 order = who[np.argsort(-todo, kind="stable")]
-            found = self.map(lambda chunk: self._train_chunk(work, chunk), self.chunks(order))
+            chunk_losses = self.map(
+                lambda chunk: self._train_chunk(work, chunk), self.chunks(order)
+            )
             # NaN marks nodes at rest, so a loss that is not a number is reported as infinite.
-            losses[order] = np.nan_to_num(np.concatenate(list(found)), nan=np.inf, posinf=np.inf)
+            losses[order] = np.nan_to_num(
+                np.concatenate(list(chunk_losses)), nan=np.inf, posinf=np.inf
+            )
             block.state["steps"][who] += torch.from_numpy(todo)
             samples = settings.batching.samples(sizes, todo)
             block.state["samples"][who] += torch.from_numpy(samples)

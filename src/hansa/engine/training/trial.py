@@ -114,14 +114,14 @@ def _chance(module: nn.Module, spec: DataSpec, x: Tensor, y: Tensor) -> Chance:
     generator = give_generator(own)
     with drawing(_SEED + 1):
         before = generators()
-        found, _ = _gradients(own, spec, x, y, generator)
+        redrawn, _ = _gradients(own, spec, x, y, generator)
         state = generator.get_state()
         own.eval()
         with torch.no_grad():
             own(x)
         # In evaluation nobody seeds a generator of its own.
         alone = generators() == before and torch.equal(generator.get_state(), state)
-    return "dropout" if alone and all(map(torch.equal, found, wanted)) else "forward"
+    return "dropout" if alone and all(map(torch.equal, redrawn, wanted)) else "forward"
 
 
 def _gradients(
@@ -137,8 +137,8 @@ def _gradients(
     before = generators()
     with watching() as drawn:
         loss.backward()
-    found = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
-    return found, bool(drawn) or generators() != before
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    return gradients, bool(drawn) or generators() != before
 
 
 def _inputs(dataset: Dataset, count: int, end: bool = False) -> tuple[Tensor, Tensor]:
@@ -159,11 +159,11 @@ def _pass(network: nn.Module, spec: DataSpec, x: Tensor, y: Tensor, name: str) -
     )
     for training in (False, True):
         network.train(training)
-        given = x.clone()
+        passed = x.clone()
         with torch.set_grad_enabled(training):
             problem = f"fails on {len(x)} examples"
-            outputs = _attempt(lambda: network(given), name, problem, expected)  # noqa: B023
-        if not torch.equal(given, x) and not x.isnan().any():
+            outputs = _attempt(lambda: network(passed), name, problem, expected)  # noqa: B023
+        if not torch.equal(passed, x) and not x.isnan().any():
             problem = "changes the examples that it is given"
             raise ConfigError("", name, problem, "x = x - 1 instead of x -= 1, or x = x.clone()")
         _refuse_form(outputs, spec, x, name, expected)
@@ -292,8 +292,8 @@ def _refuse_moves(
 def _run(network: nn.Module, x: Tensor, training: bool) -> Tensor:
     network.train(training)
     with drawing(_SEED):
-        found: Tensor = network(x)
-    return found
+        outputs: Tensor = network(x)
+    return outputs
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

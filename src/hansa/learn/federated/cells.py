@@ -91,7 +91,7 @@ class Crew:
 
     def draws(self, steps: np.ndarray, t: int) -> list[np.ndarray]:
         """For each cell the examples of every step, int64 [steps, b], none twice in a step."""
-        found, random = [], {}
+        draws, random = [], {}
         for cell in self.cells:
             if cell.client not in random:
                 node = int(self.block.ids[cell.client])
@@ -101,14 +101,14 @@ class Crew:
                 random[cell.client].choice(cell.members, size, replace=False)
                 for _ in range(int(steps[cell.client]))
             ]
-            found.append(np.stack(drawn) if drawn else np.zeros((0, size), dtype=np.int64))
-        return found
+            draws.append(np.stack(drawn) if drawn else np.zeros((0, size), dtype=np.int64))
+        return draws
 
     def chunks(self, active: np.ndarray) -> list[np.ndarray]:
         """The cells of these clients, those of alike sizes together, a few at a time."""
-        there = np.isin([cell.client for cell in self.cells], active)
+        chosen = np.isin([cell.client for cell in self.cells], active)
         sizes = np.array([len(cell.members) for cell in self.cells])
-        order = np.flatnonzero(there)
+        order = np.flatnonzero(chosen)
         order = order[np.argsort(sizes[order], kind="stable")]  # little filling, images too
         room = _CHUNK_BYTES if self.trainer.device.type == "cpu" else _CHUNK_BYTES_DEVICE
         each = max(1, room // max(1, self.trainer.layout.nbytes))
@@ -152,13 +152,13 @@ class Crew:
         began = perf_counter()
         state = self.state(chunk)
         batch = self.batch(chunk, draws, step)
-        found, losses, target = cells.real(state, *batch, apart=self._apart(batch[0]))
+        gradients, losses, target = cells.real(state, *batch, apart=self._apart(batch[0]))
         between = perf_counter()
         distances = np.zeros(len(self.block))
         if how is not None:
             distances = self.match(cells, chunk, state, target, how)
         seconds = np.array([between - began, perf_counter() - between])
-        return Worked(chunk, found, losses, distances, seconds)
+        return Worked(chunk, gradients, losses, distances, seconds)
 
     def clients(self, chunk: np.ndarray) -> Tensor:
         """int64 [c]: the client of each cell."""
@@ -186,11 +186,13 @@ class Crew:
 
     def total(self, chunk: np.ndarray, losses: Tensor) -> np.ndarray:
         """Each client's mean loss over its examples, as far as these cells go, float64 [k]."""
-        found = np.zeros(len(self.block))
+        client_losses = np.zeros(len(self.block))
         for k, loss in zip(chunk.tolist(), losses.detach().cpu().tolist(), strict=True):
             cell = self.cells[k]
-            found[cell.client] += loss * len(cell.members) / len(self.block.parts[cell.client])
-        return found
+            client_losses[cell.client] += (
+                loss * len(cell.members) / len(self.block.parts[cell.client])
+            )
+        return client_losses
 
     # -- synthetic images
 
@@ -255,13 +257,13 @@ class Crew:
     def add_synthetic(self, grads: Tensor, chunk: np.ndarray, cells: Cells) -> None:
         """Add the gradients of the clients' mean loss on their images."""
         images, y, weight = self._images(chunk)
-        found, _ = cells.gradients(self.state(chunk), images, y, weight)
+        gradients, _ = cells.gradients(self.state(chunk), images, y, weight)
         counts = self.layout.counts[self.block.ids]
         share = [
             counts[self.cells[k].client, self.cells[k].label] / counts[self.cells[k].client].sum()
             for k in chunk.tolist()
         ]
-        self._add(grads, chunk, found, torch.tensor(share))
+        self._add(grads, chunk, gradients, torch.tensor(share))
 
     def _moves(self, k: int) -> bool:
         return bool(self.images_in[self.cells[k].client, self.cells[k].label])

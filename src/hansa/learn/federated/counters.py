@@ -27,24 +27,24 @@ def count(block: Block) -> int:
 
 def read(block: Block, at: np.ndarray) -> Tensor:
     """Those of the nodes at some positions, float32 [k, C]."""
-    found = [torch.zeros(len(at), 0)]
+    columns = [torch.zeros(len(at), 0)]
     for name in block.trainer.counters:
         own = block.state[name]
         own = own.view(len(own), own[:1].numel())
-        found.append(own[torch.from_numpy(at)].float())
-    return torch.cat(found, dim=1).to(block.rows.device)
+        columns.append(own[torch.from_numpy(at)].float())
+    return torch.cat(columns, dim=1).to(block.rows.device)
 
 
 def as_state(block: Block, numbers: Tensor) -> dict[str, Tensor]:
     """``numbers`` [k, C], rounded, in the form of a block's state."""
-    found, first = {}, 0
+    state, first = {}, 0
     for name in block.trainer.counters:
         like = block.state[name]
         width = like[:1].numel()
         values = numbers[:, first : first + width].round().to("cpu", like.dtype)
-        found[name] = values.reshape(len(numbers), *like.shape[1:])
+        state[name] = values.reshape(len(numbers), *like.shape[1:])
         first += width
-    return found
+    return state
 
 
 def write(block: Block, at: np.ndarray, numbers: Tensor) -> None:

@@ -91,9 +91,9 @@ class CPFL(Federated):
             clock = block.clock
             pace = clock.pace(block, clients) if clock is not None and clock.modelled else None
             random = block.streams.numpy("cohorts")
-            known = Clients(len(clients), block.roster.labels, pace)
-            found = self.cohorts.assign(known, random)
-            block.facts["cpfl.members"] = np.where(found < 0, -1, block.clients + found)
+            population = Clients(len(clients), block.roster.labels, pace)
+            cohort = self.cohorts.assign(population, random)
+            block.facts["cpfl.members"] = np.where(cohort < 0, -1, block.clients + cohort)
         return block.facts["cpfl.members"]
 
     def occupied(self, block: Block) -> np.ndarray:
@@ -138,12 +138,12 @@ class CPFL(Federated):
 
     def merged(self, block: Block, models: Tensor) -> Tensor:
         """One model [D] of the cohorts' [n, D]; those without clients have no say."""
-        there = self.occupied(block)
-        models = models[torch.from_numpy(there).to(models.device)]
+        occupied = self.occupied(block)
+        models = models[torch.from_numpy(occupied).to(models.device)]
         if self.merge == "average":
             return models.mean(0)
         layout, data = block.trainer.layout, self._public(block)
-        counts = self.counts(block)[there]
+        counts = self.counts(block)[occupied]
         labels = self.class_weights == "labels"
         weights = label_weights(counts) if labels else uniform_weights(*counts.shape)
         teacher = Ensemble(Rows(block.trainer.module, layout, models), Weighted(weights))
@@ -165,10 +165,10 @@ class CPFL(Federated):
         """int64 [n, C]: training examples of each class in each cohort."""
         labels = block.roster.labels
         assert labels is not None  # _public has looked
-        found = np.zeros((block.nodes - block.clients, labels.shape[1]), dtype=np.int64)
+        counts = np.zeros((block.nodes - block.clients, labels.shape[1]), dtype=np.int64)
         part = self.members(block) >= block.clients
-        np.add.at(found, self.members(block)[part] - block.clients, labels[part])
-        return found
+        np.add.at(counts, self.members(block)[part] - block.clients, labels[part])
+        return counts
 
     def _measure_cohorts(self, block: Block, cohorts: Tensor) -> None:
         """Each cohort's own model on the test set, for the record."""
@@ -191,14 +191,14 @@ class CPFL(Federated):
                 raise ConfigError("merge", self.merge, problem, fix)
             return own
         if "cpfl.public" not in block.facts:
-            found: Dataset = self.public.load(block.streams)
-            if found.spec.shape != own.spec.shape or found.spec.kind != own.spec.kind:
+            dataset: Dataset = self.public.load(block.streams)
+            if dataset.spec.shape != own.spec.shape or dataset.spec.kind != own.spec.kind:
                 raise ConfigError(
                     "public",
                     self.public.name,
-                    f"its inputs are {found.spec.kind} of shape {list(found.spec.shape)}, the "
+                    f"its inputs are {dataset.spec.kind} of shape {list(dataset.spec.shape)}, the "
                     f"models take {own.spec.kind} of shape {list(own.spec.shape)}",
                     "a data set of the same form, or data.public",
                 )
-            block.facts["cpfl.public"] = found
+            block.facts["cpfl.public"] = dataset
         return block.facts["cpfl.public"]

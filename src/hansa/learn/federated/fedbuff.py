@@ -78,9 +78,9 @@ class FedBuff(ClientServer):
         server = len(block.residents) > 0
         began = float(block.state["modelled_time"][block.residents[0]]) if server else 0.0
         schedule = self._schedule(block, t, asleep) if server else Schedule([], [], [], [])
-        found = yield Share(schedule.arrays())
-        due, age, void = (found.pop(name) for name in ("due", "age", "void"))
-        plan = Plan.of(found)
+        scheduled = yield Share(schedule.arrays())
+        due, age, void = (scheduled.pop(name) for name in ("due", "age", "void"))
+        plan = Plan.of(scheduled)
         self.log(block, plan)
         if server:  # it sends the model when it has it, which is before anybody starts
             block.state["modelled_time"][block.residents[0]] = began
@@ -97,18 +97,18 @@ class FedBuff(ClientServer):
         # Nobody trains from one and the same model twice, nor again while its update waits.
         barred = np.zeros(block.clients, dtype=bool)
         barred[asleep] = True
-        found = Schedule([], [], [], [])
-        while len(found.due) < self.buffer:
+        schedule = Schedule([], [], [], [])
+        while len(schedule.due) < self.buffer:
             idle = np.flatnonzero(np.isinf(ends) & ~barred)
             wanted = min(self.concurrency - int(np.isfinite(ends).sum()), len(idle))
             if wanted:
-                plan = self._invite(block, t, at, idle, wanted, len(found.plans))
+                plan = self._invite(block, t, at, idle, wanted, len(schedule.plans))
                 ends[plan.client], version[plan.client] = plan.end, t
                 outcome[plan.client], barred[plan.client] = plan.outcome, True
-                found.plans.append(plan)
+                schedule.plans.append(plan)
             if np.isinf(ends).all():
                 raise RunError(
-                    f"the buffer holds {len(found.due)} of {self.buffer} updates and no client "
+                    f"the buffer holds {len(schedule.due)} of {self.buffer} updates and no client "
                     "is left that could start; lower algorithm.buffer",
                     phase="round",
                 )
@@ -119,23 +119,23 @@ class FedBuff(ClientServer):
             age = t - int(version[first])
             late = self.max_staleness is not None and age > self.max_staleness
             if outcome[first] == DONE and not late:
-                found.due.append(first)
-                found.age.append(age)
+                schedule.due.append(first)
+                schedule.age.append(age)
             else:
-                found.void.append(first)
-        return found
+                schedule.void.append(first)
+        return schedule
 
     def _invite(
         self, block: Block, t: int, at: int, idle: np.ndarray, wanted: int, turn: int
     ) -> Plan:
         """Clients that start now, as far as they are available."""
-        there, stays = wait_for_clients(block, at, idle)
-        count = min(wanted, len(there))
+        available, stays = wait_for_clients(block, at, idle)
+        count = min(wanted, len(available))
         server = int(block.ids[at])
         random = block.streams.numpy(f"sampling {turn}", server, t)
-        chosen = there
-        if count < len(there):
-            pool = Pool(there, block.sizes[there], stays)
+        chosen = available
+        if count < len(available):
+            pool = Pool(available, block.sizes[available], stays)
             chosen = np.sort(self.sampler.choose(pool, count, random))
         down, up = self.down_bytes(block, 0), self.up_bytes(block, 0)
         terms = Terms(count, math.inf, self.failure, down, up, False, f"failure {turn}")
@@ -211,5 +211,5 @@ class Schedule:
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays, for the other blocks."""
         lists = {"due": self.due, "age": self.age, "void": self.void}
-        integers = {name: np.array(found, dtype=np.int64) for name, found in lists.items()}
+        integers = {name: np.array(values, dtype=np.int64) for name, values in lists.items()}
         return {**Plan.merged(self.plans), **integers}

@@ -235,20 +235,24 @@ class Federated(ClientServer):
             watch = Watch.of(self._rule, block.kept["federated.watch"][row].numpy())
             if not (members == server).any() or torch.equal(block.rows[row], initial):
                 continue
-            told = f"server {server}: "
+            remark = f"server {server}: "
             if math.isinf(watch.best):
                 rows[row] = block.rows[row]
-                told += "no client that took part could judge a model, so the last one is selected"
+                remark += (
+                    "no client that took part could judge a model, so the last one is selected"
+                )
             elif t == 0:
                 rows[row] = block.rows[row]
-                told += "clients judge what they get, so that of a single round is not judged yet; "
-                told += "it is selected"
+                remark += (
+                    "clients judge what they get, so that of a single round is not judged yet; "
+                )
+                remark += "it is selected"
             elif torch.equal(rows[row], initial):
-                told += "no model was better by validation loss than the initial one, which is "
-                told += "selected"
+                remark += "no model was better by validation loss than the initial one, which is "
+                remark += "selected"
             else:
                 continue
-            block.events.append({"kind": "remark", "text": f"select: best, {told}"})
+            block.events.append({"kind": "remark", "text": f"select: best, {remark}"})
         return rows
 
     def _plans(self, block: Block, t: int, asleep: np.ndarray) -> dict[str, np.ndarray]:
@@ -256,9 +260,9 @@ class Federated(ClientServer):
         members = self.members(block)
         plans = []
         for row in np.flatnonzero(~block.kept["federated.stopped"].numpy()):
-            there = np.flatnonzero(members == block.ids[block.residents[row]])
-            there = np.setdiff1d(there, asleep, assume_unique=True)
-            plans.append(self._plan(block, t, int(row), there))
+            available = np.flatnonzero(members == block.ids[block.residents[row]])
+            available = np.setdiff1d(available, asleep, assume_unique=True)
+            plans.append(self._plan(block, t, int(row), available))
         return Plan.merged(plans)
 
     def _plan(self, block: Block, t: int, row: int, there: np.ndarray) -> Plan:
@@ -336,8 +340,8 @@ class Federated(ClientServer):
     ) -> Generator[Send, Inbox, Heard]:
         """Send clients the model; returns what those of this block got whose updates count."""
         down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
-        told = list(self.told(block).values())
-        mail = yield from post(down, self.download, "model", block.residents, model, told, held)
+        aside = list(self.told(block).values())
+        mail = yield from post(down, self.download, "model", block.residents, model, aside, held)
         here = plan.take(np.isin(plan.client, block.ids))
         who, counts = block.positions(here.client), here.outcome == DONE
         charge(block, here.take(~counts), who[~counts])
@@ -394,7 +398,9 @@ class Federated(ClientServer):
     def _failed(self, block: Block, at: int, invited: Plan, count: int) -> None:
         """Too few updates: say what became of the clients, and stop or go on."""
         fates = np.bincount(invited.outcome, minlength=len(OUTCOMES))
-        told = ", ".join(f"{n} {OUTCOMES[k]}" for k, n in enumerate(fates) if n) or "none invited"
+        outcomes = (
+            ", ".join(f"{n} {OUTCOMES[k]}" for k, n in enumerate(fates) if n) or "none invited"
+        )
         server = int(block.ids[at])
         if self.on_failed_round == "stop":
             own = self.needed == self.min_updates
@@ -404,10 +410,10 @@ class Federated(ClientServer):
                 fix = "Their batteries are empty: give them more (clock.battery_share)"
             raise RunError(
                 f"server {server} got {count} updates where {asks} {self.needed}; of its clients: "
-                f"{told}. {fix}, or go on with the old model: algorithm.on_failed_round: skip",
+                f"{outcomes}. {fix}, or go on with the old model: algorithm.on_failed_round: skip",
                 phase="round",
             )
-        block.events.append({"kind": "round_failed", "server": server, "clients": told})
+        block.events.append({"kind": "round_failed", "server": server, "clients": outcomes})
 
     def _validate(self, block: Block, row: int, before: Tensor, losses: np.ndarray) -> None:
         """Take the clients' losses of ``before``, the model that they got."""
@@ -454,8 +460,8 @@ def _stays(block: Block, clients: np.ndarray, now: float) -> np.ndarray:
     """For how many seconds clients will be available, [k]; 0: it is not, or leaves right now."""
     clock = block.clock
     assert clock is not None
-    there = clock.available(block, clients, now)
-    return np.where(there, clock.leaves(block, clients, now) - now, 0.0)
+    available = clock.available(block, clients, now)
+    return np.where(available, clock.leaves(block, clients, now) - now, 0.0)
 
 
 def _measured(block: Block, name: str) -> np.ndarray:

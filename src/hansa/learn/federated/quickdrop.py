@@ -121,8 +121,8 @@ class QuickDrop(Federated):
             labels = block.roster.labels
             assert labels is not None  # there are classes, says start
             shape = cast(Trainer, block.trainer).dataset.spec.shape
-            found = SyntheticLayout.of(labels, self.condensation.scale, shape)
-            block.facts["quickdrop.images"] = found
+            layout = SyntheticLayout.of(labels, self.condensation.scale, shape)
+            block.facts["quickdrop.images"] = layout
         return block.facts["quickdrop.images"]
 
     def batches(self, block: Block, batch_size: int) -> np.ndarray:
@@ -182,8 +182,8 @@ class QuickDrop(Federated):
             active = np.flatnonzero(steps > step)
             grads = torch.zeros(len(block), size, device=trainer.device)
             mismatch = np.zeros(len(block))
-            found = trainer.map(partial(work_on, step=step), crew.chunks(active))
-            for done in found:  # in order, whoever finished first
+            results = trainer.map(partial(work_on, step=step), crew.chunks(active))
+            for done in results:  # in order, whoever finished first
                 crew.add(grads, done.chunk, done.grads, self.class_weights)
                 losses += crew.total(done.chunk, done.losses)
                 mismatch += done.distances

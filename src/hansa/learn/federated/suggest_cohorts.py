@@ -131,7 +131,7 @@ def _dial(job: Job, costs: _Costs, labels: np.ndarray, rule: Counted, n: int, dr
     assert isinstance(job.algorithm, Federated)
     rule = rule.model_copy(update={"cohorts": n})
     whole = labels.sum(0) / labels.sum()
-    found = []
+    samples = []
     for draw in range(draws):
         # The same for every n, so that they are compared on the same chances.
         random = job.streams.numpy("suggest cohorts", draw)
@@ -144,8 +144,8 @@ def _dial(job: Job, costs: _Costs, labels: np.ndarray, rule: Counted, n: int, dr
         ]
         seconds, training, nbytes = np.array(rounds).T
         apart = np.abs(mix - whole).sum(1).mean() / 2
-        found.append((apart, seconds.max(), seconds.mean(), training.sum(), nbytes.sum()))
-    figures = [float(x) for x in np.mean(found, axis=0)]
+        samples.append((apart, seconds.max(), seconds.mean(), training.sum(), nbytes.sum()))
+    figures = [float(x) for x in np.mean(samples, axis=0)]
     return Dial(n, len(labels) / n, labels.sum() / n / labels.shape[1], *figures)
 
 

@@ -83,13 +83,13 @@ class ADPSGD(Algorithm):
         """Examples that each node takes when it wakes next, int64 [n]."""
         assert block.clock is not None  # see round
         pace = block.clock.pace(block, block.ids) if block.clock.modelled else None
-        found = np.zeros(len(block), dtype=np.int64)
+        planned = np.zeros(len(block), dtype=np.int64)
         for draw in np.unique(wakes).tolist():
             who = np.flatnonzero(wakes == draw)
             sizes, own = block.sizes[block.ids[who]], None if pace is None else pace[who]
             ids, streams = block.ids[who], block.streams
-            found[who] = block.trainer.planned(ids, sizes, streams, draw, own)[1]
-        return found
+            planned[who] = block.trainer.planned(ids, sizes, streams, draw, own)[1]
+        return planned
 
     def _partner(self, block: Block, graph: Graph, i: int) -> int | None:
         wakes = int(block.state["adpsgd.wakes"][i])

@@ -39,16 +39,16 @@ class Budgeted(TrainingSchedule):
 
     def check(self, network: Network) -> None:
         super().check(network)
-        given = self.budget
-        if isinstance(given, tuple) and len(given) != network.nodes:
+        budget = self.budget
+        if isinstance(budget, tuple) and len(budget) != network.nodes:
             n = network.nodes
             raise ConfigError(
-                "budget", given, f"{len(given)} budgets for {n} nodes", f"one number, or {n}"
+                "budget", budget, f"{len(budget)} budgets for {n} nodes", f"one number, or {n}"
             )
-        least = min(given) if isinstance(given, tuple) else given
+        least = min(budget) if isinstance(budget, tuple) else budget
         if least is not None and least < 1:
             raise ConfigError(
-                "budget", given, f"{least} is below one round", "1 or more rounds a node"
+                "budget", budget, f"{least} is below one round", "1 or more rounds a node"
             )
 
     def start(self, block: Block) -> None:
@@ -95,8 +95,8 @@ class SkipTrainConstrained(Budgeted, SkipTrain):
 
     def chances(self, budget: np.ndarray, rounds: int) -> np.ndarray:
         """p_i = min(tau_i / T_train, 1) in a run of so many rounds."""
-        found: np.ndarray = np.minimum(budget / self.slots(rounds), 1.0)
-        return found
+        chances: np.ndarray = np.minimum(budget / self.slots(rounds), 1.0)
+        return chances
 
     def wants(self, block: Block, t: int) -> np.ndarray:
         if not self.slot(t):

@@ -115,17 +115,17 @@ class JWINS(DPSGD):
         if self.wavelet is None:
             return rows.to("cpu", copy=True)
         size = rows.shape[1] - block.trainer.layout.statistics
-        found = transform(size, self.wavelet, self.levels).forward(rows[:, :size])
+        coefficients = transform(size, self.wavelet, self.levels).forward(rows[:, :size])
         if size == rows.shape[1]:
-            return found
-        return torch.cat([found, rows[:, size:].to(found.device)], dim=1)
+            return coefficients
+        return torch.cat([coefficients, rows[:, size:].to(coefficients.device)], dim=1)
 
     def _inverse(self, block: Block, coefficients: Tensor) -> Tensor:
         if self.wavelet is None:
             return coefficients
         size = block.rows.shape[1] - block.trainer.layout.statistics
         domain = transform(size, self.wavelet, self.levels)
-        found = domain.inverse(coefficients[:, : domain.coefficients])
+        rows = domain.inverse(coefficients[:, : domain.coefficients])
         if size == block.rows.shape[1]:
-            return found
-        return torch.cat([found, coefficients[:, domain.coefficients :]], dim=1)
+            return rows
+        return torch.cat([rows, coefficients[:, domain.coefficients :]], dim=1)

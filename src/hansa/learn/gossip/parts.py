@@ -61,21 +61,21 @@ def largest(scores: Tensor, counts: np.ndarray) -> list[np.ndarray]:
         scores: [n, K], on any device.
         counts: int64 [n].
     """
-    found = []
+    positions = []
     for row, count in zip(scores.abs().cpu().numpy(), counts, strict=True):
         size = len(row)
         if count >= size:
-            found.append(np.arange(size))
+            positions.append(np.arange(size))
             continue
         if count <= 0:
-            found.append(np.zeros(0, dtype=np.int64))
+            positions.append(np.zeros(0, dtype=np.int64))
             continue
         threshold = np.partition(row, size - count)[size - count]
         above = row > threshold
         ties = np.flatnonzero(row == threshold)[: count - np.count_nonzero(above)]
         above[ties] = True
-        found.append(np.flatnonzero(above))
-    return found
+        positions.append(np.flatnonzero(above))
+    return positions
 
 
 def clear_(accumulated: Tensor, sent: SparseRows) -> None:

@@ -64,13 +64,13 @@ def agree(block: Block, graph: Graph) -> Generator[Send, Inbox, list[dict[int, b
     public = Packets(tuple(public_key(key) for key in own))
     inbox = yield Send(public, graph, Raw(), kind="public key")
     inbox = yield Send(_relayed(inbox), graph.transpose(), Raw(), kind="relayed keys", each=True)
-    found = []
+    secrets = []
     for k, node in enumerate(block.ids.tolist()):
         keys = _heard_of(node, graph, inbox, k)
-        found.append({peer: shared_secret(own[k], key) for peer, key in keys.items()})
+        secrets.append({peer: shared_secret(own[k], key) for peer, key in keys.items()})
     if static:
-        _remember(block, found, most_peers(graph))
-    return found
+        _remember(block, secrets, most_peers(graph))
+    return secrets
 
 
 def _remember(block: Block, found: list[dict[int, bytes]], width: int) -> None:
@@ -127,7 +127,7 @@ def most_peers(graph: Graph) -> int:
 
 def _relayed(inbox: Inbox) -> Packets:
     """For each node that a receiver hears, the keys of the others that it hears."""
-    found = []
+    lists = []
     for k in range(len(inbox.ids)):
         senders, keys = inbox.messages(k)
         assert isinstance(keys, Packets)
@@ -137,13 +137,13 @@ def _relayed(inbox: Inbox) -> Packets:
             if len(key) != KEY_BYTES:
                 raise WireError(f"node {sender} sent a public key of {len(key)} bytes")
             entries["key"][place] = np.frombuffer(key, dtype=np.uint8)
-        found += [np.delete(entries, place).tobytes() for place in range(len(senders))]
-    return Packets(tuple(found))
+        lists += [np.delete(entries, place).tobytes() for place in range(len(senders))]
+    return Packets(tuple(lists))
 
 
 def _heard_of(node: int, graph: Graph, inbox: Inbox, k: int) -> dict[int, bytes]:
     """Public keys of a node's peers, from all the lists that it was sent."""
-    found: dict[int, bytes] = {}
+    public_keys: dict[int, bytes] = {}
     relays, lists = inbox.messages(k)
     assert isinstance(lists, Packets)
     for relay, packet in zip(relays.tolist(), lists.packets, strict=True):
@@ -154,13 +154,13 @@ def _heard_of(node: int, graph: Graph, inbox: Inbox, k: int) -> dict[int, bytes]
         if not np.array_equal(entries["node"], row[row != node]):
             raise WireError(f"node {relay} relayed keys of other nodes than it hears")
         for peer, key in zip(entries["node"].tolist(), entries["key"], strict=True):
-            if found.setdefault(peer, key.tobytes()) != key.tobytes():
+            if public_keys.setdefault(peer, key.tobytes()) != key.tobytes():
                 raise RunError(
                     f"node {relay} relayed another key of node {peer} than those before it: "
                     "someone forges keys",
                     node=node,
                 )
-    return found
+    return public_keys
 
 
 def _bytes_tensor(rows: list[bytes]) -> torch.Tensor:

@@ -89,12 +89,12 @@ def total(packets: Iterable[bytes], size: int) -> np.ndarray:
     Raises:
         WireError: one has another length.
     """
-    found = np.zeros(size, dtype="<u4")
+    summed = np.zeros(size, dtype="<u4")
     for packet in packets:
         if len(packet) != 4 * size:
             raise WireError(f"a masked vector of {len(packet)} bytes where {4 * size} were due")
-        found += np.frombuffer(packet, dtype="<u4")
-    return found
+        summed += np.frombuffer(packet, dtype="<u4")
+    return summed
 
 
 def add_sum_(numbers: np.ndarray, own: float, words: np.ndarray, step: float) -> None:

@@ -132,25 +132,28 @@ class SecureDPSGD(Algorithm):
         positions = {int(r): self.positions(block, int(r), t) for r in np.unique(receivers)}
 
         def of_node(k: int) -> list[bytes]:
-            sender, found = int(block.ids[k]), []
+            sender, packets = int(block.ids[k]), []
             for r in receivers[indptr[k] : indptr[k + 1]].tolist():
                 chosen = positions[r]
                 numbers = rows[k] if chosen is None else rows[k, chosen]
-                others, given = _row(weights, r)
+                others, mixing_weights = _row(weights, r)
                 words, bad = quantize(
-                    numbers, float(given[others == sender][0]), self.fraction_bits, len(others) - 1
+                    numbers,
+                    float(mixing_weights[others == sender][0]),
+                    self.fraction_bits,
+                    len(others) - 1,
                 )
                 if bad >= 0:
                     raise self._overflow(float(numbers[bad]), sender, len(others) - 1, t)
                 if self._withheld(block, sender, r, t):
-                    found.append(b"")
+                    packets.append(b"")
                     continue
                 peers = [int(j) for j in graph.row(r) if j != sender]
                 seeds = {j: pad_seed(shared[k][j], r, t) for j in peers}
                 plus = [seed for j, seed in seeds.items() if j > sender]
                 add_pads(words, plus, [seed for j, seed in seeds.items() if j < sender])
-                found.append(words.tobytes())
-            return found
+                packets.append(words.tobytes())
+            return packets
 
         threads = min(lanes(), len(block))
         if threads < 2:
@@ -166,8 +169,8 @@ class SecureDPSGD(Algorithm):
             return None
         size = block.rows.shape[1]
         seed = block.streams.integer("secure_dpsgd share", receiver, t)
-        found = seeded_positions(seed, self.share, size)
-        return found if len(found) else np.array([seed % size])
+        drawn = seeded_positions(seed, self.share, size)
+        return drawn if len(drawn) else np.array([seed % size])
 
     def _add_sums(
         self,
@@ -195,9 +198,11 @@ class SecureDPSGD(Algorithm):
             words = total((packet for packet in packets.packets if packet), size)
             if pads is not None:
                 add_pads(words, pads.plus, pads.minus)
-            columns, given = _row(weights, node)
-            own = float(given[columns == node][0])
-            present = float(given[~np.isin(columns, lost[k])].sum()) if len(lost[k]) else 1.0
+            columns, mixing_weights = _row(weights, node)
+            own = float(mixing_weights[columns == node][0])
+            present = (
+                float(mixing_weights[~np.isin(columns, lost[k])].sum()) if len(lost[k]) else 1.0
+            )
             step = 2.0**-self.fraction_bits / present
             mine = numbers[k] if chosen is None else numbers[k, chosen]
             add_sum_(mine, own / present, words, step)

@@ -44,13 +44,15 @@ def reveal(
         least: how many must be left for their sum to be uncovered.
     """
     backwards = graph.transpose()
-    told = []
+    reports = []
     for k, node in enumerate(block.ids):
         senders = graph.row(int(node))
         ask = len(lost[k]) > 0 and len(senders) - len(lost[k]) >= least
         for sender in senders:
-            told.append(lost[k].astype("<u4").tobytes() if ask and sender not in lost[k] else b"")
-    inbox = yield Send(Packets(tuple(told)), backwards, Raw(), kind="missing", each=True)
+            reports.append(
+                lost[k].astype("<u4").tobytes() if ask and sender not in lost[k] else b""
+            )
+    inbox = yield Send(Packets(tuple(reports)), backwards, Raw(), kind="missing", each=True)
 
     answers = []
     for k, node in enumerate(block.ids.tolist()):
@@ -86,7 +88,7 @@ def _gathered(inbox: Inbox, k: int, lost: np.ndarray) -> Revealed | None:
     """What a node was told, or None when nobody is missing or too few were left to answer."""
     senders, answers = inbox.messages(k)
     assert isinstance(answers, Packets)
-    found = Revealed([], [])
+    revealed = Revealed([], [])
     for sender, packet in zip(senders.tolist(), answers.packets, strict=True):
         if sender in lost:
             continue
@@ -97,5 +99,5 @@ def _gathered(inbox: Inbox, k: int, lost: np.ndarray) -> Revealed | None:
         for place, j in enumerate(lost.tolist()):
             seed = packet[place * SEED_BYTES : (place + 1) * SEED_BYTES]
             # The sender added its pad with j if j is above it, so that one is taken away.
-            (found.minus if j > sender else found.plus).append(seed)
-    return found if len(lost) and len(lost) < len(senders) else None
+            (revealed.minus if j > sender else revealed.plus).append(seed)
+    return revealed if len(lost) and len(lost) < len(senders) else None
