@@ -39,6 +39,10 @@ MODELLED = (
     "training_energy",
     "radio_energy",
 )
+TRAIN_LOSS = "train_loss"
+"""In a block's report: the mean loss of each node's local steps."""
+EFFECTIVE_STEPS = "effective_steps"
+"""In a block's report: local steps weighed as the optimizer weighs them (see ``Optimizer``)."""
 T = TypeVar("T")
 Correction: TypeAlias = "Callable[[np.ndarray, torch.Tensor, torch.Tensor], None]"
 """Changes gradients before a step: (positions in the block, rows [m, P], grads [m, P])."""

@@ -14,6 +14,7 @@ from hansa.base.lazy import torch
 from hansa.engine.job import Job
 from hansa.engine.runtimes.checkpoint import seal
 from hansa.engine.runtimes.host import Report
+from hansa.engine.time.battery import BATTERY_EMPTY
 from hansa.engine.training.trainer import Trainer
 from hansa.report import RunFolder
 
@@ -93,8 +94,8 @@ class Collector:
         counters = _merge([part["counters"] for part in parts], lengths, order)
         values = _merge([part["values"] for part in parts], lengths, order)
         sizes = values.pop("message_bytes", np.array([np.nan]))
-        if "battery_empty" in values:
-            nodes = ids[~np.isnan(values.pop("battery_empty"))].tolist()
+        if BATTERY_EMPTY in values:
+            nodes = ids[~np.isnan(values.pop(BATTERY_EMPTY))].tolist()
             self.folder.event("battery_empty", round=done, nodes=nodes)
         for event in (event for part in parts for event in part["events"]):
             self.folder.event(**{**event, "round": done})

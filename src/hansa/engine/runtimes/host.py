@@ -16,11 +16,12 @@ from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
 from hansa.base.telling import doing
 from hansa.base.threads import one_thread
-from hansa.engine.block import COUNTERS, MODELLED, Block
+from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
 from hansa.engine.exchange.exchange import Exchange, Send, Share
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away
+from hansa.engine.time.battery import BATTERY_LEFT
 from hansa.models.layout import Entry
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Host:
         job, block = self.job, self.block
         counters = {name: block.state[name].numpy() for name in COUNTERS}
         if job.clock.modelled:
-            names = [name for name in (*MODELLED, "battery_left") if name in block.state]
+            names = [name for name in (*MODELLED, BATTERY_LEFT) if name in block.state]
             counters |= {name: block.state[name].numpy() for name in names}
         return {
             "round": t + 1,
@@ -253,7 +254,7 @@ class Host:
 
     def _watch(self, t: int) -> None:
         """Name the nodes whose training loss is not finite or too high."""
-        losses = self.block.report.get("train_loss")
+        losses = self.block.report.get(TRAIN_LOSS)
         if losses is None:
             return
         limit = self.job.train.diverged_above

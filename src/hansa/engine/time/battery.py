@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 _ENOUGH = 1 - 1e-9  # what rounding may have taken from a battery
 _WHOLE = 1 + 1e-9  # a quotient that is a whole number but for rounding counts as that number
 
+BATTERY_ROUNDS = "battery_rounds"
+"""In a block's state: rounds of training that each node can pay for, int64 [n]."""
+BATTERY_LEFT = "battery_left"
+"""In a block's state: what is left in each battery, J, float64 [n]."""
+BATTERY_EMPTY = "battery_empty"
+"""In a block's state: whose battery lasts no other round, bool [n]; in its report: what was left
+when that was noticed, J."""
+
 
 class BatteryClock(DeviceClock):
     """Devices with batteries, if a share of them is set.
@@ -48,19 +56,19 @@ class BatteryClock(DeviceClock):
         with np.errstate(divide="ignore", invalid="ignore"):
             rounds = np.where(each > 0, np.floor(charge / each * _WHOLE), FOREVER)
         whole = np.minimum(rounds, FOREVER).astype(np.int64)
-        block.state["battery_rounds"] = torch.from_numpy(whole)
-        block.state["battery_left"] = torch.from_numpy(charge)
-        block.state["battery_empty"] = torch.zeros(len(block), dtype=torch.bool)
+        block.state[BATTERY_ROUNDS] = torch.from_numpy(whole)
+        block.state[BATTERY_LEFT] = torch.from_numpy(charge)
+        block.state[BATTERY_EMPTY] = torch.zeros(len(block), dtype=torch.bool)
 
     def awake(self, block: Times) -> np.ndarray | None:
         """Who can pay for a round of training; those who no longer can are reported once."""
         if self.battery_share is None:
             return None
-        left = block.state["battery_left"].numpy()
+        left = block.state[BATTERY_LEFT].numpy()
         able: np.ndarray = left >= self._round(block) * _ENOUGH
-        empty = block.state["battery_empty"].numpy()
+        empty = block.state[BATTERY_EMPTY].numpy()
         if (~able & ~empty).any():
-            block.report["battery_empty"] = np.where(~able & ~empty, left, np.nan)
+            block.report[BATTERY_EMPTY] = np.where(~able & ~empty, left, np.nan)
         empty |= ~able
         return able
 
@@ -71,7 +79,7 @@ class BatteryClock(DeviceClock):
         super().spend(block, kind, joules)
         if self.battery_share is not None:
             left = self._charge(block) - block.state["energy"].numpy()
-            block.state["battery_left"].copy_(torch.from_numpy(np.maximum(left, 0)))
+            block.state[BATTERY_LEFT].copy_(torch.from_numpy(np.maximum(left, 0)))
 
     def _charge(self, block: Times) -> np.ndarray:
         """What each node may use, J [n]; servers need no battery, so theirs is shown as 0."""

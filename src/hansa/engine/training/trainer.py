@@ -13,7 +13,7 @@ from hansa.base.lazy import torch
 from hansa.base.own_code import in_own_code
 from hansa.base.streams import Streams
 from hansa.data import Dataset
-from hansa.engine.block import Block
+from hansa.engine.block import EFFECTIVE_STEPS, TRAIN_LOSS, Block
 from hansa.engine.settings import TrainSettings
 from hansa.engine.training.bench import Strategy, rows_at
 from hansa.engine.training.budget import Ask
@@ -160,7 +160,7 @@ class Trainer(Evaluator):
             block.state["steps"][who] += torch.from_numpy(todo)
             samples = settings.batching.samples(sizes, todo)
             block.state["samples"][who] += torch.from_numpy(samples)
-        block.report["train_loss"] = losses
+        block.report[TRAIN_LOSS] = losses
         self._report(block, who, todo, extra)
 
     def learning_rate(self, round: int) -> float:
@@ -196,7 +196,7 @@ class Trainer(Evaluator):
         if optimizer.finishes or self.weighs_steps:
             effective = np.full(len(block.ids), np.nan)
             effective[who] = optimizer.effective_steps(steps) + np.nan_to_num(extra[1, who])
-            block.report["effective_steps"] = effective
+            block.report[EFFECTIVE_STEPS] = effective
 
     def _prepare(self, block: Block) -> None:
         n, size = len(block.ids), self.layout.trainable

@@ -38,7 +38,7 @@ from hansa.ensemble import (
     label_weights,
     uniform_weights,
 )
-from hansa.learn.federated.federated import Federated
+from hansa.learn.federated.federated import STOPPED, Federated
 from hansa.learn.federated.plateau import Plateau
 from hansa.topology import Graph
 
@@ -104,7 +104,7 @@ class CPFL(Federated):
     def rest(self, block: Block, cohorts: np.ndarray) -> None:
         """Let these cohorts do nothing, as those that have stopped."""
         servers = block.ids[block.residents] - block.clients
-        block.kept["federated.stopped"][torch.from_numpy(np.isin(servers, cohorts))] = True
+        block.kept[STOPPED][torch.from_numpy(np.isin(servers, cohorts))] = True
 
     def start(self, block: Block) -> None:
         super().start(block)

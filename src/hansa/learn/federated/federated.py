@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _WAVE_BYTES = 32 << 20
 """Models of clients that are in memory of a worker at a time: few, so that they stay in cache from
 the download to the server's sum, but enough for every thread."""
+STOPPED = "federated.stopped"
+"""In ``block.kept``: which servers have ended by their own rule, bool [r]."""
 _BEST = "federated.best"
 """What servers keep the best model by validation loss under, where it is looked for."""
 _LOSS = "local_validation_loss"
@@ -113,7 +115,7 @@ class Federated(ClientServer):
             if count:
                 self.check_enough(int(count))
         r, size = len(block.residents), block.trainer.layout.trainable
-        block.kept["federated.stopped"] = torch.zeros(r, dtype=torch.bool)
+        block.kept[STOPPED] = torch.zeros(r, dtype=torch.bool)
         if self.global_momentum:
             block.kept["federated.direction"] = torch.zeros(r, size, device=block.rows.device)
         if self.validates:
@@ -206,11 +208,11 @@ class Federated(ClientServer):
         self.log(block, plan)
         sums = Sums.start(block, self.aggregator, self.sent(block), self.answer_names)
         yield from self._stream(block, t, plan, sums)
-        for row in np.flatnonzero(~block.kept["federated.stopped"].numpy()):
+        for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
             sums.settle(block, int(row), self.sent(block))
             self._step(block, t, plan, int(row), sums)
         if self.stop is not None:
-            ended = block.kept["federated.stopped"].numpy()
+            ended = block.kept[STOPPED].numpy()
             going = (yield Share({"going": block.ids[block.residents[~ended]]}))["going"]
             if not len(going):
                 return "the clients' validation loss no longer falls"
@@ -259,7 +261,7 @@ class Federated(ClientServer):
         """The invitations of this block's servers."""
         members = self.members(block)
         plans = []
-        for row in np.flatnonzero(~block.kept["federated.stopped"].numpy()):
+        for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
             available = np.flatnonzero(members == block.ids[block.residents[row]])
             available = np.setdiff1d(available, asleep, assume_unique=True)
             plans.append(self._plan(block, t, int(row), available))
@@ -427,7 +429,7 @@ class Federated(ClientServer):
         block.kept["federated.watch"][row] = torch.from_numpy(watch.row())
         _measured(block, _LOSS)[at] = loss
         if watch.stopped and self.stop is not None:
-            block.kept["federated.stopped"][row] = True
+            block.kept[STOPPED][row] = True
             if self.select == "best":
                 block.rows[row] = block.kept[_BEST][row]
             block.events.append({"kind": "stopped", "server": int(block.ids[at]), "loss": loss})

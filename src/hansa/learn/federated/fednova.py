@@ -11,10 +11,9 @@ import numpy as np
 
 from hansa.base.component import register
 from hansa.engine import Block
+from hansa.engine.block import EFFECTIVE_STEPS
 from hansa.learn.federated.client_server import Work
 from hansa.learn.federated.federated import Federated
-
-STEPS = "effective_steps"
 
 
 @register("fednova", paper="Wang et al.", year=2020, url="https://arxiv.org/abs/2007.07481")
@@ -27,13 +26,13 @@ class FedNova(Federated):
 
     @property
     def figures(self) -> tuple[str, ...]:
-        return (*super().figures, STEPS)
+        return (*super().figures, EFFECTIVE_STEPS)
 
     def measure(self, work: Work) -> list[np.ndarray]:
-        return [*super().measure(work), work.crew.report[STEPS]]
+        return [*super().measure(work), work.crew.report[EFFECTIVE_STEPS]]
 
     def weigh(
         self, weights: np.ndarray, figures: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, float]:
-        norms = figures[STEPS]
+        norms = figures[EFFECTIVE_STEPS]
         return 1 / norms, float((weights * norms).sum())

@@ -26,6 +26,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Script, Trainer
+from hansa.engine.block import TRAIN_LOSS
 from hansa.engine.history import UPDATES
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.gradients import supports_stacking
@@ -234,7 +235,7 @@ class QuickDrop(Federated):
         block = work.crew
         worked = steps > 0
         mean = np.divide(losses, steps, out=np.full(len(block), np.nan), where=worked)
-        block.report["train_loss"] = np.where(
+        block.report[TRAIN_LOSS] = np.where(
             worked, np.nan_to_num(mean, nan=np.inf, posinf=np.inf), np.nan
         )
         real = steps * crew.batch_sizes.sum(1)

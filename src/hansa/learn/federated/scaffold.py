@@ -17,7 +17,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network
-from hansa.engine.block import Correction
+from hansa.engine.block import EFFECTIVE_STEPS, Correction
 from hansa.learn.federated.client_server import Sums, Work
 from hansa.learn.federated.federated import Federated
 
@@ -65,7 +65,7 @@ class Scaffold(Federated):
     def answers(self, work: Work) -> dict[str, Tensor]:
         crew = work.crew
         moved = work.origin(np.arange(len(crew))) - crew.rows[:, : work.parameters]
-        steps = torch.from_numpy(crew.report["effective_steps"]).to(moved).unsqueeze(1)
+        steps = torch.from_numpy(crew.report[EFFECTIVE_STEPS]).to(moved).unsqueeze(1)
         change = moved / (steps * crew.trainer.learning_rate(work.t)) - work.heard(CONTROL)
         self.shelf(crew, CONTROL).put(crew.ids, self._own(work) + change)
         return {CONTROL: change}

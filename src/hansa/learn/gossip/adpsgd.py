@@ -25,6 +25,7 @@ from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
 from hansa.engine import Algorithm, Block, Network, Script, Send
+from hansa.engine.block import TRAIN_LOSS
 from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
@@ -62,10 +63,10 @@ class ADPSGD(Algorithm):
             i = self._next(block, present)
             j = self._partner(block, graph, i)
             self._work(block, t, i)
-            if "train_loss" in block.report:
-                losses[i].append(float(block.report["train_loss"][i]))
+            if TRAIN_LOSS in block.report:
+                losses[i].append(float(block.report[TRAIN_LOSS][i]))
             yield from self._average(block, i, j)
-        block.report["train_loss"] = np.array([np.mean(x) if x else np.nan for x in losses])
+        block.report[TRAIN_LOSS] = np.array([np.mean(x) if x else np.nan for x in losses])
         block.report["wakes"] = block.state["adpsgd.wakes"].numpy().astype(np.float64)
 
     def _next(self, block: Block, present: np.ndarray) -> int:

@@ -20,6 +20,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network
+from hansa.engine.time.battery import BATTERY_ROUNDS
 from hansa.learn.gossip.skiptrain import SkipTrain, TrainingSchedule
 
 
@@ -53,7 +54,7 @@ class Budgeted(TrainingSchedule):
 
     def start(self, block: Block) -> None:
         super().start(block)
-        left = block.state.get("battery_rounds")
+        left = block.state.get(BATTERY_ROUNDS)
         if isinstance(self.budget, int):
             left = torch.full((len(block),), self.budget, dtype=torch.int64)
         elif self.budget is not None:
