@@ -97,7 +97,7 @@ def test_a_report_that_cannot_be_written_is_a_warning(
     def full(*_: Any, **__: Any) -> None:
         raise DiskError("report.html", OSError(errno.ENOSPC, "No space left on device"))
 
-    monkeypatch.setattr("hansa.report.page._write", full)
+    monkeypatch.setattr("hansa.report.writing.write_html", full)
     with pytest.warns(HansaWarning, match=r"no report: report\.html.*\n.*hansa report"):
         made = run(override({}, SMALL), tmp_path / "run")
     assert (made.summary or {})["status"] == "finished"
@@ -122,7 +122,7 @@ def test_a_warning_comes_after_the_results(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("a chart")
 
-    monkeypatch.setattr("hansa.report.page._write", broken)
+    monkeypatch.setattr("hansa.report.writing.write_html", broken)
     order: list[str] = []
     for name in ("line", "warn"):
         real: Callable[..., None] = getattr(Answer, name)

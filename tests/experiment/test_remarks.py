@@ -9,7 +9,7 @@ from hansa.base.errors import ConfigError
 from hansa.experiment import RunFile, plan, prepare
 from hansa.experiment import run as learn
 from hansa.experiment.remarks import of_graph, unused
-from hansa.report.page import write_report
+from hansa.report.writing import write_report
 from hansa.topology import Graph
 
 SMALL: dict[str, Any] = {

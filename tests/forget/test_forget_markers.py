@@ -16,8 +16,8 @@ from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.experiment import RunFile, prepare, resume, run
 from hansa.forget import Federation, Judge, QuickDrop, Recovery, Request, marker_verdicts
-from hansa.forget.page import distance_table, figures_table
 from hansa.forget.run import forget
+from hansa.forget.tables import distance_table, figures_table
 from hansa.forget.trained import open_trained
 
 BACKDOOR = {"name": "backdoor", "clients": [1], "share": 0.6, "target": 0}
@@ -114,7 +114,7 @@ def test_markers_stand_in_the_receipt_and_on_its_page(marked: Path, tmp_path: Pa
     table, apart = figures_table(receipt), distance_table(receipt)
     assert table.columns == ["model", "forget", "retain", "test set", "backdoor", "membership AUC"]
     shown = {row[0]: row[1] for row in apart.rows}
-    assert shown["backdoor"] == f"{100 * gap:+.1f} points"
+    assert shown["backdoor"] == f"{100 * gap:+.2f} points"
     page = (Path(receipt["folder"]) / "report.html").read_text()
     assert shown["backdoor"] in page
     assert "Distance to the oracle" in page

@@ -62,7 +62,7 @@ def make(
         if last:
             run.record(t, "cohort_accuracy", score, node=hosts, time=0.5 * t)
     sizes = rng.integers(10, 50, clients)
-    run.write_json("partition.json", {"sizes": sizes})
+    run.write_json("partition.json", {"sizes": sizes, "servers": servers})
     run.event("round_failed", round=1, server=clients)
     run.finish({"status": "finished", "nodes": clients, "seconds": 0.5 * rounds})
     return run

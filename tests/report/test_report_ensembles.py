@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from hansa.cli import main
+from hansa.combine.ensemble.charts import _spread
+from hansa.combine.ensemble.page import EnsemblePage
 from hansa.combine.ensemble.run import ensemble
 from hansa.experiment import run
 from hansa.report import RunFolder
-from hansa.report.ensemble_charts import _spread
-from hansa.report.ensembles import is_ensemble, rules_table, sections, tiles
-from hansa.report.page import write_report
-from hansa.report.series import measurements
-from hansa.report.tables import comparison
+from hansa.report.charts import views
+from hansa.report.comparing import comparison
+from hansa.report.page import page_of
+from hansa.report.writing import write_report
 
 GIVEN: dict[str, Any] = {
     "seed": 7,
@@ -36,28 +37,35 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_the_headline_is_the_kept_rule_and_the_table_has_all(found: RunFolder) -> None:
     summary = found.summary or {}
-    shown = tiles(found)
+    page = page_of(found)
+    assert type(page) is EnsemblePage
+    of = page.read(found)
+    shown = page.tiles(of)
+    assert len(shown) <= 5
     assert shown[0][0] == "accuracy of per_class"
     assert shown[0][1] == f"{100 * summary['rules']['per_class']:.2f} %"
-    names = [row[0] for row in rules_table(found).rows]
+    names = [row[0] for row in page.table(of, every=True).rows]
     assert set(names) == {"average", "label_weighted", "per_class *", "best client", "fedavg"}
-    accuracy = [float(row[1]) for row in rules_table(found).rows]
+    accuracy = [float(row[1].removesuffix(" %")) for row in page.table(of, every=True).rows]
     assert accuracy == sorted(accuracy, reverse=True)
     text = (found.path / "report.html").read_text()
-    for words in ("combined by per_class", "as asked", "Members and their data", "8 bits"):
+    for words in ("combined by per_class", "kept: as asked", "Members and their data", "8 bits"):
         assert words in text
 
 
 def test_one_chart_has_all_rules(found: RunFolder) -> None:
-    parts = {section.title: section for section in sections(found, measurements(found))}
-    over_rounds, over_bytes = parts["Accuracy and bytes"].charts
-    drawn = over_rounds.to_dict()
+    page = page_of(found)
+    parts = {section.title: section for section in page.sections(page.read(found))}
+    (chart,) = parts[""].charts
+    drawn = chart.to_dict()
     data = max((rows for rows in drawn["datasets"].values()), key=len)
     assert {row["name"] for row in data} == {
         "average", "label_weighted", "per_class", "best client", "fedavg",
     }  # fmt: skip
     assert sorted(row["round"] for row in data if row["name"] == "per_class") == [5, 10, 15, 20]
-    assert over_bytes.to_dict()["layer"][2]["encoding"]["x"]["scale"]["type"] == "log"
+    over_rounds, over_bytes = views(chart)
+    assert over_rounds == {"words": "round of phase 2", "change": {}}
+    assert over_bytes["change"]["layer"][2]["encoding"]["x"]["scale"]["type"] == "log"
     assert len(parts["Members and their data"].charts) == 2
     assert len(parts["What travels"].grid.rows) == 4
 
@@ -88,7 +96,7 @@ def test_the_page_can_be_made_again(found: RunFolder, capsys: pytest.CaptureFixt
     assert (found.path / "report.html").exists()
     assert len(list((found.path / "pictures").glob("*.png"))) == 4
     part = RunFolder.open(found.path / "rule_per_class")  # a run of the engine has a plain page
-    assert not is_ensemble(part)
+    assert type(page_of(part)) is not EnsemblePage
     assert write_report(part).exists()
 
 

@@ -7,15 +7,24 @@ import polars as pl
 import pytest
 
 from hansa.experiment.progress import RunProgress
+from hansa.learn.federated.cohort_curves import MERGED, cohort_curves
+from hansa.learn.federated.fates import (
+    FATES,
+    UNDER_WAY,
+    costs,
+    invitations,
+    times_counted,
+)
 from hansa.learn.federated.invitation import OUTCOMES
-from hansa.report import RunFolder, page
-from hansa.report.charts import comparison_chart, metric_chart
-from hansa.report.cohort_curves import MERGED, cohort_curves
-from hansa.report.rounds import FATES, UNDER_WAY, costs, invitations, participation
-from hansa.report.sections import drawn_sections
-from hansa.report.series import families, final, measurements, progress, servers
-from hansa.report.tables import comparison_table, costs_table, final_table
-from hansa.report.timeline import COHORTS, ROWS, timeline_picture
+from hansa.learn.federated.page import FederatedPage, costs_table
+from hansa.learn.federated.timeline import COHORTS, ROWS, timeline_picture
+from hansa.report import RunFolder, writing
+from hansa.report.charts import views
+from hansa.report.comparing import comparison_table
+from hansa.report.comparison import write_comparison
+from hansa.report.page import page_of
+from hansa.report.series import curve, families, final, measurements, progress, servers
+from hansa.report.tables import final_table
 
 
 def data(spec: dict, layer: int) -> list[dict]:
@@ -23,13 +32,10 @@ def data(spec: dict, layer: int) -> list[dict]:
 
 
 def titles(run: RunFolder) -> dict[str, list[str]]:
-    metrics = measurements(run)
+    page = page_of(run)
     return {
-        section.title: [
-            chart.title if isinstance(chart.title, str) else chart.title.text
-            for chart in section.charts
-        ]
-        for section in drawn_sections(run, metrics, invitations(metrics))
+        section.title: [chart.title.text for chart in section.charts]
+        for section in page.sections(page.read(run))
         if section
     }
 
@@ -58,7 +64,7 @@ def test_peers_have_no_servers(tmp_path):
     assert servers(metrics) == []
     assert len(invitations(metrics)) == 0
     assert costs(run, metrics, invitations(metrics)) == {}
-    assert cohort_curves(metrics, "accuracy") == {}
+    assert cohort_curves(metrics, "accuracy", progress(metrics)) == {}
     assert families(metrics)["accuracy"][0].label == "nodes"
     assert progress(metrics)["modelled_time"].to_list() == [4.0]
 
@@ -89,12 +95,12 @@ def test_who_is_not_done_when_the_run_ends_is_under_way(tmp_path):
 @pytest.mark.parametrize(("clients", "sampled"), [(10, 10), (30, 7), (200, 50)])
 def test_participation_adds_up(federated, clients, sampled):
     invited = invitations(measurements(federated(clients=clients, sampled=sampled)))
-    counts = participation(invited, list(range(clients)))
+    counts = times_counted(invited, list(range(clients)))
     assert counts["client"].to_list() == list(range(clients))
     assert counts["invited"].sum() == len(invited) == 6 * sampled
     assert counts["counted"].sum() == (invited["fate"] == "done").sum()
     assert (counts["counted"] <= counts["invited"]).all()
-    unknown = participation(invited, [])
+    unknown = times_counted(invited, [])
     assert unknown["invited"].sum() == len(invited)
 
 
@@ -127,40 +133,47 @@ def test_the_final_table_says_whose_figures_they_are(federated):
     assert frame["std"].to_list() == [None]  # of one model there is no spread
 
 
-def test_the_sections_of_a_federated_run(federated):
+def test_the_page_of_a_federated_run(federated):
     run = federated()
+    assert type(page_of(run)) is FederatedPage
     found = titles(run)
-    assert found["Curves"][:5] == [
-        "Accuracy",
-        "Loss",
-        "Accuracy by bytes sent",
-        "Accuracy by wall time",
-        "Accuracy by modelled time",
-    ]
-    assert "Accuracy by device time" in found["Curves"]
+    assert found[""] == ["Accuracy"]
+    assert found["Nodes and data"] == ["Data sizes"]
     assert found["Clients"] == [
         "Timeline of clients",
         "What became of those invited",
         "Participation of clients",
         "Participation by data size",
-        "Modelled time of a round",
-        "Idle time of clients",
-    ]
-    assert found["Nodes and data"] == ["Data sizes"]
+    ]  # a round always takes as long, and as much of it is idle: no curves
+    assert found["Other metrics"] == ["Loss"]  # all else is constant, or straight
     assert "Where the time went" in found
-    assert page.write_report(run).read_text().count("avg, 30 clients") == 2
+    text = writing.write_report(run).read_text()
+    assert text.count("avg, 30 clients") == 2
+    assert "30 clients ran avg for 6 rounds and finished." in text
 
 
-def test_a_curve_of_one_server_has_no_spread(federated):
-    spec = metric_chart(measurements(federated()), "accuracy").to_dict()
-    assert "subtitle" not in spec["title"] or spec["title"]["subtitle"] == []
+def test_clients_that_are_measured_are_shown_one_by_one(federated):
+    run = federated(clients=5, sampled=5)
+    run.record(6, "accuracy", np.linspace(0.2, 0.6, 5), node=np.arange(5))
+    page = page_of(run)
+    name, values = page.by_node(page.read(run))
+    assert name == "accuracy"
+    assert list(values) == [0, 1, 2, 3, 4]
+    assert "Final accuracy of each client" in titles(run)["Nodes and data"]
+
+
+def test_one_server_has_no_spread_and_says_so(federated):
+    page = page_of(run := federated())
+    (chart,) = page.main_chart(page.read(run))
+    spec = chart.to_dict()
+    assert "no spread over nodes" in " ".join(spec["title"]["subtitle"])
     assert not any("area" in str(layer["mark"]) for layer in spec["layer"])
 
 
 def test_what_the_one_server_says_every_round_is_drawn_every_round(federated):
     metrics = measurements(federated(rounds=6, every=3))
-    spec = metric_chart(metrics, "round_time").to_dict()
-    assert [row["round"] for row in next(iter(spec["datasets"].values()))] == [1, 2, 3, 4, 5, 6]
+    (line,) = families(metrics)["round_time"]
+    assert curve(metrics, line, progress(metrics))["round"].to_list() == [1, 2, 3, 4, 5, 6]
     assert len(progress(metrics).drop_nulls("device_time")) == 2
 
 
@@ -170,7 +183,9 @@ def test_without_modelled_time_nothing_is_said_of_it(federated):
     found = titles(run)
     assert "Invitations" in found
     assert "Modelled time of a round" not in found["Clients"]
-    assert not any("modelled" in title for title in found["Curves"])
+    page = page_of(run)
+    (chart,) = page.main_chart(page.read(run))
+    assert "modelled time" not in [view["words"] for view in views(chart)]
     metrics = measurements(run)
     assert not any("time" in key for key in costs(run, metrics, invitations(metrics)))
 
@@ -198,24 +213,28 @@ def test_the_timeline_shows_few_clients_and_says_how_many(federated, clients, se
 
 
 def test_cohorts_are_lines_and_their_merged_model_is_a_dot(federated):
-    metrics = measurements(federated(servers=3, merged=True))
-    found = cohort_curves(metrics, "accuracy")
+    run = federated(servers=3, merged=True)
+    metrics = measurements(run)
+    found = cohort_curves(metrics, "accuracy", progress(metrics))
     assert list(found) == ["cohort 1", "cohort 2", "cohort 3", MERGED]
     assert [len(frame) for frame in found.values()] == [6, 6, 6, 1]
     assert found["cohort 2"]["mean"][-1] == pytest.approx(1 - 1 / 8)
     assert found[MERGED]["mean"].to_list() == [pytest.approx((1 - 1 / 7) / 2)]
-    own = cohort_curves(metrics, "accuracy", "modelled_time")
-    assert own["cohort 2"]["x"].to_list() == [30.0 * t for t in range(1, 7)]
-    assert len(own["cohort 1"]) == 5  # at the end its clock is that of the merged model
-    assert cohort_curves(metrics, "compute_time") == {}
-    assert len(metric_chart(metrics, "accuracy", "bytes").to_dict()["datasets"]) == 1
+    assert found["cohort 2"]["modelled_time"].to_list() == [30.0 * t for t in range(1, 7)]
+    # At the end its clock is that of the merged model.
+    assert found["cohort 1"]["modelled_time"].null_count() == 1
+    assert cohort_curves(metrics, "compute_time", progress(metrics)) == {}
+    page = page_of(run)
+    assert list(page.curves(page.read(run), "accuracy").lines) == list(found)
 
 
 def test_many_cohorts_are_a_mean_with_a_spread(federated):
-    metrics = measurements(federated(servers=12, merged=True))
-    assert cohort_curves(metrics, "accuracy") == {}
-    spec = metric_chart(metrics, "accuracy").to_dict()
-    assert spec["title"]["subtitle"] == "mean of 12 servers, min to max shaded"
+    run = federated(servers=12, merged=True)
+    metrics = measurements(run)
+    assert cohort_curves(metrics, "accuracy", progress(metrics)) == {}
+    page = page_of(run)
+    note = page.curves(page.read(run), "accuracy").note
+    assert note == "Line: mean of 12 servers; band: the lowest to the highest of them."
 
 
 def test_a_comparison_takes_servers_and_peers(federated, tmp_path):
@@ -225,16 +244,12 @@ def test_a_comparison_takes_servers_and_peers(federated, tmp_path):
         peers.record(t, "modelled_time", [1.0 * t, 2.0 * t, 9.0 * t], node=[0, 1, 2])
         peers.record(t, "compute_time", [1.0 * t, 1.0 * t, 1.0 * t], node=[0, 1, 2])
     runs = [federated(), federated(servers=4, merged=True, clients=20), peers]
-    out = page.write_comparison(runs, tmp_path / "compare.html")
-    assert "Accuracy by device time" in out.read_text()
+    text = write_comparison(runs, tmp_path / "compare.html").read_text()
+    assert "<span>device time</span>" in text
+    assert "Dot: what cohorts merged into." in text
     grid = comparison_table(runs)
     row = dict(zip(grid.columns, grid.rows[2], strict=True))
     assert (row["modelled time"], row["device time"]) == ("18.0 s", "6.00 s")
-    metrics = {name: measurements(run) for name, run in zip("abc", runs, strict=True)}
-    spec = comparison_chart(metrics, "accuracy", "modelled_time").to_dict()
-    assert spec["title"]["subtitle"].endswith("a dot: what cohorts merged into")
-    rows = [row for name in spec["datasets"] for row in spec["datasets"][name]]
-    assert {row["line"] for row in rows} == {"a", "b", "c"}
     assert comparison_table(runs[:1]).rows[0][2] == "85.71 %"  # one model: no ±
 
 
@@ -242,21 +257,23 @@ def test_a_page_of_ten_thousand_clients_is_light(federated):
     run = federated(clients=10_000, sampled=2000, rounds=5, every=5)
     histogram = np.ones((10_000, 10), int)
     sizes = np.arange(10_000) % 90
-    run.write_json("partition.json", {"classes": None, "histogram": histogram, "sizes": sizes})
-    written = page.write_report(run)
+    run.write_json(
+        "partition.json", {"classes": None, "histogram": histogram, "sizes": sizes, "servers": 1}
+    )
+    written = writing.write_report(run)
     assert written.stat().st_size < 2_000_000
     assert "60 of 10000 clients" in written.read_text()
 
 
 def test_pictures_hold_the_timeline_and_accuracy_by_time(federated, monkeypatch):
-    def save(chart, path):
+    def save(chart, path, *, change=None):
         path.parent.mkdir(exist_ok=True)
         path.touch()
         return path
 
-    monkeypatch.setattr(page.charts, "save_png", save)
+    monkeypatch.setattr(writing.charts, "save_png", save)
     run = federated()
-    names = {path.name for path in page.write_pictures(run.path)}
+    names = {path.name for path in writing.write_pictures(run.path)}
     assert {"timeline_of_clients.png", "accuracy_by_modelled_time.png"} <= names
     assert names == {path.name for path in (run.path / "pictures").iterdir()}
 

@@ -11,15 +11,34 @@ from pathlib import Path
 
 import altair as alt
 import numpy as np
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from hansa.base import component
+from hansa.base.component import catalogue
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.cli.answer import Answer
 from hansa.report import RunFolder
-from hansa.report.charts import comparison_chart, metric_chart, save_png
-from hansa.report.page import write_comparison, write_report
+from hansa.report.charts import save_png, spec_of, views
+from hansa.report.comparing import comparison_table, groups_of, run_labels, settings_table
+from hansa.report.comparison import over_seeds, write_comparison
+from hansa.report.curves import Curves, curves_chart
+from hansa.report.page import final, page_of
 from hansa.report.pictures import topology_picture
-from hansa.report.tables import comparison_table, final_table, run_labels, settings_table
+from hansa.report.series import (
+    COLUMNS,
+    curve,
+    families,
+    is_constant,
+    is_straight,
+    measurements,
+    progress,
+    without_moments,
+)
+from hansa.report.tables import final_table
+from hansa.report.writing import write_report
 
 HOSTILE = "</script><script>alert(1)</script><!-- {{ x }} <b>"
 
@@ -77,7 +96,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         self.loads += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action")]
-        if tag not in ("meta", "br", "hr", "img", "link"):
+        if tag not in ("meta", "br", "hr", "img", "input", "link"):
             self.open.append(tag)
         if tag == "script":
             self.scripts += 1
@@ -112,19 +131,13 @@ def test_the_report_is_whole_and_names_everything(runs):
     assert "alert(1)" in "".join(page.text)  # shown as text, never run
     assert titles(page) == [
         "Accuracy",
-        "Loss",
-        "Accuracy by bytes sent",
-        "Accuracy by wall time",
-        "Accuracy by modelled time",
-        "Accuracy by energy",
-        "Consensus distance",
-        "Bytes sent",
-        "Message size",
+        "Final accuracy of each node",
         "Topology",
-        "Final accuracy over nodes",
         "Labels of each node",
         "Data sizes",
-    ]
+        "Loss",
+        "Consensus distance",
+    ]  # bytes and energy are straight lines, the sizes of messages never change
     assert len(page.source) < 1_500_000
     for spec in page.specs.values():
         alt.Chart.from_dict(spec)  # it has the form that Vega-Lite asks for
@@ -133,18 +146,160 @@ def test_the_report_is_whole_and_names_everything(runs):
     assert "72.0 kB" in text  # 12 nodes, 6 rounds, 1000 bytes
 
 
+def test_the_one_large_chart_has_every_axis_that_there_is(runs):
+    page = page_of(runs[0])
+    (chart,) = page.main_chart(page.read(runs[0]))
+    spec, choices = spec_of(chart), views(chart)
+    fields = [view["change"]["encoding"]["x"]["field"] for view in choices]
+    assert fields == ["round", "bytes", "time", "modelled_time", "energy"]
+    rows = data(spec, spec)
+    for view in choices:
+        alt.Chart.from_dict({**spec, **view["change"]})
+        assert all(row[view["change"]["encoding"]["x"]["field"]] is not None for row in rows)
+    words = " ".join(spec["title"]["subtitle"])
+    assert "mean of 12 nodes; band: the lowest to the highest of them" in words
+    assert "seeds" in words  # the spread over nodes is told from one over seeds
+    last = max((row for row in rows if row["line"] == "nodes"), key=lambda row: row["round"])
+    assert (last["bytes"], last["modelled_time"]) == (72.0, pytest.approx(12, abs=0.1))
+
+
+def test_the_sentence_says_what_was_done_how_it_ended_and_what_it_cost(tmp_path):
+    def told(name, status=None, rounds=10, **more):
+        run = RunFolder.create(
+            tmp_path / name, {"algorithm": "gossip", "nodes": 2, "rounds": 10}, {}
+        )
+        run.record(rounds, "accuracy", [0.5, 0.7], node=[0, 1])
+        run.record(rounds, "bytes_sent", [500, 500], node=[0, 1], time=90.0)
+        if status == "failed":
+            run.event("failed", error="node 1 is gone\n  start it again")
+        if status:
+            run.finish({"status": status, "rounds": rounds, **more})
+        page = page_of(run)
+        return page.sentence(of := page.read(run)), page.status(of)
+
+    text, word = told("finished", "finished")
+    assert text == (
+        "2 nodes ran gossip for 10 rounds and finished. Accuracy is 60.00 % on average, 50.00 % to "
+        "70.00 % over nodes. It cost 1.00 kB sent and 90.0 s of wall time."
+    )
+    assert word == "finished"
+    text, word = told("early", "finished", 4)
+    assert "and stopped by its own rule after 4 rounds of 10." in text
+    assert word == "stopped early"
+    where = {"round": 2, "nodes": [1]}
+    assert "and diverged, first in round 2." in told("diverged", "diverged", diverged=where)[0]
+    text, _ = told("interrupted", "interrupted", 4, saved=3)
+    assert "was interrupted after 4 rounds of 10, the last checkpoint is of round 3." in text
+    assert "failed after 4 rounds of 10: node 1 is gone." in told("failed", "failed", 4)[0]
+    text, word = told("killed", None, 4)
+    assert "has not ended: it goes on, or was killed" in text
+    assert word == "unfinished"
+
+
 def test_charts_hold_means_never_the_measurements(tmp_path):
     run = RunFolder.create(tmp_path / "run", {}, {})
     for t in range(2000):
         run.record(t, "loss", np.linspace(0, 1, 50) + t, node=np.arange(50))
-    spec = metric_chart(run.metrics(), "loss").to_dict()
+    page = page_of(run)
+    spec = spec_of(page.main_chart(page.read(run))[0])
     rows = data(spec, spec)
     assert len(rows) == 300
     assert (rows[0]["round"], rows[-1]["round"]) == (0, 1999)
-    assert rows[0] == {"x": 0, "mean": 0.5, "low": 0, "high": 1, "nodes": 50} | {
-        "round": 0,
-        "line": "nodes",
-    }
+    assert rows[0] == {"round": 0, "mean": 0.5, "low": 0, "high": 1, "line": "nodes"}
+
+
+numbers = st.floats(-1e6, 1e6).map(lambda x: float(np.float32(x)))
+
+
+@given(st.lists(st.lists(numbers, min_size=5, max_size=5), min_size=1, max_size=6))
+def test_a_band_over_seeds_holds_every_seed_and_one_seed_is_itself(seeds):
+    frames = []
+    for values in seeds:
+        frame = pl.DataFrame({"round": range(5), "mean": values, "low": values, "high": values})
+        frame = frame.with_columns(nodes=pl.lit(1), **dict.fromkeys(COLUMNS[5:], pl.lit(1.0)))
+        frames.append(frame.select(COLUMNS))
+    found = over_seeds(frames)
+    for frame in frames:
+        assert (found["low"] <= frame["mean"]).all()
+        assert (frame["mean"] <= found["high"]).all()
+    assert found["mean"].to_list() == pytest.approx(np.mean(seeds, axis=0).tolist(), abs=1e-6)
+    assert over_seeds(frames[:1])["mean"].to_list() == frames[0]["mean"].to_list()
+    assert over_seeds(frames[::-1])["high"].to_list() == found["high"].to_list()
+
+
+@given(st.floats(0.01, 1e9), st.floats(0, 1e9), st.integers(3, 40))
+def test_what_grows_by_as_much_every_round_is_straight_and_no_level_is(slope, start, rounds):
+    x = np.arange(1, rounds + 1)
+    frame = pl.DataFrame({"round": x, "mean": start + slope * x})
+    level = pl.DataFrame({"round": x, "mean": np.full(rounds, start)})
+    same = level.with_columns(low=pl.col("mean"), high=pl.col("mean"))
+    assert is_straight(frame)
+    assert not is_straight(level)
+    assert is_constant([same, same])
+    assert not is_constant([frame.with_columns(low=pl.col("mean"), high=pl.col("mean"))])
+
+
+def test_runs_that_differ_in_their_seed_are_one_line(tmp_path):
+    def run(name, rate, seed):
+        config = {"algorithm": {"name": "gossip", "rate": rate}, "seed": seed}
+        folder = RunFolder.create(tmp_path / f"{name}-{seed}", config, {})
+        for t in (1, 2):
+            folder.record(t, "accuracy", [0.1 * t * rate + 0.01 * seed], node=[0])
+        return folder
+
+    runs = [run("slow", 1, 1), run("slow", 1, 2), run("fast", 4, 1), run("other", 2, 1)]
+    groups = groups_of(runs)
+    assert [group.runs for group in groups] == [(0, 1), (2,), (3,)]
+    assert len({group.name for group in groups}) == 3
+    page = Page(write_comparison(runs, tmp_path / "compare.html"))
+    spec = page.specs["chart-1-1"]
+    assert len(data(spec, spec)) == 3 * 2
+    words = " ".join(spec["title"]["subtitle"])
+    assert "mean of 2 seeds" in words
+    assert "band: min to max over 2 seeds" in words
+    alone = [runs[0], runs[2]]
+    assert [group.name for group in groups_of(alone)] == run_labels(alone)
+
+
+OWN = """
+from hansa.base.component import register
+from hansa.report.page import Section, Tile
+from hansa.report.run_page import RunPage
+
+
+@register("auction")
+class AuctionPage(RunPage):
+    \"\"\"An auction: who paid what.\"\"\"
+
+    def claim(self, path, config):
+        return 2 * ((config or {}).get("verb") == "auction")
+
+    def headline(self, of):
+        return f"Auction among {of.nodes} bidders"
+
+    def sentence(self, of):
+        return f"The best bid was {of.metrics['value'].max():g}."
+
+    def tiles(self, of):
+        return [Tile("bids", str(len(of.metrics)))]
+
+    def sections(self, of):
+        return [Section("Rules of the house", text="No refunds."), *super().sections(of)]
+"""
+
+
+def test_a_page_of_ones_own_claims_its_runs(tmp_path, monkeypatch):
+    monkeypatch.setitem(component._registry, "page", dict(catalogue("page")))
+    (tmp_path / "auction.py").write_text(OWN)
+    assert len(OWN.splitlines()) < 40
+    component.load_module(str(tmp_path / "auction.py"))
+    for verb in ("auction", "learn"):
+        run = RunFolder.create(tmp_path / verb, {"verb": verb, "nodes": 3}, {})
+        run.record(1, "bid", [1.0, 5.0, 2.0], node=[0, 1, 2])
+        text = write_report(run).read_text()
+        own = ("Auction among 3 bidders", "The best bid was 5.", "<span>bids</span>", "No refunds.")
+        assert all((words in text) == (verb == "auction") for words in own)
+    assert final(run).rows
 
 
 @pytest.mark.parametrize("case", ["empty", "one", "nan", "regression", "odd"])
@@ -166,10 +321,10 @@ def test_what_is_missing_is_absent(tmp_path, case):
     page = Page(write_report(run))
     expected = {
         "empty": [],
-        "one": ["Accuracy"],
-        "nan": ["Loss", "Final loss over nodes (1 not finite)"],
-        "regression": ["RMSE", "RMSE by wall time", "Final RMSE over nodes"],
-        "odd": ["Something else", "Topology", "Data sizes"],
+        "one": [],  # a number says it
+        "nan": ["Final loss of each node (1 not finite)"],
+        "regression": ["Final RMSE of each node"],
+        "odd": ["Topology"],
     }[case]
     assert titles(page) == expected
     assert write_comparison([run, run], tmp_path / "two.html").exists()
@@ -179,8 +334,8 @@ def test_a_comparison_tells_the_runs_apart(runs, tmp_path):
     assert run_labels(runs) == ["gossip, ring", "gossip, regular", "other, ring"]
     page = Page(write_comparison([run.path for run in runs], tmp_path / "compare.html"))
     assert page.loads == []
-    assert titles(page)[:2] == ["Accuracy", "Accuracy by bytes sent"]
-    spec = page.specs["chart-2-1"]
+    assert titles(page)[0] == "Accuracy"
+    spec = page.specs["chart-1-1"]
     assert {row["line"] for row in data(spec, spec)} == set(run_labels(runs))
     grid = comparison_table(runs)
     assert grid.columns[:3] == ["run", "nodes", "rounds"]
@@ -239,14 +394,17 @@ def test_large_graphs_are_sampled_and_say_so():
     assert [len(data(spec, layer)) for layer in spec["layer"]] == [3000, 300]
 
 
-def test_png(runs, tmp_path):
-    metrics = {name: run.metrics() for name, run in zip("abc", runs, strict=True)}
-    path = save_png(comparison_chart(metrics, "accuracy", "bytes"), tmp_path / "chart.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
+def test_a_view_of_a_chart_is_a_picture_of_its_own(runs, tmp_path):
+    page = page_of(runs[0])
+    (chart,) = page.main_chart(page.read(runs[0]))
+    change = views(chart)[1]["change"]
+    plain, other = tmp_path / "chart.png", tmp_path / "bytes.png"
+    assert save_png(chart, plain).read_bytes().startswith(b"\x89PNG")
+    assert save_png(chart, other, change=change).read_bytes() != plain.read_bytes()
 
 
 def test_a_report_of_no_run_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="not a run folder"):
+    with pytest.raises(CheckpointError, match="is not a run folder"):
         write_report(tmp_path)
 
 
@@ -258,13 +416,14 @@ def test_every_chart_is_drawn_by_a_browser(runs, federated, tmp_path):
     pages = [write_report(runs[1]), write_comparison(runs, tmp_path / "compare.html")]
     pages.append(write_report(federated(servers=3, merged=True)))
     for path in pages:
+        path.write_text(path.read_text().replace("<details>", "<details open>"))
         flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-sync"
         flags += " disable-background-networking disable-component-update dump-dom"
         command = [browser, *(f"--{flag}" for flag in flags.split())]
         command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000"]
         done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, check=True)
         charts = re.findall(r'<div class="([^"]*)" id="chart-[^>]*>(.*?)<script', done.stdout, re.S)
-        assert len(charts) == len(Page(path).specs) > 5
+        assert len(charts) == len(Page(path).specs) > 2
         for kind, drawn in charts:
             assert "error" not in kind.split(), drawn
             assert re.search(r'<svg[^>]*class="marks"', drawn)
@@ -293,15 +452,21 @@ def test_many_runs_are_told_apart_in_the_legend(tmp_path):
     )
     legend = looks[:12]
     assert len(set(legend)) == 12
-    spec = page.specs["chart-2-1"]
+    spec = page.specs["chart-1-1"]
     assert {row["line"] for row in data(spec, spec)} == {f"run{k}" for k in range(12)}
+
+
+def lines_of(run: RunFolder, family: str) -> Curves:
+    metrics = without_moments(measurements(run))
+    spent = progress(metrics)
+    return Curves({one.label: curve(metrics, one, spent) for one in families(metrics)[family]})
 
 
 def test_a_lone_point_stands_at_its_tick(tmp_path):
     run = RunFolder.create(tmp_path / "run", {}, {})
     run.record(7, "accuracy", [0.5], node=[0])
-    spec = metric_chart(run.metrics(), "accuracy").to_dict()
-    x = spec["layer"][0]["encoding"]["x"]
+    spec = curves_chart(lines_of(run, "accuracy"), "accuracy").to_dict()
+    x = spec["encoding"]["x"]
     assert x["axis"]["values"] == [7]
     low, high = x["scale"]["domain"]
     assert low < 7 < high
@@ -312,7 +477,7 @@ def test_what_diverged_has_ticks_in_few_digits(tmp_path):
     run = RunFolder.create(tmp_path / "run", {}, {})
     for t, loss in enumerate((2.0, 5e31)):
         run.record(t + 1, "loss", [loss], node=[0])
-    spec = metric_chart(run.metrics(), "loss").to_dict()
+    spec = curves_chart(lines_of(run, "loss"), "loss").to_dict()
     assert spec["layer"][0]["encoding"]["y"]["axis"]["format"] == "~g"
 
 

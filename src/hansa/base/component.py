@@ -62,6 +62,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "server": ("hansa.learn.federated.*",),
     "forgetting": ("hansa.forget",),
     "runtime": ("hansa.engine",),
+    "page": (
+        "hansa.report.run_page",
+        "hansa.learn.gossip.page",
+        "hansa.learn.federated.page",
+        "hansa.combine.ensemble.page",
+        "hansa.forget.page",
+    ),
 }
 
 FILES = ("hansa.experiment.runfile", "hansa.combine.ensemble.ensemble_file")

@@ -31,7 +31,7 @@ from hansa.base.telling import say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hansa.report.tables import Grid
+    from hansa.report.grid import Grid
 
 DIVERGED = 3
 """The exit status where training diverged: what came of it is there, but it is no result."""

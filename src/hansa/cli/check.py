@@ -65,7 +65,7 @@ def _ensemble(answer: Answer, chosen: Any) -> None:
     from hansa.combine.ensemble.plan import plan, remarks
     from hansa.combine.ensemble.run_members import open_run
     from hansa.experiment.prepare import check_device
-    from hansa.report.tables import Grid
+    from hansa.report.grid import Grid
     from hansa.report.units import quantity
 
     check_device(chosen.device)
@@ -106,7 +106,7 @@ def _ensemble(answer: Answer, chosen: Any) -> None:
 
 
 def _table(answer: Answer, facts: dict[str, Any]) -> None:
-    from hansa.report.tables import Grid
+    from hansa.report.grid import Grid
     from hansa.report.units import label
 
     rows = [[label(key), _shown(value, key)] for key, value in facts.items()]

@@ -117,7 +117,7 @@ def _going_on(answer: Answer, path: Path) -> Iterator[None]:
         text = f"interrupted; what is finished is kept in {path}"
         raise Interrupted(f"{text}\n  to go on: {answer.go_on} {shlex.quote(str(path))}") from None
     except HansaError as error:
-        from hansa.report.tables import Grid
+        from hansa.report.grid import Grid
 
         rules = (error.summary or {}).get("rules") or {}
         if rules:  # measured, though not written down
@@ -176,7 +176,7 @@ def predict(
     """Apply an ensemble to a file or a folder."""
     with answering(as_json, debug) as answer:
         from hansa.combine.ensemble.predict import predict as apply
-        from hansa.report.tables import Grid
+        from hansa.report.grid import Grid
 
         found = apply(run, inputs, trust)
         answer.data = {"predictions": found}
@@ -186,13 +186,13 @@ def predict(
 
 def _result(answer: Answer, path: Path, every: bool) -> None:
     from hansa.report import RunFolder
-    from hansa.report.ensembles import rules_table
+    from hansa.report.page import final
 
     folder = RunFolder.open(path)
     answer.data = folder.summary or {}
     for remark in folder.read_json("remarks.json") or []:
         say(f"remark: {remark}")
-    answer.table(rules_table(folder, every=every))
+    answer.table(final(folder, every=every))
     answer.line(f"kept    {answer.data['chosen']}: {answer.data['why']}")
     answer.line(f"run     {path}")
     report = path / "report.html"

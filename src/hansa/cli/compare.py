@@ -22,8 +22,8 @@ def compare(
     """Compare runs: what differs between them, what each reached and what it spent."""
     with answering(as_json, debug) as answer:
         from hansa.report import RunFolder
-        from hansa.report.page import write_comparison
-        from hansa.report.tables import comparison, comparison_table, settings_table
+        from hansa.report.comparing import comparison, groups_table, settings_table
+        from hansa.report.comparison import write_comparison
 
         for place in (out, *out.parents):
             if place.is_dir() if place == out else place.is_file():
@@ -32,7 +32,7 @@ def compare(
         folders = [RunFolder.open(path) for path in runs]
         page = write_comparison(folders, out)
         answer.data = {"runs": comparison(folders) if as_json else [], "page": str(page)}
-        answer.table(comparison_table(folders))
+        answer.table(groups_table(folders))
         differ = [row[0] for row in settings_table(folders).rows]
         if differ:
             rest = len(differ) - _NAMED

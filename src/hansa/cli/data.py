@@ -39,7 +39,7 @@ def data(
         from hansa.base.component import catalogue
         from hansa.base.streams import Streams
         from hansa.cli.options import read_settings
-        from hansa.report.tables import Grid
+        from hansa.report.grid import Grid
 
         if name is None:
             answer.data = {"data": {k: part.summary() for k, part in catalogue("data").items()}}

@@ -142,7 +142,7 @@ def _recovery(changes: tuple[str, ...]) -> Any:
 
 
 def _show(answer: Answer, request: Request, receipt: dict[str, Any], every: bool) -> None:
-    from hansa.forget.page import (
+    from hansa.forget.tables import (
         cost,
         cost_table,
         distance_table,
@@ -173,7 +173,8 @@ def _history(answer: Answer, run: Path) -> None:
     from hansa.forget import Request
     from hansa.forget.requests import Requests
     from hansa.report import RunFolder
-    from hansa.report.tables import Grid
+    from hansa.report.grid import Grid
+    from hansa.report.units import quantity
 
     requests = Requests(RunFolder.open(run).path)
     rows = []
@@ -182,8 +183,8 @@ def _history(answer: Answer, run: Path) -> None:
         after, status = receipt["figures"]["after"], receipt.get("status", "done")
         rows.append([
             f"{receipt['number']:03d}", receipt["kind"], what,
-            receipt["method"]["name"], status, f"{100 * after['forget']:.1f} %",
-            f"{100 * after['retain']:.1f} %",
+            receipt["method"]["name"], status, quantity(after["forget"], "accuracy"),
+            quantity(after["retain"], "accuracy"),
         ])  # fmt: skip
     answer.data = {
         "requests": requests.receipts,

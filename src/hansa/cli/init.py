@@ -26,7 +26,7 @@ def init(
     """Write an example's run file here, to run and to change."""
     with answering(as_json, debug) as answer:
         from hansa.experiment.examples import examples, write_example
-        from hansa.report.tables import Grid
+        from hansa.report.grid import Grid
 
         if only_list:
             answer.data = {"examples": examples()}

@@ -71,7 +71,7 @@ def list_(
 
 def _kinds(answer: Answer) -> None:
     from hansa.base.component import ROOMS, catalogue
-    from hansa.report.tables import Grid
+    from hansa.report.grid import Grid
 
     answer.data = {"kinds": {kind: list(catalogue(kind)) for kind in ROOMS}}
     rows = [
@@ -82,7 +82,7 @@ def _kinds(answer: Answer) -> None:
 
 
 def _parts(answer: Answer, kind: str, parts: dict[str, Any]) -> None:
-    from hansa.report.tables import Grid
+    from hansa.report.grid import Grid
 
     rows = [[name, part.summary(), _said(part.reference)] for name, part in parts.items()]
     answer.data = {
@@ -127,7 +127,7 @@ def _settings(
     summary: str,
     reference: Reference | None = None,
 ) -> None:
-    from hansa.report.tables import Grid
+    from hansa.report.grid import Grid
 
     found = list(settings_of(model))
     answer.data = {"name": title, "summary": summary, "settings": found}

@@ -28,21 +28,22 @@ def report(
     """Write the report of a run anew and print what was last measured."""
     with answering(as_json, debug) as answer:
         from hansa.report import RunFolder
-        from hansa.report.ensembles import is_ensemble, rules_table
-        from hansa.report.page import write_pictures, write_report
-        from hansa.report.tables import final_table
+        from hansa.report.page import final, run_or_path
+        from hansa.report.writing import write_pictures, write_report
 
-        folder = RunFolder.open(run)
+        folder = run_or_path(run)
         page = write_report(folder)
         pictures = write_pictures(folder) if png else []
-        answer.data = {**(folder.summary or {"run_dir": str(run)}), "report": str(page)}
+        summary = folder.summary if isinstance(folder, RunFolder) else None
+        answer.data = {**(summary or {"run_dir": str(run)}), "report": str(page)}
         if png:
             answer.data["pictures"] = [str(path) for path in pictures]
-        grid = rules_table(folder) if is_ensemble(folder) else final_table(folder, every=every)
+        grid = final(folder, every=every)
         if grid.rows:
             answer.table(grid)
         else:
-            say(f"warning: nothing was measured in {run}, so its page has no figures{_why(folder)}")
+            why = _why(folder) if isinstance(folder, RunFolder) else ""
+            say(f"warning: nothing was measured in {run}, so its page has no figures{why}")
         answer.line(f"report  {page}")
         if pictures:
             answer.line(f"charts  {len(pictures)} in {pictures[0].parent}")

@@ -44,7 +44,7 @@ def choco(
         from hansa.engine import Network
         from hansa.learn import Choco
         from hansa.learn.gossip.tune_gamma import tune_gamma
-        from hansa.report.tables import Grid
+        from hansa.report.grid import Grid
 
         chosen = read_settings(target, sets, seed=seed)
         if not isinstance(chosen.algorithm, Choco):
@@ -100,7 +100,7 @@ def cohorts(
         from hansa.experiment import prepare
         from hansa.learn import CPFL
         from hansa.learn.federated.suggest_cohorts import suggest_cohorts
-        from hansa.report.tables import Grid
+        from hansa.report.grid import Grid
 
         chosen = read_settings(target, sets, seed=seed)
         rule = chosen.algorithm.cohorts if isinstance(chosen.algorithm, CPFL) else None

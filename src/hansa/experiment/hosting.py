@@ -144,27 +144,24 @@ def _keep(hosting: Hosting, error: BaseException) -> None:
         folder.finish(summary)
 
 
-def write_page(folder: RunFolder, write: Callable[[], object] | None = None) -> None:
+def write_page(folder: RunFolder, place: Path | None = None) -> None:
     """Write a page. Whatever is wrong with it becomes a warning: the results are there.
 
     Args:
-        write: writes it; by default the run's own.
+        folder: the run, whose diary is told.
+        place: a folder in it whose page it is; by default it is the run's own.
     """
     try:
         doing("drawing the page")
-        if write is None:
-            from hansa.report.page import write_report  # charts take long to import
+        from hansa.report.writing import write_report  # charts take long to import
 
-            write_report(folder)
-        else:
-            write()
+        write_report(place or folder)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - see above
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         text = f"there is no report: {why or type(error).__name__}"
         with contextlib.suppress(DiskError):
             folder.event("warning", text=text)
-        if write is None:
-            text += f"\n  to write it: hansa report {folder.path}"
+        text += f"\n  to write it: hansa report {place or folder.path}"
         warnings.warn(HansaWarning(text), stacklevel=3)
 
 

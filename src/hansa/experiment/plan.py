@@ -28,6 +28,8 @@ def describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
         targets = job.dataset.train.targets.cpu().numpy()
         histogram = label_histogram(targets, job.parts, classes)
         partition |= {"classes": list(names), "histogram": histogram.tolist()}
+    if job.servers:
+        partition["servers"] = job.servers
     folder.write_json("partition.json", partition)
     if planted := job.dataset.planted:
         folder.write_json("markers.json", [one.dump() for one in planted])

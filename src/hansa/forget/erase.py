@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,11 @@ from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import nearest
 from hansa.ensemble.synthetic import SHELF
 from hansa.experiment.hosting import write_page
-from hansa.forget.page import write_request_page
+from hansa.forget.page import IMAGES
 from hansa.forget.request import Request
 from hansa.forget.requests import scrub
 from hansa.forget.trained import Trained
-from hansa.report.grids import image_grid
+from hansa.report.image_grid import image_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +43,7 @@ def keep(
         shelve(run, images, dropped=request.clients)
         receipt["images"] = _describe(run, request, images)
         if picture := _picture(run, request, images):
-            files["images.png"] = picture
+            files[IMAGES] = picture
     if run.keeps and done:  # what the leavers have sent is theirs as well
         run.block.kept[UPDATES][0][:, list(request.clients)] = 0.0
     replaced = [run.requests.checkpoint] if done else []
@@ -59,14 +58,13 @@ def keep(
     folder = run.requests.commit(run.block, run.done, receipt, kept, files, run.layout)
     event = "forgotten" if done else "not forgotten"
     run.folder.event(event, request=str(request), method=receipt["method"]["name"])
-    return reported(run, folder, files.get("images.png"))
+    return reported(run, folder)
 
 
-def reported(run: Trained, folder: Path, png: bytes | None) -> dict[str, Any]:
+def reported(run: Trained, folder: Path) -> dict[str, Any]:
     """The newest receipt, once its page is written."""
     receipt = run.requests.receipts[-1]
-    title = f"{receipt['kind'].capitalize()} {receipt['what']}, {receipt['method']['name']}"
-    write_page(run.folder, partial(write_request_page, folder / "report.html", receipt, title, png))
+    write_page(run.folder, folder)
     return {**receipt, "folder": str(folder)}
 
 

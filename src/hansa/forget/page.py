@@ -1,4 +1,4 @@
-"""What a request to forget came to: its tables, and its page with the synthetic images."""
+"""The page of a request to forget: what the model knew before and after, and what is left."""
 
 from __future__ import annotations
 
@@ -6,175 +6,155 @@ import base64
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hansa.report.sections import Section
-from hansa.report.tables import Grid
-from hansa.report.units import quantity
+from hansa.base.component import register
+from hansa.base.lazy import altair as alt
+from hansa.base.lazy import polars as pl
+from hansa.forget.tables import cost, cost_table, distance_table, figures_table, goal_table, remarks
+from hansa.report.charts import WIDTH, palette, records, style
+from hansa.report.folder import RunFolder
+from hansa.report.grid import Grid
+from hansa.report.page import Page, Section, Tile
+from hansa.report.units import number, quantity
 
-MARKERS = {
-    "backdoor": "test examples of other classes that get the planted class once they show the "
-    "pattern",
-    "canaries": "planted wrong labels that the model gives",
-}
-"""What the figures of data.markers mean, by name."""
-LOST = 0.05
-"""Loss of accuracy on what remains from which on it is remarked."""
-
-
-def figures_table(receipt: Mapping[str, Any], title: str = "Models") -> Grid:
-    """Accuracies of the model at each stage, of the oracle and of the controls; markers."""
-    stages = list(receipt["figures"].items())
-    for control, figures in receipt.get("controls", {}).items():
-        stages += [(f"control {control}, {stage}", found) for stage, found in figures.items()]
-    planted = [name for name in MARKERS if name in receipt["figures"]["before"]]
-    rows = []
-    for stage, found in stages:
-        shown = [f"{100 * found[name]:.1f} %" for name in ("forget", "retain", "test")]
-        shown += [_marked(receipt, name, f"{100 * found[name]:.1f} %") for name in planted]
-        rows.append([stage.replace("_", " "), *shown, f"{found['membership_auc']:.2f}"])
-    return Grid(title, ["model", "forget", "retain", "test set", *planted, "membership AUC"], rows)
+RECEIPT, IMAGES = "receipt.json", "images.png"
+_STAGES = ("before", "after_ascent", "after")
+_SETS = {"forget": "what is forgotten", "retain": "what remains", "test": "test set"}
 
 
-def distance_table(receipt: Mapping[str, Any], title: str = "Distance to the oracle") -> Grid:
-    """How far the model is from one that never saw the data: no rows where nobody looked."""
-    distance = receipt.get("distance_to_oracle") or {}
-    rows = []
-    for name in ("forget", "retain", "test", *MARKERS):
-        if (gap := distance.get(f"{name}_gap")) is None:
-            continue
-        agree, varies = (distance.get(f"{name}_{of}") for of in ("agreement", "total_variation"))
-        shown = ["" if agree is None else f"{100 * agree:.1f} %"]
-        shown.append("" if varies is None else f"{varies:.3f}")
-        told = _marked(receipt, name, f"{100 * gap:+.1f} points")
-        rows.append(["test set" if name == "test" else name, told, *shown])
-    if "parameters_l2" in distance:
-        rows.append(["parameters, L2", f"{distance['parameters_l2']:.2f}", "", ""])
-    return Grid(title, ["", "gap", "same prediction", "total variation"], rows)
+@dataclass(frozen=True)
+class Served:
+    """A request's receipt, and a PNG of the synthetic images that are left, if there is one."""
+
+    receipt: dict[str, Any]
+    images: bytes | None
+
+    @property
+    def method(self) -> str:
+        """By which it was served."""
+        return str(self.receipt["method"]["name"])
+
+    def share(self, stage: str, what: str) -> str:
+        """An accuracy of the model at a stage; empty where there is none."""
+        return quantity(self.receipt["figures"].get(stage, {}).get(what), "accuracy")
 
 
-def goal_table(receipt: Mapping[str, Any], title: str = "Goal") -> Grid:
-    """What was to be forgotten, and how far it is: no rows where retraining made that certain."""
-    rows = []
-    for level, found in receipt.get("goal", {}).items():
-        if level == "exact":
-            continue
-        parts = found.items() if level in ("class", "past") else [("", found)]
-        for name, part in parts:
-            most, least = part.get("at_most"), part.get("at_least", part.get("foretold"))
-            rows.append([
-                f"class {name}, gone before" if level == "past" else f"{level} {name}".strip(),
-                f"{100 * part['right']:.1f} %",
-                "" if most is None else f"{100 * most:.1f} %",
-                f"{part['loss']:.2f}" if "loss" in part else "",
-                "" if least is None else f"{least:.2f}",
-            ])  # fmt: skip
-    return Grid(title, ["", "still right", "at most", "loss", "at least"], rows)
+@register("request")
+class RequestPage(Page):
+    """A request to forget, or to learn anew, that was served in a run."""
+
+    def claim(self, path: Path, config: Mapping[str, Any] | None) -> int:
+        """A folder with a receipt that is no run's."""
+        return 2 * (config is None and (path / RECEIPT).exists())
+
+    def read(self, folder: RunFolder | Path) -> Served:
+        """The receipt."""
+        path = folder.path if isinstance(folder, RunFolder) else folder
+        images = path / IMAGES
+        receipt = json.loads((path / RECEIPT).read_bytes())
+        return Served(receipt, images.read_bytes() if images.exists() else None)
+
+    def headline(self, of: Served) -> str:
+        """What was asked for, and by which method."""
+        return f"{of.receipt['kind'].capitalize()} {of.receipt['what']}, {of.method}"
+
+    def status(self, of: Served) -> str:
+        """Done, or incomplete."""
+        return str(of.receipt.get("status", "done"))
+
+    def subtitle(self, of: Served) -> str:
+        """When it was served."""
+        return f"request of {str(of.receipt['time'])[:19].replace('T', ' ')} UTC"
+
+    def sentence(self, of: Served) -> str:
+        """What was asked for, how far it got and what it cost."""
+        what = of.receipt["what"]
+        asked = "forget" if of.receipt["kind"] == "forget" else "learn anew"
+        text = f"The model was to {asked} {what}, and {of.method} did it"
+        if self.status(of) != "done":
+            text = f"The model was to {asked} {what}, and what {of.method} did is not enough"
+        for words, part in ((": of it, ", "forget"), ("; of what remains, ", "retain")):
+            text += f"{words}{of.share('after', part)} is right after {of.share('before', part)}"
+        text += "."
+        text += f" It cost {cost(of.receipt)}"
+        if "oracle_cost" in of.receipt and of.receipt["oracle_cost"] != of.receipt["cost"]:
+            text += f"; retraining without it, {cost(of.receipt, 'oracle_cost')}"
+        return text + "."
+
+    def tiles(self, of: Served) -> list[Tile]:
+        """What is still right of each part, and the cost."""
+        oracle = {what: of.share("oracle", what) for what in _SETS}
+        found = []
+        for what, words in _SETS.items():
+            remark = f"before: {of.share('before', what)}"
+            remark += f", retrained: {oracle[what]}" if oracle[what] else ""
+            found.append(Tile(words, of.share("after", what), remark))
+        total = of.receipt["cost"]["total"]
+        found.append(
+            Tile("sent", quantity(total["bytes"], "bytes"), f"{number(total['rounds'])} rounds")
+        )
+        gradients = f"{number(total['sample_gradients'])} sample gradients"
+        return [*found, Tile("wall time", quantity(total["seconds"], "time"), gradients)]
+
+    def sections(self, of: Served) -> list[Section]:
+        """The stages of the model, the goal, what is left; then, folded, all else."""
+        receipt = of.receipt
+        said = [[line] for line in remarks(receipt)]
+        images = [picture(of.images)] if of.images else []
+        return [
+            Section("", [stages_chart(receipt["figures"])]),
+            Section("Remarks", grid=Grid("", [""], said)),
+            Section("Goal", grid=goal_table(receipt, "")),
+            Section("Models", grid=figures_table(receipt, "")),
+            Section("Synthetic images that are left, a line a class", images),
+            Section("Distance to the oracle", grid=distance_table(receipt, ""), folded=True),
+            Section("Cost", grid=cost_table(receipt), folded=True),
+            Section("Receipt", text=json.dumps(receipt, indent=1), folded=True),
+        ]
+
+    def table(self, of: Served, *, every: bool = False) -> Grid:
+        """The model at each stage."""
+        return figures_table(of.receipt)
 
 
-def _marked(receipt: Mapping[str, Any], name: str, figure: str) -> str:
-    """A figure, unless it is that of a marker that the model never learned."""
-    powerless = not receipt.get("markers", {}).get(name, {"power": True})["power"]
-    return "no power" if powerless else figure
-
-
-def cost(receipt: Mapping[str, Any]) -> str:
-    """What it took in all, in a line."""
-    c = receipt["cost"]["total"]
-    return (
-        f"{c['sample_gradients']:,} sample gradients, {c['rounds']} rounds, "
-        f"{quantity(c['bytes'], 'bytes')}, {quantity(c['seconds'], 'seconds')}"
-    )
-
-
-def cost_table(receipt: Mapping[str, Any]) -> Grid:
-    """What each phase took, and what the oracle took."""
-    costs = [(name, cost) for name, cost in receipt["cost"].items() if name != "total"]
-    costs.append(("in all", receipt["cost"]["total"]))
-    if "oracle_cost" in receipt:
-        costs.append(("the oracle", receipt["oracle_cost"]["total"]))
+def stages_chart(figures: Mapping[str, Mapping[str, float]]) -> Any:
+    """Accuracy on each part of the data at each stage; levels are those of retraining."""
+    stages = [stage for stage in _STAGES if stage in figures]
+    words = [stage.replace("_", " ") for stage in stages]
     rows = [
-        [name, f"{c['sample_gradients']:,}", f"{c.get('sample_checks', 0):,}", str(c["rounds"]),
-         f"{c['bytes']:,}", f"{c['seconds']:.2f}"]
-        for name, c in costs
-    ]  # fmt: skip
-    header = ["phase", "sample gradients", "sample losses", "rounds", "bytes", "seconds"]
-    return Grid("Cost", header, rows)
-
-
-def remarks(receipt: Mapping[str, Any]) -> list[str]:
-    """What else there is to know, a line each."""
-    found = []
-    if receipt.get("status") == "incomplete":
-        found += [f"incomplete: {what}" for what in receipt["missing"]]
-        found.append(
-            "kept, as the goal is not reached: the synthetic images and the old checkpoint; asking "
-            "again goes on from here, --method retrain forgets for sure"
-        )
-    before, after = (receipt["figures"][of]["retain"] for of in ("before", "after"))
-    if before - after > LOST:
-        found.append(
-            f"warning: what remains has lost {100 * (before - after):.1f} points; more "
-            "recovery.rounds, or recovery on originals (--method quickdrop_originals, sga)"
-        )
-    if "membership_attack" in receipt:
-        found.append(f"membership attack: {receipt['membership_attack']}")
-    for name, meaning in MARKERS.items():
-        if name in receipt["figures"]["before"]:
-            told = receipt.get("markers", {}).get(name, {}).get("remark")
-            found.append(f"{name}: {told or f'{meaning}; the aim is the figure of the oracle'}")
-    found += receipt.get("caveats", [])
-    if "trained_again" in (story := receipt.get("story", {})):
-        again = ", ".join(map(str, story["trained_again"])) or "none"
-        told = f"cohorts trained again: {again} of {story['cohorts']}, {story['clients']} clients"
-        if gone := ", ".join(map(str, story["dissolved"])):
-            told += f"; dissolved: {gone}"
-        found.append(told + "; that is retraining" * bool(story.get("all")))
-    if receipt.get("story", {}).get("recovery", {}).get("shortened"):
-        found.append(
-            "the last round of recovery was cut short, as it would have brought back what is "
-            "forgotten"
-        )
-    near = receipt.get("images", {}).get("nearest_example", {})
-    if near.get("median") is not None:
-        found.append(
-            f"synthetic images left: {receipt['images']['left']}, {100 * near['copies']:.0f} % of "
-            f"them copies of an example, median distance to the nearest {near['median']:.2f}"
-        )
-    return found
-
-
-def write_request_page(
-    path: Path, receipt: Mapping[str, Any], title: str, png: bytes | None
-) -> Path:
-    """A page of one request; ``png`` shows the images that are left."""
-    from hansa.report.page import _write
-
-    apart, goal = distance_table(receipt, ""), goal_table(receipt, "")
-    sections = [
-        *([Section("Goal", grid=goal)] if goal.rows else []),
-        Section("Models", grid=figures_table(receipt, "")),
-        *([Section("Distance to the oracle", grid=apart)] if apart.rows else []),
-        Section("Cost", grid=cost_table(receipt)),
-        Section("Remarks", text="\n".join(remarks(receipt))),
-        Section("Synthetic images that are left, a line a class", [_picture(png)] if png else []),
-        Section("Receipt", text=json.dumps(receipt, indent=1), folded=True),
+        (words[k], _SETS[what], figures[stage][what], "the request")
+        for what in _SETS
+        for k, stage in enumerate(stages)
     ]
-    return _write(
-        path,
-        title=title,
-        subtitle=f"request of {receipt['time']}",
-        status=str(receipt.get("status", receipt["kind"])),
-        tiles=[],
-        sections=sections,
+    columns = ["stage", "part", "accuracy", "model"]
+    oracle = [
+        (_SETS[what], value) for what, value in figures.get("oracle", {}).items() if what in _SETS
+    ]
+    scale = alt.Scale(domain=list(_SETS.values()), range=palette(len(_SETS)))
+    colour = alt.Color(
+        "part:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", symbolType="stroke")
     )
+    y = alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format="%", tickCount=6))
+    x = alt.X("stage:N", sort=words, title="model", axis=alt.Axis(labelAngle=0, grid=False))
+    base = alt.Chart(records(pl.DataFrame(rows, schema=columns, orient="row")))
+    tips = ["part:N", "stage:N", alt.Tooltip("accuracy:Q", format=".2%")]
+    layers = [
+        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        base.mark_circle(size=80, opacity=1).encode(x=x, y=y, color=colour, tooltip=tips),
+    ]
+    if oracle:
+        levels = alt.Chart(records(pl.DataFrame(oracle, schema=columns[1:3], orient="row")))
+        layers.insert(0, levels.mark_rule(strokeDash=[5, 4]).encode(y=y, color=colour))
+    note = "One model, no spread" + "; dashed: retrained without what is forgotten" * bool(oracle)
+    title = alt.TitleParams("Accuracy", subtitle=note)
+    return style(alt.layer(*layers).properties(width=2 * WIDTH + 1, height=300, title=title))
 
 
-def _picture(png: bytes) -> Any:
+def picture(png: bytes) -> Any:
     """A PNG as a chart, in its own size."""
-    import altair as alt
-
     width, height = struct.unpack(">II", png[16:24])
     url = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return (

@@ -29,13 +29,14 @@ from hansa.engine import Block
 from hansa.engine.runtimes.checkpoint import MANIFEST, save_block, save_tensors, seal
 from hansa.ensemble.synthetic import SyntheticLayout
 from hansa.experiment.trained import CHANGES, STATE, changes_of, present_checkpoint
+from hansa.forget.page import RECEIPT
 from hansa.forget.request import Request
 from hansa.report.folder import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RECEIPT, WITHHELD = "receipt.json", "withheld.safetensors"
+WITHHELD = "withheld.safetensors"
 _PART = ".part"
 
 

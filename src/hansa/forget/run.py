@@ -191,7 +191,7 @@ def relearn(path: str | Path, request: Request, recovery: Recovery | None = None
         run.settle(row)
         folder = run.requests.commit(run.block, run.done, receipt, layout=run.layout)
         run.folder.event("relearned", request=str(request))
-        return reported(run, folder, None)
+        return reported(run, folder)
 
 
 def _threads(job: Job) -> contextlib.AbstractContextManager[None]:

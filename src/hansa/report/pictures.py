@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hansa.base.lazy import polars as pl
 from hansa.report.charts import COLOURS, HEIGHT, WIDTH, records, style
 from hansa.report.units import dimension, label, quantity
 
-MAX_NODES, MAX_EDGES, MAX_ROWS = 300, 3000, 60
+MAX_NODES, MAX_EDGES, MAX_ROWS, MAX_DOTS = 300, 3000, 60, 60
 
 
 def topology_picture(topology: dict[str, Any], values: dict[int, float], name: str) -> Any:
@@ -95,7 +96,9 @@ def label_picture(partition: dict[str, Any], who: str = "node") -> Any:
     colour = alt.Color(
         "examples:Q",
         scale=alt.Scale(range=["#f3f5f7", COLOURS[0], "#00243a"], domainMin=0),
-        legend=alt.Legend(title="examples", gradientLength=140, format=",d", tickCount=4),
+        legend=alt.Legend(
+            title="examples", gradientLength=140, format=",d", tickCount=4, tickMinStep=1
+        ),
     )
     tips = [alt.Tooltip("node:N", title=who), "class:N", "examples:Q"]
     chart = alt.Chart(records(frame)).mark_rect().encode(x=x, y=y, color=colour, tooltip=tips)
@@ -112,27 +115,40 @@ def sizes_picture(sizes: list[int], who: str = "node") -> Any:
     return _histogram(np.asarray(sizes, dtype=float), "", words, "Data sizes", who)
 
 
-def final_picture(values: np.ndarray, name: str) -> Any:
-    """How a metric is spread over the nodes at the end."""
-    heading = f"Final {label(name)} over nodes"
-    lost = int((~np.isfinite(values)).sum())
-    values = values[np.isfinite(values)]
+def final_picture(values: Mapping[int, float], name: str, who: str = "node") -> Any:
+    """A metric at each node (``who``) at the end: one by one, or of many how they are spread."""
+    heading = f"Final {label(name)} of each {who}"
+    every = pl.DataFrame({"node": list(values), "value": list(values.values())}).sort("node")
+    known = every.filter(pl.col("value").is_finite())
+    lost = len(every) - len(known)
     if lost:
         heading += f" ({lost} not finite)"
-    if len(values) > 30:
-        return _histogram(values, name, label(name), heading)
-    frame = pl.DataFrame({"rank": np.arange(1, len(values) + 1), "value": np.sort(values)})
+    found = known["value"].to_numpy()
+    if len(known) > MAX_DOTS:
+        return _histogram(found, name, label(name), heading, who)
     axis = alt.Axis(format="%" if dimension(name) == "share" else "", tickCount=6)
-    chart = (
-        alt.Chart(records(frame))
-        .mark_circle(size=60, color=COLOURS[0], opacity=0.9)
-        .encode(
-            x=alt.X("rank:Q", title="nodes, lowest to highest", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("value:Q", title=label(name), scale=alt.Scale(zero=False), axis=axis),
-            tooltip=[alt.Tooltip("value:Q", format=".4~g")],
-        )
+    y = alt.Y("value:Q", title=label(name), scale=alt.Scale(zero=False), axis=axis)
+    dots = alt.Chart(records(known)).mark_circle(size=60, color=COLOURS[0], opacity=0.9)
+    dots = dots.encode(
+        x=alt.X(
+            "node:Q",
+            title=who,
+            axis=alt.Axis(tickMinStep=1, grid=False),
+            scale=alt.Scale(domain=[min(values) - 0.6, max(values) + 0.6], nice=False),
+        ),
+        y=y,
+        tooltip=[alt.Tooltip("node:Q", title=who), alt.Tooltip("value:Q", format=".4~g")],
     )
-    return style(chart.properties(width=WIDTH, height=HEIGHT, title=heading))
+    mean = alt.Chart(records(known.select(pl.col("value").mean())))
+    rule = mean.mark_rule(color="#6a727b", strokeDash=[4, 3]).encode(y=y)
+    title = alt.TitleParams(heading, subtitle=f"{_moments(found, name)}; dashed: the mean")
+    return style(alt.layer(rule, dots).properties(width=WIDTH, height=HEIGHT, title=title))
+
+
+def _moments(values: np.ndarray, name: str) -> str:
+    return (
+        f"mean {quantity(values.mean(), name)}, standard deviation {quantity(values.std(), name)}"
+    )
 
 
 def _histogram(values: np.ndarray, name: str, words: str, heading: str, who: str = "node") -> Any:
@@ -155,10 +171,7 @@ def _histogram(values: np.ndarray, name: str, words: str, heading: str, who: str
             tooltip=["nodes:Q", alt.Tooltip("from:Q", format=".4~g")],
         )
     )
-    note = (
-        f"mean {quantity(values.mean(), name)}, standard deviation {quantity(values.std(), name)}"
-    )
-    title = alt.TitleParams(heading, subtitle=note)
+    title = alt.TitleParams(heading, subtitle=_moments(values, name))
     return style(chart.properties(width=WIDTH, height=HEIGHT, title=title))
 
 

@@ -9,6 +9,7 @@ said of their clients.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,11 @@ from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
 from hansa.report.units import dimension
 
+STRAIGHT = 0.05  # of its rise, by which a straight line may be missed
 POINTS = 300  # of a line at most; a picture 400 pixels wide shows no more
 AXES = ("round", "bytes", "time", "modelled_time", "device_time", "energy")
+COLUMNS = ("round", "mean", "low", "high", "nodes", *AXES[1:])
+"""Of a curve: a round's mean, lowest and highest of so many nodes, and what was spent by then."""
 _NAME = re.compile(r"^(validation_|train_)?(.+?)(_average_model)?$")
 _WORDS = {"validation_": "validation", "train_": "training"}
 _AXES_ONLY = ("wall_time", "modelled_time", "energy")  # shown as axes of the others
@@ -169,22 +173,42 @@ def progress(metrics: pl.DataFrame) -> pl.DataFrame:
     ).sort("round")
 
 
-def curve(metrics: pl.DataFrame, line: Line, axis: str = "round") -> pl.DataFrame:
-    """The points of a line, few enough to draw: x, mean, low, high, nodes, round."""
-    frame = spread(metrics, line)
-    if axis == "round":
-        frame = frame.with_columns(x=pl.col("round").cast(pl.Float64))
-    else:
-        spent = progress(metrics).select("round", pl.col(axis).alias("x"))
-        frame = frame.join(spent, on="round").filter(pl.col("x").is_finite()).sort("round")
-    return thinned(frame).select("x", "mean", "low", "high", "nodes", "round")
+def curve(metrics: pl.DataFrame, line: Line, spent: pl.DataFrame) -> pl.DataFrame:
+    """The points of a line, few enough to draw; columns are :data:`COLUMNS`.
+
+    Args:
+        metrics: measurements in long format.
+        line: which of them.
+        spent: what :func:`progress` found.
+    """
+    return thinned(with_axes(spread(metrics, line), spent))
 
 
-def thinned(frame: pl.DataFrame) -> pl.DataFrame:
+def with_axes(frame: pl.DataFrame, spent: pl.DataFrame) -> pl.DataFrame:
+    """Points (round, mean, low, high, nodes) with what was ``spent`` by their rounds."""
+    return frame.join(spent, on="round", how="left").select(COLUMNS).sort("round")
+
+
+def thinned(frame: pl.DataFrame, most: int = POINTS) -> pl.DataFrame:
     """Evenly chosen rows of a long curve, the first and the last among them."""
-    if len(frame) <= POINTS:
+    if len(frame) <= most:
         return frame
-    return frame[np.unique(np.linspace(0, len(frame) - 1, POINTS).round().astype(int))]
+    return frame[np.unique(np.linspace(0, len(frame) - 1, most).round().astype(int))]
+
+
+def is_constant(frames: Iterable[pl.DataFrame]) -> bool:
+    """Whether no line and no spread ever changes: a row of a table says it all."""
+    columns = ("mean", "low", "high")
+    return all(frame[column].n_unique() <= 1 for frame in frames for column in columns)
+
+
+def is_straight(frame: pl.DataFrame) -> bool:
+    """Whether an amount grows by as much every round: its last figure says it all."""
+    x, y = frame["round"].to_numpy(), frame["mean"].to_numpy()
+    if len(y) < 2 or y[-1] <= y[0] or (np.diff(y) < 0).any():
+        return False
+    at = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
+    return bool(np.abs(y - at).max() <= STRAIGHT * (y[-1] - y[0]))
 
 
 def final(metrics: pl.DataFrame) -> pl.DataFrame:

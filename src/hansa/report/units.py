@@ -77,7 +77,7 @@ def quantity(value: float | None, name: str) -> str:
         return number(value)
     if kind == "share":
         return f"{100 * value:.2f} %"
-    size, symbol = unit(value, kind)
+    size, symbol = unit(float(f"{value:.3g}"), kind)  # 999.6 ms are 1.00 s
     scaled = value / size
     digits = 0 if symbol == "B" or not scaled else max(0, 2 - int(math.log10(max(abs(scaled), 1))))
     return f"{scaled:.{digits}f} {symbol}"

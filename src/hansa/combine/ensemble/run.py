@@ -25,6 +25,7 @@ from hansa.combine.ensemble.ensemble_settings import AggregateSettings
 from hansa.combine.ensemble.finished import FINISHED, Finished
 from hansa.combine.ensemble.members import Member
 from hansa.combine.ensemble.own_code import carried
+from hansa.combine.ensemble.page import markdown
 from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_members, prepare
 from hansa.combine.ensemble.plan import remarks
 from hansa.combine.ensemble.proxies import standardizes
@@ -37,7 +38,6 @@ from hansa.experiment.hosting import Hosting, begun, check_verb, hosted, placed,
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
 from hansa.experiment.prepare import check_device
 from hansa.report import RunFolder
-from hansa.report.ensembles import markdown
 
 Say = Callable[[str], None]
 

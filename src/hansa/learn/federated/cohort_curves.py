@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hansa.base.lazy import polars as pl
-from hansa.report.series import progress, servers, thinned
+from hansa.report.series import COLUMNS, servers, thinned, with_axes
 
 MOST = 8
 """Cohorts that are drawn one by one; of more, the mean and the spread."""
@@ -12,7 +12,7 @@ _OWN_CLOCK = "modelled_time"
 
 
 def cohort_curves(
-    metrics: pl.DataFrame, family: str, axis: str = "round"
+    metrics: pl.DataFrame, family: str, spent: pl.DataFrame
 ) -> dict[str, pl.DataFrame]:
     """A metric of the servers' models as one curve a server, by name.
 
@@ -30,25 +30,17 @@ def cohort_curves(
         return {}
     metrics, merged = apart(metrics, family)
     rows = metrics.filter(pl.col("name") == family, pl.col("node").is_not_null())
-    spent = along(metrics, axis)
     frames = {}
     for number, host in enumerate(hosts, start=1):
-        mine = rows.filter(pl.col("node") == host)
-        at = spent
-        if axis == _OWN_CLOCK:
-            clock = metrics.filter((pl.col("name") == axis) & (pl.col("node") == host))
-            at = clock.select("round", pl.col("value").alias("x"))
-            if host in merged["node"]:  # at the end its clock is that of the merged model
-                at = at.filter(pl.col("round") < merged["round"].max())
-        frames[f"cohort {number}"] = thinned(points(mine, at))
+        clock = metrics.filter((pl.col("name") == _OWN_CLOCK) & (pl.col("node") == host))
+        at = clock.select("round", pl.col("value").alias(_OWN_CLOCK))
+        if host in merged["node"]:  # at the end its clock is that of the merged model
+            at = at.filter(pl.col("round") < merged["round"].max())
+        mine = points(rows.filter(pl.col("node") == host), spent).drop(_OWN_CLOCK)
+        mine = mine.join(at, on="round", how="left", maintain_order="left")
+        frames[f"cohort {number}"] = thinned(mine.select(COLUMNS))
     frames[MERGED] = points(merged, spent)
     return {name: frame for name, frame in frames.items() if len(frame)}
-
-
-def along(metrics: pl.DataFrame, axis: str) -> pl.DataFrame:
-    """Where each round is on an axis: round, x."""
-    x = pl.col("round") if axis == "round" else pl.col(axis)
-    return progress(metrics).select("round", x.cast(pl.Float64).alias("x"))
 
 
 def apart(metrics: pl.DataFrame, family: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -69,9 +61,8 @@ def apart(metrics: pl.DataFrame, family: str) -> tuple[pl.DataFrame, pl.DataFram
 
 
 def points(rows: pl.DataFrame, spent: pl.DataFrame) -> pl.DataFrame:
-    """Single measurements as the points of a curve, x from what was ``spent`` by their round."""
+    """Single measurements as the points of a curve, with what was ``spent`` by their round."""
     value = pl.col("value")
-    frame = rows.join(spent, on="round").filter(value.is_finite() & pl.col("x").is_finite())
-    return frame.sort("round").select(
-        "x", mean=value, low=value, high=value, nodes=pl.lit(1, pl.UInt32), round="round"
-    )
+    frame = rows.filter(value.is_finite())
+    one = pl.lit(1, pl.UInt32)
+    return with_axes(frame.select("round", mean=value, low=value, high=value, nodes=one), spent)

@@ -63,7 +63,7 @@ def is_timed(invited: pl.DataFrame) -> bool:
     return bool((invited["end"] > 0).any())
 
 
-def participation(invited: pl.DataFrame, sizes: Sequence[int]) -> pl.DataFrame:
+def times_counted(invited: pl.DataFrame, sizes: Sequence[int]) -> pl.DataFrame:
     """For every client, invited or not: client, size (examples), invited, counted."""
     every = pl.DataFrame({"client": range(len(sizes)), "size": sizes})
     every = every.with_columns(pl.col("client").cast(pl.Int32))

@@ -9,13 +9,29 @@ import numpy as np
 
 from hansa.base.lazy import altair as alt
 from hansa.base.lazy import polars as pl
-from hansa.report.charts import GREY, WIDTH, palette, records, style
-from hansa.report.units import unit
+from hansa.report.charts import GREY, WIDE, WIDTH, palette, records, spec_of, style
+from hansa.report.units import quantity, unit
 
 _DASHES = {"learned": [1, 0], "plain": [6, 3], "compared": [2, 3]}
 _APART = 0.052  # of the height, between the middles of two names beside lines
-_SIDE, _HEIGHT = WIDTH - 90, 360
+_SIDE, _HEIGHT = WIDE - 130, 400
 _MOST = 60  # members that get a bar
+
+
+def rules_chart(
+    rows: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    chosen: str,
+) -> Any:
+    """Test accuracy of all rules, over rounds or against bytes: one chart with a choice of axes."""
+    chart, other = accuracy_chart(rows, curves, chosen), bytes_chart(rows)
+    views = [{"words": "round of phase 2", "change": {}}]
+    if other is not None:
+        changed = spec_of(other)
+        change = {key: changed[key] for key in ("title", "layer", "datasets")}
+        views.append({"words": "bytes of one client", "change": change})
+        chart.usermeta = {"views": views}
+    return chart
 
 
 def accuracy_chart(
@@ -56,7 +72,7 @@ def accuracy_chart(
     drawn = base.mark_line().encode(strokeDash=dash, strokeWidth=width)
     names = _names(ends, frame["accuracy"], y, alt.value(_SIDE))
     note = f"thick: kept ({chosen}); dashed: rules that do not learn; dotted: compared with"
-    title = alt.TitleParams("Test accuracy over phase 2", subtitle=note)
+    title = alt.TitleParams("Test accuracy", subtitle=note)
     return style(alt.layer(drawn, *names).properties(width=_SIDE, height=_HEIGHT, title=title))
 
 
@@ -113,9 +129,7 @@ def bytes_chart(rows: Sequence[Mapping[str, Any]]) -> Any:
             )
         )
     layers += _names(frame, every, y, x)
-    title = alt.TitleParams(
-        "Test accuracy against bytes", subtitle="dot: as counted; tick: by FENS's formula"
-    )
+    title = alt.TitleParams("Test accuracy", subtitle="dot: as counted; tick: by FENS's formula")
     return style(alt.layer(*layers).properties(width=_SIDE, height=_HEIGHT, title=title))
 
 
@@ -138,7 +152,7 @@ def members_chart(members: Sequence[Mapping[str, Any]]) -> Any:
         tooltip=["client:N", "model:N", alt.Tooltip("accuracy:Q", format=".2%")],
     )  # fmt: skip
     mean = float(np.mean([member["accuracy"] for member in members]))
-    note = f"mean {100 * mean:.1f} %" + (f", the first {_MOST} of {len(members)}" * (
+    note = f"mean {quantity(mean, 'accuracy')}" + (f", the first {_MOST} of {len(members)}" * (
         len(members) > _MOST))  # fmt: skip
     title = alt.TitleParams("Members alone", subtitle=note)
     height = int(np.clip(9 * len(shown), 140, 340))

@@ -9,8 +9,8 @@ import numpy as np
 
 from hansa.base.lazy import altair as alt
 from hansa.base.lazy import polars as pl
+from hansa.learn.federated.fates import COUNTED, UNDER_WAY, fates_in, is_timed
 from hansa.report.charts import records, style
-from hansa.report.rounds import COUNTED, UNDER_WAY, fates_in, is_timed
 from hansa.report.units import unit
 
 ROWS, ROUNDS, LEAST_ROUNDS, COHORTS = 40, 8, 3, 8
@@ -44,7 +44,7 @@ def timeline_picture(invited: pl.DataFrame) -> Any | None:
     which then some clients are shown. None where the run had no modelled clock.
 
     Args:
-        invited: what :func:`hansa.report.rounds.invitations` found.
+        invited: what :func:`hansa.learn.federated.fates.invitations` found.
     """
     if not is_timed(invited):
         return None

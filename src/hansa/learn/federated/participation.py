@@ -8,9 +8,9 @@ import numpy as np
 
 from hansa.base.lazy import altair as alt
 from hansa.base.lazy import polars as pl
+from hansa.learn.federated.fates import COUNTED, fates_in
+from hansa.learn.federated.timeline import FATE_COLOURS
 from hansa.report.charts import COLOURS, HEIGHT, WIDTH, records, style
-from hansa.report.rounds import COUNTED, fates_in
-from hansa.report.timeline import FATE_COLOURS
 
 BARS, DOTS, BINS, ROUNDS = 40, 1000, 24, 100
 

@@ -1,0 +1,290 @@
+"""Several runs side by side: their names, what differs between them, what each came to."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hansa.base.lazy import polars as pl
+from hansa.report.folder import RunFolder
+from hansa.report.grid import Grid
+from hansa.report.page import called
+from hansa.report.series import AXES, final, measurements, without_moments
+from hansa.report.tables import totals
+from hansa.report.units import dimension, label, quantity
+
+_SHOWN = ("accuracy", "rmse", "loss", "accuracy_average_model", "rmse_average_model")
+_SPENT = {"bytes": "sent", "time": "wall time"}
+_SETTINGS = 3  # columns of settings that fit beside the figures
+_STAMPED = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
+"""How a folder's name ends that nobody gave."""
+
+
+def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted names; a component's own name stands under its field."""
+    found: dict[str, Any] = {}
+    if isinstance(settings, Mapping) and settings:
+        for key, value in settings.items():
+            found |= flat(value, prefix if key == "name" and prefix else _dotted(prefix, key))
+    elif isinstance(settings, list) and any(isinstance(item, Mapping) for item in settings):
+        for index, item in enumerate(settings):
+            found |= flat(item, _dotted(prefix, index))
+    else:
+        found[prefix] = settings
+    return found
+
+
+def differing(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all runs, one value a run (None: not there)."""
+    every = [flat(folder.config) for folder in folders]
+    keys = dict.fromkeys(key for settings in every for key in settings)
+    found = {key: [settings.get(key) for settings in every] for key in keys}
+    return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
+
+
+def run_labels(folders: Sequence[RunFolder]) -> list[str]:
+    """A short name for each run, all different.
+
+    The name that its folder was given, or else the algorithm and what tells the runs apart.
+    """
+    given = [folder.path.resolve().name for folder in folders]
+    if len(folders) > 1 and len(set(given)) == len(given) and not any(map(_STAMPED.search, given)):
+        return given
+    names = _by_settings(folders)
+    if len(set(names)) < len(names) or not all(names):
+        names = [_joined(n, folder.path.name) for n, folder in zip(names, folders, strict=True)]
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    return [
+        n if seen[n] == 1 else f"{n} ({folder.path})"
+        for n, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _by_settings(folders: Sequence[RunFolder]) -> list[str]:
+    """The runs' algorithms, and of what differs as much as tells them apart, if that is enough."""
+    names = [called(folder) for folder in folders]
+    if len(set(names)) == 1 and len(names) > 1:
+        names = [""] * len(folders)
+    candidates = differing(folders)
+    order = ["algorithm", "topology", "codec.0", "partition", "nodes"]
+    keys = [key for key in order if key in candidates]
+    keys += [key for key in candidates if key not in keys and not _is_seed(key)]
+    keys += [key for key in candidates if key not in keys]
+    for key in keys:
+        if key == "algorithm" or len(set(names)) == len(names):
+            continue
+        added = [
+            _joined(n, v, "" if isinstance(v, str) else key.rpartition(".")[2])
+            for n, v in zip(names, candidates[key], strict=True)
+        ]
+        if len(set(added)) > len(set(names)):
+            names = added
+    return names
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone, by their places among all that are compared."""
+
+    name: str
+    runs: tuple[int, ...]
+
+
+def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
+    """The runs by settings, in the order of the first of each; a run alone keeps its name."""
+    places: dict[str, list[int]] = {}
+    seeds = []
+    for k, folder in enumerate(folders):
+        settings = sorted(flat(folder.config).items())
+        seeds.append(repr([item for item in settings if _is_seed(item[0])]))
+        own = repr([item for item in settings if not _is_seed(item[0])])
+        if any(seeds[other] == seeds[k] for other in places.get(own, ())):
+            own += f" once more: {k}"  # the same seed again is another run of it, not another seed
+        places.setdefault(own, []).append(k)
+    groups = [tuple(group) for group in places.values()]
+    names = run_labels(folders)
+    if len(groups) < len(folders):
+        first = [folders[group[0]] for group in groups]
+        named = _by_settings(first)
+        if len(set(named)) == len(named) and all(named):
+            names = [called(folder) for folder in folders]
+            for group, name in zip(groups, named, strict=True):
+                names[group[0]] = name
+    return [Group(names[group[0]], group) for group in groups]
+
+
+def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """One mapping a run, with plain numbers: run, path, settings, totals, final, status."""
+    apart = differing(folders)
+    rows = []
+    for index, (folder, name) in enumerate(zip(folders, run_labels(folders), strict=True)):
+        metrics = without_moments(measurements(folder))
+        frame = final(metrics)
+        frame = frame.sort(pl.col("who") == "servers", nulls_last=False)
+        # Of what both spend, the clients' figure; of models, whoever has them.
+        frame = frame.unique("name", keep="first", maintain_order=True)
+        measured = dict(zip(frame["name"], frame["mean"], strict=True))
+        deviation = dict(zip(frame["name"], frame["std"], strict=True))
+        rows.append(
+            {
+                "run": name,
+                "algorithm": called(folder),
+                "path": str(folder.path),
+                "settings": {key: values[index] for key, values in apart.items()},
+                "rounds": metrics["round"].max(),
+                "final": measured,
+                "std": {key: value for key, value in deviation.items() if value is not None},
+                "totals": totals(folder, metrics),
+                "status": (folder.summary or {}).get("status", "unfinished"),
+            }
+        )
+    return rows
+
+
+def comparison_table(
+    folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None = None
+) -> Grid:
+    """One row a run: the settings that differ, if few, what it reached and what it spent.
+
+    Args:
+        folders: the runs.
+        runs: what :func:`comparison` found, where it is at hand.
+    """
+    runs = runs or comparison(folders)
+    settings = [k for k in differing(folders) if not _is_seed(k) and not _in_label(k, runs)]
+    settings = settings if len(settings) <= _SETTINGS else []  # settings_table has them all
+    # What a name that was given does not tell.
+    told = all(run["algorithm"] in run["run"] for run in runs)
+    named = [] if told or len({run["algorithm"] for run in runs}) == 1 else ["algorithm"]
+    settings = [key for key in settings if key not in named]
+    scores = [name for name in _SHOWN if any(name in run["final"] for run in runs)]
+    spent = [k for k in AXES if _any(runs, k)]
+    columns = ["run", *named, *settings, "rounds", *map(label, scores)]
+    columns += [_SPENT.get(key, label(key)) for key in spent]
+    unfinished = any(run["status"] != "finished" for run in runs)
+    columns += ["status"] if unfinished else []
+    rows = []
+    for run in runs:
+        row = [run["run"], *(run[key] for key in named)]
+        row += [*(_text(run["settings"][key]) for key in settings), quantity(run["rounds"], "")]
+        for name in scores:
+            mean, std = run["final"].get(name), run["std"].get(name)
+            spread = f" ± {_brief(std, name)}" if std is not None else ""
+            row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
+        row += [quantity(run["totals"].get(key), key) for key in spent]
+        rows.append([*row, run["status"]] if unfinished else row)
+    return Grid("Runs", columns, rows, words=1 + len(named) + len(settings))
+
+
+def groups_table(folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None = None) -> Grid:
+    """One row for runs that differ in their seed alone; with one seed each it is one row a run.
+
+    Means over the seeds; of the score the lowest and the highest seed as well.
+    """
+    runs, groups = runs or comparison(folders), groups_of(folders)
+    if len(groups) == len(folders):
+        return comparison_table(folders, runs)
+    scores = [name for name in _SHOWN if any(name in run["final"] for run in runs)]
+    spent = [k for k in AXES if _any(runs, k)]
+    heads = [*map(label, scores)]
+    columns = ["settings", "seeds", "rounds", *heads[:1], *["lowest to highest"][: len(heads)]]
+    columns += heads[1:]
+    columns += [_SPENT.get(key, label(key)) for key in spent]
+    rows = []
+    for group in groups:
+        own = [runs[k] for k in group.runs]
+        row = [group.name, str(len(own)), _over([run["rounds"] for run in own], "")]
+        for name in scores:
+            values = _known(run["final"].get(name) for run in own)
+            row.append(_over(values, name))
+            if name == scores[0]:
+                low, high = (quantity(f(values, default=None), name) for f in (min, max))
+                row.append(f"{low} to {high}" if values else "")
+        row += [_over(_known(run["totals"].get(key) for run in own), key) for key in spent]
+        rows.append(row)
+    return Grid("Runs", columns, rows)
+
+
+def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[str]:
+    """Which settings came out best, and which sent least, a sentence each."""
+    groups, found = groups_of(folders), []
+    main = next((n for n in _SHOWN if sum(n in run["final"] for run in runs) > 1), None)
+    if len(groups) < 2 or main is None:
+        return []
+    means = _means(groups, [run["final"].get(main) for run in runs])
+    if len(means) < 2:
+        return []
+    best = (max if dimension(main) == "share" else min)(means, key=lambda name: means[name])
+    how = "highest" if dimension(main) == "share" else "lowest"
+    found.append(f"{best} has the {how} {label(main)}, {quantity(means[best], main)}.")
+    sent = _means(groups, [run["totals"].get("bytes") for run in runs])
+    if len(sent) > 1 and min(sent.values()) < max(sent.values()):
+        least = min(sent, key=lambda name: sent[name])
+        found.append(f"{least} sent the least, {quantity(sent[least], 'bytes')}.")
+    return found
+
+
+def _means(groups: Sequence[Group], values: Sequence[float | None]) -> dict[str, float]:
+    """The mean of each group that has a finite value."""
+    known = {group.name: _known(values[k] for k in group.runs) for group in groups}
+    return {name: sum(own) / len(own) for name, own in known.items() if own}
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _over(values: Sequence[float], name: str) -> str:
+    return quantity(sum(values) / len(values), name) if values else ""
+
+
+def settings_table(folders: Sequence[RunFolder]) -> Grid:
+    """One row a setting that differs, one column a run."""
+    names = run_labels(folders)
+    found = list(differing(folders).items())
+    if len({folder.config.get("verb", "learn") for folder in folders}) > 1:
+        # Of runs of two kinds, most settings are there in one kind alone: that says nothing.
+        every = [flat(folder.config) for folder in folders]
+        found = [(k, v) for k, v in found if all(k in settings for settings in every)]
+    rows = [[key, *("" if v is None else _text(v) for v in values)] for key, values in found]
+    return Grid("Settings that differ", ["setting", *names], rows, words=1 + len(names))
+
+
+def _brief(deviation: float, name: str) -> str:
+    """Two digits: more of a standard deviation says nothing."""
+    return f"{100 * deviation:.1f} %" if dimension(name) == "share" else f"{deviation:.2g}"
+
+
+def _joined(name: str, value: Any, key: str = "") -> str:
+    words = f"{key} {_text(value)}" if key and value is not None else _text(value)
+    return ", ".join(part for part in (name, words) if part)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _in_label(key: str, runs: list[dict[str, Any]]) -> bool:
+    """Whether every run's label says this setting already."""
+    return all(
+        _text(run["settings"][key]) in run["run"].replace(",", "").split()
+        for run in runs
+        if run["settings"][key] is not None
+    ) and any(run["settings"][key] is not None for run in runs)
+
+
+def _any(runs: list[dict[str, Any]], key: str) -> bool:
+    return any(key in run["totals"] for run in runs)
+
+
+def _dotted(prefix: str, key: Any) -> str:
+    return f"{prefix}.{key}" if prefix else str(key)
+
+
+def _is_seed(key: str) -> bool:
+    return key.rpartition(".")[2] == "seed"

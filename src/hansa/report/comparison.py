@@ -1,0 +1,189 @@
+"""One page for several runs: all curves in one chart, one table, the settings that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hansa.base.errors import ConfigError
+from hansa.base.lazy import polars as pl
+from hansa.report import charts
+from hansa.report.comparing import (
+    Group,
+    comparison,
+    comparison_table,
+    groups_of,
+    groups_table,
+    settings_table,
+    standings,
+)
+from hansa.report.curves import Curves, curves_chart
+from hansa.report.folder import RunFolder
+from hansa.report.html import Content, write_html
+from hansa.report.measured import Measured
+from hansa.report.page import Page, Section, page_of
+from hansa.report.run_page import RunPage
+from hansa.report.series import AXES, POINTS, is_constant, is_straight, thinned
+from hansa.report.units import dimension
+
+_FOLDED = 12  # settings that differ, of which more are folded away
+_BANDS = 6  # lines, of which more would hide each other's bands
+_POINTS = 2400  # of all lines of a chart together
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A run by its page, ready to be drawn."""
+
+    page: RunPage
+    of: Measured
+
+
+@charts.unchecked()
+def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path) -> Path:
+    """Write one page that overlays the curves of several runs, and return its path.
+
+    Runs that differ in their seed alone are one line: their mean, with a band from the lowest to
+    the highest of them.
+
+    Raises:
+        ConfigError: there is nothing to compare.
+        CheckpointError: one is no run folder, or a file in it is corrupt.
+    """
+    runs = [item if isinstance(item, RunFolder) else RunFolder.open(item) for item in folders]
+    if not runs:
+        raise ConfigError("runs", None, "there is nothing to compare", "name at least one run")
+    lines = [_line(run) for run in runs]
+    groups = groups_of(runs)
+    names = [group.name for group in groups]
+    every = list(dict.fromkeys(f for line in lines for f in line.of.families))
+    main = next((f for f in ("accuracy", "rmse", "loss", *every) if f in every), None)
+    band = 0.12 if len(names) <= _BANDS else 0.0
+    drawn = {
+        f: _overlaid(lines, groups, f, band > 0) for f in every if f == main or _shared(f, lines)
+    }
+    large = [
+        curves_chart(drawn[main], main, large=True, band=band, domain=names, legend=False)
+        if main
+        else None
+    ]
+    small = [
+        curves_chart(curves, family, band=band, domain=names, legend=False)
+        for family, curves in drawn.items()
+        if family != main and _says_more(family, curves)
+    ]
+    settings, seeds = settings_table(runs), any(len(group.runs) > 1 for group in groups)
+    kinds = {run.config.get("verb", "learn") for run in runs}
+    note = "Only settings that all of these kinds of runs have." if len(kinds) > 1 else ""
+    looks = zip(names, charts.palette(len(names)), charts.dashes(len(names)), strict=True)
+    rows = comparison(runs)
+    means = "Means over the seeds of each line, and the lowest to the highest seed."
+    sections = [
+        Section("", [chart for chart in large if chart]),
+        Section("Runs", grid=groups_table(runs, rows), note=means if seeds else "", swatches=True),
+        Section(
+            "Settings that differ", grid=settings, note=note, folded=len(settings.rows) > _FOLDED
+        ),
+        Section("Each run", grid=comparison_table(runs, rows) if seeds else None, folded=True),
+        Section("Other metrics", [chart for chart in small if chart], folded=True),
+    ]
+    content = Content(
+        title=f"{len(runs)} runs compared" if len(runs) > 1 else names[0],
+        sentence=_sentence(runs, groups, rows),
+        subtitle=", ".join(run.path.name for run in runs),
+        sections=sections,
+        legend=list(looks) if len(names) > 1 else [],
+    )
+    return write_html(Path(out).expanduser(), content)
+
+
+def comparison_chart(runs: Mapping[str, RunFolder], family: str) -> Any | None:
+    """The curves of a metric in several runs, by the name that each has in the legend."""
+    lines = [_line(run) for run in runs.values()]
+    groups = [Group(name, (k,)) for k, name in enumerate(runs)]
+    return curves_chart(
+        _overlaid(lines, groups, family, False), family, band=0.0, domain=list(runs)
+    )
+
+
+def _line(run: RunFolder) -> _Line:
+    page: Page = page_of(run)
+    page = page if isinstance(page, RunPage) else RunPage()
+    return _Line(page, page.read(run))
+
+
+def _overlaid(lines: Sequence[_Line], groups: Sequence[Group], family: str, banded: bool) -> Curves:
+    """A line a group of runs, and what all lines and bands are, in words."""
+    frames: dict[str, pl.DataFrame] = {}
+    dots, who, nodes = [], set(), False
+    for group in groups:
+        having = [lines[k] for k in group.runs if family in lines[k].of.families]
+        found = [line.page.compared(line.of, family) for line in having]
+        if not found:
+            continue
+        own = [curves.lines[""] for curves in found]
+        nodes = nodes or any((frame["nodes"] > 1).any() for frame in own)
+        frames[group.name] = own[0] if len(group.runs) == 1 else over_seeds(own)
+        dots += [c.dots.with_columns(line=pl.lit(group.name)) for c in found if c.dots is not None]
+        who |= {curves.note for curves in found} - {"server", "run", "mean", ""}
+    most = max(60, min(POINTS, _POINTS // max(1, len(frames))))
+    frames = {name: thinned(frame, most) for name, frame in frames.items()}
+    several = [len(group.runs) for group in groups if len(group.runs) > 1]
+    mean = f"the mean of its {' or '.join(sorted(who))}" if who and nodes else ""
+    many = f"{min(several)} to {max(several)}" if len(set(several)) > 1 else f"{several[:1]}"[1:-1]
+    note = f"Line: mean of {many} seeds, each" if several else "Line: a run,"
+    note = f"{note} {mean}" if mean else note.rpartition(",")[0]
+    if banded and several:
+        alone = " (of a run alone: over its nodes)" * (len(several) < len(groups) and bool(mean))
+        note += f"; band: min to max over {many} seeds{alone}"
+    elif banded and mean:
+        note += "; band: min to max over nodes, not over seeds"
+    note += "."
+    ends = pl.concat(dots) if dots else None
+    if ends is not None and len(ends):
+        note += " Dot: what cohorts merged into."
+    return Curves(frames, note, ends)
+
+
+def over_seeds(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Curves of runs that differ in their seed as one: mean, lowest and highest of the runs.
+
+    What was spent by a round is the mean of the runs that got there; columns as those of a curve.
+    """
+    value = pl.col("mean")
+    spent = [pl.col(axis).cast(pl.Float64).mean() for axis in AXES[1:]]
+    found = (
+        pl.concat(frames)
+        .group_by("round")
+        .agg(*spent, mean=value.mean(), low=value.min(), high=value.max(), nodes=pl.len())
+    )
+    return found.select(frames[0].columns).sort("round")
+
+
+def _shared(family: str, lines: Sequence[_Line]) -> bool:
+    """Whether there is something to compare, and not in the charts of single runs alone."""
+    having = [line for line in lines if family in line.of.families]
+    return len(having) > (len(lines) > 1) and all(line.page.comparable(family) for line in having)
+
+
+def _says_more(family: str, curves: Curves) -> bool:
+    """Whether curves say more than the table's figures."""
+    frames = list(curves.frames.values())
+    if not frames or is_constant([pl.concat(frames)]):
+        return False
+    amount = dimension(family) in ("B", "s", "J")
+    return not (amount and all(is_straight(frame) or len(frame) < 2 for frame in frames))
+
+
+def _sentence(
+    runs: Sequence[RunFolder], groups: Sequence[Group], rows: list[dict[str, Any]]
+) -> str:
+    """How many were compared, which is best and which is cheapest."""
+    counts = {len(group.runs) for group in groups}
+    each = f" with {counts.pop()} seeds each" if len(counts) == 1 and max(counts) > 1 else ""
+    begin = f"{len(runs)} runs"
+    if each or max(counts, default=1) > 1:
+        begin += f" of {len(groups)} settings{each}"
+    return " ".join([f"{begin} are compared.", *standings(runs, rows)])
