@@ -183,8 +183,8 @@ def test_the_sentence_says_what_was_done_how_it_ended_and_what_it_cost(tmp_path)
         "70.00 % over nodes. It cost 1.00 kB sent and 90.0 s of wall time."
     )
     assert word == "finished"
-    text, word = told("early", "finished", 4)
-    assert "and stopped by its own rule after 4 rounds of 10." in text
+    text, word = told("early", "finished", 4, ended="nothing moves")
+    assert "and stopped by its own rule after 4 rounds of 10, as nothing moves." in text
     assert word == "stopped early"
     where = {"round": 2, "nodes": [1]}
     assert "and diverged, first in round 2." in told("diverged", "diverged", diverged=where)[0]
@@ -261,44 +261,25 @@ def test_runs_that_differ_in_their_seed_are_one_line(tmp_path):
     assert [group.name for group in groups_of(alone)] == run_labels(alone)
 
 
-OWN = """
-from hansa.base.component import register
-from hansa.report.page import Section, Tile
-from hansa.report.run_page import RunPage
-
-
-@register("auction")
-class AuctionPage(RunPage):
-    \"\"\"An auction: who paid what.\"\"\"
-
-    def claim(self, path, config):
-        return 2 * ((config or {}).get("verb") == "auction")
-
-    def headline(self, of):
-        return f"Auction among {of.nodes} bidders"
-
-    def sentence(self, of):
-        return f"The best bid was {of.metrics['value'].max():g}."
-
-    def tiles(self, of):
-        return [Tile("bids", str(len(of.metrics)))]
-
-    def sections(self, of):
-        return [Section("Rules of the house", text="No refunds."), *super().sections(of)]
-"""
-
-
 def test_a_page_of_ones_own_claims_its_runs(tmp_path, monkeypatch):
     monkeypatch.setitem(component._registry, "page", dict(catalogue("page")))
-    (tmp_path / "auction.py").write_text(OWN)
-    assert len(OWN.splitlines()) < 40
+    text = (Path(__file__).parents[2] / "docs" / "learn.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (own,) = [block for block in blocks if "(RunPage)" in block]
+    (tmp_path / "auction.py").write_text(own)
+    assert len(own.splitlines()) < 40
     component.load_module(str(tmp_path / "auction.py"))
     for verb in ("auction", "learn"):
         run = RunFolder.create(tmp_path / verb, {"verb": verb, "nodes": 3}, {})
         run.record(1, "bid", [1.0, 5.0, 2.0], node=[0, 1, 2])
         text = write_report(run).read_text()
-        own = ("Auction among 3 bidders", "The best bid was 5.", "<span>bids</span>", "No refunds.")
-        assert all((words in text) == (verb == "auction") for words in own)
+        words = (
+            "Auction among 3 bidders",
+            "The best bid was 5.",
+            "<span>bids</span>",
+            "No refunds.",
+        )
+        assert all((word in text) == (verb == "auction") for word in words)
     assert final(run).rows
 
 

@@ -9,7 +9,7 @@ import typer
 
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import answering
-from hansa.cli.options import Debug, Json
+from hansa.cli.options import Debug, Json, Plugins
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 _NAMED = 12
@@ -17,10 +17,18 @@ Page = Annotated[Path, typer.Option("--out", help="The page to write.", metavar=
 
 
 def compare(
-    runs: Runs, out: Page = Path("comparison.html"), as_json: Json = False, debug: Debug = False
+    runs: Runs,
+    out: Page = Path("comparison.html"),
+    plugin: Plugins = None,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
-    """Compare runs: what differs between them, what each reached and what it spent."""
+    """Compare runs: what differs between them, what each reached and what it spent.
+
+    Runs that differ in their seed alone are one line, with a band over the seeds.
+    """
     with answering(as_json, debug) as answer:
+        from hansa.base.component import load_module
         from hansa.report import RunFolder
         from hansa.report.comparing import comparison, groups_table, settings_table
         from hansa.report.comparison import write_comparison
@@ -29,6 +37,8 @@ def compare(
             if place.is_dir() if place == out else place.is_file():
                 what = "is a folder" if place == out else f"{place} is a file"
                 raise ConfigError("out", str(out), what, "the name of a page, such as page.html")
+        for module in plugin or ():
+            load_module(module)
         folders = [RunFolder.open(path) for path in runs]
         page = write_comparison(folders, out)
         answer.data = {"runs": comparison(folders) if as_json else [], "page": str(page)}

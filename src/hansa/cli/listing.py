@@ -12,7 +12,7 @@ import typer
 
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
-from hansa.cli.options import Debug, Json
+from hansa.cli.options import Debug, Json, Plugins
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -24,10 +24,6 @@ Kind = Annotated[
     typer.Argument(help="A kind of part, such as topology, or settings for the run file's own."),
 ]
 Name = Annotated[str | None, typer.Argument(help="One of that kind: shows its settings.")]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", metavar="MODULE", help="Import a module or file of yours first."),
-]
 
 
 Markdown = Annotated[

@@ -32,6 +32,10 @@ Seed = Annotated[int | None, typer.Option(help="Same as --set seed=N.", metavar=
 Device = Annotated[
     str | None, typer.Option(help="Same as --set device=NAME: cpu, cuda ...", metavar="NAME")
 ]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Import a module or file of yours first."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Out = Annotated[

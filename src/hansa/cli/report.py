@@ -8,7 +8,7 @@ import typer
 
 from hansa.base.telling import say
 from hansa.cli.answer import answering
-from hansa.cli.options import All, Debug, Json, RunDir
+from hansa.cli.options import All, Debug, Json, Plugins, RunDir
 
 if TYPE_CHECKING:
     from hansa.report import RunFolder
@@ -22,15 +22,22 @@ def report(
     run: RunDir,
     png: Png = False,
     every: All = False,
+    plugin: Plugins = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the report of a run anew and print what was last measured."""
+    """Write the report of a run anew and print what was last measured.
+
+    RUN may also be the folder of a request to forget. --plugin makes pages of yours known.
+    """
     with answering(as_json, debug) as answer:
+        from hansa.base.component import load_module
         from hansa.report import RunFolder
         from hansa.report.page import final, run_or_path
         from hansa.report.writing import write_pictures, write_report
 
+        for module in plugin or ():
+            load_module(module)
         folder = run_or_path(run)
         page = write_report(folder)
         pictures = write_pictures(folder) if png else []

@@ -14,7 +14,8 @@ EARLY = "stopped early"
 def status(of: Measured) -> str:
     """How a run ended, in a word: its summary's, or that it ended by its own rule."""
     found = str(of.summary.get("status", "unfinished"))
-    return EARLY if found == "finished" and _asked(of) > _done(of) else found
+    early = of.summary.get("ended") or _asked(of) > _done(of)
+    return EARLY if found == "finished" and early else found
 
 
 def ending(of: Measured) -> str:
@@ -27,7 +28,9 @@ def ending(of: Measured) -> str:
         case "finished":
             return f"for {rounds} and finished" if done else "and finished"
         case "stopped early":
-            return f"and stopped by its own rule{after}{of_asked}"
+            why = of.summary.get("ended")
+            because = f", as {why}" if why else ""
+            return f"and stopped by its own rule{after}{of_asked}{because}"
         case "diverged":
             return f"for {rounds} and diverged{_where(of)}"
         case "interrupted":
