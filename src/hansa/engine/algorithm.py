@@ -10,7 +10,7 @@ import numpy as np
 from hansa.base.component import Component
 from hansa.engine.block import Block
 from hansa.engine.exchange.exchange import Inbox, Send, Share
-from hansa.engine.network import Network
+from hansa.engine.network import Network, WeightRule
 from hansa.engine.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ class Algorithm(Component, kind="algorithm"):
     def needs_time(self) -> bool:
         """Whether it decides by modelled time, so that it needs a clock that models some."""
         return self.own_pace
+
+    @property
+    def mixing_rule(self) -> WeightRule | None:
+        """The rule of the weights by which it mixes models, its setting ``weights``; None where it
+        has none and so cannot take a graph whose edges have weights."""
+        return getattr(self, "weights", None)
 
     def servers(self, clients: int) -> int:
         """How many nodes without data it needs besides so many clients; their ids come last.

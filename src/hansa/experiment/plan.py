@@ -37,7 +37,7 @@ def describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
         return
     graph = job.network.graph(0)
     weights = likely(graph)
-    rule = getattr(job.algorithm, "weights", "metropolis_hastings")
+    rule = job.algorithm.mixing_rule or "metropolis_hastings"
     edges = list(zip(graph.indices.tolist(), graph.receivers.tolist(), strict=True))
     if graph.symmetric:
         edges = [(i, j) for i, j in edges if i < j]

@@ -15,7 +15,6 @@ from hansa.base.telling import doing
 from hansa.data import Dataset, plant
 from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
-from hansa.experiment.remarks import weighs
 from hansa.experiment.runfile import RunFile
 from hansa.models import Model, Module, ParameterLayout, initial_model
 
@@ -144,7 +143,7 @@ def _check_pace(run: RunFile) -> None:
 
 def _check_weights(run: RunFile, network: Network) -> None:
     """Weights of a graph need an algorithm that mixes by weights."""
-    if not run.algorithm.uses_topology or weighs(run.algorithm):
+    if not run.algorithm.uses_topology or run.algorithm.mixing_rule is not None:
         return
     if network.graph(0).weights is not None:
         raise ConfigError(

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from hansa.data import DataSource, Iid
-from hansa.engine import Algorithm, Job
+from hansa.engine import Job
 from hansa.experiment.runfile import RunFile
 from hansa.topology import Graph
 
@@ -69,14 +69,6 @@ def unused_of_data(data: DataSource) -> list[str]:
             "them"
         )
     return found
-
-
-def weighs(algorithm: Algorithm) -> bool:
-    """Whether an algorithm, or one that it goes around, mixes models by weights."""
-    inner = getattr(algorithm, "algorithm", None)
-    return "weights" in type(algorithm).model_fields or (
-        isinstance(inner, Algorithm) and weighs(inner)
-    )
 
 
 def _said(part: BaseModel, field: str) -> bool:

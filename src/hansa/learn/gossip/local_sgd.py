@@ -17,6 +17,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Algorithm, Block, Network, Script
 from hansa.engine.block import LocalWork
+from hansa.engine.wrapper import INNER, Wrapper
 from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.learn.gossip.parts import peers_only
 from hansa.learn.gossip.skiptrain import TrainingSchedule
@@ -28,53 +29,43 @@ BEFORE = "local_sgd.before"
 
 
 @register("local_sgd", paper="Stich", year=2019, url="https://arxiv.org/abs/1805.09767")
-class LocalSGD(Algorithm):
+class LocalSGD(Wrapper):
     """Another algorithm that exchanges in every so many rounds only."""
 
     period: int = Field(4, ge=1, description="rounds from one exchange to the next")
     algorithm: Algorithm = Field(DPSGD(), description="what happens in a round with an exchange")
 
-    @property
-    def weights(self) -> str:
-        """The mixing weights of the algorithm inside, for the report."""
-        return getattr(self.algorithm, "weights", "metropolis_hastings")
-
-    @property
-    def uses_topology(self) -> bool:  # type: ignore[override]
-        """As the algorithm inside."""
-        return self.algorithm.uses_topology
-
     def check(self, network: Network) -> None:
         inner = self.algorithm
-        where = "algorithm.algorithm"  # its full name in a run file
         if inner.own_pace:
-            raise ConfigError(where, inner.name, "has no rounds to leave out", "dpsgd, jwins, ...")
+            raise ConfigError(INNER, inner.name, "has no rounds to leave out", "dpsgd, jwins, ...")
         if isinstance(inner, LocalSGD | TrainingSchedule):
             raise ConfigError(
-                where, inner.name, "is a schedule itself", f"put {inner.name} around local_sgd"
+                INNER, inner.name, "is a schedule itself", f"put {inner.name} around local_sgd"
             )
-        peers_only(inner, network, where)
-        try:
-            inner.check(network)
-        except ConfigError as error:
-            raise error.under(where) from None
+        peers_only(inner, network, INNER)
+        super().check(network)
 
     def start(self, block: Block) -> None:
         block.state[BEFORE] = block.rows.clone()
-        self.algorithm.start(block)
+        super().start(block)
+
+    def adopt(self, block: Block, rows: Tensor) -> None:
+        super().adopt(block, rows)
+        block.state[BEFORE].copy_(block.rows)
 
     def round(self, block: Block, t: int) -> Script:
         if t % self.period == 0:
             block.state[BEFORE].copy_(block.rows)
         if (t + 1) % self.period:
             self.algorithm.local(block, t)
-            return
+            return None
         # The algorithm inside finds the models as they were after the last exchange; its local
         # work then goes on from where they are now.
         onwards = Onwards(block.trainer, block.rows.clone())
         block.rows.copy_(block.state[BEFORE])
         view = replace(block, trainer=cast(LocalWork, onwards))
-        yield from self.algorithm.round(view, t)
+        return (yield from super().round(view, t))
 
 
 class Onwards:

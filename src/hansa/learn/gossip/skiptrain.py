@@ -16,13 +16,12 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Algorithm, Block, Network, Script
+from hansa.engine.wrapper import INNER, Wrapper
 from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.learn.gossip.parts import peers_only
 
-_INNER = "algorithm.algorithm"  # the inner one's full name in a run file
 
-
-class TrainingSchedule(Algorithm):
+class TrainingSchedule(Wrapper):
     """Who trains in a round of another algorithm; the others only take part in its exchange."""
 
     algorithm: Algorithm = Field(
@@ -33,34 +32,13 @@ class TrainingSchedule(Algorithm):
     def trains(self, block: Block, t: int, able: np.ndarray) -> np.ndarray:
         """Which of the nodes that are ``able`` train in round t: bool [n], once a round."""
 
-    @property
-    def uses_topology(self) -> bool:  # type: ignore[override]
-        """Whether the inner algorithm's topology matters."""
-        return self.algorithm.uses_topology
-
-    @property
-    def own_pace(self) -> bool:  # type: ignore[override]
-        """Whether the inner algorithm needs all nodes in one block."""
-        return self.algorithm.own_pace
-
-    @property
-    def weights(self) -> str:
-        """The inner algorithm's mixing weights, for the report."""
-        return getattr(self.algorithm, "weights", "metropolis_hastings")
-
     def check(self, network: Network) -> None:
         inner = self.algorithm
         if isinstance(inner, TrainingSchedule):
             problem, fix = "is a schedule itself", "dpsgd, jwins, topk, ..."
-            raise ConfigError(_INNER, type(inner).name, problem, fix)
-        peers_only(inner, network, _INNER)
-        try:
-            inner.check(network)
-        except ConfigError as error:
-            raise error.under(_INNER) from None
-
-    def start(self, block: Block) -> None:
-        self.algorithm.start(block)
+            raise ConfigError(INNER, type(inner).name, problem, fix)
+        peers_only(inner, network, INNER)
+        super().check(network)
 
     def round(self, block: Block, t: int) -> Script:
         """The inner algorithm's round, in which only some train."""
@@ -68,7 +46,7 @@ class TrainingSchedule(Algorithm):
         able = block.present(t) if before is None else block.present(t) & before
         block.awake = self.trains(block, t, able)
         try:
-            yield from self.algorithm.round(block, t)
+            return (yield from super().round(block, t))
         finally:
             block.awake = before
 
