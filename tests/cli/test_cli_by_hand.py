@@ -1,0 +1,72 @@
+"""The scripts that do a method by hand: short, linear, and equal to the library to the last bit."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hansa.experiment import run
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SGD = {"name": "sgd", "lr": 0.05}
+Script = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Runs a script of the examples with these options; returns what it leaves."""
+
+    def go(name: str, *options: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [name, *options])
+        return runpy.run_path(str(EXAMPLES / f"{name}_by_hand.py"))
+
+    return go
+
+
+def final_rows(path: Path) -> torch.Tensor:
+    """The models [n, D] of a run's last checkpoint."""
+    (file,) = max((path / "checkpoints").glob("round-*")).glob("*.safetensors")
+    return load_file(file)["rows"]
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*_by_hand.py")), ids=lambda f: f.stem)
+def test_a_stranger_reads_it_in_ten_minutes(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 160
+
+
+def test_dpsgd(script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left = script("dpsgd", "--rounds=12")
+    settings = {
+        "seed": 1, "nodes": 16, "rounds": 12, "algorithm": "dpsgd",
+        "data": {"name": "digits", "partition": {"name": "shards", "shards_per_node": 2}},
+        "model": {"name": "mlp", "hidden": [64]}, "topology": {"name": "regular", "degree": 4},
+        "train": {"local_steps": 5, "batch_size": 16, "optimizer": SGD, "strategy": "looped"},
+    }  # fmt: skip
+    folder = run(settings, tmp_path / "run", report=False)
+    assert torch.equal(final_rows(folder.path), left["models"])
+    final = (folder.summary or {})["final"]
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert f"accuracy {final['accuracy']:.3f} ± {final['accuracy_std']:.3f}" in said
+    assert f"averaged model {final['accuracy_average_model']:.3f}" in said
+
+
+def test_fedavg(script: Script, tmp_path: Path) -> None:
+    left = script("fedavg", "--rounds=7")
+    settings = {
+        "seed": 1, "nodes": 50, "rounds": 7, "algorithm": {"name": "fedavg", "sampled": 10},
+        "data": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 0.3}},
+        "model": {"name": "mlp", "hidden": [64]},
+        "train": {
+            "local_epochs": 2, "batch_size": 16, "drop_last": False, "optimizer": SGD,
+            "strategy": "looped",
+        },
+    }  # fmt: skip
+    folder = run(settings, tmp_path / "run", report=False)
+    assert torch.equal(final_rows(folder.path)[0], left["model"])
+    final = (folder.summary or {})["final"]["accuracy"]
+    assert left["accuracy"](left["model"]) == pytest.approx(final, rel=1e-6)
