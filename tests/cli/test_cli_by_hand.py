@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from hansa.combine.ensemble.ensemble_file import EnsembleFile
+from hansa.combine.ensemble.pipeline import combine, prepare
 from hansa.experiment import run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -70,3 +73,33 @@ def test_fedavg(script: Script, tmp_path: Path) -> None:
     assert torch.equal(final_rows(folder.path)[0], left["model"])
     final = (folder.summary or {})["final"]["accuracy"]
     assert left["accuracy"](left["model"]) == pytest.approx(final, rel=1e-6)
+
+
+def test_fens(script: Script, tmp_path: Path) -> None:
+    left = script("fens", "--epochs=5", "--rounds=20")
+    plain = {"strategy": "looped"}
+    settings = EnsembleFile.parse({
+        "seed": 90, "clients": 10,
+        "data": {
+            "name": "digits",
+            "partition": {"name": "dirichlet", "alpha": 0.05, "draw": "class", "min_samples": 10},
+        },
+        "models": [{"name": "mlp", "hidden": [64]}], "quantize": "none",
+        "local": {"epochs": 5, "batch_size": 16, "optimizer": SGD, **plain},
+        "rules": [{"name": "neural", "width": 4}], "choose": "neural",
+        "aggregate": {"rounds": 20, **plain},
+    })  # fmt: skip
+    result = combine(prepare(settings), tmp_path, lambda text: None)
+    for member, module in zip(result.members, left["members"], strict=True):
+        same(member.module, module)
+    same(result.kept.module, left["rule"])
+    said = left["rule"](left["scores"](left["x"]))
+    assert left["accuracy"](said) == pytest.approx(result.accuracy, rel=1e-6)
+
+
+def same(module: nn.Module, other: nn.Module) -> None:
+    """Both have the very same numbers."""
+    mine, theirs = module.state_dict(), other.state_dict()
+    assert len(mine) == len(theirs)
+    for own, found in zip(mine.values(), theirs.values(), strict=True):
+        assert torch.equal(own, found)
