@@ -32,7 +32,7 @@ torch.set_num_threads(1)  # the operations are too small to share
 streams = Streams(seed=1)
 
 # Data: 8 x 8 pictures of digits, in memory once. Each client has its own mix of them, and some have
-# many more than others.
+# more than others.
 source = Digits(partition=Dirichlet(alpha=0.3))
 data = source.load(streams)
 parts = source.divide(data, clients, streams)  # which training examples are whose
