@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import hansa
-from hansa.engine.training.gradients import binary_cross_entropy, predicted
+from hansa.base.losses import binary_cross_entropy, predicted
 
 
 def test_the_loss_is_that_of_two_scores_one_of_which_is_nought() -> None:

@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "marker": ("hansa.data",),
     "cohorts": ("hansa.data",),
     "model": ("hansa.models",),
+    "metric": ("hansa.metrics",),
     "topology": ("hansa.topology",),
     "codec": ("hansa.codec",),
     "rule": ("hansa.ensemble.*",),

@@ -19,6 +19,7 @@ from hansa.engine.time.clock import Clock
 from hansa.engine.training.bench import Strategy
 from hansa.engine.training.trainer import Trainer
 from hansa.engine.training.trial import Tried, try_out
+from hansa.metrics import MetricSet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,7 +75,13 @@ class Job:
             self.streams.integer("evaluation"),
             self.tried.counters,
             self.tried.restless,
+            self.evaluate.metrics,
         )
+
+    @cached_property
+    def metrics(self) -> MetricSet:
+        """What is measured."""
+        return MetricSet(self.evaluate.metrics, self.dataset.spec)
 
     @cached_property
     def tried(self) -> Tried:

@@ -16,6 +16,7 @@ from hansa.engine.training.batches import Batching
 from hansa.engine.training.budget import Budget, Full
 from hansa.engine.training.optimizers import SGD, Optimizer
 from hansa.engine.training.schedules import Constant, Schedule
+from hansa.metrics import Metric, MetricSet
 
 
 class Settings(BaseModel):
@@ -119,6 +120,11 @@ class EvaluateSettings(Settings):
         description="also measure the initial model, as round 0, and rounds 1, 2, 4, 8 ... before "
         "the first of every",
     )
+    metrics: tuple[Metric, ...] = Field(
+        (),
+        description="what is measured, of hansa list metric; none = loss, and accuracy or rmse. "
+        "Models are chosen by the first",
+    )
     nodes: int | None = Field(
         None, ge=1, description="evaluate a fixed random sample of this many nodes; none = all"
     )
@@ -134,6 +140,14 @@ class EvaluateSettings(Settings):
     )
     average_model: bool = Field(True, description="also evaluate the average of all models")
     batch_size: int = Field(500, ge=1, description="examples a forward pass")
+
+    def check_metrics(self, spec: DataSpec) -> None:
+        """Refuse metrics that do not fit the data, or fail.
+
+        Raises:
+            ConfigError: names the one.
+        """
+        MetricSet(self.metrics, spec).try_out()
 
 
 class CheckpointSettings(Settings):

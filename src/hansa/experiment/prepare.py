@@ -48,6 +48,7 @@ def prepare(run: RunFile) -> Job:
     _check_parts(parts, run)
     dataset = _within("data", lambda: plant(dataset, parts, run.data.markers, streams), nodes)
     _within("train", lambda: run.train.check_augment(dataset.spec), nodes)
+    _within("evaluate", lambda: run.evaluate.check_metrics(dataset.spec), nodes)
     form = run.model
     module = _within("model", lambda: initial_model(form, dataset.spec, streams), nodes, form)
     size = ParameterLayout.of(module).trainable

@@ -10,7 +10,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from hansa.base.lazy import torch
-from hansa.engine.training.gradients import cross_entropy
+from hansa.base.losses import cross_entropy
 from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:

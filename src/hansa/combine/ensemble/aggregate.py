@@ -13,6 +13,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch, without_gradients
+from hansa.base.losses import LOSSES, predicted
 from hansa.base.streams import Streams
 from hansa.base.threads import one_thread
 from hansa.combine.ensemble.ensemble_settings import (
@@ -28,7 +29,6 @@ from hansa.combine.ensemble.rule_model import RuleModel
 from hansa.combine.ensemble.runs import HERE, Place, play
 from hansa.engine import SGD, Adam, Constant, Full
 from hansa.engine.exchange.wire import HEADER_BYTES
-from hansa.engine.training.gradients import LOSSES, predicted
 from hansa.ensemble import LearnedRule, Rule, initial_rule, tally
 from hansa.models import ParameterLayout
 

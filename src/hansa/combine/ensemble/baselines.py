@@ -16,6 +16,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
+from hansa.base.losses import predicted
 from hansa.base.streams import Streams
 from hansa.combine.ensemble import cost
 from hansa.combine.ensemble.aggregate import Fit
@@ -27,7 +28,6 @@ from hansa.combine.ensemble.scoring import examples
 from hansa.combine.ensemble.teachers import Kept, input_form
 from hansa.data import Dataset
 from hansa.engine import Algorithm, TrainSettings
-from hansa.engine.training.gradients import predicted
 from hansa.ensemble import (
     Ensemble,
     Teacher,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import ConfigError
+from hansa.base.losses import predicted
 from hansa.base.streams import Streams
 from hansa.combine.ensemble import baselines, cost, store
 from hansa.combine.ensemble.aggregate import Fit, Judged, choose, fit, judge
@@ -22,7 +23,6 @@ from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardi
 from hansa.combine.ensemble.runs import HERE, Place
 from hansa.combine.ensemble.scoring import score
 from hansa.data import Dataset
-from hansa.engine.training.gradients import predicted
 from hansa.ensemble import Rule, state_bytes
 from hansa.models import initial_model
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from hansa.base.lazy import torch
+from hansa.base.losses import LOSSES
 from hansa.base.threads import lanes
 from hansa.data import Dataset
-from hansa.engine.training.gradients import LOSSES, Looped, Passes, Stacked, is_stochastic
+from hansa.engine.training.gradients import Looped, Passes, Stacked, is_stochastic
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance
 
@@ -62,7 +63,6 @@ class Bench:
         if chance is None:
             chance = "any" if is_stochastic(module) else ""
         self.chance: Chance = chance
-        self.classifies = dataset.spec.classes > 0
         self.loss = LOSSES[dataset.spec.task]
         self.threads = 1 if self.device.type != "cpu" else threads or lanes()
         self._local = threading.local()

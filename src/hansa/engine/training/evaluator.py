@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.data import Dataset, Split
 from hansa.engine.training.bench import Bench, Strategy, rows_at
-from hansa.engine.training.gradients import Passes, no_grad_outputs, predicted
+from hansa.engine.training.gradients import Passes, no_grad_outputs
+from hansa.metrics import Metric, MetricSet
 from hansa.models.draws import Chance, drawing, generators
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _RESIDENT_BYTES = 512 << 20  # a split up to this size is decoded once
 
 
 class Evaluator(Bench):
-    """Loss and accuracy (or RMSE) of many rows.
+    """The figures of many rows.
 
     A model that draws random numbers when it is evaluated draws the same ones whenever and
     wherever that happens, so that what is compared is the models.
@@ -33,6 +35,7 @@ class Evaluator(Bench):
         seed: of what such models draw.
         restless: whether evaluation changes the model's numbers, which then are set anew for
             every batch.
+        metrics: what is measured; none: the usual.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class Evaluator(Bench):
         chance: Chance | None = None,
         seed: int = 0,
         restless: bool = False,
+        metrics: Sequence[Metric] = (),
     ) -> None:
         super().__init__(module, dataset, strategy, device, threads, chance)
+        self.metrics = MetricSet(metrics, dataset.spec)
         self._seed = seed
         self._restless = restless
         self._draws: bool | None = None
@@ -59,14 +64,13 @@ class Evaluator(Bench):
         batch_size: int,
         own: Mapping[str, Tensor] | None = None,
     ) -> dict[str, np.ndarray]:
-        """``loss`` and ``accuracy`` (or ``rmse``) of each row [k, D] on a split, float64 [k].
+        """Every figure of each row [k, D] on a split, by name, float64 [k].
 
         Args:
             own: the rows' integer buffers, as in a block's state; None: as at the start.
         """
         if not len(rows):
-            none = np.zeros(0)
-            return {"loss": none, "accuracy" if self.classifies else "rmse": none}
+            return {name: np.zeros(0) for name in self.metrics.names}
         x, y = self._decoded(split)
         chunks, starts = self.chunks(np.arange(len(rows))), np.arange(0, len(y), batch_size)
         chance = self._plays(rows[:1], x[:batch_size], y[:batch_size], own)
@@ -74,20 +78,41 @@ class Evaluator(Bench):
         several = 1 if chance else min(-(-self.threads // len(chunks)), len(starts))
         parts = np.array_split(starts, several)
 
-        def work(piece: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        def work(piece: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
             with drawing(self._seed) if chance else contextlib.nullcontext():
-                return self._evaluate_rows(rows, *piece, x, y, batch_size, own)
+                batches = self._evaluate_rows(rows, *piece, x, y, batch_size, own)
+                return list(batches) if several > 1 else [reduce(np.add, batches)]
 
-        found = list(self.map(work, [(chunk, part) for chunk in chunks for part in parts]))
-        each = [
-            np.concatenate(found[first : first + several], axis=1)
-            for first in range(0, len(found), several)
-        ]
-        # From the first batch to the last, however they were shared out.
-        loss, hits = np.add.accumulate(np.concatenate(each, axis=2), axis=1)[:, -1] / len(y)
-        if self.classifies:
-            return {"loss": loss, "accuracy": hits}
-        return {"loss": loss, "rmse": np.sqrt(loss)}
+        found = iter(self.map(work, [(chunk, part) for chunk in chunks for part in parts]))
+        values: list[dict[str, float]] = []
+        for _ in chunks:
+            # From the first batch to the last, however they were shared out.
+            sums = reduce(np.add, [one for _ in parts for one in next(found)])
+            values += map(self.metrics.values, sums)
+        return {name: np.array([each[name] for each in values]) for name in values[0]}
+
+    def evaluate_parts(
+        self,
+        rows: Tensor,
+        which: np.ndarray,
+        parts: Sequence[np.ndarray],
+        batch_size: int,
+        own: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Every figure of row ``which[i]`` on the training examples ``parts[i]``, float64 [m].
+
+        Args:
+            own: as for :meth:`evaluate`, by row.
+        """
+        found = {name: np.full(len(parts), np.nan) for name in self.metrics.names}
+        for members, batches in self._on_parts(rows, which, parts, batch_size, own):
+            outputs, y = (torch.cat(each) for each in zip(*batches, strict=True))
+            lengths = [len(parts[i]) for i in members]
+            pairs = zip(members, outputs.split(lengths), y.split(lengths), strict=True)
+            for i, said, targets in pairs:
+                for name, value in self.metrics.of(said, targets).items():
+                    found[name][i] = value
+        return found
 
     def losses(
         self,
@@ -105,22 +130,34 @@ class Evaluator(Bench):
             own: as for :meth:`evaluate`, by row.
         """
         found = np.full(len(parts), np.nan)
+        for members, batches in self._on_parts(rows, which, parts, batch_size, own):
+            each = torch.cat([self.loss(outputs, y).double().cpu() for outputs, y in batches])
+            starts = np.cumsum([0, *(len(parts[i]) for i in members)])[:-1]
+            sums = np.add.reduceat(each.numpy(), starts)
+            found[members] = sums / [len(parts[i]) for i in members]
+        return found
+
+    def _on_parts(
+        self,
+        rows: Tensor,
+        which: np.ndarray,
+        parts: Sequence[np.ndarray],
+        batch_size: int,
+        own: Mapping[str, Tensor] | None,
+    ) -> Iterator[tuple[list[int], list[tuple[Tensor, Tensor]]]]:
+        """(members at one row, outputs and targets of all their examples in batches)."""
         for row, members in self._together(which, parts):
             index = torch.from_numpy(np.concatenate([parts[i] for i in members])).to(self.device)
             passes, _ = self.passes(1)
             self._show(passes, rows, np.array([row]), own)
-            each: list[Tensor] = []
+            batches: list[tuple[Tensor, Tensor]] = []
             with self._chance():
                 for batch in index.split(batch_size):
-                    if self._restless and each:
+                    if self._restless and batches:
                         self._show(passes, rows, np.array([row]), own)
                     x, y = self.dataset.gather(self.dataset.train, batch)
-                    outputs = no_grad_outputs(passes, x.unsqueeze(0))[0]
-                    each.append(self.loss(outputs, y).double().cpu())
-            starts = np.cumsum([0, *(len(parts[i]) for i in members)])[:-1]
-            sums = np.add.reduceat(torch.cat(each).numpy(), starts)
-            found[members] = sums / [len(parts[i]) for i in members]
-        return found
+                    batches.append((no_grad_outputs(passes, x.unsqueeze(0))[0], y))
+            yield members, batches
 
     def _together(
         self, which: np.ndarray, parts: Sequence[np.ndarray]
@@ -139,7 +176,7 @@ class Evaluator(Bench):
             first = np.zeros(1, dtype=np.int64)
             with drawing(self._seed):
                 before = generators(self.device.type)
-                self._evaluate_rows(rows, first, first, x, y, len(y), own)
+                list(self._evaluate_rows(rows, first, first, x, y, len(y), own))
                 self._draws = generators(self.device.type) != before
         return bool(self._draws)
 
@@ -160,21 +197,17 @@ class Evaluator(Bench):
         y: Tensor,
         batch_size: int,
         own: Mapping[str, Tensor] | None,
-    ) -> np.ndarray:
-        """Summed loss, and hits, of the batches that begin at ``starts`` [b]: [2, b, k]."""
+    ) -> Iterator[np.ndarray]:
+        """The metrics' sums [k, S] of each batch that begins at one of ``starts``."""
         passes, _ = self.passes(len(chunk))
         self._show(passes, rows, chunk, own)
-        found = np.zeros((2, len(starts), len(chunk)))
         for b, start in enumerate(starts.tolist()):
             if self._restless and b:
                 self._show(passes, rows, chunk, own)
             inputs, targets = x[start : start + batch_size], y[start : start + batch_size]
             outputs = no_grad_outputs(passes, inputs.unsqueeze(0))
-            for i in range(len(chunk)):
-                found[0, b, i] = float(self.loss(outputs[i], targets).double().sum())
-            if self.classifies:
-                found[1, b] = (predicted(outputs) == targets).sum(1).cpu().numpy()
-        return found
+            sums = [self.metrics.sums(outputs[i], targets) for i in range(len(chunk))]
+            yield torch.stack(sums).cpu().numpy()
 
     def _show(
         self, passes: Passes, rows: Tensor, chunk: np.ndarray, own: Mapping[str, Tensor] | None

@@ -7,35 +7,17 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import nn, torch
+from hansa.base.losses import Loss, cross_entropy
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance, Draws, give_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Loss: TypeAlias = "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]"
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Per-example cross-entropy: outputs [m, C], targets [m] -> [m]."""
-    return F.cross_entropy(outputs, targets, reduction="none")
-
-
-def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Per-example cross-entropy of one score each: outputs [m, 1], targets [m] of 0, 1 -> [m]."""
-    scores = outputs.squeeze(-1)
-    return F.binary_cross_entropy_with_logits(scores, targets.to(scores), reduction="none")
-
-
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Per-example squared error, averaged over outputs: [m, ...], [m, ...] -> [m]."""
-    return (outputs.reshape(len(outputs), -1) - targets.reshape(len(targets), -1)).square().mean(1)
 
 
 def mean_loss(loss: Loss) -> Loss:
@@ -200,19 +182,6 @@ def supports_stacking(module: nn.Module) -> bool:
 def mixes_examples(module: nn.Module) -> bool:
     """Whether an example's output depends on the others of its batch, so that filling shows."""
     return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
-
-
-LOSSES: dict[str, Loss] = {
-    "classification": cross_entropy,
-    "binary": binary_cross_entropy,
-    "regression": squared_error,
-}
-"""The loss of each task of a DataSpec."""
-
-
-def predicted(outputs: Tensor) -> Tensor:
-    """The class of each example, int64 [...]: the highest of scores [..., C], or one score > 0."""
-    return (outputs[..., 0] > 0).long() if outputs.shape[-1] == 1 else outputs.argmax(-1)
 
 
 def no_grad_outputs(passes: Passes, x: Tensor) -> Tensor:

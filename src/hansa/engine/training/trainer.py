@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +21,7 @@ from hansa.engine.training.evaluator import Evaluator
 from hansa.engine.training.feed import Feed
 from hansa.engine.training.gradients import Passes
 from hansa.engine.training.optimizers import clip_norm_
+from hansa.metrics import Metric
 from hansa.models.draws import Chance, drawing
 
 if TYPE_CHECKING:
@@ -74,8 +75,11 @@ class Trainer(Evaluator):
         seed: int = 0,
         counters: tuple[str, ...] = (),
         restless: bool = False,
+        metrics: Sequence[Metric] = (),
     ) -> None:
-        super().__init__(module, dataset, strategy, device, threads, chance, seed, restless)
+        super().__init__(
+            module, dataset, strategy, device, threads, chance, seed, restless, metrics
+        )
         self.counters = counters
         self.settings = settings
         self.rounds = rounds

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
+from hansa.base.losses import LOSSES
 from hansa.base.own_code import place_of, said
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
-from hansa.engine.training.gradients import LOSSES
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance, drawing, generators, give_generator, watching
 

@@ -1,0 +1,136 @@
+"""Several metrics at work on one form of data."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
+from hansa.base.own_code import in_own_code
+from hansa.base.spec import DataSpec
+from hansa.metrics.classes import Accuracy
+from hansa.metrics.loss import MeanLoss
+from hansa.metrics.metric import Metric
+from hansa.metrics.regression import RMSE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def usual(spec: DataSpec) -> tuple[Metric, ...]:
+    """What is measured where nothing is asked for."""
+    return (RMSE() if spec.task == "regression" else Accuracy(), MeanLoss())
+
+
+class MetricSet:
+    """Several metrics of one form of data. Their sums lie in one row of S numbers.
+
+    Args:
+        metrics: the first is the one by which models are chosen; none: the :func:`usual` ones.
+
+    Raises:
+        ConfigError: one does not measure such data, fails, or is there twice.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], spec: DataSpec) -> None:
+        self.metrics, self.spec = tuple(metrics) or usual(spec), spec
+        for k, metric in enumerate(self.metrics):
+            try:
+                metric.check(spec)
+            except ConfigError as error:
+                raise error.under(f"metrics.{k}") from None
+        counts = Counter(metric.figure for metric in self.metrics)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ConfigError("metrics", twice[0], "is there twice", "each figure once")
+
+    @property
+    def first(self) -> Metric:
+        """The metric by which models are chosen."""
+        return self.metrics[0]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every figure's name."""
+        return tuple(self.of(*self._example))
+
+    def try_out(self) -> None:
+        """Measure two made-up examples.
+
+        Raises:
+            ConfigError: a metric fails, or breaks the law.
+        """
+        outputs, targets = self._example
+        one, other = (self._each(outputs[k : k + 1], targets[k : k + 1]) for k in range(2))
+        whole = zip(self._each(outputs, targets), one, other, self.metrics, strict=True)
+        for k, (sums, first, second, metric) in enumerate(whole):
+            same = sums.shape == first.shape == second.shape
+            if not same or not torch.allclose(sums, first + second):
+                problem = "breaks the law: the sums of two examples are not the sum of their sums"
+                fix = "sums of a fixed shape, and no means"
+                raise ConfigError(f"metrics.{k}", metric.figure, problem, fix)
+        self.of(outputs, targets)
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Float64 [S] of outputs [m, C] and targets [m], on their device."""
+        return torch.cat([part.reshape(-1) for part in self._each(outputs, targets)])
+
+    def values(self, sums: np.ndarray) -> dict[str, float]:
+        """Every figure by name, from sums [S]."""
+        found: dict[str, float] = {}
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes])
+        parts = zip(self.metrics, np.split(sums, ends[:-1]), self._shapes, strict=True)
+        for k, (metric, part, shape) in enumerate(parts):
+            with self._blamed(k):
+                found |= metric.values(part.reshape(shape))
+        return found
+
+    def of(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Every figure of outputs [m, C] and targets [m]."""
+        return self.values(self.sums(outputs, targets).cpu().numpy())
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """How each figure is to be read, plain data by name: ``better`` and ``share``."""
+        return {
+            name: {"better": metric.better, "share": metric.share}
+            for metric in self.metrics
+            for name in MetricSet([metric], self.spec).names
+        }
+
+    def _each(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
+        found: list[Tensor] = []
+        for k, metric in enumerate(self.metrics):
+            with self._blamed(k):
+                found.append(metric.sums(outputs, targets, self.spec).double())
+        return found
+
+    @contextmanager
+    def _blamed(self, k: int) -> Iterator[None]:
+        """Errors are those of a metric, if the user's own code is at fault."""
+        try:
+            yield
+        except Exception as error:
+            metric = self.metrics[k]
+            own = in_own_code(error, f"metrics.{k}", "what hansa.metrics.Metric says", metric)
+            if own is None:
+                raise
+            raise own from error
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(part.shape) for part in self._each(*self._example)]
+
+    @cached_property
+    def _example(self) -> tuple[Tensor, Tensor]:
+        """Made-up outputs and targets of two examples."""
+        outputs = torch.linspace(-1, 1, 2 * self.spec.outputs).reshape(2, -1)
+        targets = torch.arange(2)
+        if self.spec.task == "regression":
+            return outputs, targets.float()
+        return outputs, targets % self.spec.classes
