@@ -67,6 +67,10 @@ class Algorithm(Component, kind="algorithm"):
         """
         return 0
 
+    def members(self, block: Block) -> np.ndarray:
+        """int64 [clients]: whose model each client uses, a server's id or (here) its own; or -1."""
+        return np.arange(block.clients)
+
     def check(self, network: Network) -> None:
         """Refuse settings that cannot work with this topology among so many nodes.
 

@@ -116,7 +116,17 @@ class LocalWork(Protocol):
         batch_size: int,
         own: Mapping[str, Tensor] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Loss and accuracy (or RMSE) of each row, with its ``own`` integer buffers if given."""
+        """Every figure of each row, float64 [k], with its ``own`` integer buffers if given."""
+
+    def evaluate_parts(
+        self,
+        rows: Tensor,
+        which: np.ndarray,
+        parts: Sequence[np.ndarray],
+        batch_size: int,
+        own: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Every figure of row ``which[i]`` on the training examples ``parts[i]``, float64 [m]."""
 
     def close(self) -> None:
         """Free what it holds."""

@@ -135,6 +135,11 @@ class EvaluateSettings(Settings):
         description="share of its examples that a client holds back to validate the models it "
         "receives; who has fewer than 10 trains on all",
     )
+    per_client: bool = Field(
+        False,
+        description="also measure the model of each client on the examples that it holds back "
+        "(local_validation): accuracy_per_client and the like, client by client",
+    )
     when: Literal["after_exchange", "after_training"] = Field(
         "after_exchange", description="the moment in the round that is measured"
     )

@@ -24,6 +24,7 @@ def describe_environment(job: Job) -> dict[str, Any]:
         **describe_machine(job.streams.seed),
         "device": _device(job.device),
         "strategy": job.strategy,
+        "metrics": job.metrics.facts(),
     }
 
 

@@ -178,6 +178,10 @@ def _hold_back(
 ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
     """(what each client trains on, what it keeps back to validate models)."""
     share = run.evaluate.local_validation
+    if run.evaluate.per_client and not share:
+        problem = "there are no examples that clients hold back to be measured on"
+        fix = "set evaluate.local_validation, such as 0.1"
+        raise ConfigError("evaluate.per_client", True, problem, fix)
     if not share:
         return parts, ()
     return hold_back_each(parts, streams, share, purpose="local validation")

@@ -12,7 +12,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.losses import predicted
 from hansa.base.spec import DataSpec
-from hansa.metrics.loss import mean, sum_and_count
+from hansa.metrics.loss import mean
 from hansa.metrics.metric import Metric
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ class Accuracy(Metric):
     share = True
 
     def sums(self, outputs: Tensor, targets: Tensor, spec: DataSpec) -> Tensor:
-        """How many get it, of how many [2]."""
-        return sum_and_count(predicted(outputs) == targets)
+        """How many get it."""
+        return (predicted(outputs) == targets).sum()
 
-    def value(self, sums: np.ndarray) -> float:
+    def value(self, sums: np.ndarray, count: int) -> float:
         """The share."""
-        return mean(sums)
+        return mean(sums, count)
 
 
 class Confusion(Metric):
@@ -48,14 +48,14 @@ class Confusion(Metric):
         """The figure of each class [C]; NaN where it has none."""
         raise NotImplementedError
 
-    def value(self, sums: np.ndarray) -> float:
+    def value(self, sums: np.ndarray, count: int) -> float:
         """The mean over the classes that have a figure."""
         return _mean_of_some(self.by_class(sums))
 
-    def with_classes(self, sums: np.ndarray) -> dict[str, float]:
+    def with_classes(self, sums: np.ndarray, count: int) -> dict[str, float]:
         """The figure, and that of each class c as ``FIGURE_c``."""
         each = self.by_class(sums).tolist()
-        return {self.figure: self.value(sums)} | {
+        return {self.figure: self.value(sums, count)} | {
             f"{self.figure}_{c}": v for c, v in enumerate(each)
         }
 
@@ -75,8 +75,8 @@ class Recall(BalancedAccuracy):
     Classes without examples have none and do not count.
     """
 
-    def values(self, sums: np.ndarray) -> dict[str, float]:
-        return self.with_classes(sums)
+    def values(self, sums: np.ndarray, count: int) -> dict[str, float]:
+        return self.with_classes(sums, count)
 
 
 @register("precision")
@@ -89,8 +89,8 @@ class Precision(Confusion):
     def by_class(self, sums: np.ndarray) -> np.ndarray:
         return _ratio(sums.diagonal(), sums.sum(0))
 
-    def values(self, sums: np.ndarray) -> dict[str, float]:
-        return self.with_classes(sums)
+    def values(self, sums: np.ndarray, count: int) -> dict[str, float]:
+        return self.with_classes(sums, count)
 
 
 @register("f1")
@@ -119,7 +119,7 @@ class F1(Confusion):
     def by_class(self, sums: np.ndarray) -> np.ndarray:
         return _ratio(2 * sums.diagonal(), sums.sum(0) + sums.sum(1))
 
-    def value(self, sums: np.ndarray) -> float:
+    def value(self, sums: np.ndarray, count: int) -> float:
         each = self.by_class(sums)
         if self.average == "positive":
             return float(each[1])
@@ -127,8 +127,8 @@ class F1(Confusion):
             return float(_ratio(np.nansum(each * sums.sum(1)), sums.sum()))
         return _mean_of_some(each)
 
-    def values(self, sums: np.ndarray) -> dict[str, float]:
-        return self.with_classes(sums) if self.per_class else super().values(sums)
+    def values(self, sums: np.ndarray, count: int) -> dict[str, float]:
+        return self.with_classes(sums, count) if self.per_class else super().values(sums, count)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

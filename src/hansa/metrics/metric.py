@@ -60,9 +60,13 @@ class Metric(Component, kind="metric"):
         """
 
     @abstractmethod
-    def value(self, sums: np.ndarray) -> float:
-        """The figure, from float64 sums in the shape of :meth:`sums`; NaN where there is none."""
+    def value(self, sums: np.ndarray, count: int) -> float:
+        """The figure of ``count`` examples, NaN where there is none.
 
-    def values(self, sums: np.ndarray) -> dict[str, float]:
+        Args:
+            sums: float64, in the shape of :meth:`sums`.
+        """
+
+    def values(self, sums: np.ndarray, count: int) -> dict[str, float]:
         """All figures by name: its own, and whatever it says besides, such as class by class."""
-        return {self.figure: self.value(sums)}
+        return {self.figure: self.value(sums, count)}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,19 +80,22 @@ class MetricSet:
         """Float64 [S] of outputs [m, C] and targets [m], on their device."""
         return torch.cat([part.reshape(-1) for part in self._each(outputs, targets)])
 
-    def values(self, sums: np.ndarray) -> dict[str, float]:
-        """Every figure by name, from sums [S]."""
+    def values(self, sums: np.ndarray, count: int) -> dict[str, float]:
+        """Every figure of ``count`` examples by name, from sums [S]."""
         found: dict[str, float] = {}
         ends = np.cumsum([math.prod(shape) for shape in self._shapes])
         parts = zip(self.metrics, np.split(sums, ends[:-1]), self._shapes, strict=True)
         for k, (metric, part, shape) in enumerate(parts):
-            with self._blamed(k):
-                found |= metric.values(part.reshape(shape))
+            try:
+                found |= metric.values(part.reshape(shape), count)
+            except Exception as error:
+                self._blame(k, error)
+                raise
         return found
 
     def of(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Every figure of outputs [m, C] and targets [m]."""
-        return self.values(self.sums(outputs, targets).cpu().numpy())
+        return self.values(self.sums(outputs, targets).cpu().numpy(), len(targets))
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """How each figure is to be read, plain data by name: ``better`` and ``share``."""
@@ -105,21 +107,19 @@ class MetricSet:
 
     def _each(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
-        for k, metric in enumerate(self.metrics):
-            with self._blamed(k):
+        try:
+            for metric in self.metrics:
                 found.append(metric.sums(outputs, targets, self.spec).double())
+        except Exception as error:
+            self._blame(len(found), error)
+            raise
         return found
 
-    @contextmanager
-    def _blamed(self, k: int) -> Iterator[None]:
-        """Errors are those of a metric, if the user's own code is at fault."""
-        try:
-            yield
-        except Exception as error:
-            metric = self.metrics[k]
-            own = in_own_code(error, f"metrics.{k}", "what hansa.metrics.Metric says", metric)
-            if own is None:
-                raise
+    def _blame(self, k: int, error: Exception) -> None:
+        """Raise an error of a metric as one of the user's own code, if that is at fault."""
+        expected = "what hansa.metrics.Metric says"
+        own = in_own_code(error, f"metrics.{k}", expected, self.metrics[k])
+        if own is not None:
             raise own from error
 
     @cached_property

@@ -55,7 +55,7 @@ class AUROC(Metric):
         cells = (2 * column + own) * self.bins + at
         return torch.bincount(cells.flatten(), minlength=k * 2 * self.bins).view(k, 2, -1)
 
-    def value(self, sums: np.ndarray) -> float:
+    def value(self, sums: np.ndarray, count: int) -> float:
         others, own = sums[:, 0], sums[:, 1]
         below = np.cumsum(others, 1) - others / 2
         return self._mean((own * below).sum(1), sums)
@@ -84,19 +84,18 @@ class CalibrationError(Metric):
     bins: int = Field(15, ge=1, description="of equal width between 0 and 1")
 
     def sums(self, outputs: Tensor, targets: Tensor, spec: DataSpec) -> Tensor:
-        """By bin: examples, how many are right, the sum of the chances given [3, bins]."""
+        """By bin: how many are right, and the sum of the chances given [2, bins]."""
         scores = outputs.double()
         if scores.shape[1] == 1:
             sure = torch.sigmoid(scores[:, 0].abs())
         else:
             sure = scores.softmax(1).amax(1)
         at = (sure.nan_to_num(nan=0.0) * self.bins).clamp(max=self.bins - 1).long()
-        rows = torch.stack([torch.ones_like(sure), predicted(outputs) == targets, sure])
+        rows = torch.stack([(predicted(outputs) == targets).double(), sure])
         return rows @ F.one_hot(at, self.bins).double()
 
-    def value(self, sums: np.ndarray) -> float:
-        count, right, sure = sums
-        if not count.sum():
+    def value(self, sums: np.ndarray, count: int) -> float:
+        if not count:
             return math.nan
-        gap = float(np.abs(right - sure).sum() / count.sum())
+        gap = float(np.abs(sums[0] - sums[1]).sum() / count)
         return math.inf if math.isnan(gap) else gap

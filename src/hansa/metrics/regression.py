@@ -10,7 +10,7 @@ import numpy as np
 from hansa.base.component import register
 from hansa.base.losses import errors, squared_error
 from hansa.base.spec import DataSpec
-from hansa.metrics.loss import mean, sum_and_count
+from hansa.metrics.loss import mean
 from hansa.metrics.metric import Metric
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ class RMSE(Metric):
     tasks = ("regression",)
 
     def sums(self, outputs: Tensor, targets: Tensor, spec: DataSpec) -> Tensor:
-        """The sum of the squared errors, and how many [2]."""
-        return sum_and_count(squared_error(outputs, targets))
+        """The sum of the squared errors."""
+        return squared_error(outputs, targets).double().sum()
 
-    def value(self, sums: np.ndarray) -> float:
+    def value(self, sums: np.ndarray, count: int) -> float:
         """The root of their mean."""
-        return math.sqrt(mean(sums))
+        return math.sqrt(mean(sums, count))
 
 
 @register("mae")
@@ -41,9 +41,9 @@ class MAE(Metric):
     tasks = ("regression",)
 
     def sums(self, outputs: Tensor, targets: Tensor, spec: DataSpec) -> Tensor:
-        """The sum of the absolute errors, and how many [2]."""
-        return sum_and_count(errors(outputs, targets).double().abs().mean(1))
+        """The sum of the absolute errors."""
+        return errors(outputs, targets).double().abs().mean(1).sum()
 
-    def value(self, sums: np.ndarray) -> float:
+    def value(self, sums: np.ndarray, count: int) -> float:
         """The mean."""
-        return mean(sums)
+        return mean(sums, count)

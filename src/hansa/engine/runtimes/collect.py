@@ -147,6 +147,7 @@ class Collector:
                     time=now,
                     bytes=sent[seen],
                 )
+            figures |= self._by_client(done, measured, now)
             with np.errstate(all="ignore"):  # of models that diverged
                 figures |= self._whole_run(done, parts, measured, found, whole)
             if done:
@@ -168,8 +169,7 @@ class Collector:
         """Figures that need all nodes: means, spread, the average model, consensus distance."""
         figures: dict[str, float] = {}
         for name, array in found.items():
-            figures[name] = float(np.nanmean(array))
-            figures[f"{name}_std"] = float(np.nanstd(array))
+            figures |= _mean_and_std(name, array)
         counts = np.array([part["models"] for part in measured])
         means = np.stack([part["mean"] for part in measured])
         mean = (counts[:, None] * means).sum(0) / counts.sum()
@@ -183,18 +183,38 @@ class Collector:
             row = torch.from_numpy(mean.astype(np.float32)).unsqueeze(0).to(self._trainer.device)
             size = self.job.evaluate.batch_size
             average = self._trainer.evaluate(row, self.job.dataset.test, size)
-            figures |= {f"{name}_average_model": float(v[0]) for name, v in average.items()}
+            for name, array in average.items():
+                if not np.isnan(array[0]):
+                    figures[f"{name}_average_model"] = float(array[0])
         for name, value in figures.items():
             if name not in found:
                 self.folder.record(done, name, value, **whole)
         return figures
 
+    def _by_client(self, done: int, measured: list[dict[str, Any]], now: float) -> dict[str, float]:
+        """Record the figures of clients on their own examples: mean and spread over them."""
+        parts = [part["clients"] for part in measured if "clients" in part]
+        figures: dict[str, float] = {}
+        for name in dict.fromkeys(name for _, found in parts for name in found):
+            ids, values = (
+                np.concatenate(each)
+                for each in zip(*((ids, found[name]) for ids, found in parts), strict=True)
+            )
+            order = np.argsort(ids)
+            known = order[~np.isnan(values[order])]
+            name = f"{name}_per_client"
+            self.folder.record(done, name, values[known], node=ids[known], time=now)
+            figures |= _mean_and_std(name, values[known])
+        return figures
+
     def _keep_final(self, done: int, figures: dict[str, float], best: bool) -> None:
         """Note the latest figures, and whether they are the ``best``, if these may be."""
         self.final = dict(figures)
-        if not all(math.isfinite(figures.get(name, 0.0)) for name in ("loss", "rmse")):
+        metrics = self.job.metrics
+        if any(math.isinf(figures.get(name, 0.0)) for name in metrics.names):
             self._report_divergence(done, [], [])
-        score = figures.get("validation_accuracy", -figures.get("validation_rmse", np.nan))
+        score = figures.get(f"validation_{metrics.first.figure}", np.nan)
+        score = score if metrics.first.better == "higher" else -score
         if best and score > self.best.get("score", -np.inf):
             self.best = {"round": done, "score": score, **figures}
 
@@ -209,6 +229,14 @@ class Collector:
         if self._trainer is not None:
             self._trainer.close()
         self.folder.flush()
+
+
+def _mean_and_std(name: str, array: np.ndarray) -> dict[str, float]:
+    """Over those that have the figure; nothing where nobody has."""
+    known = array[~np.isnan(array)]
+    if not len(known):
+        return {}
+    return {name: float(np.nanmean(array)), f"{name}_std": float(np.nanstd(array))}
 
 
 def _merge(

@@ -21,6 +21,7 @@ from hansa.engine.exchange.exchange import Exchange, Send, Share
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away
+from hansa.engine.runtimes.measuring import measure
 from hansa.engine.time.battery import BATTERY_LEFT
 from hansa.models.layout import Entry
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from hansa.codec import Codec
 
-_ROWS_AT_A_TIME = 64
 _ROUNDING = 1e-4
 _OUTSIDE = ("exchange", "checkpoint")
 """Phases whose errors may be a peer's, a network's or a disk's, and so need not come again."""
@@ -223,34 +223,8 @@ class Host:
             came, phase = self._guard("exchange", t, share), phase + 1
 
     def _measure(self, wanted: tuple[np.ndarray, Any]) -> dict[str, Any]:
-        """Every measured node on the test (and validation) set, and what the average needs."""
         doing("measuring")
-        block, job = self.block, self.job
-        who, models = wanted
-        chosen = np.flatnonzero(np.isin(who, self.measured))
-        whole = len(chosen) == len(who)
-        rows = models if whole else models[torch.from_numpy(chosen).to(models.device)]
-        who = who[chosen]
-        values: dict[str, np.ndarray] = {}
-        own = block.integers(who)
-        splits = [("", job.dataset.test)]
-        if job.dataset.validation is not None:
-            splits.append(("validation_", job.dataset.validation))
-        for prefix, split in splits:
-            found = block.trainer.evaluate(rows, split, job.evaluate.batch_size, own)
-            for name, value in found.items():
-                values[prefix + name] = np.full(len(block.ids), np.nan)
-                # NaN marks nodes that were not measured, as in the training loss.
-                values[prefix + name][who] = np.where(np.isnan(value), np.inf, value)
-        mean = torch.zeros(models.shape[1], dtype=torch.float64)
-        pieces = models.split(_ROWS_AT_A_TIME) if len(models) else ()
-        for piece in pieces:
-            mean += piece.double().sum(0).cpu()
-        mean /= max(len(models), 1)
-        spread = 0.0
-        for piece in pieces:
-            spread += float((piece.double().cpu() - mean).square().sum())
-        return {"values": values, "mean": mean.numpy(), "spread": spread, "models": len(models)}
+        return measure(self.job, self.block, *wanted, self.measured)
 
     def _watch(self, t: int) -> None:
         """Name the nodes whose training loss is not finite or too high."""

@@ -88,7 +88,7 @@ class Evaluator(Bench):
         for _ in chunks:
             # From the first batch to the last, however they were shared out.
             sums = reduce(np.add, [one for _ in parts for one in next(found)])
-            values += map(self.metrics.values, sums)
+            values += [self.metrics.values(row, len(y)) for row in sums]
         return {name: np.array([each[name] for each in values]) for name in values[0]}
 
     def evaluate_parts(
