@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hansa.engine import Job
-from hansa.learn.federated.plateau import Plateau, Watch
+from hansa.learn.federated.plateau import LossWatch, Plateau
 from hansa.models import ParameterLayout
 
 
 def seen(rule: Plateau, losses: list[float]) -> tuple[list[int], int | None]:
     """(rounds whose model was the best so far, the round that stops), from 1."""
-    watch, better = Watch.start(rule), []
+    watch, better = LossWatch.start(rule), []
     for t, loss in enumerate(losses, start=1):
         if watch.see(loss):
             better.append(t)
@@ -53,7 +53,7 @@ def test_a_spike_in_the_window_does_not_reset_the_best() -> None:
 
 
 def test_a_window_that_is_not_full_takes_what_there_is() -> None:
-    watch = Watch.start(Plateau(window=20, patience=3, strict=True))
+    watch = LossWatch.start(Plateau(window=20, patience=3, strict=True))
     assert [watch.see(loss) for loss in (3.0, 2.0, 4.5, 2.4)] == [True, True, False, False]
     assert watch.best == 2.5
     assert watch.waited == 2
@@ -88,12 +88,12 @@ def test_a_loss_that_is_no_number_is_the_worst() -> None:
 )
 def test_a_watch_survives_being_saved(losses: list[float], window: int, cut: int) -> None:
     rule = Plateau(window=window, patience=3)
-    one, other = Watch.start(rule), Watch.start(rule)
+    one, other = LossWatch.start(rule), LossWatch.start(rule)
     for t, loss in enumerate(losses):
         if t == cut:
             row = one.row()
             assert row.shape == (window + 3,)
-            one = Watch.of(rule, row)
+            one = LossWatch.of(rule, row)
         assert one.see(loss) == other.see(loss)
         assert one == other
 

@@ -86,9 +86,9 @@ def alignments(scores: Tensor, kinds: Sequence[ScoreKind]) -> list[Alignment] | 
         return None
     odds = [log_odds(own, kind).double() for own, kind in zip(scores, kinds, strict=True)]
     sizes = torch.stack([_answered(own).square().mean().sqrt() for own in odds])
-    known = sizes > 0  # who scores all classes alike has no size
-    common = sizes[known].log().mean().exp() if known.any() else torch.ones(())
-    factors = torch.where(known, common / sizes.clamp(min=torch.finfo(sizes.dtype).tiny), 1.0)
+    sized = sizes > 0  # who scores all classes alike has no size
+    common = sizes[sized].log().mean().exp() if sized.any() else torch.ones(())
+    factors = torch.where(sized, common / sizes.clamp(min=torch.finfo(sizes.dtype).tiny), 1.0)
     return [Alignment(kind, float(f)) for kind, f in zip(kinds, factors, strict=True)]
 
 

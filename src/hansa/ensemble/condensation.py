@@ -193,10 +193,10 @@ class Cells:
             weight: [c, b] of the examples; 0 for filling, 1 / b for the mean of b examples.
             apart: one cell after the other.
         """
-        found, (losses, features) = _each(self._first, state, x, y, weight, apart=apart)
+        gradients, (losses, features) = _each(self._first, state, x, y, weight, apart=apart)
         if self.match == "features":
-            return found, losses, {name: value.detach() for name, value in features.items()}
-        return found, losses, {name: found[name].detach() for name in self.matched}
+            return gradients, losses, {name: value.detach() for name, value in features.items()}
+        return gradients, losses, {name: gradients[name].detach() for name in self.matched}
 
     def gradients(
         self, state: Gradients, x: Tensor, y: Tensor, weight: Tensor
@@ -211,10 +211,10 @@ class Cells:
 
         Cells whose gradient is not finite get 0 instead: they stay as they are.
         """
-        found, distances = _each(self._second, images, state, y, weight, target)
-        finite = found.flatten(1).isfinite().all(1)
-        shape = (-1,) + (1,) * (found.ndim - 1)
-        return torch.where(finite.view(shape), found, 0.0), distances.detach()
+        gradients, distances = _each(self._second, images, state, y, weight, target)
+        finite = gradients.flatten(1).isfinite().all(1)
+        shape = (-1,) + (1,) * (gradients.ndim - 1)
+        return torch.where(finite.view(shape), gradients, 0.0), distances.detach()
 
 
 def _each(work: Callable[..., Any], *arguments: Tensor | Gradients, apart: bool = False) -> Any:
@@ -226,8 +226,8 @@ def _each(work: Callable[..., Any], *arguments: Tensor | Gradients, apart: bool 
     count = len(first) if isinstance(first, torch.Tensor) else len(next(iter(first.values())))
     if count > 1 and not apart:
         return torch.func.vmap(work)(*arguments)
-    found = [work(*(_merge(lambda v: v[0][k], [a]) for a in arguments)) for k in range(count)]  # noqa: B023
-    return _merge(torch.stack, found)
+    results = [work(*(_merge(lambda v: v[0][k], [a]) for a in arguments)) for k in range(count)]  # noqa: B023
+    return _merge(torch.stack, results)
 
 
 def _merge(how: Callable[[list[Tensor]], Tensor], values: list[Any]) -> Any:
@@ -264,5 +264,5 @@ def nearest(images: Tensor, examples: Tensor) -> tuple[Tensor, Tensor]:
     A distance near 0 is a copy: what to look at before synthetic images are shown to anybody.
     """
     apart = torch.cdist(images.flatten(1), examples.flatten(1))
-    found = apart.min(1)
-    return found.values / images[0].numel() ** 0.5, found.indices
+    closest = apart.min(1)
+    return closest.values / images[0].numel() ** 0.5, closest.indices

@@ -103,8 +103,8 @@ def label_loss(teacher: Tensor, labels: Tensor, hardness: float = 0.0) -> Tensor
 def adversarial_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """- T^2 KL(teacher || student), 0 where both name the same class; mean over [b, C]."""
     apart = student.argmax(-1) != teacher.argmax(-1)
-    given, wanted = (torch.log_softmax(z / temperature, -1) for z in (student, teacher))
-    kl = F.kl_div(given, wanted, reduction="none", log_target=True).sum(-1)
+    said, wanted = (torch.log_softmax(z / temperature, -1) for z in (student, teacher))
+    kl = F.kl_div(said, wanted, reduction="none", log_target=True).sum(-1)
     return -(temperature**2) * (kl * apart).mean()
 
 
@@ -242,19 +242,21 @@ class _Maker:
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """(inputs [b, ...], labels [b]): those of the step with the lowest loss."""
-        given, device = self.settings, self.teacher.weights.device
+        settings, device = self.settings, self.teacher.weights.device
         restart(self.generator, self.chance)
         network = copy.deepcopy(self.generator).to(device).train()
-        noise = torch.randn(given.batch_size, given.latent, generator=self.chance).to(device)
-        labels = torch.randint(self.classes, (given.batch_size,), generator=self.chance).to(device)
+        noise = torch.randn(settings.batch_size, settings.latent, generator=self.chance).to(device)
+        labels = torch.randint(self.classes, (settings.batch_size,), generator=self.chance).to(
+            device
+        )
         noise.requires_grad_()
         numbers = list(network.parameters())
         optimizer = torch.optim.Adam(
-            [*numbers, noise], lr=given.generator_lr, betas=(0.5, 0.999), fused=True
+            [*numbers, noise], lr=settings.generator_lr, betas=(0.5, 0.999), fused=True
         )
         best, made = math.inf, None
         with evaluating(self.student):
-            for _ in range(given.steps):
+            for _ in range(settings.steps):
                 x = network(noise)
                 if x.ndim == 4:  # twice as fast through convolutions
                     x = x.contiguous(memory_format=torch.channels_last)
@@ -272,11 +274,13 @@ class _Maker:
 
     def loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """What the generator goes down on."""
-        given = self.settings
+        settings = self.settings
         answer = mixed(self.teacher.scores(x), self.teacher.weights)
-        total = given.label * label_loss(answer, labels, given.hardness if self.boost else 0.0)
-        total = total + given.statistics * self.statistics.take()
-        if given.adversarial:
-            apart = adversarial_loss(self.student(x), answer, given.adversarial_temperature)
-            total = total + given.adversarial * apart
+        total = settings.label * label_loss(
+            answer, labels, settings.hardness if self.boost else 0.0
+        )
+        total = total + settings.statistics * self.statistics.take()
+        if settings.adversarial:
+            apart = adversarial_loss(self.student(x), answer, settings.adversarial_temperature)
+            total = total + settings.adversarial * apart
         return total

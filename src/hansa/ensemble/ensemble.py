@@ -80,8 +80,8 @@ class Ensemble:
     @without_gradients
     def logits(self, x: Tensor, scale: Scale = "logits") -> Tensor:
         """Each model's scores in evaluation mode: x [b, ...] -> [n, b, C]."""
-        found = torch.stack([forward(x) for forward in self._forwards])
-        return on_scale(found, scale)
+        scores = torch.stack([forward(x) for forward in self._forwards])
+        return on_scale(scores, scale)
 
     @without_gradients
     def __call__(self, x: Tensor, scale: Scale = "logits", /) -> Tensor:

@@ -39,10 +39,10 @@ class Int8:
         Raises:
             ValueError: a number is not finite.
         """
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for name, value in state.items():
             if value.ndim < 2 or not value.is_floating_point():
-                found[name] = value.detach().clone()
+                tensors[name] = value.detach().clone()
                 continue
             if not torch.isfinite(value).all():
                 raise ValueError(f"{name} holds a number that is not finite")
@@ -50,21 +50,21 @@ class Int8:
             scale = flat.abs().amax(1) / LEVELS
             safe = torch.where(scale > 0, scale, torch.ones_like(scale))
             codes = (flat / safe.unsqueeze(1)).round().clamp(-LEVELS, LEVELS).to(torch.int8)
-            found[name] = codes.view(value.shape)
-            found[name + SCALE] = safe
-        return cls(found)
+            tensors[name] = codes.view(value.shape)
+            tensors[name + SCALE] = safe
+        return cls(tensors)
 
     def state(self) -> dict[str, Tensor]:
         """The state dict that inference uses, float32."""
-        found = {}
+        tensors = {}
         for name, value in self.tensors.items():
             if name.endswith(SCALE) and name.removesuffix(SCALE) in self.tensors:
                 continue
             scale = self.tensors.get(name + SCALE)
             if value.dtype == torch.int8 and scale is not None:
                 value = (value.flatten(1).float() * scale.unsqueeze(1)).view(value.shape)
-            found[name] = value
-        return found
+            tensors[name] = value
+        return tensors
 
     @property
     def nbytes(self) -> int:
@@ -94,12 +94,12 @@ class Calibrated:
     @without_gradients
     def ranges(self, module: nn.Module, inputs: Tensor) -> dict[str, tuple[float, float]]:
         """Smallest and largest output of each layer over inputs [m, ...], 0 included."""
-        found: dict[str, tuple[float, float]] = {}
+        ranges: dict[str, tuple[float, float]] = {}
 
         def watch(name: str):  # type: ignore[no-untyped-def]
             def hook(_module: nn.Module, _given: object, output: Tensor) -> None:
-                low, high = found.get(name, (0.0, 0.0))
-                found[name] = (min(low, float(output.min())), max(high, float(output.max())))
+                low, high = ranges.get(name, (0.0, 0.0))
+                ranges[name] = (min(low, float(output.min())), max(high, float(output.max())))
 
             return hook
 
@@ -109,7 +109,7 @@ class Calibrated:
             module(piece)
         for hook in hooks:
             hook.remove()
-        return found
+        return ranges
 
     def apply(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Round the outputs of the module's layers from now on."""

@@ -60,8 +60,8 @@ def moved(weights: Tensor, scores: Tensor, labels: Tensor, step: float) -> Tenso
     """
     leaf = weights.detach().clone().requires_grad_()
     (slope,) = torch.autograd.grad(F.cross_entropy(mixed(scores, leaf), labels), leaf)
-    found = (weights - step * slope.sign()).clamp(0, 1)
-    return found if found.sum() > 0 else weights
+    new = (weights - step * slope.sign()).clamp(0, 1)
+    return new if new.sum() > 0 else weights
 
 
 def perturbed(x: Tensor, teacher: Mixture, reach: Tensor, rng: np.random.Generator) -> Tensor:

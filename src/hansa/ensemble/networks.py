@@ -38,8 +38,8 @@ class Weights(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Combine."""
-        found = (self.panel.scores(rows) * self.weights).sum(-2)
-        return found if self.bias is None else found + self.bias
+        weighted = (self.panel.scores(rows) * self.weights).sum(-2)
+        return weighted if self.bias is None else weighted + self.bias
 
 
 class Corrected(nn.Module):
@@ -87,8 +87,8 @@ class Votes(nn.Module):
         scores = self.panel.scores(rows)
         said = (scores[..., 0] > 0).long() if self.panel.binary else scores.argmax(-1)
         table = self.competency.transpose(1, 2)  # [M, said, true]
-        found = table[torch.arange(self.panel.members, device=said.device), said].sum(-2)
-        return found[..., 1:] - found[..., :1] if self.panel.binary else found
+        chances = table[torch.arange(self.panel.members, device=said.device), said].sum(-2)
+        return chances[..., 1:] - chances[..., :1] if self.panel.binary else chances
 
 
 class Gated(nn.Module):
@@ -146,7 +146,7 @@ class Aligned(nn.Module):
         return self.alignment(self.member(x))
 
 
-class Prepared(nn.Module):
+class PreparedInput(nn.Module):
     """A member that takes other inputs than the run's."""
 
     def __init__(self, member: nn.Module, preparing: Callable[[Tensor], Tensor]) -> None:

@@ -31,8 +31,8 @@ def tally(logits: Tensor, targets: Tensor) -> Tensor:
     classes = 2 if binary else logits.shape[-1]
     said = (logits[..., 0] > 0).long() if binary else logits.argmax(-1)
     cells = targets * classes + said
-    found = [torch.bincount(row, minlength=classes * classes) for row in cells]
-    return torch.stack(found).view(-1, classes, classes).double()
+    tallies = [torch.bincount(row, minlength=classes * classes) for row in cells]
+    return torch.stack(tallies).view(-1, classes, classes).double()
 
 
 @register("voting", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")

@@ -26,14 +26,14 @@ def label_weights(counts: Tensor | np.ndarray) -> Tensor:
     Raises:
         ValueError: the counts are no such matrix, or one is negative or not finite.
     """
-    known = torch.as_tensor(counts, dtype=torch.float64)
-    if known.ndim != 2 or len(known) == 0:
-        raise ValueError(f"counts are [n, C] with n >= 1, not {list(known.shape)}")
-    if not (torch.isfinite(known).all() and (known >= 0).all()):
+    examples = torch.as_tensor(counts, dtype=torch.float64)
+    if examples.ndim != 2 or len(examples) == 0:
+        raise ValueError(f"counts are [n, C] with n >= 1, not {list(examples.shape)}")
+    if not (torch.isfinite(examples).all() and (examples >= 0).all()):
         raise ValueError("counts of examples are finite and not negative")
-    total = known.sum(0)
+    total = examples.sum(0)
     return torch.where(
-        total > 0, known / total.clamp(min=torch.finfo(torch.float64).tiny), 1 / len(known)
+        total > 0, examples / total.clamp(min=torch.finfo(torch.float64).tiny), 1 / len(examples)
     )
 
 

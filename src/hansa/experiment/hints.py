@@ -58,7 +58,7 @@ _OURS = {other: name for name, others in SYNONYMS.items() for other in others}
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """Where a setting is: its dotted name, its type, and the parts that must be chosen for it."""
 
     path: tuple[str, ...]
@@ -151,7 +151,7 @@ def _meant(
     return " ".join([*best.chosen, _written(best.path, _fitting(value, best.annotation))])
 
 
-def _nearest(name: str, words: list[str], places: list[Place]) -> list[Place]:
+def _nearest(name: str, words: list[str], places: list[Setting]) -> list[Setting]:
     """The settings whose name is most like this one."""
     near = difflib.get_close_matches(name, {place.path[-1] for place in places}, n=1, cutoff=0.8)
     return [
@@ -167,11 +167,11 @@ def _places(
     others: bool,
     before: tuple[str, ...] = (),
     depth: int = 0,
-) -> Iterator[Place]:
+) -> Iterator[Setting]:
     """Every setting of the parts that are chosen and, where asked, of the others there are."""
     for field, info in schema.model_fields.items():
         path = (*before, field)
-        yield Place(path, info.annotation)
+        yield Setting(path, info.annotation)
         inner = _class_in(info.annotation)
         if inner is None or depth > 3:
             continue
@@ -187,7 +187,7 @@ def _places(
             if other is not chosen:
                 for own, about in other.model_fields.items():
                     choice = _written((*path, "name"), name)
-                    yield Place((*path, own), about.annotation, (choice,))
+                    yield Setting((*path, own), about.annotation, (choice,))
 
 
 def _chosen(kind: str, given: Any, default: Any) -> type[BaseModel] | None:

@@ -86,7 +86,7 @@ def reduced(federation: Federation) -> Reduced:
     affected = np.unique(before[loses & (before >= 0)])
     held = federation.remaining(job.held)
     rule = GivenCohorts(members=tuple(cohort.tolist()))
-    found = Reduced(
+    what_remains = Reduced(
         job=replace(
             job,
             parts=federation.remaining(job.parts),
@@ -98,8 +98,8 @@ def reduced(federation: Federation) -> Reduced:
         affected=affected,
         dissolved=np.setdiff1d(affected, cohort),
     )
-    _check(federation, found)
-    return found
+    _check(federation, what_remains)
+    return what_remains
 
 
 def train_again(
@@ -137,8 +137,8 @@ def train_again(
         "rounds": int(reports[-1]["round"]) if reports else 0,
     }
     if job.servers > 1:
-        row, told = _merge(federation, plan, block, models)
-        story["merged"] = told
+        row, merged = _merge(federation, plan, block, models)
+        story["merged"] = merged
     else:
         row = models[0].clone()
     _copy(old, block, kept)  # also what says that they had not stopped
@@ -156,15 +156,15 @@ def _merge(
     block.events = []
     with federation.ledger.phase("distillation" if name == "distill" else "merging"):
         row = rule.merged(block, models)
-        cost, told = federation.ledger.now, {"how": name}
+        cost, figures = federation.ledger.now, {"how": name}
         sent = int((plan.there > 0).sum())
         cost.rounds += 1
         cost.bytes += sent * models.shape[1] * models.element_size()
         for event in block.events:
-            told |= {name: value for name, value in event.items() if name != "kind"}
+            figures |= {name: value for name, value in event.items() if name != "kind"}
             cost.sample_gradients += event["examples"] * event["epochs"]
             cost.sample_checks += event["examples"] * event["teachers"]  # their answers
-    return row.clone(), told
+    return row.clone(), figures
 
 
 def _check(federation: Federation, plan: Reduced) -> None:
@@ -204,8 +204,8 @@ def _played(end: Ending) -> Outcome | None:
         try:
             next(end)
         except StopIteration as stop:
-            found: Outcome | None = stop.value
-            return found
+            outcome: Outcome | None = stop.value
+            return outcome
 
 
 def _copy(old: Block, block: Block, kept: np.ndarray) -> None:
@@ -222,15 +222,15 @@ def _whole(block: Block) -> Iterator[tuple[str, Tensor]]:
 
 def _shelves(old: Block, block: Block, cohort: np.ndarray, which: np.ndarray) -> dict[str, Shelf]:
     """What clients keep: that of cohorts that were trained again is new, leavers' is gone."""
-    found: dict[str, Shelf] = {}
+    shelves: dict[str, Shelf] = {}
     again = np.flatnonzero(np.isin(cohort, which))
     same = np.flatnonzero((cohort >= 0) & ~np.isin(cohort, which))
     for source, clients in ((old, same), (block, again)):
         for name, shelf in source.shelves.items():
             ids, rows = shelf.all()
             at = np.flatnonzero(np.isin(ids, clients))
-            found.setdefault(name, Shelf()).put(ids[at], rows[torch.from_numpy(at)])
-    return found
+            shelves.setdefault(name, Shelf()).put(ids[at], rows[torch.from_numpy(at)])
+    return shelves
 
 
 def _cohorted(algorithm: Algorithm) -> InCohorts:

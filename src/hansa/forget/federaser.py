@@ -86,13 +86,13 @@ class FedEraser(Forgetting):
         staying, kept_rounds = federation.real(forget=False), 0
         with federation.ledger.phase("erasing"):
             for t, span, stored in stored_rounds(federation):
-                there = [h for h in staying if stored[h.client].any()]
-                if not there:
+                contributors = [h for h in staying if stored[h.client].any()]
+                if not contributors:
                     continue
-                updates = [stored[holding.client].to(row) for holding in there]
+                updates = [stored[holding.client].to(row) for holding in contributors]
                 if self.calibrate and (kept_rounds or not _only_clients(federation)):
-                    updates = self._calibrated(training, row, there, updates, t)
-                update = federation.average(updates, training.masses(there))
+                    updates = self._calibrated(training, row, contributors, updates, t)
+                update = federation.average(updates, training.masses(contributors))
                 for later in range(t, t + span):
                     server(row, update * training.growth(t, later))
                 kept_rounds += 1
@@ -129,10 +129,10 @@ def _only_clients(federation: Federation) -> bool:
 
 def calibrated(stored: Tensor, new: Tensor, layout: ParameterLayout) -> Tensor:
     """Each tensor of the update ``new`` [P] at the length of the stored one's."""
-    found = torch.zeros_like(new)
+    update = torch.zeros_like(new)
     for entry in (entry for entry in layout.entries if entry.trainable):
         part = slice(entry.offset, entry.offset + entry.size)
         norm = new[part].norm()
         if norm > 0:
-            found[part] = new[part] * (stored[part].norm() / norm)
-    return found
+            update[part] = new[part] * (stored[part].norm() / norm)
+    return update

@@ -17,9 +17,9 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.engine import Block, Job
 from hansa.ensemble.synthetic import SyntheticLayout
+from hansa.forget.classifier import Classifier
 from hansa.forget.holdings import Holding, Mixed, Real, Sampled, Synthetic
 from hansa.forget.ledger import Ledger
-from hansa.forget.network import Network
 from hansa.forget.request import Request
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ class Federation:
     nodes: Block | None = None
 
     @cached_property
-    def network(self) -> Network:
+    def network(self) -> Classifier:
         """The model."""
-        return Network(self.job.module)
+        return Classifier(self.job.module)
 
     @property
     def classes(self) -> int:
@@ -112,23 +112,23 @@ class Federation:
             without: the requests; by default the present one and those before.
         """
         gone = self._gone if without is None else without
-        labels, found = self.job.dataset.train.targets.cpu().numpy(), []
+        labels, kept = self.job.dataset.train.targets.cpu().numpy(), []
         for client, group in enumerate(groups):
             index = np.asarray(group)
-            found.append(index[~gone.covers(client, index, labels[index])])
-        return found
+            kept.append(index[~gone.covers(client, index, labels[index])])
+        return kept
 
     def real(self, forget: bool) -> list[Real]:
         """The real examples that are to be forgotten, or those that remain."""
         wanted, unwanted = (self.request, self.past) if forget else (Request(), self._gone)
-        found = [(c, self._index(c, wanted, unwanted)) for c in self.clients]
+        examples = [(c, self._index(c, wanted, unwanted)) for c in self.clients]
         dataset, size = self.job.dataset, self.batch_size
-        return [Real(c, dataset, index, size) for c, index in found if len(index)]
+        return [Real(c, dataset, index, size) for c, index in examples if len(index)]
 
     def synthetic(self, forget: bool) -> list[Synthetic]:
         """The synthetic images of what is to be forgotten, or of what remains."""
         assert self.layout is not None  # the method's check saw to it
-        found = []
+        images = []
         for client, row in sorted(self.images.items()):
             x, y = self.layout.images(row, client), self.layout.labels(client)
             labels = y.tolist()
@@ -136,8 +136,8 @@ class Federation:
             meant = torch.tensor([self.request.covers_cell(client, c) for c in labels])
             chosen = (meant if forget else ~meant) & ~gone
             if chosen.any():
-                found.append(Synthetic(client, x[chosen], y[chosen].to(x.device)))
-        return found
+                images.append(Synthetic(client, x[chosen], y[chosen].to(x.device)))
+        return images
 
     def mixed(self, images: Sequence[Synthetic], share: float) -> list[Holding]:
         """Clients' synthetic images with a share of real examples of what remains."""
@@ -237,12 +237,12 @@ class Federation:
 
     def by_level(self) -> list[Federation]:
         """The same clients and ledger with the request's classes, clients and samples alone."""
-        whole, found = self.request, []
+        whole, levels = self.request, []
         for name in ("classes", "clients", "samples"):
             if items := getattr(whole, name):
                 part = Request(**{name: items})
-                found.append(replace(self, request=part))
-        return found
+                levels.append(replace(self, request=part))
+        return levels
 
     def relabelled(self, request: Request, past: Request) -> Federation:
         """The same clients with another request, its costs counted anew."""

@@ -63,5 +63,5 @@ class Ledger:
 
     def dump(self) -> dict[str, Any]:
         """Plain data, with the total."""
-        found = {name: asdict(cost) for name, cost in self.phases.items()}
-        return {**found, "total": asdict(self.total)}
+        costs = {name: asdict(cost) for name, cost in self.phases.items()}
+        return {**costs, "total": asdict(self.total)}

@@ -135,10 +135,10 @@ def class_activations(federation: Federation, row: Tensor) -> dict[str, Tensor]:
                 x, y, _ = holding.draw(federation.random(holding.client))
                 federation.ledger.now.sample_checks += len(y)
                 network.logits(row, x)
-                told = torch.nn.functional.one_hot(y, federation.classes).float().T
-                counts += told.sum(1, keepdim=True).cpu()
-                for name, found in seen.items():
-                    sums[name] = sums.get(name, 0) + told @ found
+                one_hot = torch.nn.functional.one_hot(y, federation.classes).float().T
+                counts += one_hot.sum(1, keepdim=True).cpu()
+                for name, activation in seen.items():
+                    sums[name] = sums.get(name, 0) + one_hot @ activation
     finally:
         for handle in handles:
             handle.remove()

@@ -66,8 +66,8 @@ class AscendAndRecover(Forgetting):
                 continue  # those who hold it never took part in training
             level = next(iter(part.request.levels))
             goal = self.ascent.goal(part, row, holdings)
-            row, told = self.ascent.run(part, row, holdings, hook, goal, remaining)
-            story["ascent"][level] = told
+            row, course = self.ascent.run(part, row, holdings, hook, goal, remaining)
+            story["ascent"][level] = course
             story["holders"] = sorted({*story["holders"], *(h.client for h in holdings)})
             if goal.target is not None:
                 watches.append(Watch(part, holdings, goal))
@@ -112,8 +112,8 @@ class QuickDrop(Distilled):
     )
 
     def remaining(self, federation: Federation) -> list[Holding]:
-        given = federation.synthetic(forget=False)
-        return federation.mixed([self.images(federation, s) for s in given], self.real_share)
+        synthetic = federation.synthetic(forget=False)
+        return federation.mixed([self.images(federation, s) for s in synthetic], self.real_share)
 
 
 @register("quickdrop_originals")

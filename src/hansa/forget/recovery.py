@@ -114,17 +114,17 @@ class Recovery(Settings):
             return now <= bound
 
         kept = shortened(row, new, look, fits)
-        at, found = kept
-        return (row, loss, True) if found is None else (at, float(found), at is not new)
+        at, kept_loss = kept
+        return (row, loss, True) if kept_loss is None else (at, float(kept_loss), at is not new)
 
 
 def come_back(row: Tensor, ascent: Ascent, watches: Sequence[Watch]) -> list[tuple[Watch, Told]]:
     """What is told of a model [D] on each part of a request."""
-    found = []
+    states = []
     for watch in watches:
         judges = ascent.judges(watch.federation, watch.holdings)
-        found.append((watch, ascent.look(watch.federation, row, judges)))
-    return found
+        states.append((watch, ascent.look(watch.federation, row, judges)))
+    return states
 
 
 def as_far_as_it_holds(
@@ -139,7 +139,7 @@ def as_far_as_it_holds(
     def known(at: Tensor) -> list[tuple[Watch, Told]]:
         return [(w, now) for w, now in come_back(at, ascent, watches) if not w.goal.reached(now)]
 
-    at, found = shortened(safe, row, known, lambda _, still: not still)
-    if found is None:
-        found = known(safe)
-    return (row, back) if found else (at, [])
+    at, holds = shortened(safe, row, known, lambda _, still: not still)
+    if holds is None:
+        holds = known(safe)
+    return (row, back) if holds else (at, [])

@@ -57,8 +57,12 @@ class Request:
     def named(self, classes: Sequence[str] = ()) -> str:
         """The same words, with the classes' names where they have some."""
         words = str(self)
-        known = {f"class {i}": f"class {classes[i]}" for i in self.classes if i < len(classes)}
-        return ", ".join(known.get(word, word) for word in words.split(", ")) if words else words
+        class_words = {
+            f"class {i}": f"class {classes[i]}" for i in self.classes if i < len(classes)
+        }
+        return (
+            ", ".join(class_words.get(word, word) for word in words.split(", ")) if words else words
+        )
 
     @property
     def levels(self) -> set[Level]:

@@ -98,8 +98,8 @@ class Goal:
         if self.gently:
             missing = self.mean(np.maximum(self.target - told.losses, 0.0))
             return missing <= (1 - NEAR) * self.mean(self.target)
-        known = (told.losses < self.target) | (told.right > self.most)
-        return not bool((known & (self.share > 0)).any())
+        done = (told.losses < self.target) | (told.right > self.most)
+        return not bool((done & (self.share > 0)).any())
 
     def gain(self, before: Told, after: Told, low: np.ndarray) -> float:
         """By how much of their aim the losses of some classes, bool [C], have risen."""

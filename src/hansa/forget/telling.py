@@ -62,12 +62,12 @@ def tell(federation: Federation, row: Tensor, holdings: Sequence[Holding]) -> To
     takes part in the next round needs the model anyhow.
     """
     classes = federation.classes
-    found = Told(*(np.zeros(classes, kind) for kind in (np.float64, np.int64, np.int64)))
+    answers = Told(*(np.zeros(classes, kind) for kind in (np.float64, np.int64, np.int64)))
     for holding in holdings:
-        found += told(federation, row, *_examples(federation, holding))
+        answers += told(federation, row, *_examples(federation, holding))
     cost = federation.ledger.now
     cost.bytes += len(holdings) * (row.numel() * row.element_size() + _NUMBERS * classes)
-    return found
+    return answers
 
 
 def told(federation: Federation, row: Tensor, x: Tensor, y: Tensor) -> Told:
@@ -86,19 +86,19 @@ def told(federation: Federation, row: Tensor, x: Tensor, y: Tensor) -> Told:
 
 def only(holdings: Sequence[Holding], classes: np.ndarray) -> list[Holding]:
     """What clients hold of some classes, bool [C]."""
-    found: list[Holding] = []
+    parts: list[Holding] = []
     for holding in holdings:
         if isinstance(holding, Real):
             labels = holding.dataset.train.targets.cpu().numpy()[holding.index]
             if (kept := classes[labels]).any():
-                found.append(replace(holding, index=holding.index[kept]))
+                parts.append(replace(holding, index=holding.index[kept]))
         elif isinstance(holding, Synthetic):
             chosen = torch.from_numpy(classes).to(holding.y.device)[holding.y]
             if chosen.any():
-                found.append(replace(holding, x=holding.x[chosen], y=holding.y[chosen]))
+                parts.append(replace(holding, x=holding.x[chosen], y=holding.y[chosen]))
         else:
             raise TypeError(f"{type(holding).__name__} cannot be told apart by class")
-    return found
+    return parts
 
 
 def _examples(federation: Federation, holding: Holding) -> tuple[Tensor, Tensor]:

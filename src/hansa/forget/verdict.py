@@ -72,8 +72,8 @@ def judge_outcome(
     for part in federation.relabelled(federation.request, federation.past).by_level():
         level = next(iter(part.request.levels))
         look = _classes if level == "class" else _others
-        goals[level], found = look(part, after, oracle, min(until, 1.0), names)
-        missing += found
+        goals[level], failures = look(part, after, oracle, min(until, 1.0), names)
+        missing += failures
     return Verdict((*missing, *back), goals)
 
 
@@ -113,7 +113,7 @@ def _classes(
 ) -> tuple[dict[str, Any], list[str]]:
     judges = part.real(forget=True)
     goal = guessing(part, judges, until)
-    told, judge = tell(part, after, judges), Judge(part)
+    answers, judge = tell(part, after, judges), Judge(part)
     unseen = judge.by_label(after)
     bounds = np.full(part.classes, 1 / part.classes)
     if oracle is not None:
@@ -122,18 +122,18 @@ def _classes(
     missing, plain = [], {}
     assert goal.target is not None
     for label in part.request.classes:
-        known = max(float(told.right[label]), float(np.nan_to_num(unseen[label])))
-        loss = float(told.losses[label])
+        still_right = max(float(answers.right[label]), float(np.nan_to_num(unseen[label])))
+        loss = float(answers.losses[label])
         called = names[label] if label < len(names) else str(label)
         plain[called] = {
-            "right": known, "at_most": float(bounds[label]),
+            "right": still_right, "at_most": float(bounds[label]),
             "loss": loss, "at_least": float(goal.target[label]),
         }  # fmt: skip
         if not np.isfinite(loss):
             missing.append(f"the model gives no numbers for class {called}")
-        elif known > bounds[label] + _ROUNDING:
+        elif still_right > bounds[label] + _ROUNDING:
             missing.append(
-                f"{100 * known:.1f} % of class {called} are still right, more than "
+                f"{100 * still_right:.1f} % of class {called} are still right, more than "
                 f"{100 * bounds[label]:.1f} %"
             )
         elif loss < goal.target[label] and bounds[label] <= 1 / part.classes:
@@ -150,10 +150,10 @@ def _others(
     judges = part.real(forget=True)
     goal = Goal(*foretold_losses(part, part.row, judges), gently=True)
     assert goal.target is not None
-    told, judge = tell(part, after, judges), Judge(part)
+    answers, judge = tell(part, after, judges), Judge(part)
     right, what = judge.still_right(after), str(part.request)
-    plain = {"right": right, "loss": goal.mean(told.losses), "foretold": goal.mean(goal.target)}
-    if not told.finite:
+    plain = {"right": right, "loss": goal.mean(answers.losses), "foretold": goal.mean(goal.target)}
+    if not answers.finite:
         return plain, [f"the model gives no numbers for {what}"]
     if oracle is not None:
         bound = max(1 / part.classes, judge.still_right(oracle) + MARGIN)
@@ -164,13 +164,13 @@ def _others(
                 f"and {100 * MARGIN:.0f} points, {100 * bound:.1f} %"
             ]
         return plain, []
-    if not goal.reached(told):
+    if not goal.reached(answers):
         # Their mean may be high enough: what is beyond in one class makes up for no other.
-        lacking = goal.share * np.maximum(goal.target - told.losses, 0.0)
+        lacking = goal.share * np.maximum(goal.target - answers.losses, 0.0)
         label = int(lacking.argmax())
         called = names[label] if label < len(names) else str(label)
         return plain, [
-            f"the loss on class {called} of {what} is {told.losses[label]:.3f}, less than the "
+            f"the loss on class {called} of {what} is {answers.losses[label]:.3f}, less than the "
             f"{goal.target[label]:.3f} that are foretold of a model without it"
         ]
     return plain, []

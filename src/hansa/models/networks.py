@@ -73,7 +73,7 @@ class WideBlock(nn.Module):
         return functional.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut: [B, C, H, W] -> [B, width, H', W'].
 
     Where the number of channels grows, the sides are halved.

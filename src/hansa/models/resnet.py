@@ -42,7 +42,8 @@ class ResNet(Model):
         width = 16
         for stage, next_width in enumerate((16, 32, 64), start=1):
             for block in range(1, self.blocks + 1):
-                layers[f"block{stage}_{block}"] = networks.Block(width, next_width, self.groups)
+                form = networks.ResidualBlock(width, next_width, self.groups)
+                layers[f"block{stage}_{block}"] = form
                 width = next_width
         network = chain(
             **layers,

@@ -120,7 +120,7 @@ class Member:
         return module
 
     def _prepared(self, preparing: Preparing) -> nn.Module:
-        module: nn.Module = networks.Prepared(self.module, preparing)
+        module: nn.Module = networks.PreparedInput(self.module, preparing)
         return module
 
     @property

@@ -68,8 +68,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             safetensors.SafetensorError
         ) as error:  # the number of the system's error is in its text alone
             partial.unlink(missing_ok=True)
-            if found := re.search(r"os error (\d+)", str(error)):
-                raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+            if system := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(system[1]), os.strerror(int(system[1]))) from error
             raise
         partial.replace(path)
 
@@ -102,17 +102,17 @@ def discard_unfinished(root: Path) -> None:
 
 def latest(root: Path) -> Path | None:
     """The newest checkpoint that was finished, or None."""
-    known = sealed(root)
-    return known[-1] if known else None
+    whole = sealed(root)
+    return whole[-1] if whole else None
 
 
 def peek(folder: Path) -> dict[str, Any]:
     """What a checkpoint's manifest says, unchecked; nothing if it cannot be read."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -217,8 +217,8 @@ class Host:
             try:
                 asked = script.send(came)
             except StopIteration as end:
-                found: tuple[np.ndarray, Any] = end.value
-                return found
+                models: tuple[np.ndarray, Any] = end.value
+                return models
             share = partial(self.exchange.share, self.block, asked, t, phase)
             came, phase = self._guard("exchange", t, share), phase + 1
 

@@ -105,10 +105,10 @@ def split_nodes(nodes: int, workers: int, servers: int = 0) -> list[np.ndarray]:
 
 def owners(parts: list[np.ndarray]) -> list[int]:
     """The worker of each node."""
-    found = np.zeros(sum(map(len, parts)), dtype=np.int64)
+    worker_of = np.zeros(sum(map(len, parts)), dtype=np.int64)
     for worker, ids in enumerate(parts):
-        found[ids] = worker
-    return list(map(int, found))
+        worker_of[ids] = worker
+    return list(map(int, worker_of))
 
 
 class Deadline:

@@ -152,15 +152,15 @@ def serve(
         return 3
     except Exception as error:  # noqa: BLE001 - whatever it is, the coordinator must be told
         traceback.print_exc()
-        known = error if isinstance(error, RunError) else RunError(str(error), phase="start")
+        failure = error if isinstance(error, RunError) else RunError(str(error), phase="start")
         control.send(
             "error",
             index=index,
-            problem=known.problem,
-            node=known.node,
-            round=known.round,
-            phase=known.phase,
-            repeats=known.repeats,
+            problem=failure.problem,
+            node=failure.node,
+            round=failure.round,
+            phase=failure.phase,
+            repeats=failure.repeats,
             own=[error.field, error.problem, error.fix] if isinstance(error, OwnCodeError) else [],
             type=type(error).__name__,
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Work(Protocol):
+class Workload(Protocol):
     """What a clock needs of local work."""
 
     @property
@@ -42,7 +42,7 @@ class Times(Protocol):
     effort: np.ndarray | None
 
     @property
-    def trainer(self) -> Work:
+    def trainer(self) -> Workload:
         """Local work."""
 
     @property

@@ -77,7 +77,7 @@ class FedBuff(ClientServer):
         asleep = yield from self.asleep(block)
         server = len(block.residents) > 0
         began = float(block.state["modelled_time"][block.residents[0]]) if server else 0.0
-        schedule = self._schedule(block, t, asleep) if server else Schedule([], [], [], [])
+        schedule = self._schedule(block, t, asleep) if server else Arrivals([], [], [], [])
         scheduled = yield Share(schedule.arrays())
         due, age, void = (scheduled.pop(name) for name in ("due", "age", "void"))
         plan = Plan.of(scheduled)
@@ -88,7 +88,7 @@ class FedBuff(ClientServer):
         self.shelf(block, PENDING).drop(void)
         yield from self._end(block, due, age)
 
-    def _schedule(self, block: Block, t: int, asleep: np.ndarray) -> Schedule:
+    def _schedule(self, block: Block, t: int, asleep: np.ndarray) -> Arrivals:
         """Who starts until the buffer is full, and whose updates fill it."""
         at = int(block.residents[0])
         ends, version, outcome = (
@@ -97,7 +97,7 @@ class FedBuff(ClientServer):
         # Nobody trains from one and the same model twice, nor again while its update waits.
         barred = np.zeros(block.clients, dtype=bool)
         barred[asleep] = True
-        schedule = Schedule([], [], [], [])
+        schedule = Arrivals([], [], [], [])
         while len(schedule.due) < self.buffer:
             idle = np.flatnonzero(np.isinf(ends) & ~barred)
             wanted = min(self.concurrency - int(np.isfinite(ends).sum()), len(idle))
@@ -194,7 +194,7 @@ class FedBuff(ClientServer):
 
 
 @dataclass
-class Schedule:
+class Arrivals:
     """What happens until a server's buffer is full.
 
     Attributes:

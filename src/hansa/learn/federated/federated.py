@@ -31,7 +31,7 @@ from hansa.learn.federated.invitation import (
     invite,
 )
 from hansa.learn.federated.mail import post
-from hansa.learn.federated.plateau import Plateau, Watch
+from hansa.learn.federated.plateau import LossWatch, Plateau
 from hansa.learn.federated.samplers import Pool
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Federated(ClientServer):
         if self.global_momentum:
             block.kept["federated.direction"] = torch.zeros(r, size, device=block.rows.device)
         if self.validates:
-            fresh = torch.from_numpy(Watch.start(self._rule).row())
+            fresh = torch.from_numpy(LossWatch.start(self._rule).row())
             block.kept["federated.watch"] = fresh.repeat(r, 1)
             block.kept[_BEST] = block.rows.clone()
 
@@ -234,7 +234,7 @@ class Federated(ClientServer):
         rows, members = block.kept[_BEST].clone(), self.members(block)
         initial = block.trainer.layout.flatten(block.trainer.module).to(rows.device)
         for row, server in enumerate(block.ids[block.residents].tolist()):
-            watch = Watch.of(self._rule, block.kept["federated.watch"][row].numpy())
+            watch = LossWatch.of(self._rule, block.kept["federated.watch"][row].numpy())
             if not (members == server).any() or torch.equal(block.rows[row], initial):
                 continue
             remark = f"server {server}: "
@@ -423,7 +423,7 @@ class Federated(ClientServer):
         if not len(losses):
             return  # nobody who could judge it was invited in this round
         at, loss = int(block.residents[row]), float(losses.mean())
-        watch = Watch.of(self._rule, block.kept["federated.watch"][row].numpy())
+        watch = LossWatch.of(self._rule, block.kept["federated.watch"][row].numpy())
         if watch.see(loss):
             block.kept[_BEST][row] = before
         block.kept["federated.watch"][row] = torch.from_numpy(watch.row())

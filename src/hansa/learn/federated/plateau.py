@@ -40,7 +40,7 @@ class Plateau(Settings):
 
 
 @dataclass
-class Watch:
+class LossWatch:
     """How far a plateau has come: the losses in the window, the best mean, rounds waited.
 
     Fits one row of numbers [window + 3], so that it can be saved with the state of a node.
@@ -53,7 +53,7 @@ class Watch:
     stopped: bool = False
 
     @classmethod
-    def start(cls, rule: Plateau) -> Watch:
+    def start(cls, rule: Plateau) -> LossWatch:
         """Before the first loss."""
         return cls(rule, [])
 
@@ -76,7 +76,7 @@ class Watch:
         return np.array([self.best, self.waited, self.stopped, *filled])
 
     @classmethod
-    def of(cls, rule: Plateau, row: np.ndarray) -> Watch:
+    def of(cls, rule: Plateau, row: np.ndarray) -> LossWatch:
         """From such a row."""
         losses = [float(v) for v in row[3:] if not math.isnan(v)]
         return cls(rule, losses, float(row[0]), int(row[1]), bool(row[2]))

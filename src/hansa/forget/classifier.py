@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 512
 
 
-class Network:
+class Classifier:
     """A module that takes its numbers from rows.
 
     Args:
