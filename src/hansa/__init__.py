@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hansa.codec import Codec
     from hansa.data import DataSource, Partition
     from hansa.engine import Algorithm, Block, Inbox, Script, Send, Share
+    from hansa.experiment.export import export, open_run
     from hansa.experiment.run import resume, run
     from hansa.experiment.runfile import RunFile
     from hansa.models import Model
@@ -45,6 +46,7 @@ _HOMES = {
     "hansa.data": ("DataSource", "Partition"),
     "hansa.engine": ("Algorithm", "Block", "Inbox", "Script", "Send", "Share"),
     "hansa.experiment": ("RunFile", "resume", "run"),
+    "hansa.experiment.export": ("export", "open_run"),
     "hansa.models": ("Model",),
     "hansa.report": ("RunFolder",),
     "hansa.topology": ("Graph", "Topology"),
@@ -74,6 +76,8 @@ __all__ = [
     "Topology",
     "WireError",
     "__version__",
+    "export",
+    "open_run",
     "register",
     "resume",
     "run",

@@ -21,6 +21,8 @@ EXAMPLES = sorted(
     if not file.stem.endswith("_ensemble")  # files of hansa combine: see tests/combine
 )
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+YOURS = ROOT / "docs" / "your_own.md"
+"""A page that is run from top to bottom: its files, its commands, its Python."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 AT_HAND = {"digits", "file", "hub", "image_folder", "torch"}
 """Data sources that need no file of theirs: what they read is in the package, or the user's own."""
@@ -79,7 +81,10 @@ def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:
         assert said.status in answers, f"{line}\n{said.err}"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if commands(p, False)], ids=lambda p: p.stem)
+IN_ORDER = [page for page in PAGES if page != YOURS and commands(page, False)]
+
+
+@pytest.mark.parametrize("page", IN_ORDER, ids=lambda p: p.stem)
 def test_the_commands_of_a_page_run(hansa, tmp_path: Path, page: Path) -> None:
     run_all(hansa, tmp_path, commands(page, real=False))
 
@@ -88,6 +93,30 @@ def test_the_commands_of_a_page_run(hansa, tmp_path: Path, page: Path) -> None:
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p, True)], ids=lambda p: p.stem)
 def test_the_commands_of_a_page_on_real_data_run(hansa, tmp_path: Path, page: Path) -> None:
     run_all(hansa, tmp_path, commands(page, real=True))
+
+
+def test_the_page_on_your_own_data_and_model_runs(
+    hansa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In an empty folder; a block whose first line names a file is that file."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for language, text in re.findall(
+        r"^```(\w+)\n(.*?)^```", YOURS.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        if name := re.match(r"# (\w+\.(py|yaml))", text):
+            (tmp_path / name[1]).write_text(text)
+        if language == "console":
+            for line in text.splitlines():
+                said = hansa(*shlex.split(shortened(line))[1:])
+                assert said.status == 0, f"{line}\n{said.err}"
+        elif language == "python":
+            exec(compile(text, name[1] if name else YOURS.name, "exec"), {})
+        else:
+            assert language == "yaml"
+            assert name
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] in ("apple", "pear", "plum", "quince")
+    assert "('apple', 'pear', 'plum', 'quince')" in said[-1]
 
 
 def test_the_python_of_the_readme_runs(hansa, capsys: pytest.CaptureFixture[str]) -> None:

@@ -275,3 +275,15 @@ def test_a_comparison_needs_a_page_to_write(hansa, tmp_path: Path) -> None:
         said = hansa(f"compare a b --out {place} --json")
         assert said.status == 2
         assert said.object["error"]["field"] == "out"
+
+
+def test_export_writes_two_files_and_says_which(hansa, tiny) -> None:
+    assert hansa(f"learn {tiny} --out it").status == 0
+    refused = hansa("export it --json")
+    assert refused.status == 2
+    assert refused.object["error"]["field"] == "node"
+    said = hansa("export it --average")
+    assert said.out == "model  model.safetensors\nfacts  model.json\n"
+    again = hansa("export it --node 1 --out one.safetensors --json").object
+    assert again["files"] == ["one.safetensors", "one.json"]
+    assert again["node"] == 1

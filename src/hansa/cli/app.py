@@ -19,6 +19,7 @@ from hansa.cli.check import check
 from hansa.cli.combine import app as combine
 from hansa.cli.compare import compare
 from hansa.cli.data import data
+from hansa.cli.export import export
 from hansa.cli.forget import forget
 from hansa.cli.init import init
 from hansa.cli.learn import learn
@@ -41,6 +42,7 @@ app.command("check")(check)
 app.command("list")(list_)
 app.add_typer(tune, name="tune")
 app.command("report")(report)
+app.command("export")(export)
 app.command("compare")(compare)
 app.command("data")(data)
 app.add_typer(combine, name="combine")

@@ -43,16 +43,25 @@ class TrainedRun:
     block: Block
     done: int
 
-    def module(self, node: int | None = None) -> nn.Module:
+    def module(self, node: int | None = None, average: bool = False) -> nn.Module:
         """The network that the run came to, or that of one of its nodes, to evaluate.
+
+        Args:
+            node: whose, where there are several.
+            average: the average of all of them.
 
         Raises:
             ConfigError: there are several models and none is named, or there is no such node.
         """
         rows, name = self.block.models()[1], self.folder.path.name
+        if average and node is not None:
+            raise ConfigError("node", node, "is one of those that are averaged", "one of the two")
+        if average:
+            rows = rows.double().mean(0, keepdim=True).float()
         if node is None and len(rows) > 1:
             problem = f"{name} has a model of each of {len(rows)} nodes"
-            raise ConfigError("node", None, problem, f"a number from 0 to {len(rows) - 1}")
+            fix = f"a number from 0 to {len(rows) - 1}, or their average"
+            raise ConfigError("node", None, problem, fix)
         if node is not None and not 0 <= node < len(rows):
             problem = f"{name} has {len(rows)} models"
             raise ConfigError("node", node, problem, f"a number from 0 to {len(rows) - 1}")

@@ -1,0 +1,89 @@
+"""A trained model as plain files, and as a module."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hansa
+from hansa.base.errors import ConfigError
+from hansa.experiment.trained import TrainedRun
+
+TINY: dict[str, Any] = {
+    "nodes": 3,
+    "rounds": 2,
+    "topology": "ring",
+    "model": {"name": "mlp", "hidden": [8]},
+    "train": {"local_steps": 2, "strategy": "looped"},
+}
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run of three peers."""
+    path = tmp_path_factory.mktemp("peers") / "run"
+    hansa.run(TINY, path, report=False)
+    return hansa.open_run(path)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run of three clients and a server."""
+    path = tmp_path_factory.mktemp("served") / "run"
+    hansa.run({**TINY, "algorithm": "fedavg"}, path, report=False)
+    return hansa.open_run(path)
+
+
+def accuracy(run: TrainedRun, net: torch.nn.Module) -> float:
+    """On the test set, as anybody would compute it."""
+    data = run.job.dataset
+    x, y = data.gather(data.test, torch.arange(len(data.test)))
+    return float((net(x).argmax(1) == y).float().mean())
+
+
+def test_modules_score_what_the_run_measured(peers: TrainedRun, served: TrainedRun) -> None:
+    final = (peers.folder.summary or {})["final"]
+    each = [accuracy(peers, peers.module(node)) for node in range(3)]
+    assert sum(each) / 3 == pytest.approx(final["accuracy"], rel=1e-6)
+    average = accuracy(peers, peers.module(average=True))
+    assert average == pytest.approx(final["accuracy_average_model"], rel=1e-6)
+    final = (served.folder.summary or {})["final"]
+    assert accuracy(served, served.module()) == pytest.approx(final["accuracy"], rel=1e-6)
+
+
+def test_files_hold_the_module_and_what_goes_in(served: TrainedRun, tmp_path: Path) -> None:
+    facts = json.loads(hansa.export(served, tmp_path / "new" / "m.safetensors").read_text())
+    net = served.module()
+    found = load_file(tmp_path / "new" / "m.safetensors")
+    assert found.keys() == net.state_dict().keys()
+    for name, value in net.state_dict().items():
+        assert torch.equal(found[name], value)
+    data = served.job.dataset
+    assert facts["input"] == {"kind": "image", "shape": [1, 8, 8]}
+    assert facts["classes"] == list(data.class_names)
+    assert (facts["outputs"], facts["round"], facts["node"]) == (10, 2, None)
+    assert facts["parameters"] == sum(p.numel() for p in net.parameters())
+    stored = data.test.inputs[:4].float().reshape(4, *facts["input"]["shape"])
+    x, _ = data.gather(data.test, torch.arange(4))
+    torch.testing.assert_close(stored * facts["scale"] + facts["shift"], x)
+
+
+def test_what_cannot_be_exported(peers: TrainedRun, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    refused: list[tuple[dict[str, Any], str, str]] = [
+        ({}, "node", "or their average"),
+        ({"node": 3}, "node", "from 0 to 2"),
+        ({"node": 1, "average": True}, "node", "one of the two"),
+        ({"node": 1, "out": tmp_path / "m.pt"}, "out", "model.safetensors"),
+    ]
+    for chosen, field, words in refused:
+        with pytest.raises(ConfigError, match=words) as caught:
+            hansa.export(peers, **{"out": out, **chosen})
+        assert caught.value.field == field
+        assert not list(tmp_path.iterdir())
+    hansa.export(peers, out, node=1)
+    with pytest.raises(ConfigError, match="is there already"):
+        hansa.export(peers, out, node=2)
