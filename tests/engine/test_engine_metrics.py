@@ -75,8 +75,9 @@ def test_figures_of_the_test_set_and_of_each_client(algorithm: str, tmp_path: Pa
     )
     assert "accuracy" not in final
     facts = folder.environment["metrics"]
-    assert facts["recall_3"] == {"better": "higher", "share": True}
-    assert facts["loss"] == {"better": "lower", "share": False}
+    assert facts["f1"] == {"better": "higher", "share": True, "label": "F1", "rank": 0}
+    assert facts["recall_3"] == {"better": "higher", "share": True, "label": "", "rank": None}
+    assert facts["loss"] == {"better": "lower", "share": False, "label": "", "rank": 2}
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "cpfl"])

@@ -19,7 +19,6 @@ from hansa.base.telling import heard_by, say
 if TYPE_CHECKING:
     from hansa.experiment.runfile import RunFile
 
-_SCORES = ("accuracy", "rmse", "loss")
 _SILENCE = 30.0  # seconds without a line after which a pipe gets one
 
 
@@ -159,6 +158,7 @@ class RunProgress(Shown):
 
     def __call__(self, done: int, figures: dict[str, float]) -> None:
         """Take the rounds done and the latest figures."""
+        from hansa.report.scores import scores
         from hansa.report.units import label, quantity
 
         now = time.monotonic()
@@ -167,7 +167,7 @@ class RunProgress(Shown):
         if self._title:
             self.tell(self._title)
         self._title = ""
-        name = next((name for name in _SCORES if name in figures), None)
+        name = next(iter(scores(figures)), None)
         if name is not None:
             self._score = f"{label(name)} {quantity(figures[name], name)}"
         sent = f"{quantity(figures.get('bytes_sent', 0.0), 'bytes_sent')} sent"

@@ -100,6 +100,7 @@ class F1(Confusion):
     Classes that neither occur nor are predicted have none and do not count, as in scikit-learn.
     """
 
+    label = "F1"
     average: Literal["macro", "weighted", "positive"] = Field(
         "macro",
         description="over the classes alike, by how often they occur, or of class 1 of two alone",

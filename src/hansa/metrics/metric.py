@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -28,6 +28,9 @@ class Metric(Component, kind="metric"):
     share: ClassVar[bool] = False
     """Whether the figure is a share of 1, to be shown in per cent."""
 
+    label: ClassVar[str] = ""
+    """The figure's name as people write it, where that is not its name in words."""
+
     tasks: ClassVar[tuple[str, ...]] = ("classification", "binary")
     """The tasks of a :class:`hansa.base.spec.DataSpec` that it measures."""
 
@@ -35,6 +38,11 @@ class Metric(Component, kind="metric"):
     def figure(self) -> str:
         """What the figure is called in records and tables."""
         return (type(self).name or type(self).__qualname__).rpartition(":")[2]
+
+    @classmethod
+    def reading(cls) -> dict[str, Any]:
+        """How its figures are read, as plain data."""
+        return {"better": cls.better, "share": cls.share, "label": cls.label}
 
     def check(self, spec: DataSpec) -> None:
         """Refuse data that it cannot measure.

@@ -98,12 +98,18 @@ class MetricSet:
         return self.values(self.sums(outputs, targets).cpu().numpy(), len(targets))
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """How each figure is to be read, plain data by name: ``better`` and ``share``."""
-        return {
-            name: {"better": metric.better, "share": metric.share}
-            for metric in self.metrics
-            for name in MetricSet([metric], self.spec).names
-        }
+        """How each figure is read, plain data by name.
+
+        ``better``, ``share`` and ``label`` as of :class:`Metric`; ``rank``, the metric's place in
+        the list, for its own figure, None for what it says besides.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for rank, metric in enumerate(self.metrics):
+            for name in MetricSet([metric], self.spec).names:
+                own = name == metric.figure
+                label = {} if own else {"label": ""}
+                found[name] = {**metric.reading(), **label, "rank": rank if own else None}
+        return found
 
     def _each(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
         found: list[Tensor] = []

@@ -42,6 +42,7 @@ class AUROC(Metric):
     its pairs that fall into one bin from the exact one (:meth:`error`).
     """
 
+    label = "AUROC"
     share = True
     bins: int = Field(1000, ge=2, description="into which scores are counted, between log-odds 16")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class RMSE(Metric):
     """Root mean squared error, in the unit of the targets."""
 
+    label = "RMSE"
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     tasks = ("regression",)
 
@@ -37,6 +38,7 @@ class RMSE(Metric):
 class MAE(Metric):
     """Mean absolute error, in the unit of the targets."""
 
+    label = "MAE"
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     tasks = ("regression",)
 

@@ -12,11 +12,11 @@ from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.page import called
+from hansa.report.scores import higher_is_better, scores
 from hansa.report.series import AXES, final, measurements, without_moments
 from hansa.report.tables import totals
 from hansa.report.units import dimension, label, quantity
 
-_SHOWN = ("accuracy", "rmse", "loss", "accuracy_average_model", "rmse_average_model")
 _SPENT = {"bytes": "sent", "time": "wall time"}
 _SETTINGS = 3  # columns of settings that fit beside the figures
 _STAMPED = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
@@ -162,9 +162,9 @@ def comparison_table(
     told = all(run["algorithm"] in run["run"] for run in runs)
     named = [] if told or len({run["algorithm"] for run in runs}) == 1 else ["algorithm"]
     settings = [key for key in settings if key not in named]
-    scores = [name for name in _SHOWN if any(name in run["final"] for run in runs)]
+    shown = _shown(runs)
     spent = [k for k in AXES if _any(runs, k)]
-    columns = ["run", *named, *settings, "rounds", *map(label, scores)]
+    columns = ["run", *named, *settings, "rounds", *map(label, shown)]
     columns += [_SPENT.get(key, label(key)) for key in spent]
     unfinished = any(run["status"] != "finished" for run in runs)
     columns += ["status"] if unfinished else []
@@ -172,7 +172,7 @@ def comparison_table(
     for run in runs:
         row = [run["run"], *(run[key] for key in named)]
         row += [*(_text(run["settings"][key]) for key in settings), quantity(run["rounds"], "")]
-        for name in scores:
+        for name in shown:
             mean, std = run["final"].get(name), run["std"].get(name)
             spread = f" ± {_brief(std, name)}" if std is not None else ""
             row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
@@ -189,9 +189,9 @@ def groups_table(folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None
     runs, groups = runs or comparison(folders), groups_of(folders)
     if len(groups) == len(folders):
         return comparison_table(folders, runs)
-    scores = [name for name in _SHOWN if any(name in run["final"] for run in runs)]
+    shown = _shown(runs)
     spent = [k for k in AXES if _any(runs, k)]
-    heads = [*map(label, scores)]
+    heads = [*map(label, shown)]
     columns = ["settings", "seeds", "rounds", *heads[:1], *["lowest to highest"][: len(heads)]]
     columns += heads[1:]
     columns += [_SPENT.get(key, label(key)) for key in spent]
@@ -199,10 +199,10 @@ def groups_table(folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None
     for group in groups:
         own = [runs[k] for k in group.runs]
         row = [group.name, str(len(own)), _over([run["rounds"] for run in own], "")]
-        for name in scores:
+        for name in shown:
             values = _known(run["final"].get(name) for run in own)
             row.append(_over(values, name))
-            if name == scores[0]:
+            if name == shown[0]:
                 low, high = (quantity(f(values, default=None), name) for f in (min, max))
                 row.append(f"{low} to {high}" if values else "")
         row += [_over(_known(run["totals"].get(key) for run in own), key) for key in spent]
@@ -213,20 +213,27 @@ def groups_table(folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None
 def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[str]:
     """Which settings came out best, and which sent least, a sentence each."""
     groups, found = groups_of(folders), []
-    main = next((n for n in _SHOWN if sum(n in run["final"] for run in runs) > 1), None)
+    main = next((n for n in _shown(runs) if sum(n in run["final"] for run in runs) > 1), None)
     if len(groups) < 2 or main is None:
         return []
     means = _means(groups, [run["final"].get(main) for run in runs])
     if len(means) < 2:
         return []
-    best = (max if dimension(main) == "share" else min)(means, key=lambda name: means[name])
-    how = "highest" if dimension(main) == "share" else "lowest"
+    best = (max if higher_is_better(main) else min)(means, key=lambda name: means[name])
+    how = "highest" if higher_is_better(main) else "lowest"
     found.append(f"{best} has the {how} {label(main)}, {quantity(means[best], main)}.")
     sent = _means(groups, [run["totals"].get("bytes") for run in runs])
     if len(sent) > 1 and min(sent.values()) < max(sent.values()):
         least = min(sent, key=lambda name: sent[name])
         found.append(f"{least} sent the least, {quantity(sent[least], 'bytes')}.")
     return found
+
+
+def _shown(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The scores that some run has, and that of the averaged model by which runs are judged."""
+    every = list(dict.fromkeys(name for run in runs for name in run["final"]))
+    found = scores(every)
+    return found + [name for name in (f"{one}_average_model" for one in found[:1]) if name in every]
 
 
 def _means(groups: Sequence[Group], values: Sequence[float | None]) -> dict[str, float]:

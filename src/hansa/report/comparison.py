@@ -25,6 +25,7 @@ from hansa.report.html import Content, write_html
 from hansa.report.measured import Measured
 from hansa.report.page import Page, Section, page_of
 from hansa.report.run_page import RunPage
+from hansa.report.scores import scores
 from hansa.report.series import AXES, POINTS, is_constant, is_straight, thinned
 from hansa.report.units import dimension
 
@@ -59,7 +60,7 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     groups = groups_of(runs)
     names = [group.name for group in groups]
     every = list(dict.fromkeys(f for line in lines for f in line.of.families))
-    main = next((f for f in ("accuracy", "rmse", "loss", *every) if f in every), None)
+    main = next(iter([*scores(every), *every]), None)
     band = 0.12 if len(names) <= _BANDS else 0.0
     drawn = {
         f: _overlaid(lines, groups, f, band > 0) for f in every if f == main or _shared(f, lines)

@@ -29,6 +29,7 @@ from hansa.base.errors import CheckpointError, ConfigError, DiskError, HansaWarn
 from hansa.base.files import atomic_write, lock, writing
 from hansa.base.files import write_json as write_whole
 from hansa.base.yamltext import dump_yaml
+from hansa.report.scores import declare
 from hansa.report.store import MetricStore
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: dict[str, Any], environment: dict[str, Any]) -> None:
         self.path, self.config, self.environment = path, config, environment
+        declare(environment.get("metrics") or {})
         self._metrics = MetricStore(path / "metrics")
         self._told: set[Path] = set()
 

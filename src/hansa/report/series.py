@@ -16,6 +16,7 @@ import numpy as np
 
 from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
+from hansa.report.scores import scores
 from hansa.report.units import dimension
 
 STRAIGHT = 0.05  # of its rise, by which a straight line may be missed
@@ -98,16 +99,15 @@ def families(metrics: pl.DataFrame) -> dict[str, list[Line]]:
     order = {"share": 0, "": 1, "s": 3, "B": 2, "J": 3}
     for family, lines in found.items():
         lines.sort(key=lambda line: (line.name != family, line.label))
-    scores = ("accuracy", "rmse", "loss")
-    keys = sorted(found, key=lambda f: (f not in scores, order[dimension(f)], f == "loss", f))
+    good = scores(found)
+    keys = sorted(found, key=lambda f: (f not in good, order[dimension(f)], f == "loss", f))
     return {family: found[family] for family in keys if family not in _AXES_ONLY}
 
 
 def score(metrics: pl.DataFrame) -> str | None:
-    """The family by which the run is judged: accuracy, else RMSE, else loss, else the first."""
+    """The family by which the run is judged: that of the metric which chooses, else the first."""
     found = families(metrics)
-    named = [family for family in ("accuracy", "rmse", "loss") if family in found]
-    return next(iter([*named, *found]), None)
+    return next(iter([*scores(found), *found]), None)
 
 
 def spread(metrics: pl.DataFrame, line: Line) -> pl.DataFrame:

@@ -8,11 +8,11 @@ from typing import Any
 from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
+from hansa.report.scores import scores
 from hansa.report.series import final, measurements, progress, without_moments
 from hansa.report.units import dimension, label, quantity
 
 _LINES, _OF_COSTS = 8, 3
-_SCORES = ("accuracy", "rmse", "loss")
 _COSTS = ("bytes_sent", "modelled_time", "energy", "compute_time", "transfer_time", "round_seconds")
 _COUNTS = ("steps", "samples", "training_rounds", "messages_sent", "messages_received", "diverged")
 
@@ -50,7 +50,7 @@ def _lines_that_matter(frame: pl.DataFrame) -> list[dict[str, Any]]:
     every["modelled_time"] = [row for row in clocks if row["who"] == "servers"] or clocks
     costs = [[row for row in every.pop(name, ()) if row["mean"]] for name in _COSTS]
     costs = [rows for rows in costs if rows]
-    main = next((name for name in _SCORES if name in every), "")
+    main = next(iter(scores(every)), "")
     first = [main, f"{main}_average_model", f"validation_{main}", "loss", "consensus_distance"]
     first += [name for name in every if not dimension(name) and name not in _COUNTS]
     good = [row for name in dict.fromkeys(first) for row in every.get(name, ())]

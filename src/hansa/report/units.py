@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from hansa.report.scores import is_share, labelled
+
 
 class Unit(NamedTuple):
     """A unit to show numbers in: divide by ``size`` and write ``symbol``."""
@@ -30,7 +32,7 @@ def label(name: str) -> str:
     if name in _WORDS:
         return _WORDS[name]
     words = name.replace("_seconds", "_time").replace("_", " ").strip()
-    return words.replace("message bytes", "message size").replace("rmse", "RMSE")
+    return labelled(words.replace("message bytes", "message size"))
 
 
 def dimension(name: str) -> str:
@@ -42,7 +44,7 @@ def dimension(name: str) -> str:
         return "s"
     if "energy" in words or "battery" in words:
         return "J"
-    return "share" if "accuracy" in words else ""
+    return "share" if is_share(name) else ""
 
 
 def unit(largest: float, dimension: str) -> Unit:

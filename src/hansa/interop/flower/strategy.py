@@ -17,9 +17,9 @@ from hansa.experiment import RunFile, run
 from hansa.interop.flower.runtime import FlowerRuntime, Line
 from hansa.interop.flower.settings import for_flower, overrides, to_text
 from hansa.report import RunFolder
+from hansa.report.scores import says_how_good
 
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
-_MEASURED = ("loss", "accuracy", "rmse", "validation_")
 log = getLogger("flwr")
 
 
@@ -110,7 +110,7 @@ class HansaStrategy(Strategy):
         def progress(done: int, figures: dict[str, float]) -> None:
             test, rest = MetricRecord(), MetricRecord()
             for name, value in figures.items():
-                (test if name.startswith(_MEASURED) else rest)[name] = float(value)
+                (test if says_how_good(name) else rest)[name] = float(value)
             if done:
                 result.train_metrics_clientapp[done] = rest
             if test:
