@@ -32,11 +32,16 @@ def log_odds(outputs: Tensor) -> Tensor:
     return scores.nan_to_num(nan=0.0)
 
 
-@register("auroc")
+@register(
+    "auroc",
+    paper="Hanley and McNeil, The Meaning and Use of the Area under a ROC Curve, Radiology",
+    year=1982,
+    url="https://doi.org/10.1148/radiology.143.1.7063747",
+)
 class AUROC(Metric):
     """Chance that an example of a class scores higher for it than one of another class does.
 
-    The area under the ROC curve (Hanley and McNeil, 1982), of one class against the rest, mean
+    The area under the ROC curve, of one class against the rest, mean
     over the classes that occur beside others. Scores are log-odds, counted in bins so that the
     law holds; pairs within a bin count half. So the figure of a class is at most half the share of
     its pairs that fall into one bin from the exact one (:meth:`error`).
@@ -72,11 +77,16 @@ class AUROC(Metric):
         return float((pairs[known] / every[known]).mean()) if known.any() else math.nan
 
 
-@register("calibration_error")
+@register(
+    "calibration_error",
+    paper="Guo et al., On Calibration of Modern Neural Networks, ICML",
+    year=2017,
+    url="https://arxiv.org/abs/1706.04599",
+)
 class CalibrationError(Metric):
     """Gap between how sure the model is and how often it is right, mean over bins of sureness.
 
-    The expected calibration error (Guo et al., ICML 2017) of the predicted class, in bins of equal
+    The expected calibration error of the predicted class, in bins of equal
     width.
     """
 
