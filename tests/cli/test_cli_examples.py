@@ -23,7 +23,7 @@ EXAMPLES = sorted(
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YOURS = ROOT / "docs" / "your_own.md"
 """A page that is run from top to bottom: its files, its commands, its Python."""
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 AT_HAND = {"digits", "file", "hub", "image_folder", "torch"}
 """Data sources that need no file of theirs: what they read is in the package, or the user's own."""
 ELSEWHERE = re.compile(rf"\b({'|'.join(sorted(set(catalogue('data')) - AT_HAND))})\b")
