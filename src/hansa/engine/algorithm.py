@@ -46,6 +46,9 @@ class Algorithm(Component, kind="algorithm"):
     own_pace: ClassVar[bool] = False
     """Whether nodes act when the modelled clock says, not in rounds: it needs all in one block."""
 
+    unattackable: ClassVar[str] = ""
+    """Why no attack can change what its nodes send; empty: one can."""
+
     usual: ClassVar[dict[str, Any]] = {}
     """What a run that names only the algorithm is told besides; a run file says it itself."""
 

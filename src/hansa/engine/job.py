@@ -13,6 +13,7 @@ from hansa.base.streams import Streams
 from hansa.data import Dataset, label_histogram
 from hansa.engine.algorithm import Algorithm
 from hansa.engine.block import Block, Roster
+from hansa.engine.exchange.attackers import TOGETHER, Attackers
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.clock import Clock
@@ -33,6 +34,7 @@ class Job:
         parts: training examples of every client of the run.
         held: examples that the clients keep back to validate models, or nothing.
         module: the model at its initial weights, the same for all nodes.
+        attackers: the clients that send something else than they should, or None.
     """
 
     rounds: int
@@ -50,6 +52,7 @@ class Job:
     strategy: Strategy = "looped"
     device: str = "cpu"
     threads: int = 0
+    attackers: Attackers | None = None
 
     @property
     def nodes(self) -> int:
@@ -100,6 +103,7 @@ class Job:
         initial = trainer.layout.flatten(trainer.module)
         block = self._start(ids, initial, trainer)
         block.clock = self.clock
+        block.facts[TOGETHER] = self.attackers is not None and self.attackers.attack.colluding
         self.clock.start(block)
         self.algorithm.start(block)
         self.algorithm.check_block(block)
@@ -133,11 +137,16 @@ class Job:
         return Roster(sizes, held, labels)
 
     def evaluated_nodes(self) -> np.ndarray:
-        """Ids of the nodes whose models are evaluated: all, or a fixed random sample."""
-        some = self.evaluate.nodes
-        if some is None or some >= self.nodes or self.servers:
-            return np.arange(self.nodes)
-        chosen = self.streams.numpy("evaluated nodes").choice(self.nodes, some, replace=False)
+        """Ids of the nodes whose models are evaluated: all, or a fixed random sample.
+
+        An attacker's own model is nobody's concern.
+        """
+        some, every = self.evaluate.nodes, np.arange(self.nodes)
+        if self.attackers is not None:
+            every = np.setdiff1d(every, self.attackers.nodes)
+        if some is None or some >= len(every) or self.servers:
+            return every
+        chosen = self.streams.numpy("evaluated nodes").choice(every, some, replace=False)
         return np.sort(chosen)
 
     def evaluates(self, done: int) -> bool:

@@ -40,6 +40,10 @@ class Wrapper(Algorithm):
         return self.algorithm.own_pace
 
     @property
+    def unattackable(self) -> str:  # type: ignore[override]
+        return self.algorithm.unattackable
+
+    @property
     def needs_time(self) -> bool:
         return self.algorithm.needs_time
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -34,9 +34,6 @@ class Aggregator(Component, kind="aggregator"):
     are split over calls of :meth:`add` matters (but for rounding, where rows are summed), weights
     matter up to a factor, and identical rows give that row.
     """
-
-    linear: ClassVar[bool] = False
-    """Whether it is a weighted mean, so that sums of parts may stand for it."""
 
     @property
     def least(self) -> int:
@@ -87,8 +84,6 @@ class Total:
 @register("mean")
 class Mean(Aggregator):
     """The weighted mean: one bad row moves it as far as it likes."""
-
-    linear: ClassVar[bool] = True
 
     def start(self, like: Tensor) -> Total:
         return Total(torch.zeros_like(like))
@@ -141,8 +136,9 @@ class CoordinateWise(Buffered):
         if len(weights) < self.least:
             raise ValueError(f"{self.name} needs {self.least} rows, not {len(weights)}")
         found = first.new_empty(first.shape[1])
-        for columns in torch.arange(len(found)).split(max(1, _CHUNK // len(weights))):
-            span = slice(int(columns[0]), int(columns[-1]) + 1)
+        width = max(1, _CHUNK // len(weights))
+        for first_column in range(0, len(found), width):
+            span = slice(first_column, first_column + width)
             pieces = torch.cat([piece[:, span] for piece in state.rows])
             found[span] = self.combine(pieces, weights)
         return found

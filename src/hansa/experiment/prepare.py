@@ -15,6 +15,7 @@ from hansa.base.telling import doing
 from hansa.data import Dataset, plant
 from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
+from hansa.engine.exchange.attackers import Attackers
 from hansa.experiment.runfile import RunFile
 from hansa.models import Model, Module, ParameterLayout, initial_model
 
@@ -40,6 +41,7 @@ def prepare(run: RunFile) -> Job:
         _within("topology", lambda: network.graph(0), nodes, run.topology)
     _within("algorithm", lambda: method.check(network), nodes, method)
     _check_weights(run, network)
+    attackers = _attackers(run, streams)
     check_device(run.device)  # imports torch: what can be told without it has been
     doing(f"loading {short(type(run.data).name)}")
     dataset = _within("data", lambda: run.data.load(streams), nodes, run.data)
@@ -72,6 +74,7 @@ def prepare(run: RunFile) -> Job:
         held=held,
         strategy="looped" if strategy == "auto" else strategy,
         device=run.device,
+        attackers=attackers,
     )
     # What fits no model or no clock shows when a node starts: better now than in a worker.
     doing("trying the model")
@@ -140,6 +143,20 @@ def _check_pace(run: RunFile) -> None:
             f"{name} acts on all nodes in the order of modelled time, so they must be in one place",
             "runtime: simulate",
         )
+
+
+def _attackers(run: RunFile, streams: Streams) -> Attackers | None:
+    """Who attacks, if anybody does and can."""
+    attack, method = run.attack, run.algorithm
+    if attack is None:
+        return None
+    if method.unattackable:
+        problem = f"can do nothing: {method.name} {method.unattackable}"
+        raise ConfigError("attack", attack.name, problem, "an algorithm such as dpsgd or fedavg")
+    try:
+        return Attackers(attack, attack.attackers(run.nodes, streams))
+    except ConfigError as error:
+        raise error.under("attack") from None
 
 
 def _check_weights(run: RunFile, network: Network) -> None:

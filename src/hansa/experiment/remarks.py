@@ -20,6 +20,11 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
         found += chosen.topology.remarks(job.nodes)
         if not chosen.topology.changing:
             found += of_graph(job.network.graph(0))
+    if job.attackers is not None:
+        who = job.attackers.nodes.tolist()
+        text = f"attack: {len(who)} of {chosen.nodes} nodes send what {job.attackers.attack.name} "
+        text += f"makes of theirs: {', '.join(map(str, who[:20]))}{' ...' * (len(who) > 20)}"
+        found.append(text)
     return found + unused(chosen)
 
 

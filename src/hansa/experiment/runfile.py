@@ -21,6 +21,7 @@ from hansa.engine import (
     Simulate,
     TrainSettings,
 )
+from hansa.ensemble.attacks import Attack
 from hansa.experiment.settings_file import SettingsFile, load_plugins, override
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
@@ -43,6 +44,9 @@ class RunFile(SettingsFile):
     topology: Topology = Field(Regular(degree=4), description="who hears whom")
     algorithm: Algorithm = Field(
         default_factory=lambda: Algorithm.resolve("dpsgd"), description="what nodes do and say"
+    )
+    attack: Attack | None = Field(
+        None, description="nodes that send something else than they should, and what"
     )
     train: TrainSettings = Field(TrainSettings(), description="local work")
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="measuring")

@@ -36,6 +36,7 @@ class Send:
         kind: a short name that receivers check, at most 16 ASCII characters.
         each: every receiver gets a message of its own.
         senders: int64, positions in the block of those that have a message, ascending; None: all.
+        beside: how many of a row's last numbers are no model's and go with it.
     """
 
     rows: Messages
@@ -44,6 +45,7 @@ class Send:
     kind: str = "model"
     each: bool = False
     senders: np.ndarray | None = None
+    beside: int = 0
 
     def __post_init__(self) -> None:
         if not (self.kind.isascii() and self.kind.isprintable() and len(self.kind) <= 16):
@@ -172,7 +174,7 @@ class Inbox:
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        indptr, own, values = self._weights(weights)
+        indptr, own, values = self.weighted(weights)
         if not isinstance(self.sent, torch.Tensor) or not isinstance(self.received, torch.Tensor):
             raise TypeError("only whole rows can be mixed; see overlay_ for parts of rows")
         n = len(rows)
@@ -196,7 +198,7 @@ class Inbox:
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        indptr, own, values = self._weights(weights)
+        indptr, own, values = self.weighted(weights)
         table, slots = self._parts()
         if not len(slots):
             return
@@ -216,7 +218,7 @@ class Inbox:
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        _, own, values = self._weights(weights)
+        _, own, values = self.weighted(weights)
         if isinstance(self.sent, SparseRows):
             table, slots = self._parts()
             add_sparse_(target, self.indptr, slots, values[~own], table)
@@ -228,8 +230,12 @@ class Inbox:
             for weight, row in zip(values[~own][span], rows, strict=True):
                 target[k].add_(row, alpha=float(weight))
 
-    def _weights(self, weights: MixingMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(indptr, which terms are a node's own, values) of the receivers' sums."""
+    def weighted(self, weights: MixingMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(indptr, which terms are a node's own, values) of the receivers' sums.
+
+        Raises:
+            ValueError: the weights are not those of the graph that was sent over.
+        """
         indptr, columns, values = weights.rows(self.ids)
         own = columns == np.repeat(self.ids, np.diff(indptr))
         if not np.array_equal(columns[~own], self.senders):

@@ -110,6 +110,8 @@ class Host:
         job, block = self.job, self.block
         began = time.perf_counter()
         block.report, block.log, block.events = {}, {}, []
+        if job.attackers is not None and t == 0:
+            block.events.append(job.attackers.event(block))
         block.awake = job.clock.awake(block)
         before = block.state["samples"].clone()
         variances = [(e, _of(block.rows, e).clone()) for e in block.trainer.layout.variances]
@@ -186,10 +188,23 @@ class Host:
                     "exchange", t, partial(self.exchange.share, block, asked, t, phase)
                 )
             else:
+                asked, phase = self._attacked(asked, t, phase)
                 work = partial(self.exchange, block, asked, t, phase)
                 came = self._guard("exchange", t, work, asked.codec)
                 name = "incoming"
             phase += 1
+
+    def _attacked(self, send: Send, t: int, phase: int) -> tuple[Send, int]:
+        """(what leaves the block where some of its nodes attack, the next phase)."""
+        attackers, told = self.job.attackers, None
+        if attackers is None:
+            return send, phase
+        share = self._guard("attack", t, partial(attackers.share, self.block, send))
+        if share is not None:
+            work = partial(self.exchange.share, self.block, share, t, phase)
+            told, phase = self._guard("exchange", t, work), phase + 1
+        forge = partial(attackers.forged, self.block, send, t, phase, told)
+        return self._guard("attack", t, forge), phase
 
     def _no_exchange(self, asked: Any) -> OwnCodeError:
         method = type(self.job.algorithm)
@@ -269,6 +284,9 @@ class Host:
             own = None
             if codec is not None and not isinstance(error, OSError | MemoryError):
                 own = in_own_code(error, "codec", "what hansa.codec.Codec says", codec)
+            if phase == "attack" and self.job.attackers is not None:
+                attack = self.job.attackers.attack
+                own = in_own_code(error, "attack", "what hansa.ensemble.Attack says", attack)
             own = own or in_own_code(error, "algorithm", expected, self.job.algorithm)
             if own is not None:
                 own.problem = f"round {t + 1}, phase {phase}: {own.problem}"

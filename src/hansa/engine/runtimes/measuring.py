@@ -28,8 +28,12 @@ def measure(
     Returns:
         ``values``, by name [nodes of the block], NaN for who was not measured or has no such
         figure; ``mean`` [D], ``spread`` and how many ``models`` there are; where it was asked for
-        ``clients``, (ids [c], by name [c]) of :func:`by_client`.
+        ``clients``, (ids [c], by name [c]) of :func:`by_client`. An attacker's own model is
+        nobody's concern and stays out of all of it.
     """
+    if job.attackers is not None:
+        honest = ~np.isin(block.ids[who], job.attackers.nodes)
+        who, models = who[honest], models[torch.from_numpy(honest).to(models.device)]
     chosen = np.flatnonzero(np.isin(who, among))
     whole = len(chosen) == len(who)
     rows = models if whole else models[torch.from_numpy(chosen).to(models.device)]

@@ -154,8 +154,10 @@ class Sums:
     ) -> Sums:
         """Nothing yet, of ``sent`` numbers of each row and answers by these names."""
         r, size = len(block.residents), block.trainer.layout.trainable
-        like = torch.zeros(max(size, sent - size), device=block.rows.device)
-        widths = {_UPDATE: size, _REST: sent - size, **dict.fromkeys(names, size)}
+        widths = {_UPDATE: size, **dict.fromkeys(names, size)}
+        if sent > size:
+            widths[_REST] = sent - size
+        like = torch.zeros(max(widths.values()), device=block.rows.device)
         return cls(
             aggregator,
             [{k: aggregator.start(like[:w]) for k, w in widths.items()} for _ in range(r)],
@@ -169,12 +171,13 @@ class Sums:
     def settle(self, block: Block, row: int, sent: int) -> None:
         """Aggregate what came for a server, if it is enough."""
         states, size = self.states[row], block.trainer.layout.trainable
+        nothing = torch.zeros(0, device=block.rows.device)
         if self.came[row] >= self.aggregator.least:
             found = {name: self.aggregator.end(state) for name, state in states.items()}
         else:
             widths = {name: sent - size if name == _REST else size for name in states}
-            found = {k: torch.zeros(w, device=block.rows.device) for k, w in widths.items()}
-        self.update[row], self.rest[row] = found.pop(_UPDATE), found.pop(_REST)
+            found = {name: nothing.new_zeros(width) for name, width in widths.items()}
+        self.update[row], self.rest[row] = found.pop(_UPDATE), found.pop(_REST, nothing)
         self.answers[row] = found
         states.clear()  # what it has kept
 
@@ -434,7 +437,8 @@ class ClientServer(Algorithm):
             scales = scales * discount[senders]
         states, aggregator = sums.states[row], self.aggregator
         aggregator.add_scaled(states[_UPDATE], updates[:, :size], shares, scales)
-        aggregator.add(states[_REST], updates[:, size:sent], shares)
+        if sent > size:
+            aggregator.add(states[_REST], updates[:, size:sent], shares)
         for k, name in enumerate(self.answer_names):
             aggregator.add(states[name], rest[:, k * size : (k + 1) * size], shares)
         sums.came[row] += len(senders)

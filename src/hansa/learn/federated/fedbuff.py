@@ -22,6 +22,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network, Script, Share
+from hansa.ensemble.aggregators import Mean
 from hansa.learn.federated.client_server import ClientServer, Sums
 from hansa.learn.federated.federated import wait_for_clients
 from hansa.learn.federated.invitation import DONE, Plan, Terms, charge, invite
@@ -67,7 +68,7 @@ class FedBuff(ClientServer):
         block.kept["fedbuff.outcome"] = torch.zeros(shape, dtype=torch.int64)
         # The statistics that each client started from: late ones are averaged as they were then.
         statistics = self._statistics(block).shape[1]
-        if statistics and not self.aggregator.linear:
+        if statistics and not isinstance(self.aggregator, Mean):
             problem = "cannot aggregate statistics of models of different rounds"
             fix = "algorithm.buffers: local, or mean"
             raise ConfigError("aggregator", self.aggregator.name, problem, fix)

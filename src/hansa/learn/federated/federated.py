@@ -18,6 +18,7 @@ from pydantic import Field
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Ending, Inbox, Network, Outcome, Script, Send, Share
+from hansa.engine.exchange.attackers import TOGETHER
 from hansa.learn.federated import counters
 from hansa.learn.federated.client_server import ClientServer, Flight, Heard, Sums, Work
 from hansa.learn.federated.invitation import (
@@ -309,6 +310,8 @@ class Federated(ClientServer):
         """
         nbytes, trainer = max(1, block.trainer.layout.nbytes), block.trainer
         size = max(1, _WAVE_BYTES // 2 // nbytes)
+        if block.facts.get(TOGETHER):
+            size = max(1, len(plan))
         few = max(_WAVE_BYTES // nbytes, 2 * trainer.threads) * block.workers
         depth = max(2, few // size)
         weight = np.zeros(block.clients)

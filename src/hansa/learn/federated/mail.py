@@ -84,14 +84,16 @@ def post(
     size = rows.shape[1]
     if held is not None:
         rows = rows[:, held]
+    beside = sum(part.shape[1] for part in aside)
     if is_exact(codec) and aside:
         rows = joined(rows, aside)
-    inbox = yield Send(rows, graph, codec, kind, senders=senders)
+    own = beside if is_exact(codec) else 0
+    inbox = yield Send(rows, graph, codec, kind, senders=senders, beside=own)
     if is_exact(codec) or not aside:
         return Mail(inbox, inbox if aside else None, held, size)
     rest = torch.cat(aside, dim=1)
-    beside = yield Send(rest, graph, Dense(), f"{kind}+", senders=senders)
-    return Mail(inbox, beside, held, size)
+    more = yield Send(rest, graph, Dense(), f"{kind}+", senders=senders, beside=beside)
+    return Mail(inbox, more, held, size)
 
 
 def post_bytes(codec: Codec, row: Tensor, aside: int) -> int:

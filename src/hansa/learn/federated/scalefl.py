@@ -28,6 +28,7 @@ from hansa.base.lazy import torch
 from hansa.engine import Block, Network
 from hansa.engine.block import Correction
 from hansa.engine.training.budget import place
+from hansa.ensemble.aggregators import Mean
 from hansa.learn.federated.client_server import Sums, Work
 from hansa.learn.federated.federated import Federated
 from hansa.learn.federated.invitation import Plan, Terms
@@ -71,7 +72,7 @@ class ScaleFL(Federated):
         return self
 
     def check(self, network: Network) -> None:
-        if not self.aggregator.linear:
+        if not isinstance(self.aggregator, Mean):
             problem = "asks all clients for every number, and here some hold only part of them"
             raise ConfigError("aggregator", self.aggregator.name, problem, "mean")
         super().check(network)

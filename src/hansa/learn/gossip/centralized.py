@@ -16,6 +16,8 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
 from hansa.engine import Algorithm, Block, Network, Script, Send, star_to
+from hansa.engine.exchange.aggregating import aggregate_
+from hansa.ensemble.aggregators import Aggregator, Mean
 from hansa.learn.gossip.parts import check_codec
 
 
@@ -24,18 +26,22 @@ class Centralized(Algorithm):
     """Local steps, then the exact average of all models through node 0."""
 
     uses_topology: ClassVar[bool] = False
+    aggregator: Aggregator = Field(Mean(), description="what node 0 makes of all models")
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
     def check(self, network: Network) -> None:
         check_codec(self.codec, torch.zeros(1, 4))
         if network.nodes < 2:
             raise ConfigError("", None, "needs at least 2 nodes", "set nodes: 2 or more")
+        if network.nodes < self.aggregator.least:
+            problem = f"needs {self.aggregator.least} models and there are {network.nodes}"
+            raise ConfigError("aggregator", self.aggregator.name, problem, "more nodes, or mean")
 
     def round(self, block: Block, t: int) -> Script:
         self.local(block, t)
         up = star_to(0, block.nodes)
         inbox = yield Send(block.rows, up, self.codec, kind="reduce")
-        inbox.mix_(block.rows, block.mixing(up, "uniform"))
+        aggregate_(inbox, block.rows, block.mixing(up, "uniform"), self.aggregator)
         inbox = yield Send(block.rows, up.transpose(), self.codec, kind="broadcast")
         for k in np.flatnonzero(block.ids != 0):
             block.rows[k] = whole_rows(inbox.messages(int(k))[1])[0]

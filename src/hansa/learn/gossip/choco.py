@@ -20,6 +20,7 @@ from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.engine import Block, Inbox, Network, Send
 from hansa.engine.exchange.overlay import scatter_add_
+from hansa.ensemble.aggregators import Mean
 from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.learn.gossip.parts import largest, random_positions, some_numbers
 
@@ -49,6 +50,10 @@ class Choco(DPSGD):
                 "keeps sums over fixed neighbours, and the topology changes",
                 "a static topology, or jwins, topk or random_sampling",
             )
+        if not isinstance(self.aggregator, Mean):
+            problem = "keeps sums of its neighbours' public copies, so that it can only average"
+            fix = "mean, or jwins, topk or random_sampling"
+            raise ConfigError("aggregator", self.aggregator.name, problem, fix)
         super().check(network)
 
     def example(self) -> Messages:

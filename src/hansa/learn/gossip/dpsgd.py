@@ -2,17 +2,22 @@
 
 Each round a node takes local steps, sends its whole model to its neighbours, and replaces it by
 the weighted average of theirs and its own: x_i <- w_ii x_i + sum_j w_ij x_j, by default with
-Metropolis-Hastings weights (Xiao and Boyd, 2004). As in DecentralizePy (Dhasade et al., 2023).
+Metropolis-Hastings weights (Xiao and Boyd, 2004), or by what another ``aggregator`` makes of them.
+As in DecentralizePy (Dhasade et al., 2023).
 """
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Messages
 from hansa.engine import Algorithm, Block, Inbox, Network, Send, WeightRule
+from hansa.engine.exchange.aggregating import aggregate_
+from hansa.ensemble.aggregators import Aggregator, Mean
 from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
@@ -24,6 +29,10 @@ class DPSGD(Algorithm):
     weights: WeightRule = Field(
         "metropolis_hastings", description="how much a node trusts each neighbour"
     )
+    aggregator: Aggregator = Field(
+        Mean(),
+        description="what a node makes of its neighbours' models and its own, by these weights",
+    )
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
     def check(self, network: Network) -> None:
@@ -32,6 +41,20 @@ class DPSGD(Algorithm):
             # A directed graph may look mutual in one round, so a changing one is looked at longer.
             for t in range(8 if network.topology.changing else 1):
                 network.mixing(network.graph(t), self.weights)
+            if not network.topology.changing:
+                self._check_enough(network.graph(0))
+
+    def _check_enough(self, graph: Graph) -> None:
+        """Every node hears as many as the aggregator needs, in a graph that stays.
+
+        In one that changes, who hears too few in a round keeps its model.
+        """
+        rows, least = graph.in_degrees + 1, self.aggregator.least
+        if (rows < least).any():
+            node = int(np.argmin(rows))
+            problem = f"needs {least} models, and node {node} has {rows[node]} with its own"
+            fix = "more neighbours (topology.degree), or another aggregator"
+            raise ConfigError("aggregator", self.aggregator.name, problem, fix)
 
     def example(self) -> Messages:
         """A small message of the form that is sent, to try the codec on."""
@@ -45,4 +68,5 @@ class DPSGD(Algorithm):
         return Send(block.rows, self.graph(block, t), self.codec)
 
     def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
-        inbox.mix_(block.rows, block.mixing(self.graph(block, t), self.weights))
+        weights = block.mixing(self.graph(block, t), self.weights)
+        aggregate_(inbox, block.rows, weights, self.aggregator)

@@ -22,6 +22,7 @@ from hansa.base.lazy import torch
 from hansa.codec import Codec, Lossless, Messages, Sparse, SparseRows
 from hansa.codec.wavelet import transform
 from hansa.engine import Block, Network, Script, Send
+from hansa.engine.exchange.aggregating import aggregate_
 from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.learn.gossip.parts import clear_, largest, some_numbers
 
@@ -95,7 +96,7 @@ class JWINS(DPSGD):
         part = SparseRows.of(coefficients, largest(scores, self._counts(block, t, scores)))
         graph = self.graph(block, t)
         inbox = yield Send(part, graph, self.codec, kind="jwins")
-        inbox.overlay_(coefficients, block.mixing(graph, self.weights))
+        aggregate_(inbox, coefficients, block.mixing(graph, self.weights), self.aggregator)
         block.rows.copy_(self._inverse(block, coefficients))
         if accumulated is not None:
             clear_(accumulated, part)

@@ -13,6 +13,7 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Seeded, seeded_rows
 from hansa.engine import Block, Inbox, Send
+from hansa.engine.exchange.aggregating import aggregate_
 from hansa.learn.gossip.dpsgd import DPSGD
 
 
@@ -34,4 +35,5 @@ class RandomSampling(DPSGD):
         return Send(part, self.graph(block, t), self.codec, kind="random")
 
     def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
-        inbox.overlay_(block.rows, block.mixing(self.graph(block, t), self.weights))
+        weights = block.mixing(self.graph(block, t), self.weights)
+        aggregate_(inbox, block.rows, weights, self.aggregator)

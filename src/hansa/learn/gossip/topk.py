@@ -13,6 +13,7 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Messages, Sparse, SparseRows
 from hansa.engine import Block, Script, Send
+from hansa.engine.exchange.aggregating import aggregate_
 from hansa.learn.gossip.dpsgd import DPSGD
 from hansa.learn.gossip.parts import clear_, largest, some_numbers
 
@@ -44,6 +45,6 @@ class TopK(DPSGD):
         inbox = yield Send(part, graph, self.codec, kind="topk")
         if accumulated is not None:
             clear_(accumulated, part)
-        inbox.overlay_(block.rows, block.mixing(graph, self.weights))
+        aggregate_(inbox, block.rows, block.mixing(graph, self.weights), self.aggregator)
         if accumulated is not None:
             accumulated += block.rows - before

@@ -31,7 +31,7 @@ hold the keys. A block holds all the messages that its nodes send, one a receive
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -55,6 +55,7 @@ _AHEAD = 1000  # rounds of a changing network that are looked at before a run be
 class SecureDPSGD(Algorithm):
     """D-PSGD by secure aggregation: each node learns only its neighbours' weighted sum."""
 
+    unattackable: ClassVar[str] = "sends masked bytes, not rows of numbers"
     weights: WeightRule = Field(
         "metropolis_hastings", description="how much a node trusts each neighbour"
     )
