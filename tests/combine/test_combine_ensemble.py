@@ -175,6 +175,7 @@ def test_a_client_of_one_class_has_a_constant_predictor(tmp_path: Path) -> None:
         {"same_init": True},
         {"stratified": True},
         {"rules": ["experts", "deep_set", "linear"]},
+        {"rules": [{"name": "robust", "aggregator": {"name": "trimmed_mean"}}]},
     ],
     ids=lambda changes: "-".join(f"{k}-{v}" for k, v in changes.items()),
 )

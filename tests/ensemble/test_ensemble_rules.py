@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,14 +12,19 @@ from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.ensemble import (
     Average,
+    Buffered,
     DeepSet,
     Experts,
     LabelWeighted,
     Linear,
+    Mean,
+    Median,
     Neural,
     Panel,
     PerClass,
     Residual,
+    Robust,
+    TrimmedMean,
     Voting,
     as_combiner,
     average,
@@ -70,6 +76,30 @@ def test_weights_start_as_the_average_bit_for_bit(outputs: int) -> None:
     assert torch.allclose(plain, Residual().build(given)(rows), atol=1e-5)
     assert torch.allclose(mean, average(logits(outputs=outputs)), atol=1e-6)
     assert torch.equal(mean, as_combiner(Average().build(given))(logits(outputs=outputs)))
+
+
+class Nearest(Buffered):
+    """The row nearest to all others: it looks at rows, not at numbers."""
+
+    def combine(self, rows: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+        return rows[torch.cdist(rows, rows).sum(1).argmin()]
+
+
+@pytest.mark.parametrize("outputs", [C, 1])
+def test_any_aggregator_of_rows_makes_a_rule_of_scores(outputs: int) -> None:
+    given, z = panel(outputs), logits(outputs=outputs)
+    rows, alike = rows_of(z), np.full(M, 1 / M)
+    assert torch.equal(Robust().build(given)(rows), z.median(0).values)
+    mean = Robust(aggregator=Mean()).build(given)(rows)
+    torch.testing.assert_close(mean, Average().build(given)(rows))
+    for aggregator in (Median(), TrimmedMean(f=2), Nearest()):
+        found = Robust(aggregator=aggregator).build(given)(rows)
+        assert torch.equal(found, torch.stack([aggregator.of(z[:, b], alike) for b in range(B)]))
+
+
+def test_too_few_members_for_an_aggregator_are_told() -> None:
+    with pytest.raises(ConfigError, match="trimmed_mean needs 7 members, and there are 5"):
+        Robust(aggregator=TrimmedMean(f=3)).build(panel())
 
 
 def test_neural_does_not_change_when_members_and_their_rows_of_the_first_layer_swap() -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Neural,
         PerClass,
         Residual,
+        Robust,
         Rule,
         initial_rule,
     )
@@ -84,6 +85,7 @@ __all__ = [
     "Panel",
     "PerClass",
     "Residual",
+    "Robust",
     "Rows",
     "Rule",
     "Scale",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -34,6 +34,9 @@ class Aggregator(Component, kind="aggregator"):
     are split over calls of :meth:`add` matters (but for rounding, where rows are summed), weights
     matter up to a factor, and identical rows give that row.
     """
+
+    by_number: ClassVar[bool] = False
+    """Whether each number has its own result, so that rows may be laid end to end."""
 
     @property
     def least(self) -> int:
@@ -85,6 +88,8 @@ class Total:
 class Mean(Aggregator):
     """The weighted mean: one bad row moves it as far as it likes."""
 
+    by_number: ClassVar[bool] = True
+
     def start(self, like: Tensor) -> Total:
         return Total(torch.zeros_like(like))
 
@@ -131,6 +136,8 @@ class Buffered(Aggregator):
 class CoordinateWise(Buffered):
     """An aggregator of each number by itself, some columns at a time: n D numbers, and 64 MiB."""
 
+    by_number: ClassVar[bool] = True
+
     def end(self, state: Kept) -> Tensor:
         weights, first = np.concatenate(state.weights), state.rows[0]
         if len(weights) < self.least:
@@ -155,7 +162,7 @@ class CoordinateWise(Buffered):
         """One number of each n: values [C, n], ascending, with weights float64 [C, n] -> [C]."""
 
 
-@register("median")
+@register("median", paper="Yin et al., ICML", year=2018, url="https://arxiv.org/abs/1803.01498")
 class Median(CoordinateWise):
     """The median of each number (Yin et al., 2018): right while the bad weigh less than half.
 
@@ -172,7 +179,9 @@ class Median(CoordinateWise):
         return torch.where(low == high, low, low / 2 + high / 2)
 
 
-@register("trimmed_mean")
+@register(
+    "trimmed_mean", paper="Yin et al., ICML", year=2018, url="https://arxiv.org/abs/1803.01498"
+)
 class TrimmedMean(CoordinateWise):
     """The mean of each number without its ``f`` largest and ``f`` smallest (Yin et al., 2018)."""
 

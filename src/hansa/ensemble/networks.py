@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from hansa.ensemble.aggregators import Aggregator
 from hansa.ensemble.alignment import Alignment
 from hansa.ensemble.inputs import InputForm
 from hansa.ensemble.panel import Panel
@@ -25,6 +26,27 @@ class Fixed(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Combine."""
         return (self.panel.scores(rows) * self.weights).sum(-2)
+
+
+class Aggregated(nn.Module):
+    """What an aggregator makes of the members' scores of each example."""
+
+    weights: Tensor
+
+    def __init__(self, panel: Panel, aggregator: Aggregator) -> None:
+        super().__init__()
+        self.panel, self.aggregator = panel, aggregator
+        self.register_buffer("weights", torch.full((panel.members,), 1 / panel.members))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Combine; examples are laid end to end where each number stands for itself."""
+        scores, weights = self.panel.scores(rows), self.weights.double().cpu().numpy()
+        members = scores.movedim(-2, 0)
+        if self.aggregator.by_number:
+            return self.aggregator.of(members.flatten(1), weights).view(members.shape[1:])
+        each = members.flatten(1, -2).unbind(1)
+        found = [self.aggregator.of(example, weights) for example in each]
+        return torch.stack(found).view(members.shape[1:])
 
 
 class Weights(nn.Module):

@@ -1,10 +1,10 @@
 """Rules: how the scores of M members become one prediction, as components found by name.
 
 The six of FENS (Allouah et al., NeurIPS 2024, appendix B), the DeepSet of robust federated
-inference, and a residual rule of ours. A rule that only weighs uses ``(scores * weights).sum``, so
-that equal weights give equal bits whichever rule they come from. Deviations from the published
-code: weights start from 1 / M, not at random, so that the first round is the plain average; for
-votes see ``voting.py``, and for the mixture of experts ``experts.py``.
+inference, any aggregator of rows, and a residual rule of ours. A rule that only weighs uses
+``(scores * weights).sum``, so that equal weights give equal bits whichever rule they come from.
+Deviations from the published code: weights start from 1 / M, not at random, so that the first round
+is the plain average; for votes see ``voting.py``, and for the mixture of experts ``experts.py``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import Lazy, nn, torch
 from hansa.base.streams import Streams
+from hansa.ensemble.aggregators import Aggregator, Median
 from hansa.ensemble.panel import Panel
 from hansa.ensemble.weights import label_weights
 
@@ -74,6 +75,21 @@ class Average(Rule):
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """Equal weights."""
         return networks.Fixed(panel, torch.full((panel.members, panel.outputs), 1 / panel.members))
+
+
+@register("robust")
+class Robust(Rule):
+    """What an aggregator makes of the scores, such as their median; its mean is ``average``."""
+
+    aggregator: Aggregator = Field(Median(), description="makes one of the members' scores")
+
+    def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
+        """The aggregator, all members alike."""
+        if panel.members < self.aggregator.least:
+            name, least = self.aggregator.name, self.aggregator.least
+            problem = f"{name} needs {least} members, and there are {panel.members}"
+            raise ConfigError("rules", self.name, problem, "more members, or another aggregator")
+        return networks.Aggregated(panel, self.aggregator)
 
 
 @register("label_weighted", paper="Gong et al.", year=2022)
