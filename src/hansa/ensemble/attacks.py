@@ -109,7 +109,9 @@ class SignFlip(Attack):
         return rows * -self.scale
 
 
-@register("gaussian", paper="Blanchard et al., NeurIPS", year=2017, url="https://arxiv.org/abs/1703.02757")
+@register(
+    "gaussian", paper="Blanchard et al., NeurIPS", year=2017, url="https://arxiv.org/abs/1703.02757"
+)
 class Gaussian(Attack):
     """Noise instead of what should be sent (Blanchard et al., 2017)."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -28,20 +28,17 @@ from hansa.engine import Algorithm, Block, Network, Share
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.bench import aligned_rows
-from hansa.ensemble import Aggregator, Mean
+from hansa.ensemble.aggregators import Aggregator, Mean
 from hansa.learn.federated import counters
 from hansa.learn.federated.invitation import Plan
 from hansa.learn.federated.mail import Mail, is_exact, post_bytes
 from hansa.learn.federated.samplers import Sampler, UniformSampler
 from hansa.learn.federated.server_optimizers import Average, ServerOptimizer
+from hansa.learn.federated.sums import Sums
 from hansa.learn.gossip.parts import check_codec
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-_UPDATE, _REST = "", "rest "
-"""What else is aggregated beside answers, which have names of letters alone."""
 
 
 @dataclass(frozen=True)
@@ -118,68 +115,6 @@ class Flight:
     done: list[Future[None]]
     updates: Tensor
     aside: Tensor
-
-
-@dataclass
-class Sums:
-    """What the servers of a block have gathered, one entry a server.
-
-    Attributes:
-        states: the aggregator's, by name of what it aggregates: the parameters' updates, the other
-            numbers' (statistics), and each of the clients' answers.
-        came: how many updates came.
-        factor: float64 [r], what the method wants the aggregate to be multiplied with; 0 for
-            nothing.
-        latest: float64 [r], modelled time at which the last update had arrived.
-        counters: float64 [r, C], weighted sums of the clients' counters.
-        figures: the single numbers of the clients, by name.
-        update, rest, answers: once a server has :meth:`settled`, its aggregates: rows [P], of the
-            numbers behind them, and [P] by name; zeros where too few came.
-    """
-
-    aggregator: Aggregator
-    states: list[dict[str, Any]]
-    came: list[int]
-    factor: np.ndarray
-    latest: np.ndarray
-    counters: Tensor
-    figures: list[list[dict[str, np.ndarray]]]
-    update: dict[int, Tensor] = field(default_factory=dict)
-    rest: dict[int, Tensor] = field(default_factory=dict)
-    answers: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-
-    @classmethod
-    def start(
-        cls, block: Block, aggregator: Aggregator, sent: int, names: tuple[str, ...] = ()
-    ) -> Sums:
-        """Nothing yet, of ``sent`` numbers of each row and answers by these names."""
-        r, size = len(block.residents), block.trainer.layout.trainable
-        widths = {_UPDATE: size, **dict.fromkeys(names, size)}
-        if sent > size:
-            widths[_REST] = sent - size
-        like = torch.zeros(max(widths.values()), device=block.rows.device)
-        return cls(
-            aggregator,
-            [{k: aggregator.start(like[:w]) for k, w in widths.items()} for _ in range(r)],
-            [0] * r,
-            np.zeros(r),
-            block.state["modelled_time"].numpy()[block.residents],
-            torch.zeros(r, counters.count(block), dtype=torch.float64, device=block.rows.device),
-            [[] for _ in range(r)],
-        )
-
-    def settle(self, block: Block, row: int, sent: int) -> None:
-        """Aggregate what came for a server, if it is enough."""
-        states, size = self.states[row], block.trainer.layout.trainable
-        nothing = torch.zeros(0, device=block.rows.device)
-        if self.came[row] >= self.aggregator.least:
-            found = {name: self.aggregator.end(state) for name, state in states.items()}
-        else:
-            widths = {name: sent - size if name == _REST else size for name in states}
-            found = {name: nothing.new_zeros(width) for name, width in widths.items()}
-        self.update[row], self.rest[row] = found.pop(_UPDATE), found.pop(_REST, nothing)
-        self.answers[row] = found
-        states.clear()  # what it has kept
 
 
 class ClientServer(Algorithm):
@@ -435,13 +370,9 @@ class ClientServer(Algorithm):
         scales, factor = self.weigh(shares, figures)
         if discount is not None:
             scales = scales * discount[senders]
-        states, aggregator = sums.states[row], self.aggregator
-        aggregator.add_scaled(states[_UPDATE], updates[:, :size], shares, scales)
-        if sent > size:
-            aggregator.add(states[_REST], updates[:, size:sent], shares)
-        for k, name in enumerate(self.answer_names):
-            aggregator.add(states[name], rest[:, k * size : (k + 1) * size], shares)
-        sums.came[row] += len(senders)
+        answers = rest[:, : size * len(self.answer_names)].split(size, dim=1)
+        named = zip(self.answer_names, answers, strict=False)
+        sums.add(row, updates[:, :sent], shares, scales, dict(named))
         sums.factor[row] += factor
         if self.counted(block):
             first = len(self.answer_names) * size

@@ -23,11 +23,12 @@ from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network, Script, Share
 from hansa.ensemble.aggregators import Mean
-from hansa.learn.federated.client_server import ClientServer, Sums
+from hansa.learn.federated.client_server import ClientServer
 from hansa.learn.federated.federated import wait_for_clients
 from hansa.learn.federated.invitation import DONE, Plan, Terms, charge, invite
 from hansa.learn.federated.mail import post
 from hansa.learn.federated.samplers import Pool
+from hansa.learn.federated.sums import Sums
 from hansa.topology import Graph
 
 PENDING = "pending"
@@ -179,7 +180,7 @@ class FedBuff(ClientServer):
         weight[due], discount[due] = 1 / self.buffer, 1 / np.sqrt(1 + age)
         sums = Sums.start(block, self.aggregator, sent)
         self.gather(block, 0, mail, weight, sums, discount)
-        sums.settle(block, 0, sent)
+        sums.settle(0)
         now = self._statistics(block)
         before = block.kept["fedbuff.statistics"][0, np.sort(due)].to(now.device)
         others = sums.rest[0]

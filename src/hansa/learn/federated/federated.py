@@ -20,7 +20,7 @@ from hansa.base.lazy import torch
 from hansa.engine import Block, Ending, Inbox, Network, Outcome, Script, Send, Share
 from hansa.engine.exchange.attackers import TOGETHER
 from hansa.learn.federated import counters
-from hansa.learn.federated.client_server import ClientServer, Flight, Heard, Sums, Work
+from hansa.learn.federated.client_server import ClientServer, Flight, Heard, Work
 from hansa.learn.federated.invitation import (
     ABSENT,
     DONE,
@@ -34,6 +34,7 @@ from hansa.learn.federated.invitation import (
 from hansa.learn.federated.mail import post
 from hansa.learn.federated.plateau import LossWatch, Plateau
 from hansa.learn.federated.samplers import Pool
+from hansa.learn.federated.sums import Sums
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -210,7 +211,7 @@ class Federated(ClientServer):
         sums = Sums.start(block, self.aggregator, self.sent(block), self.answer_names)
         yield from self._stream(block, t, plan, sums)
         for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
-            sums.settle(block, int(row), self.sent(block))
+            sums.settle(int(row))
             self._step(block, t, plan, int(row), sums)
         if self.stop is not None:
             ended = block.kept[STOPPED].numpy()

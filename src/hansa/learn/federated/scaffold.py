@@ -18,8 +18,9 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network
 from hansa.engine.block import EFFECTIVE_STEPS, Correction
-from hansa.learn.federated.client_server import Sums, Work
+from hansa.learn.federated.client_server import Work
 from hansa.learn.federated.federated import Federated
+from hansa.learn.federated.sums import Sums
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -29,10 +29,11 @@ from hansa.engine import Block, Network
 from hansa.engine.block import Correction
 from hansa.engine.training.budget import place
 from hansa.ensemble.aggregators import Mean
-from hansa.learn.federated.client_server import Sums, Work
+from hansa.learn.federated.client_server import Work
 from hansa.learn.federated.federated import Federated
 from hansa.learn.federated.invitation import Plan, Terms
 from hansa.learn.federated.mail import post_bytes
+from hansa.learn.federated.sums import Sums
 from hansa.models.submodel import held_numbers
 
 if TYPE_CHECKING:

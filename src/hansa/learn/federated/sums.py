@@ -1,0 +1,110 @@
+"""What servers gather from their clients in a round, on its way through an aggregator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hansa.base.lazy import torch
+from hansa.engine import Block
+from hansa.ensemble.aggregators import Aggregator
+from hansa.learn.federated import counters
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UPDATE, REST = "", "rest "
+"""What else is aggregated beside answers, which have names of letters alone."""
+
+
+@dataclass
+class Sums:
+    """What the servers of a block have gathered, one entry a server.
+
+    Attributes:
+        size, sent: P, the parameters of a row, and how many of its numbers travel.
+        states: the aggregator's, by name of what it aggregates: the parameters' updates, the other
+            numbers' (statistics), and each of the clients' answers.
+        came: how many updates came.
+        factor: float64 [r], what the method wants the aggregate to be multiplied with; 0 for
+            nothing.
+        latest: float64 [r], modelled time at which the last update had arrived.
+        counters: float64 [r, C], weighted sums of the clients' counters.
+        figures: the single numbers of the clients, by name.
+        update, rest, answers: once a server has :meth:`settled`, its aggregates: rows [P], of the
+            numbers behind them, and [P] by name; zeros where too few came.
+    """
+
+    aggregator: Aggregator
+    size: int
+    sent: int
+    states: list[dict[str, Any]]
+    came: list[int]
+    factor: np.ndarray
+    latest: np.ndarray
+    counters: Tensor
+    figures: list[list[dict[str, np.ndarray]]]
+    update: dict[int, Tensor] = field(default_factory=dict)
+    rest: dict[int, Tensor] = field(default_factory=dict)
+    answers: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def start(
+        cls, block: Block, aggregator: Aggregator, sent: int, names: tuple[str, ...] = ()
+    ) -> Sums:
+        """Nothing yet, of ``sent`` numbers of each row and answers by these names."""
+        r, size = len(block.residents), block.trainer.layout.trainable
+        widths = {UPDATE: size, **dict.fromkeys(names, size)}
+        if sent > size:
+            widths[REST] = sent - size
+        like = torch.zeros(max(widths.values()), device=block.rows.device)
+        return cls(
+            aggregator,
+            size,
+            sent,
+            [{k: aggregator.start(like[:w]) for k, w in widths.items()} for _ in range(r)],
+            [0] * r,
+            np.zeros(r),
+            block.state["modelled_time"].numpy()[block.residents],
+            torch.zeros(r, counters.count(block), dtype=torch.float64, device=block.rows.device),
+            [[] for _ in range(r)],
+        )
+
+    def add(
+        self,
+        row: int,
+        updates: Tensor,
+        shares: np.ndarray,
+        scales: np.ndarray,
+        answers: dict[str, Tensor],
+    ) -> None:
+        """Take what clients of one server sent.
+
+        Args:
+            updates: [k, sent]; the parameters' come first.
+            shares: float64 [k], their weights.
+            scales: float64 [k], what the parameters' updates are multiplied with first.
+            answers: by name, [k, P].
+        """
+        states, size = self.states[row], self.size
+        self.aggregator.add_scaled(states[UPDATE], updates[:, :size], shares, scales)
+        if REST in states:
+            self.aggregator.add(states[REST], updates[:, size:], shares)
+        for name, rows in answers.items():
+            self.aggregator.add(states[name], rows, shares)
+        self.came[row] += len(updates)
+
+    def settle(self, row: int) -> None:
+        """Aggregate what came for a server, if it is enough."""
+        states = self.states[row]
+        nothing = torch.zeros(0, device=self.counters.device)
+        if self.came[row] >= self.aggregator.least:
+            found = {name: self.aggregator.end(state) for name, state in states.items()}
+        else:
+            widths = {k: self.sent - self.size if k == REST else self.size for k in states}
+            found = {name: nothing.new_zeros(width) for name, width in widths.items()}
+        self.update[row], self.rest[row] = found.pop(UPDATE), found.pop(REST, nothing)
+        self.answers[row] = found
+        states.clear()  # what it has kept
