@@ -162,7 +162,7 @@ class CoordinateWise(Buffered):
         """One number of each n: values [C, n], ascending, with weights float64 [C, n] -> [C]."""
 
 
-@register("median", paper="Yin et al., ICML", year=2018, url="https://arxiv.org/abs/1803.01498")
+@register("median", paper="Yin et al.", year=2018, url="https://arxiv.org/abs/1803.01498")
 class Median(CoordinateWise):
     """The median of each number (Yin et al., 2018): right while the bad weigh less than half.
 
@@ -179,9 +179,7 @@ class Median(CoordinateWise):
         return torch.where(low == high, low, low / 2 + high / 2)
 
 
-@register(
-    "trimmed_mean", paper="Yin et al., ICML", year=2018, url="https://arxiv.org/abs/1803.01498"
-)
+@register("trimmed_mean", paper="Yin et al.", year=2018, url="https://arxiv.org/abs/1803.01498")
 class TrimmedMean(CoordinateWise):
     """The mean of each number without its ``f`` largest and ``f`` smallest (Yin et al., 2018)."""
 

@@ -99,7 +99,7 @@ class Attack(Component, kind="attack"):
         """
 
 
-@register("sign_flip", paper="Li et al., AAAI", year=2019, url="https://arxiv.org/abs/1811.03761")
+@register("sign_flip", paper="Li et al.", year=2019, url="https://arxiv.org/abs/1811.03761")
 class SignFlip(Attack):
     """The opposite of what should be sent (Li et al., 2019, RSA)."""
 
@@ -109,9 +109,7 @@ class SignFlip(Attack):
         return rows * -self.scale
 
 
-@register(
-    "gaussian", paper="Blanchard et al., NeurIPS", year=2017, url="https://arxiv.org/abs/1703.02757"
-)
+@register("gaussian", paper="Blanchard et al.", year=2017, url="https://arxiv.org/abs/1703.02757")
 class Gaussian(Attack):
     """Noise instead of what should be sent (Blanchard et al., 2017)."""
 
