@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from hansa.base import component
-from hansa.base.component import (
-    ROOMS,
-    Component,
-    Reference,
-    catalogue,
-    find,
-    load_module,
-    register,
-)
+from hansa.base.component import Component, Reference, catalogue, find, register
 from hansa.base.errors import ConfigError
+from hansa.base.homes import ROOMS
+from hansa.base.modules import load_module
 
 
 class Fruit(Component, kind="fruit"):
@@ -181,7 +174,7 @@ def test_a_module_that_is_missing_is_told_from_one_that_fails(tmp_path: Path) ->
 def test_a_file_is_loaded_once(tmp_path: Path) -> None:
     file = tmp_path / "once.py"
     file.write_text("value = object()\n")
-    assert load_module(str(file)).value is component.load_module(str(file)).value
+    assert load_module(str(file)).value is load_module(str(file)).value
 
 
 def test_a_component_that_lacks_a_method_says_which(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from hansa.base.component import ROOMS, Component, catalogue, register
+from hansa.base.component import Component, catalogue, register
+from hansa.base.homes import ROOMS
 from hansa.base.paths import located, located_name, located_object, path_fields, short, written
 from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.experiment.runfile import RunFile

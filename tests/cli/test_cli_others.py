@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hansa as package
-from hansa.base.component import ROOMS
+from hansa.base.homes import ROOMS
 from hansa.cli import main
 from hansa.cli.listing import readable_type
 

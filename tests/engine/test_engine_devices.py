@@ -14,8 +14,9 @@ import pytest
 import torch
 import yaml
 
-from hansa.base.component import catalogue, load_module
+from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError, DataError
+from hansa.base.modules import load_module
 from hansa.base.streams import Streams
 from hansa.engine import Block, Clock, DevicesClock, Job, Profiles, Send
 from hansa.engine.exchange.exchange import LocalExchange

@@ -119,7 +119,7 @@ def test_an_algorithm_of_ones_own_is_named_when_it_fails(
     body: str,
     words: list[str],
 ) -> None:
-    from hansa.base.component import load_module
+    from hansa.base.modules import load_module
 
     file = tmp_path / f"late_{what}.py"
     file.write_text(LATE.format(what=what, body=body))

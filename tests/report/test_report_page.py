@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hansa.base import component
 from hansa.base.component import catalogue
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.modules import load_module
 from hansa.cli.answer import Answer
 from hansa.report import RunFolder
 from hansa.report.charts import save_png, spec_of, views
@@ -268,7 +269,7 @@ def test_a_page_of_ones_own_claims_its_runs(tmp_path, monkeypatch):
     (own,) = [block for block in blocks if "(RunPage)" in block]
     (tmp_path / "auction.py").write_text(own)
     assert len(own.splitlines()) < 40
-    component.load_module(str(tmp_path / "auction.py"))
+    load_module(str(tmp_path / "auction.py"))
     for verb in ("auction", "learn"):
         run = RunFolder.create(tmp_path / verb, {"verb": verb, "nodes": 3}, {})
         run.record(1, "bid", [1.0, 5.0, 2.0], node=[0, 1, 2])

@@ -18,68 +18,20 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import core_schema
 
-from hansa.base import own_code
+from hansa.base.checks import explain, refuse_booleans
 from hansa.base.errors import ConfigError
+from hansa.base.homes import RENAMED, ROOMS
 from hansa.base.lazy import load_all
-from hansa.base.paths import locate, located_module, located_object
+from hansa.base.modules import import_path, load_object
+from hansa.base.paths import locate, located_object
 
-# Where the built-in components of a kind live; imported when a name of that kind is first asked
-# for. A star stands for every module of a room: of those only the one that has the name's own is
-# imported, where there is one.
-ROOMS: dict[str, tuple[str, ...]] = {
-    "data": ("hansa.data",),
-    "partition": ("hansa.data",),
-    "marker": ("hansa.data",),
-    "cohorts": ("hansa.data",),
-    "model": ("hansa.models",),
-    "metric": ("hansa.metrics",),
-    "topology": ("hansa.topology",),
-    "codec": ("hansa.codec",),
-    "rule": ("hansa.ensemble.*",),
-    "aggregator": ("hansa.ensemble.aggregators",),
-    "attack": ("hansa.ensemble.attacks",),
-    "optimizer": ("hansa.engine",),
-    "schedule": ("hansa.engine",),
-    "budget": ("hansa.engine",),
-    "augmentation": ("hansa.engine",),
-    "clock": ("hansa.engine",),
-    "profiles": ("hansa.engine",),
-    "availability": ("hansa.engine",),
-    "algorithm": (
-        "hansa.learn.gossip.*",
-        "hansa.learn.federated.*",
-        "hansa.learn.secure.*",
-    ),
-    "sampler": ("hansa.learn.federated.*",),
-    "server": ("hansa.learn.federated.*",),
-    "forgetting": ("hansa.forget",),
-    "runtime": ("hansa.engine",),
-    "page": (
-        "hansa.report.run_page",
-        "hansa.learn.gossip.page",
-        "hansa.learn.federated.page",
-        "hansa.combine.ensemble.page",
-        "hansa.forget.page",
-    ),
-}
-
-FILES = ("hansa.experiment.runfile", "hansa.combine.ensemble.ensemble_file")
-"""The modules that define files of settings; a file without a verb is the first one's. Others come
-by the entry point ``hansa.file`` or as plugins."""
-RENAMED = {
-    ("forgetting", "s2u"): "downweight: it is our own formula, not the paper's S2U",
-}
-"""What former names are called now, by kind."""
-_ALIAS = "hansa_plugin_"
 _registry: dict[str, dict[str, type[Component]]] = {}
 _plugged_in: set[str] = set()
 C = TypeVar("C", bound="Component")
@@ -306,117 +258,6 @@ def find(kind: str, name: str) -> type[Component]:
         fix = f"{hint}known: {', '.join(known)}"
         raise ConfigError("name", name, f"there is no such {kind}", fix)
     return known[name]
-
-
-def load_object(path: str) -> Any:
-    """The object at ``package.module:name`` or ``file.py:name``.
-
-    Raises:
-        ConfigError: the module or the object cannot be found.
-    """
-    module_name, _, attribute = path.partition(":")
-    module = load_module(module_name)
-    try:
-        return getattr(module, attribute)
-    except AttributeError:
-        raise ConfigError(
-            "name", path, f"{module_name} has no {attribute!r}", "write package.module:Object"
-        ) from None
-
-
-def import_path(cls: type) -> str:
-    """Where :func:`load_object` finds a class: ``package.module:Class`` or ``file.py:Class``."""
-    module = cls.__module__
-    if module == "__main__" or module.startswith(_ALIAS):
-        module = str(getattr(sys.modules[module], "__file__", module))
-    return f"{module}:{cls.__qualname__}"
-
-
-def load_module(name: str) -> Any:
-    """A module by dotted name or by the path of its file."""
-    if name.endswith(".py"):
-        path = Path(located_module(name))
-        alias = f"{_ALIAS}{path.stem}"
-        loaded = sys.modules.get(alias)
-        if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-            return loaded
-        spec = importlib.util.spec_from_file_location(alias, path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise ConfigError("plugins", name, "there is no such file", "give its path")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[alias] = module
-        own_code.loaded.add(str(path))
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[alias]
-            raise _broken(name, error) from error
-        return module
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and not name.startswith(error.name):
-            raise _broken(name, error) from error
-        raise ConfigError(
-            "name", name, "cannot be imported", "check the spelling and the installation"
-        ) from None
-    except Exception as error:
-        raise _broken(name, error) from error
-    if file := getattr(module, "__file__", None):
-        own_code.loaded.add(file)
-    return module
-
-
-def _broken(name: str, error: Exception) -> ConfigError:
-    """An error that somebody's module raised when it was imported."""
-    if isinstance(error, ConfigError):
-        return error
-    place = own_code.place_of(error)
-    where = f"{place}: " if place else ""
-    problem = f"fails when it is imported: {where}{own_code.said(error)}"
-    return ConfigError("plugins", name, problem, "a module that can be imported")
-
-
-def refuse_booleans(cls: type[BaseModel], settings: Any) -> None:
-    """Refuse yes and no for numbers: nobody who writes ``rounds: yes`` means 1.
-
-    Raises:
-        ConfigError: naming the field.
-    """
-    for field, value in settings.items() if isinstance(settings, Mapping) else ():
-        if isinstance(value, bool) and field in cls.model_fields:
-            kinds = {
-                cls.model_fields[field].annotation,
-                *get_args(cls.model_fields[field].annotation),
-            }
-            if kinds & {int, float} and kinds <= {int, float, str, type(None)}:
-                raise ConfigError(field, value, "is yes or no, and a number is needed", "a number")
-
-
-def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
-    """pydantic's first complaint as a :class:`ConfigError` (the others follow in its text)."""
-    first, *rest = error.errors(include_url=False)
-    path = [str(part) for part in first["loc"]]
-    field = ".".join(path)
-    value = first.get("input")
-    problem, fix = first["msg"], ""
-    if first["type"] == "extra_forbidden":
-        known = list(cls.model_fields)
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        problem, fix = "there is no such setting", f"{hint}settings: {', '.join(known) or 'none'}"
-    elif first["type"] in ("model_type", "model_attributes_type"):
-        inside = cls.model_fields[path[-1]].annotation if path else cls
-        listed = ", ".join(getattr(inside, "model_fields", {}))
-        problem, fix = "is a group of settings", f"a mapping with some of {listed}"
-    elif path and path[0] in cls.model_fields:
-        fix = cls.model_fields[path[0]].description or ""
-        fix = f"{path[0]} is: {fix}" if fix else ""
-    if isinstance(value, Mapping):
-        value = None
-    for other in rest:
-        fix += f"\n  also: {'.'.join(map(str, other['loc']))}: {other['msg']}"
-    return ConfigError(field, value, problem, fix.strip())
 
 
 def _known(kind: str) -> str:

@@ -28,7 +28,7 @@ def compare(
     Runs that differ in their seed alone are one line, with a band over the seeds.
     """
     with answering(as_json, debug) as answer:
-        from hansa.base.component import load_module
+        from hansa.base.modules import load_module
         from hansa.report import RunFolder
         from hansa.report.comparing import comparison, groups_table, settings_table
         from hansa.report.comparison import write_comparison

@@ -129,7 +129,7 @@ def _method(name: str, changes: tuple[str, ...]) -> Any:
 def _recovery(changes: tuple[str, ...]) -> Any:
     from pydantic import ValidationError
 
-    from hansa.base.component import explain
+    from hansa.base.checks import explain
     from hansa.experiment import override
     from hansa.forget import Recovery
 

@@ -41,7 +41,9 @@ def list_(
 ) -> None:
     """List kinds of parts, the parts of one kind, or the settings of one part."""
     with answering(as_json, debug) as answer:
-        from hansa.base.component import ROOMS, catalogue, find, load_module
+        from hansa.base.component import catalogue, find
+        from hansa.base.homes import ROOMS
+        from hansa.base.modules import load_module
 
         for module in plugin or ():
             load_module(module)
@@ -66,7 +68,8 @@ def list_(
 
 
 def _kinds(answer: Answer) -> None:
-    from hansa.base.component import ROOMS, catalogue
+    from hansa.base.component import catalogue
+    from hansa.base.homes import ROOMS
     from hansa.report.grid import Grid
 
     answer.data = {"kinds": {kind: list(catalogue(kind)) for kind in ROOMS}}
@@ -100,7 +103,8 @@ def _said(reference: Reference | None) -> str:
 
 def _markdown(answer: Answer) -> None:
     """Every kind with its parts; where a part comes from is a link."""
-    from hansa.base.component import ROOMS, catalogue
+    from hansa.base.component import catalogue
+    from hansa.base.homes import ROOMS
 
     made = "Made by `hansa list --markdown`; `hansa list KIND NAME` says more of one."
     lines = ["# Parts", "", made, ""]

@@ -31,7 +31,7 @@ def report(
     RUN may also be the folder of a request to forget. --plugin makes pages of yours known.
     """
     with answering(as_json, debug) as answer:
-        from hansa.base.component import load_module
+        from hansa.base.modules import load_module
         from hansa.report import RunFolder
         from hansa.report.page import final, run_or_path
         from hansa.report.writing import write_pictures, write_report

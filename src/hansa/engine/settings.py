@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hansa.base.component import refuse_booleans
+from hansa.base.checks import refuse_booleans
 from hansa.base.errors import ConfigError
 from hansa.base.paths import locate
 from hansa.base.spec import DataSpec

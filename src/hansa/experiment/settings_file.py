@@ -14,8 +14,11 @@ from typing import Any, ClassVar, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from hansa.base.component import FILES, Component, explain, find, load_module
+from hansa.base.checks import explain
+from hansa.base.component import Component, find
 from hansa.base.errors import ConfigError
+from hansa.base.homes import FILES
+from hansa.base.modules import load_module
 from hansa.base.paths import ModulePath, located_module, located_object, written
 from hansa.base.yamltext import RepeatedKey, load_yaml
 from hansa.engine.settings import Settings

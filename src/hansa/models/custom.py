@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hansa.base.component import load_object, register
+from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
+from hansa.base.modules import load_object
 from hansa.base.own_code import place_of, said
 from hansa.base.paths import Arguments, ObjectPath
 from hansa.base.spec import DataSpec

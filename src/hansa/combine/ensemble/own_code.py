@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hansa.base.component import load_module
+from hansa.base.modules import load_module
 
 FOLDER = "code"
 _FIELDS = ("name", "path")

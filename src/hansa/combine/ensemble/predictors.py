@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hansa.base.component import load_object
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
+from hansa.base.modules import load_object
 from hansa.combine.ensemble.ensemble_settings import Predictor
 from hansa.data import Dataset
 from hansa.ensemble import ScoreKind

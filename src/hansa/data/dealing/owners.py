@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from hansa.base.component import load_object, register
+from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.modules import load_object
 from hansa.base.paths import ObjectPath
 from hansa.data.dealing.partition import Partition, Parts, Pile
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from hansa.base.component import load_object, register
+from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import torch
+from hansa.base.modules import load_object
 from hansa.base.own_code import place_of, said
 from hansa.base.paths import Arguments, ObjectPath
 from hansa.data.columns import Reading, assemble

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hansa.base.component import import_path
 from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
 from hansa.base.lazy import torch
+from hansa.base.modules import import_path
 from hansa.base.own_code import in_own_code
 from hansa.base.telling import doing
 from hansa.base.threads import one_thread

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hansa.base.bundle import has_bundle, read_bundle, remove_bundle, write_bundle
-from hansa.base.component import load_module
 from hansa.base.errors import CheckpointError
 from hansa.base.lazy import torch
+from hansa.base.modules import load_module
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data.dataset import Dataset, Split

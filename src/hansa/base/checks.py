@@ -1,0 +1,53 @@
+"""Settings that are refused: numbers that are yes or no, and what pydantic has to say."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from hansa.base.errors import ConfigError
+
+
+def refuse_booleans(cls: type[BaseModel], settings: Any) -> None:
+    """Refuse yes and no for numbers: nobody who writes ``rounds: yes`` means 1.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    for field, value in settings.items() if isinstance(settings, Mapping) else ():
+        if isinstance(value, bool) and field in cls.model_fields:
+            kinds = {
+                cls.model_fields[field].annotation,
+                *get_args(cls.model_fields[field].annotation),
+            }
+            if kinds & {int, float} and kinds <= {int, float, str, type(None)}:
+                raise ConfigError(field, value, "is yes or no, and a number is needed", "a number")
+
+
+def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
+    """pydantic's first complaint as a :class:`ConfigError` (the others follow in its text)."""
+    first, *rest = error.errors(include_url=False)
+    path = [str(part) for part in first["loc"]]
+    field = ".".join(path)
+    value = first.get("input")
+    problem, fix = first["msg"], ""
+    if first["type"] == "extra_forbidden":
+        known = list(cls.model_fields)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        problem, fix = "there is no such setting", f"{hint}settings: {', '.join(known) or 'none'}"
+    elif first["type"] in ("model_type", "model_attributes_type"):
+        inside = cls.model_fields[path[-1]].annotation if path else cls
+        listed = ", ".join(getattr(inside, "model_fields", {}))
+        problem, fix = "is a group of settings", f"a mapping with some of {listed}"
+    elif path and path[0] in cls.model_fields:
+        fix = cls.model_fields[path[0]].description or ""
+        fix = f"{path[0]} is: {fix}" if fix else ""
+    if isinstance(value, Mapping):
+        value = None
+    for other in rest:
+        fix += f"\n  also: {'.'.join(map(str, other['loc']))}: {other['msg']}"
+    return ConfigError(field, value, problem, fix.strip())

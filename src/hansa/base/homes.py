@@ -1,0 +1,51 @@
+"""Where the built-in components live, by kind, and the files of settings; and what was renamed."""
+
+from __future__ import annotations
+
+# Where the built-in components of a kind live; imported when a name of that kind is first asked
+# for. A star stands for every module of a room: of those only the one that has the name's own is
+# imported, where there is one.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "data": ("hansa.data",),
+    "partition": ("hansa.data",),
+    "marker": ("hansa.data",),
+    "cohorts": ("hansa.data",),
+    "model": ("hansa.models",),
+    "metric": ("hansa.metrics",),
+    "topology": ("hansa.topology",),
+    "codec": ("hansa.codec",),
+    "rule": ("hansa.ensemble.*",),
+    "aggregator": ("hansa.ensemble.aggregators",),
+    "attack": ("hansa.ensemble.attacks",),
+    "optimizer": ("hansa.engine",),
+    "schedule": ("hansa.engine",),
+    "budget": ("hansa.engine",),
+    "augmentation": ("hansa.engine",),
+    "clock": ("hansa.engine",),
+    "profiles": ("hansa.engine",),
+    "availability": ("hansa.engine",),
+    "algorithm": (
+        "hansa.learn.gossip.*",
+        "hansa.learn.federated.*",
+        "hansa.learn.secure.*",
+    ),
+    "sampler": ("hansa.learn.federated.*",),
+    "server": ("hansa.learn.federated.*",),
+    "forgetting": ("hansa.forget",),
+    "runtime": ("hansa.engine",),
+    "page": (
+        "hansa.report.run_page",
+        "hansa.learn.gossip.page",
+        "hansa.learn.federated.page",
+        "hansa.combine.ensemble.page",
+        "hansa.forget.page",
+    ),
+}
+
+FILES = ("hansa.experiment.runfile", "hansa.combine.ensemble.ensemble_file")
+"""The modules that define files of settings; a file without a verb is the first one's. Others come
+by the entry point ``hansa.file`` or as plugins."""
+RENAMED = {
+    ("forgetting", "s2u"): "downweight: it is our own formula, not the paper's S2U",
+}
+"""What former names are called now, by kind."""
