@@ -96,6 +96,7 @@ def without(federation: Federation) -> Job:
         algorithm=algorithm.model_copy(update=changes),
         network=Network(topology, len(parts) + servers, job.streams, servers),
         evaluate=EvaluateSettings(every=job.rounds, dense_start=False, nodes=1),
+        attackers=job.attackers and job.attackers.among(stay),
     )
 
 

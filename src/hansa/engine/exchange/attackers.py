@@ -40,6 +40,11 @@ class Attackers:
     attack: Attack
     nodes: np.ndarray
 
+    def among(self, ids: list[int]) -> Attackers | None:
+        """Those who are left where the nodes ``ids`` are numbered anew; None: nobody is."""
+        left = np.flatnonzero(np.isin(ids, self.nodes))
+        return replace(self, nodes=left) if len(left) else None
+
     def event(self, block: Block) -> dict[str, Any]:
         """For the record: who of a block attacks."""
         here = self.nodes[np.isin(self.nodes, block.ids)]
