@@ -16,6 +16,8 @@ from hansa.forget.federation import Federation
 if TYPE_CHECKING:
     from torch import Tensor
 
+PARTS = ("forget", "retain", "test")
+"""What models are measured on."""
 MIN_POWER = 0.55
 """An attack that cannot tell members of the original model better than this says nothing."""
 
@@ -65,7 +67,20 @@ class Judge:
             "test": self._accuracy(row, self._test),
             "membership_auc": self.membership(row),
             **{name: self._accuracy(row, part) for name, part in self._markers.items()},
+            **self._asked(row),
         }
+
+    def _asked(self, row: Tensor) -> dict[str, float]:
+        """The metrics that the run's file asks for, as ``METRIC_forget`` and the like."""
+        job = self.federation.job
+        found: dict[str, float] = {}
+        if not job.evaluate.metrics:
+            return {}
+        for part, (x, y) in zip(PARTS, (self._forget, self._retain, self._test), strict=True):
+            if len(y):
+                said = job.metrics.of(self.federation.network.logits(row, x), y)
+                found |= {f"{k}_{part}": v for k, v in said.items() if not np.isnan(v)}
+        return found
 
     def still_right(self, row: Tensor) -> float:
         """*forget*: the share of what is to be forgotten that a model has right."""
@@ -96,7 +111,7 @@ class Judge:
     def distance(self, row: Tensor, oracle: Tensor) -> dict[str, float]:
         """How far a model is from the oracle: in accuracy, in what it predicts, in numbers."""
         mine, its = self.figures(row), self.figures(oracle)
-        names = [name for name in mine if name != "membership_auc"]
+        names = [name for name in mine if name != "membership_auc" and name in its]
         found = {f"{name}_gap": mine[name] - its[name] for name in names}
         for name, (x, _) in (("forget", self._forget), ("test", self._test)):
             p, q = (F.softmax(self.federation.network.logits(m, x), 1) for m in (row, oracle))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hansa.report.grid import Grid
-from hansa.report.units import number, quantity
+from hansa.report.scores import scores
+from hansa.report.units import label, number, quantity
 
 MARKERS = {
     "backdoor": "test examples of other classes that get the planted class once they show the "
@@ -14,22 +15,31 @@ MARKERS = {
     "canaries": "planted wrong labels that the model gives",
 }
 """What the figures of data.markers mean, by name."""
+_PARTS = ("forget", "retain", "test")
 LOST = 0.05
 """Loss of accuracy on what remains from which on it is remarked."""
 
 
 def figures_table(receipt: Mapping[str, Any], title: str = "Models") -> Grid:
-    """Accuracies of the model at each stage, of the oracle and of the controls; markers."""
+    """Accuracies of the model at each stage, of the oracle and of the controls; markers.
+
+    Also what the metrics of the run's file say of all three parts.
+    """
     stages = list(receipt["figures"].items())
     for control, figures in receipt.get("controls", {}).items():
         stages += [(f"control {control}, {stage}", found) for stage, found in figures.items()]
     planted = [name for name in MARKERS if name in receipt["figures"]["before"]]
+    whole = [name.removesuffix("_test") for name in receipt["figures"]["before"]]
+    asked = [f"{name}_{part}" for name in scores(whole) for part in _PARTS]
     rows = []
     for stage, found in stages:
-        shown = [_share(found[name]) for name in ("forget", "retain", "test")]
+        shown = [_share(found[name]) for name in _PARTS]
         shown += [_marked(receipt, name, _share(found[name])) for name in planted]
-        rows.append([stage.replace("_", " "), *shown, f"{found['membership_auc']:.2f}"])
-    return Grid(title, ["model", "forget", "retain", "test set", *planted, "membership AUC"], rows)
+        shown += [f"{found['membership_auc']:.2f}"]
+        shown += [quantity(found.get(name), name) for name in asked]
+        rows.append([stage.replace("_", " "), *shown])
+    heads = ["model", "forget", "retain", "test set", *planted, "membership AUC"]
+    return Grid(title, [*heads, *map(label, asked)], rows)
 
 
 def distance_table(receipt: Mapping[str, Any], title: str = "Distance to the oracle") -> Grid:

@@ -34,7 +34,7 @@ def log_odds(outputs: Tensor) -> Tensor:
 
 @register(
     "auroc",
-    paper="Hanley and McNeil, The Meaning and Use of the Area under a ROC Curve, Radiology",
+    paper="Hanley and McNeil",
     year=1982,
     url="https://doi.org/10.1148/radiology.143.1.7063747",
 )
@@ -79,7 +79,7 @@ class AUROC(Metric):
 
 @register(
     "calibration_error",
-    paper="Guo et al., On Calibration of Modern Neural Networks, ICML",
+    paper="Guo et al.",
     year=2017,
     url="https://arxiv.org/abs/1706.04599",
 )

@@ -32,6 +32,7 @@ from hansa.ensemble import (
     Rule,
     Voting,
 )
+from hansa.metrics import Metric
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
 
@@ -177,6 +178,10 @@ class EnsembleSettings(Settings):
     )
     aggregate: AggregateSettings = Field(AggregateSettings(), description="phase 2")
     baselines: BaselineSettings = Field(BaselineSettings(), description="what is compared")
+    metrics: tuple[Metric, ...] = Field(
+        (),
+        description="what else the table says of each line, of hansa list metric",
+    )
     runtime: Runtime = Field(
         Simulate(), description="where clients live in phases 1 and 2; baselines are simulated"
     )

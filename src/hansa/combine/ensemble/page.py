@@ -16,11 +16,12 @@ from hansa.report.grid import Grid
 from hansa.report.measured import Measured
 from hansa.report.page import Section, Tile
 from hansa.report.run_page import RunPage
-from hansa.report.units import number, quantity
+from hansa.report.scores import scores
+from hansa.report.units import label, number, quantity
 
 TABLE = "table.json"
 _BEST = 8
-COLUMNS = ["", "accuracy", "on proxies", "bytes a client, formula", "counted", "note"]
+_COLUMNS = ["bytes a client, formula", "counted", "note"]
 
 
 class Ensemble(Measured):
@@ -158,18 +159,30 @@ class EnsemblePage(RunPage):
         if not every:
             kept = [row for row in rows[_BEST:] if _is_kept(row, chosen)]
             rows = rows[: _BEST - len(kept)] + kept
-        return Grid("Test accuracy, * is kept", COLUMNS, lines(rows, chosen), remark=True)
+        return Grid("Test accuracy, * is kept", columns(rows), lines(rows, chosen), remark=True)
+
+
+def columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The heads of the table."""
+    return ["", "accuracy", "on proxies", *map(label, _asked(table)), *_COLUMNS]
+
+
+def _asked(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The metrics that were asked for, without what they say of single classes, and accuracy."""
+    every = dict.fromkeys(name for row in table for name in row.get("figures") or ())
+    return [name for name in scores(every) if name != "accuracy"]
 
 
 def lines(table: Sequence[Mapping[str, Any]], chosen: str) -> list[list[str]]:
     """The table as text."""
-    found = []
+    found, asked = [], _asked(table)
     for row in sorted(table, key=lambda row: -row["accuracy"]):
-        name = row["name"] + (" *" if _is_kept(row, chosen) else "")
+        title = row["name"] + (" *" if _is_kept(row, chosen) else "")
         judged = row.get("proxy_accuracy")
         costs = [quantity(row[key], "bytes") if row[key] else "" for key in ("formula", "counted")]
         shares = [quantity(share, "accuracy") for share in (row["accuracy"], judged)]
-        found.append([name, *shares, *costs, row.get("note", "")])
+        more = [quantity((row.get("figures") or {}).get(name), name) for name in asked]
+        found.append([title, *shares, *more, *costs, row.get("note", "")])
     return found
 
 
@@ -179,7 +192,8 @@ def _is_kept(row: Mapping[str, Any], chosen: str) -> bool:
 
 def markdown(table: Sequence[Mapping[str, Any]], chosen: str) -> str:
     """The table as Markdown."""
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *lines(table, chosen)]
+    heads = columns(table)
+    rows = [heads, ["---"] * len(heads), *lines(table, chosen)]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 

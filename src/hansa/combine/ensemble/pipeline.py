@@ -17,6 +17,7 @@ from hansa.combine.ensemble import baselines, cost, store
 from hansa.combine.ensemble.aggregate import Fit, Judged, choose, fit, judge
 from hansa.combine.ensemble.brought import OpenRun, bring, counted, no_runs, owners
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
+from hansa.combine.ensemble.figures import Figures
 from hansa.combine.ensemble.finished import FINISHED, Finished, slug
 from hansa.combine.ensemble.members import Member, train_members
 from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardized
@@ -40,6 +41,7 @@ class Prepared:
     dataset: Dataset
     division: Division
     rules: dict[str, Rule]
+    figures: Figures
     brought: dict[int, Member] = field(default_factory=dict)
 
 
@@ -62,6 +64,7 @@ class Result:
     reason: str
     table: list[dict[str, Any]] = field(default_factory=list)
     member_accuracy: list[float] = field(default_factory=list)
+    member_figures: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     unsaved: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
@@ -102,6 +105,7 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
             raise ConfigError("clients", error.value, error.problem, fix) from None
         known = error.field.split(".")[0] in type(settings).model_fields
         raise error if known else error.under("data") from None
+    figures = Figures(settings, dataset.spec)
     rules = {rule.name: rule for rule in settings.rules}
     if len(rules) < len(settings.rules):
         names = [rule.name for rule in settings.rules]
@@ -142,7 +146,7 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
         text += "elsewhere: whether they have seen proxies or test examples is not known here"
         division = replace(division, notes=(*division.notes, text))
     baselines.check_members(settings, list(brought.values()))
-    return Prepared(settings, dataset, division, rules, brought)
+    return Prepared(settings, dataset, division, rules, figures, brought)
 
 
 def combine(
@@ -193,8 +197,8 @@ def combine(
     chosen, reason = choose(settings.choose, prepared.rules, judged)
     result = Result(members, scores, fits, judged, chosen, reason)
     for name, found in fits.items():
-        result.table.append(_line(settings, result, name, found))
-    _single(result)
+        result.table.append(_line(prepared, result, name, found))
+    _single(prepared, result)
     result.doubts = _doubts(prepared, members, scores)
     result.unsaved = store.save(
         path / "ensemble",
@@ -298,10 +302,11 @@ def _rule(
     return fitted, judged
 
 
-def _line(settings: EnsembleSettings, result: Result, name: str, found: Fit) -> dict[str, Any]:
+def _line(prepared: Prepared, result: Result, name: str, found: Fit) -> dict[str, Any]:
     """A rule's line: accuracy on the test set and on the proxies, and bytes of one client."""
-    scores, members = result.scores, result.members
-    hits = found.hits(scores.test_rows(found.rule), scores.test_targets)
+    settings, scores, members = prepared.settings, result.scores, result.members
+    answers = found.answers(scores.test_rows(found.rule))
+    hits = predicted(answers) == scores.test_targets
     judged = result.judged.get(name)
     uploads = [member.upload or state_bytes(member.module) for member in members]
     mean = float(np.mean(uploads))
@@ -316,6 +321,7 @@ def _line(settings: EnsembleSettings, result: Result, name: str, found: Fit) -> 
         "kind": "rule",
         "name": name,
         "accuracy": float(hits.double().mean()),
+        **prepared.figures.of(answers, scores.test_targets),
         "proxy_accuracy": judged.accuracy if judged else None,
         "parameters": found.parameters,
         "formula": formula,
@@ -338,11 +344,12 @@ def _alone(found: Fit) -> str:
     )
 
 
-def _single(result: Result) -> None:
+def _single(prepared: Prepared, result: Result) -> None:
     """The members one by one on the test set."""
     targets = result.scores.test_targets
     hits = (predicted(result.scores.test) == targets).double().mean(1)
     result.member_accuracy = hits.tolist()
+    result.member_figures = [prepared.figures.of(said, targets) for said in result.scores.test]
     best = int(hits.argmax())
     client = result.members[best].client
     result.table.append(
@@ -350,6 +357,7 @@ def _single(result: Result) -> None:
             "kind": "member",
             "name": "best client",
             "accuracy": float(hits[best]),
+            **result.member_figures[best],
             "formula": 0.0,
             "counted": 0.0,
             "note": f"client {client}, best on the test set",
@@ -359,16 +367,17 @@ def _single(result: Result) -> None:
 
 def describe_members(result: Result) -> list[dict[str, Any]]:
     """Each member in plain data: form, accuracy on the test set, bytes up and down."""
-    rows = zip(result.members, result.member_accuracy, strict=True)
+    rows = zip(result.members, result.member_accuracy, result.member_figures, strict=True)
     return [
         {
             "client": m.client,
             "form": m.form.path if isinstance(m.form, Predictor) else m.form.name,
             "accuracy": accuracy,
+            **figures,
             "upload_bytes": m.upload,
             "download_bytes": m.download,
         }
-        for m, accuracy in rows
+        for m, accuracy, figures in rows
     ]
 
 

@@ -181,6 +181,7 @@ def _begin(
         prepared = prepare(chosen, removal is None, open_run)
         inputs = describe_inputs(chosen, prepared.dataset, _parts(prepared))
         environment = {**describe_machine(chosen.seed), INPUTS: inputs}
+        environment["metrics"] = prepared.figures.metrics.facts()
         with begun(path, chosen, environment, report) as hosting:
             folder = hosting.folder
             for note in prepared.division.notes:
@@ -239,6 +240,7 @@ def _facts(result: Result) -> dict[str, Any]:
     """What the summary says of it."""
     phases = {name: round(seconds, 3) for name, seconds in result.seconds.items()}
     rules = {row["name"]: row for row in result.table if row["kind"] == "rule"}
+    told = {row["name"]: row["figures"] for row in result.table if row.get("figures")}
     return {
         "clients": len(result.members),
         "chosen": result.chosen,
@@ -246,6 +248,7 @@ def _facts(result: Result) -> dict[str, Any]:
         "accuracy": result.accuracy,
         "rules": {name: row["accuracy"] for name, row in rules.items()},
         "baselines": {r["name"]: r["accuracy"] for r in result.table if r["kind"] == "baseline"},
+        **({"figures": told} if told else {}),
         "bytes_sent": round(rules[result.chosen]["counted"] * len(result.members)),
         "seconds": round(sum(result.seconds.values()), 3),
         "phases": phases,
