@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from hansa.base.lazy import polars as pl
+from hansa.learn.federated.invitation import DONE, OUTCOMES
 from hansa.report.folder import RunFolder
 from hansa.report.series import servers
 
-FATES = ("done", "late", "left", "failed", "surplus", "idle")
+FATES = OUTCOMES
 """What ``client_outcome`` counts through."""
 UNDER_WAY = "under way"
-COUNTED = FATES[0]
+COUNTED = FATES[DONE]
 _MOMENTS = ("start", "heard", "trained", "end")
 
 

@@ -24,8 +24,7 @@ from hansa.base.lazy import torch
 from hansa.engine import Block, Network, Script, Share
 from hansa.ensemble.aggregators import Mean
 from hansa.learn.federated.client_server import ClientServer
-from hansa.learn.federated.federated import wait_for_clients
-from hansa.learn.federated.invitation import DONE, Plan, Terms, charge, invite
+from hansa.learn.federated.invitation import DONE, Plan, Terms, charge, invite, wait_for_clients
 from hansa.learn.federated.mail import post
 from hansa.learn.federated.samplers import Pool
 from hansa.learn.federated.sums import Sums

@@ -30,6 +30,7 @@ from hansa.learn.federated.invitation import (
     charge,
     fastest,
     invite,
+    wait_for_clients,
 )
 from hansa.learn.federated.mail import post
 from hansa.learn.federated.plateau import LossWatch, Plateau
@@ -437,37 +438,6 @@ class Federated(ClientServer):
             if self.select == "best":
                 block.rows[row] = block.kept[_BEST][row]
             block.events.append({"kind": "stopped", "server": int(block.ids[at]), "loss": loss})
-
-
-def wait_for_clients(block: Block, at: int, clients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those of a server's clients that are available, and for how many seconds each [k].
-
-    Where nobody is, the server at position ``at`` waits for the first to come back.
-
-    Raises:
-        RunError: nobody ever does.
-    """
-    clock, time = block.clock, block.state["modelled_time"]
-    if clock is None or not clock.modelled or not len(clients):
-        return clients, np.full(len(clients), np.inf)
-    now = float(time[at])
-    stays = _stays(block, clients, now)
-    while not (stays > 0).any():
-        now = float(clock.returns(block, clients, np.nextafter(now, math.inf)).min())
-        if math.isinf(now):
-            server = int(block.ids[at])
-            raise RunError(f"no client of server {server} ever becomes available again")
-        time[at] = now
-        stays = _stays(block, clients, now)
-    return clients[stays > 0], stays[stays > 0]
-
-
-def _stays(block: Block, clients: np.ndarray, now: float) -> np.ndarray:
-    """For how many seconds clients will be available, [k]; 0: it is not, or leaves right now."""
-    clock = block.clock
-    assert clock is not None
-    available = clock.available(block, clients, now)
-    return np.where(available, clock.leaves(block, clients, now) - now, 0.0)
 
 
 def _measured(block: Block, name: str) -> np.ndarray:

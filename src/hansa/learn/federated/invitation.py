@@ -9,11 +9,13 @@ told so and gives up at that moment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from hansa.base.errors import RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.topology import Graph
@@ -203,3 +205,34 @@ def charge(block: Block, lost: Plan, at: np.ndarray) -> None:
     samples[at] = np.minimum(worked, lost.samples)
     clock.compute(block, samples)
     block.state["modelled_time"][at] = torch.from_numpy(lost.end)
+
+
+def wait_for_clients(block: Block, at: int, clients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of a server's clients that are available, and for how many seconds each [k].
+
+    Where nobody is, the server at position ``at`` waits for the first to come back.
+
+    Raises:
+        RunError: nobody ever does.
+    """
+    clock, time = block.clock, block.state["modelled_time"]
+    if clock is None or not clock.modelled or not len(clients):
+        return clients, np.full(len(clients), np.inf)
+    now = float(time[at])
+    stays = _stays(block, clients, now)
+    while not (stays > 0).any():
+        now = float(clock.returns(block, clients, np.nextafter(now, math.inf)).min())
+        if math.isinf(now):
+            server = int(block.ids[at])
+            raise RunError(f"no client of server {server} ever becomes available again")
+        time[at] = now
+        stays = _stays(block, clients, now)
+    return clients[stays > 0], stays[stays > 0]
+
+
+def _stays(block: Block, clients: np.ndarray, now: float) -> np.ndarray:
+    """For how many seconds clients will be available, [k]; 0: it is not, or leaves right now."""
+    clock = block.clock
+    assert clock is not None
+    available = clock.available(block, clients, now)
+    return np.where(available, clock.leaves(block, clients, now) - now, 0.0)
