@@ -113,16 +113,26 @@ class RunProgress(Shown):
         if self.quiet or not sys.stderr.isatty():
             return super().__enter__()
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+        from rich.table import Column
 
+        console = Console(stderr=True, markup=False, highlight=False)
+        rest = Column(ratio=1, no_wrap=True)  # gives way where the terminal is narrow
         self._bar = Progress(
             "{task.description}",
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=min(30, console.width // 8)),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            "{task.fields[figures]}",
-            console=Console(stderr=True, markup=False, highlight=False),
+            TextColumn("{task.fields[figures]}", table_column=rest),
+            console=console,
             transient=True,
+            expand=True,
         )
         self._task = self._bar.add_task(self._what, total=None, figures="")
         self._bar.start()
@@ -173,7 +183,7 @@ class RunProgress(Shown):
         sent = f"{quantity(figures.get('bytes_sent', 0.0), 'bytes_sent')} sent"
         parts = [self._score, self._came(figures), sent]
         if self._bar is not None:
-            text = ", ".join(filter(None, (*parts, self._left(now))))
+            text = ", ".join(filter(None, (self._left(now), *parts)))
             self._bar.update(
                 self._task, description="round", total=self._rounds, completed=done, figures=text
             )
