@@ -69,7 +69,7 @@ def test_it_is_in_a_run_and_in_a_receipt(tmp_path: Path) -> None:
     value = last["value"].to_list()[-1]
     assert f"{100 * value:.2f} %" in said
     assert "top two" in (run / "report.html").read_text()
-    told = hansa("forget", str(run), "--class", "3", "--oracle")
+    told = hansa("forget", str(run), "--class", "3", "--oracle", "--metric", "f1")
     receipt = json.loads((run / "requests/001/receipt.json").read_text())
     before = receipt["figures"]["before"]
     assert before["top_two_test"] == pytest.approx(value, abs=1e-9)
@@ -79,7 +79,9 @@ def test_it_is_in_a_run_and_in_a_receipt(tmp_path: Path) -> None:
             found = receipt["figures"][stage]
             assert found[part] <= found[f"top_two_{part}"] <= 1
     assert "top_two_forget_gap" in receipt["distance_to_oracle"]
+    assert receipt["figures"]["after"]["f1_test"] > 0
     assert "top two" in told
+    assert "F1" in told
 
 
 def test_it_is_in_an_ensemble(tmp_path: Path) -> None:

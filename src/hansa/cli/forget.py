@@ -46,6 +46,10 @@ Oracle = Annotated[
 Controls = Annotated[
     bool, typer.Option("--controls", help="Also try random examples and noise as its images.")
 ]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME", help="Also measure this, of hansa list metric."),
+]
 History = Annotated[bool, typer.Option("--history", help="Only show the requests so far.")]
 
 
@@ -60,6 +64,7 @@ def forget(
     allow_relearn: AllowRelearn = False,
     oracle: Oracle = False,
     controls: Controls = False,
+    metrics: Metrics = None,
     history: History = False,
     every: All = False,
     as_json: Json = False,
@@ -88,7 +93,10 @@ def forget(
             if method or changes:
                 chosen = _method(method or default_method(run), changes)
             with Steps() as steps:
-                receipt = forget_(run, request, chosen, oracle, controls, allow_relearn, steps)
+                receipt = forget_(
+                    run, request, chosen, oracle, controls, allow_relearn, steps,
+                    metrics=[_metric(name) for name in metrics or ()],
+                )  # fmt: skip
         answer.data = receipt
         _show(answer, request, receipt, every)
     if answer.data.get("status") == "incomplete":
@@ -124,6 +132,15 @@ def _method(name: str, changes: tuple[str, ...]) -> Any:
         return Forgetting.resolve(override({"name": name}, changes))
     except ConfigError as error:
         raise error.under("method") from None
+
+
+def _metric(name: str) -> Any:
+    from hansa.metrics import Metric
+
+    try:
+        return Metric.resolve(name)
+    except ConfigError as error:
+        raise error.under("metric") from None
 
 
 def _recovery(changes: tuple[str, ...]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from hansa.forget.retrain import Retrain
 from hansa.forget.shards import Shards
 from hansa.forget.trained import Trained, open_trained
 from hansa.forget.verdict import judge_outcome
+from hansa.metrics import Metric
 from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def forget(
     controls: bool = False,
     allow_relearn: bool = False,
     tell: Callable[[str], None] | None = None,
+    metrics: Sequence[Metric] = (),
 ) -> dict[str, Any]:
     """Make a run forget, and return the receipt.
 
@@ -55,12 +57,17 @@ def forget(
         controls: also run QuickDrop with random examples and with noise as its images.
         allow_relearn: keep the forgotten data's synthetic images, for :func:`relearn`.
         tell: is given what there is to know of the method before it begins, a line each.
+        metrics: are measured besides those that the run's file names.
 
     Raises:
         ConfigError: the request or the method does not fit the run; says what does.
     """
     with opened(path):
         run = open_trained(path)
+        if metrics:
+            every = (*run.job.evaluate.metrics, *metrics)
+            run.job.evaluate = run.job.evaluate.model_copy(update={"metrics": every})
+            run.job.metrics.try_out()
         chosen = method or (Shards() if run.job.servers > 1 else QuickDrop())
         served = run.requests.serving(request)
         if served and (method is None or served["method"]["name"] == type(method).name):
@@ -91,6 +98,7 @@ def forget(
             "model_before": fingerprint(before),
             "model_after": fingerprint(row),
             "figures": figures,
+            **({"metrics": run.job.metrics.facts()} if run.job.evaluate.metrics else {}),
             "cost": federation.ledger.dump(),
             "caveats": caveats,
             "membership_attack": attack_remark(figures["before"]["membership_auc"]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hansa.report.grid import Grid
-from hansa.report.scores import scores
+from hansa.report.scores import declare, scores
 from hansa.report.units import label, number, quantity
 
 MARKERS = {
@@ -25,6 +25,7 @@ def figures_table(receipt: Mapping[str, Any], title: str = "Models") -> Grid:
 
     Also what the metrics of the run's file say of all three parts.
     """
+    declare(receipt.get("metrics", {}))
     stages = list(receipt["figures"].items())
     for control, figures in receipt.get("controls", {}).items():
         stages += [(f"control {control}, {stage}", found) for stage, found in figures.items()]
