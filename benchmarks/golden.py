@@ -75,6 +75,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "budget": {"algorithm": "fedavg", "train": {"budget": {"name": "time"}}, **CLOCK},
     "cpfl_stops": COHORTS
     | {"algorithm": {"name": "cpfl", "cohorts": 2, "stop": {"patience": 1, "window": 1}}},
+    "median": {
+        "algorithm": {"name": "fedavg", "aggregator": "median"},
+        "attack": {"name": "gaussian", "share": 0.2},
+    },
+    "trimmed_mean": {
+        "algorithm": {"name": "dpsgd", "aggregator": "trimmed_mean"},
+        "attack": {"name": "sign_flip", "nodes": [1]},
+    },
     "quantized": {"algorithm": {"name": "fedavg", "codec": "qsgd"}},
     "some": {"algorithm": "dpsgd", "evaluate": {"every": 1, "nodes": 3}},
     "stacked": {"algorithm": "fedavg", "train": {"strategy": "stacked"}},

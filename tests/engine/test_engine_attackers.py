@@ -104,6 +104,14 @@ def test_a_share_is_drawn_by_the_seed() -> None:
     assert drawn[0] != drawn[2]
 
 
+def test_attackers_keep_their_places_where_nodes_are_numbered_anew() -> None:
+    found = Attackers(SignFlip(nodes=(1, 4)), np.array([1, 4]))
+    left = found.among([0, 2, 4, 5])
+    assert left is not None
+    assert left.nodes.tolist() == [2]
+    assert found.among([0, 2, 3]) is None
+
+
 def test_bytes_cannot_be_forged() -> None:
     with pytest.raises(RunError, match="bytes, which no attack can forge"):
         forged(Send(Packets((b"x",) * NODES), RING), {0})
