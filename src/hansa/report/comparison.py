@@ -56,39 +56,22 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     runs = [item if isinstance(item, RunFolder) else RunFolder.open(item) for item in folders]
     if not runs:
         raise ConfigError("runs", None, "there is nothing to compare", "name at least one run")
-    lines = [_line(run) for run in runs]
     groups = groups_of(runs)
     names = [group.name for group in groups]
-    every = list(dict.fromkeys(f for line in lines for f in line.of.families))
-    main = next(iter([*scores(every), *every]), None)
-    band = 0.12 if len(names) <= _BANDS else 0.0
-    drawn = {
-        f: _overlaid(lines, groups, f, band > 0) for f in every if f == main or _shared(f, lines)
-    }
-    large = [
-        curves_chart(drawn[main], main, large=True, band=band, domain=names, legend=False)
-        if main
-        else None
-    ]
-    small = [
-        curves_chart(curves, family, band=band, domain=names, legend=False)
-        for family, curves in drawn.items()
-        if family != main and _says_more(family, curves)
-    ]
-    settings, seeds = settings_table(runs), any(len(group.runs) > 1 for group in groups)
+    large, small = _charts([_line(run) for run in runs], groups)
+    rows, seeds = comparison(runs), len(groups) < len(runs)
+    settings = settings_table(runs)
     kinds = {run.config.get("verb", "learn") for run in runs}
     note = "Only settings that all of these kinds of runs have." if len(kinds) > 1 else ""
     looks = zip(names, charts.palette(len(names)), charts.dashes(len(names)), strict=True)
-    rows = comparison(runs)
-    means = "Means over the seeds of each line, and the lowest to the highest seed."
+    means = "Means over the seeds of each line, and the lowest to the highest seed." * seeds
+    many = len(settings.rows) > _FOLDED
     sections = [
-        Section("", [chart for chart in large if chart]),
-        Section("Runs", grid=groups_table(runs, rows), note=means if seeds else "", swatches=True),
-        Section(
-            "Settings that differ", grid=settings, note=note, folded=len(settings.rows) > _FOLDED
-        ),
+        Section("", large),
+        Section("Runs", grid=groups_table(runs, rows), note=means, swatches=True),
+        Section("Settings that differ", grid=settings, note=note, folded=many),
         Section("Each run", grid=comparison_table(runs, rows) if seeds else None, folded=True),
-        Section("Other metrics", [chart for chart in small if chart], folded=True),
+        Section("Other metrics", small, folded=True),
     ]
     content = Content(
         title=f"{len(runs)} runs compared" if len(runs) > 1 else names[0],
@@ -98,6 +81,24 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
         legend=list(looks) if len(names) > 1 else [],
     )
     return write_html(Path(out).expanduser(), content)
+
+
+def _charts(lines: Sequence[_Line], groups: Sequence[Group]) -> tuple[list[Any], list[Any]]:
+    """The large chart of the score, if there is one, and those of what else tells runs apart."""
+    names = [group.name for group in groups]
+    band = 0.12 if len(names) <= _BANDS else 0.0
+    every = list(dict.fromkeys(f for line in lines for f in line.of.families))
+    main = next(iter([*scores(every), *every]), None)
+    found: tuple[list[Any], list[Any]] = ([], [])
+    for family in every:
+        if family != main and not _shared(family, lines):
+            continue
+        curves = _overlaid(lines, groups, family, band > 0)
+        if family == main or _says_more(family, curves):
+            large = family == main
+            chart = curves_chart(curves, family, large=large, band=band, domain=names, legend=False)
+            found[not large].extend([chart] if chart else [])
+    return found
 
 
 def comparison_chart(runs: Mapping[str, RunFolder], family: str) -> Any | None:
