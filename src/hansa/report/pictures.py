@@ -65,7 +65,7 @@ def topology_picture(topology: dict[str, Any], values: dict[int, float], name: s
     if topology.get("spectral_gap") is not None:
         notes.append(f"spectral gap {topology['spectral_gap']:.3g}")
     title = alt.TitleParams("Topology", subtitle=", ".join(notes))
-    return style(chart.properties(width=340, height=340, title=title))
+    return style(chart.properties(width=300, height=300, title=title))
 
 
 def label_picture(partition: dict[str, Any], who: str = "node") -> Any:
@@ -105,7 +105,7 @@ def label_picture(partition: dict[str, Any], who: str = "node") -> Any:
     title = alt.TitleParams(
         f"Labels of each {who}", subtitle=_counted(len(shown), nodes, f"{who}s")
     )
-    height = int(np.clip(9 * len(shown), 140, 340))
+    height = int(np.clip(11 * len(shown), 140, 340))
     return style(chart.properties(width=WIDTH - 60, height=height, title=title))
 
 

@@ -128,7 +128,7 @@ class RunPage(Page):
         if "bytes" in spent:
             each = quantity(spent["bytes"] / of.nodes, "bytes") if of.nodes else ""
             each = each and f"{each} a {who[:-1]}" + ", up and down" * bool(of.servers)
-            found.append(Tile(f"sent by all {who}", quantity(spent["bytes"], "bytes"), each))
+            found.append(Tile("sent in all", quantity(spent["bytes"], "bytes"), each))
         for name, remark in (
             ("modelled_time", "of the server" if of.servers else f"of the slowest {who[:-1]}"),
             ("energy", f"of all {who}"),
