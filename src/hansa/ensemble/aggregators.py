@@ -151,15 +151,25 @@ class CoordinateWise(Buffered):
         return found
 
     def combine(self, rows: Tensor, weights: np.ndarray) -> Tensor:
+        mass = torch.from_numpy(weights).to(rows.device)
+        if (weights == weights[0]).all():  # whose a number is does not matter
+            values = _ascending(rows.T.contiguous())
+            return self.middle(values, mass.expand(len(values), -1)).to(rows.dtype)
         # Among equal numbers the lighter come first, so that the order of the rows is forgotten.
         order = torch.from_numpy(np.argsort(weights, kind="stable")).to(rows.device)
-        mass = torch.from_numpy(weights).to(rows.device)[order]
         values, which = rows[order].T.contiguous().sort(dim=1, stable=True)  # NaN comes last
-        return self.middle(values, mass[which]).to(rows.dtype)
+        return self.middle(values, mass[order][which]).to(rows.dtype)
 
     @abstractmethod
     def middle(self, values: Tensor, weights: Tensor) -> Tensor:
         """One number of each n: values [C, n], ascending, with weights float64 [C, n] -> [C]."""
+
+
+def _ascending(columns: Tensor) -> Tensor:
+    """Each row of [C, n] in order, NaN last. NumPy takes a tenth of torch's time for it."""
+    if columns.device.type != "cpu":
+        return columns.sort(dim=1).values
+    return torch.from_numpy(np.sort(columns.numpy(), axis=1))
 
 
 @register("median", paper="Yin et al.", year=2018, url="https://arxiv.org/abs/1803.01498")
