@@ -13,7 +13,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hansa.base import component
@@ -237,7 +237,25 @@ def test_what_grows_by_as_much_every_round_is_straight_and_no_level_is(slope, st
     assert is_straight(frame)
     assert not is_straight(level)
     assert is_constant([same, same])
+    assume(slope * rounds > 1e-5 * start)
     assert not is_constant([frame.with_columns(low=pl.col("mean"), high=pl.col("mean"))])
+
+
+def test_what_is_said_of_each_class_is_one_chart(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {}, {})
+    for t in range(3):
+        run.record(t, "accuracy", [0.1 * t, 0.2 * t], node=[0, 1])
+        run.record(t, "recall", [0.1 * t, 0.2 * t], node=[0, 1])
+        for k in range(11):
+            run.record(t, f"recall_{k}", [0.05 * t, 0.01 * k * t], node=[0, 1])
+        run.record(t, "other_5", float(t * t))  # of no class: there is no other
+    page = page_of(run)
+    of = page.read(run)
+    assert list(of.families) == ["accuracy", "recall", "recall_by_class", "other_5"]
+    curves = page.curves(of, "recall_by_class")
+    assert list(curves.lines) == [f"class {k}, nodes" for k in range(11)]
+    assert curves.note == "Line: mean of 2 nodes."
+    assert all((frame["low"] == frame["high"]).all() for frame in curves.lines.values())
 
 
 def test_runs_that_differ_in_their_seed_are_one_line(tmp_path):

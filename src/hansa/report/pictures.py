@@ -117,7 +117,7 @@ def sizes_picture(sizes: list[int], who: str = "node") -> Any:
 
 def final_picture(values: Mapping[int, float], name: str, who: str = "node") -> Any:
     """A metric at each node (``who``) at the end: one by one, or of many how they are spread."""
-    heading = f"Final {label(name)} of each {who}"
+    heading = f"Final {label(name.removesuffix('_per_client'))} of each {who}"
     every = pl.DataFrame({"node": list(values), "value": list(values.values())}).sort("node")
     known = every.filter(pl.col("value").is_finite())
     lost = len(every) - len(known)

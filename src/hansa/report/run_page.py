@@ -23,6 +23,7 @@ from hansa.report.story import cost, ending, status
 from hansa.report.units import dimension, label, number, quantity
 
 MAX_EVENTS = 200
+_BANDS = 4  # lines
 ONE_SEED = "It is one run: how much seeds differ is not in it."
 
 
@@ -76,6 +77,12 @@ class RunPage(Page):
         average = self.last(of, f"{of.main}_average_model")
         if average is not None:
             text += f", and {quantity(average['mean'], of.main)} for the average of the models"
+        client = self.last(of, f"{of.main}_per_client")
+        if client is not None:
+            text += (
+                f", and {quantity(client['mean'], of.main)} on average on what clients hold back"
+            )
+            text += f" ({self._range(client)})" if client["min"] is not None else ""
         return text + "."
 
     def last(self, of: Measured, name: str | None) -> dict[str, Any] | None:
@@ -148,23 +155,26 @@ class RunPage(Page):
         """The lines of a family of metrics, and what they and their bands are."""
         lines = of.families[family]
         frames = {line.label: of.curve(line) for line in lines}
-        spread = [
-            (int(max(f["nodes"], default=1)), name.partition(",")[0]) for name, f in frames.items()
-        ]
+        several = len(frames) > _BANDS  # their bands would hide each other
+        spread = [(int(max(f["nodes"], default=1)), who_of(name)) for name, f in frames.items()]
         nodes, who = max(spread, default=(1, ""))
         note = ""
         if any(line.low for line in lines):
             note = "Line: mean; band: lowest to highest."
         elif nodes > 1:
-            note = f"Line: mean of {nodes} {who}; band: the lowest to the highest of them."
+            note = f"Line: mean of {nodes} {who}"
+            note += "." if several else "; band: the lowest to the highest of them."
         elif who.startswith("server"):
             note = "One model, the server's: there is no spread over nodes."
+        if several:
+            level = pl.col("mean")
+            frames = {name: f.with_columns(low=level, high=level) for name, f in frames.items()}
         return Curves(frames, note)
 
     def compared(self, of: Measured, family: str) -> Curves:
         """The one line of a family that stands for this run among others, named ``""``."""
         first = of.families[family][0]
-        return Curves({"": of.curve(first)}, first.label.partition(",")[0])
+        return Curves({"": of.curve(first)}, who_of(first.label))
 
     def sections(self, of: Measured) -> list[Section]:
         """The chart, what to know, the nodes and their data; then, folded, all else."""
@@ -223,7 +233,7 @@ class RunPage(Page):
     def by_node(self, of: Measured) -> tuple[str, dict[int, float]]:
         """A metric's name and its last value at each node that is no server."""
         single = of.metrics.filter(pl.col("node").is_not_null() & ~pl.col("server"))
-        for name in (of.main or "", f"validation_{of.main}"):
+        for name in (f"{of.main}_per_client", of.main or "", f"validation_{of.main}"):
             rows = single.filter(pl.col("name") == name)
             rows = rows.filter(pl.col("round") == pl.col("round").max())
             if len(rows):
@@ -273,6 +283,12 @@ class RunPage(Page):
             return False
         amount = dimension(family) in ("B", "s", "J")
         return chosen or not (amount and all(is_straight(f) for f in frames))
+
+
+def who_of(words: str) -> str:
+    """Whom a line is about, of its words in the legend."""
+    parts = [part for part in words.split(", ") if not part.startswith("class ")]
+    return parts[0]
 
 
 def is_exchange(family: str) -> bool:

@@ -19,12 +19,14 @@ from hansa.report.folder import RunFolder
 from hansa.report.scores import scores
 from hansa.report.units import dimension
 
+CONSTANT = 1e-6  # of its size, by which what never changes may waver
 STRAIGHT = 0.05  # of its rise, by which a straight line may be missed
 POINTS = 300  # of a line at most; a picture 400 pixels wide shows no more
 AXES = ("round", "bytes", "time", "modelled_time", "device_time", "energy")
 COLUMNS = ("round", "mean", "low", "high", "nodes", *AXES[1:])
 """Of a curve: a round's mean, lowest and highest of so many nodes, and what was spent by then."""
 _NAME = re.compile(r"^(validation_|train_)?(.+?)(_average_model)?$")
+_CLASS = re.compile(r"^(.+)_(\d+)(_per_client)?$")
 _WORDS = {"validation_": "validation", "train_": "training"}
 _AXES_ONLY = ("wall_time", "modelled_time", "energy")  # shown as axes of the others
 _UNDRAWN = (
@@ -94,11 +96,15 @@ def families(metrics: pl.DataFrame) -> dict[str, list[Line]]:
         elif match := _NAME.match(name):
             part, family, average = match.groups()
             words = ["averaged model" if average else who[name], _WORDS.get(part or "", "")]
+            of_class = _CLASS.match(family)
+            if of_class and of_class[1] in names:  # what it is the mean of
+                family = f"{of_class[1]}_by_class{of_class[3] or ''}"
+                words.insert(0, f"class {of_class[2]}")
             line = Line(name, ", ".join(word for word in words if word))
             found.setdefault(family, []).append(line)
     order = {"share": 0, "": 1, "s": 3, "B": 2, "J": 3}
     for family, lines in found.items():
-        lines.sort(key=lambda line: (line.name != family, line.label))
+        lines.sort(key=lambda line: (line.name != family, len(line.name), line.label))
     good = scores(found)
     keys = sorted(found, key=lambda f: (f not in good, order[dimension(f)], f == "loss", f))
     return {family: found[family] for family in keys if family not in _AXES_ONLY}
@@ -198,8 +204,8 @@ def thinned(frame: pl.DataFrame, most: int = POINTS) -> pl.DataFrame:
 
 def is_constant(frames: Iterable[pl.DataFrame]) -> bool:
     """Whether no line and no spread ever changes: a row of a table says it all."""
-    columns = ("mean", "low", "high")
-    return all(frame[column].n_unique() <= 1 for frame in frames for column in columns)
+    columns = [frame[column].to_numpy() for frame in frames for column in ("mean", "low", "high")]
+    return all(np.ptp(c) <= CONSTANT * np.abs(c).max() for c in columns if len(c))
 
 
 def is_straight(frame: pl.DataFrame) -> bool:

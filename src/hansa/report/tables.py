@@ -51,7 +51,8 @@ def _lines_that_matter(frame: pl.DataFrame) -> list[dict[str, Any]]:
     costs = [[row for row in every.pop(name, ()) if row["mean"]] for name in _COSTS]
     costs = [rows for rows in costs if rows]
     main = next(iter(scores(every)), "")
-    first = [main, f"{main}_average_model", f"validation_{main}", "loss", "consensus_distance"]
+    first = [main, f"{main}_average_model", f"{main}_per_client", f"validation_{main}", "loss"]
+    first.append("consensus_distance")
     first += [name for name in every if not dimension(name) and name not in _COUNTS]
     good = [row for name in dict.fromkeys(first) for row in every.get(name, ())]
     room = _LINES - sum(map(len, costs[:_OF_COSTS]))

@@ -25,7 +25,7 @@ from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.measured import Measured
 from hansa.report.page import Section, Tile
-from hansa.report.run_page import RunPage
+from hansa.report.run_page import RunPage, who_of
 from hansa.report.series import curve, thinned
 from hansa.report.units import number, quantity
 
@@ -91,7 +91,7 @@ class FederatedPage(RunPage):
         first = of.families[family][0]
         return Curves(
             {"": curve(rest, first, of.spent)},
-            first.label.partition(",")[0],
+            who_of(first.label),
             points(merged, of.spent),
         )
 
@@ -101,13 +101,14 @@ class FederatedPage(RunPage):
             return []
         clients = times_counted(of.invited, of.partition.get("sizes") or [])
         timed = self.elsewhere(of)
-        drawn = [
-            timeline_picture(of.invited),
-            participation.fates_picture(of.invited),
-            participation.often_picture(clients),
-            participation.evenness_picture(clients),
-            *(curves_chart(self.curves(of, f), f) for f in timed if self.says_more(of, f)),
-        ]
+        drawn = [timeline_picture(of.invited)]
+        if clients["invited"].n_unique() > 1 or (of.invited["fate"] != COUNTED).any():
+            drawn += [
+                participation.fates_picture(of.invited),
+                participation.often_picture(clients),
+                participation.evenness_picture(clients),
+            ]
+        drawn += [curves_chart(self.curves(of, f), f) for f in timed if self.says_more(of, f)]
         title = "Where the time went" if timed else "Invitations"
         grid = costs_table(costs(of.run, of.metrics, of.invited))
         return [
