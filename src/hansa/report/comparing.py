@@ -174,7 +174,8 @@ def comparison_table(
         row += [*(_text(run["settings"][key]) for key in settings), quantity(run["rounds"], "")]
         for name in shown:
             mean, std = run["final"].get(name), run["std"].get(name)
-            spread = f" ± {_brief(std, name)}" if std is not None else ""
+            known = std is not None and math.isfinite(std)
+            spread = f" ± {_brief(std, name)}" if known else ""
             row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
         row += [quantity(run["totals"].get(key), key) for key in spent]
         rows.append([*row, run["status"]] if unfinished else row)

@@ -64,7 +64,9 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     kinds = {run.config.get("verb", "learn") for run in runs}
     note = "Only settings that all of these kinds of runs have." if len(kinds) > 1 else ""
     looks = zip(names, charts.palette(len(names)), charts.dashes(len(names)), strict=True)
-    means = "Means over the seeds of each line, and the lowest to the highest seed." * seeds
+    means = "±: the standard deviation over a run's nodes." * any(run["std"] for run in rows)
+    if seeds:
+        means = "Means over the seeds of each line, and the lowest to the highest seed."
     many = len(settings.rows) > _FOLDED
     sections = [
         Section("", large),

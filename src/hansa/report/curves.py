@@ -113,7 +113,7 @@ def curves_chart(
     base = alt.Chart()  # the data are those of the whole: each layer would copy them
     layers: list[Any] = []
     if band and (data["high"] > data["low"]).any():
-        area = base.transform_filter("datum.high > datum.low").mark_area(opacity=band)
+        area = base.mark_area(opacity=band)
         layers.append(area.encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=looks.colour))
     line = base.mark_line(strokeWidth=2.5 if large else 2)
     layers.append(line.encode(y=y, color=looks.colour, **looks.dash))

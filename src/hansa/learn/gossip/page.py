@@ -35,6 +35,7 @@ class PeersPage(RunPage):
         score, values = self.by_node(of)
         charts = self.nodes_and_data(of)
         if of.topology.get("nodes"):
-            graph = pictures.topology_picture(of.topology, values, score)
-            charts.insert(1 if values else 0, graph)
+            differ = len(set(values.values())) > 1  # as is drawn first then
+            shown = values if differ else {}
+            charts.insert(differ, pictures.topology_picture(of.topology, shown, score))
         return [Section("Nodes, graph and data", charts, note=self.sizes(of))]
