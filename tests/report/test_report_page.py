@@ -185,13 +185,14 @@ def test_the_sentence_says_what_was_done_how_it_ended_and_what_it_cost(tmp_path)
     )
     assert word == "finished"
     text, word = told("early", "finished", 4, ended="nothing moves")
-    assert "and stopped by its own rule after 4 rounds of 10, as nothing moves." in text
+    assert "and stopped early after 4 rounds of 10, as nothing moves." in text
     assert word == "stopped early"
     where = {"round": 2, "nodes": [1]}
     assert "and diverged, first in round 2." in told("diverged", "diverged", diverged=where)[0]
     text, _ = told("interrupted", "interrupted", 4, saved=3)
     assert "was interrupted after 4 rounds of 10, the last checkpoint is of round 3." in text
     assert "failed after 4 rounds of 10: node 1 is gone." in told("failed", "failed", 4)[0]
+    assert "and stopped by its own rule after 4 rounds of 10." in told("rule", "finished", 4)[0]
     text, word = told("killed", None, 4)
     assert "has not ended: it goes on, or was killed" in text
     assert word == "unfinished"

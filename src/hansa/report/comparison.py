@@ -187,6 +187,9 @@ def _sentence(
     """How many were compared, which is best and which is cheapest."""
     counts = {len(group.runs) for group in groups}
     each = f" with {counts.pop()} seeds each" if len(counts) == 1 and max(counts) > 1 else ""
+    if len(runs) == 1:
+        alone = _line(runs[0])
+        return alone.page.sentence(alone.of)
     begin = f"{len(runs)} runs"
     if each or max(counts, default=1) > 1:
         begin += f" of {len(groups)} settings{each}"

@@ -75,7 +75,7 @@ class RunPage(Page):
         if row["min"] is not None:
             text += f" on average, {self._range(row)}"
         average = self.last(of, f"{of.main}_average_model")
-        if average is not None:
+        if average is not None and average["round"] == row["round"]:
             text += f", and {quantity(average['mean'], of.main)} for the average of the models"
         client = self.last(of, f"{of.main}_per_client")
         if client is not None:
@@ -119,13 +119,12 @@ class RunPage(Page):
 
     def tiles(self, of: Measured) -> list[Tile]:
         """The score, what else says how good the models are, and what all that cost."""
-        found: list[Tile] = []
-        for name in (of.main, f"{of.main}_average_model", "loss"):
-            row = self.last(of, name)
-            if row is not None and len(found) < 2 and name not in [t.name for t in found]:
-                spread = self._range(row) if row["min"] is not None else ""
-                words, what = label(str(name)), quantity(row["mean"], str(name))
-                found.append(Tile(words, what, spread or f"round {number(row['round'])}"))
+        names = dict.fromkeys([str(of.main), f"{of.main}_average_model", "loss"])
+        every = [row for row in (self.last(of, name) for name in names) if row is not None]
+        found = []
+        for row in [row for row in every if row["round"] == every[0]["round"]][:2]:
+            remark = self._range(row) if row["min"] is not None else f"round {number(row['round'])}"
+            found.append(Tile(label(row["name"]), quantity(row["mean"], row["name"]), remark))
         return found + self.costs(of)
 
     def costs(self, of: Measured) -> list[Tile]:

@@ -22,25 +22,27 @@ def ending(of: Measured) -> str:
     """How a run ended, as the end of a sentence that began with who did what."""
     done, asked = _done(of), _asked(of)
     rounds = _rounds(done)
-    after = f" after {rounds}" if done else ""
-    of_asked = f" of {number(asked)}" if asked > done else ""
+    after = f" after {rounds}" if done else " before its first round was over"
+    of_asked = f" of {number(asked)}" if asked > done > 0 else ""
     match status(of):
         case "finished":
             return f"for {rounds} and finished" if done else "and finished"
         case "stopped early":
             why = of.summary.get("ended")
+            how = "early" if why else "by its own rule"
             because = f", as {why}" if why else ""
-            return f"and stopped by its own rule{after}{of_asked}{because}"
+            return f"and stopped {how}{after}{of_asked}{because}"
         case "diverged":
             return f"for {rounds} and diverged{_where(of)}"
         case "interrupted":
             saved = of.summary.get("saved", 0)
             keeps = f", the last checkpoint is of round {number(saved)}" if saved else ""
-            return f"and was interrupted{after}{of_asked}{keeps}"
+            return f"until it was interrupted{after}{of_asked}{keeps}"
         case "failed":
-            return f"and failed{after}{of_asked}{_error(of)}"
+            return f"until it failed{after}{of_asked}{_error(of)}"
         case "unfinished":
-            return f"and has not ended: it goes on, or was killed{after}{of_asked}"
+            begun = f"{after}{of_asked}" if done else ""
+            return f"and has not ended: it goes on, or was killed{begun}"
         case other:
             return f"and is {other}{after}{of_asked}"
 
@@ -68,7 +70,8 @@ def _rounds(count: int) -> str:
 
 
 def _done(of: Measured) -> int:
-    return int(of.summary.get("rounds", of.rounds) or 0)
+    # An interrupt may come between the end of a round and what the summary says of it.
+    return max(of.rounds, *(int(of.summary.get(name) or 0) for name in ("rounds", "saved")))
 
 
 def _asked(of: Measured) -> int:
