@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from hansa.report.series import is_constant, is_straight
 from hansa.report.story import cost, ending, status
 from hansa.report.units import dimension, label, number, quantity
 
-MAX_EVENTS = 200
 _BANDS = 4  # lines
 ONE_SEED = "It is one run: how much seeds differ is not in it."
 
@@ -186,9 +184,9 @@ class RunPage(Page):
             Section(
                 "Every figure", grid=tables.final_table(of.run, of.metrics, every=True), folded=True
             ),
-            Section("Events", grid=events(of.run), note=_events_note(of.run), folded=True),
+            Section("Events", grid=tables.events_table(of.run), folded=True),
             Section("Settings", text=dump_yaml(of.config, sort_keys=False), folded=True),
-            Section("Environment", grid=_environment(of.run), folded=True),
+            Section("Environment", grid=tables.environment_table(of.run), folded=True),
         ]
 
     def main_chart(self, of: Measured) -> list[Any]:
@@ -293,27 +291,3 @@ def who_of(words: str) -> str:
 def is_exchange(family: str) -> bool:
     """Whether a metric is about messages."""
     return bool({"bytes", "messages"} & set(family.split("_")))
-
-
-def events(run: RunFolder) -> Grid:
-    """The last lines of a run's diary."""
-    rows = []
-    for event in run.events()[-MAX_EVENTS:]:
-        rest = [f"{key}: {_shown(v)}" for key, v in event.items() if key not in ("time", "kind")]
-        time = str(event.get("time", ""))[:19].replace("T", " ")
-        rows.append([time, label(str(event.get("kind", ""))), ", ".join(rest)])
-    return Grid("", ["time (UTC)", "event", ""], rows, words=3)
-
-
-def _events_note(run: RunFolder) -> str:
-    count = len(run.events())
-    return f"The last {MAX_EVENTS} of {count}." if count > MAX_EVENTS else ""
-
-
-def _environment(run: RunFolder) -> Grid:
-    rows = [[label(key), _shown(value)] for key, value in run.environment.items()]
-    return Grid("", ["", ""], rows, words=2)
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

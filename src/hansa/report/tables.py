@@ -1,7 +1,8 @@
-"""Tables of one run: what was measured last, what was spent, how it went wrong."""
+"""Tables of one run: what was measured last, what was spent, what happened."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from hansa.report.scores import scores
 from hansa.report.series import final, measurements, progress, without_moments
 from hansa.report.units import dimension, label, quantity
 
+MAX_EVENTS = 200
 _LINES, _OF_COSTS = 8, 3
 _COSTS = ("bytes_sent", "modelled_time", "energy", "compute_time", "transfer_time", "round_seconds")
 _COUNTS = ("steps", "samples", "training_rounds", "messages_sent", "messages_received", "diverged")
@@ -87,3 +89,25 @@ def divergence(folder: RunFolder) -> str:
     nodes = ", ".join(map(str, found["nodes"][:8]))
     where = f"in round {found['round']}" + (f" at node(s) {nodes}" if nodes else "")
     return f"training diverged, first {where}; lower train.optimizer.lr or set train.clip_norm"
+
+
+def events_table(folder: RunFolder) -> Grid:
+    """The last lines of a run's diary."""
+    every = folder.events()
+    rows = []
+    for event in every[-MAX_EVENTS:]:
+        rest = [f"{key}: {_plain(v)}" for key, v in event.items() if key not in ("time", "kind")]
+        time = str(event.get("time", ""))[:19].replace("T", " ")
+        rows.append([time, label(str(event.get("kind", ""))), ", ".join(rest)])
+    head = f"event (the last {MAX_EVENTS} of {len(every)})" if len(every) > MAX_EVENTS else "event"
+    return Grid("", ["time (UTC)", head, ""], rows, words=3)
+
+
+def environment_table(folder: RunFolder) -> Grid:
+    """What a run ran on."""
+    rows = [[label(key), _plain(value)] for key, value in folder.environment.items()]
+    return Grid("", ["", ""], rows, words=2)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
