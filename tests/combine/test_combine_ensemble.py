@@ -15,7 +15,7 @@ from torch import nn
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.spec import DataSpec
 from hansa.combine.ensemble import Prepared, Result, combine, fit, load, prepare, store
-from hansa.combine.ensemble.baselines import check
+from hansa.combine.ensemble.baseline import check
 from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.combine.ensemble.predict import predict
 from hansa.combine.ensemble.predictors import Constant, Fitted

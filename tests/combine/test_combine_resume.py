@@ -9,7 +9,8 @@ import yaml
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.cli import main
-from hansa.combine.ensemble import baselines, members, pipeline
+from hansa.combine.ensemble import members, pipeline
+from hansa.combine.ensemble.baselines.averaging import FedAvgRounds
 from hansa.combine.ensemble.run import ensemble, remove, resume
 from hansa.engine import Collector
 from hansa.report import RunFolder
@@ -61,7 +62,7 @@ PLACES = {
     "after phase 1": (pipeline, "score", 0),
     "after two rules": (pipeline, "fit", 2),
     "while a rule is judged": (pipeline, "judge", 2),
-    "after a baseline": (baselines.Harness, "run", 1),
+    "after a baseline": (FedAvgRounds, "run", 0),
 }
 
 

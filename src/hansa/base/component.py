@@ -262,3 +262,28 @@ def find(kind: str, name: str) -> type[Component]:
 
 def _known(kind: str) -> str:
     return ", ".join(catalogue(kind))
+
+
+@dataclass(frozen=True)
+class OfKind:
+    """Marks a field as taking a component of a kind that stands above the field's module.
+
+    ``Annotated[Component, OfKind("baseline")]`` takes what the kind itself would.
+    """
+
+    kind: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        def parse(value: Any, info: core_schema.ValidationInfo) -> Component:
+            known = next(iter(catalogue(self.kind).values()))
+            base = next(cls for cls in known.__mro__ if vars(cls).get("kind"))
+            assert issubclass(base, Component)
+            try:
+                return base.resolve(value)
+            except ConfigError as error:
+                raise error.under(info.field_name) from None
+
+        return core_schema.with_info_plain_validator_function(
+            parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda c: c.dump()),
+        )

@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "sampler": ("hansa.learn.federated.*",),
     "server": ("hansa.learn.federated.*",),
     "forgetting": ("hansa.forget",),
+    "baseline": ("hansa.combine.ensemble.baselines.*",),
     "runtime": ("hansa.engine",),
     "page": (
         "hansa.report.run_page",

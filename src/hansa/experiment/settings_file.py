@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -156,6 +156,8 @@ def _refuse_anothers(cls: type[SettingsFile], settings: Mapping[str, Any]) -> No
 
 def _is_list_of_parts(annotation: Any) -> bool:
     inside = get_args(annotation)
+    if inside and get_origin(inside[0]) is Annotated:
+        inside = (get_args(inside[0])[0], *inside[1:])
     listed_ = get_origin(annotation) is tuple and len(inside) == 2 and inside[1] is ...
     return listed_ and inspect.isclass(inside[0]) and issubclass(inside[0], BaseModel)
 

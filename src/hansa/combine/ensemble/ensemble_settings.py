@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from hansa.base.component import find
+from hansa.base.component import Component, OfKind, find
 from hansa.base.paths import Arguments, ObjectPath
 from hansa.data import DataSource, Digits
 from hansa.engine import (
@@ -111,13 +111,9 @@ class AggregateSettings(TrainSettings):
 class BaselineSettings(Settings):
     """What the ensemble is compared with."""
 
-    methods: tuple[
-        Literal[
-            "fedavg_once", "fedavg", "fedadam", "fine_tuned", "fedkd", "distilled", "dense",
-            "coboosting",
-        ],
-        ...,
-    ] = Field((), description="which; fedkd and distilled need data.public")  # fmt: skip
+    methods: tuple[Annotated[Component, OfKind("baseline")], ...] = Field(
+        (), description="which; fedkd and distilled need data.public"
+    )
     rounds: int = Field(30, ge=1, description="rounds of fedavg and fedadam")
     patience: int | None = Field(
         None,

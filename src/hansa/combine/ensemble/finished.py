@@ -108,11 +108,11 @@ class Finished:
 
     def baseline(self, method: str) -> dict[str, Any] | None:
         """A baseline's line of the table, or None."""
-        return self._read(f"baseline_{method}")
+        return self._read(f"baseline_{slug(method)}")
 
     def keep_baseline(self, method: str, line: Mapping[str, Any]) -> None:
         """A baseline's line of the table."""
-        write_json(self.path / f"baseline_{method}.json", dict(line))
+        write_json(self.path / f"baseline_{slug(method)}.json", dict(line))
 
     def seconds(self) -> dict[str, float]:
         """What each phase took before the run was interrupted."""

@@ -13,12 +13,14 @@ import numpy as np
 from hansa.base.errors import ConfigError
 from hansa.base.losses import predicted
 from hansa.base.streams import Streams
-from hansa.combine.ensemble import baselines, cost, store
+from hansa.combine.ensemble import cost, store
 from hansa.combine.ensemble.aggregate import Fit, Judged, choose, fit, judge
+from hansa.combine.ensemble.baseline import check, check_members, chosen_baselines
 from hansa.combine.ensemble.brought import OpenRun, bring, counted, no_runs, owners
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
 from hansa.combine.ensemble.figures import Figures
 from hansa.combine.ensemble.finished import FINISHED, Finished, slug
+from hansa.combine.ensemble.harness import Harness
 from hansa.combine.ensemble.members import Member, train_members
 from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardized
 from hansa.combine.ensemble.runs import HERE, Place
@@ -138,14 +140,14 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
         settings.runtime.check(len(division.clients))
     except ConfigError as error:
         raise error.under("runtime") from None
-    baselines.check(settings, dataset)
+    check(settings, dataset)
     brought = bring(settings, dataset, open_run) if anew else {}
     division = replace(division, counts=counted(settings, dataset, division))
     if brought:
         text = f"clients {', '.join(map(str, sorted(brought)))} bring models that were trained "
         text += "elsewhere: whether they have seen proxies or test examples is not known here"
         division = replace(division, notes=(*division.notes, text))
-    baselines.check_members(settings, list(brought.values()))
+    check_members(settings, list(brought.values()))
     return Prepared(settings, dataset, division, rules, figures, brought)
 
 
@@ -211,15 +213,16 @@ def combine(
     )
     timer.lap("phase_2")
     if settings.baselines.methods:
-        harness = baselines.Harness(
+        harness = Harness(
             settings, dataset, division, members, scores, result.kept, path / "baselines", place
         )
-        for method in settings.baselines.methods:
-            row = finished.baseline(method)
+        for method in chosen_baselines(settings):
+            name = type(method).name
+            row = finished.baseline(name)
             if row is None:
-                say(f"baseline {method}")
-                row = vars(harness.run(method))
-                finished.keep_baseline(method, row)
+                say(f"baseline {name}")
+                row = vars(method.run(harness))
+                finished.keep_baseline(name, row)
             result.table.append({"kind": "baseline", **row})
             timer.lap("baselines")
     result.seconds = timer.seconds

@@ -71,7 +71,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
         "ensemble_bytes": sum(downloads),
         "ensemble_bytes_by_formula": round(members * mean / 4),
         "rules": _rules(prepared, mean),
-        "baselines": list(settings.baselines.methods),
+        "baselines": [type(method).name for method in settings.baselines.methods],
         "memory_bytes_at_least": _memory(prepared, uploads),
         "notes": list(division.notes),
     }

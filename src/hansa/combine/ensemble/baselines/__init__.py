@@ -1,0 +1,1 @@
+"""The baselines of one-shot ensembles."""
