@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 
 from hansa import ConfigError, HansaError, RunFolder, register
-from hansa.base.bundle import has_bundle, read_bundle, write_bundle
+from hansa.base.bundle import bundle_file, read_bundle, write_bundle
 from hansa.base.streams import Streams
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
@@ -89,7 +89,7 @@ def resume(
     with reopened(path, ToyFile, changes) as again:
         state = again.folder.path / "state"
         done, numbers = 0, again.settings.numbers()
-        if has_bundle(state):
+        if bundle_file(state).exists():
             facts, tensors = read_bundle(state)
             done, numbers = facts["round"], tensors["numbers"].numpy()
         chosen, ended = again.settings, (again.folder.summary or {}).get("status") == "finished"

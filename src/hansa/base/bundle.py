@@ -1,15 +1,12 @@
 """Facts and tensors on disk: whole or absent, with a digest, and nothing is unpickled.
 
-A bundle is two files of one name, of which the second is written last and makes it valid::
-
-    NAME.safetensors    tensors
-    NAME.json           facts, and the digest of the other file
-
-Its parts serve where a JSON file answers for several files of tensors.
+A bundle is one safetensors file whose header holds the facts as JSON and a digest of all, so that
+it is replaced in one step. Its parts serve where a JSON file answers for several files of tensors.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -19,56 +16,76 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import CheckpointError
-from hansa.base.files import sha256, write_json, writing
-from hansa.base.lazy import safetensors, safetensors_torch
+from hansa.base.files import sha256, writing
+from hansa.base.lazy import safetensors, safetensors_torch, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1
-FORMAT, DIGEST = "format", "sha256"
-"""Their places among the facts."""
+_HEADER = "hansa.bundle"
+"""The one entry of the file's header that is ours: several have no order, and files differed."""
+
+
+def bundle_file(path: Path) -> Path:
+    """The file of a bundle whose path is given without the ending."""
+    return path.with_name(f"{path.name}.safetensors")
 
 
 def write_bundle(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write a bundle.
+    """Write a bundle, or replace it, in one step.
 
     Args:
-        path: without the endings.
+        path: without the ending.
+        facts: what JSON can hold.
 
     Raises:
         DiskError: the disk is full or fails; names the file.
     """
-    digest = write_tensors(_ending(path, "safetensors"), tensors)
-    write_json(_ending(path, "json"), {FORMAT: VERSION, **facts, DIGEST: digest})
+    whole = _whole(tensors)
+    header = {"format": VERSION, "facts": dict(facts), "sha256": _digest(facts, whole)}
+    _save(bundle_file(path), whole, {_HEADER: json.dumps(header)})
 
 
 def read_bundle(path: Path, remedy: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The facts and the tensors of a bundle.
 
     Args:
-        path: without the endings.
+        path: without the ending.
         remedy: what to do about one that is damaged.
 
     Raises:
         CheckpointError: it is missing, damaged or of another format; names the file.
     """
-    card = _ending(path, "json")
-    facts = read_facts(card, remedy)
-    if facts.get(FORMAT) != VERSION or not isinstance(facts.get(DIGEST), str):
-        raise _unfit(card, f"is not of format {VERSION}", remedy)
-    return facts, read_tensors(_ending(path, "safetensors"), facts[DIGEST], remedy=remedy)
+    file = bundle_file(path)
+    try:
+        data = file.read_bytes()
+        tensors = safetensors_torch.load(data)
+        whole = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(whole.get("__metadata__", {}).get(_HEADER, "{}"))
+    except FileNotFoundError:
+        raise _unfit(file, "is missing", remedy) from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _unfit(file, f"is corrupt ({error})", remedy) from error
+    if header.get("format") != VERSION:
+        raise _unfit(file, f"is no bundle of format {VERSION}", remedy)
+    facts = header.get("facts")
+    if not isinstance(facts, dict) or _digest(facts, tensors) != header.get("sha256"):
+        raise _unfit(file, "is corrupt, not what was saved", remedy)
+    return facts, tensors
 
 
-def has_bundle(path: Path) -> bool:
-    """Whether there is a bundle that was finished."""
-    return _ending(path, "json").exists()
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def remove_bundle(path: Path) -> None:
-    """Take a bundle away, if there is one; its card goes first, so that no half of it is valid."""
-    for suffix in ("json", "safetensors"):
-        _ending(path, suffix).unlink(missing_ok=True)
+def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Of facts and tensors, whatever their order in the file."""
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def read_facts(file: Path, remedy: str = "") -> dict[str, Any]:
@@ -92,17 +109,20 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
     Raises:
         DiskError: the disk is full or fails; names the file.
     """
+    return _save(file, _whole(tensors))
+
+
+def _save(file: Path, whole: dict[str, Tensor], header: dict[str, str] | None = None) -> str:
     partial = file.with_suffix(".part")
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            safetensors_torch.save_file(whole, partial)
+            safetensors_torch.save_file(whole, partial, header)
         except safetensors.SafetensorError as error:
             partial.unlink(missing_ok=True)
             # The number of the system's error is in its text alone.
-            if found := re.search(r"os error (\d+)", str(error)):
-                raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+            if system := re.search(r"os error (\d+)", str(error)):
+                raise OSError(int(system[1]), os.strerror(int(system[1]))) from error
             raise
         digest = sha256(partial)
         partial.replace(file)
@@ -150,10 +170,6 @@ def check_file(file: Path, digest: str, remedy: str = "") -> None:
         raise _unfit(file, "is missing", remedy)
     if sha256(file) != digest:
         raise _unfit(file, "is corrupt, not the bytes that were saved", remedy)
-
-
-def _ending(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.name}.{suffix}")
 
 
 def _unfit(file: Path, problem: str, remedy: str) -> CheckpointError:

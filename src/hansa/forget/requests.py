@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa.base.bundle import read_bundle, read_facts, write_bundle
 from hansa.base.errors import CheckpointError
 from hansa.base.files import write_json, writing
-from hansa.base.lazy import safetensors, safetensors_torch, torch
+from hansa.base.lazy import torch
 from hansa.engine import Block
-from hansa.engine.runtimes.checkpoint import MANIFEST, save_block, save_tensors, seal
+from hansa.engine.runtimes.checkpoint import MANIFEST, save_block, seal
 from hansa.ensemble.synthetic import SyntheticLayout
 from hansa.experiment.trained import CHANGES, STATE, changes_of, present_checkpoint
 from hansa.forget.page import RECEIPT
@@ -96,12 +96,7 @@ class Requests:
             if receipt["kind"] == "forget" and Request.parse(receipt["request"]) == request:
                 if not kept.exists():
                     continue
-                try:
-                    return {
-                        int(name): row for name, row in safetensors_torch.load_file(kept).items()
-                    }
-                except (safetensors.SafetensorError, OSError) as error:
-                    raise CheckpointError(f"{kept} cannot be read: {error}") from error
+                return _withheld(folder)
         return None
 
     def commit(
@@ -129,7 +124,7 @@ class Requests:
         entry = save_block(block, part / STATE, done)
         seal(part / STATE, done, [entry], keep=1, seconds=0.0)
         if withheld:
-            save_tensors(part / WITHHELD, {str(client): row for client, row in withheld.items()})
+            _withhold(part, withheld)
         for name, content in (files or {}).items():
             with writing(part / name):
                 (part / name).write_bytes(content)
@@ -171,14 +166,25 @@ class Requests:
                 continue
             own = Request.parse(self.receipts[k]["request"])
             later = [r for r in self.receipts[k + 1 :] if r["kind"] == "forget"]
-            rows = {int(name): row for name, row in safetensors_torch.load_file(kept).items()}
+            rows = _withheld(folder)
             found: dict[int, Tensor] = {}
             for receipt in later:
                 request = Request.parse(receipt["request"])
                 if request != own:
                     found |= scrub(rows, layout, request)
             if any(row.any() for row in found.values()):
-                save_tensors(kept, {str(client): row for client, row in rows.items()})
+                _withhold(folder, rows)
+
+
+def _withhold(folder: Path, rows: Mapping[int, Tensor]) -> None:
+    tensors = {str(client): row for client, row in rows.items()}
+    write_bundle((folder / WITHHELD).with_suffix(""), {}, tensors)
+
+
+def _withheld(folder: Path) -> dict[int, Tensor]:
+    """Raises CheckpointError where they are damaged."""
+    tensors = read_bundle((folder / WITHHELD).with_suffix(""))[1]
+    return {int(name): row for name, row in tensors.items()}
 
 
 def now() -> str:
@@ -218,9 +224,9 @@ def _incomplete(receipt: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = read_facts(path)
         Request.parse(found["request"])
         found["kind"], found["purged"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from error
     return found

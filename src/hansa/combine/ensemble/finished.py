@@ -7,8 +7,8 @@
     finished/rule_NAME.*        a rule that was fitted and judged
     finished/baseline_NAME.json
 
-Each piece is a JSON file, written last, that names the hash of its tensors. Whatever is not there
-is done again from its own random streams, so a run that was interrupted ends as any other.
+Each piece is a bundle, or a JSON file that is written last. Whatever is not there is done again
+from its own random streams, so a run that was interrupted ends as any other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.bundle import has_bundle, read_bundle, read_facts, write_bundle
+from hansa.base.bundle import bundle_file, read_bundle, read_facts, write_bundle
 from hansa.base.files import write_json
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
@@ -126,7 +126,7 @@ class Finished:
         write_bundle(self.path / name, facts, tensors)
 
     def _bundle(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        if not has_bundle(self.path / name):
+        if not bundle_file(self.path / name).exists():
             return None
         return read_bundle(self.path / name, _REMEDY)
 

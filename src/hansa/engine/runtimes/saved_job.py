@@ -1,10 +1,8 @@
 """A job as a bundle in its run's folder, so that any worker hosts a block of it: plain data and
 tensors, no code.
 
-::
-
-    job.json           components by name, sizes, seed
-    job.safetensors    examples, their split over the nodes, the model's first numbers
+Its facts are components by name, sizes and the seed; its tensors are the examples, their split over
+the nodes and the model's first numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hansa.base.bundle import has_bundle, read_bundle, remove_bundle, write_bundle
+from hansa.base.bundle import bundle_file, read_bundle, write_bundle
 from hansa.base.errors import CheckpointError
 from hansa.base.lazy import torch
 from hansa.base.modules import load_module
@@ -78,12 +76,12 @@ def save_job(path: Path, job: Job, form: Model, plugins: Sequence[str] = ()) -> 
 
 def has_job(path: Path) -> bool:
     """Whether a run's folder holds its job."""
-    return has_bundle(path / NAME)
+    return bundle_file(path / NAME).exists()
 
 
 def remove_job(path: Path) -> None:
     """Take a job out of a run's folder, if there is one."""
-    remove_bundle(path / NAME)
+    bundle_file(path / NAME).unlink(missing_ok=True)
 
 
 def load_job(path: Path) -> Job:
