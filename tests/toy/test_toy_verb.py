@@ -16,8 +16,8 @@ from typing import Any
 import polars
 import pytest
 
-from hansa.base.component import load_module
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.modules import load_module
 from hansa.cli import main
 from hansa.experiment import settings_file
 from hansa.experiment.settings_file import kind_of

@@ -84,7 +84,12 @@ def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        if value.numel():
+            flat = value.reshape(-1)  # of one number, its stride may be any
+            flat = (
+                flat if flat.stride(0) == 1 else flat.clone(memory_format=torch.contiguous_format)
+            )
+            found.update(flat.view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

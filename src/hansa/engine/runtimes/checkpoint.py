@@ -7,20 +7,17 @@ number of workers.
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from hansa.base.bundle import check_file, read_facts, write_tensors
 from hansa.base.errors import CheckpointError
-from hansa.base.files import sha256, write_json, writing
-from hansa.base.lazy import safetensors, safetensors_torch, torch
+from hansa.base.files import write_json, writing
+from hansa.base.lazy import safetensors, torch
 from hansa.engine.block import Block
 from hansa.engine.outcome import Outcome, Which
 from hansa.engine.shelf import Shelf
@@ -47,31 +44,10 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     end = block.outcome
     if end is not None and end.ids is not None and end.rows is not None:
         tensors |= {"outcome.ids": torch.from_numpy(end.ids), "outcome.rows": end.rows}
-    save_tensors(path, tensors)
+    digest = write_tensors(path, tensors)
     ids = [int(block.ids[0]), int(block.ids[-1])]
     outcome = None if end is None else end.facts()
-    return {"file": path.name, "nodes": ids, "sha256": sha256(path), "outcome": outcome}
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as a safetensors file, whole or not at all.
-
-    Raises:
-        DiskError: the disk is full or fails; names the file.
-    """
-    partial = path.with_suffix(".part")
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with writing(path):
-        try:
-            safetensors_torch.save_file(whole, partial)
-        except (
-            safetensors.SafetensorError
-        ) as error:  # the number of the system's error is in its text alone
-            partial.unlink(missing_ok=True)
-            if system := re.search(r"os error (\d+)", str(error)):
-                raise OSError(int(system[1]), os.strerror(int(system[1]))) from error
-            raise
-        partial.replace(path)
+    return {"file": path.name, "nodes": ids, "sha256": digest, "outcome": outcome}
 
 
 def seal(root: Path, done: int, entries: list[dict[str, Any]], keep: int, **facts: Any) -> None:
@@ -109,10 +85,9 @@ def latest(root: Path) -> Path | None:
 def peek(folder: Path) -> dict[str, Any]:
     """What a checkpoint's manifest says, unchecked; nothing if it cannot be read."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_facts(folder / MANIFEST)
+    except CheckpointError:
         return {}
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -123,20 +98,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     remedy = f"delete {folder} to resume from an earlier checkpoint"
+    manifest = read_facts(path, remedy)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(str(entry["file"]), entry["sha256"]) for entry in manifest["files"]]
+        entries = [(str(entry["file"]), str(entry["sha256"])) for entry in manifest["files"]]
         for entry in manifest["files"]:
             _first, _last = map(int, entry["nodes"])
         int(manifest["round"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); {remedy}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is no manifest ({error!r}); {remedy}") from error
     for name, digest in entries:
-        part = folder / name
-        if not part.is_file():
-            raise CheckpointError(f"{part} is missing; {remedy}")
-        if sha256(part) != digest:
-            raise CheckpointError(f"{part} is corrupt: not the bytes that were saved; {remedy}")
+        check_file(folder / name, digest, remedy)
     return manifest
 
 
