@@ -170,8 +170,5 @@ def test_runs_that_cannot_forget_say_why(folder: Path, tmp_path: Path) -> None:
 def test_a_damaged_receipt_is_named(folder: Path) -> None:
     forget(folder, THREE, QUICK)
     (folder / "requests/001/receipt.json").write_text("{")
-    with pytest.raises(
-        CheckpointError,
-        match=r"receipt\.json: is missing or not whole|receipt\.json cannot be read",
-    ):
+    with pytest.raises(CheckpointError, match=r"receipt\.json: is missing or not whole"):
         open_trained(folder)
