@@ -54,6 +54,9 @@ class Wrapper(Algorithm):
     def servers(self, clients: int) -> int:
         return self.algorithm.servers(clients)
 
+    def members(self, block: Block) -> np.ndarray:
+        return self.algorithm.members(block)
+
     def check(self, network: Network) -> None:
         """Refuse what the inner algorithm does, and name its field as the run file does."""
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.bundle import write_bundle
+from hansa.base.bundle import write_tensors
 from hansa.base.errors import ConfigError
+from hansa.base.files import write_json
 from hansa.experiment.trained import TrainedRun, open_trained, settings_of
 from hansa.report import RunFolder
 
@@ -54,9 +55,10 @@ def export(
         if file.exists():
             raise ConfigError("out", str(path), f"{file} is there already", "another name")
     module = run.module(node, average)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bundle(path.with_suffix(""), facts(run, module, node, average), module.state_dict())
-    return path.with_suffix(".json")
+    digest = write_tensors(path, module.state_dict())
+    card = path.with_suffix(".json")
+    write_json(card, {**facts(run, module, node, average), "sha256": digest})
+    return card
 
 
 def facts(run: TrainedRun, module: nn.Module, node: int | None, average: bool) -> dict[str, Any]:

@@ -22,10 +22,12 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data.dataset import Dataset, Split
 from hansa.engine.algorithm import Algorithm
+from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.job import Job
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.clock import Clock
+from hansa.ensemble.attacks import Attack
 from hansa.models.model import Model
 from hansa.topology.topology import Topology
 
@@ -61,6 +63,7 @@ def save_job(path: Path, job: Job, form: Model, plugins: Sequence[str] = ()) -> 
         "spec": asdict(data.spec),
         "sizes": [len(part) for part in job.parts],
         "held_sizes": [len(part) for part in job.held],
+        "attackers": None if job.attackers is None else _attackers(job.attackers),
         "topology": job.network.topology.dump(),
         "servers": job.servers,
         "algorithm": job.algorithm.dump(),
@@ -116,6 +119,9 @@ def load_job(path: Path) -> Job:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{path / NAME}: is of another model ({error})") from error
+    attackers = None
+    if told := facts["attackers"]:
+        attackers = Attackers(Attack.resolve(told["attack"]), np.array(told["nodes"]))
     parts = _split(tensors["parts"], facts["sizes"])
     streams, topology = Streams(facts["seed"]), Topology.resolve(facts["topology"])
     return Job(
@@ -131,9 +137,14 @@ def load_job(path: Path) -> Job:
         evaluate=EvaluateSettings.model_validate(facts["evaluate"]),
         checkpoint=CheckpointSettings.model_validate(facts["checkpoint"]),
         held=_split(tensors["held"], facts["held_sizes"]),
+        attackers=attackers,
         strategy=facts["strategy"],
         device=facts["device"],
     )
+
+
+def _attackers(attackers: Attackers) -> dict[str, Any]:
+    return {"attack": attackers.attack.dump(), "nodes": attackers.nodes.tolist()}
 
 
 def _settings(group: Any, kind: type[Any]) -> dict[str, Any]:
