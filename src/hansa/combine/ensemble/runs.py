@@ -32,6 +32,7 @@ from hansa.engine.runtimes.saved_job import remove_job, save_job
 from hansa.engine.training.gradients import has_convolution, supports_stacking
 from hansa.experiment.hosting import hosted
 from hansa.experiment.jobs import collect, host_job
+from hansa.metrics import Metric, MetricSet, usual
 from hansa.models import Model
 from hansa.report import RunFolder
 from hansa.report.folder import plain
@@ -74,6 +75,7 @@ class Played:
         bytes_sent: by all nodes.
         curve: (round, accuracy) on the test set where it was measured, the mean over models.
         rounds: how many there were.
+        figures: by round, what the metrics that were asked for say, the mean over models.
     """
 
     rows: Tensor
@@ -81,6 +83,7 @@ class Played:
     bytes_sent: int
     curve: list[tuple[int, float]]
     rounds: int
+    figures: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
 def play(
@@ -100,6 +103,7 @@ def play(
     place: Place = HERE,
     form: Model | None = None,
     held: Sequence[np.ndarray] = (),
+    metrics: Sequence[Metric] = (),
 ) -> Played:
     """Run one job; nodes are the parts, and servers come after them.
 
@@ -109,6 +113,7 @@ def play(
         place: where the nodes live.
         form: what the module is built from; without it the nodes are here.
         held: examples of each node that models are validated on; with them the nodes are here.
+        metrics: are measured besides the usual ones.
 
     Raises:
         ConfigError: the algorithm or the topology does not fit.
@@ -134,7 +139,12 @@ def play(
         algorithm=algorithm,
         clock=WallClock(),
         train=train,
-        evaluate=EvaluateSettings(every=every, dense_start=False, average_model=False),
+        evaluate=EvaluateSettings(
+            every=every,
+            dense_start=False,
+            average_model=False,
+            metrics=_with_usual(metrics, dataset),
+        ),
         checkpoint=CheckpointSettings(every=rounds, keep=1),
         strategy=_strategy(train, module),
         device=device,
@@ -160,7 +170,9 @@ def play(
     block = job.block(np.arange(job.nodes))
     load_block(block, saved, read_manifest(saved))
     rows = block.models()[1]
-    return Played(rows, module, collector.bytes_sent, _curve(folder), collector.rounds_done)
+    asked = _figures(folder, MetricSet(metrics, dataset.spec).names) if metrics else {}
+    curve = _curve(folder)
+    return Played(rows, module, collector.bytes_sent, curve, collector.rounds_done, asked)
 
 
 def _folder(path: Path, settings: dict[str, Any]) -> tuple[RunFolder, Path | None]:
@@ -185,6 +197,24 @@ def _curve(folder: RunFolder) -> list[tuple[int, float]]:
     )
     means = found.group_by("round").agg(polars.col("value").mean()).sort("round")
     return list(zip(means["round"].to_list(), means["value"].to_list(), strict=True))
+
+
+def _with_usual(metrics: Sequence[Metric], dataset: Dataset) -> tuple[Metric, ...]:
+    """None where nothing is asked for; else these and, before them, the usual ones."""
+    asked = {metric.figure for metric in metrics}
+    first = [metric for metric in usual(dataset.spec) if metric.figure not in asked]
+    return (*first, *metrics) if metrics else ()
+
+
+def _figures(folder: RunFolder, names: Sequence[str]) -> dict[int, dict[str, float]]:
+    import polars
+
+    known = polars.col("name").is_in(list(names)) & polars.col("node").is_not_null()
+    rows = folder.metrics().filter(known).group_by("round", "name").agg(polars.col("value").mean())
+    found: dict[int, dict[str, float]] = {}
+    for done, name, value in rows.rows():
+        found.setdefault(done, {})[name] = value
+    return found
 
 
 def _strategy(train: TrainSettings, module: nn.Module) -> Literal["looped", "stacked"]:
