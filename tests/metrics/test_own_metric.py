@@ -34,7 +34,7 @@ ENSEMBLE = {
     "aggregate": {"rounds": 3},
     "metrics": ["top_two", "f1", "recall"],
     "baselines": {
-        "methods": ["fedavg", "fedavg_once", "distilled"],
+        "methods": ["fedavg", "fedavg_once", "fine_tuned", "distilled"],
         "rounds": 2,
         "once": [1],
         "distillation": {"epochs": 1},
@@ -88,9 +88,8 @@ def test_it_is_in_an_ensemble(tmp_path: Path) -> None:
     run = tmp_path / "run"
     hansa("combine", "ensemble", write(tmp_path / "ensemble.yaml", ENSEMBLE), "--out", str(run))
     table = json.loads((run / "table.json").read_text())
-    assert len(table["rows"]) == 6
-    rows = [row for row in table["rows"] if row["kind"] != "baseline"]
-    for row in (*rows, *table["members"]):
+    assert len(table["rows"]) == 7
+    for row in (*table["rows"], *table["members"]):
         figures = row["figures"]
         assert row["accuracy"] <= figures["top_two"] <= 1
         assert figures["f1"] > 0
@@ -99,5 +98,5 @@ def test_it_is_in_an_ensemble(tmp_path: Path) -> None:
     assert "top two | F1 | recall" in head
     summary = RunFolder.open(run).summary
     assert summary is not None
-    assert set(summary["figures"]) == {row["name"] for row in rows}
+    assert set(summary["figures"]) == {row["name"] for row in table["rows"]}
     assert "F1" in (run / "report.html").read_text()

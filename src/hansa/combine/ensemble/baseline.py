@@ -14,9 +14,9 @@ in ``baselines.methods``::
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
@@ -37,6 +37,7 @@ class Compared:
     Attributes:
         formula, counted: bytes that one client sends and receives.
         curve: (round, accuracy on the test set, counted bytes so far) of what takes rounds.
+        figures: what the metrics of the ensemble's file say of the same model, by name.
     """
 
     name: str
@@ -45,6 +46,11 @@ class Compared:
     counted: float
     note: str = ""
     curve: Sequence[tuple[int, float, float]] = ()
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+
+    def line(self) -> dict[str, Any]:
+        """As plain data; figures where there are some."""
+        return {name: value for name, value in vars(self).items() if name != "figures" or value}
 
 
 class Baseline(Component, kind="baseline"):

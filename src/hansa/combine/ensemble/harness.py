@@ -14,6 +14,7 @@ from hansa.base.losses import predicted
 from hansa.base.streams import Streams
 from hansa.combine.ensemble.aggregate import Fit
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings
+from hansa.combine.ensemble.figures import Figures
 from hansa.combine.ensemble.finished import slug
 from hansa.combine.ensemble.members import Member
 from hansa.combine.ensemble.proxies import Division, Scores
@@ -26,7 +27,7 @@ from hansa.ensemble import Examples, InputForm, Teacher, logits_of, state_bytes
 from hansa.models import initial_model
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Harness:
@@ -106,6 +107,7 @@ class Harness:
             place=self.place,
             form=None if held else self.settings.models[0],
             held=held,
+            metrics=self.settings.metrics,
         )
 
     def each(self, played: Played) -> float:
@@ -130,5 +132,15 @@ class Harness:
 
     def accuracy(self, module: nn.Module) -> float:
         """Of a network on the test set."""
-        answers = logits_of([module], self.examples(self.dataset.test))[0]
+        answers = self._answers(module)
         return float((predicted(answers) == self.scores.test_targets).double().mean())
+
+    def figures(self, module: nn.Module) -> dict[str, float | None]:
+        """What the ensemble's metrics say of a network on the test set; nothing without any."""
+        if not self.settings.metrics:
+            return {}
+        found = Figures(self.settings, self.dataset.spec)
+        return dict(found.of(self._answers(module), self.scores.test_targets)["figures"])
+
+    def _answers(self, module: nn.Module) -> Tensor:
+        return logits_of([module], self.examples(self.dataset.test))[0]

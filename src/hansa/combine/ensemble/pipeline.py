@@ -221,7 +221,7 @@ def combine(
             row = finished.baseline(name)
             if row is None:
                 say(f"baseline {name}")
-                row = vars(method.run(harness))
+                row = method.run(harness).line()
                 finished.keep_baseline(name, row)
             result.table.append({"kind": "baseline", **row})
             timer.lap("baselines")

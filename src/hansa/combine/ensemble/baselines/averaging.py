@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.component import register
@@ -28,9 +29,11 @@ class FedAvgOnce(Baseline):
             name = f"fedavg_once_{epochs}"
             tried[epochs] = harness.play(name, algorithm("fedavg"), harness.whole, 1, epochs)
         best = max(tried, key=lambda epochs: tried[epochs].curve[-1][1])
-        accuracy, counted = tried[best].curve[-1][1], harness.each(tried[best])
+        at, accuracy = tried[best].curve[-1]
+        counted, told = harness.each(tried[best]), tried[best].figures.get(at, {})
         note = f"best on the test set of {', '.join(map(str, tried))} epochs: {best}"
-        return Compared(type(self).name, accuracy, cost.one_shot(harness.size), counted, note)
+        formula = cost.one_shot(harness.size)
+        return Compared(type(self).name, accuracy, formula, counted, note, figures=told)
 
 
 @register("fedavg", paper="McMahan et al.", year=2017, url="https://arxiv.org/abs/1602.05629")
@@ -78,7 +81,7 @@ class FineTuned(Baseline):
         second = harness.play(name, algorithm("fedavg"), proxies, rounds, epochs, start=start)
         found = _best(harness, name, second, rounds, before=rounds)
         whole = found.counted + harness.each(first)
-        return Compared(name, found.accuracy, found.formula, whole, found.note)
+        return replace(found, counted=whole, curve=())
 
 
 def _until_flat(
@@ -98,7 +101,8 @@ def _until_flat(
         note = f"still gaining on the proxies after all {at} rounds"
     counted = harness.each(played) * at / played.rounds
     accuracy, formula = harness.accuracy(module), cost.iterative(harness.size, at)
-    return Compared(name, accuracy, formula, counted, note, _course(harness, played))
+    course, told = _course(harness, played), harness.figures(module)
+    return Compared(name, accuracy, formula, counted, note, course, told)
 
 
 def _best(harness: Harness, name: str, played: Played, rounds: int, before: int = 0) -> Compared:
@@ -107,7 +111,8 @@ def _best(harness: Harness, name: str, played: Played, rounds: int, before: int 
     counted = harness.each(played) * at / rounds
     note = f"best on the test set, after round {at} of {rounds}"
     formula = cost.iterative(harness.size, before + at)
-    return Compared(name, accuracy, formula, counted, note, _course(harness, played))
+    course, told = _course(harness, played), played.figures.get(at, {})
+    return Compared(name, accuracy, formula, counted, note, course, told)
 
 
 def _course(harness: Harness, played: Played) -> Sequence[tuple[int, float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hansa.base.component import register
@@ -41,7 +42,8 @@ class Student(Baseline):
         note = f"one network, taught on {len(public)} public examples"
         counted = harness.upload() + harness.size
         formula = cost.one_shot(harness.size)
-        return Compared(name, harness.accuracy(student), formula, counted, note)
+        told = harness.figures(student)
+        return Compared(name, harness.accuracy(student), formula, counted, note, figures=told)
 
 
 @register("fedkd", paper="Gong et al.", year=2022)
@@ -66,4 +68,4 @@ class KeptRuleStudent(Student):
         found, kept = super().run(harness), harness.kept
         counted = found.counted + kept.bytes_sent / len(harness.members)  # it had to be trained
         note = f"{found.note} by {kept.rule.name}"
-        return Compared(found.name, found.accuracy, found.formula, counted, note)
+        return replace(found, counted=counted, note=note)

@@ -65,8 +65,9 @@ class DenseStudent(Baseline):
         note = f"one network, taught on {len(taught.pool)} made-up inputs by a mean of members "
         note += f"whose own accuracy is {teacher:.3f}"
         counted = harness.upload() + harness.size
-        accuracy = harness.accuracy(student.cpu())
-        return Compared(name, accuracy, cost.one_shot(harness.size), counted, note)
+        accuracy, formula = harness.accuracy(student.cpu()), cost.one_shot(harness.size)
+        told = harness.figures(student)
+        return Compared(name, accuracy, formula, counted, note, figures=told)
 
 
 @register("coboosting", paper="Dai et al.", year=2024, url="https://arxiv.org/abs/2402.15070")
