@@ -35,10 +35,13 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
     value = first.get("input")
     problem, fix = first["msg"], ""
     if first["type"] == "extra_forbidden":
-        known = list(cls.model_fields)
-        near = difflib.get_close_matches(path[-1], known, n=1)
+        settings = list(cls.model_fields)
+        near = difflib.get_close_matches(path[-1], settings, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        problem, fix = "there is no such setting", f"{hint}settings: {', '.join(known) or 'none'}"
+        problem, fix = (
+            "there is no such setting",
+            f"{hint}settings: {', '.join(settings) or 'none'}",
+        )
     elif first["type"] in ("model_type", "model_attributes_type"):
         inside = cls.model_fields[path[-1]].annotation if path else cls
         listed = ", ".join(getattr(inside, "model_fields", {}))

@@ -130,10 +130,10 @@ class Component(BaseModel):
             raise ConfigError(
                 "name", name, f"the {cls.kind} needs a name", f"one of {_known(cls.kind)}"
             )
-        found = find(cls.kind, located_object(name))
-        if not issubclass(found, cls):
-            raise ConfigError("name", name, f"{found.__qualname__} is not a {cls.__name__}")
-        return found.parse(settings)
+        chosen = find(cls.kind, located_object(name))
+        if not issubclass(chosen, cls):
+            raise ConfigError("name", name, f"{chosen.__qualname__} is not a {cls.__name__}")
+        return chosen.parse(settings)
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> Self:
@@ -196,9 +196,9 @@ def register(
         if not cls.__module__.startswith("hansa."):
             _load(cls.kind)  # whose names are taken
         cls.name, cls.reference = name, reference
-        known = _registry[cls.kind].get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
-            raise TypeError(f"the {cls.kind} name {name!r} is taken by {known.__module__}")
+        owner = _registry[cls.kind].get(name)
+        if owner is not None and owner.__qualname__ != cls.__qualname__:
+            raise TypeError(f"the {cls.kind} name {name!r} is taken by {owner.__module__}")
         _registry[cls.kind][name] = cls
         return cls
 
@@ -249,15 +249,15 @@ def find(kind: str, name: str) -> type[Component]:
         return loaded
     if alone := _alone(kind, name):
         return alone
-    known = catalogue(kind)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+    components = catalogue(kind)
+    if name not in components:
+        near = difflib.get_close_matches(name, components, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         if (kind, name) in RENAMED:
             hint = f"now {RENAMED[kind, name]}; "
-        fix = f"{hint}known: {', '.join(known)}"
+        fix = f"{hint}known: {', '.join(components)}"
         raise ConfigError("name", name, f"there is no such {kind}", fix)
-    return known[name]
+    return components[name]
 
 
 def _known(kind: str) -> str:

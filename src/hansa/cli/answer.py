@@ -176,9 +176,9 @@ def console() -> Console:
 def _fail(answer: Answer, error: BaseException, status: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    known = isinstance(error, HansaError)
-    message = str(error) if known else f"{type(error).__name__}: {error}"
-    text = message if known else f"{message}\n  this was not expected; --debug shows where"
+    expected = isinstance(error, HansaError)
+    message = str(error) if expected else f"{type(error).__name__}: {error}"
+    text = message if expected else f"{message}\n  this was not expected; --debug shows where"
     if answer.run_dir and isinstance(error, RunError | DiskError):
         text += f"\n  kept: what was measured and saved so far, in {answer.run_dir}"
         if not getattr(error, "repeats", False):

@@ -61,12 +61,12 @@ def _hansa(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (by default the process's own) and return its exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show is no error
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = app(given, prog_name="hansa", standalone_mode=False)
+        status = app(words, prog_name="hansa", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except SystemExit as error:  # so libraries end where a pipe is broken
@@ -89,10 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "hansa"
         if not message and context:  # its help has been printed
-            known = ", ".join(context.command.list_commands(context))
-            message = f"{where} is not a command alone: one of {known}"
+            commands = ", ".join(context.command.list_commands(context))
+            message = f"{where} is not a command alone: one of {commands}"
         say_error(f"{message}\n  fix: see {where} --help")
-        if "--json" in given:
+        if "--json" in words:
             say_json({"error": {"type": "UsageError", "message": message}})
         return 2
     return status if isinstance(status, int) else 0

@@ -178,9 +178,9 @@ def predict(
         from hansa.combine.ensemble.predict import predict as apply
         from hansa.report.grid import Grid
 
-        found = apply(run, inputs, trust)
-        answer.data = {"predictions": found}
-        rows = [[p["input"], str(p["class"]), f"{p['probability']:.3f}"] for p in found]
+        predictions = apply(run, inputs, trust)
+        answer.data = {"predictions": predictions}
+        rows = [[p["input"], str(p["class"]), f"{p['probability']:.3f}"] for p in predictions]
         answer.table(Grid("Predictions", ["input", "class", "probability"], rows, words=2))
 
 

@@ -57,9 +57,9 @@ def data(
             answer.line(f"remark: {remark}")
         if nodes is not None:
             parts = source.divide(dataset, nodes, streams)
-            answer.data["split"] = found = _split(dataset, parts)
+            answer.data["split"] = split = _split(dataset, parts)
             title = f"Split over {nodes} nodes (class:examples, the largest first)"
-            columns, rows = _split_table(found)
+            columns, rows = _split_table(split)
             answer.table(Grid(title, columns, rows))
             if nodes > _SHOWN:
                 answer.line(f"(and {nodes - _SHOWN} more nodes; --json gives all)")
@@ -89,12 +89,12 @@ def _split(dataset: Dataset, parts: list[np.ndarray]) -> dict[str, Any]:
     """Examples of each node, and of each of its classes where there are classes."""
     from hansa.data import label_histogram
 
-    found: dict[str, Any] = {"examples": [len(part) for part in parts]}
+    split: dict[str, Any] = {"examples": [len(part) for part in parts]}
     if classes := dataset.spec.classes:
         histogram = label_histogram(dataset.train.targets.numpy(), parts, classes)
-        found["classes_present"] = (histogram > 0).sum(1).tolist()
-        found["histogram"] = histogram.tolist()
-    return found
+        split["classes_present"] = (histogram > 0).sum(1).tolist()
+        split["histogram"] = histogram.tolist()
+    return split
 
 
 def _split_table(split: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

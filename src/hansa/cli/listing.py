@@ -56,10 +56,10 @@ def list_(
 
             _settings(answer, RunFile, "run file", "Every setting of a run file.")
         elif kind not in ROOMS:
-            known = [*ROOMS, "settings"]
-            near = difflib.get_close_matches(kind, known, n=1)
+            kinds = [*ROOMS, "settings"]
+            near = difflib.get_close_matches(kind, kinds, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError("kind", kind, "no such kind", f"{hint}known: {', '.join(known)}")
+            raise ConfigError("kind", kind, "no such kind", f"{hint}known: {', '.join(kinds)}")
         elif name is None:
             _parts(answer, kind, catalogue(kind))
         else:
@@ -129,8 +129,8 @@ def _settings(
 ) -> None:
     from hansa.report.grid import Grid
 
-    found = list(settings_of(model))
-    answer.data = {"name": title, "summary": summary, "settings": found}
+    settings = list(settings_of(model))
+    answer.data = {"name": title, "summary": summary, "settings": settings}
     answer.data |= {"reference": asdict(reference)} if reference else {}
     rows = [
         [
@@ -139,7 +139,7 @@ def _settings(
             "(required)" if item["required"] else _shown(item["default"]),
             item["help"],
         ]
-        for item in found
+        for item in settings
     ]
     answer.line(summary)
     if reference:
@@ -153,14 +153,14 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]
 
     from hansa.base.component import Component
 
-    found = []
+    settings = []
     for field, info in model.model_fields.items():
         required = info.is_required()
         default = None if required else info.get_default(call_default_factory=True)
         if isinstance(default, BaseModel) and not isinstance(default, Component):
-            found += settings_of(type(default), f"{prefix}{field}.")
+            settings += settings_of(type(default), f"{prefix}{field}.")
             continue
-        found.append(
+        settings.append(
             {
                 "setting": f"{prefix}{field}",
                 "type": readable_type(info.annotation),
@@ -169,7 +169,7 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> list[dict[str, Any]
                 "help": info.description or "",
             }
         )
-    return found
+    return settings
 
 
 def readable_type(annotation: Any) -> str:

@@ -58,7 +58,7 @@ def choco(
             chosen.algorithm.check(network)
         except ConfigError as error:
             raise error.under(field) from None
-        found = tune_gamma(
+        tuned = tune_gamma(
             chosen.algorithm,
             network,
             numbers,
@@ -66,19 +66,19 @@ def choco(
             tell=lambda gamma, error: say(f"gamma {gamma:.3g}: {error:.3g}"),
         )
         answer.data = {
-            "gamma": found.gamma,
-            "errors": [{"gamma": gamma, "error": e} for gamma, e in found.errors.items()],
+            "gamma": tuned.gamma,
+            "errors": [{"gamma": gamma, "error": e} for gamma, e in tuned.errors.items()],
             "share": chosen.algorithm.share,
             "nodes": chosen.nodes,
             "rounds": rounds,
         }
         rows = [
-            [f"{gamma:.3g}", f"{e:.2g}", "best" if gamma == found.gamma else ""]
-            for gamma, e in found.errors.items()
+            [f"{gamma:.3g}", f"{e:.2g}", "best" if gamma == tuned.gamma else ""]
+            for gamma, e in tuned.errors.items()
         ]
         answer.table(Grid("Gossip", ["gamma", "distance", ""], rows))
         answer.line(f"Squared distance from the mean after {rounds} rounds, 1 at the start.")
-        answer.line(f"--set algorithm.gamma={found.gamma:.2g}")
+        answer.line(f"--set algorithm.gamma={tuned.gamma:.2g}")
 
 
 @tune.command("cohorts")
@@ -107,10 +107,10 @@ def cohorts(
         # A rule that makes a number of its own, such as one a class, cannot be dialled.
         rule = rule if isinstance(rule, Counted) and rule.name != "by_class" else None
         job = prepare(_one_cohort(chosen))
-        found = suggest_cohorts(job, rule, distance, examples, draws)
+        suggestion = suggest_cohorts(job, rule, distance, examples, draws)
         answer.data = {
-            "cohorts": found.cohorts,
-            "tried": [asdict(dial) for dial in found.tried],
+            "cohorts": suggestion.cohorts,
+            "tried": [asdict(dial) for dial in suggestion.tried],
             "distance": distance,
             "examples": examples,
             "draws": draws,
@@ -120,18 +120,18 @@ def cohorts(
         if timed:
             names += ["s a round, slowest", "s a round, mean", "device seconds"]
         rows = []
-        for dial in found.tried:
+        for dial in suggestion.tried:
             row = [f"{dial.cohorts}", f"{dial.clients:.4g}", f"{dial.examples:.4g}"]
             row += [f"{dial.distance:.2f}", f"{dial.nbytes / 1e6:.3g}"]
             if timed:
                 row += [f"{x:.3g}" for x in (dial.slowest, dial.mean, dial.device_seconds)]
-            rows.append([*row, "suggested" if dial.cohorts == found.cohorts else ""])
+            rows.append([*row, "suggested" if dial.cohorts == suggestion.cohorts else ""])
         answer.table(Grid("Cohorts", [*names, ""], rows))
         answer.line(f"The most with a distance of {distance:g} or less and {examples:g} examples")
         answer.line("of a class or more: a rule of thumb of ours, not the paper's.")
         if not timed:
             answer.line("No times: the clock models none (clock: devices).")
-        answer.line(f"--set algorithm.cohorts={found.cohorts}")
+        answer.line(f"--set algorithm.cohorts={suggestion.cohorts}")
 
 
 def _one_cohort(run: RunFile) -> RunFile:

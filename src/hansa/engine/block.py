@@ -331,8 +331,8 @@ class Block:
         """Where these nodes of the run stand in the block; those not in it are left out."""
         place = np.full(self.nodes, -1, dtype=np.int64)
         place[self.ids] = np.arange(len(self.ids))
-        found = place[ids]
-        return found[found >= 0]
+        at = place[ids]
+        return at[at >= 0]
 
     def train(
         self,

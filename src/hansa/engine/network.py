@@ -40,8 +40,8 @@ class Network:
         if not self.topology.absences:
             return np.ones(self.nodes, dtype=bool)
         if self._present is None or self._present[0] != round:
-            found = self.topology.present(self.nodes, round, self.streams)
-            self._present = (round, found)
+            present = self.topology.present(self.nodes, round, self.streams)
+            self._present = (round, present)
         return self._present[1]
 
     def mixing(self, graph: Graph, rule: WeightRule) -> MixingMatrix:

@@ -26,11 +26,11 @@ class Shelf:
 
     def take(self, ids: np.ndarray, size: int) -> Tensor:
         """Copies of the rows of these nodes, [k, size]."""
-        found = torch.zeros(len(ids), size)
+        rows = torch.zeros(len(ids), size)
         for k, node in enumerate(ids.tolist()):
             if node in self._rows:
-                found[k] = self._rows[node]
-        return found
+                rows[k] = self._rows[node]
+        return rows
 
     def put(self, ids: np.ndarray, rows: Tensor) -> None:
         """File a copy of each of ``rows`` [k, size] under its node."""

@@ -142,13 +142,13 @@ class CoordinateWise(Buffered):
         weights, first = np.concatenate(state.weights), state.rows[0]
         if len(weights) < self.least:
             raise ValueError(f"{self.name} needs {self.least} rows, not {len(weights)}")
-        found = first.new_empty(first.shape[1])
+        row = first.new_empty(first.shape[1])
         width = max(1, _CHUNK // len(weights))
-        for first_column in range(0, len(found), width):
+        for first_column in range(0, len(row), width):
             span = slice(first_column, first_column + width)
             pieces = torch.cat([piece[:, span] for piece in state.rows])
-            found[span] = self.combine(pieces, weights)
-        return found
+            row[span] = self.combine(pieces, weights)
+        return row
 
     def combine(self, rows: Tensor, weights: np.ndarray) -> Tensor:
         mass = torch.from_numpy(weights).to(rows.device)

@@ -116,5 +116,5 @@ class Gaussian(Attack):
     scale: float = Field(1.0, gt=0, description="standard deviation of every number")
 
     def forge(self, rows: Tensor, scene: Scene) -> Tensor:
-        found = [scene.random(k).standard_normal(rows.shape[1]) for k in range(len(rows))]
-        return torch.from_numpy(np.stack(found) * self.scale).to(rows)
+        noise = [scene.random(k).standard_normal(rows.shape[1]) for k in range(len(rows))]
+        return torch.from_numpy(np.stack(noise) * self.scale).to(rows)

@@ -23,14 +23,14 @@ def home() -> Path:
 
 def examples() -> dict[str, str]:
     """What each example shows, a sentence, by its name."""
-    found = {}
+    sentences = {}
     for file in sorted(home().glob("*.yaml")):
         lines = file.read_text(encoding="utf-8").splitlines()
         rest = itertools.dropwhile(lambda line: not line.startswith("#"), lines)
         remark = itertools.takewhile(lambda line: line.startswith("#"), rest)
         text = " ".join(line.removeprefix("#").strip() for line in remark)
-        found[file.stem] = re.split(r"\.(?: |$)", text)[0]
-    return found
+        sentences[file.stem] = re.split(r"\.(?: |$)", text)[0]
+    return sentences
 
 
 def write_example(name: str, folder: Path) -> list[Path]:
@@ -40,12 +40,12 @@ def write_example(name: str, folder: Path) -> list[Path]:
         ConfigError: there is no such example, or one of its files is there already.
     """
     stem = name.removesuffix(".yaml")
-    known = examples()
-    if stem not in known:
-        near = [other for other in known if stem and stem.casefold() in other]
-        near = near or difflib.get_close_matches(stem, known, n=1)
+    stems = examples()
+    if stem not in stems:
+        near = [other for other in stems if stem and stem.casefold() in other]
+        near = near or difflib.get_close_matches(stem, stems, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        fix = f"{hint}one of {', '.join(known)}"
+        fix = f"{hint}one of {', '.join(stems)}"
         raise ConfigError("example", name, "there is no such example", fix)
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
@@ -55,9 +55,9 @@ def write_example(name: str, folder: Path) -> list[Path]:
     files = [source, *(home() / plugin for plugin in plugins if plugin.endswith(".py"))]
     for file in files:
         if (folder / file.name).exists():
-            there = str(folder / file.name)
+            existing = str(folder / file.name)
             fix = "another folder: --out DIR"
-            raise ConfigError("example", name, f"{there} is there already", fix)
+            raise ConfigError("example", name, f"{existing} is there already", fix)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.copyfile(file, folder / file.name)) for file in files]

@@ -64,7 +64,7 @@ def export(
 def facts(run: TrainedRun, module: nn.Module, node: int | None, average: bool) -> dict[str, Any]:
     """What somebody needs to know who uses the model, in plain data."""
     data, spec = run.job.dataset, run.job.dataset.spec
-    found: dict[str, Any] = {
+    card: dict[str, Any] = {
         "run": run.folder.path.resolve().name,
         "round": run.done,
         "node": "average" if average else node,
@@ -77,5 +77,5 @@ def facts(run: TrainedRun, module: nn.Module, node: int | None, average: bool) -
         "columns": list(data.features),
     }
     if data.scale is not None and data.shift is not None:  # the model gets x * scale + shift
-        found |= {"scale": data.scale.tolist(), "shift": data.shift.tolist()}
-    return found
+        card |= {"scale": data.scale.tolist(), "shift": data.shift.tolist()}
+    return card

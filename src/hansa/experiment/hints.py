@@ -72,11 +72,11 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
         fix = f"did you mean {own}? {error.fix}"
         return ConfigError(error.field, error.value, error.problem, fix)
     words = error.field.split(".")
-    given = _at(settings, words)
+    value_given = _at(settings, words)
     if error.problem.startswith("belongs to"):
         names = (_OURS.get(words[-1], ""), *SYNONYMS.get(words[-1], ()))
         if ours := next((name for name in names if name in schema.model_fields), ""):
-            fix = f"{error.fix}, or did you mean {_written((ours,), given)}?"
+            fix = f"{error.fix}, or did you mean {_written((ours,), value_given)}?"
             return ConfigError(error.field, error.value, error.problem, fix)
         return error
     if error.problem == "there is no such setting":
@@ -84,7 +84,9 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
             return ConfigError(error.field, error.value, error.problem, f"now {now}")
         if fix := _misplaced(words, schema, settings):
             return ConfigError(error.field, error.value, error.problem, fix)
-        meant = [_meant(path, value, schema, settings) for path, value in _leaves(words, given)]
+        meant = [
+            _meant(path, value, schema, settings) for path, value in _leaves(words, value_given)
+        ]
         if not all(meant):
             return error
         fix = f"did you mean {' and '.join(m for m in meant if m)}?"
@@ -94,8 +96,8 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
     for place in _places(schema, settings, others=False):
         if list(place.path) != words:
             continue
-        value = _fitting(given, place.annotation)
-        if value is not None and value is not given:
+        value = _fitting(value_given, place.annotation)
+        if value is not None and value is not value_given:
             fix = f"did you mean {_written(place.path, value)}? {error.fix}"
             return ConfigError(error.field, error.value, error.problem, fix)
     return error
@@ -127,17 +129,17 @@ def _meant(
     name = _OURS.get(words[-1], words[-1])
     for others in (False, True):  # what could be chosen is only looked at where it has to be
         places = list(_places(schema, settings, others))
-        if found := _nearest(name, words, places):
+        if near := _nearest(name, words, places):
             break
     else:
         return ""
     if not isinstance(value, Mapping):
-        fitting = [place for place in found if _fitting(value, place.annotation) is not None]
-        if not (found := fitting):
+        fitting = [place for place in near if _fitting(value, place.annotation) is not None]
+        if not (near := fitting):
             return ""
     # The parts that are chosen already, those that the words name, the shortest path.
     best = min(
-        found,
+        near,
         key=lambda place: (
             -len(set(words[:-1]) & set(place.path[:-1])),
             len(place.chosen),
@@ -175,14 +177,14 @@ def _places(
         inner = _class_in(info.annotation)
         if inner is None or depth > 3:
             continue
-        given = settings.get(field) if isinstance(settings, Mapping) else None
+        inside = settings.get(field) if isinstance(settings, Mapping) else None
         if not issubclass(inner, Component):
-            yield from _places(inner, given, others, path, depth + 1)
+            yield from _places(inner, inside, others, path, depth + 1)
             continue
         default = None if info.is_required() else info.get_default(call_default_factory=True)
-        chosen = _chosen(inner.kind, given, default)
+        chosen = _chosen(inner.kind, inside, default)
         if chosen is not None:
-            yield from _places(chosen, given, others, path, depth + 1)
+            yield from _places(chosen, inside, others, path, depth + 1)
         for name, other in catalogue(inner.kind).items() if others and depth < 2 else ():
             if other is not chosen:
                 for own, about in other.model_fields.items():
@@ -214,16 +216,16 @@ def _class_in(annotation: Any) -> type[BaseModel] | None:
 
 def _misplaced(words: list[str], schema: type[BaseModel], settings: Mapping[str, Any]) -> str:
     """What to write where a part's name stands as a key, or a dotted name in a file."""
-    given: Any = settings
+    at: Any = settings
     for k, word in enumerate(words):
         rest = ".".join(words[k:])
-        if isinstance(given, Mapping) and k + 1 < len(words) and rest in given:
-            nested: Any = given[rest]
+        if isinstance(at, Mapping) and k + 1 < len(words) and rest in at:
+            nested: Any = at[rest]
             for inner in reversed(words):
                 nested = {inner: nested}
             text = dump_yaml(nested, default_flow_style=True, width=10**6).strip()
             return f"did you mean {text[1:-1]}? keys with points belong to --set"
-        given = given.get(word) if isinstance(given, Mapping) else None
+        at = at.get(word) if isinstance(at, Mapping) else None
     parents = [
         place for place in _places(schema, settings, False) if list(place.path) == words[:-1]
     ]

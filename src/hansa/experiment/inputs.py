@@ -131,19 +131,19 @@ def _source(part: BaseModel) -> Path | None:
 
 def _digest(dataset: Dataset) -> str:
     """SHA-256 of all examples as they are stored, with their form and order."""
-    found = hashlib.sha256(repr(dataset.spec).encode())
+    digest = hashlib.sha256(repr(dataset.spec).encode())
     for name in ("train", "validation", "test", "public"):
         split: Split | None = getattr(dataset, name)
         for tensor in () if split is None else (split.inputs, split.targets):
             array = np.ascontiguousarray(tensor.cpu().numpy())
-            found.update(f"{name} {array.dtype} {array.shape}".encode())
-            found.update(array.data)
-    return found.hexdigest()
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.data)
+    return digest.hexdigest()
 
 
 def _digest_of(parts: Sequence[np.ndarray]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
-        found.update(f"{len(part)} ".encode())
-        found.update(np.ascontiguousarray(part, dtype=np.int64).data)
-    return found.hexdigest()
+        digest.update(f"{len(part)} ".encode())
+        digest.update(np.ascontiguousarray(part, dtype=np.int64).data)
+    return digest.hexdigest()

@@ -15,17 +15,17 @@ from hansa.topology import Graph
 
 def remarks(chosen: RunFile, job: Job) -> list[str]:
     """Of the data as they were read, the graph as it is, and settings that nothing looks at."""
-    found = list(job.dataset.notes)
+    lines = list(job.dataset.notes)
     if job.algorithm.uses_topology:
-        found += chosen.topology.remarks(job.nodes)
+        lines += chosen.topology.remarks(job.nodes)
         if not chosen.topology.changing:
-            found += of_graph(job.network.graph(0))
+            lines += of_graph(job.network.graph(0))
     if job.attackers is not None:
         who = job.attackers.nodes.tolist()
         text = f"attack: {len(who)} of {chosen.nodes} nodes send what {job.attackers.attack.name} "
         text += f"makes of theirs: {', '.join(map(str, who[:20]))}{' ...' * (len(who) > 20)}"
-        found.append(text)
-    return found + unused(chosen)
+        lines.append(text)
+    return lines + unused(chosen)
 
 
 def of_graph(graph: Graph) -> list[str]:
@@ -34,46 +34,46 @@ def of_graph(graph: Graph) -> list[str]:
         return []
     if not graph.edges:
         return ["topology: there is no edge, so nobody hears anybody"]
-    found = []
+    lines = []
     alone = np.flatnonzero(graph.in_degrees + graph.out_degrees == 0).tolist()
     if alone:
         shown = ", ".join(map(str, alone[:8])) + (" ..." if len(alone) > 8 else "")
-        found.append(f"topology: {len(alone)} nodes have no neighbour and train alone: {shown}")
+        lines.append(f"topology: {len(alone)} nodes have no neighbour and train alone: {shown}")
     if graph.pieces - len(alone) > 1:
-        found.append(f"topology: the graph is in {graph.pieces} pieces, whose models never meet")
+        lines.append(f"topology: the graph is in {graph.pieces} pieces, whose models never meet")
     elif graph.pieces == 1 and not graph.connected:
-        found.append("topology: some nodes never reach some others along the edges' directions")
-    return found
+        lines.append("topology: some nodes never reach some others along the edges' directions")
+    return lines
 
 
 def unused(chosen: RunFile) -> list[str]:
     """Settings that somebody wrote and that this run does not look at."""
     name = type(chosen.algorithm).name
-    found = []
+    lines = []
     if _said(chosen, "topology") and not chosen.algorithm.uses_topology:
-        found.append(f"topology is not used: {name} does not ask who hears whom")
+        lines.append(f"topology is not used: {name} does not ask who hears whom")
     train, data = chosen.train, chosen.data
     if train.local_epochs is not None and _said(train, "local_steps"):
-        found.append("train.local_steps is not used: train.local_epochs stands in its place")
-    found += unused_of_data(data)
+        lines.append("train.local_steps is not used: train.local_epochs stands in its place")
+    lines += unused_of_data(data)
     if data.public and not chosen.algorithm.uses_public:
-        found.append(f"data.public holds examples back that {name} does not use")
+        lines.append(f"data.public holds examples back that {name} does not use")
     if _said(chosen.checkpoint, "keep") and not chosen.checkpoint.every:
-        found.append("checkpoint.keep is not used: checkpoint.every is 0")
-    return found
+        lines.append("checkpoint.keep is not used: checkpoint.every is 0")
+    return lines
 
 
 def unused_of_data(data: DataSource) -> list[str]:
     """Settings of data that somebody wrote and that nothing looks at."""
-    found = []
+    lines = []
     if _said(data, "test_fraction") and (held := _own_test_set(data)):
-        found.append(f"data.test_fraction is not used: {held} is the test set")
+        lines.append(f"data.test_fraction is not used: {held} is the test set")
     if getattr(data, "group", None) and isinstance(data.partition, Iid):
-        found.append(
+        lines.append(
             "data.group names owners, and data.partition: iid deals without them; natural follows "
             "them"
         )
-    return found
+    return lines
 
 
 def _said(part: BaseModel, field: str) -> bool:

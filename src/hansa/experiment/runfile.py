@@ -105,8 +105,8 @@ def named(algorithm: str) -> dict[str, Any]:
         ConfigError: there is no such algorithm.
     """
     try:
-        found = find("algorithm", algorithm)
+        method = find("algorithm", algorithm)
     except ConfigError as error:
         raise error.under("algorithm") from None
-    usual = getattr(found, "usual", {})
+    usual = getattr(method, "usual", {})
     return {**usual, "algorithm": {"name": algorithm, **usual.get("algorithm", {})}}

@@ -102,8 +102,8 @@ class SettingsFile(Settings):
 def read_settings_file(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; paths in it are relative to its folder."""
     path = path.expanduser()
-    found: dict[str, Any] = written(read_yaml(path), path.parent.absolute())
-    return found
+    settings: dict[str, Any] = written(read_yaml(path), path.parent.absolute())
+    return settings
 
 
 def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
@@ -234,7 +234,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = load_yaml(text)
+        settings = load_yaml(text)
     except FileNotFoundError:
         raise ConfigError("file", str(path), "there is no such file", "check the path") from None
     except RepeatedKey as error:
@@ -242,13 +242,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         fix = "spaces where the tab is" if "'\\t'" in str(error) else ""
         raise ConfigError("file", str(path), f"cannot be read: {error}", fix) from None
-    if found is None:
+    if settings is None:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         meant = re.match(r"\s*(\w+):(\S+)\s*$", text.splitlines()[0])
         fix = f"a space after each colon: {meant[1]}: {meant[2]}" if meant else "see hansa list"
         raise ConfigError("file", str(path), "is not a mapping of settings", fix)
-    return found
+    return settings
 
 
 def override(

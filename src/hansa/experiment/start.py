@@ -45,11 +45,13 @@ class Start:
             CheckpointError: the checkpoint is damaged.
             ConfigError: no round is left.
         """
-        known = sealed(folder.path / "checkpoints")
+        checkpoints = sealed(folder.path / "checkpoints")
         lost = folder.find_damage()
         if lost is not None:  # as far as the measurements go, if a checkpoint is as old as that
-            known = [one for one in known if int(peek(one).get("part", 0)) < lost] or known[-1:]
-        checkpoint = known[-1] if known else None
+            checkpoints = [
+                one for one in checkpoints if int(peek(one).get("part", 0)) < lost
+            ] or checkpoints[-1:]
+        checkpoint = checkpoints[-1] if checkpoints else None
         start = cls(checkpoint, read_manifest(checkpoint) if checkpoint else {})
         summary = folder.summary or {}
         ended = summary.get("status") in ENDED and chosen.train.on_divergence == "report"

@@ -32,7 +32,7 @@ def aggregate_(inbox: Inbox, rows: Tensor, weights: MixingMatrix, aggregator: Ag
         mix(rows, weights)
         return
     indptr, own, values = inbox.weighted(weights)
-    found = rows.clone()
+    aggregated = rows.clone()
     for k, row in enumerate(rows):
         span = slice(int(indptr[k]), int(indptr[k + 1]))
         if span.stop - span.start < aggregator.least:
@@ -43,8 +43,8 @@ def aggregate_(inbox: Inbox, rows: Tensor, weights: MixingMatrix, aggregator: Ag
         every = torch.cat([heard[:at], row[None], heard[at:]]) if own[span].any() else heard
         state = aggregator.start(row)
         aggregator.add(state, every, values[span])
-        found[k] = aggregator.end(state)
-    rows.copy_(found)
+        aggregated[k] = aggregator.end(state)
+    rows.copy_(aggregated)
 
 
 def _over(row: Tensor, messages: Messages) -> Tensor:
@@ -53,8 +53,8 @@ def _over(row: Tensor, messages: Messages) -> Tensor:
         return messages
     if not isinstance(messages, SparseRows):
         raise TypeError("only rows of numbers can be aggregated")
-    found = row.repeat(len(messages), 1)
-    for k, whole in enumerate(found):
+    wholes = row.repeat(len(messages), 1)
+    for k, whole in enumerate(wholes):
         positions, values = messages.row(k)
         whole[torch.from_numpy(positions).to(whole.device)] = values.to(whole)
-    return found
+    return wholes

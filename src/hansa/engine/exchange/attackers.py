@@ -78,15 +78,15 @@ class Attackers:
         if honest is not None:
             honest = honest.to(rows.device)
         scene = Scene(senders[mine], t, phase, send.kind, block.streams, honest)
-        found = self.attack.forge(rows, scene)
-        if not isinstance(found, torch.Tensor) or found.shape != rows.shape:
+        forged = self.attack.forge(rows, scene)
+        if not isinstance(forged, torch.Tensor) or forged.shape != rows.shape:
             raise OwnCodeError(
                 "attack",
                 import_path(type(self.attack)),
-                f"forge gives {list(getattr(found, 'shape', []))}",
+                f"forge gives {list(getattr(forged, 'shape', []))}",
                 f"rows {list(rows.shape)}, as many as it was given",
             )
-        return replace(send, rows=_with(send.rows, mine, found))
+        return replace(send, rows=_with(send.rows, mine, forged))
 
     def _messages(self, block: Block, send: Send) -> tuple[np.ndarray, np.ndarray]:
         """(the sender of each message, the attackers' messages by position)."""
@@ -107,11 +107,11 @@ def _numbers(send: Send, which: np.ndarray) -> Tensor:
         raise RunError(f"messages of kind {send.kind} are bytes, which no attack can forge")
     if isinstance(rows, torch.Tensor):
         return rows[torch.from_numpy(which).to(rows.device), : rows.shape[1] - send.beside]
-    found = torch.zeros(len(which), rows.size)
-    for whole, k in zip(found, which, strict=True):
+    numbers = torch.zeros(len(which), rows.size)
+    for whole, k in zip(numbers, which, strict=True):
         positions, values = rows.row(int(k))
         whole[torch.from_numpy(positions)] = values
-    return found
+    return numbers
 
 
 def _with(rows: Messages, which: np.ndarray, found: Tensor) -> Messages:

@@ -135,8 +135,8 @@ class Collector:
             self._report_divergence(done, ids[bad].tolist(), values["diverged"][bad].tolist())
         if all(part["measured"] is not None for part in parts):
             measured = [part["measured"] for part in parts]
-            found = _merge([part["values"] for part in measured], lengths, order)
-            for name, array in {**found, **values, **counters}.items():
+            model_figures = _merge([part["values"] for part in measured], lengths, order)
+            for name, array in {**model_figures, **values, **counters}.items():
                 seen = ~np.isnan(array)
                 record(
                     done,
@@ -149,7 +149,7 @@ class Collector:
                 )
             figures |= self._by_client(done, measured, now)
             with np.errstate(all="ignore"):  # of models that diverged
-                figures |= self._whole_run(done, parts, measured, found, whole)
+                figures |= self._whole_run(done, parts, measured, model_figures, whole)
             if done:
                 self._keep_final(done, figures, best=not parts[0]["extra"])
         self.rounds_done = done
@@ -195,10 +195,10 @@ class Collector:
         """Record the figures of clients on their own examples: mean and spread over them."""
         parts = [part["clients"] for part in measured if "clients" in part]
         figures: dict[str, float] = {}
-        for name in dict.fromkeys(name for _, found in parts for name in found):
+        for name in dict.fromkeys(name for _, by_name in parts for name in by_name):
             ids, values = (
                 np.concatenate(each)
-                for each in zip(*((ids, found[name]) for ids, found in parts), strict=True)
+                for each in zip(*((ids, by_name[name]) for ids, by_name in parts), strict=True)
             )
             order = np.argsort(ids)
             known = order[~np.isnan(values[order])]
@@ -233,8 +233,8 @@ class Collector:
 
 def _mean_and_std(name: str, array: np.ndarray) -> dict[str, float]:
     """Over those that have the figure; nothing where nobody has."""
-    known = array[~np.isnan(array)]
-    if not len(known):
+    values = array[~np.isnan(array)]
+    if not len(values):
         return {}
     return {name: float(np.nanmean(array)), f"{name}_std": float(np.nanstd(array))}
 

@@ -196,14 +196,14 @@ class Host:
 
     def _attacked(self, send: Send, t: int, phase: int) -> tuple[Send, int]:
         """(what leaves the block where some of its nodes attack, the next phase)."""
-        attackers, told = self.job.attackers, None
+        attackers, honest = self.job.attackers, None
         if attackers is None:
             return send, phase
         share = self._guard("attack", t, partial(attackers.share, self.block, send))
         if share is not None:
             work = partial(self.exchange.share, self.block, share, t, phase)
-            told, phase = self._guard("exchange", t, work), phase + 1
-        forge = partial(attackers.forged, self.block, send, t, phase, told)
+            honest, phase = self._guard("exchange", t, work), phase + 1
+        forge = partial(attackers.forged, self.block, send, t, phase, honest)
         return self._guard("attack", t, forge), phase
 
     def _no_exchange(self, asked: Any) -> OwnCodeError:

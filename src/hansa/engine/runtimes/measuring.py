@@ -44,8 +44,8 @@ def measure(
     if job.dataset.validation is not None:
         splits.append(("validation_", job.dataset.validation))
     for prefix, split in splits:
-        found = block.trainer.evaluate(rows, split, job.evaluate.batch_size, own)
-        for name, value in found.items():
+        by_name = block.trainer.evaluate(rows, split, job.evaluate.batch_size, own)
+        for name, value in by_name.items():
             values[prefix + name] = np.full(len(block.ids), np.nan)
             values[prefix + name][who] = value
     mean = torch.zeros(models.shape[1], dtype=torch.float64)
@@ -86,5 +86,5 @@ def by_client(
     ids = np.flatnonzero((which >= 0) & (job.roster.held[: len(server)] > 0))
     held = [job.held[i] for i in ids.tolist()]
     own = block.integers(who)
-    found = block.trainer.evaluate_parts(rows, which[ids], held, job.evaluate.batch_size, own)
-    return ids, found
+    by_name = block.trainer.evaluate_parts(rows, which[ids], held, job.evaluate.batch_size, own)
+    return ids, by_name

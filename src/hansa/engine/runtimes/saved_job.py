@@ -120,8 +120,8 @@ def load_job(path: Path) -> Job:
     except RuntimeError as error:
         raise CheckpointError(f"{path / NAME}: is of another model ({error})") from error
     attackers = None
-    if told := facts["attackers"]:
-        attackers = Attackers(Attack.resolve(told["attack"]), np.array(told["nodes"]))
+    if attack := facts["attackers"]:
+        attackers = Attackers(Attack.resolve(attack["attack"]), np.array(attack["nodes"]))
     parts = _split(tensors["parts"], facts["sizes"])
     streams, topology = Streams(facts["seed"]), Topology.resolve(facts["topology"])
     return Job(

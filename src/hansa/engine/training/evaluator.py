@@ -83,11 +83,11 @@ class Evaluator(Bench):
                 batches = self._evaluate_rows(rows, *piece, x, y, batch_size, own)
                 return list(batches) if several > 1 else [reduce(np.add, batches)]
 
-        found = iter(self.map(work, [(chunk, part) for chunk in chunks for part in parts]))
+        pieces = iter(self.map(work, [(chunk, part) for chunk in chunks for part in parts]))
         values: list[dict[str, float]] = []
         for _ in chunks:
             # From the first batch to the last, however they were shared out.
-            sums = reduce(np.add, [one for _ in parts for one in next(found)])
+            sums = reduce(np.add, [one for _ in parts for one in next(pieces)])
             values += [self.metrics.values(row, len(y)) for row in sums]
         return {name: np.array([each[name] for each in values]) for name in values[0]}
 
@@ -104,15 +104,15 @@ class Evaluator(Bench):
         Args:
             own: as for :meth:`evaluate`, by row.
         """
-        found = {name: np.full(len(parts), np.nan) for name in self.metrics.names}
+        by_name = {name: np.full(len(parts), np.nan) for name in self.metrics.names}
         for members, batches in self._on_parts(rows, which, parts, batch_size, own):
             outputs, y = (torch.cat(each) for each in zip(*batches, strict=True))
             lengths = [len(parts[i]) for i in members]
             pairs = zip(members, outputs.split(lengths), y.split(lengths), strict=True)
             for i, said, targets in pairs:
                 for name, value in self.metrics.of(said, targets).items():
-                    found[name][i] = value
-        return found
+                    by_name[name][i] = value
+        return by_name
 
     def losses(
         self,
@@ -129,13 +129,13 @@ class Evaluator(Bench):
         Args:
             own: as for :meth:`evaluate`, by row.
         """
-        found = np.full(len(parts), np.nan)
+        losses = np.full(len(parts), np.nan)
         for members, batches in self._on_parts(rows, which, parts, batch_size, own):
             each = torch.cat([self.loss(outputs, y).double().cpu() for outputs, y in batches])
             starts = np.cumsum([0, *(len(parts[i]) for i in members)])[:-1]
             sums = np.add.reduceat(each.numpy(), starts)
-            found[members] = sums / [len(parts[i]) for i in members]
-        return found
+            losses[members] = sums / [len(parts[i]) for i in members]
+        return losses
 
     def _on_parts(
         self,

@@ -36,7 +36,7 @@ class Letter:
 
     def pack(self) -> RecordDict:
         """As Flower's records."""
-        told = ConfigRecord(
+        head = ConfigRecord(
             {
                 "version": _VERSION,
                 "facts": pack_control(KIND, **self.facts),
@@ -47,7 +47,7 @@ class Letter:
             str(k): Array("uint8", (len(payload),), KIND, payload)
             for k, (_, payload) in enumerate(self.mail)
         }
-        return RecordDict({KIND: told, _PAYLOADS: ArrayRecord(payloads)})
+        return RecordDict({KIND: head, _PAYLOADS: ArrayRecord(payloads)})
 
     @classmethod
     def unpack(cls, content: RecordDict) -> Letter:
@@ -57,8 +57,8 @@ class Letter:
             WireError: they are not a letter of this version, or damaged.
         """
         try:
-            told, payloads = content.config_records[KIND], content.array_records[_PAYLOADS]
-            version, facts, headers = told["version"], told["facts"], told["headers"]
+            head, payloads = content.config_records[KIND], content.array_records[_PAYLOADS]
+            version, facts, headers = head["version"], head["facts"], head["headers"]
         except KeyError as error:
             raise WireError(f"this Flower message is not one of hansa's: no {error}") from None
         if version != _VERSION:

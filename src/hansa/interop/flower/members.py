@@ -84,20 +84,20 @@ def _find(grid: Grid, clients: int, wait: float) -> dict[int, int]:
             said[message.metadata.src_node_id] = int(facts["client"])
             if 0 < facts["of"] < clients:
                 raise _too_few(clients, f"Flower has {facts['of']}")
-        found = {client: node for node, client in said.items()}
-        if len(found) < len(said):
+        node_of = {client: node for node, client in said.items()}
+        if len(node_of) < len(said):
             raise ConfigError(
                 "partition-id",
                 sorted(said.values()),
                 "is missing or not a different one for every Flower node",
                 '--node-config "partition-id=0 num-partitions=4" with numbers from 0',
             )
-        if found.keys() >= set(range(clients)):
-            if len(found) > clients:
-                log.warning("hansa: %d Flower nodes have no part in it", len(found) - clients)
-            return {client: found[client] for client in range(clients)}
+        if node_of.keys() >= set(range(clients)):
+            if len(node_of) > clients:
+                log.warning("hansa: %d Flower nodes have no part in it", len(node_of) - clients)
+            return {client: node_of[client] for client in range(clients)}
         if time.monotonic() >= until:
-            raise _too_few(clients, f"after {wait:g} s there are {sorted(found)}")
+            raise _too_few(clients, f"after {wait:g} s there are {sorted(node_of)}")
         time.sleep(_POLL_SECONDS)
 
 

@@ -43,10 +43,10 @@ class Roll:
 
     def _spread(self, told: dict[int, Report], part: str) -> dict[str, np.ndarray]:
         """Arrays over all clients, NaN where one said nothing."""
-        found: dict[str, np.ndarray] = {}
+        spread: dict[str, np.ndarray] = {}
         for client, name, value in _items(told, part):
-            found.setdefault(name, np.full(self.clients, np.nan))[client] = value[0]
-        return found
+            spread.setdefault(name, np.full(self.clients, np.nan))[client] = value[0]
+        return spread
 
 
 def _items(told: dict[int, Report], part: str) -> Iterator[tuple[int, str, np.ndarray]]:

@@ -78,8 +78,8 @@ class FlowerRuntime(Runtime):
         roll = Roll(clients)
 
         def report(servers: Report) -> None:
-            told = post.close(servers["round"] - 1) if servers["round"] else {}
-            launch.collector.add(roll.report(servers, told))
+            replies = post.close(servers["round"] - 1) if servers["round"] else {}
+            launch.collector.add(roll.report(servers, replies))
             launch.collector.add(servers)
             line.after(job, block, servers["round"])
 

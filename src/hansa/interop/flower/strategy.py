@@ -64,8 +64,8 @@ class HansaStrategy(Strategy):
     def __init__(
         self, run_file: RunFile | str | Path, out: str | Path | None = None, wait: float = 60.0
     ) -> None:
-        given = run_file if isinstance(run_file, RunFile) else RunFile.load(Path(run_file))
-        self.chosen, self.out, self.wait = for_flower(given), out, wait
+        chosen = run_file if isinstance(run_file, RunFile) else RunFile.load(Path(run_file))
+        self.chosen, self.out, self.wait = for_flower(chosen), out, wait
         self.folder: RunFolder | None = None
 
     def start(
@@ -103,9 +103,9 @@ class HansaStrategy(Strategy):
 
         def after(job: Job, block: Block, done: int) -> None:
             result.arrays = arrays(job, block)
-            found = evaluate_fn(done, result.arrays) if evaluate_fn else None
-            if found is not None:
-                result.evaluate_metrics_serverapp.setdefault(done, MetricRecord()).update(found)
+            metrics = evaluate_fn(done, result.arrays) if evaluate_fn else None
+            if metrics is not None:
+                result.evaluate_metrics_serverapp.setdefault(done, MetricRecord()).update(metrics)
 
         def progress(done: int, figures: dict[str, float]) -> None:
             test, rest = MetricRecord(), MetricRecord()
@@ -157,9 +157,9 @@ class HansaStrategy(Strategy):
 def arrays(job: Job, block: Block) -> ArrayRecord:
     """The global model by PyTorch's names; of several, each name begins with its server's id."""
     at, rows = block.models()
-    layout, found = block.trainer.layout, {}
+    layout, named = block.trainer.layout, {}
     for k, row in zip(at, rows, strict=True):
         before = "" if len(rows) == 1 else f"{int(block.ids[k])}."
         for name, value in layout.views(row.detach().cpu()).items():
-            found[before + name] = Array(value.numpy())
-    return ArrayRecord(found)
+            named[before + name] = Array(value.numpy())
+    return ArrayRecord(named)

@@ -238,9 +238,9 @@ class Crew:
     ) -> np.ndarray:
         """Move the images of some cells once; what their distances were, by client [k]."""
         moved = [p for p, k in enumerate(chunk.tolist()) if self._moves(k)]
-        found = np.zeros(len(self.block))
+        client_distances = np.zeros(len(self.block))
         if not moved:
-            return found
+            return client_distances
         if len(moved) < len(chunk):
             at = torch.tensor(moved).to(self.trainer.device)
             state = {name: value[at] for name, value in state.items()}
@@ -251,8 +251,8 @@ class Crew:
         for p, k in enumerate(who.tolist()):
             views = [self._view(rows, k) for rows in (self._rows, self._velocity)]
             image_step_(views[0], grads[p, : len(views[0])], views[1], how, self._bounds)
-            found[self.cells[k].client] += float(distances[p])
-        return found
+            client_distances[self.cells[k].client] += float(distances[p])
+        return client_distances
 
     def add_synthetic(self, grads: Tensor, chunk: np.ndarray, cells: Cells) -> None:
         """Add the gradients of the clients' mean loss on their images."""

@@ -63,9 +63,9 @@ class Heard:
 
     def take(self, at: np.ndarray) -> Heard:
         """What some of the clients got."""
-        told = {name: (rows, whose[at]) for name, (rows, whose) in self.told.items()}
+        aside = {name: (rows, whose[at]) for name, (rows, whose) in self.told.items()}
         return replace(
-            self, who=self.who[at], plan=self.plan.take(at), which=self.which[at], told=told
+            self, who=self.who[at], plan=self.plan.take(at), which=self.which[at], told=aside
         )
 
 
@@ -238,10 +238,10 @@ class ClientServer(Algorithm):
 
     def told(self, block: Block) -> dict[str, Tensor]:
         """All that servers send with the model, rows [r, K] by name."""
-        told = self.tells(block)
+        aside = self.tells(block)
         if self.counted(block):
-            told = {**told, counters.NAME: counters.read(block, block.residents)}
-        return told
+            aside = {**aside, counters.NAME: counters.read(block, block.residents)}
+        return aside
 
     def aside(self, block: Block) -> int:
         """How many numbers a client sends besides its update."""
@@ -250,8 +250,8 @@ class ClientServer(Algorithm):
 
     def down_bytes(self, block: Block, row: int) -> int:
         """What a client gets from the server at a row."""
-        told = sum(rows.shape[1] for rows in self.told(block).values())
-        return post_bytes(self.download, block.rows[row : row + 1, : self.sent(block)], told)
+        aside = sum(rows.shape[1] for rows in self.told(block).values())
+        return post_bytes(self.download, block.rows[row : row + 1, : self.sent(block)], aside)
 
     def up_bytes(self, block: Block, row: int) -> int:
         """What a client sends, as far as that is known before it has trained."""
@@ -283,8 +283,8 @@ class ClientServer(Algorithm):
             crew = block.visit(own.who, rows[span])
             work = Work(crew, own.plan, own.table, own.which, own.told, own.t)
             if block.trainer.counters:
-                known = counters.read(block, own.who)
-                begun = work.heard(counters.NAME) if self.counted(block) else known
+                counted = counters.read(block, own.who)
+                begun = work.heard(counters.NAME) if self.counted(block) else counted
                 counters.write(crew, np.arange(len(crew)), begun)
             flight.works.append(work)
             if self.apart:
@@ -320,15 +320,15 @@ class ClientServer(Algorithm):
         if sent < layout.size:
             shelf = self.shelf(crew, "buffers")
             crew.rows[:, sent:] = layout.flatten(crew.trainer.module)[sent:].to(crew.rows.device)
-            known = np.array([node in shelf for node in crew.ids], dtype=bool)
-            own = shelf.take(crew.ids[known], layout.size - sent)
-            crew.rows[np.flatnonzero(known), sent:] = own.to(crew.rows.device)
+            shelved = np.array([node in shelf for node in crew.ids], dtype=bool)
+            own = shelf.take(crew.ids[shelved], layout.size - sent)
+            crew.rows[np.flatnonzero(shelved), sent:] = own.to(crew.rows.device)
         self.prepare(work)
         self.local_work(work)
         if sent < layout.size:
             shelf.put(crew.ids, crew.rows[:, sent:])
-        found = self.answers(work)
-        extra = [found[name] for name in self.answer_names]
+        answers = self.answers(work)
+        extra = [answers[name] for name in self.answer_names]
         if self.counted(crew):
             extra.append(counters.read(crew, np.arange(len(crew))))
         if self.figures:
@@ -417,8 +417,8 @@ class ClientServer(Algorithm):
         """Ids of the clients whose batteries do not last another round."""
         if block.awake is None:  # in every block alike: the clock has no batteries
             return np.zeros(0, dtype=np.int64)
-        found: np.ndarray = (yield Share({"asleep": block.ids[~block.awake]}))["asleep"]
-        return found[found < block.clients]
+        asleep: np.ndarray = (yield Share({"asleep": block.ids[~block.awake]}))["asleep"]
+        return asleep[asleep < block.clients]
 
     def log(self, block: Block, plan: Plan) -> None:
         """Each client's part in a round, for the record."""

@@ -55,8 +55,8 @@ def invitations(metrics: pl.DataFrame) -> pl.DataFrame:
 
 def fates_in(invited: pl.DataFrame) -> list[str]:
     """The fates that occur, in the order of :data:`FATES`."""
-    found = set(invited["fate"].unique())
-    return [fate for fate in (*FATES, UNDER_WAY, "other") if fate in found]
+    occurring = set(invited["fate"].unique())
+    return [fate for fate in (*FATES, UNDER_WAY, "other") if fate in occurring]
 
 
 def is_timed(invited: pl.DataFrame) -> bool:
@@ -85,7 +85,7 @@ def costs(run: RunFolder, metrics: pl.DataFrame, invited: pl.DataFrame) -> dict[
     """
     if not len(invited):
         return {}
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if is_timed(invited):
         hosts = servers(metrics)
         spent = (
@@ -96,21 +96,21 @@ def costs(run: RunFolder, metrics: pl.DataFrame, invited: pl.DataFrame) -> dict[
         for key, name, which in spent:
             rows = _named(metrics, name, which).filter(pl.col("round") == pl.col("round").max())
             total = rows[name].max() if key == "modelled_time" else rows[name].sum()
-            found |= {key: float(total)} if len(rows) else {}  # type: ignore[arg-type]
+            figures |= {key: float(total)} if len(rows) else {}  # type: ignore[arg-type]
         lost = invited.filter(~pl.col("fate").is_in([COUNTED, UNDER_WAY]))
-        found["wasted_time"] = float((lost["trained"] - lost["heard"]).sum())
+        figures["wasted_time"] = float((lost["trained"] - lost["heard"]).sum())
         whole = metrics.filter((pl.col("name") == "idle_time") & pl.col("node").is_null())
         if len(whole):  # a round's figure is the mean over the servers that were still at it
             at_it = invited.group_by("round").agg(n=pl.col("server").n_unique())
             each = whole.join(at_it, on="round", how="left")
-            known = invited["server"].null_count() == 0
-            count = pl.col("n") if known else pl.lit(len(hosts))
-            found["idle_time"] = float(each.select((pl.col("value") * count).sum()).item())
-    found["invited"] = len(invited)
+            hosted = invited["server"].null_count() == 0
+            count = pl.col("n") if hosted else pl.lit(len(hosts))
+            figures["idle_time"] = float(each.select((pl.col("value") * count).sum()).item())
+    figures["invited"] = len(invited)
     fates = invited["fate"].value_counts()
-    found |= dict(sorted(fates.rows(), key=lambda row: row[0]))
-    found["failed_rounds"] = sum(event["kind"] == "round_failed" for event in run.events())
-    return found
+    figures |= dict(sorted(fates.rows(), key=lambda row: row[0]))
+    figures["failed_rounds"] = sum(event["kind"] == "round_failed" for event in run.events())
+    return figures
 
 
 def _named(metrics: pl.DataFrame, name: str, *which: pl.Expr) -> pl.DataFrame:

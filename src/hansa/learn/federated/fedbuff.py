@@ -150,11 +150,11 @@ class FedBuff(ClientServer):
         time = block.state["modelled_time"]
         time[who] = torch.maximum(time[who], torch.from_numpy(here.start))
         down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
-        told = list(self.told(block).values())
+        with_it = list(self.told(block).values())
         if len(block.residents):
             started = block.kept["fedbuff.statistics"]
             started[:, plan.client] = self._statistics(block)[:, None].to(started.device)
-        mail = yield from post(down, self.download, "model", block.residents, model, told)
+        mail = yield from post(down, self.download, "model", block.residents, model, with_it)
         # Each was sent the model when it started, not when the server got it.
         time[who] = torch.maximum(time[who], torch.from_numpy(here.heard))
         charge(block, here.take(~counts), who[~counts])

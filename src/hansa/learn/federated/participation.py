@@ -124,16 +124,16 @@ def often_picture(clients: pl.DataFrame) -> Any:
 
 def evenness_picture(clients: pl.DataFrame) -> Any | None:
     """How often clients counted against how much data they have; None where sizes are alike."""
-    known = clients.drop_nulls("size")
-    if known["size"].n_unique() < 2:
+    sized = clients.drop_nulls("size")
+    if sized["size"].n_unique() < 2:
         return None
-    shown = known
-    if len(known) > DOTS:
-        shown = known[np.linspace(0, len(known) - 1, DOTS).round().astype(int)]
-    tied = known["counted"].n_unique() < 2
-    rank = None if tied else known.select(pl.corr("size", "counted", method="spearman")).item()
+    shown = sized
+    if len(sized) > DOTS:
+        shown = sized[np.linspace(0, len(sized) - 1, DOTS).round().astype(int)]
+    tied = sized["counted"].n_unique() < 2
+    rank = None if tied else sized.select(pl.corr("size", "counted", method="spearman")).item()
     notes = ["all alike" if rank is None else f"rank correlation {rank:.2f}"]
-    notes += [f"{len(shown)} of {len(known)} clients shown"] if len(shown) < len(known) else []
+    notes += [f"{len(shown)} of {len(sized)} clients shown"] if len(shown) < len(sized) else []
     # Many clients share a count: a client's id spreads them by less than half a step.
     spread = (pl.col("client") * 0.618034 % 1 - 0.5) * 0.3
     shown = shown.with_columns(at=pl.col("counted") + spread)

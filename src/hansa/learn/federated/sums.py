@@ -101,10 +101,10 @@ class Sums:
         states = self.states[row]
         nothing = torch.zeros(0, device=self.counters.device)
         if self.came[row] >= self.aggregator.least:
-            found = {name: self.aggregator.end(state) for name, state in states.items()}
+            answers = {name: self.aggregator.end(state) for name, state in states.items()}
         else:
             widths = {k: self.sent - self.size if k == REST else self.size for k in states}
-            found = {name: nothing.new_zeros(width) for name, width in widths.items()}
-        self.update[row], self.rest[row] = found.pop(UPDATE), found.pop(REST, nothing)
-        self.answers[row] = found
+            answers = {name: nothing.new_zeros(width) for name, width in widths.items()}
+        self.update[row], self.rest[row] = answers.pop(UPDATE), answers.pop(REST, nothing)
+        self.answers[row] = answers
         states.clear()  # what it has kept

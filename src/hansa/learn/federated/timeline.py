@@ -134,12 +134,12 @@ def _window(invited: pl.DataFrame) -> tuple[pl.DataFrame, str]:
 
 def _some(shown: pl.DataFrame, share: float) -> list[int]:
     """A share of each server's clients: its slowest, for whom others wait, and evenly by speed."""
-    found: list[int] = []
+    chosen: list[int] = []
     for _, mine in _by_speed(shown).group_by("server"):
         count = max(1, round(share * len(mine)))
         places = np.linspace(len(mine) - 1, 0, count).round().astype(int)
-        found += mine["client"].to_numpy()[places].tolist()
-    return found
+        chosen += mine["client"].to_numpy()[places].tolist()
+    return chosen
 
 
 def _by_speed(shown: pl.DataFrame) -> pl.DataFrame:
