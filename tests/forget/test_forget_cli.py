@@ -93,6 +93,8 @@ def test_classes_that_are_called_by_numbers_are_meant_by_name(
     assert "class = '0': there is no such class" in err
     assert not (folder / "requests").exists()
     meant = []
-    monkeypatch.setattr("hansa.forget.run.forget", lambda run, request, *_: meant.append(request))
+    monkeypatch.setattr(
+        "hansa.forget.run.forget", lambda run, request, *_, **__: meant.append(request)
+    )
     hansa("forget", folder, "--class", "1", "--class", "10")
     assert meant[0].classes == (0, 9)
