@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hansa.base.component import register
+from hansa.base.losses import cross_entropy, squared_error
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.engine import Job
@@ -18,11 +19,9 @@ from hansa.engine.training.gradients import (
     Looped,
     Passes,
     Stacked,
-    cross_entropy,
     has_convolution,
     is_stochastic,
     no_grad_outputs,
-    squared_error,
     supports_stacking,
 )
 from hansa.models import (

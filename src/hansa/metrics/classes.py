@@ -29,6 +29,10 @@ class Accuracy(Metric):
         """How many get it."""
         return (predicted(outputs) == targets).sum()
 
+    def sums_of_each(self, outputs: Tensor, targets: Tensor, spec: DataSpec) -> Tensor:
+        """Of all models at once."""
+        return (predicted(outputs) == targets).sum(1)
+
     def value(self, sums: np.ndarray, count: int) -> float:
         """The share."""
         return mean(sums, count)

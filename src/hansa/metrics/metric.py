@@ -9,6 +9,7 @@ import numpy as np
 
 from hansa.base.component import Component
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Metric(Component, kind="metric"):
             outputs: float32 [m, C], scores as the model gives them (logits, or one number each).
             targets: [m], int64 classes or float32 values.
         """
+
+    def sums_of_each(self, outputs: Tensor, targets: Tensor, spec: DataSpec) -> Tensor:
+        """:meth:`sums` of each of k models, outputs [k, m, C] -> [k, ...]."""
+        return torch.stack([self.sums(one, targets, spec) for one in outputs])
 
     @abstractmethod
     def value(self, sums: np.ndarray, count: int) -> float:

@@ -66,8 +66,8 @@ class MetricSet:
             ConfigError: a metric fails, or breaks the law.
         """
         outputs, targets = self._example
-        one, other = (self._each(outputs[k : k + 1], targets[k : k + 1]) for k in range(2))
-        whole = zip(self._each(outputs, targets), one, other, self.metrics, strict=True)
+        one, other = (self._alone(outputs[k : k + 1], targets[k : k + 1]) for k in range(2))
+        whole = zip(self._alone(outputs, targets), one, other, self.metrics, strict=True)
         for k, (sums, first, second, metric) in enumerate(whole):
             same = sums.shape == first.shape == second.shape
             if not same or not torch.allclose(sums, first + second):
@@ -78,7 +78,13 @@ class MetricSet:
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Float64 [S] of outputs [m, C] and targets [m], on their device."""
-        return torch.cat([part.reshape(-1) for part in self._each(outputs, targets)])
+        return self.sums_of_each(outputs.unsqueeze(0), targets)[0]
+
+    def sums_of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Float64 [k, S] of the outputs [k, m, C] of k models and targets [m]."""
+        return torch.cat(
+            [part.reshape(len(part), -1) for part in self._each(outputs, targets)], dim=1
+        )
 
     def values(self, sums: np.ndarray, count: int) -> dict[str, float]:
         """Every figure of ``count`` examples by name, from sums [S]."""
@@ -111,15 +117,20 @@ class MetricSet:
                 found[name] = {**metric.reading(), **label, "rank": rank if own else None}
         return found
 
+    def _alone(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
+        """Each metric's sums of one model's outputs [m, C]."""
+        return [part[0] for part in self._each(outputs.unsqueeze(0), targets)]
+
     def _each(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
-        found: list[Tensor] = []
+        """Each metric's sums [k, ...] of k models' outputs [k, m, C]."""
+        sums: list[Tensor] = []
         try:
             for metric in self.metrics:
-                found.append(metric.sums(outputs, targets, self.spec).double())
+                sums.append(metric.sums_of_each(outputs, targets, self.spec).double())
         except Exception as error:
-            self._blame(len(found), error)
+            self._blame(len(sums), error)
             raise
-        return found
+        return sums
 
     def _blame(self, k: int, error: Exception) -> None:
         """Raise an error of a metric as one of the user's own code, if that is at fault."""
@@ -130,7 +141,7 @@ class MetricSet:
 
     @cached_property
     def _shapes(self) -> list[tuple[int, ...]]:
-        return [tuple(part.shape) for part in self._each(*self._example)]
+        return [tuple(part.shape) for part in self._alone(*self._example)]
 
     @cached_property
     def _example(self) -> tuple[Tensor, Tensor]:

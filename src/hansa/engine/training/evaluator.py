@@ -206,8 +206,7 @@ class Evaluator(Bench):
                 self._show(passes, rows, chunk, own)
             inputs, targets = x[start : start + batch_size], y[start : start + batch_size]
             outputs = no_grad_outputs(passes, inputs.unsqueeze(0))
-            sums = [self.metrics.sums(outputs[i], targets) for i in range(len(chunk))]
-            yield torch.stack(sums).cpu().numpy()
+            yield self.metrics.sums_of_each(outputs, targets).cpu().numpy()
 
     def _show(
         self, passes: Passes, rows: Tensor, chunk: np.ndarray, own: Mapping[str, Tensor] | None
