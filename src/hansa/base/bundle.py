@@ -81,16 +81,16 @@ def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Of facts and tensors, whatever their order in the file."""
-    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
         if value.numel():
             flat = value.reshape(-1)  # of one number, its stride may be any
             flat = (
                 flat if flat.stride(0) == 1 else flat.clone(memory_format=torch.contiguous_format)
             )
-            found.update(flat.view(torch.uint8).numpy().data)
-    return found.hexdigest()
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_facts(file: Path, remedy: str = "") -> dict[str, Any]:
@@ -100,12 +100,12 @@ def read_facts(file: Path, remedy: str = "") -> dict[str, Any]:
         CheckpointError: it is missing, not whole, or no mapping; names the file and the remedy.
     """
     try:
-        found = json.loads(file.read_bytes())
+        facts = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise _unfit(file, f"is missing or not whole ({error})", remedy) from error
-    if not isinstance(found, dict):
+    if not isinstance(facts, dict):
         raise _unfit(file, "does not hold a mapping", remedy)
-    return found
+    return facts
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -146,13 +146,13 @@ def read_tensors(
         CheckpointError: it is missing, is not what was saved, or holds what is not finite.
     """
     try:
-        found = safetensors_torch.load(read_bytes(file, digest, remedy))
+        tensors = safetensors_torch.load(read_bytes(file, digest, remedy))
     except safetensors.SafetensorError as error:
         raise _unfit(file, f"cannot be read ({error})", remedy) from error
-    for name, value in found.items() if finite else ():
+    for name, value in tensors.items() if finite else ():
         if value.is_floating_point() and not math.isfinite(float(value.abs().sum())):
             raise CheckpointError(f"{file}: {name} holds a number that is not finite")
-    return found
+    return tensors
 
 
 def read_bytes(file: Path, digest: str, remedy: str = "") -> bytes:

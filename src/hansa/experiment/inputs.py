@@ -83,15 +83,15 @@ def check_inputs(
 
 def plugins_of(value: Any) -> set[str]:
     """Where the components that are not hansa's own come from, so that workers can load them."""
-    found: set[str] = set()
+    places: set[str] = set()
     for _, part in _parts(value):
         module = type(part).__module__
         if not isinstance(part, Component) or module.startswith("hansa."):
             continue
         if ":" not in type(part).name:
             file = _source(part)
-            found.add(str(file) if file and "." not in module else module)
-    return found
+            places.add(str(file) if file and "." not in module else module)
+    return places
 
 
 def _files(settings: BaseModel) -> Iterator[tuple[str, Path]]:

@@ -73,14 +73,14 @@ class Judge:
     def _asked(self, row: Tensor) -> dict[str, float]:
         """The metrics that the run's file asks for, as ``METRIC_forget`` and the like."""
         job = self.federation.job
-        found: dict[str, float] = {}
+        figures: dict[str, float] = {}
         if not job.evaluate.metrics:
             return {}
         for part, (x, y) in zip(PARTS, (self._forget, self._retain, self._test), strict=True):
             if len(y):
                 said = job.metrics.of(self.federation.network.logits(row, x), y)
-                found |= {f"{k}_{part}": v for k, v in said.items() if not np.isnan(v)}
-        return found
+                figures |= {f"{k}_{part}": v for k, v in said.items() if not np.isnan(v)}
+        return figures
 
     def still_right(self, row: Tensor) -> float:
         """*forget*: the share of what is to be forgotten that a model has right."""
@@ -112,15 +112,15 @@ class Judge:
         """How far a model is from the oracle: in accuracy, in what it predicts, in numbers."""
         mine, its = self.figures(row), self.figures(oracle)
         names = [name for name in mine if name != "membership_auc" and name in its]
-        found = {f"{name}_gap": mine[name] - its[name] for name in names}
+        gaps = {f"{name}_gap": mine[name] - its[name] for name in names}
         for name, (x, _) in (("forget", self._forget), ("test", self._test)):
             p, q = (F.softmax(self.federation.network.logits(m, x), 1) for m in (row, oracle))
             same = p.argmax(1) == q.argmax(1)
-            found[f"{name}_agreement"] = float(same.double().mean())
-            found[f"{name}_total_variation"] = float((p - q).abs().sum(1).mean() / 2)
+            gaps[f"{name}_agreement"] = float(same.double().mean())
+            gaps[f"{name}_total_variation"] = float((p - q).abs().sum(1).mean() / 2)
         size = self.federation.network.size
-        found["parameters_l2"] = float((row[:size] - oracle[:size]).norm())
-        return found
+        gaps["parameters_l2"] = float((row[:size] - oracle[:size]).norm())
+        return gaps
 
     def _marked(self, kind: type[Marker]) -> tuple[Tensor, Tensor] | None:
         """Examples with the classes that a marker teaches; None if none is to be forgotten."""
@@ -152,8 +152,8 @@ class Judge:
         x, y = examples
         if not len(y):
             return np.zeros(0)
-        found = F.cross_entropy(self.federation.network.logits(row, x), y, reduction="none")
-        return found.double().cpu().numpy()
+        losses = F.cross_entropy(self.federation.network.logits(row, x), y, reduction="none")
+        return losses.double().cpu().numpy()
 
 
 def attack_remark(original_auc: float) -> str:
@@ -172,7 +172,7 @@ def marker_verdicts(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dic
     A model that was trained without it is the measure; where there is none, the share of the test
     examples that the model gets wrong, more of which cannot be by mistake.
     """
-    before, found = figures["before"], {}
+    before, verdicts = figures["before"], {}
     for name in (kind.name for kind in (Backdoor, Canaries)):
         if name not in before:
             continue
@@ -181,8 +181,8 @@ def marker_verdicts(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dic
         power = marker_power(before[name], without)
         than = "one without them" if oracle is not None else "mistakes alone would"
         why = f"the model showed {100 * before[name]:.0f} % before, {than} {100 * without:.0f} %"
-        found[name] = {"power": power, "remark": "" if power else f"no power: {why}"}
-    return found
+        verdicts[name] = {"power": power, "remark": "" if power else f"no power: {why}"}
+    return verdicts
 
 
 def _whole(federation: Federation, split: Split) -> tuple[Tensor, Tensor]:

@@ -87,17 +87,17 @@ class RequestPage(Page):
     def tiles(self, of: Served) -> list[Tile]:
         """What is still right of each part, and the cost."""
         oracle = {what: of.share("oracle", what) for what in _SETS}
-        found = []
+        tiles = []
         for what, words in _SETS.items():
             remark = f"before: {of.share('before', what)}"
             remark += f", retrained: {oracle[what]}" if oracle[what] else ""
-            found.append(Tile(words, of.share("after", what), remark))
+            tiles.append(Tile(words, of.share("after", what), remark))
         total = of.receipt["cost"]["total"]
-        found.append(
+        tiles.append(
             Tile("sent", quantity(total["bytes"], "bytes"), f"{number(total['rounds'])} rounds")
         )
         gradients = f"{number(total['sample_gradients'])} sample gradients"
-        return [*found, Tile("wall time", quantity(total["seconds"], "time"), gradients)]
+        return [*tiles, Tile("wall time", quantity(total["seconds"], "time"), gradients)]
 
     def sections(self, of: Served) -> list[Section]:
         """The stages of the model, the goal, what is left; then, folded, all else."""

@@ -55,20 +55,20 @@ class Requests:
     @property
     def past(self) -> Request:
         """What must not be used again: all that was asked for and not learned anew."""
-        found = Request()
+        covered = Request()
         for receipt in self.receipts:
             request = Request.parse(receipt["request"])
-            found = found | request if receipt["kind"] == "forget" else found - request
-        return found
+            covered = covered | request if receipt["kind"] == "forget" else covered - request
+        return covered
 
     @property
     def open(self) -> Request:
         """The part of the past whose goal is not reached: its images and the model are here."""
-        found = Request()
+        covered = Request()
         for receipt in self.receipts:
             request = Request.parse(receipt["request"])
-            found = found | request if _incomplete(receipt) else found - request
-        return found
+            covered = covered | request if _incomplete(receipt) else covered - request
+        return covered
 
     @property
     def served(self) -> Request:
@@ -167,12 +167,12 @@ class Requests:
             own = Request.parse(self.receipts[k]["request"])
             later = [r for r in self.receipts[k + 1 :] if r["kind"] == "forget"]
             rows = _withheld(folder)
-            found: dict[int, Tensor] = {}
+            scrubbed: dict[int, Tensor] = {}
             for receipt in later:
                 request = Request.parse(receipt["request"])
                 if request != own:
-                    found |= scrub(rows, layout, request)
-            if any(row.any() for row in found.values()):
+                    scrubbed |= scrub(rows, layout, request)
+            if any(row.any() for row in scrubbed.values()):
                 _withhold(folder, rows)
 
 
@@ -224,9 +224,9 @@ def _incomplete(receipt: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = read_facts(path)
-        Request.parse(found["request"])
-        found["kind"], found["purged"]
+        receipt = read_facts(path)
+        Request.parse(receipt["request"])
+        receipt["kind"], receipt["purged"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error})") from error
-    return found
+    return receipt

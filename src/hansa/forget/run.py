@@ -231,7 +231,7 @@ def _compare(
 
 def _controls(run: Trained, request: Request, judge: Judge, chosen: Forgetting) -> dict[str, Any]:
     """What the same steps do with images that were not distilled."""
-    found = {}
+    figures = {}
     if isinstance(chosen, Distilled):
         base = chosen
     else:
@@ -241,5 +241,5 @@ def _controls(run: Trained, request: Request, judge: Judge, chosen: Forgetting) 
         control = base.model_copy(update={"stand_in": stand_in})
         row, story = control.forget(run.federation(request))
         middle = judge.figures(story["model_after_ascent"])
-        found[stand_in] = {"after_ascent": middle, "after": judge.figures(row)}
-    return found
+        figures[stand_in] = {"after_ascent": middle, "after": judge.figures(row)}
+    return figures

@@ -28,16 +28,18 @@ def figures_table(receipt: Mapping[str, Any], title: str = "Models") -> Grid:
     declare(receipt.get("metrics", {}))
     stages = list(receipt["figures"].items())
     for control, figures in receipt.get("controls", {}).items():
-        stages += [(f"control {control}, {stage}", found) for stage, found in figures.items()]
+        stages += [
+            (f"control {control}, {stage}", figures_of) for stage, figures_of in figures.items()
+        ]
     planted = [name for name in MARKERS if name in receipt["figures"]["before"]]
     whole = [name.removesuffix("_test") for name in receipt["figures"]["before"]]
     asked = [f"{name}_{part}" for name in scores(whole) for part in _PARTS]
     rows = []
-    for stage, found in stages:
-        shown = [_share(found[name]) for name in _PARTS]
-        shown += [_marked(receipt, name, _share(found[name])) for name in planted]
-        shown += [f"{found['membership_auc']:.2f}"]
-        shown += [quantity(found.get(name), name) for name in asked]
+    for stage, figures_of in stages:
+        shown = [_share(figures_of[name]) for name in _PARTS]
+        shown += [_marked(receipt, name, _share(figures_of[name])) for name in planted]
+        shown += [f"{figures_of['membership_auc']:.2f}"]
+        shown += [quantity(figures_of.get(name), name) for name in asked]
         rows.append([stage.replace("_", " "), *shown])
     heads = ["model", "forget", "retain", "test set", *planted, "membership AUC"]
     return Grid(title, [*heads, *map(label, asked)], rows)
@@ -53,8 +55,8 @@ def distance_table(receipt: Mapping[str, Any], title: str = "Distance to the ora
         agree, varies = (distance.get(f"{name}_{of}") for of in ("agreement", "total_variation"))
         shown = [_share(agree)]
         shown.append("" if varies is None else f"{varies:.3f}")
-        told = _marked(receipt, name, f"{100 * gap:+.2f} points")
-        rows.append(["test set" if name == "test" else name, told, *shown])
+        gap_text = _marked(receipt, name, f"{100 * gap:+.2f} points")
+        rows.append(["test set" if name == "test" else name, gap_text, *shown])
     if "parameters_l2" in distance:
         rows.append(["parameters, L2", f"{distance['parameters_l2']:.2f}", "", ""])
     return Grid(title, ["", "gap", "same prediction", "total variation"], rows)
@@ -63,10 +65,10 @@ def distance_table(receipt: Mapping[str, Any], title: str = "Distance to the ora
 def goal_table(receipt: Mapping[str, Any], title: str = "Goal") -> Grid:
     """What was to be forgotten, and how far it is: no rows where retraining made that certain."""
     rows = []
-    for level, found in receipt.get("goal", {}).items():
+    for level, goals in receipt.get("goal", {}).items():
         if level == "exact":
             continue
-        parts = found.items() if level in ("class", "past") else [("", found)]
+        parts = goals.items() if level in ("class", "past") else [("", goals)]
         for name, part in parts:
             most, least = part.get("at_most"), part.get("at_least", part.get("foretold"))
             rows.append([
@@ -119,42 +121,42 @@ def cost_table(receipt: Mapping[str, Any]) -> Grid:
 
 def remarks(receipt: Mapping[str, Any]) -> list[str]:
     """What else there is to know, a line each."""
-    found = []
+    lines = []
     if receipt.get("status") == "incomplete":
-        found += [f"incomplete: {what}" for what in receipt["missing"]]
-        found.append(
+        lines += [f"incomplete: {what}" for what in receipt["missing"]]
+        lines.append(
             "kept, as the goal is not reached: the synthetic images and the old checkpoint; asking "
             "again goes on from here, --method retrain forgets for sure"
         )
     before, after = (receipt["figures"][of]["retain"] for of in ("before", "after"))
     if before - after > LOST:
-        found.append(
+        lines.append(
             f"warning: what remains has lost {100 * (before - after):.2f} points; more "
             "recovery.rounds, or recovery on originals (--method quickdrop_originals, sga)"
         )
     if "membership_attack" in receipt:
-        found.append(f"membership attack: {receipt['membership_attack']}")
+        lines.append(f"membership attack: {receipt['membership_attack']}")
     for name, meaning in MARKERS.items():
         if name in receipt["figures"]["before"]:
-            told = receipt.get("markers", {}).get(name, {}).get("remark")
-            found.append(f"{name}: {told or f'{meaning}; the aim is the figure of the oracle'}")
-    found += receipt.get("caveats", [])
+            remark = receipt.get("markers", {}).get(name, {}).get("remark")
+            lines.append(f"{name}: {remark or f'{meaning}; the aim is the figure of the oracle'}")
+    lines += receipt.get("caveats", [])
     if "trained_again" in (story := receipt.get("story", {})):
         again = ", ".join(map(str, story["trained_again"])) or "none"
-        told = f"cohorts trained again: {again} of {story['cohorts']}, {story['clients']} clients"
+        remark = f"cohorts trained again: {again} of {story['cohorts']}, {story['clients']} clients"
         if gone := ", ".join(map(str, story["dissolved"])):
-            told += f"; dissolved: {gone}"
-        found.append(told + "; that is retraining" * bool(story.get("all")))
+            remark += f"; dissolved: {gone}"
+        lines.append(remark + "; that is retraining" * bool(story.get("all")))
     if receipt.get("story", {}).get("recovery", {}).get("shortened"):
-        found.append(
+        lines.append(
             "the last round of recovery was cut short, as it would have brought back what is "
             "forgotten"
         )
     near = receipt.get("images", {}).get("nearest_example", {})
     if near.get("median") is not None:
-        found.append(
+        lines.append(
             f"synthetic images left: {number(receipt['images']['left'])}, "
             f"{_share(near['copies'])} of them copies of an example, median distance to the "
             f"nearest {near['median']:.2f}"
         )
-    return found
+    return lines

@@ -142,5 +142,5 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_some(each: np.ndarray) -> float:
-    known = each[~np.isnan(each)]
-    return float(known.mean()) if len(known) else float("nan")
+    some = each[~np.isnan(each)]
+    return float(some.mean()) if len(some) else float("nan")

@@ -88,16 +88,16 @@ class MetricSet:
 
     def values(self, sums: np.ndarray, count: int) -> dict[str, float]:
         """Every figure of ``count`` examples by name, from sums [S]."""
-        found: dict[str, float] = {}
+        figures: dict[str, float] = {}
         ends = np.cumsum([math.prod(shape) for shape in self._shapes])
         parts = zip(self.metrics, np.split(sums, ends[:-1]), self._shapes, strict=True)
         for k, (metric, part, shape) in enumerate(parts):
             try:
-                found |= metric.values(part.reshape(shape), count)
+                figures |= metric.values(part.reshape(shape), count)
             except Exception as error:
                 self._blame(k, error)
                 raise
-        return found
+        return figures
 
     def of(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Every figure of outputs [m, C] and targets [m]."""
@@ -109,13 +109,13 @@ class MetricSet:
         ``better``, ``share`` and ``label`` as of :class:`Metric`; ``rank``, the metric's place in
         the list, for its own figure, None for what it says besides.
         """
-        found: dict[str, dict[str, Any]] = {}
+        readings: dict[str, dict[str, Any]] = {}
         for rank, metric in enumerate(self.metrics):
             for name in MetricSet([metric], self.spec).names:
                 own = name == metric.figure
                 label = {} if own else {"label": ""}
-                found[name] = {**metric.reading(), **label, "rank": rank if own else None}
-        return found
+                readings[name] = {**metric.reading(), **label, "rank": rank if own else None}
+        return readings
 
     def _alone(self, outputs: Tensor, targets: Tensor) -> list[Tensor]:
         """Each metric's sums of one model's outputs [m, C]."""

@@ -73,8 +73,8 @@ class AUROC(Metric):
     def _mean(self, pairs: np.ndarray, sums: np.ndarray) -> float:
         """Pairs [K] as a share of all of a class, mean over the classes that have some."""
         every = sums[:, 0].sum(1) * sums[:, 1].sum(1)
-        known = every > 0
-        return float((pairs[known] / every[known]).mean()) if known.any() else math.nan
+        some = every > 0
+        return float((pairs[some] / every[some]).mean()) if some.any() else math.nan
 
 
 @register(

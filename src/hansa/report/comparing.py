@@ -25,24 +25,24 @@ _STAMPED = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings as dotted names; a component's own name stands under its field."""
-    found: dict[str, Any] = {}
+    dotted: dict[str, Any] = {}
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():
-            found |= flat(value, prefix if key == "name" and prefix else _dotted(prefix, key))
+            dotted |= flat(value, prefix if key == "name" and prefix else _dotted(prefix, key))
     elif isinstance(settings, list) and any(isinstance(item, Mapping) for item in settings):
         for index, item in enumerate(settings):
-            found |= flat(item, _dotted(prefix, index))
+            dotted |= flat(item, _dotted(prefix, index))
     else:
-        found[prefix] = settings
-    return found
+        dotted[prefix] = settings
+    return dotted
 
 
 def differing(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
     """The settings that are not the same in all runs, one value a run (None: not there)."""
     every = [flat(folder.config) for folder in folders]
     keys = dict.fromkeys(key for settings in every for key in settings)
-    found = {key: [settings.get(key) for settings in every] for key in keys}
-    return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
+    values_of = {key: [settings.get(key) for settings in every] for key in keys}
+    return {key: values for key, values in values_of.items() if any(v != values[0] for v in values)}
 
 
 def run_labels(folders: Sequence[RunFolder]) -> list[str]:
@@ -159,8 +159,8 @@ def comparison_table(
     settings = [k for k in differing(folders) if not _is_seed(k) and not _in_label(k, runs)]
     settings = settings if len(settings) <= _SETTINGS else []  # settings_table has them all
     # What a name that was given does not tell.
-    told = all(run["algorithm"] in run["run"] for run in runs)
-    named = [] if told or len({run["algorithm"] for run in runs}) == 1 else ["algorithm"]
+    in_names = all(run["algorithm"] in run["run"] for run in runs)
+    named = [] if in_names or len({run["algorithm"] for run in runs}) == 1 else ["algorithm"]
     settings = [key for key in settings if key not in named]
     shown = _shown(runs)
     spent = [k for k in AXES if _any(runs, k)]
@@ -174,8 +174,8 @@ def comparison_table(
         row += [*(_text(run["settings"][key]) for key in settings), quantity(run["rounds"], "")]
         for name in shown:
             mean, std = run["final"].get(name), run["std"].get(name)
-            known = std is not None and math.isfinite(std)
-            spread = f" ± {_brief(std, name)}" if known else ""
+            finite = std is not None and math.isfinite(std)
+            spread = f" ± {_brief(std, name)}" if finite else ""
             row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
         row += [quantity(run["totals"].get(key), key) for key in spent]
         rows.append([*row, run["status"]] if unfinished else row)
@@ -213,7 +213,7 @@ def groups_table(folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None
 
 def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[str]:
     """Which settings came out best, and which sent least, a sentence each."""
-    groups, found = groups_of(folders), []
+    groups, sentences = groups_of(folders), []
     main = next((n for n in _shown(runs) if sum(n in run["final"] for run in runs) > 1), None)
     if len(groups) < 2 or main is None:
         return []
@@ -222,25 +222,27 @@ def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[
         return []
     best = (max if higher_is_better(main) else min)(means, key=lambda name: means[name])
     how = "highest" if higher_is_better(main) else "lowest"
-    found.append(f"{best} has the {how} {label(main)}, {quantity(means[best], main)}.")
+    sentences.append(f"{best} has the {how} {label(main)}, {quantity(means[best], main)}.")
     sent = _means(groups, [run["totals"].get("bytes") for run in runs])
     if len(sent) > 1 and min(sent.values()) < max(sent.values()):
         least = min(sent, key=lambda name: sent[name])
-        found.append(f"{least} sent the least, {quantity(sent[least], 'bytes')}.")
-    return found
+        sentences.append(f"{least} sent the least, {quantity(sent[least], 'bytes')}.")
+    return sentences
 
 
 def _shown(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The scores that some run has, and that of the averaged model by which runs are judged."""
     every = list(dict.fromkeys(name for run in runs for name in run["final"]))
-    found = scores(every)
-    return found + [name for name in (f"{one}_average_model" for one in found[:1]) if name in every]
+    judged = scores(every)
+    return judged + [
+        name for name in (f"{one}_average_model" for one in judged[:1]) if name in every
+    ]
 
 
 def _means(groups: Sequence[Group], values: Sequence[float | None]) -> dict[str, float]:
     """The mean of each group that has a finite value."""
-    known = {group.name: _known(values[k] for k in group.runs) for group in groups}
-    return {name: sum(own) / len(own) for name, own in known.items() if own}
+    finite = {group.name: _known(values[k] for k in group.runs) for group in groups}
+    return {name: sum(own) / len(own) for name, own in finite.items() if own}
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -254,12 +256,12 @@ def _over(values: Sequence[float], name: str) -> str:
 def settings_table(folders: Sequence[RunFolder]) -> Grid:
     """One row a setting that differs, one column a run."""
     names = run_labels(folders)
-    found = list(differing(folders).items())
+    differences = list(differing(folders).items())
     if len({folder.config.get("verb", "learn") for folder in folders}) > 1:
         # Of runs of two kinds, most settings are there in one kind alone: that says nothing.
         every = [flat(folder.config) for folder in folders]
-        found = [(k, v) for k, v in found if all(k in settings for settings in every)]
-    rows = [[key, *("" if v is None else _text(v) for v in values)] for key, values in found]
+        differences = [(k, v) for k, v in differences if all(k in settings for settings in every)]
+    rows = [[key, *("" if v is None else _text(v) for v in values)] for key, values in differences]
     return Grid("Settings that differ", ["setting", *names], rows, words=1 + len(names))
 
 

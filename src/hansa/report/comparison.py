@@ -91,7 +91,7 @@ def _charts(lines: Sequence[_Line], groups: Sequence[Group]) -> tuple[list[Any],
     band = 0.12 if len(names) <= _BANDS else 0.0
     every = list(dict.fromkeys(f for line in lines for f in line.of.families))
     main = next(iter([*scores(every), *every]), None)
-    found: tuple[list[Any], list[Any]] = ([], [])
+    drawn: tuple[list[Any], list[Any]] = ([], [])
     for family in every:
         if family != main and not _shared(family, lines):
             continue
@@ -99,8 +99,8 @@ def _charts(lines: Sequence[_Line], groups: Sequence[Group]) -> tuple[list[Any],
         if family == main or _says_more(family, curves):
             large = family == main
             chart = curves_chart(curves, family, large=large, band=band, domain=names, legend=False)
-            found[not large].extend([chart] if chart else [])
-    return found
+            drawn[not large].extend([chart] if chart else [])
+    return drawn
 
 
 def comparison_chart(runs: Mapping[str, RunFolder], family: str) -> Any | None:
@@ -124,14 +124,16 @@ def _overlaid(lines: Sequence[_Line], groups: Sequence[Group], family: str, band
     dots, who, nodes = [], set(), False
     for group in groups:
         having = [lines[k] for k in group.runs if family in lines[k].of.families]
-        found = [line.page.compared(line.of, family) for line in having]
-        if not found:
+        overlaid = [line.page.compared(line.of, family) for line in having]
+        if not overlaid:
             continue
-        own = [curves.lines[""] for curves in found]
+        own = [curves.lines[""] for curves in overlaid]
         nodes = nodes or any((frame["nodes"] > 1).any() for frame in own)
         frames[group.name] = own[0] if len(group.runs) == 1 else over_seeds(own)
-        dots += [c.dots.with_columns(line=pl.lit(group.name)) for c in found if c.dots is not None]
-        who |= {curves.note for curves in found} - {"server", "run", "mean", ""}
+        dots += [
+            c.dots.with_columns(line=pl.lit(group.name)) for c in overlaid if c.dots is not None
+        ]
+        who |= {curves.note for curves in overlaid} - {"server", "run", "mean", ""}
     most = max(60, min(POINTS, _POINTS // max(1, len(frames))))
     frames = {name: thinned(frame, most) for name, frame in frames.items()}
     several = [len(group.runs) for group in groups if len(group.runs) > 1]
@@ -158,12 +160,12 @@ def over_seeds(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """
     value = pl.col("mean")
     spent = [pl.col(axis).cast(pl.Float64).mean() for axis in AXES[1:]]
-    found = (
+    merged = (
         pl.concat(frames)
         .group_by("round")
         .agg(*spent, mean=value.mean(), low=value.min(), high=value.max(), nodes=pl.len())
     )
-    return found.select(frames[0].columns).sort("round")
+    return merged.select(frames[0].columns).sort("round")
 
 
 def _shared(family: str, lines: Sequence[_Line]) -> bool:

@@ -182,23 +182,23 @@ def _tips(units: Mapping[str, Unit], down: Unit) -> list[Any]:
         alt.Tooltip(f"{axis}:Q", title=_title(_TITLES[axis], size), format=".4~g")
         for axis, size in units.items()
     ]
-    found = [
+    tips = [
         alt.Tooltip(f"{column}:Q", title=_title(column, down), format=".4~g")
         for column in ("mean", "low", "high")
     ]
-    return [alt.Tooltip("line:N", title=" "), *found, *spent]
+    return [alt.Tooltip("line:N", title=" "), *tips, *spent]
 
 
 def _across(places: pl.Series, axis: str, title: str) -> dict[str, Any]:
     """The x axis; a single place is its only tick, in the middle."""
-    found: dict[str, Any] = {"field": axis, "type": "quantitative", "title": title}
+    encoding: dict[str, Any] = {"field": axis, "type": "quantitative", "title": title}
     if places.n_unique() > 1:
         whole = {"tickMinStep": 1} if axis == "round" else {}
-        return {**found, "axis": {"tickCount": 8, **whole}}
+        return {**encoding, "axis": {"tickCount": 8, **whole}}
     place = float(places[0])
     around = max(1.0, abs(place))
     scale = {"domain": [place - around, place + around], "nice": False}
-    return {**found, "axis": {"values": [place], "format": ".4~g"}, "scale": scale}
+    return {**encoding, "axis": {"values": [place], "format": ".4~g"}, "scale": scale}
 
 
 def _scale(low: float, high: float, log: bool, kind: str = "") -> alt.Scale:

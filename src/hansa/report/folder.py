@@ -175,14 +175,14 @@ class RunFolder:
 
         What a damaged file held is left out, with a warning that names it and the way out.
         """
-        found = self._metrics.read()
+        measurements = self._metrics.read()
         for path, problem in self._metrics.damaged.items():
             if path not in self._told:
                 self._told.add(path)
                 text = f"{problem}; what it held is left out\n  to measure it anew: hansa learn "
                 text += f"--resume {self.path} sets it aside and goes on before it"
                 warnings.warn(HansaWarning(text), stacklevel=2)
-        return found
+        return measurements
 
     @property
     def damaged(self) -> list[str]:
@@ -211,8 +211,8 @@ class RunFolder:
 
     def first_missing(self, done: int) -> int | None:
         """The first of the rounds 1 to ``done`` of which nothing was measured, or None."""
-        known = set(self.metrics()["round"].to_list())
-        return next((t for t in range(1, done + 1) if t not in known), None)
+        measured = set(self.metrics()["round"].to_list())
+        return next((t for t in range(1, done + 1) if t not in measured), None)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to the run's diary, with the time in UTC."""
@@ -236,13 +236,13 @@ class RunFolder:
         if not path.exists():
             return []
         lines = path.read_bytes().split(b"\n")
-        found = []
+        entries = []
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                found.append(json.loads(line))
+                entries.append(json.loads(line))
             except ValueError as error:
                 raise CheckpointError(f"{path}: line {number} is not JSON ({error})") from error
-        return found
+        return entries
 
     def write_json(self, name: str, value: Any) -> None:
         """Write ``value`` as the file ``name`` (such as ``topology.json``), whole or not at all."""
@@ -260,15 +260,15 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            found = _read_json(path)
+            content = _read_json(path)
         except CheckpointError as error:
             if name not in DERIVED:
                 raise
             problem = str(error)
         else:
-            if isinstance(found, DERIVED.get(name, object)):
-                return found
-            problem = f"{path}: holds a {type(found).__name__}, which is not what was written"
+            if isinstance(content, DERIVED.get(name, object)):
+                return content
+            problem = f"{path}: holds a {type(content).__name__}, which is not what was written"
         if path not in self._told:
             self._told.add(path)
             text = f"{problem}; what it said is left out"
@@ -314,13 +314,13 @@ def check_free(path: Path) -> None:
         ConfigError: says so.
     """
     fix = "choose another --out, or continue the run in it with --resume"
-    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    existing = next(one for one in (path, *path.absolute().parents) if one.exists())
     problem = ""
-    if not there.is_dir():
-        problem = "is a file" if there == path else f"cannot be made: {there} is a file"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        problem, fix = f"{there} cannot be written to", "choose another --out"
-    elif there == path and any(inside.name != LOCK for inside in path.iterdir()):
+    if not existing.is_dir():
+        problem = "is a file" if existing == path else f"cannot be made: {existing} is a file"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        problem, fix = f"{existing} cannot be written to", "choose another --out"
+    elif existing == path and any(inside.name != LOCK for inside in path.iterdir()):
         problem = "the folder is not empty"
     if problem:
         raise ConfigError("out", str(path), problem, fix)

@@ -93,8 +93,8 @@ class Measured:
     @property
     def nodes(self) -> int | None:
         """How many nodes or clients there are, where it is known."""
-        found = self.config.get("nodes") or self.summary.get("nodes")
-        return int(found) if found else None
+        count = self.config.get("nodes") or self.summary.get("nodes")
+        return int(count) if count else None
 
     @cached_property
     def last(self) -> pl.DataFrame:

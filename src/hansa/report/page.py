@@ -153,6 +153,6 @@ def called(folder: RunFolder) -> str:
 
 def final(folder: RunFolder | str | Path, *, every: bool = False) -> Grid:
     """The table of a folder for a terminal, by its page."""
-    found = run_or_path(folder)
-    page = page_of(found)
-    return page.table(page.read(found), every=every)
+    place = run_or_path(folder)
+    page = page_of(place)
+    return page.table(page.read(place), every=every)

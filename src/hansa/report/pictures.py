@@ -119,16 +119,16 @@ def final_picture(values: Mapping[int, float], name: str, who: str = "node") -> 
     """A metric at each node (``who``) at the end: one by one, or of many how they are spread."""
     heading = f"Final {label(name.removesuffix('_per_client'))} of each {who}"
     every = pl.DataFrame({"node": list(values), "value": list(values.values())}).sort("node")
-    known = every.filter(pl.col("value").is_finite())
-    lost = len(every) - len(known)
+    finite = every.filter(pl.col("value").is_finite())
+    lost = len(every) - len(finite)
     if lost:
         heading += f" ({lost} not finite)"
-    found = known["value"].to_numpy()
-    if len(known) > MAX_DOTS:
+    found = finite["value"].to_numpy()
+    if len(finite) > MAX_DOTS:
         return _histogram(found, name, label(name), heading, who)
     axis = alt.Axis(format="%" if dimension(name) == "share" else "", tickCount=6)
     y = alt.Y("value:Q", title=label(name), scale=alt.Scale(zero=False), axis=axis)
-    dots = alt.Chart(records(known)).mark_circle(size=60, color=COLOURS[0], opacity=0.9)
+    dots = alt.Chart(records(finite)).mark_circle(size=60, color=COLOURS[0], opacity=0.9)
     dots = dots.encode(
         x=alt.X(
             "node:Q",
@@ -139,7 +139,7 @@ def final_picture(values: Mapping[int, float], name: str, who: str = "node") -> 
         y=y,
         tooltip=[alt.Tooltip("node:Q", title=who), alt.Tooltip("value:Q", format=".4~g")],
     )
-    mean = alt.Chart(records(known.select(pl.col("value").mean())))
+    mean = alt.Chart(records(finite.select(pl.col("value").mean())))
     rule = mean.mark_rule(color="#6a727b", strokeDash=[4, 3]).encode(y=y)
     title = alt.TitleParams(heading, subtitle=f"{_moments(found, name)}; dashed: the mean")
     return style(alt.layer(rule, dots).properties(width=WIDTH, height=HEIGHT, title=title))

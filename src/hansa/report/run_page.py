@@ -108,45 +108,45 @@ class RunPage(Page):
 
     def notes(self, of: Measured) -> list[str]:
         """That it diverged, and what is damaged."""
-        found = [t[0].upper() + t[1:] + "." for t in [tables.divergence(of.run)] if t]
+        diverged = [t[0].upper() + t[1:] + "." for t in [tables.divergence(of.run)] if t]
         of.everything  # noqa: B018 - what is damaged shows when it is read
         lost = [
             f"metrics/{name} is damaged: what it held is missing here." for name in of.run.damaged
         ]
-        return found + lost
+        return diverged + lost
 
     def tiles(self, of: Measured) -> list[Tile]:
         """The score, what else says how good the models are, and what all that cost."""
         names = dict.fromkeys([str(of.main), f"{of.main}_average_model", "loss"])
         every = [row for row in (self.last(of, name) for name in names) if row is not None]
-        found = []
+        tiles = []
         for row in [row for row in every if row["round"] == every[0]["round"]][:2]:
             remark = self._range(row) if row["min"] is not None else f"round {number(row['round'])}"
-            found.append(Tile(label(row["name"]), quantity(row["mean"], row["name"]), remark))
-        return found + self.costs(of)
+            tiles.append(Tile(label(row["name"]), quantity(row["mean"], row["name"]), remark))
+        return tiles + self.costs(of)
 
     def costs(self, of: Measured) -> list[Tile]:
         """What the run spent."""
         spent, who = tables.totals(of.run, of.metrics), self.who(of)
-        found = []
+        tiles = []
         if "bytes" in spent:
             each = quantity(spent["bytes"] / of.nodes, "bytes") if of.nodes else ""
             each = each and f"{each} a {who[:-1]}" + ", up and down" * bool(of.servers)
-            found.append(Tile("sent in all", quantity(spent["bytes"], "bytes"), each))
+            tiles.append(Tile("sent in all", quantity(spent["bytes"], "bytes"), each))
         for name, remark in (
             ("modelled_time", "of the server" if of.servers else f"of the slowest {who[:-1]}"),
             ("energy", f"of all {who}"),
             ("time", f"{number(of.rounds)} rounds"),
         ):
-            if name in spent and len(found) < 3:
-                found.append(
+            if name in spent and len(tiles) < 3:
+                tiles.append(
                     Tile(
                         "wall time" if name == "time" else label(name),
                         quantity(spent[name], name),
                         remark,
                     )
                 )
-        return found
+        return tiles
 
     def curves(self, of: Measured, family: str) -> Curves:
         """The lines of a family of metrics, and what they and their bands are."""
@@ -217,15 +217,15 @@ class RunPage(Page):
 
     def nodes_and_data(self, of: Measured) -> list[Any]:
         """The final score of each node, and how the data are divided."""
-        found, who = [], self.who(of)[:-1]
+        drawn, who = [], self.who(of)[:-1]
         name, values = self.by_node(of)
         if len(set(values.values())) > 1:
-            found.append(pictures.final_picture(values, name, who))
+            drawn.append(pictures.final_picture(values, name, who))
         if of.partition.get("histogram"):
-            found.append(pictures.label_picture(of.partition, who))
+            drawn.append(pictures.label_picture(of.partition, who))
         if len(set(of.partition.get("sizes") or ())) > 2:
-            found.append(pictures.sizes_picture(of.partition["sizes"], who))
-        return found
+            drawn.append(pictures.sizes_picture(of.partition["sizes"], who))
+        return drawn
 
     def by_node(self, of: Measured) -> tuple[str, dict[int, float]]:
         """A metric's name and its last value at each node that is no server."""
@@ -256,8 +256,8 @@ class RunPage(Page):
 
     def others(self, of: Measured) -> list[Section]:
         """Whatever else changed in a way that a figure does not tell, folded away."""
-        told = {self._main(of), *self.elsewhere(of)}
-        names = [f for f in of.families if f not in told and self.says_more(of, f)]
+        elsewhere = {self._main(of), *self.elsewhere(of)}
+        names = [f for f in of.families if f not in elsewhere and self.says_more(of, f)]
         charts = {f: curves_chart(self.curves(of, f), f) for f in names}
         traffic = [f for f in names if is_exchange(f)]
         return [

@@ -42,20 +42,20 @@ def higher_is_better(name: str) -> bool:
 def says_how_good(name: str) -> bool:
     """Whether a figure is one of the test or the validation set."""
     stem = name.removeprefix("validation_")
-    return any(stem == known or stem.startswith(f"{known}_") for known in _known())
+    return any(stem == metric or stem.startswith(f"{metric}_") for metric in _known())
 
 
 def labelled(name: str) -> str:
     """A name with the metrics' names in it as people write them, such as RMSE."""
-    for known, facts in _known().items():
+    for metric, facts in _known().items():
         if facts.get("label"):
-            name = re.sub(rf"(?<![^_ ]){re.escape(known)}(?![^_ ])", facts["label"], name)
+            name = re.sub(rf"(?<![^_ ]){re.escape(metric)}(?![^_ ])", facts["label"], name)
     return name
 
 
 def _of(name: str) -> list[Mapping[str, Any]]:
     """What the metric says that a figure is of: the longest name that its own holds in words."""
-    inside = [known for known in _known() if f"_{known}_" in f"_{name}_"]
+    inside = [metric for metric in _known() if f"_{metric}_" in f"_{name}_"]
     return [_known()[max(inside, key=len)]] if inside else []
 
 
@@ -66,5 +66,5 @@ def _known() -> dict[str, Mapping[str, Any]]:
 @cache
 def _built_in() -> dict[str, Mapping[str, Any]]:
     """Metrics that are here. What measures few tasks says more of them than what measures all."""
-    found: dict[str, Any] = dict(catalogue("metric"))
-    return {name: {**one.reading(), "rank": len(one.tasks) - 1} for name, one in found.items()}
+    metrics: dict[str, Any] = dict(catalogue("metric"))
+    return {name: {**one.reading(), "rank": len(one.tasks) - 1} for name, one in metrics.items()}

@@ -83,14 +83,14 @@ def families(metrics: pl.DataFrame) -> dict[str, list[Line]]:
     nothing = set(zero.filter("nothing")["name"].cast(pl.String))
     # No model of their energy was given.
     names = set(who) - {name for name in nothing if name.endswith("_energy")}
-    found: dict[str, list[Line]] = {}
+    lines_of: dict[str, list[Line]] = {}
     for name in sorted(names):
         family = name.removesuffix("_mean")
         if name in _UNDRAWN or name.endswith("_std") or name.startswith("client_"):
             continue
         if family != name and {f"{family}_min", f"{family}_max"} <= names:
             line = Line(name, "mean", f"{family}_min", f"{family}_max")
-            found.setdefault(family, []).append(line)
+            lines_of.setdefault(family, []).append(line)
         elif re.sub(r"_(min|max)$", "_mean", name) in names - {name}:
             continue  # the spread of the line above
         elif match := _NAME.match(name):
@@ -101,19 +101,19 @@ def families(metrics: pl.DataFrame) -> dict[str, list[Line]]:
                 family = f"{of_class[1]}_by_class{of_class[3] or ''}"
                 words.insert(0, f"class {of_class[2]}")
             line = Line(name, ", ".join(word for word in words if word))
-            found.setdefault(family, []).append(line)
+            lines_of.setdefault(family, []).append(line)
     order = {"share": 0, "": 1, "s": 3, "B": 2, "J": 3}
-    for family, lines in found.items():
+    for family, lines in lines_of.items():
         lines.sort(key=lambda line: (line.name != family, len(line.name), line.label))
-    good = scores(found)
-    keys = sorted(found, key=lambda f: (f not in good, order[dimension(f)], f == "loss", f))
-    return {family: found[family] for family in keys if family not in _AXES_ONLY}
+    good = scores(lines_of)
+    keys = sorted(lines_of, key=lambda f: (f not in good, order[dimension(f)], f == "loss", f))
+    return {family: lines_of[family] for family in keys if family not in _AXES_ONLY}
 
 
 def score(metrics: pl.DataFrame) -> str | None:
     """The family by which the run is judged: that of the metric which chooses, else the first."""
-    found = families(metrics)
-    return next(iter([*scores(found), *found]), None)
+    every = families(metrics)
+    return next(iter([*scores(every), *every]), None)
 
 
 def spread(metrics: pl.DataFrame, line: Line) -> pl.DataFrame:

@@ -211,13 +211,13 @@ class MetricStore:
         return [merged, *parts] if merged.exists() else parts
 
     def _parts(self) -> dict[int, Path]:
-        found = {}
+        parts = {}
         for path in sorted(self.path.glob("part-*.parquet")):
             number = path.stem.removeprefix("part-")
             if not number.isdecimal():
                 raise CheckpointError(f"{path}: is not a part of this run's metrics")
-            found[int(number)] = path
-        return dict(sorted(found.items()))
+            parts[int(number)] = path
+        return dict(sorted(parts.items()))
 
     def _part(self, number: int) -> Path:
         return self.path / f"part-{number:06d}.parquet"
@@ -244,9 +244,9 @@ def _table(chunks: list[Any]) -> pa.Table:
     columns = {key: np.zeros(total, dtype) for key, dtype in _NUMPY.items()}
     missing = {key: np.ones(total, dtype=bool) for key in _NUMPY}
     start = 0
-    for _, _, size, given in chunks:
+    for _, _, size, columns_of in chunks:
         rows = slice(start, start + size)
-        for key, column in zip(_NUMPY, given, strict=True):
+        for key, column in zip(_NUMPY, columns_of, strict=True):
             if column is not None:
                 columns[key][rows] = column
                 missing[key][rows] = False
@@ -259,11 +259,11 @@ def _table(chunks: list[Any]) -> pa.Table:
 
 def _column(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
     """Numbers as a column. (``pa.array`` of them would import pandas where there is one.)"""
-    known = None
+    validity = None
     if missing is not None and missing.any():
-        known = pa.py_buffer(np.packbits(~missing, bitorder="little"))
+        validity = pa.py_buffer(np.packbits(~missing, bitorder="little"))
     kind = pa.from_numpy_dtype(values.dtype)
-    return pa.Array.from_buffers(kind, len(values), [known, pa.py_buffer(values)])
+    return pa.Array.from_buffers(kind, len(values), [validity, pa.py_buffer(values)])
 
 
 def _texts(words: list[str]) -> pa.Array:

@@ -13,9 +13,9 @@ EARLY = "stopped early"
 
 def status(of: Measured) -> str:
     """How a run ended, in a word: its summary's, or that it ended by its own rule."""
-    found = str(of.summary.get("status", "unfinished"))
+    word = str(of.summary.get("status", "unfinished"))
     early = of.summary.get("ended") or _asked(of) > _done(of)
-    return EARLY if found == "finished" and early else found
+    return EARLY if word == "finished" and early else word
 
 
 def ending(of: Measured) -> str:
@@ -79,8 +79,8 @@ def _asked(of: Measured) -> int:
 
 
 def _where(of: Measured) -> str:
-    found = diverged(of.run)
-    return f", first in round {number(found['round'])}" if found else ""
+    event = diverged(of.run)
+    return f", first in round {number(event['round'])}" if event else ""
 
 
 def _error(of: Measured) -> str:

@@ -64,12 +64,12 @@ def _lines_that_matter(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def totals(folder: RunFolder, metrics: pl.DataFrame | None = None) -> dict[str, float]:
     """What the run spent in all: bytes, time (s), modelled_time and device_time (s), energy (J)."""
     spent = progress(measurements(folder) if metrics is None else metrics)
-    found = {name: spent[name].max() for name in spent.columns if name != "round"}
+    spent_of = {name: spent[name].max() for name in spent.columns if name != "round"}
     summary = folder.summary or {}
     for name, key in (("bytes", "bytes_sent"), ("time", "seconds")):
         if isinstance(summary.get(key), int | float):
-            found[name] = summary[key]
-    return {name: float(value) for name, value in found.items() if value}  # type: ignore[arg-type]
+            spent_of[name] = summary[key]
+    return {name: float(value) for name, value in spent_of.items() if value}  # type: ignore[arg-type]
 
 
 def diverged(folder: RunFolder) -> Mapping[str, Any] | None:
@@ -83,11 +83,11 @@ def diverged(folder: RunFolder) -> Mapping[str, Any] | None:
 
 def divergence(folder: RunFolder) -> str:
     """That a run diverged, where and what to do; nothing if it did not."""
-    found = diverged(folder)
-    if found is None:
+    event = diverged(folder)
+    if event is None:
         return ""
-    nodes = ", ".join(map(str, found["nodes"][:8]))
-    where = f"in round {found['round']}" + (f" at node(s) {nodes}" if nodes else "")
+    nodes = ", ".join(map(str, event["nodes"][:8]))
+    where = f"in round {event['round']}" + (f" at node(s) {nodes}" if nodes else "")
     return f"training diverged, first {where}; lower train.optimizer.lr or set train.clip_norm"
 
 

@@ -46,9 +46,9 @@ def write_pictures(folder: RunFolder | str | Path) -> list[Path]:
 
 def _save(chart: Any, path: Path) -> list[Path]:
     title = chart.title if isinstance(chart.title, str) else chart.title.text
-    found = []
+    files = []
     for number, view in enumerate(charts.views(chart) or [{"words": "", "change": {}}]):
         words = f"{title} by {view['words']}" if number else title
         name = re.sub(r"\W+", "_", words.lower()).strip("_")
-        found.append(charts.save_png(chart, path / f"{name}.png", change=view["change"]))
-    return found
+        files.append(charts.save_png(chart, path / f"{name}.png", change=view["change"]))
+    return files

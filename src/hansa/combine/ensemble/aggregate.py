@@ -259,10 +259,10 @@ def judge(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) ->
             test_targets=scores.targets[:1],
             test_inputs=None if scores.inputs is None else scores.inputs[:1],
         )
-        found = _quick(rule, some, quiet, seed)
-        sent += found.bytes_sent
+        fitted = _quick(rule, some, quiet, seed)
+        sent += fitted.bytes_sent
         left = torch.from_numpy(out)
-        hits[left] = found.hits(rows[left], scores.targets[left])
+        hits[left] = fitted.hits(rows[left], scores.targets[left])
     return Judged(hits, sent)
 
 

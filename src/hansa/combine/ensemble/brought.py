@@ -58,18 +58,18 @@ def owners(settings: EnsembleSettings) -> dict[int, int]:
     Raises:
         ConfigError: two are one client's, or there is no such client.
     """
-    found: dict[int, int] = {}
+    entry_of: dict[int, int] = {}
     for k, item in enumerate(settings.members):
         client = k if item.client is None else item.client
         if not 0 <= client < settings.clients:
             fix = f"numbers from 0 to {settings.clients - 1}, or more clients"
             problem = f"there are {settings.clients} clients"
             raise ConfigError(f"members.{k}.client", client, problem, fix)
-        if client in found:
-            problem = f"brings members.{found[client]} already"
+        if client in entry_of:
+            problem = f"brings members.{entry_of[client]} already"
             raise ConfigError(f"members.{k}.client", client, problem, "each client one model")
-        found[client] = k
-    return {client: k for client, k in found.items() if client not in settings.without}
+        entry_of[client] = k
+    return {client: k for client, k in entry_of.items() if client not in settings.without}
 
 
 def bring(
@@ -81,7 +81,7 @@ def bring(
         ConfigError: one cannot be read, or does not fit the data; names the entry and what is
             wrong.
     """
-    found = {}
+    members = {}
     for client, k in owners(settings).items():
         item = settings.members[k]
         try:
@@ -92,8 +92,8 @@ def bring(
         except HansaError as error:
             problem = str(error).removeprefix(f"{item.path}: ")
             raise ConfigError(f"members.{k}.path", str(item.path), problem, "") from error
-        found[client] = member
-    return found
+        members[client] = member
+    return members
 
 
 def counted(settings: EnsembleSettings, dataset: Dataset, division: Division) -> np.ndarray:
@@ -231,25 +231,25 @@ def _numbers(dataset: Dataset) -> list[tuple[str, ...]]:
 
     A word's 0 or 1 is called as ``pandas.get_dummies`` and scikit-learn's OneHotEncoder do.
     """
-    found: list[tuple[str, ...]] = []
+    names_of: list[tuple[str, ...]] = []
     for feature in dataset.features:
         name, words = feature["name"], feature["words"]
         if words is not None:
-            found += [tuple(f"{name}{mark}{word}" for mark in "_=") for word in words]
+            names_of += [tuple(f"{name}{mark}{word}" for mark in "_=") for word in words]
         elif feature["width"] == 1:
-            found.append((name,))
+            names_of.append((name,))
         else:
-            found += [(f"{name}_{k}",) for k in range(feature["width"])]
-    return found
+            names_of += [(f"{name}_{k}",) for k in range(feature["width"])]
+    return names_of
 
 
 def _classes(predictor: Any, dataset: Dataset, path: Path) -> np.ndarray:
     """The data's class of each of a predictor's: all by name, or all by number."""
     names = list(dataset.class_names or map(str, range(dataset.spec.classes)))
-    found = getattr(predictor, "classes_", None)
-    if found is None:
+    own_classes = getattr(predictor, "classes_", None)
+    if own_classes is None:
         return np.arange(dataset.spec.classes)
-    values = np.asarray(found).tolist()
+    values = np.asarray(own_classes).tolist()
     whole = [isinstance(value, int | float) and value == int(value) for value in values]
     called = [str(int(v)) if w else str(v) for v, w in zip(values, whole, strict=True)]
     if all(name in names for name in called):

@@ -86,10 +86,10 @@ def bytes_chart(rows: Sequence[Mapping[str, Any]]) -> Any:
         return None
     size = unit(max(row["counted"] for row in spent), "B")
     columns = ["name", "accuracy", "counted", "formula"]
-    found = [
+    points = [
         (r["name"], r["accuracy"], r["counted"] / size.size, (r["formula"] or None)) for r in spent
     ]
-    frame = pl.DataFrame(found, schema=columns, orient="row").with_columns(
+    frame = pl.DataFrame(points, schema=columns, orient="row").with_columns(
         pl.col("formula").cast(pl.Float64) / size.size
     )
     everything = pl.concat([frame["counted"], frame["formula"].drop_nulls()])
@@ -176,16 +176,16 @@ def _names(ends: pl.DataFrame, every: pl.Series, y: alt.Y, x: Any) -> list[Any]:
 def _spread(values: list[float], apart: float, low: float, high: float) -> list[float]:
     """Values moved as little as a pass up and a pass down need to keep them ``apart``."""
     order = np.argsort(values, kind="stable")
-    found = np.asarray(values, dtype=float)
+    moved = np.asarray(values, dtype=float)
     top = high
     for k in order[::-1]:  # from the top down
-        found[k] = min(found[k], top)
-        top = found[k] - apart
+        moved[k] = min(moved[k], top)
+        top = moved[k] - apart
     floor = low
     for k in order:
-        found[k] = max(found[k], floor)
-        floor = found[k] + apart
-    return found.tolist()
+        moved[k] = max(moved[k], floor)
+        floor = moved[k] + apart
+    return moved.tolist()
 
 
 def _bounds(values: pl.Series) -> tuple[float, float]:
@@ -217,9 +217,9 @@ def _colour(colours: Mapping[str, str]) -> alt.Color:
 
 def _ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten in a range."""
-    found = [
+    candidates = [
         digit * 10.0**power
         for power in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
         for digit in (1, 2, 5)
     ]
-    return [tick for tick in found if low <= tick <= high]
+    return [tick for tick in candidates if low <= tick <= high]

@@ -202,13 +202,13 @@ def federated_adam(lr: float) -> Algorithm:
     server = {
         "name": "adam", "lr": lr, "beta1": BETA1, "beta2": BETA2, "tau": TAU, "initial": 0.0,
     }  # fmt: skip
-    found = find("algorithm", "fedadam").parse({"server": server})
-    assert isinstance(found, Algorithm)
-    return found
+    method = find("algorithm", "fedadam").parse({"server": server})
+    assert isinstance(method, Algorithm)
+    return method
 
 
 def algorithm(name: str, **settings: Any) -> Algorithm:
     """An algorithm of any room, by name."""
-    found = find("algorithm", name).parse(settings)
-    assert isinstance(found, Algorithm)
-    return found
+    method = find("algorithm", name).parse(settings)
+    assert isinstance(method, Algorithm)
+    return method

@@ -30,5 +30,5 @@ class Figures:
         """``figures`` by name of scores [m, C] and classes [m], None where there is none."""
         if not self._asked:
             return {}
-        found = self.metrics.of(answers, targets)
-        return {"figures": {k: v if math.isfinite(v) else None for k, v in found.items()}}
+        values = self.metrics.of(answers, targets)
+        return {"figures": {k: v if math.isfinite(v) else None for k, v in values.items()}}

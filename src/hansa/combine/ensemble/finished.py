@@ -53,8 +53,8 @@ class Finished:
             CheckpointError: a file is damaged.
         """
         entries = [self._read(file.stem) for file in sorted(self.path.glob("member_*.json"))]
-        found = [read_member(self.path, entry, spec, trust=True) for entry in entries if entry]
-        return {member.client: member for member in found}
+        trained = [read_member(self.path, entry, spec, trust=True) for entry in entries if entry]
+        return {member.client: member for member in trained}
 
     def keep_members(self, members: list[Member]) -> None:
         """Members that are trained; those that cannot be written are trained again."""
@@ -65,8 +65,8 @@ class Finished:
 
     def scores(self) -> dict[str, Tensor] | None:
         """What members said, or None if they were not asked."""
-        found = self._bundle("scores")
-        return None if found is None else found[1]
+        bundle = self._bundle("scores")
+        return None if bundle is None else bundle[1]
 
     def keep_scores(self, train: Tensor, test: Tensor) -> None:
         """What members say of the proxies and of the test set."""
@@ -75,10 +75,10 @@ class Finished:
     def rule(self, rule: Rule, panel: Panel) -> tuple[Fit, Judged | None] | None:
         """A rule as it was fitted and judged, or None."""
         name = f"rule_{slug(rule.name)}"
-        found = self._bundle(name)
-        if found is None:
+        bundle = self._bundle(name)
+        if bundle is None:
             return None
-        entry, tensors = found
+        entry, tensors = bundle
         votes, hits = tensors.pop("votes", None), tensors.pop("hits", None)
         module = rule.build(panel, votes)
         state = {key.removeprefix("module."): value for key, value in tensors.items()}

@@ -139,8 +139,8 @@ class Harness:
         """What the ensemble's metrics say of a network on the test set; nothing without any."""
         if not self.settings.metrics:
             return {}
-        found = Figures(self.settings, self.dataset.spec)
-        return dict(found.of(self._answers(module), self.scores.test_targets)["figures"])
+        figures = Figures(self.settings, self.dataset.spec)
+        return dict(figures.of(self._answers(module), self.scores.test_targets)["figures"])
 
     def _answers(self, module: nn.Module) -> Tensor:
         return logits_of([module], self.examples(self.dataset.test))[0]

@@ -113,8 +113,8 @@ def read_member(path: Path, entry: dict[str, Any], spec: DataSpec, trust: bool) 
 def _preparing(entry: dict[str, Any]) -> Preparing | None:
     if "preparing" not in entry:
         return None
-    known = entry["preparing"]
-    factor, offset, order = known["factor"], known["offset"], known["order"]
+    steps = entry["preparing"]
+    factor, offset, order = steps["factor"], steps["offset"], steps["order"]
     return Preparing(
         None if factor is None else torch.tensor(factor),
         None if offset is None else torch.tensor(offset),

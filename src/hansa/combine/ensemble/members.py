@@ -160,30 +160,30 @@ def train_members(
     """
     chosen = forms(settings)
     brought = brought or {}
-    found: dict[int, Member] = {**(done or {}), **brought}
+    trained: dict[int, Member] = {**(done or {}), **brought}
     for group, form in enumerate([*settings.models, *settings.predictors]):
         who = [
             k
             for k, client in enumerate(clients)
             if chosen[client] is form and client not in brought
         ]
-        if all(clients[k] in found for k in who):
+        if all(clients[k] in trained for k in who):
             continue
         some = [parts[k] for k in who]
         ids = [clients[k] for k in who]
         if isinstance(form, Predictor):
             for client, part in zip(ids, some, strict=True):
-                if client not in found:
-                    found[client] = _fitted(form, dataset, client, part, settings.seed)
-                    keep([found[client]])
+                if client not in trained:
+                    trained[client] = _fitted(form, dataset, client, part, settings.seed)
+                    keep([trained[client]])
             continue
         assert isinstance(form, Model)
         # Together, as they were begun: what a client's model becomes may not depend on a restart.
         modules = _trained(settings, dataset, form, some, path / f"group_{group}", group, place)
         for client, part, module in zip(ids, some, modules, strict=True):
-            found[client] = _packed(settings, dataset, client, form, module, part)
-        keep([found[client] for client in ids])
-    return [found[client] for client in clients]
+            trained[client] = _packed(settings, dataset, client, form, module, part)
+        keep([trained[client] for client in ids])
+    return [trained[client] for client in clients]
 
 
 def _trained(
@@ -212,12 +212,12 @@ def _trained(
         form=form,
     )
     layout = ParameterLayout.of(module)
-    found = []
+    modules = []
     for row in played.rows:
         own = copy.deepcopy(module)
         layout.load_(own, row)
-        found.append(own.eval())
-    return found
+        modules.append(own.eval())
+    return modules
 
 
 def _fitted(form: Predictor, dataset: Dataset, client: int, part: np.ndarray, seed: int) -> Member:

@@ -44,13 +44,13 @@ class OwnCode:
 
     def form(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """A form's settings, with what they name by import path copied."""
-        found = dict(settings)
+        copied = dict(settings)
         for field in _FIELDS:
-            module, colon, name = str(found.get(field, "")).rpartition(":")
+            module, colon, name = str(copied.get(field, "")).rpartition(":")
             entry = self.module(module) if colon else None
             if entry is not None:
-                found[field] = f"{entry['file']}:{name}"
-        return found
+                copied[field] = f"{entry['file']}:{name}"
+        return copied
 
     def module(self, name: str) -> dict[str, str] | None:
         """Copy a module by its name or its file, or None where it does not travel."""
@@ -74,11 +74,11 @@ class OwnCode:
 
 def located(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """A form of a card with the code that lies beside the card by its whole path."""
-    found = dict(settings)
+    copied = dict(settings)
     for field in _FIELDS:
-        if str(found.get(field, "")).startswith(f"{FOLDER}/"):
-            found[field] = str(path.absolute() / found[field])
-    return found
+        if str(copied.get(field, "")).startswith(f"{FOLDER}/"):
+            copied[field] = str(path.absolute() / copied[field])
+    return copied
 
 
 def carried(settings: Any, path: Path) -> Any:

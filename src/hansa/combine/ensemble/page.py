@@ -101,7 +101,7 @@ class EnsemblePage(RunPage):
         low, high = (quantity(limit(alone), "accuracy") for limit in (min, max))
         mean = quantity(sum(alone) / len(alone), "accuracy")
         formula = quantity(kept["formula"], "bytes")
-        found = [
+        tiles = [
             Tile(f"accuracy of {kept['name']}", quantity(kept["accuracy"], "accuracy"), "kept"),
             Tile("the models alone, mean", mean, f"{low} to {high} over clients"),
             Tile(
@@ -113,12 +113,12 @@ class EnsemblePage(RunPage):
         if others := [row for row in of.rows if row["kind"] == "baseline"]:
             best = max(others, key=lambda row: row["accuracy"])
             remark = f"{best['name']}, {quantity(best['counted'], 'bytes')} a client"
-            found.insert(1, Tile("best baseline", quantity(best["accuracy"], "accuracy"), remark))
+            tiles.insert(1, Tile("best baseline", quantity(best["accuracy"], "accuracy"), remark))
         if phases := of.summary.get("phases"):
             slow = max(phases, key=lambda name: phases[name])
             remark = f"{slow.replace('_', ' ')}: {quantity(phases[slow], 'time')}"
-            found.append(Tile("wall time", quantity(of.summary["seconds"], "time"), remark))
-        return found
+            tiles.append(Tile("wall time", quantity(of.summary["seconds"], "time"), remark))
+        return tiles
 
     def main_chart(self, of: Ensemble) -> list[Any]:  # type: ignore[override]
         """All rules over the rounds of phase 2, or against what a client sends and receives."""
@@ -175,15 +175,15 @@ def _asked(table: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def lines(table: Sequence[Mapping[str, Any]], chosen: str) -> list[list[str]]:
     """The table as text."""
-    found, asked = [], _asked(table)
+    rows, asked = [], _asked(table)
     for row in sorted(table, key=lambda row: -row["accuracy"]):
         title = row["name"] + (" *" if _is_kept(row, chosen) else "")
         judged = row.get("proxy_accuracy")
         costs = [quantity(row[key], "bytes") if row[key] else "" for key in ("formula", "counted")]
         shares = [quantity(share, "accuracy") for share in (row["accuracy"], judged)]
         more = [quantity((row.get("figures") or {}).get(name), name) for name in asked]
-        found.append([title, *shares, *more, *costs, row.get("note", "")])
-    return found
+        rows.append([title, *shares, *more, *costs, row.get("note", "")])
+    return rows
 
 
 def _is_kept(row: Mapping[str, Any], chosen: str) -> bool:

@@ -105,8 +105,8 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
         if error.field == "nodes":
             fix = error.fix.replace("nodes", "clients")
             raise ConfigError("clients", error.value, error.problem, fix) from None
-        known = error.field.split(".")[0] in type(settings).model_fields
-        raise error if known else error.under("data") from None
+        ours = error.field.split(".")[0] in type(settings).model_fields
+        raise error if ours else error.under("data") from None
     figures = Figures(settings, dataset.spec)
     rules = {rule.name: rule for rule in settings.rules}
     if len(rules) < len(settings.rules):
@@ -179,11 +179,11 @@ def combine(
     trained = {m.client: m for m in members or ()} or finished.members(dataset.spec)
     members = _phase_one(prepared, path, say, trained, place, finished)
     timer.lap("phase_1")
-    known = finished.scores()
-    if known is None:
+    earlier = finished.scores()
+    if earlier is None:
         say(f"{sum(map(len, division.proxy))} proxies are scored by {len(members)} models")
     scores = score(
-        settings, dataset, division, members, path / "members", place, known, finished.keep_scores
+        settings, dataset, division, members, path / "members", place, earlier, finished.keep_scores
     )
     if scores.alignments is not None:
         pairs = zip(members, scores.alignments, strict=True)
@@ -198,8 +198,8 @@ def combine(
         timer.lap("phase_2")
     chosen, reason = choose(settings.choose, prepared.rules, judged)
     result = Result(members, scores, fits, judged, chosen, reason)
-    for name, found in fits.items():
-        result.table.append(_line(prepared, result, name, found))
+    for name, fitted in fits.items():
+        result.table.append(_line(prepared, result, name, fitted))
     _single(prepared, result)
     result.doubts = _doubts(prepared, members, scores)
     result.unsaved = store.save(
@@ -231,19 +231,19 @@ def combine(
 
 def _doubts(prepared: Prepared, members: list[Member], scores: Scores) -> list[str]:
     """Brought members that are worse than a guess: their outputs may stand for other classes."""
-    dataset, found = prepared.dataset, []
+    dataset, doubts = prepared.dataset, []
     names = ", ".join(dataset.class_names or map(str, range(dataset.spec.classes)))
     for member, said in zip(members, scores.train, strict=True):
         if member.client not in prepared.brought or len(said) < _ENOUGH:
             continue
         right = float((predicted(said) == scores.targets).double().mean())
         if right < _WORSE / dataset.spec.classes:
-            found.append(
+            doubts.append(
                 f"the model that client {member.client} brings gets {100 * right:.0f} % of the "
                 f"proxies right, less than guessing would: are its outputs the classes {names}, in "
                 "this order, and are its inputs prepared as it was trained (members: takes)?"
             )
-    return found
+    return doubts
 
 
 class _Timer:

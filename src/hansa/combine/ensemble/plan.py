@@ -79,7 +79,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
 
 def _rules(prepared: Prepared, mean: float) -> list[dict[str, Any]]:
     """Each rule with its numbers and what they cost one client by the formula."""
-    settings, found = prepared.settings, []
+    settings, rows = prepared.settings, []
     panel = _panel(prepared)
     for name, rule in prepared.rules.items():
         parameters, rounds = 0, settings.aggregate.rounds
@@ -90,7 +90,7 @@ def _rules(prepared: Prepared, mean: float) -> list[dict[str, Any]]:
             rounds = 0  # nothing travels in rounds
         phase_2 = cost.ensemble(0, panel.members, parameters, rounds)
         whole = cost.ensemble(mean, panel.members, parameters, rounds)
-        found.append(
+        rows.append(
             {
                 "name": name,
                 "parameters": parameters,
@@ -98,7 +98,7 @@ def _rules(prepared: Prepared, mean: float) -> list[dict[str, Any]]:
                 "bytes": round(whole),
             }
         )
-    return found
+    return rows
 
 
 def remarks(prepared: Prepared) -> list[str]:

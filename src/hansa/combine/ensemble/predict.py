@@ -26,17 +26,17 @@ def predict(run: str | Path, inputs: str | Path, trust: bool = False) -> list[di
         CheckpointError: the ensemble is missing or corrupt.
         ConfigError, DataError: the inputs are not what its models take.
     """
-    path, given = Path(run), Path(inputs)
-    found = load(path / "ensemble" if (path / "ensemble").is_dir() else path, trust)
-    names, stored = read(given, found)
+    path, brought = Path(run), Path(inputs)
+    ensemble = load(path / "ensemble" if (path / "ensemble").is_dir() else path, trust)
+    names, stored = read(brought, ensemble)
     answers = []
     for start in range(0, len(stored), _BATCH):
-        scores = found(found.prepared(stored[start : start + _BATCH]))
-        if found.spec.outputs == 1:
+        scores = ensemble(ensemble.prepared(stored[start : start + _BATCH]))
+        if ensemble.spec.outputs == 1:
             scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
         answers.append(torch.softmax(scores, -1))
     shares = torch.cat(answers)
-    classes = found.card["class_names"] or list(range(found.spec.classes))
+    classes = ensemble.card["class_names"] or list(range(ensemble.spec.classes))
     best = shares.argmax(-1).tolist()
     return [
         {"input": name, "class": classes[k], "probability": round(float(row[k]), 6)}

@@ -40,8 +40,8 @@ def read(path: Path, ensemble: Loaded) -> tuple[list[str], Tensor]:
             raise ConfigError("input", str(path), f"holds images, the models take {kind}", ".csv")
         return Pixels(ensemble).files(path)
     if suffix not in (*ARRAYS, *TABLES):
-        known = ", ".join((*TABLES, *ARRAYS))
-        raise ConfigError("input", str(path), "is of no known kind", f"{known}, or images")
+        readable = ", ".join((*TABLES, *ARRAYS))
+        raise ConfigError("input", str(path), "is of no known kind", f"{readable}, or images")
     if kind == "image" and suffix in tablefile.BINARY:
         array = Pixels(ensemble).parquet(path)
     elif suffix in TABLES:

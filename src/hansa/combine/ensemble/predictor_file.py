@@ -41,11 +41,11 @@ def pack(predictor: Any) -> bytes | None:
     from skops.io import dumps, get_untrusted_types, loads  # slow to import, and rarely needed
 
     try:
-        found = _repeatable(dumps(predictor))
-        loads(found, trusted=get_untrusted_types(data=found))  # it came from here
+        packed = _repeatable(dumps(predictor))
+        loads(packed, trusted=get_untrusted_types(data=packed))  # it came from here
     except _UNFIT:
         return None
-    return found
+    return packed
 
 
 def unpack(data: bytes, inputs: int, trust: bool, what: str) -> Any:
@@ -72,12 +72,12 @@ def unpack(data: bytes, inputs: int, trust: bool, what: str) -> Any:
         fix = "--trust, if you know where the ensemble is from"
         raise ConfigError("members", what, problem, fix)
     try:
-        found = loads(data, trusted=asked)  # nothing but what was looked at above
+        predictor = loads(data, trusted=asked)  # nothing but what was looked at above
     except _UNFIT as error:
         raise CheckpointError(f"{what}: cannot be read ({error})") from error
-    for tree in _trees(found, set()):
+    for tree in _trees(predictor, set()):
         _look_through(tree, inputs, what)
-    return found
+    return predictor
 
 
 def _repeatable(data: bytes) -> bytes:
@@ -89,15 +89,15 @@ def _repeatable(data: bytes) -> bytes:
             return [renamed(item) for item in value]
         if not isinstance(value, dict):
             return value
-        found = {}
+        copy = {}
         for key, item in value.items():
             if key == "__id__" and isinstance(item, int):
                 item = int(numbers.setdefault(str(item), str(len(numbers) + 1)))
             elif key == "file" and isinstance(item, str):
                 stem, dot, suffix = item.partition(".")
                 item = numbers.setdefault(stem, str(len(numbers) + 1)) + dot + suffix
-            found[key] = renamed(item)
-        return found
+            copy[key] = renamed(item)
+        return copy
 
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:

@@ -133,8 +133,8 @@ def fit_predictor(form: Predictor, dataset: Dataset, part: np.ndarray, seed: int
     except ConfigError as error:
         raise ConfigError("predictors", form.path, error.problem, error.fix) from None
     arguments = dict(form.arguments)
-    known = inspect.signature(maker).parameters
-    if "random_state" in known and "random_state" not in arguments:
+    parameters = inspect.signature(maker).parameters
+    if "random_state" in parameters and "random_state" not in arguments:
         arguments["random_state"] = seed % 2**32
     spec = dataset.spec
     x, y = dataset.gather(dataset.train, torch.from_numpy(part))

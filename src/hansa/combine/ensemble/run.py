@@ -153,18 +153,18 @@ def remove(
 
 def _kept_statistics(settings: EnsembleFile, dataset: Dataset, client: int) -> str:
     """What is left of a removed client in how inputs are prepared."""
-    found = []
+    statistics = []
     if standardizes(settings, dataset):
-        found.append("means and deviations of the inputs")
+        statistics.append("means and deviations of the inputs")
     if dataset.fill is not None:
-        found.append("the means that fill missing values")
-    if not found:
+        statistics.append("the means that fill missing values")
+    if not statistics:
         return "none: inputs are prepared without statistics over examples"
     left = ",".join(map(str, settings.without))
     return (
-        f"{' and '.join(found)} are over all clients' examples, client {client}'s too, since the "
-        f"kept models were trained on inputs prepared by them; without any: data.normalize: none, "
-        f"or train anew with --set without=[{left}]"
+        f"{' and '.join(statistics)} are over all clients' examples, client {client}'s too, since "
+        f"the kept models were trained on inputs prepared by them; without any: data.normalize: "
+        f"none, or train anew with --set without=[{left}]"
     )
 
 
@@ -240,7 +240,7 @@ def _facts(result: Result) -> dict[str, Any]:
     """What the summary says of it."""
     phases = {name: round(seconds, 3) for name, seconds in result.seconds.items()}
     rules = {row["name"]: row for row in result.table if row["kind"] == "rule"}
-    told = {row["name"]: row["figures"] for row in result.table if row.get("figures")}
+    figures = {row["name"]: row["figures"] for row in result.table if row.get("figures")}
     return {
         "clients": len(result.members),
         "chosen": result.chosen,
@@ -248,7 +248,7 @@ def _facts(result: Result) -> dict[str, Any]:
         "accuracy": result.accuracy,
         "rules": {name: row["accuracy"] for name, row in rules.items()},
         "baselines": {r["name"]: r["accuracy"] for r in result.table if r["kind"] == "baseline"},
-        **({"figures": told} if told else {}),
+        **({"figures": figures} if figures else {}),
         "bytes_sent": round(rules[result.chosen]["counted"] * len(result.members)),
         "seconds": round(sum(result.seconds.values()), 3),
         "phases": phases,

@@ -192,10 +192,10 @@ def _folder(path: Path, settings: dict[str, Any]) -> tuple[RunFolder, Path | Non
 def _curve(folder: RunFolder) -> list[tuple[int, float]]:
     import polars
 
-    found = folder.metrics().filter(
+    accuracies = folder.metrics().filter(
         (polars.col("name") == "accuracy") & polars.col("node").is_not_null()
     )
-    means = found.group_by("round").agg(polars.col("value").mean()).sort("round")
+    means = accuracies.group_by("round").agg(polars.col("value").mean()).sort("round")
     return list(zip(means["round"].to_list(), means["value"].to_list(), strict=True))
 
 
@@ -209,12 +209,12 @@ def _with_usual(metrics: Sequence[Metric], dataset: Dataset) -> tuple[Metric, ..
 def _figures(folder: RunFolder, names: Sequence[str]) -> dict[int, dict[str, float]]:
     import polars
 
-    known = polars.col("name").is_in(list(names)) & polars.col("node").is_not_null()
-    rows = folder.metrics().filter(known).group_by("round", "name").agg(polars.col("value").mean())
-    found: dict[int, dict[str, float]] = {}
+    wanted = polars.col("name").is_in(list(names)) & polars.col("node").is_not_null()
+    rows = folder.metrics().filter(wanted).group_by("round", "name").agg(polars.col("value").mean())
+    by_round: dict[int, dict[str, float]] = {}
     for done, name, value in rows.rows():
-        found.setdefault(done, {})[name] = value
-    return found
+        by_round.setdefault(done, {})[name] = value
+    return by_round
 
 
 def _strategy(train: TrainSettings, module: nn.Module) -> Literal["looped", "stacked"]:

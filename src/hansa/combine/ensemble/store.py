@@ -196,8 +196,8 @@ def load(path: Path, trust: bool = False) -> Loaded:
     fill(module, state, path / NUMBERS)
     scale = shift = None
     if preparing is not None:
-        found = read_tensors(path / PREPARING, preparing, finite=True)
-        scale, shift = found.get("scale"), found.get("shift")
+        tensors = read_tensors(path / PREPARING, preparing, finite=True)
+        scale, shift = tensors.get("scale"), tensors.get("shift")
     return Loaded(card, spec, panel, members, module.eval(), rule.sees_input, scale, shift)
 
 

@@ -30,10 +30,10 @@ class FedAvgOnce(Baseline):
             tried[epochs] = harness.play(name, algorithm("fedavg"), harness.whole, 1, epochs)
         best = max(tried, key=lambda epochs: tried[epochs].curve[-1][1])
         at, accuracy = tried[best].curve[-1]
-        counted, told = harness.each(tried[best]), tried[best].figures.get(at, {})
+        counted, figures = harness.each(tried[best]), tried[best].figures.get(at, {})
         note = f"best on the test set of {', '.join(map(str, tried))} epochs: {best}"
         formula = cost.one_shot(harness.size)
-        return Compared(type(self).name, accuracy, formula, counted, note, figures=told)
+        return Compared(type(self).name, accuracy, formula, counted, note, figures=figures)
 
 
 @register("fedavg", paper="McMahan et al.", year=2017, url="https://arxiv.org/abs/1602.05629")
@@ -45,16 +45,16 @@ class FedAvgRounds(Baseline):
         return algorithm("fedavg", **more), None
 
     def run(self, harness: Harness) -> Compared:
-        name, given = type(self).name, harness.settings.baselines
+        name, asked = type(self).name, harness.settings.baselines
         more: dict[str, Any] = {}
-        if given.patience is not None:
-            rule = {"window": 1, "patience": given.patience, "strict": True}
+        if asked.patience is not None:
+            rule = {"window": 1, "patience": asked.patience, "strict": True}
             more = {"stop": rule, "select": "best"}
-        chosen, lr = self.algorithm(given, **more)
-        if given.patience is not None:
-            return _until_flat(harness, name, chosen, lr, given.patience)
-        played = harness.play(name, chosen, harness.whole, given.rounds, given.local_epochs, lr)
-        return _best(harness, name, played, given.rounds)
+        chosen, lr = self.algorithm(asked, **more)
+        if asked.patience is not None:
+            return _until_flat(harness, name, chosen, lr, asked.patience)
+        played = harness.play(name, chosen, harness.whole, asked.rounds, asked.local_epochs, lr)
+        return _best(harness, name, played, asked.rounds)
 
 
 @register("fedadam", paper="Reddi et al.", year=2021, url="https://arxiv.org/abs/2003.00295")
@@ -71,38 +71,38 @@ class FineTuned(Baseline):
     """FedAvg on what members are trained on, then FedAvg on the proxies."""
 
     def run(self, harness: Harness) -> Compared:
-        given, division = harness.settings.baselines, harness.division
-        name, rounds, epochs = type(self).name, given.rounds, given.local_epochs
+        asked, division = harness.settings.baselines, harness.division
+        name, rounds, epochs = type(self).name, asked.rounds, asked.local_epochs
         before = f"{name}_before"
         first = harness.play(before, algorithm("fedavg"), division.train, rounds, epochs)
         start = copy.deepcopy(harness.module)
         ParameterLayout.of(start).load_(start, first.rows[0])
         proxies = [part for part in division.proxy if len(part)]
         second = harness.play(name, algorithm("fedavg"), proxies, rounds, epochs, start=start)
-        found = _best(harness, name, second, rounds, before=rounds)
-        whole = found.counted + harness.each(first)
-        return replace(found, counted=whole, curve=())
+        compared = _best(harness, name, second, rounds, before=rounds)
+        whole = compared.counted + harness.each(first)
+        return replace(compared, counted=whole, curve=())
 
 
 def _until_flat(
     harness: Harness, name: str, chosen: Algorithm, lr: float | None, patience: int
 ) -> Compared:
     """Until the loss on the proxies no longer falls; its lowest counts."""
-    given, division = harness.settings.baselines, harness.division
+    asked, division = harness.settings.baselines, harness.division
     played = harness.play(
-        name, chosen, division.train, given.rounds, given.local_epochs, lr, held=division.proxy
+        name, chosen, division.train, asked.rounds, asked.local_epochs, lr, held=division.proxy
     )
     module = copy.deepcopy(harness.module)
     ParameterLayout.of(module).load_(module, played.rows[0].cpu())
-    stopped = played.rounds < given.rounds
+    stopped = played.rounds < asked.rounds
     at = max(played.rounds - patience, 1) if stopped else played.rounds
     note = f"lowest loss on the proxies about round {at}, stopped after {played.rounds}"
     if not stopped:
         note = f"still gaining on the proxies after all {at} rounds"
     counted = harness.each(played) * at / played.rounds
     accuracy, formula = harness.accuracy(module), cost.iterative(harness.size, at)
-    course, told = _course(harness, played), harness.figures(module)
-    return Compared(name, accuracy, formula, counted, note, course, told)
+    course, figures = _course(harness, played), harness.figures(module)
+    return Compared(name, accuracy, formula, counted, note, course, figures)
 
 
 def _best(harness: Harness, name: str, played: Played, rounds: int, before: int = 0) -> Compared:
@@ -111,8 +111,8 @@ def _best(harness: Harness, name: str, played: Played, rounds: int, before: int 
     counted = harness.each(played) * at / rounds
     note = f"best on the test set, after round {at} of {rounds}"
     formula = cost.iterative(harness.size, before + at)
-    course, told = _course(harness, played), played.figures.get(at, {})
-    return Compared(name, accuracy, formula, counted, note, course, told)
+    course, figures = _course(harness, played), played.figures.get(at, {})
+    return Compared(name, accuracy, formula, counted, note, course, figures)
 
 
 def _course(harness: Harness, played: Played) -> Sequence[tuple[int, float, float]]:

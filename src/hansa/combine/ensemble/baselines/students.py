@@ -42,8 +42,8 @@ class Student(Baseline):
         note = f"one network, taught on {len(public)} public examples"
         counted = harness.upload() + harness.size
         formula = cost.one_shot(harness.size)
-        told = harness.figures(student)
-        return Compared(name, harness.accuracy(student), formula, counted, note, figures=told)
+        figures = harness.figures(student)
+        return Compared(name, harness.accuracy(student), formula, counted, note, figures=figures)
 
 
 @register("fedkd", paper="Gong et al.", year=2022)
@@ -65,7 +65,7 @@ class KeptRuleStudent(Student):
         return harness.ensemble()
 
     def run(self, harness: Harness) -> Compared:
-        found, kept = super().run(harness), harness.kept
-        counted = found.counted + kept.bytes_sent / len(harness.members)  # it had to be trained
-        note = f"{found.note} by {kept.rule.name}"
-        return replace(found, counted=counted, note=note)
+        compared, kept = super().run(harness), harness.kept
+        counted = compared.counted + kept.bytes_sent / len(harness.members)  # it had to be trained
+        note = f"{compared.note} by {kept.rule.name}"
+        return replace(compared, counted=counted, note=note)

@@ -66,8 +66,8 @@ class DenseStudent(Baseline):
         note += f"whose own accuracy is {teacher:.3f}"
         counted = harness.upload() + harness.size
         accuracy, formula = harness.accuracy(student.cpu()), cost.one_shot(harness.size)
-        told = harness.figures(student)
-        return Compared(name, accuracy, formula, counted, note, figures=told)
+        figures = harness.figures(student)
+        return Compared(name, accuracy, formula, counted, note, figures=figures)
 
 
 @register("coboosting", paper="Dai et al.", year=2024, url="https://arxiv.org/abs/2402.15070")
