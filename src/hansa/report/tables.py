@@ -22,25 +22,25 @@ _COUNTS = ("steps", "samples", "training_rounds", "messages_sent", "messages_rec
 def final_table(
     folder: RunFolder, metrics: pl.DataFrame | None = None, *, every: bool = False
 ) -> Grid:
-    """Each metric where it was last measured: mean, std, min and max over nodes.
+    """Each metric where it was last measured: mean, min and max over nodes.
 
     Args:
         folder: the run.
         metrics: its measurements, where they are at hand.
-        every: all of them by name, not only the eight lines that matter.
+        every: all of them by name, with their standard deviations, not only the eight lines that
+            matter, which stand on a terminal of 80 columns.
     """
     frame = final(without_moments(measurements(folder)) if metrics is None else metrics)
     served = "servers" in frame["who"]
-    rows = []
+    moments, rows = ["mean", *(["std"] if every else []), "min", "max"], []
     for row in frame.to_dicts() if every else _lines_that_matter(frame):
         name = row["name"]
-        numbers = [quantity(row[column], name) for column in ("mean", "std", "min", "max")]
+        numbers = [quantity(row[column], name) for column in moments]
         who = str(row["nodes"] or "")
         if served and row["nodes"]:
             who += f" {row['who'][:-1] if row['nodes'] == 1 else row['who']}"
         rows.append([label(name), *numbers, who, str(row["round"])])
-    columns = ["metric", "mean", "std", "min", "max", "nodes", "round"]
-    return Grid("Last measured", columns, rows)
+    return Grid("Last measured", ["metric", *moments, "nodes", "round"], rows)
 
 
 def _lines_that_matter(frame: pl.DataFrame) -> list[dict[str, Any]]:
