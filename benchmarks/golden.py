@@ -98,6 +98,10 @@ IGNORED = re.compile(
 KEPT = re.compile(r"modelled|device_seconds|round_time|idle_time|compute_time|transfer_time")
 
 
+REFUSED = "refused"
+"""The only fact of a case whose settings a tree does not know."""
+
+
 def settings_of(name: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
     """A small run of an algorithm on digits."""
     own = {**NEEDS.get(name, {}), **(more or {})}
@@ -210,7 +214,10 @@ def perform(name: str, steps: list[Any], folder: Path) -> dict[str, Any]:
             hansa.resume(folder / "run", {"rounds": step["resume"]}, report=False)
         else:
             text = json.dumps(step).replace("FOLDER", str(folder))
-            hansa.run(json.loads(text), folder / "run", report=False)
+            try:
+                hansa.run(json.loads(text), folder / "run", report=False)
+            except hansa.ConfigError as error:  # a tree that has not come so far
+                return {REFUSED: str(error).replace(str(folder), "FOLDER")}
     for path in sorted((folder / "run").rglob("*")):
         if path.is_file():
             left |= read(path, str(path.relative_to(folder)))
@@ -288,8 +295,10 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
     A tensor may have another name or lie in another file, but the old one must be there.
     """
-    wrong = []
+    wrong = [f"{case}: {facts[REFUSED]}" for case, facts in new.items() if REFUSED in facts]
     for case, facts in old.items():
+        if REFUSED in facts:
+            continue
         if case not in new:
             wrong.append(f"{case}: was not run")
             continue
@@ -313,9 +322,12 @@ def tell(old: dict[str, Any], new: dict[str, Any]) -> int:
     wrong = differences(old, new)
     for line in wrong[:60]:
         print(line)
-    facts = sum(map(len, old.values()))
-    more = sum(len(set(new[case]) - set(old[case])) for case in old if case in new)
-    print(f"{len(old)} cases, {facts} facts: {len(wrong)} differ; {more} facts are new")
+    ran = {case: facts for case, facts in old.items() if REFUSED not in facts}
+    facts = sum(map(len, ran.values()))
+    more = sum(len(set(new[case]) - set(ran[case])) for case in ran if case in new)
+    print(f"{len(ran)} cases, {facts} facts: {len(wrong)} differ; {more} facts are new")
+    if others := sorted(set(new) - set(ran)):
+        print(f"not in the old tree: {', '.join(others)}")
     return 1 if wrong else 0
 
 

@@ -55,6 +55,16 @@ def test_what_is_gone_is_told_and_what_is_new_is_not(golden: ModuleType) -> None
     assert wrong == ["a: metric:x:1:None is gone (was [1.0, 2])", "b: was not run"]
 
 
+def test_only_an_old_tree_may_refuse(golden: ModuleType, tmp_path: Path) -> None:
+    (steps,) = golden.cases()["simulate/dpsgd"]
+    unknown = {**steps, "no_such_setting": 1}
+    facts = golden.perform("later", [unknown], tmp_path)
+    assert list(facts) == [golden.REFUSED]
+    ran = {"metric:x:1:None": [1.0, 2]}
+    assert not golden.differences({"later": facts}, {"later": ran})
+    assert len(golden.differences({"later": ran}, {"later": facts})) == 2
+
+
 def test_compare_has_an_exit_code(tmp_path: Path) -> None:
     one, two = tmp_path / "one.json", tmp_path / "two.json"
     one.write_text(json.dumps({"a": {"json:s.accuracy": "0.5"}}))
