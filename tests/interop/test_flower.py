@@ -156,7 +156,7 @@ def test_only_those_invited_are_asked_and_rounds_and_models_come_back(
 
     result, folder, nodes = through_flower(chosen, num_rounds=3, evaluate_fn=look)
     assert nodes.asked == 6 + 3 * 2
-    assert [done for done, _ in seen] == [1, 2, 3]
+    assert [done for done, _ in seen] == [0, 1, 2, 3]  # the initial model first, as Flower does
     assert result.train_metrics_clientapp.keys() == {1, 2, 3}
     assert result.evaluate_metrics_serverapp[1] == {"looked": 1}
     assert result.evaluate_metrics_serverapp[2]["accuracy"] > 0
