@@ -262,7 +262,7 @@ def test_a_page_of_ten_thousand_clients_is_light(federated):
     )
     written = writing.write_report(run)
     assert written.stat().st_size < 2_000_000
-    assert "60 of 10000 clients" in written.read_text()
+    assert r"60 of 10\u202f000 clients" in written.read_text()
 
 
 def test_pictures_hold_the_timeline_and_accuracy_by_time(federated, monkeypatch):

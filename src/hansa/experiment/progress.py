@@ -9,6 +9,7 @@ import contextlib
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _SILENCE = 30.0  # seconds without a line after which a pipe gets one
 
 
-class Shown:
+class Shown(ABC):
     """Says what goes on, and that it still does; use as a context manager.
 
     Args:
@@ -64,9 +65,9 @@ class Shown:
         if not self.quiet:
             say(text)
 
+    @abstractmethod
     def status(self) -> str:
         """What goes on right now."""
-        raise NotImplementedError
 
     def _watch(self) -> None:
         while not self._ended.wait(max(0.0, self._last + self._silence - time.monotonic())):

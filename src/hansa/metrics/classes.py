@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -48,9 +49,9 @@ class Confusion(Metric):
         cells = targets * spec.classes + predicted(outputs)
         return torch.bincount(cells, minlength=spec.classes**2).view(spec.classes, -1)
 
+    @abstractmethod
     def by_class(self, sums: np.ndarray) -> np.ndarray:
         """The figure of each class [C]; NaN where it has none."""
-        raise NotImplementedError
 
     def value(self, sums: np.ndarray, count: int) -> float:
         """The mean over the classes that have a figure."""

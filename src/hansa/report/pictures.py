@@ -10,7 +10,7 @@ import numpy as np
 from hansa.base.lazy import altair as alt
 from hansa.base.lazy import polars as pl
 from hansa.report.charts import COLOURS, HEIGHT, WIDTH, records, style
-from hansa.report.units import dimension, label, quantity
+from hansa.report.units import dimension, label, number, quantity
 
 MAX_NODES, MAX_EDGES, MAX_ROWS, MAX_DOTS = 300, 3000, 60, 60
 
@@ -93,12 +93,12 @@ def label_picture(partition: dict[str, Any], who: str = "node") -> Any:
         axis=alt.Axis(labelAngle=-40 if max(map(len, names)) > 2 else 0, values=names[::keep]),
     )  # fmt: skip
     y = alt.Y("node:O", sort=order, title=who, axis=alt.Axis(values=order[::every]))
+    # A gradient's own ticks may be fractions: of two examples at most they would be 0, 1, 1, 2, 2.
+    ticks = np.unique(np.linspace(0, counts[shown].max(), 5).round().astype(int)).tolist()
     colour = alt.Color(
         "examples:Q",
         scale=alt.Scale(range=["#f3f5f7", COLOURS[0], "#00243a"], domainMin=0),
-        legend=alt.Legend(
-            title="examples", gradientLength=140, format=",d", tickCount=4, tickMinStep=1
-        ),
+        legend=alt.Legend(title="examples", gradientLength=140, format=",d", values=ticks),
     )
     tips = [alt.Tooltip("node:N", title=who), "class:N", "examples:Q"]
     chart = alt.Chart(records(frame)).mark_rect().encode(x=x, y=y, color=colour, tooltip=tips)
@@ -230,4 +230,5 @@ def _evenly(count: int) -> np.ndarray:
 
 
 def _counted(shown: int, total: int, what: str) -> str:
-    return f"{total} {what}" if shown == total else f"{shown} of {total} {what}"
+    every = f"{number(total)} {what}"
+    return every if shown == total else f"{number(shown)} of {every}"

@@ -159,7 +159,7 @@ class RunPage(Page):
         if any(line.low for line in lines):
             note = "Line: mean; band: lowest to highest."
         elif nodes > 1:
-            note = f"Line: mean of {nodes} {who}"
+            note = f"Line: mean of {number(nodes)} {who}"
             note += "." if several else "; band: the lowest to the highest of them."
         elif who.startswith("server"):
             note = "One model, the server's: there is no spread over nodes."
@@ -244,7 +244,7 @@ class RunPage(Page):
             return ""
         low, high = number(min(held)), number(max(held))
         many = low if low == high else f"{low} to {high}"
-        return f"Each of the {len(held)} {self.who(of)} holds {many} training examples."
+        return f"Each of the {number(len(held))} {self.who(of)} holds {many} training examples."
 
     def _remarks(self, of: Measured) -> list[str]:
         warned = [
