@@ -1,5 +1,6 @@
 """How a run ends: why, with which models, and what a checkpoint keeps of it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hansa
-from hansa.base.errors import OwnCodeError
+from hansa.base.errors import ConfigError, OwnCodeError
 from hansa.engine import Block, Ending, Job, Outcome, Script, read_manifest
 from hansa.engine.runtimes.checkpoint import load_block, save_block, seal
 from hansa.experiment.trained import open_trained, settings_of
@@ -138,6 +139,21 @@ def test_a_stopped_run_says_why_and_opens_with_its_models(
     assert run.block.outcome.which == "best"
     row = ParameterLayout.of(run.job.module).flatten(run.module())
     assert torch.equal(row, run.block.models()[1][0])
+
+
+def test_a_finished_run_without_an_outcome_is_refused(
+    small: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Nobody takes the last models for the best ones."""
+    folder = hansa.run(small({"rounds": 1, "checkpoint": {"every": 1}}), tmp_path, report=False)
+    assert open_trained(folder, settings_of(folder)).block.outcome == Outcome()
+    manifest = tmp_path / "checkpoints" / "round-000001" / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    for entry in facts["files"]:
+        entry["outcome"] = None
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match="does not say what the run came to"):
+        open_trained(folder, settings_of(folder))
 
 
 def test_a_longer_run_goes_on_from_the_models_and_ends_anew(

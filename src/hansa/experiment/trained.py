@@ -102,6 +102,10 @@ def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> Trai
     block = job.block(np.arange(job.nodes))
     manifest = read_manifest(checkpoint)
     load_block(block, checkpoint, manifest)
+    if block.outcome is None and (folder.summary or {}).get("status") == "finished":
+        problem = "has a checkpoint that does not say what the run came to: an older hansa wrote it"
+        fix = f"some rounds more: hansa learn --resume {folder.path} --set rounds=N"
+        raise ConfigError(field, path, problem, fix)
     return TrainedRun(folder, chosen, job, block, int(manifest["round"]))
 
 
