@@ -1,0 +1,1 @@
+"""Fairness audits: agents who query a black box within budgets, alone or together."""

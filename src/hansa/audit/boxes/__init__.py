@@ -1,0 +1,1 @@
+"""Black boxes under audit, a file each."""

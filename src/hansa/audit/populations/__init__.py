@@ -1,0 +1,1 @@
+"""Populations that can be audited, a file each."""

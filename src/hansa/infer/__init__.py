@@ -1,0 +1,1 @@
+"""Asking models that are there: robustly, where some who answer may lie."""

@@ -1,0 +1,1 @@
+"""What liars answer instead of what their model says, a file each."""
