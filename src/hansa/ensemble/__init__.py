@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hansa.ensemble.experts import Experts
     from hansa.ensemble.inputs import Examples, InputForm
     from hansa.ensemble.int8 import Calibrated, Int8, state_bytes
+    from hansa.ensemble.kvote import surest_votes, worst_rows, worst_vote
     from hansa.ensemble.panel import Panel, as_combiner, rows_of
     from hansa.ensemble.rules import (
         Average,
@@ -108,7 +109,10 @@ __all__ = [
     "logits_of",
     "rows_of",
     "state_bytes",
+    "surest_votes",
     "tally",
     "uniform_weights",
     "weighted_logits",
+    "worst_rows",
+    "worst_vote",
 ]
