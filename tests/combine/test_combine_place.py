@@ -10,7 +10,6 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.streams import Streams
 from hansa.combine.ensemble import Place, prepare
 from hansa.combine.ensemble.ensemble_settings import federated_adam
-from hansa.combine.ensemble.members import Alone
 from hansa.combine.ensemble.rule_model import RuleModel
 from hansa.combine.ensemble.run import ensemble
 from hansa.data import Digits
@@ -27,6 +26,7 @@ from hansa.engine import (
 )
 from hansa.engine.runtimes.saved_job import load_job, save_job
 from hansa.ensemble import Residual, Rule, initial_rule
+from hansa.experiment.played import Alone
 from hansa.models import MLP, Model, initial_model
 from hansa.topology import Ring
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from hansa.combine.ensemble.members import Member
     from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_members, prepare
     from hansa.combine.ensemble.proxies import Division, Scores
-    from hansa.combine.ensemble.runs import Place
     from hansa.combine.ensemble.store import Loaded, load, load_members
+    from hansa.experiment.played import Place
 
 __getattr__ = on_demand(__name__)
 

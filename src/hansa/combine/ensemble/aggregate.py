@@ -26,10 +26,10 @@ from hansa.combine.ensemble.ensemble_settings import (
 )
 from hansa.combine.ensemble.proxies import Scores
 from hansa.combine.ensemble.rule_model import RuleModel
-from hansa.combine.ensemble.runs import HERE, Place, play
 from hansa.engine import SGD, Adam, Constant, Full
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import LearnedRule, Rule, initial_rule, tally
+from hansa.experiment.played import HERE, Place, play
 from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from hansa.combine.ensemble.figures import Figures
 from hansa.combine.ensemble.finished import slug
 from hansa.combine.ensemble.members import Member
 from hansa.combine.ensemble.proxies import Division, Scores
-from hansa.combine.ensemble.runs import HERE, Place, Played, play
 from hansa.combine.ensemble.scoring import examples
 from hansa.combine.ensemble.teachers import Kept, input_form
 from hansa.data import Dataset, Split
 from hansa.engine import Algorithm, TrainSettings
 from hansa.ensemble import Examples, InputForm, Teacher, logits_of, state_bytes
+from hansa.experiment.played import HERE, Place, Played, play
 from hansa.models import initial_model
 
 if TYPE_CHECKING:

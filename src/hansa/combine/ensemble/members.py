@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +16,9 @@ from hansa.base.streams import Streams
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
 from hansa.combine.ensemble.predictor_file import pack
 from hansa.combine.ensemble.predictors import Constant, Fitted, fit_predictor
-from hansa.combine.ensemble.runs import HERE, Place, play
 from hansa.data import Dataset
-from hansa.engine import Algorithm, Block, Inbox
 from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
+from hansa.experiment.played import HERE, Alone, Place, play
 from hansa.models import Model, ParameterLayout, initial_model
 
 if TYPE_CHECKING:
@@ -29,28 +28,6 @@ networks = Lazy("hansa.ensemble.networks")  # they need torch
 
 _CALIBRATION = 256  # training examples that say how large a layer's outputs are
 _LABEL_BYTES = 8  # of a client that has seen one class only
-
-
-class Alone(Algorithm):
-    """Local steps and no exchange, each node from numbers of its own."""
-
-    uses_topology: ClassVar[bool] = False
-    model: Model
-    same_init: bool = False
-
-    def start(self, block: Block) -> None:
-        if self.same_init:
-            return
-        spec, layout = block.trainer.dataset.spec, block.trainer.layout
-        for row, node in enumerate(block.ids):
-            own = Streams(block.streams.integer("initial model", int(node)))
-            block.rows[row] = layout.flatten(initial_model(self.model, spec, own))
-
-    def outgoing(self, block: Block, t: int) -> None:
-        return None
-
-    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
-        """Never called: nothing is sent."""
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from hansa.combine.ensemble.finished import FINISHED, Finished, slug
 from hansa.combine.ensemble.harness import Harness
 from hansa.combine.ensemble.members import Member, train_members
 from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardized
-from hansa.combine.ensemble.runs import HERE, Place
 from hansa.combine.ensemble.scoring import score
 from hansa.data import Dataset
 from hansa.ensemble import Rule, state_bytes
+from hansa.experiment.played import HERE, Place
 from hansa.models import initial_model
 
 _ENOUGH = 20

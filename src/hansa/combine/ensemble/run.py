@@ -30,12 +30,12 @@ from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_
 from hansa.combine.ensemble.plan import remarks
 from hansa.combine.ensemble.proxies import standardizes
 from hansa.combine.ensemble.run_members import open_run
-from hansa.combine.ensemble.runs import Place
 from hansa.combine.ensemble.store import load_members
 from hansa.data import Dataset
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, check_verb, hosted, placed, reopened
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
+from hansa.experiment.played import Place
 from hansa.experiment.prepare import check_device
 from hansa.report import RunFolder
 

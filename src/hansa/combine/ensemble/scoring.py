@@ -16,9 +16,9 @@ from hansa.combine.ensemble.ensemble_settings import EnsembleSettings
 from hansa.combine.ensemble.members import Member, train_members
 from hansa.combine.ensemble.predictors import Constant, Fitted
 from hansa.combine.ensemble.proxies import Division, Scores
-from hansa.combine.ensemble.runs import HERE, Place
 from hansa.data import Dataset, Split
 from hansa.ensemble import Examples, Panel, ScoreKind, alignments, kind_of, logits_of
+from hansa.experiment.played import HERE, Place
 
 if TYPE_CHECKING:
     from torch import Tensor

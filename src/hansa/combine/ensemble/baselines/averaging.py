@@ -16,7 +16,7 @@ from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:
     from hansa.combine.ensemble.harness import Harness
-    from hansa.combine.ensemble.runs import Played
+    from hansa.experiment.played import Played
 
 
 @register("fedavg_once", paper="McMahan et al.", year=2017, url="https://arxiv.org/abs/1602.05629")

@@ -1,4 +1,8 @@
-"""A job of the engine from start to end, in a folder of its own, and the models it came to."""
+"""A job of the engine from start to end, in a folder of its own, and the models it came to.
+
+Verbs that train on the way to something else play such jobs: one-shot ensembles and robust
+inference let every client train alone first (:class:`Alone`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,8 +19,10 @@ from hansa.base.streams import Streams
 from hansa.data import Dataset
 from hansa.engine import (
     Algorithm,
+    Block,
     CheckpointSettings,
     EvaluateSettings,
+    Inbox,
     Job,
     Network,
     Processes,
@@ -33,7 +39,7 @@ from hansa.engine.training.gradients import has_convolution, supports_stacking
 from hansa.experiment.hosting import hosted
 from hansa.experiment.jobs import collect, host_job
 from hansa.metrics import Metric, MetricSet, usual
-from hansa.models import Model
+from hansa.models import Model, initial_model
 from hansa.report import RunFolder
 from hansa.report.folder import plain
 from hansa.topology import Regular, Topology
@@ -42,9 +48,31 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+class Alone(Algorithm):
+    """Local steps and no exchange, each node from numbers of its own."""
+
+    uses_topology: ClassVar[bool] = False
+    model: Model
+    same_init: bool = False
+
+    def start(self, block: Block) -> None:
+        if self.same_init:
+            return
+        spec, layout = block.trainer.dataset.spec, block.trainer.layout
+        for row, node in enumerate(block.ids):
+            own = Streams(block.streams.integer("initial model", int(node)))
+            block.rows[row] = layout.flatten(initial_model(self.model, spec, own))
+
+    def outgoing(self, block: Block, t: int) -> None:
+        return None
+
+    def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
+        """Never called: nothing is sent."""
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where the nodes of an ensemble's runs live.
+    """Where the nodes of such jobs live.
 
     Attributes:
         runtime: of every run of the engine; a run of one node is always here.
@@ -104,6 +132,7 @@ def play(
     form: Model | None = None,
     held: Sequence[np.ndarray] = (),
     metrics: Sequence[Metric] = (),
+    verb: str = "combine",
 ) -> Played:
     """Run one job; nodes are the parts, and servers come after them.
 
@@ -114,6 +143,7 @@ def play(
         form: what the module is built from; without it the nodes are here.
         held: examples of each node that models are validated on; with them the nodes are here.
         metrics: are measured besides the usual ones.
+        verb: on whose way the job is played.
 
     Raises:
         ConfigError: the algorithm or the topology does not fit.
@@ -153,7 +183,7 @@ def play(
     settings = {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}
     folder, checkpoint = _folder(path, settings)
     runtime = Simulate() if form is None else place.runtime_for(job.nodes)
-    with hosted(folder, "combine", report=False) as hosting:
+    with hosted(folder, verb, report=False) as hosting:
         collector = collect(job, folder, checkpoint)
         hosting.facts = lambda: {
             "rounds": collector.rounds_done,
