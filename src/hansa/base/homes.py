@@ -33,6 +33,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "server": ("hansa.learn.federated.*",),
     "forgetting": ("hansa.forget",),
     "baseline": ("hansa.combine.ensemble.baselines.*",),
+    "population": ("hansa.audit.populations.*",),
+    "disparity": ("hansa.audit.disparity",),
     "runtime": ("hansa.engine",),
     "page": (
         "hansa.report.run_page",

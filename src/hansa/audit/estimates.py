@@ -1,0 +1,153 @@
+"""From rows and answers to an :class:`Estimate` of one agent's groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hansa.audit.estimators import Cells, group_rates
+from hansa.audit.population import Asked, Attribute, Population, Strata
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an audit says about the groups of one agent's attribute.
+
+    Attributes:
+        agent: whose.
+        attribute: its name.
+        values: the groups' names; the first is the one that others are compared with.
+        population: int64 [k], rows of each group.
+        asked: int64 [k], different rows asked of each by anybody whose answers were used.
+        answered: int64 [k], those that were answered.
+        positives: float64 [k], the favourable of them (a row answered in two ways counts half).
+        rates: [k], the estimated rate of each group, nan where nothing is known.
+        variances: [k], of those rates.
+        unknown: rows of the population whose group is not known.
+    """
+
+    agent: str
+    attribute: str
+    values: tuple[str, ...]
+    population: np.ndarray
+    asked: np.ndarray
+    answered: np.ndarray
+    positives: np.ndarray
+    rates: np.ndarray
+    variances: np.ndarray
+    unknown: int = 0
+
+    @property
+    def refused(self) -> np.ndarray:
+        """int64 [k]."""
+        return self.asked - self.answered
+
+    @property
+    def effective(self) -> np.ndarray:
+        """[k]: how many plain answers with replacement would say as much; inf = a whole group."""
+        rates = (self.positives + 1) / (self.answered + 2)  # a rate of 0 has a spread too
+        spread = np.where(np.isnan(self.rates), np.nan, rates * (1 - rates))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.answered == self.population, np.inf, spread / self.variances)
+
+    def difference(self, value: int = 1, reference: int = 0) -> float:
+        """The signed demographic parity difference of a group against another."""
+        return float(self.rates[value] - self.rates[reference])
+
+
+def own_inclusion(
+    attributes: Sequence[Attribute], asked: Sequence[Asked], uniform: bool
+) -> np.ndarray:
+    """float64 [N]: the chance that a row is asked by at least one of agents with own designs."""
+    rows = len(attributes[0].codes)
+    missed = np.ones(rows)
+    for attribute, one in zip(attributes, asked, strict=True):
+        if uniform:
+            missed *= 1 - len(one.rows) / rows
+            continue
+        codes = attribute.codes[one.rows]
+        counts = np.bincount(codes[codes >= 0], minlength=len(attribute.values))
+        shares = counts / np.maximum(attribute.sizes, 1)
+        missed *= 1 - np.where(attribute.codes >= 0, shares[attribute.codes], 0.0)
+    return 1 - missed
+
+
+def joint_inclusion(strata: Strata, asked: Sequence[Asked]) -> np.ndarray:
+    """float64 [N]: the same of a joint design: its strata's rows asked over those there are."""
+    counts = sum(strata.count(one.rows) for one in asked)
+    return (counts / strata.sizes)[strata.ids]
+
+
+class Tally:
+    """Answers counted by cell, each row once, however many asked it.
+
+    Args:
+        population: who could be asked.
+        cells: of the attributes of all whose answers are used.
+        asked: the rows and answers of each of them.
+        inclusion: float64 [N], the chance that a row is asked by anybody.
+        domain: bool [N], the rows that count; None = all.
+        once: a row that several asked counts once; else as often as it was asked, as published.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        cells: Strata,
+        asked: Sequence[Asked],
+        inclusion: np.ndarray,
+        domain: np.ndarray | None = None,
+        once: bool = True,
+    ) -> None:
+        count = len(cells)
+        inside = np.ones(population.rows, bool) if domain is None else domain
+        rows = np.concatenate([one.rows for one in asked])
+        answers = np.concatenate([one.answers for one in asked])
+        if domain is not None:
+            rows, answers = rows[domain[rows]], answers[domain[rows]]
+        unique, places = rows, np.arange(len(rows))
+        if once:
+            unique, places = np.unique(rows, return_inverse=True)
+        said = np.bincount(places[answers >= 0], minlength=len(unique))
+        yes = np.bincount(places[answers > 0], minlength=len(unique))
+        answered = said > 0
+        of_row = cells.ids[unique]
+        self.sizes = np.bincount(cells.ids[inside], minlength=count)
+        self.asked = np.bincount(of_row, minlength=count)
+        self.answered = np.bincount(of_row[answered], minlength=count)
+        means = yes[answered] / said[answered]
+        self.positives = np.bincount(of_row[answered], means, minlength=count)
+        chances = np.bincount(cells.ids, inclusion, minlength=count)
+        self.inclusion = chances / cells.sizes
+
+    def estimate(
+        self, agent: str, attribute: Attribute, codes: np.ndarray, weights: str
+    ) -> Estimate:
+        """An agent's groups.
+
+        Args:
+            agent: its name.
+            attribute: its own.
+            codes: int [C], the group of each cell.
+            weights: how answers are weighed: poststratified or balance, or as published: pooled or
+                stratum_means.
+        """
+        cells = Cells(codes, self.sizes, len(attribute.values))
+        rates, variances = group_rates(
+            weights, cells, self.answered, self.positives, self.inclusion
+        )
+        matrix = cells.matrix
+        return Estimate(
+            agent,
+            attribute.name,
+            attribute.values,
+            (self.sizes @ matrix).astype(np.int64),
+            (self.asked @ matrix).astype(np.int64),
+            (self.answered @ matrix).astype(np.int64),
+            self.positives @ matrix,
+            rates,
+            variances,
+            int(self.sizes[codes < 0].sum()),
+        )
