@@ -35,6 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "baseline": ("hansa.combine.ensemble.baselines.*",),
     "population": ("hansa.audit.populations.*",),
     "disparity": ("hansa.audit.disparity",),
+    "black_box": ("hansa.audit.boxes.*",),
     "runtime": ("hansa.engine",),
     "page": (
         "hansa.report.run_page",

@@ -1,0 +1,181 @@
+"""Asking a platform: agents in turn, each at its pace, every query in its ledger before it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hansa.audit.black_box import REFUSED, Ask, Barred, BlackBox, NotServed, Unanswered
+from hansa.audit.ledger import Ledger
+from hansa.base.errors import RunError
+
+_FIRST_WAIT = 1.0
+"""Seconds before a call that was not taken is made again; doubled each time, unless it is told."""
+_LONGEST_WAIT = 60.0
+
+
+@dataclass
+class Bucket:
+    """A token bucket: ``rate`` queries a second, ``burst`` at once. It begins empty.
+
+    Empty, since nobody knows what was asked just before an audit is resumed.
+    """
+
+    rate: float
+    burst: int
+    tokens: float = 0.0
+    at: float = 0.0
+
+    def wait(self, count: int, now: float) -> float:
+        """Seconds until ``count`` queries may be asked."""
+        if not self.at:
+            self.at = now
+        self.tokens = min(float(self.burst), self.tokens + (now - self.at) * self.rate)
+        self.at = now
+        return max(0.0, (count - self.tokens) / self.rate)
+
+    def take(self, count: int) -> None:
+        """Ask them."""
+        self.tokens -= count
+
+
+@dataclass
+class Desk:
+    """Where one agent asks from.
+
+    Attributes:
+        ready: the time before which it makes no call.
+        waited: seconds that its call without an answer has waited so far.
+    """
+
+    ledger: Ledger
+    bucket: Bucket | None = None
+    left: list[int] = field(default_factory=list)
+    ready: float = 0.0
+    waited: float = 0.0
+    tries: int = 0
+
+
+class Asking:
+    """Asks for all agents.
+
+    Args:
+        box: the platform; ``ask`` is what it opened.
+        ledgers: of the agents, in order.
+        tell: is given the queries spent by all after each call.
+        clock, sleep: seconds; replaced in tests.
+    """
+
+    def __init__(
+        self,
+        box: BlackBox,
+        ask: Ask,
+        ledgers: Sequence[Ledger],
+        tell: Callable[[int], None] = lambda spent: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.box, self.ask, self.tell = box, ask, tell
+        self.clock, self.sleep = clock, sleep
+        pace = box.pace
+        self.desks = [Desk(one, Bucket(*pace) if pace else None) for one in ledgers]
+        self._turn = 0
+
+    @property
+    def spent(self) -> int:
+        """Queries asked by all."""
+        return sum(desk.ledger.spent for desk in self.desks)
+
+    def __call__(self, wanted: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Answers int8 [k] of each agent to its rows int64 [k]; -1 where there is none.
+
+        What is in the ledgers already is not asked again.
+
+        Raises:
+            RunError: the platform does not take a call, or refuses an account. What was asked is
+                kept.
+        """
+        self.settle()
+        for desk, rows in zip(self.desks, wanted, strict=True):
+            desk.left = [row for row in rows.tolist() if row not in desk.ledger.answers]
+        while busy := [desk for desk in self._turns() if desk.left]:
+            desk = min(busy, key=self._due)
+            self._turn = self.desks.index(desk) + 1
+            call = desk.ledger.pending
+            due = call.rows if call else desk.left[: self.box.batch]
+            self._make(desk, due)
+            if desk.ledger.pending is None:
+                desk.left = desk.left[len(due) :]
+        return [
+            np.array([max(d.ledger.answers[row], REFUSED) for row in rows.tolist()], dtype=np.int8)
+            for d, rows in zip(self.desks, wanted, strict=True)
+        ]
+
+    def settle(self) -> None:
+        """Come to an end with calls that an interrupt left without an answer."""
+        for desk in self.desks:
+            call = desk.ledger.pending
+            if call and call.state == "asking" and not self.box.repeatable:
+                desk.ledger.lost(call, "the audit was ended while it was on its way")
+            while desk.ledger.pending is not None:
+                self._make(desk, desk.ledger.pending.rows)
+
+    def _turns(self) -> list[Desk]:
+        """All desks, beginning with the one after that which asked last."""
+        return self.desks[self._turn :] + self.desks[: self._turn]
+
+    def _due(self, desk: Desk) -> float:
+        """Seconds until an agent may make its next call."""
+        now = self.clock()
+        count = len(
+            desk.ledger.pending.rows if desk.ledger.pending else desk.left[: self.box.batch]
+        )
+        pace = desk.bucket.wait(count, now) if desk.bucket else 0.0
+        return max(pace, desk.ready - now, 0.0)
+
+    def _make(self, desk: Desk, rows: list[int]) -> None:
+        """Wait, make a call that is in the ledger by then, and note what came of it."""
+        ledger = desk.ledger
+        while (due := self._due(desk)) > 0:
+            self.sleep(due)
+        if desk.bucket:
+            desk.bucket.take(len(rows))
+        call = ledger.pending
+        if call is None:
+            call = ledger.asking(rows)
+        elif call.state == "asking":
+            ledger.repeated(call)
+        key = ledger.key(call.number)
+        try:
+            answers = self.ask(np.array(call.rows, dtype=np.int64), ledger.agent, key)
+        except NotServed as error:
+            ledger.deferred(call, str(error))
+            self._put_off(desk, error)
+            return
+        except Unanswered as error:
+            if self.box.repeatable:  # it stays pending, and is made again
+                self._put_off(desk, NotServed(str(error)))
+                return
+            ledger.lost(call, str(error))
+        except Barred as error:
+            ledger.deferred(call, str(error))
+            raise RunError(f"{ledger.agent}: {error}", repeats=True) from error
+        else:
+            ledger.answered(call, np.asarray(answers))
+        desk.waited, desk.tries = 0.0, 0
+        self.tell(self.spent)
+
+    def _put_off(self, desk: Desk, error: NotServed) -> None:
+        """Wait as long as the platform says, or twice as long as the last time."""
+        wait = error.wait
+        if wait is None:
+            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**desk.tries)
+        desk.tries += 1
+        desk.waited += wait
+        if desk.waited > self.box.patience:
+            problem = f"{error}, and would be asked again after {desk.waited:.0f} s in all"
+            raise RunError(f"{desk.ledger.agent}: {problem}; give_up is {self.box.patience:.0f} s")
+        desk.ready = self.clock() + wait
