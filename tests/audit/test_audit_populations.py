@@ -156,14 +156,17 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     assert population.attributes["age"].codes.tolist() == [0, 1, -1, 1]
     assert population.attributes["sex"].codes.tolist() == [1, 0, 0, -1]
     assert population.attributes["senior"].codes.tolist() == [0, 0, -1, 1]
-    assert population.answers is not None and population.answers.tolist() == [1, 0, 1, 0]
-    assert population.labels is not None and population.labels.tolist() == [1, 0, 1, 1]
-    assert population.ids is not None and population.ids.tolist() == ["1", "2", "3", "4"]
+    assert population.answers is not None
+    assert population.answers.tolist() == [1, 0, 1, 0]
+    assert population.labels is not None
+    assert population.labels.tolist() == [1, 0, 1, 1]
+    assert population.ids is not None
+    assert population.ids.tolist() == ["1", "2", "3", "4"]
     assert "1 rows of unknown age" in population.notes
     with pytest.raises(ConfigError, match="is no column"):
         PopulationSource.resolve(settings | {"answer": "fired"}).read()
     with pytest.raises(ConfigError, match="is not binary"):
-        PopulationSource.resolve(settings | {"label": "age", "favourable": "yes"}).read()
+        PopulationSource.resolve(settings | {"label": "id"}).read()
     with pytest.raises(ConfigError, match="there is no such file"):
         PopulationSource.resolve(settings | {"path": "nowhere.csv"}).read()
 
@@ -179,13 +182,15 @@ def test_a_made_population_has_the_shares_and_rates_it_was_given() -> None:
     }
     made = PopulationSource.resolve(settings).read()
     sex, race = made.attributes["sex"].codes, made.attributes["race"].codes
-    assert made.answers is not None and made.labels is not None
+    assert made.answers is not None
+    assert made.labels is not None
     assert (sex == 1).mean() == pytest.approx(0.3, abs=0.005)
     assert (race == 2).mean() == pytest.approx(0.2, abs=0.005)
     assert made.answers[(sex == 1) & (race == 2)].mean() == pytest.approx(0.3, abs=0.01)
     assert (made.answers == made.labels).mean() == pytest.approx(0.9, abs=0.005)
     again = PopulationSource.resolve(settings).read()
-    assert again.answers is not None and (made.answers == again.answers).all()
+    assert again.answers is not None
+    assert (made.answers == again.answers).all()
     tied = PopulationSource.resolve(settings | {"dependence": 0.8}).read()
     codes = [tied.attributes[name].codes for name in ("sex", "race")]
     assert np.corrcoef(codes)[0, 1] > 0.4
