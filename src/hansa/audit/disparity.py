@@ -70,10 +70,8 @@ class Disparity(Component, kind="disparity"):
 
 
 def interval(estimate: Estimate, group: int, confidence: float) -> intervals.Interval:
-    """Of a group's rate (Wilson, on the effective number of answers)."""
-    return intervals.wilson(
-        float(estimate.rates[group]), float(estimate.effective[group]), confidence
-    )
+    """Of a group's rate, as the estimate has it."""
+    return estimate.interval(group, confidence)
 
 
 def others(estimate: Estimate, reference: str | None) -> tuple[int, list[int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.audit.estimators import Cells, group_rates
+from hansa.audit.intervals import Interval, wilson
 from hansa.audit.population import Asked, Attribute, Population, Strata
 
 
@@ -51,6 +52,10 @@ class Estimate:
         spread = np.where(np.isnan(self.rates), np.nan, rates * (1 - rates))
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.answered == self.population, np.inf, spread / self.variances)
+
+    def interval(self, group: int, confidence: float) -> Interval:
+        """Of a group's rate (Wilson, on the effective number of answers)."""
+        return wilson(float(self.rates[group]), float(self.effective[group]), confidence)
 
     def difference(self, value: int = 1, reference: int = 0) -> float:
         """The signed demographic parity difference of a group against another."""

@@ -1,0 +1,80 @@
+"""How many more queries would decide what is undecided, if the estimates stay as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from hansa.audit.disparity import Disparity, Domain
+from hansa.audit.estimates import Estimate
+from hansa.audit.pooling import Agreed
+
+_STEPS = 40
+
+
+def grown(estimate: Estimate, factor: float) -> Estimate:
+    """The same estimate from ``factor`` times as many answers, at most from all members.
+
+    A variance of S² / n (1 - n / N) falls with n, to nothing where a group is asked whole.
+    """
+    before = estimate.answered.astype(float)
+    after = np.minimum(before * factor, estimate.population)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = (estimate.population - after) / (estimate.population - before)
+        variances = estimate.variances * np.where(before < estimate.population, rest, 0.0)
+        variances = variances * before / after
+        share = np.where(before > 0, estimate.positives / before, 0.0)
+    whole = after >= estimate.population
+    answered = np.where(whole, estimate.population, np.floor(after)).astype(np.int64)
+    changed = replace(estimate, answered=answered, positives=share * answered, variances=variances)
+    if isinstance(changed, Agreed):
+        changed = replace(changed, alone=tuple(grown(one, factor) for one in changed.alone))
+    return changed
+
+
+def more(
+    metric: Disparity,
+    estimates: Mapping[Domain, Estimate],
+    place: int,
+    spent: int,
+    confidence: float,
+    reference: str | None,
+) -> int | None:
+    """Queries beyond the ``spent`` ones after which a finding would not be undecided.
+
+    Args:
+        metric: of the finding.
+        estimates: of one attribute over the metric's domains.
+        place: of the finding among those of the metric.
+        spent: queries whose answers are in the estimates.
+        confidence: of the intervals.
+        reference: the group that others are compared with; None = the first.
+
+    Returns:
+        None where no number would: the estimate lies on the line itself, or nothing is known.
+    """
+
+    def undecided(factor: float) -> bool:
+        larger = {name: grown(one, factor) for name, one in estimates.items()}
+        return metric.findings(larger, confidence, reference)[place].verdict == "undecided"
+
+    if spent <= 0 or not all(one.answered.all() for one in estimates.values()):
+        return None
+    low, high = (
+        1.0,
+        max(
+            float((one.population / np.maximum(one.answered, 1)).max())
+            for one in estimates.values()
+        ),
+    )
+    if undecided(high):
+        return None
+    for _ in range(_STEPS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if undecided(middle) else (low, middle)
+        if high * spent - low * spent < 0.5:
+            break
+    return max(1, math.ceil(high * spent) - spent)
