@@ -13,12 +13,39 @@ from scipy import stats
 
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
-from hansa.ensemble import Aggregator, CoordinateWise, Mean, Median, TrimmedMean, aggregators
+from hansa.ensemble import (
+    Aggregator,
+    Bucketing,
+    CenteredClipping,
+    CoordinateWise,
+    GeometricMedian,
+    Krum,
+    Mean,
+    Median,
+    MultiKrum,
+    NearestNeighborMixing,
+    TrimmedMean,
+    WholeRows,
+)
+from hansa.ensemble.aggregators import coordinate_wise
 
 EXACT = pytest.mark.parametrize("aggregator", [Median(), TrimmedMean(f=1), TrimmedMean(f=2)])
-EVERY = pytest.mark.parametrize(
-    "aggregator", [Mean(), Median(), TrimmedMean(f=0), TrimmedMean(f=2)]
-)
+ALL = [
+    Mean(),
+    Median(),
+    TrimmedMean(f=0),
+    TrimmedMean(f=2),
+    GeometricMedian(),
+    Krum(f=2),
+    MultiKrum(f=1),
+    MultiKrum(f=1, keep=2),
+    NearestNeighborMixing(f=2, then=TrimmedMean(f=2)),
+    NearestNeighborMixing(f=1, then=Krum(f=1)),
+    Bucketing(size=2, then=Median()),
+    Bucketing(size=3, then=GeometricMedian()),
+    CenteredClipping(radius=0.7, steps=3),
+]
+EVERY = pytest.mark.parametrize("aggregator", ALL, ids=lambda a: a.name)
 
 
 @st.composite
@@ -46,7 +73,9 @@ def in_parts(
 
 
 def test_the_kind_has_these() -> None:
-    assert set(catalogue("aggregator")) >= {"mean", "median", "trimmed_mean"}
+    names = {"mean", "median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "nnm"}
+    names |= {"bucketing", "centered_clipping", "majority_vote"}
+    assert set(catalogue("aggregator")) >= names
 
 
 @EVERY
@@ -57,9 +86,9 @@ def test_neither_order_nor_split_matters(
     rows, weights = given_
     order = list(range(len(rows)))
     random.shuffle(order)
-    whole = aggregator.of(rows, weights)
+    whole = in_parts(aggregator, rows, weights, [])
     other = in_parts(aggregator, rows[order], weights[order], cuts)
-    if isinstance(aggregator, CoordinateWise):
+    if isinstance(aggregator, CoordinateWise | WholeRows):
         assert torch.equal(whole, other)
     else:
         torch.testing.assert_close(whole, other, rtol=1e-5, atol=1e-6)
@@ -99,7 +128,8 @@ def test_scales_multiply_rows(
     scales = np.random.default_rng(seed).integers(1, 5, len(rows)) / 4
     state = aggregator.start(torch.zeros(rows.shape[1]))
     aggregator.add_scaled(state, rows, weights, scales)
-    wanted = aggregator.of(rows * torch.from_numpy(scales).float().unsqueeze(1), weights)
+    scaled = rows * torch.from_numpy(scales).float().unsqueeze(1)
+    wanted = in_parts(aggregator, scaled, weights, [])
     torch.testing.assert_close(aggregator.end(state), wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -149,7 +179,7 @@ def test_columns_are_taken_some_at_a_time(
 ) -> None:
     rows, weights = torch.randn(7, 50), np.arange(1.0, 8)
     whole, widths = aggregator.of(rows, weights), []
-    monkeypatch.setattr(aggregators, "_CHUNK", 70)
+    monkeypatch.setattr(coordinate_wise, "_CHUNK", 70)
     combine = CoordinateWise.combine
 
     def spied(self: CoordinateWise, rows: torch.Tensor, weights: np.ndarray) -> torch.Tensor:

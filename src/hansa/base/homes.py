@@ -15,7 +15,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "topology": ("hansa.topology",),
     "codec": ("hansa.codec",),
     "rule": ("hansa.ensemble.*",),
-    "aggregator": ("hansa.ensemble.aggregators",),
+    "aggregator": ("hansa.ensemble.aggregators.*",),
     "attack": ("hansa.ensemble.attacks",),
     "optimizer": ("hansa.engine",),
     "schedule": ("hansa.engine",),

@@ -39,14 +39,10 @@ class Aggregated(nn.Module):
         self.register_buffer("weights", torch.full((panel.members,), 1 / panel.members))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Combine; examples are laid end to end where each number stands for itself."""
+        """Combine, all examples at once."""
         scores, weights = self.panel.scores(rows), self.weights.double().cpu().numpy()
-        members = scores.movedim(-2, 0)
-        if self.aggregator.by_number:
-            return self.aggregator.of(members.flatten(1), weights).view(members.shape[1:])
-        each = members.flatten(1, -2).unbind(1)
-        found = [self.aggregator.of(example, weights) for example in each]
-        return torch.stack(found).view(members.shape[1:])
+        sets = scores.reshape(-1, *scores.shape[-2:])
+        return self.aggregator.many(sets, weights).view(*scores.shape[:-2], scores.shape[-1])
 
 
 class Weights(nn.Module):

@@ -28,7 +28,7 @@ from hansa.engine import Algorithm, Block, Network, Share
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.bench import aligned_rows
-from hansa.ensemble.aggregators import Aggregator, Mean
+from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.federated import counters
 from hansa.learn.federated.invitation import Plan
 from hansa.learn.federated.mail import Mail, is_exact, post_bytes
@@ -132,7 +132,7 @@ class ClientServer(Algorithm):
         0.0, ge=0, le=1, description="chance that an invited client fails on the way"
     )
     server: ServerOptimizer = Field(Average(), description="the server's step")
-    aggregator: Aggregator = Field(
+    aggregator: ModelAggregator = Field(
         Mean(), description="what a server makes of its clients' updates, statistics and answers"
     )
     buffers: Literal["average", "local"] = Field(

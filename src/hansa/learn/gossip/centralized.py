@@ -17,7 +17,7 @@ from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
 from hansa.engine import Algorithm, Block, Network, Script, Send, star_to
 from hansa.engine.exchange.aggregating import aggregate_
-from hansa.ensemble.aggregators import Aggregator, Mean
+from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.gossip.parts import check_codec
 
 
@@ -26,7 +26,7 @@ class Centralized(Algorithm):
     """Local steps, then the exact average of all models through node 0."""
 
     uses_topology: ClassVar[bool] = False
-    aggregator: Aggregator = Field(Mean(), description="what node 0 makes of all models")
+    aggregator: ModelAggregator = Field(Mean(), description="what node 0 makes of all models")
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
     def check(self, network: Network) -> None:

@@ -17,7 +17,7 @@ from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Messages
 from hansa.engine import Algorithm, Block, Inbox, Network, Send, WeightRule
 from hansa.engine.exchange.aggregating import aggregate_
-from hansa.ensemble.aggregators import Aggregator, Mean
+from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
@@ -29,7 +29,7 @@ class DPSGD(Algorithm):
     weights: WeightRule = Field(
         "metropolis_hastings", description="how much a node trusts each neighbour"
     )
-    aggregator: Aggregator = Field(
+    aggregator: ModelAggregator = Field(
         Mean(),
         description="what a node makes of its neighbours' models and its own, by these weights",
     )
