@@ -26,14 +26,18 @@ from hansa.combine.ensemble.ensemble_settings import (
 )
 from hansa.combine.ensemble.proxies import Scores
 from hansa.combine.ensemble.rule_model import RuleModel
+from hansa.combine.ensemble.worst_votes import robust_hits
 from hansa.engine import SGD, Adam, Constant, Full
 from hansa.engine.exchange.wire import HEADER_BYTES
-from hansa.ensemble import LearnedRule, Rule, initial_rule, tally
+from hansa.ensemble import LearnedRule, Rule, initial_rule, surest_votes, tally
 from hansa.experiment.played import HERE, Place, play
 from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+JUDGING = ("auto", "robust")
+"""Ways to choose that need every rule judged; all others are names of rules."""
 
 
 @dataclass(frozen=True)
@@ -212,25 +216,46 @@ class Judged:
         hits: which proxies it gets right, bool [N]; a fitted rule is judged on those that it has
             not been fitted on.
         bytes_sent: by the runs that judged it.
+        robust: which it gets right whatever some members vote, bool [N], where that was asked.
     """
 
     hits: Tensor
     bytes_sent: int
+    robust: Tensor | None = None
 
     @property
     def accuracy(self) -> float:
         """The share of hits."""
         return float(self.hits.double().mean())
 
+    @property
+    def robust_accuracy(self) -> float | None:
+        """The share of robust hits."""
+        return None if self.robust is None else float(self.robust.double().mean())
 
-def judge(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -> Judged:
+
+def judge(
+    rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, f: int | None = None
+) -> Judged:
     """A rule on the clients' proxies. Clients only have to tell how often it was right.
 
     What is fitted is fitted anew, on all but a fold of each client's proxy, for every fold.
+
+    Args:
+        f: also judge it where so many members lie.
     """
     rows = scores.rows(rule)
+    votes = surest_votes(scores.train)
+
+    def robustly(fitted: Fit, some: Tensor, targets: Tensor) -> Tensor | None:
+        if f is None:
+            return None
+        return robust_hits(fitted.module, scores.panel, some, targets, votes, f)
+
     if not (rule.learned or rule.counts_votes):
-        return Judged(fit(rule, scores, settings, seed, Path()).hits(rows, scores.targets), 0)
+        fitted = fit(rule, scores, settings, seed, Path())
+        right = fitted.hits(rows, scores.targets)
+        return Judged(right, 0, robustly(fitted, rows, scores.targets))
     streams, sent = Streams(seed), 0
     fold_of = np.zeros(len(scores.targets), dtype=np.int64)
     for client, part in enumerate(scores.parts):
@@ -238,6 +263,7 @@ def judge(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) ->
         # Offset by client, so that clients with a single example do not all share a fold.
         fold_of[part] = (order + client) % settings.folds
     hits = torch.zeros(len(scores.targets), dtype=torch.bool)
+    robust = None if f is None else torch.zeros_like(hits)
     quiet = settings.model_copy(update={"every": settings.rounds})
     for fold in range(settings.folds):
         out = np.flatnonzero(fold_of == fold)
@@ -263,7 +289,11 @@ def judge(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) ->
         sent += fitted.bytes_sent
         left = torch.from_numpy(out)
         hits[left] = fitted.hits(rows[left], scores.targets[left])
-    return Judged(hits, sent)
+        if robust is not None:
+            worst = robustly(fitted, rows[left], scores.targets[left])
+            assert worst is not None
+            robust[left] = worst
+    return Judged(hits, sent, robust)
 
 
 def choose(wanted: str, rules: dict[str, Rule], judged: dict[str, Judged]) -> tuple[str, str]:
@@ -271,23 +301,28 @@ def choose(wanted: str, rules: dict[str, Rule], judged: dict[str, Judged]) -> tu
 
     The best on the proxies, in the order of the file, plain rules first. A learned rule must win
     by more than a standard error of the paired difference, unless it starts from a plain one, so
-    that it has less to lose.
+    that it has less to lose. ``robust``: the same of what is right whatever some members vote.
 
     Raises:
         ConfigError: no such rule was tried.
     """
-    if wanted != "auto":
+    if wanted not in JUDGING:
         if wanted not in rules:
-            fix = f"auto or one of {', '.join(rules)}"
+            fix = f"{', '.join(JUDGING)} or one of {', '.join(rules)}"
             raise ConfigError("choose", wanted, "is not among the rules", fix)
         return wanted, "as asked"
+    hits = {
+        name: says.robust if wanted == "robust" and says.robust is not None else says.hits
+        for name, says in judged.items()
+    }
+    lied = ", however members lie" if wanted == "robust" else ""
     best, *others = sorted(rules, key=lambda name: rules[name].learned)
-    reason = "no other rule got more proxies right"
+    reason = f"no other rule got more proxies right{lied}"
     for name in others:
-        gain, error = _gain(judged[name].hits, judged[best].hits)
+        gain, error = _gain(hits[name], hits[best])
         careful = rules[name].learned and not rules[name].starts_plain
         if gain > (error if careful else 0):
-            reason = f"{100 * gain:.1f} points better than {best} on the proxies, out of fold"
+            reason = f"{100 * gain:.1f} points better than {best} on the proxies{lied}, out of fold"
             reason += f" (standard error {100 * error:.1f})" if careful else ""
             best = name
     return best, reason

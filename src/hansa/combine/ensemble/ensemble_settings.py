@@ -170,8 +170,10 @@ class EnsembleSettings(Settings):
     choose: str = Field(
         "auto",
         description="the rule that is kept: a name, or auto: the best on the proxies, out of "
-        "fold; a learned one must win by a standard error, unless it starts from a plain one",
+        "fold; a learned one must win by a standard error, unless it starts from a plain one; or "
+        "robust: the same of proxies that are right whatever f members vote",
     )
+    f: int = Field(1, ge=0, description="members that may lie, for choose: robust")
     aggregate: AggregateSettings = Field(AggregateSettings(), description="phase 2")
     baselines: BaselineSettings = Field(BaselineSettings(), description="what is compared")
     metrics: tuple[Metric, ...] = Field(

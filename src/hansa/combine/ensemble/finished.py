@@ -80,13 +80,17 @@ class Finished:
             return None
         entry, tensors = bundle
         votes, hits = tensors.pop("votes", None), tensors.pop("hits", None)
+        robust = tensors.pop("robust", None)
         module = rule.build(panel, votes)
         state = {key.removeprefix("module."): value for key, value in tensors.items()}
         fill(module, state, self.path / f"{name}.safetensors")
         curve = tuple((int(done), float(value)) for done, value in entry["curve"])
         facts = (entry["bytes_sent"], entry["parameters"], entry["seconds"])
         fit = Fit(rule, module.eval(), *facts, votes, curve, tuple(entry.get("peers", ())))
-        judged = None if hits is None else Judged(hits.bool(), entry["judging"])
+        judged = None
+        if hits is not None:
+            worst = None if robust is None else robust.bool()
+            judged = Judged(hits.bool(), entry["judging"], worst)
         return fit, judged
 
     def keep_rule(self, fit: Fit, judged: Judged | None) -> None:
@@ -96,6 +100,8 @@ class Finished:
             tensors["votes"] = fit.votes
         if judged is not None:
             tensors["hits"] = judged.hits.to(torch.uint8)
+            if judged.robust is not None:
+                tensors["robust"] = judged.robust.to(torch.uint8)
         facts = {
             "bytes_sent": fit.bytes_sent,
             "parameters": fit.parameters,

@@ -135,6 +135,9 @@ class EnsemblePage(RunPage):
             beside.append(pictures.label_picture(of.partition | {"names": clients}, "client"))
         note = "Proxies are what clients held back; rules that are fitted are judged there out of "
         note += "fold. The test set is used for this table alone."
+        for liars in _liars(of.rows):
+            note += f" “{_said(liars)}” is what of the proxies a rule still gets right where the "
+            note += "worst so many members all vote for the worst class, as surely as anybody does."
         return [
             Section("What was removed, and what stays", grid=removal and _removed(removal)),
             Section("Rules", grid=self.table(of, every=True), note=note),
@@ -164,7 +167,17 @@ class EnsemblePage(RunPage):
 
 def columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
     """The heads of the table."""
-    return ["", "accuracy", "on proxies", *map(label, _asked(table)), *_COLUMNS]
+    liars = [_said(f) for f in _liars(table)]
+    return ["", "accuracy", "on proxies", *liars, *map(label, _asked(table)), *_COLUMNS]
+
+
+def _liars(table: Sequence[Mapping[str, Any]]) -> list[int]:
+    """How many members lie, where rules were judged so."""
+    return sorted({row["liars"] for row in table if row.get("liars") is not None})
+
+
+def _said(liars: int) -> str:
+    return f"{liars} {'lies' if liars == 1 else 'lie'}"
 
 
 def _asked(table: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -180,7 +193,8 @@ def lines(table: Sequence[Mapping[str, Any]], chosen: str) -> list[list[str]]:
         title = row["name"] + (" *" if _is_kept(row, chosen) else "")
         judged = row.get("proxy_accuracy")
         costs = [quantity(row[key], "bytes") if row[key] else "" for key in ("formula", "counted")]
-        shares = [quantity(share, "accuracy") for share in (row["accuracy"], judged)]
+        robust = [row.get("proxy_robust_accuracy")] if _liars(table) else []
+        shares = [quantity(s, "accuracy") for s in (row["accuracy"], judged, *robust)]
         more = [quantity((row.get("figures") or {}).get(name), name) for name in asked]
         rows.append([title, *shares, *more, *costs, row.get("note", "")])
     return rows

@@ -14,7 +14,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.losses import predicted
 from hansa.base.streams import Streams
 from hansa.combine.ensemble import cost, store
-from hansa.combine.ensemble.aggregate import Fit, Judged, choose, fit, judge
+from hansa.combine.ensemble.aggregate import JUDGING, Fit, Judged, choose, fit, judge
 from hansa.combine.ensemble.baseline import check, check_members, chosen_baselines
 from hansa.combine.ensemble.brought import OpenRun, bring, counted, no_runs, owners
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
@@ -112,9 +112,13 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
     if len(rules) < len(settings.rules):
         names = [rule.name for rule in settings.rules]
         raise ConfigError("rules", names, "has a name twice", "each rule once")
-    if settings.choose != "auto" and settings.choose not in rules:
-        fix = f"auto or one of {', '.join(rules)}"
+    if settings.choose not in (*JUDGING, *rules):
+        fix = f"{', '.join(JUDGING)} or one of {', '.join(rules)}"
         raise ConfigError("choose", settings.choose, "is not among the rules", fix)
+    left = len(division.clients)
+    if settings.choose == "robust" and 2 * settings.f >= left:
+        problem = f"of {left} members cannot be outvoted: f is below half of them"
+        raise ConfigError("f", settings.f, problem, f"at most {(left - 1) // 2}, or more clients")
     train = len(owners(settings)) < len(division.clients)
     if train and not settings.models and not settings.predictors:
         raise ConfigError("models", None, "there is neither a network nor a predictor", "[mlp]")
@@ -299,8 +303,9 @@ def _rule(
     folder = path / f"rule_{slug(rule.name)}"
     fitted = fit(rule, scores, settings.aggregate, settings.seed, folder, place)
     judged = None
-    if settings.choose == "auto":
-        judged = judge(rule, scores, settings.aggregate, settings.seed)
+    if settings.choose in JUDGING:
+        f = settings.f if settings.choose == "robust" else None
+        judged = judge(rule, scores, settings.aggregate, settings.seed, f)
     finished.keep_rule(fitted, judged)
     return fitted, judged
 
@@ -326,6 +331,7 @@ def _line(prepared: Prepared, result: Result, name: str, found: Fit) -> dict[str
         "accuracy": float(hits.double().mean()),
         **prepared.figures.of(answers, scores.test_targets),
         "proxy_accuracy": judged.accuracy if judged else None,
+        **_robust(settings, judged),
         "parameters": found.parameters,
         "formula": formula,
         "counted": counted,
@@ -335,6 +341,13 @@ def _line(prepared: Prepared, result: Result, name: str, found: Fit) -> dict[str
         "peers": list(found.peers),
         "note": "; ".join(filter(None, [_alone(found), result.reason * (name == result.chosen)])),
     }
+
+
+def _robust(settings: EnsembleSettings, judged: Judged | None) -> dict[str, Any]:
+    """What is left of a rule's accuracy on the proxies where some members lie."""
+    if judged is None or judged.robust is None:
+        return {}
+    return {"liars": settings.f, "proxy_robust_accuracy": judged.robust_accuracy}
 
 
 def _alone(found: Fit) -> str:
