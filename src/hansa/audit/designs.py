@@ -111,20 +111,40 @@ def joined(cells: Strata, wanted: np.ndarray) -> np.ndarray:
 
 def joint_strata(
     cells: Strata, attributes: Sequence[Attribute], budget: int, equally: bool
-) -> tuple[np.ndarray, Strata]:
-    """The strata of a joint design: cells, small ones joined where there are many for the budget.
+) -> np.ndarray:
+    """int64 [C]: the stratum of each cell; small ones are joined where they are many."""
+    weights = np.ones(len(cells)) if equally else np.sqrt(importance(cells, attributes))
+    if LEAST * (weights > 0).sum() <= budget:
+        return np.arange(len(cells))
+    return joined(cells, weights / weights.sum() * budget)
 
-    Returns:
-        int64 [C], the stratum of each cell; and the strata (their codes are not filled).
-    """
-    weights = np.sqrt(importance(cells, attributes)) if not equally else np.ones(len(cells))
-    useful = weights > 0
-    if useful.sum() * LEAST <= budget or (equally and useful.sum() <= budget):
-        of_cell = np.arange(len(cells))
-    else:
-        of_cell = joined(cells, weights / weights.sum() * budget)
+
+def strata_of(cells: Strata, of_cell: np.ndarray) -> Strata:
+    """The strata that cells are joined to; their codes are not filled."""
     sizes = np.bincount(of_cell, cells.sizes).astype(np.int64)
-    return of_cell, Strata(of_cell[cells.ids], sizes, np.zeros((len(sizes), 0), np.int16))
+    return Strata(of_cell[cells.ids], sizes, np.zeros((len(sizes), 0), np.int16))
+
+
+@dataclass(frozen=True)
+class JointPlan:
+    """What agents ask who plan together.
+
+    Attributes:
+        of_cell: int64 [C], the stratum of each cell.
+        strata: cells, or several joined.
+        weights: [S], what a stratum weighs in the sum of the agents' variances.
+        design: how many rows of each.
+    """
+
+    of_cell: np.ndarray
+    strata: Strata
+    weights: np.ndarray
+    design: Design
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [S]."""
+        return self.design.counts
 
 
 def joint_weights(

@@ -1,106 +1,20 @@
-"""How differently groups fare: measures of disparity, each with its interval and its verdict.
-
-Differences are signed: a group's rate less that of the reference group. Ratios are a group's rate
-over the reference's. A verdict is given only where the interval leaves no doubt; the rest is
-*undecided*, and a rate of nothing over a rate of nothing is *undefined*, not fair.
-"""
+"""The measures of disparity: parity, opportunity, odds, and the four-fifths rule."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from hansa.audit import intervals
 from hansa.audit.estimates import Estimate
-from hansa.base.component import Component, register
+from hansa.audit.verdicts import Disparity, Domain, Finding, gap, judged, others
+from hansa.base.component import register
 
-Domain = Literal["all", "label 1", "label 0"]
 FOUR_FIFTHS = 0.8
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One measure of one comparison.
-
-    Attributes:
-        attribute: whose groups are compared.
-        metric: the measure's name.
-        group: that is compared, or "" where all are.
-        reference: the group that it is compared with, or "".
-        estimate: nan where it is undefined.
-        low: end of its interval.
-        high: end of its interval.
-        verdict: below, above, undecided or undefined for a ratio against its threshold; different,
-            similar, undecided or undefined for a difference.
-        convention: what was taken from what, in words.
-    """
-
-    attribute: str
-    metric: str
-    group: str
-    reference: str
-    estimate: float
-    low: float
-    high: float
-    verdict: str
-    convention: str
-
-
-class Disparity(Component, kind="disparity"):
-    """A measure of how differently groups fare."""
-
-    domains: ClassVar[tuple[Domain, ...]] = ("all",)
-
-    @abstractmethod
-    def findings(
-        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None = None
-    ) -> list[Finding]:
-        """One finding a comparison.
-
-        Args:
-            estimates: of one attribute, over each of :attr:`domains`.
-            confidence: of the intervals.
-            reference: the group that others are compared with; None = the first.
-        """
-
-
-def interval(estimate: Estimate, group: int, confidence: float) -> intervals.Interval:
-    """Of a group's rate, as the estimate has it."""
-    return estimate.interval(group, confidence)
-
-
-def others(estimate: Estimate, reference: str | None) -> tuple[int, list[int]]:
-    """The reference group's place, and the places of those that are compared with it."""
-    base = 0 if reference is None else estimate.values.index(reference)
-    return base, [group for group in range(len(estimate.values)) if group != base]
-
-
-def gap(estimate: Estimate, group: int, base: int, confidence: float) -> tuple[float, float, float]:
-    """A group's rate less the reference's, and its interval."""
-    value = float(estimate.rates[group] - estimate.rates[base])
-    low, high = intervals.difference(
-        float(estimate.rates[group]),
-        interval(estimate, group, confidence),
-        float(estimate.rates[base]),
-        interval(estimate, base, confidence),
-    )
-    return value, low, high
-
-
-def judged(value: float, low: float, high: float, tolerance: float) -> str:
-    """Whether a difference is more than is tolerated, less, or undecided."""
-    if math.isnan(value):
-        return "undefined"
-    if low > tolerance or high < -tolerance:
-        return "different"
-    if -tolerance <= low and high <= tolerance:
-        return "similar"
-    return "undecided"
 
 
 class _Difference(Disparity):
@@ -111,8 +25,8 @@ class _Difference(Disparity):
     )
     what: ClassVar[str] = "rate of favourable answers"
 
-    def findings(
-        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None = None
+    def compare(
+        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None
     ) -> list[Finding]:
         estimate = estimates[self.domains[0]]
         base, compared = others(estimate, reference)
@@ -155,7 +69,8 @@ class EqualOpportunity(_Difference):
 class ImpactRatio(Disparity):
     """A group's rate over the reference's, against the four-fifths rule (29 CFR 1607.4 D).
 
-    Below, above or undecided, by whether the whole interval lies on one side of the threshold.
+    *Below* where the whole interval shows one of the two at less than four fifths of the other,
+    *above* where it shows neither so, else *undecided*. 0 over 0 is *undefined*.
     """
 
     threshold: float = Field(FOUR_FIFTHS, gt=0, le=1, description="below it is adverse impact")
@@ -163,8 +78,8 @@ class ImpactRatio(Disparity):
         False, description="compare with the group of the highest rate, as the rule has it"
     )
 
-    def findings(
-        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None = None
+    def compare(
+        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None
     ) -> list[Finding]:
         estimate = estimates["all"]
         if self.of_highest and not all(math.isnan(rate) for rate in estimate.rates):
@@ -177,27 +92,39 @@ class ImpactRatio(Disparity):
         mine, theirs = float(estimate.rates[group]), float(estimate.rates[base])
         low, high = intervals.ratio(
             mine,
-            interval(estimate, group, confidence),
+            estimate.interval(group, confidence),
             theirs,
-            interval(estimate, base, confidence),
+            estimate.interval(base, confidence),
         )
-        defined = theirs > 0 and not math.isnan(mine)
-        verdict = "undefined" if not defined else "undecided"
-        if defined and low >= self.threshold:
-            verdict = "above"
-        elif defined and high < self.threshold:
-            verdict = "below"
         names = estimate.values[group], estimate.values[base]
         return Finding(
             estimate.attribute,
             self.name,
             *names,
-            mine / theirs if defined else math.nan,
+            impact_ratio(mine, theirs),
             low,
             high,
-            verdict,
+            four_fifths(mine, theirs, low, high, self.threshold),
             f"rate of favourable answers: {names[0]} over {names[1]}, against {self.threshold:g}",
         )
+
+
+def impact_ratio(rate: float, other: float) -> float:
+    """rate / other; inf over a rate of 0, nan where both are 0."""
+    if other == 0:
+        return math.nan if not rate > 0 else math.inf
+    return rate / other
+
+
+def four_fifths(rate: float, other: float, low: float, high: float, threshold: float) -> str:
+    """below, above, undecided or undefined, from the interval of the ratio of two rates."""
+    if math.isnan(rate) or math.isnan(other) or rate == other == 0:
+        return "undefined"
+    if high < threshold or low > 1 / threshold:
+        return "below"
+    if low >= threshold and high <= 1 / threshold:
+        return "above"
+    return "undecided"
 
 
 @register("max_gap")
@@ -211,8 +138,8 @@ class MaxGap(Disparity):
         0.0, ge=0, lt=1, description="differences of up to so much count as similar"
     )
 
-    def findings(
-        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None = None
+    def compare(
+        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None
     ) -> list[Finding]:
         estimate = estimates["all"]
         return [
@@ -260,21 +187,21 @@ class EqualizedOdds(Disparity):
         0.0, ge=0, lt=1, description="differences of up to so much count as similar"
     )
 
-    def findings(
-        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None = None
+    def compare(
+        self, estimates: Mapping[Domain, Estimate], confidence: float, reference: str | None
     ) -> list[Finding]:
         hits, alarms = (estimates[domain] for domain in self.domains)
         base, compared = others(hits, reference)
         if self.form == "ratio":
             return [self._ratio(hits, alarms, group, base, confidence) for group in compared]
         each = (1 + confidence) / 2
-        found = [
+        gaps = [
             widest(one, self.name, each, self.tolerance, what)
             for one, what in ((hits, "true positive rate"), (alarms, "false positive rate"))
         ]
-        worse = max(found, key=lambda one: -1.0 if math.isnan(one.estimate) else one.estimate)
-        low = max(one.low for one in found)
-        high = max(one.high for one in found)
+        worse = max(gaps, key=lambda one: -1.0 if math.isnan(one.estimate) else one.estimate)
+        low = max(one.low for one in gaps)
+        high = max(one.high for one in gaps)
         verdict = judged(worse.estimate, low, high, self.tolerance)
         return [replace(worse, low=low, high=high, verdict=verdict)]
 
@@ -284,7 +211,7 @@ class EqualizedOdds(Disparity):
         sums, ends = [], []
         for place in (group, base):
             rates = [float(one.rates[place]) for one in (hits, alarms)]
-            both = [interval(one, place, confidence) for one in (hits, alarms)]
+            both = [one.interval(place, confidence) for one in (hits, alarms)]
             total = sum(rates)
             below = math.hypot(*(rate - one[0] for rate, one in zip(rates, both, strict=True)))
             above = math.hypot(*(one[1] - rate for rate, one in zip(rates, both, strict=True)))

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hansa.audit.estimators import Cells, group_rates
+from hansa.audit.estimators import Cells, group_rates, poststrata, spread
 from hansa.audit.intervals import Interval, wilson
 from hansa.audit.population import Asked, Attribute, Population, Strata
+
+FEWER = 0.8
+"""Below so many of the answers planned, cells are joined as if the fewer had been planned."""
+ENDLESS = 2**40
+"""Rows of a group of which a sample is all there is."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,28 @@ class Estimate:
     @property
     def effective(self) -> np.ndarray:
         """[k]: how many plain answers with replacement would say as much; inf = a whole group."""
-        rates = (self.positives + 1) / (self.answered + 2)  # a rate of 0 has a spread too
-        spread = np.where(np.isnan(self.rates), np.nan, rates * (1 - rates))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.answered == self.population, np.inf, spread / self.variances)
+            return np.where(
+                self.answered == self.population,
+                np.inf,
+                spread(self.rates, self.answered) / self.variances,
+            )
+
+    @classmethod
+    def of_counts(
+        cls,
+        attribute: str,
+        values: Sequence[str],
+        positives: Sequence[float],
+        answered: Sequence[int],
+    ) -> Estimate:
+        """Of plain counts by group, a sample of a population without end."""
+        count, favoured = np.asarray(answered, np.int64), np.asarray(positives, float)
+        rates = np.where(count > 0, favoured / np.maximum(count, 1), np.nan)
+        variances = spread(rates, count) / np.where(count > 0, count, np.nan)
+        endless = np.full(len(count), ENDLESS)
+        whole = (attribute, tuple(values), endless, count, count, favoured, rates, variances)
+        return cls("", *whole)
 
     def interval(self, group: int, confidence: float) -> Interval:
         """Of a group's rate (Wilson, on the effective number of answers)."""
@@ -128,7 +151,12 @@ class Tally:
         self.inclusion = chances / cells.sizes
 
     def estimate(
-        self, agent: str, attribute: Attribute, codes: np.ndarray, weights: str
+        self,
+        agent: str,
+        attribute: Attribute,
+        codes: np.ndarray,
+        estimator: str,
+        chances: np.ndarray,
     ) -> Estimate:
         """An agent's groups.
 
@@ -136,12 +164,17 @@ class Tally:
             agent: its name.
             attribute: its own.
             codes: int [C], the group of each cell.
-            weights: how answers are weighed: poststratified or balance, or as published: pooled or
-                stratum_means.
+            estimator: poststratified or balance, or as published pooled or stratum_means.
+            chances: float64 [C], that a row of each cell is asked, as planned.
         """
         cells = Cells(codes, self.sizes, len(attribute.values))
+        expected = chances * self.sizes
+        share = self.answered.sum() / max(1e-9, expected.sum())
+        if share < FEWER:  # many refused, or the answers are one agent's of many
+            expected = expected * share
+        strata = poststrata(cells, expected)
         rates, variances = group_rates(
-            weights, cells, self.answered, self.positives, self.inclusion
+            estimator, cells, self.answered, self.positives, self.inclusion, strata
         )
         matrix = cells.matrix
         return Estimate(

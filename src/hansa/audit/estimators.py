@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ENOUGH = 5.0
+"""Answers to expect of a post-stratum: fewer make its mean a matter of chance."""
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -47,7 +50,13 @@ def pooled(cells: Cells, asked: np.ndarray, positives: np.ndarray) -> tuple[np.n
     matrix = cells.matrix
     count = asked @ matrix
     rates = ratio(positives @ matrix, count)
-    return rates, ratio(rates * (1 - rates), count)
+    return rates, ratio(spread(rates, count), count)
+
+
+def spread(rates: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The variance of an answer, of rates seen over so many: also of a rate of 0 or 1."""
+    smooth = (rates * count + 1) / (count + 2)
+    return smooth * (1 - smooth)
 
 
 def stratum_means(
@@ -76,60 +85,127 @@ def weighted(
     matrix = cells.matrix
     total = (asked * weights) @ matrix
     rates = ratio((positives * weights) @ matrix, total)
-    spread = rates * (1 - rates)
-    variances = spread * ratio((asked * weights**2 * (1 - inclusion)) @ matrix, total**2)
+    noise = ratio((asked * weights**2 * (1 - inclusion)) @ matrix, total**2)
+    variances = spread(rates, asked @ matrix) * noise
     return rates, variances
 
 
+def poststrata(cells: Cells, expected: np.ndarray) -> np.ndarray:
+    """int64 [C]: a group's cells, neighbours joined until ``ENOUGH`` answers are to be expected.
+
+    It depends on the design alone, never on what was answered, so that it favours no answer. -1
+    for cells in no group; post-strata are numbered group by group.
+
+    Args:
+        cells: of one agent, in lexicographic order.
+        expected: float64 [C], how many rows of each cell a design asks on average.
+    """
+    strata = np.full(len(cells.groups), -1, np.int64)
+    number = 0
+    for group in range(cells.count):
+        first, answers = number, 0.0
+        for cell in np.flatnonzero(cells.groups == group):
+            strata[cell] = number
+            answers += expected[cell]
+            if answers >= ENOUGH:
+                number, answers = number + 1, 0.0
+        if answers and number > first:  # too few are left over: to the last one
+            strata[strata == number] = number - 1
+        elif answers or number == first:
+            number += 1
+    return strata
+
+
 def poststratified(
-    cells: Cells, asked: np.ndarray, positives: np.ndarray, inclusion: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means of cells weighed by the population; a cell nobody asked counts as its group does."""
-    rates, spread_of_rest = weighted(cells, asked, positives, inclusion)
-    matrix = cells.matrix
-    shares = matrix * cells.sizes[:, None]
-    shares = shares / shares.sum(0)  # [C, k]
-    fallback = np.where(cells.groups >= 0, rates[..., cells.groups], np.nan)
-    means = np.where(asked > 0, positives / np.maximum(asked, 1), np.nan_to_num(fallback))
-    estimates = np.where(np.isnan(rates), np.nan, means @ shares)
-    # A cell of few answers says little of its own spread: half way to its group's.
-    smooth = (positives + np.nan_to_num(fallback, nan=0.5)) / (asked + 1)
-    unseen = (np.where(asked > 0, 0.0, 1.0)) @ shares
-    rest = 1 - asked / cells.sizes
-    inside = np.where(asked > 0, smooth * (1 - smooth) * rest / np.maximum(asked, 1), 0.0)
-    variances = inside @ shares**2 + unseen**2 * spread_of_rest
-    return estimates, np.where(np.isnan(rates), np.nan, variances)
-
-
-def group_rates(
-    weights: str,
     cells: Cells,
     asked: np.ndarray,
     positives: np.ndarray,
     inclusion: np.ndarray,
+    strata: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted means of post-strata, which weigh as the population has it.
+
+    A post-stratum that nobody asked counts as its group does.
+
+    Args:
+        cells: of one agent.
+        asked: [..., C], rows answered, each once.
+        positives: [..., C], the favourable of them.
+        inclusion: [..., C], chances in 0..1.
+        strata: int64 [C], see :func:`poststrata`.
+    """
+    overall, spread_of_all = weighted(cells, asked, positives, inclusion)
+    order = np.argsort(strata, kind="stable")
+    order = order[strata[order] >= 0]
+    starts = np.flatnonzero(np.diff(strata[order], prepend=-1))
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values[..., order], starts, axis=-1)
+
+    weights = np.where(inclusion > 0, 1 / np.where(inclusion > 0, inclusion, 1), 0.0)
+    group = cells.groups[order][starts]
+    into = (group[:, None] == np.arange(cells.count)).astype(float)
+    sizes = summed(cells.sizes.astype(float))
+    shares = into * sizes[:, None] / (into.T @ sizes)
+    count, total = summed(asked.astype(float)), summed(asked * weights)
+    some, whole = total > 0, count >= sizes
+    total = np.where(some, total, 1)
+    fallback = np.nan_to_num(overall)[..., group]
+    means = np.where(some, summed(positives * weights) / total, fallback)
+    # Where everybody was asked there is nothing to weigh.
+    means = np.where(whole, summed(positives) / np.maximum(count, 1), means)
+    # Few answers say little of their own spread: drawn to the group's by the weight of one.
+    target = (np.nan_to_num(overall) * (asked @ cells.matrix) + 1) / (asked @ cells.matrix + 2)
+    smooth = (means * count + target[..., group]) / (count + 1)
+    noise = summed(asked * weights**2 * (1 - inclusion)) / total**2
+    noise = np.where(some & ~whole, noise * count / np.maximum(count - 1, 1), 0.0)
+    inside = smooth * (1 - smooth) * noise
+    unseen = np.where(some, 0.0, 1.0) @ shares
+    variances = inside @ shares**2 + np.nan_to_num(unseen**2 * spread_of_all)
+    known = ~np.isnan(overall)
+    return np.where(known, means @ shares, np.nan), np.where(known, variances, np.nan)
+
+
+def group_rates(
+    estimator: str,
+    cells: Cells,
+    asked: np.ndarray,
+    positives: np.ndarray,
+    inclusion: np.ndarray,
+    strata: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rates and variances [..., k] by the estimator of a name."""
-    if weights == "pooled":
+    if estimator == "pooled":
         return pooled(cells, asked, positives)
-    if weights == "stratum_means":
+    if estimator == "stratum_means":
         return stratum_means(cells, asked, positives)
-    weigh = weighted if weights == "balance" else poststratified
-    return weigh(cells, asked, positives, inclusion)
+    if estimator == "balance":
+        return weighted(cells, asked, positives, inclusion)
+    return poststratified(cells, asked, positives, inclusion, strata)
 
 
-def foreseen(cells: Cells, inclusion: np.ndarray) -> np.ndarray:
+def foreseen(cells: Cells, chances: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """float64 [k]: variances of groups' rates to expect, per unit of an answer's variance.
 
     Args:
         cells: of one agent.
-        inclusion: float64 [C], the chance that a row of each cell is asked.
+        chances: float64 [C], that a row of each cell is asked.
+        strata: int64 [C], see :func:`poststrata`.
     """
-    matrix = cells.matrix
-    expected = cells.sizes * inclusion
-    weights = np.where(inclusion > 0, 1 / np.where(inclusion > 0, inclusion, 1), 0.0)
-    total = (expected * weights) @ matrix
-    plain = ratio((expected * weights**2 * (1 - inclusion)) @ matrix, total**2)
-    shares = matrix * cells.sizes[:, None]
-    shares = shares / shares.sum(0)
-    inside = np.where(expected > 0, (1 - inclusion) / np.maximum(expected, 1e-12), np.inf)
-    return np.minimum(plain, inside @ shares**2)
+    inside = np.flatnonzero((strata >= 0) & (chances > 0))
+    count = int(strata.max()) + 1
+    weights = 1 / chances[inside]
+    expected = cells.sizes[inside] * chances[inside]
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.bincount(strata[inside], values, minlength=count)
+
+    group = np.zeros(count, np.int64)
+    group[strata[strata >= 0]] = cells.groups[strata >= 0]
+    sizes = np.bincount(strata[strata >= 0], cells.sizes[strata >= 0], minlength=count)
+    total, answers = summed(expected * weights), summed(expected)
+    noise = ratio(summed(expected * weights**2 * (1 - chances[inside])), total**2)
+    # The number of answers is itself drawn: one over it is more on average than one over its mean.
+    noise = noise * (1 + ratio(1 - ratio(answers, sizes), answers))
+    shares = sizes / np.bincount(group, sizes, minlength=cells.count)[group]
+    return np.bincount(group, np.nan_to_num(noise, nan=1.0) * shares**2, minlength=cells.count)

@@ -49,7 +49,7 @@ def difference(rate: float, interval: Interval, other: float, other_interval: In
 
 def ratio(rate: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
     """Of ``rate / other``, from those of the two (Donner and Zou); 0 to inf if undefined."""
-    if math.isnan(rate) or math.isnan(other) or other == 0:
+    if math.isnan(rate) or math.isnan(other):
         return 0.0, math.inf
     (low, high), (other_low, other_high) = interval, other_interval
     product = rate * other

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hansa.audit.estimators import Cells, foreseen
+from hansa.audit.estimators import Cells, foreseen, poststrata
 from hansa.audit.population import Agent, Attribute, Population, check
 from hansa.audit.strategies import Strategy
 
@@ -84,8 +84,9 @@ def forecast(
         seen = [attribute] if alone else list(attributes)
         budgets = [agent.budget] if alone else [other.budget for other in agents]
         cells = population.cells([agent.attribute] if alone else [a.attribute for a in agents])
-        inclusion = strategy.chances(population, cells, seen, budgets)
+        chances = strategy.chances(population, cells, seen, budgets)
         groups = Cells(cells.codes[:, 0 if alone else place], cells.sizes, len(attribute.values))
-        variances = spread * foreseen(groups, inclusion)
+        strata = poststrata(groups, chances * cells.sizes)
+        variances = spread * foreseen(groups, chances, strata)
         errors[agent.name] = math.sqrt(float(np.mean(variances[1:] + variances[0])))
     return Forecast(strategy, errors, {agent.name: agent.budget for agent in agents})

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hansa.audit import designs, published
-from hansa.audit.designs import Design
+from hansa.audit.designs import Design, JointPlan
 from hansa.audit.estimates import Estimate, Tally, joint_inclusion, own_inclusion
 from hansa.audit.population import Agent, Asked, Attribute, Population, Strata, check
 from hansa.audit.published import true_rates
@@ -25,6 +25,9 @@ from hansa.base.streams import Streams
 
 Script = Generator[list[np.ndarray], list[np.ndarray], None]
 """Yields the rows that each agent asks, int64, and is sent their answers, int8."""
+
+CAUTION = 16.0
+"""So many answers of a pilot's mean are added to those of each stratum."""
 
 
 class Strategy(BaseModel):
@@ -172,7 +175,7 @@ class Strategy(BaseModel):
         later = []
         for place, (agent, attribute) in enumerate(zip(agents, attributes, strict=True)):
             codes = attribute.codes[rows[place]].astype(np.int64)
-            rates = _smoothed(codes, answers[place], len(attribute.values))
+            rates = _after_pilot(codes, answers[place], len(attribute.values))
             before = plans[place].counts
             plan = designs.own(attribute, agent.budget, rates * (1 - rates), before)
             later.append(plan.draw(orders[place], before))
@@ -195,40 +198,62 @@ class Strategy(BaseModel):
         attributes: list[Attribute],
         streams: Streams,
     ) -> Script:
-        budgets = np.array([agent.budget for agent in agents])
-        adaptive = self.sampling == "adaptive_neyman"
-        first = np.maximum(1, np.round(self.pilot * budgets)).astype(int) if adaptive else budgets
+        budgets = [agent.budget for agent in agents]
         order = streams.numpy("audit.order").permutation(population.rows)
         deal = streams.numpy("audit.deal")
         cells = population.cells([agent.attribute for agent in agents])
-        of_cell, strata = self._strata(population, cells, attributes, int(budgets.sum()))
+        plan = self.plan(population, cells, attributes, budgets)
+        first = self._first(budgets)
+        rows = designs.dealt(plan.design.draw(order), first, deal)
+        answers = yield rows
+        if self.sampling != "adaptive_neyman":
+            return
+        strata, before = plan.strata, plan.counts
+        seen = strata.ids[np.concatenate(rows)]
+        rates = _after_pilot(seen, np.concatenate(answers), len(strata))
+        rest = designs.joint(strata, sum(budgets), plan.weights * rates * (1 - rates), before)
+        left = [budget - len(asked) for budget, asked in zip(budgets, rows, strict=True)]
+        yield designs.dealt(rest.draw(order, before), left, deal)
+
+    def _first(self, budgets: Sequence[int]) -> list[int]:
+        """Questions of the first step, by agent."""
+        if self.sampling != "adaptive_neyman":
+            return list(budgets)
+        return [max(1, round(self.pilot * budget)) for budget in budgets]
+
+    def plan(
+        self,
+        population: Population,
+        cells: Strata,
+        attributes: Sequence[Attribute],
+        budgets: Sequence[int],
+    ) -> JointPlan:
+        """What agents who plan together ask first: all, or the pilot of an adaptive strategy.
+
+        Args:
+            population: who can be asked.
+            cells: of the attributes.
+            attributes: of the agents.
+            budgets: of the same.
+        """
+        total, first = sum(budgets), sum(self._first(budgets))
+        if self.sampling == "uniform":
+            of_cell = np.zeros(len(cells), np.int64)
+        else:
+            equally = self.sampling == "stratified"
+            of_cell = designs.joint_strata(cells, attributes, total, equally)
+        strata = designs.strata_of(cells, of_cell)
         weights = np.ones(len(strata))
         if self.sampling in ("neyman", "adaptive_neyman"):
             weights = designs.joint_weights(cells, of_cell, attributes)
         rates = None
-        if self.sampling == "neyman" and self.sigma == "oracle":
+        if self.sampling == "neyman" and self.sigma == "oracle" and population.answers is not None:
             rates = true_rates(population, strata.ids, len(strata))
         spread = designs.spread(rates, len(strata))
         floors = (weights > 0).astype(np.int64)
-        plan = designs.joint(strata, int(first.sum()), weights * spread, floors)
-        rows = designs.dealt(plan.draw(order), first.tolist(), deal)
-        answers = yield rows
-        if not adaptive:
-            return
-        rates = _smoothed(strata.ids[np.concatenate(rows)], np.concatenate(answers), len(strata))
-        before = plan.counts
-        plan = designs.joint(strata, int(budgets.sum()), weights * rates * (1 - rates), before)
-        left = [budget - len(asked) for budget, asked in zip(budgets, rows, strict=True)]
-        yield designs.dealt(plan.draw(order, before), left, deal)
-
-    def _strata(
-        self, population: Population, cells: Strata, attributes: Sequence[Attribute], budget: int
-    ) -> tuple[np.ndarray, Strata]:
-        if self.sampling == "uniform":
-            of_cell = np.zeros(len(cells), np.int64)
-            sizes = np.array([population.rows])
-            return of_cell, Strata(of_cell[cells.ids], sizes, np.zeros((1, 0), np.int16))
-        return designs.joint_strata(cells, attributes, budget, self.sampling == "stratified")
+        return JointPlan(
+            of_cell, strata, weights, designs.joint(strata, first, weights * spread, floors)
+        )
 
     def chances(
         self,
@@ -237,7 +262,9 @@ class Strategy(BaseModel):
         attributes: Sequence[Attribute],
         budgets: Sequence[int],
     ) -> np.ndarray:
-        """float64 [C]: the chance that a row of each cell is asked, before anything is.
+        """float64 [C]: the chance that a row of each cell is asked by anybody, before any is.
+
+        Where a pilot decides, as if it had shown nothing.
 
         Args:
             population: who can be asked.
@@ -246,21 +273,19 @@ class Strategy(BaseModel):
             budgets: of the same.
         """
         if self.collaboration == "a_priori":
-            total = sum(budgets)
-            of_cell, strata = self._strata(population, cells, attributes, total)
-            weights = np.ones(len(strata))
-            if self.sampling in ("neyman", "adaptive_neyman"):
-                weights = designs.joint_weights(cells, of_cell, attributes)
-            counts = designs.joint(strata, total, weights, (weights > 0).astype(np.int64)).counts
-            return (counts / strata.sizes)[of_cell]
+            plan = self.plan(population, cells, attributes, budgets)
+            counts = plan.counts
+            if self.sampling == "adaptive_neyman":
+                counts = designs.joint(plan.strata, sum(budgets), plan.weights, counts).counts
+            return (counts / plan.strata.sizes)[plan.of_cell]
         missed = np.ones(len(cells))
         for place, (attribute, budget) in enumerate(zip(attributes, budgets, strict=True)):
             if self.sampling == "uniform":
                 missed *= 1 - budget / population.rows
                 continue
             codes = cells.codes[:, place]
-            plan = designs.own(attribute, budget, np.ones(len(attribute.values)), 1)
-            missed *= 1 - np.where(codes >= 0, (plan.counts / plan.sizes)[codes], 0.0)
+            own = self._own(population, attribute, budget)
+            missed *= 1 - np.where(codes >= 0, (own.counts / own.sizes)[codes], 0.0)
         return 1 - missed
 
     def estimate(
@@ -289,25 +314,32 @@ class Strategy(BaseModel):
             used = [asked[place]] if alone else list(asked)
             keys = [agent.attribute] if alone else [other.attribute for other in agents]
             cells = population.cells(keys)
-            if self.collaboration == "a_priori":
-                budget = sum(other.budget for other in agents)
-                strata = self._strata(population, cells, seen, budget)[1]
+            budgets = [agent.budget] if alone else [other.budget for other in agents]
+            if self.collaboration == "a_priori" and not self.reference:
+                strata = self.plan(population, cells, seen, budgets).strata
                 inclusion = joint_inclusion(strata, used)
             else:
                 inclusion = own_inclusion(seen, used, self.sampling == "uniform")
-            tally = Tally(population, cells, used, inclusion, domain)
-            estimates.append(
-                tally.estimate(
-                    agent.name, attribute, cells.codes[:, 0 if alone else place], self.weights
-                )
-            )
+            chances = self.chances(population, cells, seen, budgets)
+            tally = Tally(population, cells, used, inclusion, domain, once=not self.reference)
+            codes = cells.codes[:, 0 if alone else place]
+            estimates.append(tally.estimate(agent.name, attribute, codes, self.estimator, chances))
         return estimates
 
 
-def _smoothed(strata: np.ndarray, answers: np.ndarray, count: int) -> np.ndarray:
-    """[S]: rates after a pilot, drawn to the pilot's mean with the weight of one answer."""
+def smoothed(favoured: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """[..., S]: rates after a pilot, drawn to the pilot's mean with the weight of ``CAUTION``.
+
+    Where a few answers alike would end the questions to a stratum, its mean would stay what they
+    happened to be, and the audit would be off to one side.
+    """
+    mean = (favoured.sum(-1, keepdims=True) + 0.5) / (asked.sum(-1, keepdims=True) + 1)
+    return (favoured + CAUTION * mean) / (asked + CAUTION)
+
+
+def _after_pilot(strata: np.ndarray, answers: np.ndarray, count: int) -> np.ndarray:
+    """[S]: the same from the strata and the answers of the rows that were asked."""
     inside = (strata >= 0) & (answers >= 0)
     asked = np.bincount(strata[inside], minlength=count)
     favoured = np.bincount(strata[inside], answers[inside], minlength=count)
-    mean = (favoured.sum() + 0.5) / (asked.sum() + 1)
-    return (favoured + mean) / (asked + 1)
+    return smoothed(favoured, asked)
