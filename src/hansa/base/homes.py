@@ -36,6 +36,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "population": ("hansa.audit.populations.*",),
     "disparity": ("hansa.audit.disparity",),
     "black_box": ("hansa.audit.boxes.*",),
+    "clients": (
+        "hansa.infer.robust.trained_clients",
+        "hansa.infer.robust.cached_scores",
+        "hansa.combine.ensemble.asked_members",
+    ),
+    "learned_aggregator": ("hansa.infer.robust.deep_set",),
+    "inference_attack": ("hansa.infer.robust.attacks.*",),
     "runtime": ("hansa.engine",),
     "page": (
         "hansa.report.run_page",
@@ -43,10 +50,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.learn.federated.page",
         "hansa.combine.ensemble.page",
         "hansa.forget.page",
+        "hansa.infer.robust.page",
     ),
 }
 
-FILES = ("hansa.experiment.runfile", "hansa.combine.ensemble.ensemble_file")
+FILES = (
+    "hansa.experiment.runfile",
+    "hansa.combine.ensemble.ensemble_file",
+    "hansa.infer.robust.robust_file",
+)
 """The modules that define files of settings; a file without a verb is the first one's. Others come
 by the entry point ``hansa.file`` or as plugins."""
 RENAMED = {

@@ -21,6 +21,7 @@ from hansa.cli.compare import compare
 from hansa.cli.data import data
 from hansa.cli.export import export
 from hansa.cli.forget import forget
+from hansa.cli.infer import app as infer
 from hansa.cli.init import init
 from hansa.cli.learn import learn
 from hansa.cli.listing import list_
@@ -46,6 +47,7 @@ app.command("export")(export)
 app.command("compare")(compare)
 app.command("data")(data)
 app.add_typer(combine, name="combine")
+app.add_typer(infer, name="infer")
 
 
 @app.callback(invoke_without_command=True)

@@ -75,19 +75,27 @@ class Corrected(nn.Module):
 
 
 class SetNetwork(nn.Module):
-    """Encoder of each member's scores, mean over members, decoder."""
+    """Encoder of each member's scores, one row of all of them, decoder (Zaheer et al., 2017).
 
-    def __init__(self, panel: Panel, hidden: int) -> None:
+    Args:
+        encoder: [..., C] -> [..., d].
+        decoder: [..., d] -> [..., C].
+        panel: takes the members' scores out of flat rows; without one the network is given them.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, panel: Panel | None = None) -> None:
         super().__init__()
-        self.panel = panel
-        self.encoder = nn.Sequential(
-            nn.Linear(panel.outputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
-        )
-        self.decoder = nn.Linear(hidden, panel.outputs)
+        self.panel, self.encoder, self.decoder = panel, encoder, decoder
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Combine; the order of the members does not matter."""
-        return self.decoder(self.encoder(self.panel.scores(rows)).mean(-2))
+        """Combine, by the mean, whatever the order: [..., n, C] -> [..., C]."""
+        scores = rows if self.panel is None else self.panel.scores(rows)
+        return self.decoder(self.encoder(scores).mean(-2))
+
+
+def two_layers(first: int, hidden: int, last: int) -> nn.Sequential:
+    """Linear, ReLU, linear."""
+    return nn.Sequential(nn.Linear(first, hidden), nn.ReLU(), nn.Linear(hidden, last))
 
 
 class Votes(nn.Module):

@@ -174,4 +174,5 @@ class DeepSet(LearnedRule):
 
     def build(self, panel: Panel, votes: Tensor | None = None) -> nn.Module:
         """Encoder, mean, decoder (Zaheer et al., 2017)."""
-        return networks.SetNetwork(panel, self.hidden)
+        encoder = networks.two_layers(panel.outputs, self.hidden, self.hidden).append(nn.ReLU())
+        return networks.SetNetwork(encoder, nn.Linear(self.hidden, panel.outputs), panel)

@@ -1,0 +1,168 @@
+"""``hansa infer``: answers of many models of which some may lie."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hansa.base.errors import ConfigError, HansaError
+from hansa.cli.answer import Answer, Interrupted, answering
+from hansa.cli.options import (
+    All,
+    Debug,
+    Json,
+    NoReport,
+    Out,
+    Quiet,
+    Resume,
+    RunDir,
+    Seed,
+    Sets,
+)
+
+app = typer.Typer(
+    help="Answers of many models of which some may lie: robust inference.", no_args_is_help=True
+)
+
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="FILE", help="A file of it.", show_default="17 digits clients, 4 liars"),
+]
+
+
+@app.command("robust")
+def robust(
+    file: File = None,
+    sets: Sets = None,
+    out: Out = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    no_report: NoReport = False,
+    as_json: Json = False,
+    every: All = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Clients answer, some lie: which rules that make one answer of many stand up to that?
+
+    With --resume RUN an interrupted run goes on.
+    """
+    with answering(as_json, debug) as answer:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        if resume is not None:
+            if file is not None or out is not None or sets or seed is not None:
+                fix = "give --resume RUN alone"
+                raise ConfigError("resume", str(resume), "takes no FILE and no settings", fix)
+            from hansa.experiment.progress import Steps
+            from hansa.infer.robust.run import resume as again
+
+            with _going_on(answer, resume), Steps(quiet) as steps:
+                folder = again(resume, steps, not no_report)
+            _result(answer, folder.path, every)
+            return
+        from hansa.experiment.settings_file import override
+        from hansa.infer.robust.robust_file import RobustFile
+
+        changes = tuple(sets or ())
+        if file is None:
+            chosen = RobustFile.parse(override({}, changes, seed=seed))
+        else:
+            chosen = RobustFile.load(file, changes, seed=seed)
+        from hansa.experiment.places import default_folder, reserved
+        from hansa.experiment.progress import Steps
+        from hansa.infer.robust.run import robust as run
+
+        place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
+        with place as path, _going_on(answer, path):
+            with Steps(quiet) as steps:
+                folder = run(chosen, path, steps, not no_report)
+            _result(answer, folder.path, every)
+
+
+@contextlib.contextmanager
+def _going_on(answer: Answer, path: Path) -> Iterator[None]:
+    """Say how to go on with a run in this folder that does not come to its end."""
+    fresh = not (path / "config.yaml").exists()
+    answer.go_on = "hansa infer robust --resume"
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (path / "config.yaml").exists():
+            raise Interrupted("interrupted before anything started") from None
+        text = f"interrupted; what is measured is kept in {path}"
+        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {shlex.quote(str(path))}") from None
+    except HansaError:
+        raise
+    finally:
+        if not fresh or (path / "config.yaml").exists():
+            answer.run_dir = str(path)
+
+
+@app.command("predict")
+def predict(
+    run: RunDir,
+    inputs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="The clients' probabilities [m, clients, classes] (.npy, .npz, .safetensors); or, "
+            "where the run trained the clients, what they read: a table or an array.",
+        ),
+    ],
+    aggregator: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A rule of the run.", show_default="the one kept"),
+    ] = None,
+    f: Annotated[
+        int | None,
+        typer.Option("-f", metavar="N", help="How many may lie.", show_default="the run's"),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(metavar="X", help="Withhold answers that are no farther ahead.")
+    ] = 0.0,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run code that the run names by import path.")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """One answer to each row of a file: its class, and for how many liars it is certified."""
+    with answering(as_json, debug) as answer:
+        from hansa.infer.robust.predict import predict as apply
+        from hansa.report.grid import Grid
+
+        answers = apply(run, inputs, aggregator, f, margin, trust)
+        answer.data = {"predictions": answers}
+        heads = ["input", "class", "probability", "margin", "certified", "f*"]
+        rows = [
+            [
+                one["input"],
+                "abstains" if one["abstains"] else str(one["class"]),
+                f"{one['probability']:.3f}",
+                f"{one['margin']:.3f}",
+                "yes" if one["certified"] else "no",
+                str(one["f_star"]) if one["f_star"] >= 0 else "-",
+            ]
+            for one in answers
+        ]
+        answer.table(Grid("Answers", heads, rows, words=2))
+
+
+def _result(answer: Answer, path: Path, every: bool) -> None:
+    from hansa.report import RunFolder
+    from hansa.report.page import final
+
+    folder = RunFolder.open(path)
+    answer.data = folder.summary or {}
+    answer.table(final(folder, every=every))
+    answer.line(f"kept    {answer.data['kept']}: {answer.data['why']}")
+    answer.line(f"run     {path}")
+    report = path / "report.html"
+    if report.exists():
+        answer.line(f"report  {report}")
