@@ -55,17 +55,16 @@ def worst_liars(
         first: int64 [f], a set that is tried, too, so that nobody is worse off by it.
     """
     m, n = probabilities.shape[:2]
-    exact = isinstance(aggregator, Static) and aggregator.aggregator.name == "mean"
+    mean = isinstance(aggregator, Static) and aggregator.aggregator.name == "mean"
+    exact = mean and probabilities.shape[2] - 1 <= _RIVALS
     few = math.comb(n, f) <= EXHAUSTIVE
     start = torch.from_numpy(first).expand(m, -1)
     best = start.clone()
     _, margin = worst_vote(aggregator.scores, probabilities, start, labels)
+    tries: list[tuple[Tensor, Tensor | None]] = _by_rival(probabilities, labels, f)
     if few and not exact:
-        tries = [
-            (torch.tensor(who).expand(m, -1), None) for who in itertools.combinations(range(n), f)
-        ]
-    else:
-        tries = list(_by_rival(probabilities, labels, f))
+        sets = itertools.combinations(range(n), f)
+        tries = [(torch.tensor(who).expand(m, -1), None) for who in sets]
     for liars, votes in tries:
         _, left = worst_vote(aggregator.scores, probabilities, liars, labels, candidates=votes)
         better = left < margin
@@ -76,13 +75,13 @@ def worst_liars(
     return WorstLiars(best, margin, how)
 
 
-def _by_rival(probabilities: Tensor, labels: Tensor, f: int) -> list[tuple[Tensor, Tensor]]:
+def _by_rival(probabilities: Tensor, labels: Tensor, f: int) -> list[tuple[Tensor, Tensor | None]]:
     """(liars [m, f], the one vote [m, 1] that they cast) for each rival class."""
     classes = probabilities.shape[-1]
     own = probabilities.gather(2, labels[:, None, None].expand(-1, probabilities.shape[1], 1))
     rivals = probabilities.mean(1).scatter(1, labels[:, None], -1.0)
     rivals = rivals.topk(min(classes - 1, _RIVALS), -1).indices  # [m, T]
-    tries = []
+    tries: list[tuple[Tensor, Tensor | None]] = []
     for rival in rivals.T:
         theirs = probabilities.gather(2, rival[:, None, None].expand_as(own))
         liars = (own - theirs)[..., 0].topk(f, -1).indices

@@ -53,11 +53,11 @@ class PooledSet(ScoreAggregator):
         def scores(rows: Tensor) -> Tensor:
             whole = encoded.scatter(1, at, self.network.encoder(rows))
             if not straight:
-                return self.network.decoder(self.pool(whole))  # type: ignore[no-any-return]
+                return self.network.decoder(self.pool(whole))
             mean = whole.mean(1)
             with torch.no_grad():
                 gap = self.pool(whole) - mean
-            return self.network.decoder(mean + gap)  # type: ignore[no-any-return]
+            return self.network.decoder(mean + gap)
 
         return scores
 

@@ -41,7 +41,7 @@ def budget_chart(table: Sequence[dict[str, Any]]) -> Any:
     )
     y = alt.Y("accuracy:Q", title="accuracy", axis=alt.Axis(format="%", tickCount=6),
               scale=alt.Scale(domain=[0, 1]))  # fmt: skip
-    tips = ["rule:N", "what:N", "f:Q", alt.Tooltip("accuracy:Q", format=".1%")]
+    tips: list[Any] = ["rule:N", "what:N", "f:Q", alt.Tooltip("accuracy:Q", format=".1%")]
     base = alt.Chart(records(frame)).encode(x=x, y=y, color=colour, tooltip=tips)
     note = "solid: all liars vote for the class that hurts most; dashed: right whatever liars do"
     title = alt.TitleParams("Accuracy against the number of liars", subtitle=note)
@@ -79,7 +79,7 @@ def _heat_map(table: Sequence[dict[str, Any]], identity: str) -> Any:
     colour = alt.Color("accuracy:Q", legend=None,
                        scale=alt.Scale(domain=[0, 1], scheme="blues"))  # fmt: skip
     ink = alt.condition(alt.datum.accuracy > 0.55, alt.value("white"), alt.value("#1c2024"))
-    tips = ["rule:N", "attack:N", alt.Tooltip("accuracy:Q", format=".1%")]
+    tips: list[Any] = ["rule:N", "attack:N", alt.Tooltip("accuracy:Q", format=".1%")]
     words = {"fixed": "the same members lie in all queries",
              "worst": "for each query those members lie who hurt most"}  # fmt: skip
     title = alt.TitleParams(f"Accuracy in percent, f = {f}", subtitle=words[identity])
@@ -90,7 +90,7 @@ def _heat_map(table: Sequence[dict[str, Any]], identity: str) -> Any:
         .encode(text=alt.Text("shown:Q", format=".1f"), color=ink),
     )
     height = 26 * frame["rule"].n_unique()
-    return style(layers.properties(width=WIDE - 300, height=height, title=title))
+    return style(layers.properties(width=WIDE - 70, height=height, title=title))
 
 
 def margin_chart(each: Sequence[dict[str, Any]], rule: str) -> Any:
@@ -133,8 +133,12 @@ def cost_chart(rules: Sequence[dict[str, Any]]) -> Any:
                        legend=None)  # fmt: skip
     x = alt.X("ms:Q", scale=alt.Scale(type="log"), title="milliseconds an answer, of many at once")
     y = alt.Y("accuracy:Q", title="accuracy, worst attack", axis=alt.Axis(format="%"))
-    tips = ["rule:N", alt.Tooltip("ms:Q", format=".3g"), alt.Tooltip("accuracy:Q", format=".1%"),
-            alt.Tooltip("learning:Q", format=".3g", title="seconds of learning")]  # fmt: skip
+    tips: list[Any] = [
+        "rule:N",
+        alt.Tooltip("ms:Q", format=".3g"),
+        alt.Tooltip("accuracy:Q", format=".1%"),
+        alt.Tooltip("learning:Q", format=".3g", title="seconds of learning"),
+    ]
     base = alt.Chart(records(frame)).encode(x=x, y=y, color=colour, tooltip=tips)
     title = alt.TitleParams("What an answer costs", subtitle="colours as in the first picture")
     drawn = base.mark_point(size=90, filled=True)

@@ -58,7 +58,7 @@ def pooled_box(
     span = (high - low).clamp(min=torch.finfo(low.dtype).eps)
     # Poolings by number move and stretch with their rows, and bounds are known of rows in 0..1.
     box = certificates.bounds(pooling, ((encoded - low) / span).clamp(0, 1), f, missing)
-    return None if box is None else tuple((end * span + low).to(low) for end in box)  # type: ignore
+    return None if box is None else ((box[0] * span + low).to(low), (box[1] * span + low).to(low))
 
 
 def reach(encoder: Any) -> tuple[Tensor, Tensor]:

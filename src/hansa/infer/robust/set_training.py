@@ -159,7 +159,7 @@ class Inner:
 
         def scores(sent: Tensor) -> Tensor:
             own = (self.network.encoder(sent) * lying).sum(1)
-            return self.network.decoder((honest + own) / members)  # type: ignore[no-any-return]
+            return self.network.decoder((honest + own) / members)
 
         steps, size = self.plan.steps, self.plan.step_size
         lies = ascend(scores, batch.labels, begin, steps, size, lambda s: s.softmax(-1))
