@@ -12,7 +12,7 @@ from hansa.base.lazy import without_gradients
 from hansa.ensemble.certificates import margin as margin_of
 from hansa.infer.robust.cached_scores import probabilities_of, read_arrays
 from hansa.infer.robust.client_models import ClientModels
-from hansa.infer.robust.store import card_of, load_aggregator
+from hansa.infer.robust.rule_store import card_of, load_aggregator
 from hansa.infer.robust.trained_clients import shares_of
 
 if TYPE_CHECKING:

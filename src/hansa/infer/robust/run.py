@@ -7,7 +7,7 @@
     clients/1.safetensors   of each seed: what clients say of the server's and of test examples
     learned/                what rules have learned, by seed
     measured/               a file for each seed and rule, as soon as it is measured
-    aggregators/            rules that answer (see ``store.py``)
+    aggregators/            rules that answer (see ``rule_store.py``)
     table.json              the table
 """
 
@@ -32,9 +32,9 @@ from hansa.infer.robust.cached_scores import keep_answers, kept_answers
 from hansa.infer.robust.learned import LearnedAggregator
 from hansa.infer.robust.measuring_attacks import Suite, measure
 from hansa.infer.robust.robust_file import RobustFile
+from hansa.infer.robust.rule_store import built, save_aggregators
 from hansa.infer.robust.score_aggregator import ScoreAggregator
 from hansa.infer.robust.server_set import ServerSet
-from hansa.infer.robust.store import built, save_aggregators
 from hansa.infer.robust.summing_up import TABLE, summed_up
 from hansa.report import RunFolder
 
