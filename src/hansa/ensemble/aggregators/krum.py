@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.ensemble.aggregators.whole_rows import WholeRows, mean_of_chosen, squared_distances
+from hansa.base.lazy import torch
+from hansa.ensemble.aggregators.pairwise import pieces, short_sets, squared_distances
+from hansa.ensemble.aggregators.sorting import mean_of_lanes
+from hansa.ensemble.aggregators.whole_rows import WholeRows, mean_of_chosen, settled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,9 +26,20 @@ class _Nearest(WholeRows):
         return 2 * self.f + 1
 
     def scores(self, rows: Tensor) -> Tensor:
-        """The sum of squared distances to the n - f nearest, float64 [m, n]."""
-        near = squared_distances(rows).sort(dim=2).values
-        return near[:, :, : rows.shape[1] - self.f].sum(2)
+        """The mean squared distance to the n - f nearest, itself among them, float64 [m, n].
+
+        A row's own does not depend on where it stands.
+        """
+        m, n, _ = rows.shape
+        kept = n - self.f
+        if not short_sets(rows):
+            near = squared_distances(rows).sort(dim=2).values[:, :, :kept]
+            return near.double().sum(2) / kept
+        scores = np.empty((m, n))
+        for span, squares in pieces(rows.detach().numpy()):
+            lanes = squares.reshape(n, -1)  # a pair's distance is there twice
+            scores[span] = mean_of_lanes(lanes, 0, kept).reshape(n, -1).T
+        return torch.from_numpy(scores)
 
 
 @register("krum", paper="Blanchard et al.", year=2017, url="https://arxiv.org/abs/1703.02757")
@@ -39,9 +54,19 @@ class Krum(_Nearest):
         """6 (1 + f / (n - 2f)) for its own f (Allouah et al., AISTATS 2023)."""
         return 6 * (1 + f / (n - 2 * f)) if f == self.f and n > 2 * f else None
 
-    def batch(self, rows: Tensor, weights: Tensor) -> Tensor:
-        which = self.scores(rows).argmin(1)
+    def many(self, rows: Tensor, weights: np.ndarray | None = None) -> Tensor:
+        self.check_rows(rows.shape[1])
+        scores = self.scores(rows)
+        least, which = scores.min(1)
+        tied = torch.nonzero((scores == least.unsqueeze(1)).sum(1) > 1)[:, 0]
+        if len(tied):
+            order = torch.from_numpy(settled(rows[tied])).to(rows.device)
+            first = scores[tied].gather(1, order).argmin(1, keepdim=True)
+            which[tied] = order.gather(1, first)[:, 0]
         return rows.gather(1, which.view(-1, 1, 1).expand(-1, 1, rows.shape[2]))[:, 0]
+
+    def batch(self, rows: Tensor, weights: Tensor) -> Tensor:
+        return self.many(rows)
 
 
 @register("multi_krum", paper="Blanchard et al.", year=2017, url="https://arxiv.org/abs/1703.02757")

@@ -10,7 +10,8 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.ensemble.aggregators.aggregator import Aggregator
 from hansa.ensemble.aggregators.coordinate_wise import TrimmedMean
-from hansa.ensemble.aggregators.whole_rows import WholeRows, squared_distances
+from hansa.ensemble.aggregators.pairwise import squared_distances
+from hansa.ensemble.aggregators.whole_rows import WholeRows
 
 if TYPE_CHECKING:
     import numpy as np

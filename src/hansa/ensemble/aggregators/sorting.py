@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-_CACHED = 1 << 16
+_CACHED = 1 << 17
 """Numbers of a chunk, so that a chunk stays in a core's cache."""
 _LARGEST = 96
 """Rows above which NumPy's own sort is the faster one."""
@@ -50,37 +50,54 @@ def mean_of_ranks(rows: np.ndarray, low: int, high: int) -> np.ndarray:
     """
     m, n, size = rows.shape
     result = np.empty((m, size), dtype=rows.dtype)
-    sets = max(1, _CACHED // (n * size)) if size else max(1, m)
-    width = max(1, _CACHED // n)
-    for first in range(0, m, sets):
-        for column in range(0, size, width):
-            span = (slice(first, first + sets), slice(column, column + width))
-            piece = rows[span[0], :, span[1]].transpose(1, 0, 2)
-            wires = np.array(piece, order="C").reshape(n, -1)
-            result[span] = _mean(wires, low, high).reshape(result[span].shape)
+    sets, width = max(1, _CACHED // max(1, n * size)), max(1, _CACHED // n)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite numbers may be among them
+        for first in range(0, m, sets):
+            for column in range(0, size, width):
+                span = (slice(first, first + sets), slice(column, column + width))
+                own = result[span]
+                own[:] = mean_of_lanes(_lanes(rows[span[0], :, span[1]]), low, high).reshape(
+                    own.shape
+                )
     return result
 
 
-def _mean(wires: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Of wires [n, C], which are overwritten."""
-    n = len(wires)
-    if n > _LARGEST or np.isnan(np.min(wires)):
-        inner = list(np.sort(wires.T, axis=1).T[low:high])
+def _lanes(rows: np.ndarray) -> np.ndarray:
+    """A copy of rows [m, n, D] as [n, m D]; of many short ones each moves as one piece."""
+    m, n, size = rows.shape
+    if m > 1 and rows.flags.c_contiguous:
+        pieces = rows.view(f"V{size * rows.itemsize}")[:, :, 0].T
+        return np.array(pieces, order="C").view(rows.dtype)
+    return np.array(rows.transpose(1, 0, 2), order="C").reshape(n, m * size)
+
+
+def mean_of_lanes(lanes: np.ndarray, low: int, high: int) -> np.ndarray:
+    """The mean of the low-th to the (high - 1)-th smallest of each column: [n, C] -> [C].
+
+    What is in ``lanes`` is lost.
+    """
+    n = len(lanes)
+    if n > _LARGEST or np.isnan(np.min(lanes)):
+        inner = list(np.sort(lanes.T, axis=1).T[low:high])
     else:
-        lanes, spare = list(wires), np.empty_like(wires[0])
-        for i, j, smaller, larger in network(n, low, high):
-            if smaller and larger:
-                np.minimum(lanes[i], lanes[j], out=spare)
-                np.maximum(lanes[i], lanes[j], out=lanes[j])
-                lanes[i], spare = spare, lanes[i]
-            elif smaller:
-                np.minimum(lanes[i], lanes[j], out=lanes[i])
-            else:
-                np.maximum(lanes[i], lanes[j], out=lanes[j])
-        inner = lanes[low:high]
+        inner = _sorted(list(lanes), low, high)
     if len(inner) == 1:
         return inner[0]
     total = inner[0].astype(np.float64)
     for lane in inner[1:]:
         total += lane
     return total / len(inner)
+
+
+def _sorted(lanes: list[np.ndarray], low: int, high: int) -> list[np.ndarray]:
+    spare = np.empty_like(lanes[0])
+    for i, j, smaller, larger in network(len(lanes), low, high):
+        if smaller and larger:
+            np.minimum(lanes[i], lanes[j], out=spare)
+            np.maximum(lanes[i], lanes[j], out=lanes[j])
+            lanes[i], spare = spare, lanes[i]
+        elif smaller:
+            np.minimum(lanes[i], lanes[j], out=lanes[i])
+        else:
+            np.maximum(lanes[i], lanes[j], out=lanes[j])
+    return lanes[low:high]

@@ -1,7 +1,7 @@
 """Aggregators that look at whole rows: how far they are from each other decides.
 
-Rows are first put into an order that depends on nothing but what they are (:func:`settled`), so
-that ties and rounding fall alike however rows come.
+Rows are put into an order that depends on nothing but what they are (:func:`settled`) before sums
+are taken or ties broken, so that both fall alike however rows come.
 """
 
 from __future__ import annotations
@@ -74,22 +74,6 @@ def _keys(rows: np.ndarray) -> np.ndarray:
 def _factors(size: int) -> np.ndarray:
     drawn = Streams(0).numpy("order of rows").integers(0, 1 << 63, size, dtype=np.uint64)
     return drawn * np.uint64(2) + np.uint64(1)
-
-
-def squared_distances(rows: Tensor) -> Tensor:
-    """Of each pair of rows [m, n, D]: float64 [m, n, n]; infinite where one is not finite.
-
-    Differences are taken before they are squared, so that near rows are told apart far from 0.
-    """
-    m, n, size = rows.shape
-    squares = torch.zeros(m, n, n, dtype=torch.float64, device=rows.device)
-    with torch.no_grad():
-        for first in range(0, size, _COLUMNS):
-            piece = rows[:, :, first : first + _COLUMNS].double()
-            mode = "donot_use_mm_for_euclid_dist"
-            squares += torch.cdist(piece, piece, compute_mode=mode).square()
-    squares.diagonal(dim1=1, dim2=2).zero_()
-    return squares.nan_to_num_(nan=float("inf"), posinf=float("inf"))
 
 
 def mean_of_chosen(rows: Tensor, weights: Tensor, which: Tensor) -> Tensor:
