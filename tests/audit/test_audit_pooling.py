@@ -156,7 +156,7 @@ def test_a_liar_moves_a_mean_and_not_the_pool(collaboration: str, attack: str) -
     population = made()
     assert population.answers is not None
     strategy = Strategy(sampling="stratified", collaboration=collaboration)
-    who = agents(population, 800)
+    who = agents(population, 700)
     asked = heard(population, strategy, who, 1)
     reports = [lied(asked[0], attack), *asked[1:]]
     names = [agent.name for agent in who]
