@@ -91,7 +91,7 @@ class AuditFile(SettingsFile):
         None, gt=0, lt=1, description="the rate of yes that the planner reckons with; none = 1/2"
     )
     metrics: tuple[Disparity, ...] = Field(
-        (DemographicParity(), ImpactRatio()),
+        (DemographicParity(), ImpactRatio(of_highest=True)),
         description="what is found out, of hansa list disparity",
     )
     reference: dict[str, str] = Field(

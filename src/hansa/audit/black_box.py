@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from hansa.base.component import Component
 from hansa.base.errors import HansaError
+from hansa.base.files import sha256
 
 if TYPE_CHECKING:
     from hansa.audit.population import Population
@@ -55,6 +57,24 @@ class Barred(HansaError):
 
 class BlackBox(Component, kind="black_box"):
     """A platform under audit."""
+
+    adjustable: ClassVar[frozenset[str]] = frozenset()
+    """Settings that may be others when an audit is resumed: how it is asked, not what it is."""
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it this platform: what is not adjustable, files by their digests."""
+        facts = {"name": self.dump()["name"]}
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            if field in self.adjustable:
+                continue
+            if isinstance(value, BlackBox):
+                facts[field] = value.identity()
+            elif isinstance(value, Path):
+                facts[field] = sha256(value) if value.is_file() else str(value)
+            else:
+                facts[field] = value
+        return facts
 
     @property
     def batch(self) -> int:

@@ -5,7 +5,7 @@ hear the same from one that does not. Each agent is compared with all others on 
 asked, in two ways, exactly: whether it hears yes where others hear no more often than the other
 way round (McNemar's test in its exact form, a binomial), and whether what it hears differs more
 often than what others hear among themselves (Fisher's test). The level is shared out over agents
-and tests (Bonferroni).
+and tests (Bonferroni); who stands out most is set aside before the others are looked at.
 
 A difference has another possible cause: an agent that does not report what it heard. The rows
 alone cannot tell which; an agent's ledger, which the platform's log can be held against, can.
@@ -94,11 +94,35 @@ def compare(names: Sequence[str], asked: Sequence[Asked], confidence: float) -> 
                     changed[row] = None
     total, wrong = int(pairs.sum()), int(differ.sum())
     compared = tuple(_one(k, names[k], pairs, differ, better) for k in range(m))
-    level = (1 - confidence) / (2 * m)
-    singled = tuple(one.agent for one in compared if min(one.p_direction, one.p_rate) < level)
+    singled = _singled_out(names, pairs, differ, better, (1 - confidence) / (2 * m))
     return Consistency(
         total, wrong, _bound(wrong, total, confidence), compared, singled, tuple(changed)[:10]
     )
+
+
+def _singled_out(
+    names: Sequence[str], pairs: np.ndarray, differ: np.ndarray, better: np.ndarray, level: float
+) -> tuple[str, ...]:
+    """The agents who stand out, the clearest first, each among those who are left by then.
+
+    Whoever is compared with one who is favoured differs too; that goes with the favoured. Of two
+    alone nobody can tell which, so both are named.
+    """
+    left, singled = list(range(len(names))), []
+    while len(left) > 1:
+        grid = np.ix_(left, left)
+        rows = [
+            _one(k, names[left[k]], pairs[grid], differ[grid], better[grid])
+            for k in range(len(left))
+        ]
+        chances = [min(one.p_direction, one.p_rate) for one in rows]
+        least = min(chances)
+        if least >= level:
+            break
+        clearest = [k for k, chance in enumerate(chances) if chance == least]
+        singled += [names[left[k]] for k in clearest]
+        left = [agent for k, agent in enumerate(left) if k not in clearest]
+    return tuple(singled)
 
 
 def _answers(asked: Asked) -> dict[int, int]:

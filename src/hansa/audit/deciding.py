@@ -31,8 +31,16 @@ def grown(estimate: Estimate, factor: float) -> Estimate:
     answered = np.where(whole, estimate.population, np.floor(after)).astype(np.int64)
     changed = replace(estimate, answered=answered, positives=share * answered, variances=variances)
     if isinstance(changed, Agreed):
-        changed = replace(changed, alone=tuple(grown(one, factor) for one in changed.alone))
+        changed = replace(
+            changed, alone=tuple(_nearer(one, changed, factor) for one in changed.alone)
+        )
     return changed
+
+
+def _nearer(one: Estimate, pool: Agreed, factor: float) -> Estimate:
+    """What an agent says alone: with more answers it is nearer to what the pool says."""
+    rates = pool.rates + (one.rates - pool.rates) / math.sqrt(factor)
+    return replace(grown(one, factor), rates=rates)
 
 
 def more(
@@ -77,4 +85,13 @@ def more(
         low, high = (middle, high) if undecided(middle) else (low, middle)
         if high * spent - low * spent < 0.5:
             break
-    return max(1, math.ceil(high * spent) - spent)
+    return max(1, math.ceil(spent * (_growth(estimates, high) - 1)))
+
+
+def _growth(estimates: Mapping[Domain, Estimate], factor: float) -> float:
+    """How many times as many answers there would be: groups that are asked whole stop growing."""
+    before = sum(one.answered.sum() for one in estimates.values())
+    after = sum(
+        np.minimum(one.answered * factor, one.population).sum() for one in estimates.values()
+    )
+    return float(after / before)

@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from hansa.audit.deciding import more
-from hansa.audit.disparity import ImpactRatio, gap, others
+from hansa.audit.disparity import Finding, ImpactRatio, gap, others
 from hansa.audit.estimates import Estimate
 from hansa.base.lazy import stats
 
@@ -25,8 +25,9 @@ def group_rows(
 ) -> list[dict[str, Any]]:
     """A row for each group of an attribute, the reference first, and one for the unknown.
 
-    ``needed`` is how many more queries would decide the four-fifths rule, if the rates stay.
-    ``fisher`` is Fisher's exact p of the answers as they came, unweighted.
+    Differences are those against the reference. Ratios are those over the group of the highest
+    rate, as the rule has it, which has none. ``needed`` is how many more queries would decide the
+    rule, if the rates stay. ``fisher`` is Fisher's exact p of the answers as they came, unweighted.
 
     Args:
         estimate: over all members.
@@ -36,6 +37,7 @@ def group_rows(
     """
     base, compared = others(estimate, reference)
     members = int(estimate.population.sum()) + estimate.unknown
+    ratios = _ratios(estimate, confidence, spent)
     rows = []
     for group in [base, *compared]:
         low, high = estimate.interval(group, confidence)
@@ -53,7 +55,16 @@ def group_rows(
             "reference": group == base,
         }
         if group != base:
-            row |= _against(estimate, group, base, confidence, spent)
+            row |= _against(estimate, group, base, confidence)
+        if estimate.values[group] in ratios:
+            finding, needed = ratios[estimate.values[group]]
+            row |= {
+                "ratio": finding.estimate,
+                "ratio_low": finding.low,
+                "ratio_high": finding.high,
+                "four_fifths": finding.verdict,
+                "needed": needed,
+            }
         rows.append(row)
     if estimate.unknown:
         share = estimate.unknown / members
@@ -61,27 +72,27 @@ def group_rows(
     return rows
 
 
-def _against(
-    estimate: Estimate, group: int, base: int, confidence: float, spent: int
-) -> dict[str, Any]:
+def _ratios(
+    estimate: Estimate, confidence: float, spent: int
+) -> dict[str, tuple[Finding, int | None]]:
+    """By group its ratio to the highest, and how many more queries would decide the rule."""
+    rule, made = ImpactRatio(of_highest=True), {}
+    for place, finding in enumerate(rule.findings({"all": estimate}, confidence)):
+        needed = None
+        if finding.verdict == "undecided":
+            needed = more(rule, {"all": estimate}, place, spent, confidence, None)
+        made[finding.group] = finding, needed
+    return made
+
+
+def _against(estimate: Estimate, group: int, base: int, confidence: float) -> dict[str, Any]:
     """A group's row as far as it compares it with the reference."""
     value, low, high = gap(estimate, group, base, confidence)
-    rule, reference = ImpactRatio(), estimate.values[base]
-    place = others(estimate, reference)[1].index(group)
-    finding = rule.findings({"all": estimate}, confidence, reference)[place]
-    needed = None
-    if finding.verdict == "undecided":
-        needed = more(rule, {"all": estimate}, place, spent, confidence, reference)
     return {
         "difference": value,
         "difference_low": low,
         "difference_high": high,
-        "ratio": finding.estimate,
-        "ratio_low": finding.low,
-        "ratio_high": finding.high,
-        "four_fifths": finding.verdict,
         "fisher": fisher(estimate, group, base),
-        "needed": needed,
     }
 
 

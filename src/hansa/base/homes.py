@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.combine.ensemble.page",
         "hansa.forget.page",
         "hansa.infer.robust.page",
+        "hansa.audit.page",
     ),
 }
 
@@ -58,6 +59,7 @@ FILES = (
     "hansa.experiment.runfile",
     "hansa.combine.ensemble.ensemble_file",
     "hansa.infer.robust.robust_file",
+    "hansa.audit.audit_file",
 )
 """The modules that define files of settings; a file without a verb is the first one's. Others come
 by the entry point ``hansa.file`` or as plugins."""

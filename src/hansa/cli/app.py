@@ -15,6 +15,7 @@ import typer
 
 import hansa
 from hansa.cli.answer import say_error, say_json
+from hansa.cli.audit import app as audit
 from hansa.cli.check import check
 from hansa.cli.combine import app as combine
 from hansa.cli.compare import compare
@@ -48,6 +49,7 @@ app.command("compare")(compare)
 app.command("data")(data)
 app.add_typer(combine, name="combine")
 app.add_typer(infer, name="infer")
+app.add_typer(audit, name="audit")
 
 
 @app.callback(invoke_without_command=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hansa.cli.answer import Answer, answering
+from hansa.cli.audit import show_plan
 from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, read_settings
 
 if TYPE_CHECKING:
@@ -23,15 +24,18 @@ def check(
 ) -> None:
     """Load the data, build everything, print the plan of a run, and start nothing.
 
-    A file says whose it is by its verb: learn or combine. One without is an ensemble's if it has a
-    setting that only ensembles have, such as clients.
+    A file says whose it is by its verb: learn, combine or audit. One without is an ensemble's if
+    it has a setting that only ensembles have, such as clients.
     """
     with answering(as_json, debug) as answer:
+        from hansa.audit.audit_file import AuditFile
         from hansa.combine.ensemble.ensemble_file import EnsembleFile
         from hansa.experiment import RunFile
 
         chosen = _settings(target, sets, seed=seed, device=device)
-        if isinstance(chosen, EnsembleFile):
+        if isinstance(chosen, AuditFile):
+            show_plan(answer, chosen)
+        elif isinstance(chosen, EnsembleFile):
             _ensemble(answer, chosen)
         else:
             assert isinstance(chosen, RunFile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -25,6 +25,8 @@ _EXPECTED = "a function that takes a list of rows (mappings) and returns a decis
 @register("callable")
 class CallableBox(FeatureBox):
     """A function of yours: it takes a list of rows, mappings with ``id``, and returns decisions."""
+
+    adjustable: ClassVar[frozenset[str]] = frozenset({"most"})
 
     function: ObjectPath = Field(description="module:function or file.py:function")
     positive: Value | None = Field(

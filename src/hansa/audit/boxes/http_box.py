@@ -23,7 +23,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -46,6 +46,11 @@ _CHUNK = 1 << 16
 @register("http")
 class HttpBox(FeatureBox):
     """A platform over HTTP, with a pace, an account an agent, and answers that may be late."""
+
+    adjustable: ClassVar[frozenset[str]] = frozenset({
+        "queries_a_call", "queries_a_second", "burst", "timeout", "give_up", "repeats", "token",
+        "certificates",
+    })  # fmt: skip
 
     url: str = Field(description="where queries are sent; of V2 the server: https://host:port")
     protocol: Literal["rows", "v2"] = Field(

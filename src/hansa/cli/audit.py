@@ -1,0 +1,167 @@
+"""``hansa audit``: ask a black box within budgets whether it treats groups alike."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hansa.base.telling import say
+from hansa.cli.answer import Answer, Interrupted, answering
+from hansa.cli.options import Debug, Json, NoReport, Out, Quiet, RunDir, Seed, Sets
+
+if TYPE_CHECKING:
+    from hansa.audit.audit_file import AuditFile
+
+_OWN = ("--help", "-h")
+
+
+class _FileOrCommand(TyperGroup):
+    """``hansa audit FILE`` runs it; ``plan`` and ``resume`` are commands."""
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        if arguments and arguments[0] not in self.commands and arguments[0] not in _OWN:
+            arguments = ["run", *arguments]
+        return super().parse_args(context, arguments)
+
+
+app = typer.Typer(
+    cls=_FileOrCommand,
+    help="Ask a black box whether it treats groups alike: hansa audit FILE. Agents have budgets, "
+    "and may share what they hear.",
+    no_args_is_help=True,
+)
+File = Annotated[Path, typer.Argument(metavar="FILE", help="An audit's file.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only print the plan and its cost; ask nothing.")
+]
+
+
+@app.command("run")
+def run(
+    file: File,
+    sets: Sets = None,
+    out: Out = None,
+    seed: Seed = None,
+    dry_run: DryRun = False,
+    no_report: NoReport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the platform, and say what was found (hansa audit FILE does the same)."""
+    with answering(as_json, debug) as answer:
+        if dry_run:
+            show_plan(answer, _load(file, sets, seed))
+            return
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        chosen = _load(file, sets, seed)
+        from hansa.audit.run import audit
+        from hansa.experiment.places import default_folder, reserved
+        from hansa.experiment.progress import Steps
+
+        place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
+        with place as path, _going_on(answer, path):
+            with Steps(quiet) as steps:
+                folder = audit(chosen, path, steps, not no_report)
+            _result(answer, folder.path)
+
+
+@app.command("plan")
+def plan(
+    file: File,
+    sets: Sets = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print what each strategy is expected to come to, and what it costs; nothing is asked."""
+    with answering(as_json, debug) as answer:
+        show_plan(answer, _load(file, sets, seed))
+
+
+@app.command("resume")
+def resume(
+    run: RunDir,
+    sets: Sets = None,
+    no_report: NoReport = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Go on with an audit that was ended in the middle: no query is asked twice.
+
+    --set reaches how the platform is asked: --set box.queries_a_second=1.
+    """
+    with answering(as_json, debug) as answer:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        from hansa.audit.run import resume as resumed
+        from hansa.experiment.progress import Steps
+        from hansa.experiment.settings_file import override
+        from hansa.report import RunFolder
+
+        config = RunFolder.open(run).config
+        wanted = override(config, tuple(sets or ()))
+        changes = {key: value for key, value in wanted.items() if value != config.get(key)}
+        with _going_on(answer, run):
+            with Steps(quiet) as steps:
+                folder = resumed(run, changes, steps, not no_report)
+            _result(answer, folder.path)
+
+
+def _load(file: Path, sets: list[str] | None, seed: int | None) -> AuditFile:
+    from hansa.audit.audit_file import AuditFile
+
+    return AuditFile.load(file, tuple(sets or ()), seed=seed)
+
+
+@contextlib.contextmanager
+def _going_on(answer: Answer, path: Path) -> Iterator[None]:
+    """Say how to go on with an audit that does not come to its end."""
+    fresh = not (path / "config.yaml").exists()
+    answer.go_on = "hansa audit resume"
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (path / "config.yaml").exists():
+            raise Interrupted("interrupted before anything was asked") from None
+        text = f"interrupted; what was asked and heard is kept in {path}"
+        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {shlex.quote(str(path))}") from None
+    finally:
+        if not fresh or (path / "config.yaml").exists():
+            answer.run_dir = str(path)
+
+
+def show_plan(answer: Answer, chosen: AuditFile) -> None:
+    """Print what an audit would do; the platform is opened, and not asked."""
+    from hansa.audit.preparing import planned_facts, prepare
+    from hansa.audit.tables import cost_lines, plan_table, population_table
+
+    answer.data = facts = planned_facts(prepare(chosen))
+    answer.table(population_table(facts))
+    answer.table(plan_table(facts))
+    for line in cost_lines(facts):
+        answer.line(line)
+    answer.line("Nothing was asked.")
+
+
+def _result(answer: Answer, path: Path) -> None:
+    from hansa.audit.tables import agents_table, caveats, findings_table
+    from hansa.report import RunFolder
+
+    folder = RunFolder.open(path)
+    answer.data = folder.summary or {}
+    found = folder.read_json("audit.json")
+    answer.table(findings_table(found))
+    answer.table(agents_table(found))
+    for text in caveats(found):
+        say(f"remark: {text}")
+    answer.line(f"run     {path}")
+    if (path / "report.html").exists():
+        answer.line(f"report  {path / 'report.html'}")
