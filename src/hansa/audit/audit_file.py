@@ -18,11 +18,12 @@ from pydantic import Field, model_validator
 
 from hansa.audit.black_box import BlackBox
 from hansa.audit.boxes.own_box import OwnBox
-from hansa.audit.disparity import DemographicParity, Disparity, ImpactRatio
+from hansa.audit.disparity import DemographicParity, ImpactRatio
 from hansa.audit.population import Agent
 from hansa.audit.population_source import PopulationSource
 from hansa.audit.populations.made import Made
 from hansa.audit.strategies import Strategy
+from hansa.audit.verdicts import Disparity
 from hansa.base.errors import ConfigError
 from hansa.engine.settings import Settings
 from hansa.ensemble.aggregators import Aggregator, TrimmedMean

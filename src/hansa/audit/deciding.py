@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from hansa.audit.disparity import Disparity, Domain
 from hansa.audit.estimates import Estimate
 from hansa.audit.pooling import Agreed
+from hansa.audit.verdicts import Disparity, Domain
 
 _STEPS = 40
 

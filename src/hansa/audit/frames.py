@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from hansa.audit.disparity import Domain
 from hansa.audit.estimates import Estimate
+from hansa.audit.verdicts import Domain
 
 _METRICS: dict[Domain, str] = {
     "all": "selection_rate",

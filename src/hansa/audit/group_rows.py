@@ -12,8 +12,9 @@ import math
 from typing import Any
 
 from hansa.audit.deciding import more
-from hansa.audit.disparity import Finding, ImpactRatio, gap, others
+from hansa.audit.disparity import ImpactRatio
 from hansa.audit.estimates import Estimate
+from hansa.audit.verdicts import Finding, gap, others
 from hansa.base.lazy import stats
 
 SMALL = 0.02

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hansa.audit import tables
+from hansa.audit import audit_tables as tables
 from hansa.audit.forest import forest
 from hansa.base.component import register
 from hansa.report.folder import RunFolder

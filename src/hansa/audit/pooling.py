@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hansa.audit import intervals
-from hansa.audit.disparity import Domain
 from hansa.audit.estimates import Estimate
 from hansa.audit.population import Agent, Asked, Population
 from hansa.audit.strategies import Strategy
+from hansa.audit.verdicts import Domain
 from hansa.base.lazy import torch
 from hansa.ensemble.aggregators import Aggregator
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from hansa.audit.audit_file import AuditFile
 from hansa.audit.black_box import Ask
-from hansa.audit.disparity import Domain
 from hansa.audit.planner import STRATEGIES, Forecast, plan
 from hansa.audit.population import Agent, Attribute, Population, check
 from hansa.audit.strategies import Strategy
+from hansa.audit.verdicts import Domain
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 

@@ -11,7 +11,7 @@ import numpy as np
 from hansa.audit.boxes.own_box import OwnBox
 from hansa.audit.consistency import Consistency
 from hansa.audit.deciding import more
-from hansa.audit.disparity import Disparity, Domain, Finding, ImpactRatio
+from hansa.audit.disparity import ImpactRatio
 from hansa.audit.estimates import Estimate
 from hansa.audit.frames import metric_frame
 from hansa.audit.group_rows import group_rows
@@ -19,6 +19,7 @@ from hansa.audit.pooling import Agreed, domain_rows, pooled
 from hansa.audit.population import Asked, Attribute, Population
 from hansa.audit.preparing import Prepared
 from hansa.audit.sharing import outcome_cells, standing_for
+from hansa.audit.verdicts import Disparity, Domain, Finding
 
 _NOBODY = Asked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int8))
 Estimates = Mapping[Domain, Sequence[Estimate]]

@@ -140,8 +140,8 @@ def _going_on(answer: Answer, path: Path) -> Iterator[None]:
 
 def show_plan(answer: Answer, chosen: AuditFile) -> None:
     """Print what an audit would do; the platform is opened, and not asked."""
+    from hansa.audit.audit_tables import cost_lines, plan_table, population_table
     from hansa.audit.preparing import planned_facts, prepare
-    from hansa.audit.tables import cost_lines, plan_table, population_table
 
     answer.data = facts = planned_facts(prepare(chosen))
     answer.table(population_table(facts))
@@ -152,7 +152,7 @@ def show_plan(answer: Answer, chosen: AuditFile) -> None:
 
 
 def _result(answer: Answer, path: Path) -> None:
-    from hansa.audit.tables import agents_table, caveats, findings_table
+    from hansa.audit.audit_tables import agents_table, caveats, findings_table
     from hansa.report import RunFolder
 
     folder = RunFolder.open(path)

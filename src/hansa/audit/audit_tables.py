@@ -53,6 +53,8 @@ def verdict(row: Mapping[str, Any]) -> str:
     words = _VERDICTS.get(row["verdict"], str(row["verdict"]))
     if row["verdict"] != "undecided":
         return words
+    if row.get("remark"):
+        words += f": {row['remark']}"
     more = row.get("needed")
     return f"{words}; {number(more)} more queries" if more else f"{words}; at the line itself"
 
