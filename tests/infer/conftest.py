@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from hansa.ensemble.aggregators import Aggregator
@@ -29,26 +28,3 @@ def set_network(classes: int, pooling: Aggregator | str = "mean", seed: int = 0)
         for parameter in network.parameters():
             parameter.mul_(2)
     return entry.build("set", classes, network.state_dict())
-
-
-@pytest.fixture
-def digits_file() -> dict[str, object]:
-    """Settings of a run of a few seconds."""
-    return {
-        "clients": {
-            "name": "trained",
-            "members": 5,
-            "data": {"name": "digits", "train_samples": 400, "test_samples": 60},
-            "models": [{"name": "mlp", "hidden": [16]}],
-            "local": {"epochs": 8, "optimizer": {"name": "adam", "lr": 0.01}},
-            "server": 0.3,
-        },
-        "f": 1,
-        "aggregators": [
-            "mean",
-            "trimmed_mean",
-            "majority_vote",
-            {"name": "deep_set", "pooling": "trimmed_mean", "hidden": 16, "masks": 5, "epochs": 2},
-        ],
-        "attacks": ["logit_flip", "sia_whitebox", {"name": "pgd_cw", "steps": 3}, "kvote"],
-    }

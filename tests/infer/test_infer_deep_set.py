@@ -237,3 +237,20 @@ def test_the_largest_f_is_where_certificates_end() -> None:
             assert torch.equal(rule.certified(rows, f), largest >= f)
     unknown = set_network(K, "geometric_median")
     assert (unknown.largest_f(rows) == -1).all()
+
+
+def test_adam_is_torchs_own() -> None:
+    from hansa.infer.robust.set_training import _Adam
+
+    torch.manual_seed(1)
+    mine = [torch.randn(3, 2, requires_grad=True), torch.randn(4, requires_grad=True)]
+    theirs = [p.detach().clone().requires_grad_(True) for p in mine]
+    ours, reference = _Adam(mine, 0.01), torch.optim.Adam(theirs, lr=0.01)
+    for _ in range(20):
+        gradients = [torch.randn_like(p) for p in mine]
+        ours.step(gradients)
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient
+        reference.step()
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hansa.base.lazy import functional, torch
+from hansa.base.lazy import functional, torch, without_gradients
 from hansa.base.streams import Streams
 from hansa.infer.robust.server_set import ServerSet
 
@@ -214,25 +214,42 @@ def train(
     seen = np.repeat(np.arange(len(judging)), _JUDGING if liars else 1)
     judged = Attacked.of(judging, seen, draw_masks(len(seen), learning.members, liars, rng))
     inner = Inner(network, plan, rng)
-    optimizer = torch.optim.Adam(network.parameters(), lr=plan.lr)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, plan.decay)
+    adam = _Adam(list(network.parameters()), plan.lr)
     best, least = copy.deepcopy(network.state_dict()), math.inf
     for epoch in range(1, plan.epochs + 1):
         for some in _batches(rng.permutation(len(which)), plan.batch_size):
             batch = Attacked.of(learning, which[some], masks[some])
             loss = functional.cross_entropy(inner(batch), batch.labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        schedule.step()
+            adam.step(torch.autograd.grad(loss, adam.parameters))
+        adam.lr *= plan.decay
         held = float(functional.cross_entropy(inner(judged).detach(), judged.labels))
         if held < least:
             best, least = copy.deepcopy(network.state_dict()), held
         say(f"epoch {epoch} of {plan.epochs}, held-out loss {held:.3f}")
-    optimizer.zero_grad(set_to_none=True)
     return {name: tensor.detach().clone() for name, tensor in best.items()}
 
 
 def _batches(order: np.ndarray, size: int) -> list[np.ndarray]:
     ends = [*range(0, len(order), size), len(order)]
     return [order[a:b] for a, b in itertools.pairwise(ends)]
+
+
+class _Adam:
+    """Adam (Kingma and Ba, 2015) for a few tensors; torch's own takes seconds to be imported."""
+
+    def __init__(self, parameters: list[Tensor], lr: float) -> None:
+        self.parameters, self.lr, self.done = parameters, lr, 0
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p) for p in parameters]
+
+    @without_gradients
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Move the parameters, with beta 0.9 and 0.999."""
+        self.done += 1
+        scale = self.lr * math.sqrt(1 - 0.999**self.done) / (1 - 0.9**self.done)
+        floor = 1e-8 * math.sqrt(1 - 0.999**self.done)
+        each = zip(self.parameters, gradients, self.first, self.second, strict=True)
+        for parameter, gradient, first, second in each:
+            first.lerp_(gradient, 0.1)
+            second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            parameter.addcdiv_(first, second.sqrt().add_(floor), value=-scale)
