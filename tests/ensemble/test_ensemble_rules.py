@@ -11,6 +11,7 @@ from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.ensemble import (
+    Aggregator,
     Average,
     Buffered,
     DeepSet,
@@ -95,6 +96,20 @@ def test_any_aggregator_of_rows_makes_a_rule_of_scores(outputs: int) -> None:
     for aggregator in (Median(), TrimmedMean(f=2), Nearest()):
         found = Robust(aggregator=aggregator).build(given)(rows)
         assert torch.equal(found, torch.stack([aggregator.of(z[:, b], alike) for b in range(B)]))
+
+
+@pytest.mark.parametrize("outputs", [C, 1])
+@pytest.mark.parametrize(
+    "name",
+    ["mean", "median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "nnm",
+     "bucketing", "centered_clipping", "majority_vote"],
+)  # fmt: skip
+def test_any_aggregator_makes_one_of_the_members_scores(name: str, outputs: int) -> None:
+    aggregator = Aggregator.resolve({"name": name})
+    z = logits(outputs=outputs)
+    scores = Robust(aggregator=aggregator).build(panel(outputs))(rows_of(z))
+    assert scores.shape == (B, outputs)
+    torch.testing.assert_close(scores, aggregator.many(z.transpose(0, 1)))
 
 
 def test_too_few_members_for_an_aggregator_are_told() -> None:

@@ -158,6 +158,64 @@ def test_attackers_are_not_measured_and_are_told(
     assert len(make_job({"evaluate": {"nodes": 6}, "attack": FLIP}).evaluated_nodes()) == 6
 
 
+ALIE: dict[str, Any] = {"name": "a_little_is_enough", "nodes": (1, 6), "z": 3.0}
+MIMIC: dict[str, Any] = {"name": "mimic", "nodes": (1, 6)}
+MIXED = {"name": "nnm", "f": 2, "then": {"name": "trimmed_mean", "f": 2}}
+
+
+@pytest.mark.parametrize(
+    ("base", "aggregator", "attack"),
+    [
+        (PEERS, MIXED, ALIE),
+        (FEDERATED, "geometric_median", ALIE),
+        (PEERS, {"name": "centered_clipping", "steps": 2}, MIMIC),
+        (FEDERATED, {"name": "multi_krum", "f": 2}, MIMIC),
+        (FEDERATED, {"name": "bucketing", "size": 2, "then": "median"}, FLIP),
+        (PEERS, {"name": "krum", "f": 2}, {"name": "inner_product", "nodes": (1, 6)}),
+    ],
+    ids=["nnm", "geometric_median", "centered_clipping", "multi_krum", "bucketing", "krum"],
+)
+def test_blocks_do_not_matter_to_whole_rows(
+    make_job: Callable[..., Job],
+    host: Callable[..., Any],
+    host_apart: Callable[..., Any],
+    base: dict[str, Any],
+    aggregator: Any,
+    attack: dict[str, Any],
+) -> None:
+    def make() -> Job:
+        return make_job({"rounds": 2, "attack": attack, **changed(base, aggregator=aggregator)})
+
+    block, _ = host(make())
+    assert torch.equal(block.rows, host_apart(make, 3)[0])
+
+
+@pytest.mark.parametrize(
+    ("base", "aggregator"),
+    [(FEDERATED, MIXED), (PEERS, "geometric_median")],
+    ids=["fedavg, nnm", "dpsgd, geometric_median"],
+)
+def test_attacked_runs_are_the_same_in_processes_and_resumed(
+    tmp_path: Path, small: Callable[..., dict[str, Any]], base: dict[str, Any], aggregator: Any
+) -> None:
+    models = {}
+    for name, runtime, rounds in (
+        ("simulate", {"name": "simulate"}, 3),
+        ("processes", {"name": "processes", "workers": 2}, 3),
+        ("resumed", {"name": "simulate"}, 2),
+    ):
+        settings = small({
+            **changed(base, aggregator=aggregator), "attack": ALIE, "rounds": rounds,
+            "runtime": runtime, "checkpoint": {"every": 1},
+        })  # fmt: skip
+        hansa.run(settings, tmp_path / name, report=False)
+        if name == "resumed":
+            hansa.resume(tmp_path / name, {"rounds": 3}, report=False)
+        models[name] = hansa.open_run(tmp_path / name).block.models()[1]
+    assert torch.equal(models["simulate"], models["processes"])
+    assert torch.equal(models["simulate"], models["resumed"])
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"attack": {"name": "sign_flip"}}, "attack.share"),
     ({"attack": {"name": "sign_flip", "nodes": (1,), "share": 0.2}}, "attack.share"),
@@ -190,6 +248,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "algorithm.aggregator",
     ),
     ({"algorithm": {"name": "centralized", "aggregator": {"name": "trimmed_mean", "f": 4}}}, "8"),
+    (
+        {"algorithm": {"name": "dpsgd", "aggregator": {"name": "krum", "f": 2}}},
+        "needs 5 models, and node 0 has 4 with its own",
+    ),
+    (
+        {"algorithm": {"name": "fedavg", "aggregator": {**MIXED, "f": 4}}},
+        "needs 9 updates and a server gets 8",
+    ),
+    ({"algorithm": {"name": "fedavg", "aggregator": "majority_vote"}}, "numbers cast none"),
+    (
+        {"algorithm": {"name": "dpsgd",
+                       "aggregator": {"name": "bucketing", "then": "majority_vote"}}},
+        "algorithm.aggregator",
+    ),
 ]  # fmt: skip
 
 
@@ -235,14 +307,14 @@ class Krum(Buffered):
         near = torch.cdist(rows, rows).square().sort(dim=1).values
         return rows[near[:, 1 : len(rows) - self.f - 1].sum(1).argmin()]
 '''
-INNER_PRODUCT = '''
+OWN_ATTACK = '''
 from pydantic import Field
 from hansa.base.component import register
 from hansa.ensemble import Attack
 
 
-@register("inner_product")
-class InnerProduct(Attack):
+@register("my_attack")
+class Opposite(Attack):
     """All attackers send the opposite of the mean of theirs (Xie et al., 2019)."""
 
     colluding = True
@@ -257,12 +329,12 @@ class InnerProduct(Attack):
 def test_ones_own_aggregator_and_attack_are_a_file_each(
     tmp_path: Path, small: Callable[..., dict[str, Any]], runtime: str
 ) -> None:
-    for name, text in {"krum": KRUM, "attack": INNER_PRODUCT}.items():
+    for name, text in {"krum": KRUM, "attack": OWN_ATTACK}.items():
         (tmp_path / f"{name}.py").write_text(text)
         assert len(text.strip().splitlines()) < 30
     settings = small({
         **LEARNS, **changed(FEDERATED, aggregator={"name": "my_krum", "f": 2}),
-        "attack": {"name": "inner_product", "nodes": [1, 6], "scale": 4.0},
+        "attack": {"name": "my_attack", "nodes": [1, 6], "scale": 4.0},
         "plugins": [str(tmp_path / "krum.py"), str(tmp_path / "attack.py")],
         "runtime": {"name": runtime, **({"workers": 2} if runtime == "processes" else {})},
     })  # fmt: skip
@@ -279,7 +351,7 @@ def test_colluders_see_each_other_whatever_the_blocks(
     host: Callable[..., Any],
     host_apart: Callable[..., Any],
 ) -> None:
-    (tmp_path / "attack_blocks.py").write_text(INNER_PRODUCT.replace("inner_product", "together"))
+    (tmp_path / "attack_blocks.py").write_text(OWN_ATTACK.replace("my_attack", "together"))
     plugins = [str(tmp_path / "attack_blocks.py")]
     for base in (PEERS, FEDERATED):
 
@@ -294,7 +366,7 @@ def test_colluders_see_each_other_whatever_the_blocks(
 def test_an_attack_that_gives_something_else_is_named(
     tmp_path: Path, make_job: Callable[..., Job], host: Callable[..., Any]
 ) -> None:
-    wrong = INNER_PRODUCT.replace("inner_product", "wrong").replace(".expand_as(rows)", "")
+    wrong = OWN_ATTACK.replace("my_attack", "wrong").replace(".expand_as(rows)", "")
     (tmp_path / "wrong_attack.py").write_text(wrong)
     attack = {"name": "wrong", "nodes": (1, 6)}
     job = make_job({**PEERS, "attack": attack, "plugins": [str(tmp_path / "wrong_attack.py")]})

@@ -16,7 +16,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "codec": ("hansa.codec",),
     "rule": ("hansa.ensemble.*",),
     "aggregator": ("hansa.ensemble.aggregators.*",),
-    "attack": ("hansa.ensemble.attacks",),
+    "attack": ("hansa.ensemble.attacks", "hansa.ensemble.colluding_attacks"),
     "optimizer": ("hansa.engine",),
     "schedule": ("hansa.engine",),
     "budget": ("hansa.engine",),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from hansa.ensemble.alignment import Alignment, ScoreKind, alignments, kind_of
     from hansa.ensemble.attacks import Attack, Gaussian, Scene, SignFlip
+    from hansa.ensemble.colluding_attacks import ALittleIsEnough, InnerProduct, Mimic
     from hansa.ensemble.combine import Combiner, Weighted, average, weighted_logits
     from hansa.ensemble.condensation import Cells, Condensation
     from hansa.ensemble.datafree import DataFree, data_free
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "ALittleIsEnough",
     "Aggregator",
     "Alignment",
     "Attack",
@@ -87,6 +89,7 @@ __all__ = [
     "Experts",
     "Gaussian",
     "GeometricMedian",
+    "InnerProduct",
     "InputForm",
     "Int8",
     "Krum",
@@ -96,6 +99,7 @@ __all__ = [
     "MajorityVote",
     "Mean",
     "Median",
+    "Mimic",
     "ModelAggregator",
     "MultiKrum",
     "NearestNeighborMixing",

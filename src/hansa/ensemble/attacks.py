@@ -9,7 +9,7 @@ the same exchange. Rows of honest nodes it never sees: none of these attacks is 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -35,6 +35,8 @@ class Scene:
         kind: the algorithm's word for the message, such as ``model`` or ``update``.
         honest: [c, K], what all attackers would send in this exchange, by node, if they collude;
             None if they do not.
+        parties: how many nodes with data the run has.
+        attackers: int64, who of them attacks, ascending.
     """
 
     nodes: np.ndarray
@@ -43,6 +45,8 @@ class Scene:
     kind: str
     streams: Streams
     honest: Tensor | None = None
+    parties: int = 0
+    attackers: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def random(self, k: int) -> np.random.Generator:
         """The stream of the k-th message's sender in this exchange."""

@@ -77,7 +77,9 @@ class Attackers:
         rows = _numbers(send, mine)
         if honest is not None:
             honest = honest.to(rows.device)
-        scene = Scene(senders[mine], t, phase, send.kind, block.streams, honest)
+        scene = Scene(
+            senders[mine], t, phase, send.kind, block.streams, honest, block.clients, self.nodes
+        )
         forged = self.attack.forge(rows, scene)
         if not isinstance(forged, torch.Tensor) or forged.shape != rows.shape:
             raise OwnCodeError(
