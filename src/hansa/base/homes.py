@@ -60,6 +60,7 @@ FILES = (
     "hansa.combine.ensemble.ensemble_file",
     "hansa.infer.robust.robust_file",
     "hansa.audit.audit_file",
+    "hansa.infer.serving.serve_file",
 )
 """The modules that define files of settings; a file without a verb is the first one's. Others come
 by the entry point ``hansa.file`` or as plugins."""

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.audit import show_plan
 from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, read_settings
@@ -31,15 +32,20 @@ def check(
         from hansa.audit.audit_file import AuditFile
         from hansa.combine.ensemble.ensemble_file import EnsembleFile
         from hansa.experiment import RunFile
+        from hansa.infer.serving.serve_file import ServeFile
 
         chosen = _settings(target, sets, seed=seed, device=device)
         if isinstance(chosen, AuditFile):
             show_plan(answer, chosen)
+        elif isinstance(chosen, ServeFile):
+            _served(answer, chosen)
         elif isinstance(chosen, EnsembleFile):
             _ensemble(answer, chosen)
-        else:
-            assert isinstance(chosen, RunFile)
+        elif isinstance(chosen, RunFile):
             _run(answer, chosen)
+        else:
+            problem = f"is of hansa {chosen.command}, which has no plan to show"
+            raise ConfigError("file", target, problem, f"hansa {chosen.command} {target}")
         answer.line("This run can start.")
         answer.line(f"hansa {chosen.command}{f' {shlex.quote(target)}' if target else ''}")
 
@@ -62,6 +68,14 @@ def _run(answer: Answer, chosen: Any) -> None:
     _table(answer, {key: value for key, value in facts.items() if key != "remarks"})
     for remark in facts["remarks"]:
         answer.line(f"remark: {remark}")
+
+
+def _served(answer: Answer, chosen: Any) -> None:
+    from hansa.cli.serving import brought
+    from hansa.infer.serving.serve_model import aggregate_of, plan
+
+    answer.data = facts = plan(chosen, aggregate_of(chosen, *brought(chosen, trust=False)))
+    _table(answer, facts)
 
 
 def _ensemble(answer: Answer, chosen: Any) -> None:

@@ -25,10 +25,13 @@ from hansa.cli.options import (
     Seed,
     Sets,
 )
+from hansa.cli.serving import member, serve
 
 app = typer.Typer(
     help="Answers of many models of which some may lie: robust inference.", no_args_is_help=True
 )
+app.command("serve")(serve)
+app.command("member")(member)
 
 File = Annotated[
     Path | None,

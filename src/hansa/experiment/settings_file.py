@@ -35,6 +35,9 @@ class SettingsFile(Settings):
     command: ClassVar[str] = ""
     """The command that runs such a file."""
 
+    says_verb: ClassVar[bool] = False
+    """Whether such a file always names its verb: it is not told by its fields."""
+
     resumable: ClassVar[tuple[str, ...]] = ()
     """What may be set anew when a run is resumed: the rest would make it another run."""
 
@@ -120,7 +123,7 @@ def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
         if verb not in kinds:
             raise ConfigError("verb", verb, "has no such files", f"one of {', '.join(kinds)}")
         return kinds[verb]
-    fields = {kind: set(kind.model_fields) for kind in kinds.values()}
+    fields = {kind: set(kind.model_fields) for kind in kinds.values() if not kind.says_verb}
     for kind, own in fields.items():
         others = (names for other, names in fields.items() if other is not kind)
         if set(settings) & own.difference(*others):

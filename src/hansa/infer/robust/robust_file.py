@@ -28,6 +28,7 @@ class RobustFile(SettingsFile):
     """Clients answer, some lie, and rules that make one answer of many are measured."""
 
     command: ClassVar[str] = "infer robust"
+    says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ()
 
     verb: Literal["infer"] = Field("infer", description="whose file this is")

@@ -1,0 +1,1 @@
+"""Models behind the Open Inference Protocol: one member, and many that answer as one."""

@@ -1,0 +1,103 @@
+"""What a member may be made of: a run of ``hansa learn``, or what ``hansa export`` wrote of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hansa.base.bundle import read_facts, read_tensors
+from hansa.base.component import find
+from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.lazy import torch
+from hansa.base.spec import DataSpec
+from hansa.experiment.trained import open_trained, settings_of
+from hansa.infer.serving.member_model import MemberModel
+from hansa.models import Model
+from hansa.report import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def from_run(path: Path, name: str, node: int | None, average: bool = False) -> MemberModel:
+    """The model that a run of ``hansa learn`` came to.
+
+    Args:
+        node: whose, where there are several.
+        average: the average of all.
+
+    Raises:
+        CheckpointError: the folder or its checkpoint is damaged.
+        ConfigError: it is no such run, or it is not clear which of its models.
+    """
+    folder = RunFolder.open(path)
+    run = open_trained(folder, settings_of(folder, "source", "a run, or an ensemble"), "source")
+    data = run.job.dataset
+    _has_classes(data.spec, path)
+    network = run.module(node, average)
+    return _member(name, data.spec, network, data.scale, data.shift, data.class_names)
+
+
+def from_export(path: Path, name: str) -> MemberModel:
+    """The model in a file of ``hansa export``, with its facts beside it.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+        ConfigError: the model is built by code of others, or its inputs are not told.
+    """
+    card = read_facts(path.with_suffix(".json"), "hansa export writes both files")
+    try:
+        kind, shape = card["input"]["kind"], tuple(int(n) for n in card["input"]["shape"])
+        spec = DataSpec(kind, shape, int(card["outputs"]), card["task"])
+        given = dict(card["model"])
+        model_name, digest = str(given.pop("name")), str(card["sha256"])
+        scale, shift = (
+            torch.tensor(card[key]) if key in card else None for key in ("scale", "shift")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        file = path.with_suffix(".json")
+        raise CheckpointError(f"{file}: is not what hansa export writes ({error!r})") from error
+    if spec.kind in ("tokens", "pairs"):
+        problem = f"takes {spec.kind}, whose ids its facts do not tell"
+        raise ConfigError("source", str(path), problem, "the run's folder")
+    _has_classes(spec, path)
+    if ":" in model_name or model_name == "module":
+        problem = "has a model that code of others builds"
+        raise ConfigError("source", str(path), problem, "the run's folder, which names that code")
+    model = find("model", model_name).parse(given)
+    assert isinstance(model, Model)
+    network = model.build(spec)
+    try:
+        network.load_state_dict(read_tensors(path, digest, finite=True))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: is of another model ({error})") from error
+    return _member(name, spec, network, scale, shift, tuple(card.get("classes", ())))
+
+
+def prepared(stored: Tensor, spec: DataSpec, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """Stored values [b, ...], images channels last, as model inputs [b, *spec.shape]."""
+    if spec.kind in ("tokens", "pairs"):
+        return stored.long()
+    x = stored.float()
+    if scale is not None and shift is not None:
+        x = x * scale.cpu() + shift.cpu()
+    return x.permute(0, 3, 1, 2) if spec.kind == "image" else x
+
+
+def _member(
+    name: str,
+    spec: DataSpec,
+    network: nn.Module,
+    scale: Any,
+    shift: Any,
+    class_names: tuple[str, ...],
+) -> MemberModel:
+    network.eval()
+    scorer: Callable[[Tensor], Tensor] = lambda x: network(prepared(x, spec, scale, shift))  # noqa: E731
+    return MemberModel(name, spec, scorer, class_names)
+
+
+def _has_classes(spec: DataSpec, path: Path) -> None:
+    if not spec.classes:
+        raise ConfigError("source", str(path), "has no classes: it is a regression", "classes")
