@@ -171,6 +171,11 @@ class Fickle(BlackBox):
     free: bool = False
     size: int = 2
     speed: float | None = None
+    together: bool = False
+
+    @property
+    def one_pace(self) -> bool:
+        return self.together
 
     @property
     def batch(self) -> int:
@@ -285,6 +290,10 @@ def test_the_pace_is_kept_by_each_agent(tmp_path: Path) -> None:
     all_([np.arange(6), np.arange(3)])
     # Empty at first: one query each 2 s, and the agents do not wait for one another.
     assert clock.now == pytest.approx(100 + 6 / 0.5)
+    (tmp_path / "all").mkdir()
+    all_, _, clock = asking(tmp_path / "all", Fickle(speed=0.5, size=1, together=True))
+    all_([np.arange(6), np.arange(3)])
+    assert clock.now == pytest.approx(100 + 9 / 0.5)
     bucket = Bucket(2.0, 3)
     assert bucket.wait(1, 10.0) == 0.5
     assert bucket.wait(1, 1000.0) == 0.0

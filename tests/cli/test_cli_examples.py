@@ -26,7 +26,8 @@ YOURS = ROOT / "docs" / "your_own.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 AT_HAND = {"digits", "file", "hub", "image_folder", "torch"}
 """Data sources that need no file of theirs: what they read is in the package, or the user's own."""
-ELSEWHERE = re.compile(rf"\b({'|'.join(sorted(set(catalogue('data')) - AT_HAND))})\b")
+FETCHED = (set(catalogue("data")) - AT_HAND) | (set(catalogue("population")) - {"made", "table"})
+ELSEWHERE = re.compile(rf"\b({'|'.join(sorted(FETCHED))})\b")
 
 
 def needs_data(line: str) -> bool:

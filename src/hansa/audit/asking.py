@@ -80,8 +80,10 @@ class Asking:
     ) -> None:
         self.box, self.ask, self.tell = box, ask, tell
         self.clock, self.sleep = clock, sleep
-        pace = box.pace
-        self.desks = [Desk(one, Bucket(*pace) if pace else None) for one in ledgers]
+        buckets: list[Bucket | None] = [Bucket(*box.pace) if box.pace else None for _ in ledgers]
+        if box.one_pace:
+            buckets = buckets[:1] * len(ledgers)
+        self.desks = [Desk(*pair) for pair in zip(ledgers, buckets, strict=True)]
         self._turn = 0
 
     @property

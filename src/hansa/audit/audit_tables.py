@@ -72,7 +72,8 @@ def findings_table(found: Mapping[str, Any], title: str = "Findings") -> Grid:
         line = [row["attribute"], row["metric"].replace("_", " "), against]
         line += [row["agent"]] * alone
         line += [written(row, key) for key in ("estimate", "low", "high")]
-        line += [written(row, "truth")] * study
+        if study:
+            line.append(written(row, "truth"))
         lines.append([*line, verdict(row)])
     columns = ["attribute", "measure", "groups", *["agent"] * alone, "estimate", "low", "high"]
     columns += ["truth"] * study

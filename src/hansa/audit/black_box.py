@@ -88,8 +88,13 @@ class BlackBox(Component, kind="black_box"):
 
     @property
     def pace(self) -> tuple[float, int] | None:
-        """(queries a second, queries at once) that an agent may ask; None: as many as it likes."""
+        """(queries a second, queries at once) that may be asked; None: as many as one likes."""
         return None
+
+    @property
+    def one_pace(self) -> bool:
+        """Whether the pace is that of all agents together, and not each agent's."""
+        return False
 
     @property
     def patience(self) -> float:

@@ -211,7 +211,8 @@ def population_digest(population: Population) -> str:
 
 def planned_facts(prepared: Prepared) -> dict[str, Any]:
     """What there is to know before anything is asked: the object of ``hansa audit plan --json``."""
-    pace, batch = prepared.settings.box.pace, prepared.settings.box.batch
+    box = prepared.settings.box
+    pace, batch = box.pace, box.batch
     budgets = [agent.budget for agent in prepared.agents]
     return {
         "population": {
@@ -228,7 +229,9 @@ def planned_facts(prepared: Prepared) -> dict[str, Any]:
                 for agent, one in zip(prepared.agents, prepared.planned, strict=True)
             },
             "calls": sum(-(-budget // batch) for budget in budgets),
-            "least_seconds": max(budgets) / pace[0] if pace else None,
+            "least_seconds": (sum(budgets) if box.one_pace else max(budgets)) / pace[0]
+            if pace
+            else None,
         },
         "forecasts": [
             {

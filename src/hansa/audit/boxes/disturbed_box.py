@@ -51,6 +51,11 @@ class DisturbedBox(BlackBox):
         return self.of.pace
 
     @property
+    def one_pace(self) -> bool:
+        """That of the box."""
+        return self.of.one_pace
+
+    @property
     def patience(self) -> float:
         """That of the box."""
         return self.of.patience

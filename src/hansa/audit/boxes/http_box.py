@@ -48,8 +48,8 @@ class HttpBox(FeatureBox):
     """A platform over HTTP, with a pace, an account an agent, and answers that may be late."""
 
     adjustable: ClassVar[frozenset[str]] = frozenset({
-        "queries_a_call", "queries_a_second", "burst", "timeout", "give_up", "repeats", "token",
-        "certificates",
+        "queries_a_call", "queries_a_second", "pace_of", "burst", "timeout", "give_up", "repeats",
+        "token", "certificates",
     })  # fmt: skip
 
     url: str = Field(description="where queries are sent; of V2 the server: https://host:port")
@@ -69,7 +69,10 @@ class HttpBox(FeatureBox):
     )
     queries_a_call: int = Field(1, ge=1, description="most queries in one call")
     queries_a_second: float | None = Field(
-        None, gt=0, description="pace of one agent; none = as fast as answers come"
+        None, gt=0, description="pace of asking; none = as fast as answers come"
+    )
+    pace_of: Literal["agent", "all"] = Field(
+        "agent", description="whose pace that is: each agent's, or that of all agents together"
     )
     burst: int = Field(1, ge=1, description="queries that may be asked at once within the pace")
     timeout: float = Field(30.0, gt=0, description="seconds for one answer, all in all")
@@ -104,6 +107,11 @@ class HttpBox(FeatureBox):
     def pace(self) -> tuple[float, int] | None:
         """As it is set."""
         return None if self.queries_a_second is None else (self.queries_a_second, self.burst)
+
+    @property
+    def one_pace(self) -> bool:
+        """As it is set."""
+        return self.pace_of == "all"
 
     @property
     def patience(self) -> float:
