@@ -4,7 +4,9 @@ scikit-learn's 1,797 digits, 500 of them for the test, drawn anew by each seed; 
 perceptrons 64-64-10, 60 epochs of Adam 0.003, classes dealt by a Dirichlet of 0.5; a tenth of each
 client's examples are the server's, of which a fifth chooses the epoch of every rule that learns.
 Set networks have d = 128, Adam 0.001, batches of 256, 100 sets of liars an example, 6 epochs, 10
-steps of PGD in training and 50 at the test. Fixed rules know f = 4.
+steps of PGD in training and 50 at the test. The epoch that is kept is the one with the least loss
+under the training's attack, of one line the one with the best honest accuracy, as published (there
+on the test set). Fixed rules know f = 4.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, markdown
-from measure_robust import COST_HEADS, F, N, by_rule, costs, lines, rules, run_of, suite
+from measure_robust import F, N, by_rule, report, rules, run_of, suite
 
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -85,15 +86,19 @@ def gates(figures: dict[str, dict[str, np.ndarray]]) -> list[list[str]]:
 
     six, both = "worst of six", "min(K-vote, PGD)"
     paper = "deep_set adversarial + trimmed_mean"
+    published = "deep_set adversarial by clean + trimmed_mean"
     ours = "deep_set kvote + trimmed_mean"
     wanted = [
         ("DeepSet-TM (paper) over CWTM, worst of six", 1, paper, "trimmed_mean", six),
         ("… over adversarial training alone", 5, paper, "deep_set adversarial", six),
         ("… over the plain set network", 15, paper, "deep_set", six),
         ("K-vote-trained over the paper's, min(K-vote, PGD)", 4, ours, paper, both),
+        ("… over the paper's with the epoch by clean accuracy", 4, ours, published, both),
     ]
     rows = []
     for words, least, first, second, column in wanted:
+        if second not in figures:  # a smoke test leaves it out
+            continue
         gap = mean(first, column) - mean(second, column)
         rows.append([words, f"{gap:+.1f}", f"≥ {least}", "yes" if gap >= least else "NO"])
     return rows
@@ -106,20 +111,8 @@ def main() -> None:
     given = parser.parse_args()
     seeds = SEEDS[:1] if given.smoke else tuple(range(1, given.seeds + 1))
     each = measured(seeds, given.smoke)
-    figures = by_rule(each, F)
-    heads, rows = lines(figures)
     title = f"Robust inference on digits: percent right, {N} clients, {F} liars, {len(seeds)} seeds"
-    text = markdown(title, "python benchmarks/infer/robust_digits.py", heads, rows)
-    for heads, rows in (
-        (["gate", "difference", "wanted", "met"], gates(figures)),
-        (COST_HEADS, costs(each)),
-    ):
-        text += "\n| " + " | ".join(heads) + " |\n" + "|" + "---|" * len(heads) + "\n"
-        text += "".join("| " + " | ".join(row) + " |\n" for row in rows)
-    if not given.smoke:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "robust_digits.md").write_text(text)
-    print(text)
+    report("robust_digits", title, {"each": each}, given.smoke, gates(by_rule(each, F)))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,11 @@ class DeepSetAggregator(LearnedAggregator):
     epochs: int = Field(6, ge=1, description="passes over all examples and their liars")
     batch_size: int = Field(256, ge=1, description="examples a step")
     masks: int = Field(100, ge=1, description="sets of liars drawn for each example")
+    chosen_by: Literal["attacked", "clean"] = Field(
+        "attacked",
+        description="the epoch that is kept has, on held-out examples, the least loss under the "
+        "training's attack, or the best honest accuracy, as published",
+    )
     steps: int = Field(10, ge=1, description="gradient steps of a liar (adversarial)")
     step_size: float = Field(0.1, gt=0, description="length of such a step, in logits")
     candidates: int = Field(
@@ -96,6 +101,7 @@ class DeepSetAggregator(LearnedAggregator):
             steps=self.steps,
             step_size=self.step_size,
             candidates=self.candidates,
+            chosen_by=self.chosen_by,
         )
         return set_training.train(network, learning, judging, f, plan, streams, say)
 

@@ -91,6 +91,8 @@ def label_of(entry: Entry) -> str:
             words += [label_of(inner)] if type(inner).name != "mean" else []  # type: ignore[arg-type]
         elif field == "training" and inner != "none":
             words[0] += f" {inner}"
+        elif field == "chosen_by" and inner != "attacked":
+            words[0] += f" by {inner}"
     return " + ".join(words)
 
 
