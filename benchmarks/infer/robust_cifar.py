@@ -1,7 +1,7 @@
 """Robust inference on patch features of CIFAR-10: 17 linear clients, 4 liars.
 
 20,000 training images, the features of Coates, Ng and Lee (2011): 200 whitened random 6x6 patches,
-soft thresholds of what they answer anywhere in the image, of both signs, their means over quadrants:
+soft thresholds of their answers anywhere in the image, of both signs, their means over quadrants:
 1,600 numbers an image. Clients are linear, classes are dealt by a Dirichlet of 0.5; a tenth of each
 client's examples are the server's. 2,000 test images. Features are made once and kept in
 ``$HANSA_CACHE``, else among temporary files.
