@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -263,6 +265,16 @@ def test_the_example_is_as_the_documents_say() -> None:
     assert rules["trimmed_mean"].f == 3
     assert (rules["nnm + trimmed_mean"].f, rules["nnm + trimmed_mean"].then.f) == (3, 3)
     assert rules["deep_set kvote + trimmed_mean"].pooling.f == 3
+
+
+def test_settings_are_refused_before_torch_is_imported() -> None:
+    code = (
+        "import sys; from pathlib import Path; "
+        "from hansa.infer.robust.robust_file import RobustFile; "
+        f"chosen = RobustFile.load(Path({str(EXAMPLE)!r})); "
+        "chosen.check(17); chosen.clients.check(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_two_entries_alike_are_told_apart_and_twice_the_same_is_refused() -> None:

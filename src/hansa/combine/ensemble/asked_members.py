@@ -11,11 +11,10 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.base.lazy import torch
+from hansa.base.lazy import Lazy, torch
 from hansa.base.streams import Streams
 from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.combine.ensemble.proxies import divide
-from hansa.combine.ensemble.store import CARD, Loaded, load
 from hansa.ensemble import Examples, logits_of
 from hansa.experiment.clients import Answers, Clients
 from hansa.experiment.inputs import check_inputs
@@ -23,6 +22,11 @@ from hansa.report import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.combine.ensemble.store import Loaded
+
+store = Lazy("hansa.combine.ensemble.store")  # it needs torch
+CARD = "ensemble.json"
 
 
 @register("ensemble")
@@ -58,7 +62,7 @@ class EnsembleClients(Clients):
         dataset = chosen.data.load(streams)
         division = divide(chosen, dataset, streams)
         check_inputs(folder, chosen, dataset, [*division.train, *division.proxy])
-        ensemble = load(self.path / "ensemble", self.trust)
+        ensemble = store.load(self.path / "ensemble", self.trust)
         index = torch.from_numpy(np.sort(np.concatenate(division.proxy)))
         say(f"{len(ensemble.members)} members are asked")
         return Answers(

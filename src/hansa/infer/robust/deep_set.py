@@ -43,7 +43,7 @@ class DeepSetAggregator(LearnedAggregator):
     training: Literal["none", "adversarial", "kvote"] = Field(
         "kvote",
         description="none: on honest rows; adversarial: against rows found by gradient steps; "
-        "kvote: against the worst one-hot row, which needs no gradients and protects better",
+        "kvote: against the worst one-hot row, which needs no gradients",
     )
     pooling: Aggregator = Field(
         Mean(), description="makes one of the encoded rows when it answers; the mean trains it"

@@ -22,8 +22,14 @@ class AnyAggregator:
     """Marks a field that takes a component of the kind ``aggregator`` or ``learned_aggregator``."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            resolve,
+        def parse(value: Any, info: core_schema.ValidationInfo) -> Entry:
+            try:
+                return resolve(value)
+            except ConfigError as error:
+                raise error.under(info.field_name) from None
+
+        return core_schema.with_info_plain_validator_function(
+            parse,
             serialization=core_schema.plain_serializer_function_ser_schema(lambda c: c.dump()),
         )
 
