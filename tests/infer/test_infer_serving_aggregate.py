@@ -111,6 +111,7 @@ def test_an_answer_that_nothing_can_change_does_not_wait() -> None:
         for slow in stubs[5:]:
             await slow.left.wait()  # their calls are cancelled, and they notice
         assert served.model.endpoints[5].breaker.state == "closed"
+        served.model.figures()
         assert (
             served.model.counted.value(
                 "hansa_answers_total", certified="true", early="true", abstained="false"

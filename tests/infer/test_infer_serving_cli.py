@@ -320,6 +320,12 @@ def test_a_port_that_is_taken_is_named() -> None:
             bound("127.0.0.1", port)
 
 
+def test_answers_do_not_wait_for_nagle_s_algorithm() -> None:
+    """asyncio switches it off only where a socket says that it speaks TCP."""
+    with bound("127.0.0.1", 0) as sock:
+        assert sock.proto == socket.IPPROTO_TCP
+
+
 def test_strangers_need_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="open to others"):
         Listening(host="0.0.0.0").checked()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hansa.infer.serving.breaker import Breaker, Permit
 from hansa.infer.serving.http_client import MemberClient, Unreachable
@@ -20,10 +20,11 @@ from hansa.infer.serving.member_reply import (
 from hansa.infer.serving.v2_messages import DEADLINE_HEADER
 
 NOT_NEEDED, OUT_OF_TIME, LEFT_ALONE = "not needed", "timeout", "breaker open"
+_NEWS = 0.2  # what the last answer weighs in what is usual
 _NEARLY = 0.95  # of its own time: whole but for what was spent on the way
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """What a call came to.
 
@@ -63,6 +64,8 @@ class Endpoint:
         self.name, self.client, self.model = name, client, model
         self.deadline_s, self.breaker = deadline_s, breaker
         self.output, self.gives = output, gives
+        self.usual_s = 0.0
+        """What an answer has taken of late."""
         self._path = f"/v2/models/{model}/infer"
 
     async def ready(self, left_s: float) -> bool:
@@ -106,7 +109,9 @@ class Endpoint:
             self.breaker.succeeded(permit)
         else:
             self.breaker.failed(permit)
-        return replace(outcome, seconds=time.monotonic() - began)
+        outcome.seconds = time.monotonic() - began
+        self.usual_s += _NEWS * (outcome.seconds - self.usual_s)
+        return outcome
 
     def _outcome(self, response: Response, batch: int, width: int) -> Outcome:
         if response.status in REFUSALS:

@@ -122,10 +122,18 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: it is taken, or not this machine's.
     """
+    sock = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
+        # With its protocol told, or asyncio leaves Nagle's algorithm on: 40 ms an answer.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(1024)
+        return sock
     except OSError as error:
+        if sock is not None:
+            sock.close()
         why = (error.strerror or str(error)).lower()
         field, value = ("port", port) if not isinstance(error, socket.gaierror) else ("host", host)
         problem = f"cannot be listened on at {host}: {why}"

@@ -103,7 +103,7 @@ class NamedTensor:
 
 
 def _array(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> np.ndarray:
-    flat, nested = _flat(data)
+    flat, nested = flattened(data)
     if flat and nested is not None and len(nested) > 1 and nested != shape:
         problem = f"data are nested as {list(nested)}, and shape says {list(shape)}"
         raise Refused(400, f"tensor {name!r}: {problem}")
@@ -131,7 +131,7 @@ def _array(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> np.nd
         raise Refused(400, f"tensor {name!r}: a number is too large for {datatype}") from None
 
 
-def _flat(data: Any) -> tuple[Sequence[Any], tuple[int, ...] | None]:
+def flattened(data: Any) -> tuple[Sequence[Any], tuple[int, ...] | None]:
     """Elements in a line, and how they were nested; None: unevenly, or no list at all."""
     if not isinstance(data, list):
         return [], None
