@@ -19,6 +19,8 @@ TOLERANCE = 1e-8
 _ROUNDS = 200
 _NEAR = 1e-12
 """Points so near to each other, against how long they are, are one: rounding made them two."""
+_SINGLE = 1e-4
+"""How near to each other sums may be that single precision tells apart."""
 _TINY = 1e-300
 
 
@@ -34,7 +36,7 @@ def lowest_points(x: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarr
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         points, at = _best_given(x, mass)
         active = np.flatnonzero(at < 0)
-        view = _View.of(x[:, :, active], mass[:, active], points[:, active])
+        view = _View.of(_some(x, active), _some(mass, active), _some(points, active))
         for _ in range(_ROUNDS):
             going = view.going()
             if not going.any():
@@ -50,11 +52,9 @@ def lowest_points(x: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _best_given(x: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The best given point of each set; where that is not the lowest, a lower one and -1."""
-    sums = (np.sqrt(apart(x)) * mass).sum(1)
-    sums[mass == 0] = np.inf
-    best = sums.argmin(0)
+    best = _least_sums(x, mass)
     each = np.arange(x.shape[2])
-    y = x[best, :, each].T
+    y = np.ascontiguousarray(x[best, :, each].T)
     ways = x - y
     far = np.sqrt((ways * ways).sum(1))
     lengths = np.sqrt((x * x).sum(1))
@@ -66,6 +66,32 @@ def _best_given(x: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray
     lowest = ~(force > own * (1 + 1e-12))  # NaN, where no point counts, stays
     reach = np.where(lowest, 0, (1 - own / force) / pull.sum(0))
     return y + total * reach, np.where(lowest, best, -1)
+
+
+def _least_sums(x: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Which given point of each set has the least weighted sum of distances, int64 [c].
+
+    In single precision, and again in double where the second is too near to tell, or a distance is
+    too large.
+    """
+    sums = _sums(x.astype(np.float32), mass)
+    best = sums.argmin(0)
+    least, second = np.partition(sums, 1, axis=0)[:2] if len(x) > 1 else (sums[0], sums[0])
+    unsure = np.flatnonzero(~(second > least * (1 + _SINGLE)))
+    if len(unsure):
+        best[unsure] = _sums(_some(x, unsure), _some(mass, unsure)).argmin(0)
+    return best
+
+
+def _some(part: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Some sets; unlike ``part[..., sets]`` they still stand last in memory."""
+    return np.take(part, sets, axis=-1)
+
+
+def _sums(x: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    sums = (np.sqrt(apart(x)) * mass.astype(x.dtype)).sum(1)
+    sums[mass == 0] = np.inf
+    return sums
 
 
 @dataclass
@@ -90,7 +116,7 @@ class _View:
 
     def only(self, sets: np.ndarray) -> _View:
         """Some sets."""
-        return _View(*(part[..., sets] for part in vars(self).values()))
+        return _View(*(_some(part, np.flatnonzero(sets)) for part in vars(self).values()))
 
     def going(self) -> np.ndarray:
         """In which sets another step is due, bool [c]."""
@@ -110,7 +136,7 @@ class _View:
         higher = ~(there.height() <= self.height())
         if higher.any():
             other = self.only(higher)
-            other = _View.of(other.x, other.mass, other.y + plain[:, higher])
+            other = _View.of(other.x, other.mass, other.y + _some(plain, np.flatnonzero(higher)))
             for name, part in vars(there).items():
                 if name not in ("x", "mass"):
                     part[..., higher] = getattr(other, name)
