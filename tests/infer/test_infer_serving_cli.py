@@ -24,7 +24,7 @@ import yaml
 from hansa import export, open_run
 from hansa.base.errors import ConfigError
 from hansa.cli import main
-from hansa.cli.serving import _member, brought
+from hansa.cli.serving import _member, opened
 from hansa.infer.serving.listening import Listening, bound, is_loopback
 from hansa.infer.serving.serve_file import ServeFile
 from hansa.infer.serving.serve_model import aggregate_of
@@ -394,8 +394,7 @@ def test_members_and_the_rule_of_an_ensemble(tmp_path: Path) -> None:
     chosen = ServeFile.parse({
         "ensemble": str(run), "endpoints": [{"url": f"http://127.0.0.1:{k}"} for k in (1, 2, 3)],
     })  # fmt: skip
-    aggregator, names = brought(chosen, False)
-    model = aggregate_of(chosen, aggregator, names)
+    model = aggregate_of(*opened(chosen, False))
     rows = np.reshape(scores, (3, 6, 10)).transpose(1, 0, 2)
     answers = model.answerer.answers(np.ascontiguousarray(rows), range(3))
     assert [answer.class_index for answer in answers] == expected.argmax(1).tolist()

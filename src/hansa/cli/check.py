@@ -71,10 +71,11 @@ def _run(answer: Answer, chosen: Any) -> None:
 
 
 def _served(answer: Answer, chosen: Any) -> None:
-    from hansa.cli.serving import brought
+    from hansa.cli.serving import opened
     from hansa.infer.serving.serve_model import aggregate_of, plan
 
-    answer.data = facts = plan(chosen, aggregate_of(chosen, *brought(chosen, trust=False)))
+    file, aggregator, names = opened(chosen, trust=False)
+    answer.data = facts = plan(file, aggregate_of(file, aggregator, names))
     _table(answer, facts)
 
 

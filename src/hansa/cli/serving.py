@@ -66,9 +66,7 @@ def serve(
         limit = int(chosen.body_mb * 2**20)
         where = Listening(host, port, token_env, tls_cert, tls_key, insecure, limit)
         where.checked()
-        aggregator, class_names = brought(chosen, trust)
-        model = aggregate_of(chosen, aggregator, class_names)
-        _serve(answer, model, where)
+        _serve(answer, aggregate_of(*opened(chosen, trust)), where)
 
 
 def member(
@@ -76,8 +74,8 @@ def member(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A run of hansa learn, what hansa export wrote (NAME.safetensors), or a run of "
-            "hansa combine ensemble.",
+            help="A run of hansa learn, hansa combine ensemble or hansa infer robust, or what hansa "
+            "export wrote (NAME.safetensors).",
         ),
     ],
     port: Port = 8001,
@@ -130,7 +128,8 @@ def _serve(answer: Answer, model: ServedModel, where: Listening) -> None:
 
 
 def _member(source: Path, name: str, client: int | None, average: bool, trust: bool) -> MemberModel:
-    from hansa.infer.serving.member_sources import from_export, from_run
+    from hansa.infer.robust.rule_store import CARD, FOLDER
+    from hansa.infer.serving.member_sources import from_export, from_robust_run, from_run
 
     if not source.exists():
         raise ConfigError("source", str(source), "there is no such file or folder", "a run")
@@ -143,6 +142,8 @@ def _member(source: Path, name: str, client: int | None, average: bool, trust: b
         raise ConfigError("source", str(source), "is of no known kind", fix)
     if (folder := _ensemble_folder(source)) is not None:
         return _of_ensemble(folder, name, client, trust)
+    if (source / FOLDER / CARD).is_file():
+        return from_robust_run(source, name, client, trust)
     return from_run(source, name, client, average)
 
 
@@ -181,13 +182,20 @@ def _of_ensemble(folder: Path, name: str, client: int | None, trust: bool) -> Me
     )
 
 
-def brought(chosen: ServeFile, trust: bool) -> tuple[ScoreAggregator | None, tuple[str, ...]]:
-    """What makes one of the members' answers, where a run or an ensemble brings it; and classes."""
+def opened(
+    chosen: ServeFile, trust: bool
+) -> tuple[ServeFile, ScoreAggregator | None, tuple[str, ...]]:
+    """A file with what its run or ensemble says, what makes one of the members' answers where they
+    bring it, and the classes."""
     if chosen.run is not None:
         from hansa.infer.robust.rule_store import card_of, load_aggregator
 
-        names = tuple(map(str, card_of(chosen.run).get("class_names", ())))
-        return load_aggregator(chosen.run, chosen.pick, trust), names
+        card = card_of(chosen.run)
+        if chosen.f is None:
+            chosen = type(chosen).parse({**chosen.dump(), "f": int(card["f"])})
+        names = tuple(map(str, card["class_names"] or range(int(card["classes"]))))
+        assert chosen.run is not None
+        return chosen, load_aggregator(chosen.run, chosen.pick, trust), names
     if chosen.ensemble is not None:
         from hansa.combine.ensemble.store import load
         from hansa.infer.serving.ensemble_rule import RuleScores
@@ -197,7 +205,6 @@ def brought(chosen: ServeFile, trust: bool) -> tuple[ScoreAggregator | None, tup
             fix = "a run of hansa combine ensemble"
             raise ConfigError("ensemble", str(chosen.ensemble), "holds no ensemble", fix)
         whole = load(folder, trust)
-        return RuleScores(whole.rule, whole.panel, whole.sees_input), tuple(
-            whole.card["class_names"]
-        )
-    return None, ()
+        names = tuple(map(str, whole.card["class_names"] or range(whole.spec.classes)))
+        return chosen, RuleScores(whole.rule, whole.panel, whole.sees_input), names
+    return chosen, None, ()

@@ -1,4 +1,5 @@
-"""What a member may be made of: a run of ``hansa learn``, or what ``hansa export`` wrote of one."""
+"""What a member may be made of: a run of ``hansa learn``, what ``hansa export`` wrote of one, or a
+client of a run of ``hansa infer robust``."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.experiment.trained import open_trained, settings_of
+from hansa.infer.robust.client_models import ClientModels
 from hansa.infer.serving.member_model import MemberModel
 from hansa.models import Model
 from hansa.report import RunFolder
@@ -37,6 +39,25 @@ def from_run(path: Path, name: str, node: int | None, average: bool = False) -> 
     _has_classes(data.spec, path)
     network = run.module(node, average)
     return _member(name, data.spec, network, data.scale, data.shift, data.class_names)
+
+
+def from_robust_run(path: Path, name: str, client: int | None, trust: bool) -> MemberModel:
+    """One of the clients that a run of ``hansa infer robust`` trained.
+
+    Raises:
+        CheckpointError: the models are damaged.
+        ConfigError: the run has none, it has no such client, or code would have to be trusted.
+    """
+    folders = sorted((path / "clients").glob("*/"), key=lambda folder: folder.name)
+    models = next((m for m in (ClientModels.load(f, trust) for f in folders) if m), None)
+    if models is None:
+        fix = "a run whose clients were trained"
+        raise ConfigError("source", str(path), "has no models of its own", fix)
+    if client is None or not 0 <= client < len(models.rows):
+        problem = f"the run has {len(models.rows)} clients"
+        raise ConfigError("client", client, problem, f"a number from 0 to {len(models.rows) - 1}")
+    network = models.modules()[client]
+    return _member(name, models.spec, network, models.scale, models.shift, models.class_names)
 
 
 def from_export(path: Path, name: str) -> MemberModel:

@@ -81,7 +81,9 @@ class ServeFile(SettingsFile):
     ensemble: Path | None = Field(
         None, description="instead, a run of hansa combine ensemble whose rule answers"
     )
-    f: int = Field(1, ge=0, description="members that may lie in any one answer")
+    f: int | None = Field(
+        None, ge=0, description="members that may lie in any one answer; none = the run's, or 1"
+    )
     quorum: int | None = Field(
         None, ge=1, description="valid rows that an answer needs; none = 2 f + 1"
     )
@@ -117,9 +119,9 @@ class ServeFile(SettingsFile):
         n = len(self.endpoints)
         if not n:
             return self
-        if 2 * self.f >= n:
+        if 2 * self.liars >= n:
             problem = f"of {n} members cannot be outvoted: f is below half of them"
-            raise ConfigError("f", self.f, problem, f"at most {(n - 1) // 2}, or more members")
+            raise ConfigError("f", self.liars, problem, f"at most {(n - 1) // 2}, or more members")
         if self.rule is not None and self.rule.least > n:
             name = self.rule.name
             problem = f"{name} needs {self.rule.least} members, and there are {n}"
@@ -152,11 +154,16 @@ class ServeFile(SettingsFile):
             raise ConfigError("classes", list(self.classes), problem, "classes: [ill, well]")
 
     @property
+    def liars(self) -> int:
+        """How many members may lie."""
+        return 1 if self.f is None else self.f
+
+    @property
     def rule(self) -> Aggregator | None:
         """The aggregator of the members' probabilities, where no run or ensemble brings another."""
         if self.run is not None or self.ensemble is not None:
             return None
-        return TrimmedMean(f=self.f) if self.aggregator is None else self.aggregator
+        return TrimmedMean(f=self.liars) if self.aggregator is None else self.aggregator
 
     def names(self) -> list[str]:
         """What each member is called."""

@@ -24,7 +24,7 @@ def plan(file: ServeFile, model: AggregateModel) -> dict[str, Any]:
         "members": len(model.endpoints),
         "rule": model.answerer.aggregator.name,
         "classes": ", ".join(model.class_names),
-        "liars": file.f,
+        "liars": file.liars,
         "quorum": model.waiting.quorum,
         "deadline": f"{file.deadline_ms:g} ms, a member's {file.member_deadline_ms:g} ms",
     }
@@ -55,7 +55,7 @@ def aggregate_of(
         problem = f"are {len(file.classes)}, and what answers knows {len(class_names)}"
         raise ConfigError("classes", list(file.classes), problem, "as many, in the same order")
     n = len(file.endpoints)
-    answerer = Answerer(chosen, len(names), n, file.f, file.margin, file.certified_only)
+    answerer = Answerer(chosen, len(names), n, file.liars, file.margin, file.certified_only)
     quorum = answerer.least if file.quorum is None else file.quorum
     if not answerer.least <= quorum <= n:
         problem = f"is not from {answerer.least} to {n}: 2 f + 1, and what {chosen.name} needs"
