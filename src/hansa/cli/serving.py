@@ -74,7 +74,7 @@ def member(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A run of hansa learn, hansa combine ensemble or hansa infer robust, or what hansa "
+            help="A run of hansa learn, hansa combine ensemble or hansa infer robust; what hansa "
             "export wrote (NAME.safetensors).",
         ),
     ],
