@@ -3,7 +3,7 @@
 20,000 training images, the features of Coates, Ng and Lee (2011): 200 whitened random 6x6 patches,
 soft thresholds of their answers anywhere in the image, of both signs, their means over quadrants:
 1,600 numbers an image. Clients are linear, classes are dealt by a Dirichlet of 0.5; a tenth of each
-client's examples are the server's. 2,000 test images. Features are made once and kept in
+client's examples are the server's. 1,000 test images. Features are made once and kept in
 ``$HANSA_CACHE``, else among temporary files.
 """
 
@@ -83,7 +83,7 @@ def made(path: Path, smoke: bool) -> Path:
         from hansa.data import DataSource
 
         data = DataSource.resolve(
-            {"name": "cifar10", "train_samples": 20_000, "test_samples": 2_000}
+            {"name": "cifar10", "train_samples": 20_000, "test_samples": 1_000}
         ).load(Streams(1))
         train, y_train = data.train.inputs.numpy(), data.train.targets.numpy()
         test, y_test = data.test.inputs.numpy(), data.test.targets.numpy()

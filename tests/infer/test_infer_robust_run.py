@@ -322,11 +322,28 @@ def test_a_server_set_without_a_class_is_refused(tmp_path: Path) -> None:
     assert (folder.summary or {})["status"] == "finished"
 
 
+def test_a_class_that_the_server_lacks_is_told_before_anybody_trains(tmp_path: Path) -> None:
+    data = {"name": "digits", "train_samples": 60}
+    clients = {"name": "trained", "members": 5, "data": data, "server": 0.1}
+    said: list[str] = []
+    with pytest.raises(ConfigError, match="has none of class"):
+        robust(
+            {**QUICK, "clients": clients, "aggregators": ["deep_set"]},
+            tmp_path / "run",
+            said.append,
+            report=False,
+        )
+    assert not said
+
+
 def test_answers_without_a_server_set_do_for_fixed_rules(tmp_path: Path) -> None:
     path = write_scores(tmp_path / "a.npz", server=None, server_labels=None)
     settings = {**QUICK, "clients": {"name": "scores", "path": str(path)}}
     folder = robust(settings, tmp_path / "run", report=False)
-    assert (folder.summary or {})["kept"] == "mean"
+    summary = folder.summary or {}
+    assert summary["kept"] == "mean"
+    certified = {r["aggregator"] for r in summary["final"]["table"] if r["attack"] == "any"}
+    assert certified == {"mean", "trimmed_mean"}  # of geometric medians no bound is known
     with pytest.raises(ConfigError, match="there are none"):
         robust({**settings, "aggregators": ["deep_set"]}, tmp_path / "learned", report=False)
 

@@ -63,6 +63,11 @@ class Clients(Component, kind="clients"):
             ConfigError: names the field.
         """
 
+    def server_set(self, seed: int) -> tuple[Tensor, int, tuple[str, ...]] | None:
+        """(labels int64 [s] of the server's examples, classes, their names), if they are known
+        before anybody is trained or asked; raises as :meth:`answers` does."""
+        return None
+
     @abstractmethod
     def answers(self, seed: int, path: Path, say: Callable[[str], None]) -> Answers:
         """What they say.

@@ -155,7 +155,9 @@ class RobustPage(RunPage):
         heads = ["", "honest", "fixed liars", "worst liars", "certified", *more, "learning", "ms"]
         rows = []
         for rule in sorted(of.rules, key=lambda rule: -(rule["fixed"] or rule["clean"] or 0)):
-            shares = [_percent(rule[key]) for key in ("clean", "fixed", "worst", "certified")]
+            shares = [_percent(rule[key]) for key in ("clean", "fixed", "worst")]
+            asked = "certified" in of.config.get("identities", ())
+            shares.append(_percent(rule["certified"]) or "no bound" * asked)
             name = rule["aggregator"] + (" *" if rule is of.kept else "")
             spent = quantity(rule["train_seconds"], "time") if rule["train_seconds"] else ""
             extra = [quantity(rule[key], key) for key in more]

@@ -34,7 +34,7 @@ from hansa.infer.robust.measuring_attacks import Suite, measure
 from hansa.infer.robust.robust_file import RobustFile
 from hansa.infer.robust.rule_store import built, save_aggregators
 from hansa.infer.robust.score_aggregator import ScoreAggregator
-from hansa.infer.robust.server_set import ServerSet
+from hansa.infer.robust.server_set import ServerSet, check_classes
 from hansa.infer.robust.summing_up import TABLE, summed_up
 from hansa.report import RunFolder
 
@@ -128,6 +128,9 @@ class _Work:
         if bundle_file(place).exists():
             answers = kept_answers(place)
         else:
+            known = self.chosen.clients.server_set(seed) if self._learners() else None
+            if known is not None:
+                check_classes(*known)
             answers = self.chosen.clients.answers(seed, place, self.say)
             self._check(answers)
             keep_answers(place, answers)
@@ -149,14 +152,17 @@ class _Work:
 
     def _check(self, answers: Answers) -> None:
         self.chosen.check(answers.members)
-        learns = [name for name, e in self.rules.items() if isinstance(e, LearnedAggregator)]
+        learns = self._learners()
         if not learns:
             return
         if answers.server is None or answers.server_labels is None:
             problem = "learns from answers to the server's own examples, and there are none"
             fix = "answers with a server split, or aggregators that learn nothing"
             raise ConfigError("aggregators", learns[0], problem, fix)
-        ServerSet(answers.server, answers.server_labels).check_classes(answers.class_names)
+        check_classes(answers.server_labels, answers.classes, answers.class_names)
+
+    def _learners(self) -> list[str]:
+        return [name for name, e in self.rules.items() if isinstance(e, LearnedAggregator)]
 
     def _seed(self, seed: int, answers: Answers) -> dict[str, dict[str, Tensor]]:
         """Train and measure every rule; returns what they learned, by name."""

@@ -44,20 +44,6 @@ class ServerSet:
         at = torch.from_numpy(index)
         return ServerSet(self.probabilities[at], self.labels[at])
 
-    def check_classes(self, names: tuple[str, ...] = ()) -> None:
-        """Refuse a set without an example of some class: no rule can learn what it never saw.
-
-        Raises:
-            ConfigError: names the classes.
-        """
-        seen = torch.bincount(self.labels, minlength=self.classes)
-        missing = [k for k in range(self.classes) if not seen[k]]
-        if missing:
-            shown = ", ".join(names[k] if names else str(k) for k in missing)
-            problem = f"of {len(self)} examples has none of class {shown}"
-            fix = "a larger clients.server, more data, or aggregators that learn nothing"
-            raise ConfigError("clients.server", None, problem, fix)
-
     def held_out(self, share: float, rng: np.random.Generator) -> tuple[ServerSet, ServerSet]:
         """(what is learned from, what judges): a share of each class judges, rounded.
 
@@ -73,3 +59,22 @@ class ServerSet:
         mask = np.zeros(len(labels), bool)
         mask[judges] = True
         return self.take(np.flatnonzero(~mask)), self.take(np.flatnonzero(mask))
+
+
+def check_classes(labels: Tensor, classes: int, names: tuple[str, ...] = ()) -> None:
+    """Refuse a server set without an example of some class: no rule can learn what it never saw.
+
+    Args:
+        labels: int64 [s].
+        names: of the classes, or none.
+
+    Raises:
+        ConfigError: names the classes.
+    """
+    seen = torch.bincount(labels, minlength=classes)
+    missing = [k for k in range(classes) if not seen[k]]
+    if missing:
+        shown = ", ".join(names[k] if names else str(k) for k in missing)
+        problem = f"of {len(labels)} examples has none of class {shown}"
+        fix = "a larger clients.server, more data, or aggregators that learn nothing"
+        raise ConfigError("clients.server", None, problem, fix)

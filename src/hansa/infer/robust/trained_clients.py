@@ -59,6 +59,12 @@ class TrainedClients(Clients):
         """As the settings say."""
         return self.members
 
+    def server_set(self, seed: int) -> tuple[Tensor, int, tuple[str, ...]] | None:
+        """As the data are dealt."""
+        dataset, _, held = self._dealt(Streams(seed))
+        index = torch.from_numpy(np.concatenate(held))
+        return dataset.train.targets[index], dataset.spec.classes, dataset.class_names
+
     def answers(self, seed: int, path: Path, say: Callable[[str], None]) -> Answers:
         """Train them, and ask them about the server's and all test examples."""
         streams = Streams(seed)
