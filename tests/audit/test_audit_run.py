@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hansa.audit.asking import Asking
 from hansa.audit.audit_file import AuditFile
 from hansa.audit.populations.made import Made
 from hansa.audit.preparing import planned_facts, prepare
@@ -337,7 +339,18 @@ def last_lines(run: Path) -> list[str]:
     ]
 
 
-def test_an_audit_over_http_is_killed_and_resumed(platform: Platform, tmp_path: Path) -> None:
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_an_audit_over_http_is_killed_and_resumed(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At a pace, told to wait, killed in that wait, resumed: not one query twice, same findings."""
     whole = audit(
         settings(box={"name": "http", "url": platform.url, "queries_a_call": 4}, cross_check=0.1),
@@ -355,7 +368,11 @@ def test_an_audit_over_http_is_killed_and_resumed(platform: Platform, tmp_path: 
     assert 0 < len(platform.served) < 180
     assert not (run / "summary.json").exists()
     platform.plan = []
+    clock = Clock()
+    patient = partial(Asking, clock=lambda: clock.now, sleep=clock.sleep)
+    monkeypatch.setattr("hansa.audit.run.Asking", patient)
     again = resume(run, report=False)
+    assert clock.now > 300, "what is left of the wait is kept"
     members = [member for _, member, _ in platform.served]
     assert sorted(members) == asked_once, "the platform's log: the same queries, each once"
     assert len(platform.calls) == len(platform.answers) + 3, "three calls were put off, none lost"

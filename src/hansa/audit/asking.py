@@ -15,6 +15,8 @@ from hansa.base.errors import RunError
 _FIRST_WAIT = 1.0
 """Seconds before a call that was not taken is made again; doubled each time, unless it is told."""
 _LONGEST_WAIT = 60.0
+_NOW = 1e-6
+"""Seconds that are no wait: sums of waits do not meet to the last bit."""
 
 
 @dataclass
@@ -84,6 +86,9 @@ class Asking:
         if box.one_pace:
             buckets = buckets[:1] * len(ledgers)
         self.desks = [Desk(*pair) for pair in zip(ledgers, buckets, strict=True)]
+        for desk in self.desks:  # what the platform asked for before an interrupt
+            if (call := desk.ledger.pending) is not None:
+                desk.ready = clock() + max(0.0, call.until - time.time())
         self._turn = 0
 
     @property
@@ -136,7 +141,8 @@ class Asking:
             desk.ledger.pending.rows if desk.ledger.pending else desk.left[: self.box.batch]
         )
         pace = desk.bucket.wait(count, now) if desk.bucket else 0.0
-        return max(pace, desk.ready - now, 0.0)
+        due = max(pace, desk.ready - now)
+        return due if due > _NOW else 0.0
 
     def _make(self, desk: Desk, rows: list[int]) -> None:
         """Wait, make a call that is in the ledger by then, and note what came of it."""
@@ -148,13 +154,13 @@ class Asking:
         call = ledger.pending
         if call is None:
             call = ledger.asking(rows)
-        elif call.state == "asking":
+        else:
             ledger.repeated(call)
         key = ledger.key(call.number)
         try:
             answers = self.ask(np.array(call.rows, dtype=np.int64), ledger.agent, key)
         except NotServed as error:
-            ledger.deferred(call, str(error))
+            ledger.deferred(call, str(error), self._next_wait(desk, error))
             self._put_off(desk, error)
             return
         except Unanswered as error:
@@ -170,11 +176,15 @@ class Asking:
         desk.waited, desk.tries = 0.0, 0
         self.tell(self.spent)
 
+    def _next_wait(self, desk: Desk, error: NotServed) -> float:
+        """Seconds to wait: as long as the platform says, or twice as long as the last time."""
+        if error.wait is not None:
+            return error.wait
+        return min(_LONGEST_WAIT, _FIRST_WAIT * 2**desk.tries)
+
     def _put_off(self, desk: Desk, error: NotServed) -> None:
-        """Wait as long as the platform says, or twice as long as the last time."""
-        wait = error.wait
-        if wait is None:
-            wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**desk.tries)
+        """Have an agent wait before its call is made again."""
+        wait = self._next_wait(desk, error)
         desk.tries += 1
         desk.waited += wait
         if desk.waited > self.box.patience:

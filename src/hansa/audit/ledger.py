@@ -7,7 +7,8 @@ of the one before and its own, so that a ledger that was changed afterwards show
 - ``asking``: a call with its rows: from now on they are spent;
 - ``answered``: its answers, 1, 0 or -1 refused;
 - ``deferred``: the platform did not take it: the same call will be made again, and is spent once;
-- ``again``: it is made again under its key, as the platform counts that once;
+- ``again``: it is made again under its key, since it was not taken, or since the platform counts a
+  key once;
 - ``lost``: it is spent, and no answer will come.
 """
 
@@ -38,11 +39,13 @@ class Call:
     Attributes:
         number: the call's, from 0; its key is made of it.
         state: on its way, or not taken by the platform.
+        until: if it was not taken, when it may be made again, in seconds since 1970.
     """
 
     number: int
     rows: list[int]
     state: Literal["asking", "deferred"] = "asking"
+    until: float = 0.0
 
 
 @dataclass
@@ -53,7 +56,7 @@ class Ledger:
         answers: by row, what came of each query: 1, 0, -1 refused, -2 lost.
         pending: the call without an answer, if there is one.
         calls: how many calls there were.
-        again: how many of them were made again under their key.
+        again: how often one that may have been taken was made again.
         head: digest of the last line.
         set_aside: where a last line went that was cut short, or None.
     """
@@ -132,9 +135,10 @@ class Ledger:
             raise RunError(f"{self.agent}: answers are 1, 0 or -1, one a query, not {said[:8]}")
         self._write({"kind": "answered", "call": call.number, "answers": said})
 
-    def deferred(self, call: Call, why: str) -> None:
-        """Note that the platform did not take a call."""
-        self._write({"kind": "deferred", "call": call.number, "why": why})
+    def deferred(self, call: Call, why: str, wait: float = 0.0) -> None:
+        """Note that the platform did not take a call, and for how many seconds it is to wait."""
+        until = round(time.time() + wait, 3)
+        self._write({"kind": "deferred", "call": call.number, "why": why, "until": until})
 
     def repeated(self, call: Call) -> None:
         """Note that a call is made again under its key."""
@@ -204,11 +208,13 @@ class Ledger:
             case "asking":
                 self.pending = Call(line["call"], line["rows"])
                 self.calls += 1
-            case "deferred" | "again":
+            case "deferred":
                 assert self.pending is not None
-                deferred = line["kind"] == "deferred"
-                self.pending.state = "deferred" if deferred else "asking"
-                self.again += not deferred
+                self.pending.state, self.pending.until = "deferred", line["until"]
+            case "again":
+                assert self.pending is not None
+                self.again += self.pending.state == "asking"
+                self.pending.state = "asking"
             case "answered" | "lost":
                 assert self.pending is not None
                 rows = self.pending.rows
