@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from hansa.base.errors import CheckpointError, ConfigError, DataError
+from hansa.base.errors import CheckpointError, ConfigError, DataError, OwnCodeError
 from hansa.cli import main
 from hansa.combine.ensemble.run import ensemble
 from hansa.infer.robust.cached_scores import CachedScores
@@ -432,3 +432,57 @@ def test_the_members_of_an_ensemble_are_clients(tmp_path: Path) -> None:
     members = (combined.read_json("table.json") or {})["members"]
     assert summary["alone"] == pytest.approx([m["accuracy"] for m in members], abs=1e-9)
     assert summary["server_examples"] > 10
+
+
+OWN = """
+import torch
+from hansa import register
+from hansa.ensemble.aggregators import Buffered
+from hansa.infer.robust.attacks.liars import InferenceAttack
+
+
+@register("own_zeros")
+class Zeros(InferenceAttack):
+    \"\"\"All on the first class.\"\"\"
+    greedy: bool = False
+
+    def forge(self, probabilities, scene):
+        if self.greedy:
+            return probabilities * 0
+        lie = torch.zeros(len(probabilities), probabilities.shape[2])
+        lie[:, 0] = 1
+        return scene.send(probabilities, lie)
+
+
+@register("own_nearest")
+class Nearest(Buffered):
+    \"\"\"The row nearest to all others.\"\"\"
+    broken: bool = False
+
+    def combine(self, rows, weights):
+        if self.broken:
+            raise ValueError("this one is broken")
+        return rows[torch.cdist(rows, rows).sum(1).argmin()]
+"""
+
+
+def test_parts_of_ones_own_are_used_and_their_errors_are_theirs(tmp_path: Path) -> None:
+    (tmp_path / "own_parts.py").write_text(OWN)
+    path = write_scores(tmp_path / "a.npz")
+    settings = {
+        **QUICK,
+        "plugins": [str(tmp_path / "own_parts.py")],
+        "clients": {"name": "scores", "path": str(path)},
+        "aggregators": ["mean", "own_nearest"],
+        "attacks": ["own_zeros"],
+    }
+    folder = robust(settings, tmp_path / "run", report=False)
+    rows = {(r["aggregator"], r["attack"]) for r in (folder.summary or {})["final"]["table"]}
+    assert ("own_nearest", "own_zeros") in rows
+    assert load_aggregator(folder.path, "own_nearest").scores(answers(4, 5, 3)[0]).shape == (4, 3)
+    wrong = {**settings, "attacks": [{"name": "own_zeros", "greedy": True}]}
+    with pytest.raises(OwnCodeError, match="changed rows of clients who do not lie"):
+        robust(wrong, tmp_path / "greedy", report=False)
+    wrong = {**settings, "aggregators": [{"name": "own_nearest", "broken": True}]}
+    with pytest.raises(OwnCodeError, match=r"own_parts.py, line \d+, in combine.*broken"):
+        robust(wrong, tmp_path / "broken", report=False)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hansa.base.errors import OwnCodeError
 from hansa.base.lazy import torch, without_gradients
+from hansa.base.own_code import in_own_code
 from hansa.base.streams import Streams
 from hansa.ensemble.kvote import kvote
 from hansa.infer.robust.attacks.liars import InferenceAttack, LiarScene
@@ -141,8 +143,37 @@ def _scene(
 def _right(
     rule: ScoreAggregator, attack: InferenceAttack, test: ServerSet, scene: LiarScene
 ) -> Tensor:
-    forged = attack.forge(test.probabilities, scene)
+    forged = _forged(attack, test.probabilities, scene)
     return rule.scores(forged).argmax(-1) == test.labels
+
+
+def _forged(attack: InferenceAttack, rows: Tensor, scene: LiarScene) -> Tensor:
+    """What an attack makes of rows; one of the user's own is held to its contract.
+
+    Raises:
+        OwnCodeError: it fails, or changes more than the liars' rows.
+    """
+    if type(attack).__module__.startswith("hansa."):
+        return attack.forge(rows, scene)
+    due = "forge(probabilities, scene) gives rows [m, n, K] with the liars' replaced"
+    try:
+        forged = attack.forge(rows.clone(), scene)
+    except Exception as error:
+        own = in_own_code(error, "attacks", due, attack)
+        if own is None:
+            raise
+        raise own from error
+    shape = list(getattr(forged, "shape", ()))
+    problem = ""
+    if shape != list(rows.shape):
+        problem = f"gave {shape or type(forged).__name__} of {list(rows.shape)}"
+    elif not bool(torch.isfinite(forged).all()):
+        problem = "gave numbers that are not finite"
+    elif not torch.equal(forged, scene.send(rows, scene.own(forged))):
+        problem = "changed rows of clients who do not lie"
+    if problem:
+        raise OwnCodeError("attacks", type(attack).name, problem, due)
+    return forged
 
 
 def _similarity(rule: ScoreAggregator, suite: Suite) -> Tensor | None:

@@ -13,15 +13,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.bundle import bundle_file, read_bundle, read_facts, write_bundle
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, HansaError
 from hansa.base.files import write_json
 from hansa.base.lazy import torch
+from hansa.base.own_code import in_own_code
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.ensemble.kvote import kvote
@@ -29,6 +31,7 @@ from hansa.experiment.clients import Answers
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
 from hansa.infer.robust.cached_scores import keep_answers, kept_answers
+from hansa.infer.robust.entries import Entry
 from hansa.infer.robust.learned import LearnedAggregator
 from hansa.infer.robust.measuring_attacks import Suite, measure
 from hansa.infer.robust.robust_file import RobustFile
@@ -187,9 +190,10 @@ class _Work:
             place = self.folder.path / "measured" / f"seed_{seed}_rule_{k:02d}.json"
             before = self._before(place)
             if before is None:
-                rule = built(entry, name, answers.classes, learned.get(name))
                 before = {"seed": seed, "aggregator": name, "train_seconds": seconds}
-                before |= self._measure(rule, name, test, server, judging, streams)
+                with _own(entry, name):
+                    rule = built(entry, name, answers.classes, learned.get(name))
+                    before |= self._measure(rule, name, test, server, judging, streams)
                 write_json(place, before)
             self.measured.append(before)
         return learned
@@ -214,7 +218,8 @@ class _Work:
             return tensors, float(facts["seconds"])
         begun_at = time.perf_counter()
         said = self._telling(f"{name} learns")
-        tensors = entry.train(learning, judging, self.chosen.f, streams, said)
+        with _own(entry, name):
+            tensors = entry.train(learning, judging, self.chosen.f, streams, said)
         seconds = time.perf_counter() - begun_at
         write_bundle(place, {"seconds": seconds}, tensors)
         return tensors, seconds
@@ -303,6 +308,20 @@ class _Work:
 
     def _telling(self, name: str) -> Say:
         return lambda text: self.say(f"{name}: {text}")
+
+
+@contextlib.contextmanager
+def _own(entry: Entry, name: str) -> Iterator[None]:
+    """What fails in a rule of the user's own names it, and where."""
+    try:
+        yield
+    except HansaError:
+        raise
+    except Exception as error:
+        own = in_own_code(error, f"aggregators.{name}", "a rule of scores [m, n, K]", entry)
+        if own is None:
+            raise
+        raise own from error
 
 
 def _judged(rule: ScoreAggregator, judging: ServerSet, f: int, streams: Streams) -> list[int]:
