@@ -11,6 +11,7 @@ from scipy import stats
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
+from hansa.ensemble import certificates
 from hansa.ensemble.aggregators import Mean, Median, TrimmedMean
 from hansa.infer.robust import set_certificates
 from hansa.infer.robust.deep_set import DeepSetAggregator
@@ -214,6 +215,20 @@ def test_missing_members_may_say_anything(seed: int) -> None:
         assert (rule.certified(whole, 1) | ~certified).all()
     same = (torch.stack(decided) == decided[0]).all(0)
     assert (same | ~certified).all()
+
+
+@pytest.mark.parametrize("pooling", [Mean(), TrimmedMean(f=2), Median()])
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_the_box_is_that_of_the_certificates(pooling, missing: int) -> None:
+    network, rows = set_network(K).network, answers(20, N - missing, K)[0]
+    ranked = set_certificates.Ranked.of(network, pooling, rows, missing)
+    low, high = set_certificates.reach(network.encoder)
+    encoded = ((network.encoder(rows) - low) / (high - low)).double()
+    for f in range(4):
+        ends = certificates.bounds(pooling, encoded, f, missing)
+        for end, expected in zip(ranked.box(f), ends, strict=True):
+            expected = expected * (high - low).double() + low.double()
+            torch.testing.assert_close(end, expected.float(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_reach_of_an_encoder_holds_all_rows_and_its_corners_are_near() -> None:

@@ -17,6 +17,7 @@ import yaml
 from hansa.base.errors import CheckpointError, ConfigError, DataError, OwnCodeError
 from hansa.cli import main
 from hansa.combine.ensemble.run import ensemble
+from hansa.infer.robust import robust_charts
 from hansa.infer.robust.cached_scores import CachedScores
 from hansa.infer.robust.predict import predict
 from hansa.infer.robust.robust_file import RobustFile
@@ -165,6 +166,20 @@ def test_the_page_says_it_all(run_folder: RunFolder) -> None:
         "deep_set kvote + trimmed_mean",
     ):
         assert words in page, words
+
+
+def test_pictures_are_of_the_form_that_vega_lite_asks_for(run_folder: RunFolder) -> None:
+    final = (run_folder.summary or {})["final"]
+    each = (run_folder.read_json("table.json") or {})["each"]
+    drawn = [
+        robust_charts.budget_chart(final["table"]),
+        *robust_charts.heat_maps(final["table"]),
+        robust_charts.margin_chart(each, "mean"),
+        robust_charts.cost_chart(final["rules"]),
+    ]
+    for chart in drawn:
+        chart.to_dict()  # validates
+    assert robust_charts.margin_chart(each, "nobody") is None
 
 
 def test_a_saved_rule_answers_as_it_did(run_folder: RunFolder) -> None:

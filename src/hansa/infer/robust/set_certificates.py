@@ -1,18 +1,19 @@
 """Whether liars can change what a set network answers: bounds through its pooling and decoder.
 
 Whatever probabilities a liar sends, each encoded number lies within the encoder's range over the
-simplex (:func:`reach`). The pooling's certificate (``hansa.ensemble.certificates``) then gives the
-lowest and highest pooled number, and the decoder's logit differences are bounded below over that
-box, by intervals (Gowal et al., 2018) and by a linear relaxation of the ReLU (Zhang et al., 2018,
-CROWN), whichever says more. Sound, not exact: what is not certified may be safe all the same.
+simplex (:func:`reach`). For a pooling that is a mean of ranks (mean, trimmed mean, median) the rows
+in order give the lowest and highest pooled number, and the decoder's logit differences are bounded
+below over that box, by intervals (Gowal et al., 2018) and by a linear relaxation of the ReLU (Zhang
+et al., 2018, CROWN), whichever says more. Sound, not exact: what is not certified may be safe all
+the same.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.lazy import torch
-from hansa.ensemble import certificates
 from hansa.ensemble.aggregators import Aggregator
 
 if TYPE_CHECKING:
@@ -26,39 +27,83 @@ def certified(
     network: Any, pooling: Aggregator, probabilities: Tensor, f: int, missing: int = 0
 ) -> Tensor:
     """Bool [m]: whether the class is the same whatever f of the rows [m, r, K] are replaced by."""
-    box = pooled_box(network, pooling, probabilities, f, missing)
-    if box is None:
+    ranked = Ranked.of(network, pooling, probabilities, missing)
+    if ranked is None:
         return torch.zeros(len(probabilities), dtype=torch.bool)
-    low, high = box
-    answered = network.decoder((low + high) / 2).argmax(-1)  # any class but one fails below
-    return decided(network.decoder, low, high, answered)
+    return _decided(network, ranked, f)
 
 
 def largest_f(network: Any, pooling: Aggregator, probabilities: Tensor, missing: int = 0) -> Tensor:
     """The largest f certified, int64 [m]; -1 where none is. No more than liars can be outvoted."""
-    members = probabilities.shape[1] + missing
     largest = torch.full((len(probabilities),), -1)
+    ranked = Ranked.of(network, pooling, probabilities, missing)
     left = torch.arange(len(probabilities))
-    for f in range((members - 1) // 2 + 1):
-        if not len(left) or f > probabilities.shape[1]:
+    present = probabilities.shape[1]
+    for f in range(min((present + missing - 1) // 2, present) + 1):
+        if ranked is None or not len(left):
             break
-        left = left[certified(network, pooling, probabilities[left], f, missing)]
+        still = _decided(network, ranked, f)
+        left, ranked = left[still], ranked.take(still)
         largest[left] = f
     return largest
 
 
-def pooled_box(
-    network: Any, pooling: Aggregator, probabilities: Tensor, f: int, missing: int
-) -> tuple[Tensor, Tensor] | None:
-    """Lowest and highest pooled numbers [m, d]; None where no bound of the pooling is known."""
-    if not pooling.by_number:
-        return None  # a bound would have to be known of encoded rows, which are no probabilities
-    encoded = network.encoder(probabilities)
-    low, high = reach(network.encoder)
-    span = (high - low).clamp(min=torch.finfo(low.dtype).eps)
-    # Poolings by number move and stretch with their rows, and bounds are known of rows in 0..1.
-    box = certificates.bounds(pooling, ((encoded - low) / span).clamp(0, 1), f, missing)
-    return None if box is None else ((box[0] * span + low).to(low), (box[1] * span + low).to(low))
+def _decided(network: Any, ranked: Ranked, f: int) -> Tensor:
+    low, high = ranked.box(f)
+    answered = network.decoder((low + high) / 2).argmax(-1)  # of any other class it says no
+    return decided(network.decoder, low, high, answered)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Encoded rows in order, number by number, for a pooling that is a mean of some ranks.
+
+    Attributes:
+        sums: [r + 1, m, d], sums of the smallest 0, 1 .. r rows.
+        low, high: [d], between which a liar's encoded numbers lie.
+        ranks: (first, one past the last) of n that the pooling takes the mean of, from 0.
+        missing: how many of the n are not there.
+    """
+
+    sums: Tensor
+    low: Tensor
+    high: Tensor
+    ranks: tuple[int, int]
+    missing: int
+
+    @classmethod
+    def of(
+        cls, network: Any, pooling: Aggregator, probabilities: Tensor, missing: int
+    ) -> Ranked | None:
+        """Rows [m, r, K]; None where the pooling takes no such mean, so that no bound is known."""
+        ranks = pooling.ranks(probabilities.shape[1] + missing)
+        if ranks is None:
+            return None
+        low, high = (end.double() for end in reach(network.encoder))
+        ordered = network.encoder(probabilities).sort(1).values.transpose(0, 1).double()
+        sums = torch.cat([torch.zeros_like(ordered[:1]), ordered.cumsum(0)])
+        return cls(sums, low, high, ranks, missing)
+
+    def take(self, which: Tensor) -> Ranked:
+        """Of some queries."""
+        return replace(self, sums=self.sums[:, which])
+
+    def box(self, f: int) -> tuple[Tensor, Tensor]:
+        """Lowest and highest pooled numbers [m, d], float32, f rows being anything.
+
+        At worst f of the largest rows, and all that are missing, are the lowest that there can be;
+        and the other way round. As ``hansa.ensemble.certificates.bounds``, for any range.
+        """
+        (first, last), r = self.ranks, len(self.sums) - 1
+        wild = f + self.missing
+        below = min(last, wild) - min(first, wild)  # ranks that liars hold from below
+        kept = self.sums[max(last - wild, 0)] - self.sums[max(first - wild, 0)]
+        lowest = (kept + below * self.low) / (last - first)
+        ends = [min(end, r - f) for end in (first, last)]
+        above = (last - first) - (ends[1] - ends[0])
+        kept = self.sums[f + ends[1]] - self.sums[f + ends[0]]
+        highest = (kept + above * self.high) / (last - first)
+        return lowest.float(), highest.float()
 
 
 def reach(encoder: Any) -> tuple[Tensor, Tensor]:
