@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -47,6 +47,9 @@ ALL = [
 ]
 EVERY = pytest.mark.parametrize("aggregator", ALL, ids=lambda a: a.name)
 
+FEW = settings(max_examples=25)
+"""Of each of many aggregators."""
+
 
 @st.composite
 def weighted_rows(draw: Any) -> tuple[torch.Tensor, np.ndarray]:
@@ -79,6 +82,7 @@ def test_the_kind_has_these() -> None:
 
 
 @EVERY
+@FEW
 @given(weighted_rows(), st.randoms(), st.lists(st.integers(0, 11), max_size=3))
 def test_neither_order_nor_split_matters(
     aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray], random: Any, cuts: list[int]
@@ -97,6 +101,7 @@ def test_neither_order_nor_split_matters(
 
 
 @EVERY
+@FEW
 @given(weighted_rows(), st.sampled_from([0.25, 2.0, 1 / 3]))
 def test_weights_matter_up_to_a_factor(
     aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray], factor: float
@@ -108,6 +113,7 @@ def test_weights_matter_up_to_a_factor(
 
 
 @EVERY
+@FEW
 @given(weighted_rows())
 def test_identical_rows_give_that_row(
     aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray]
@@ -120,6 +126,7 @@ def test_identical_rows_give_that_row(
 
 
 @EVERY
+@FEW
 @given(weighted_rows(), st.integers(1, 4))
 def test_scales_multiply_rows(
     aggregator: Aggregator, given_: tuple[torch.Tensor, np.ndarray], seed: int

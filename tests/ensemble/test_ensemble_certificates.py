@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -84,6 +84,7 @@ def test_brute_force_gives_exactly_the_bounds(
 
 
 @pytest.mark.parametrize("aggregator", BOUNDED, ids=lambda a: f"{a.name}{getattr(a, 'f', '')}")
+@settings(max_examples=25)
 @given(st.integers(0, 1 << 32), st.sampled_from([5, 9, 17]), st.integers(0, 3))
 def test_the_largest_f_is_the_last_that_is_certified(
     aggregator: Aggregator, seed: int, n: int, missing: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -45,6 +45,7 @@ COUNT = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]])
 
 
 @EVERY
+@settings(max_examples=25)
 @given(st.integers(0, 1 << 32), st.integers(0, 6), st.sampled_from([2, 3, 12]), st.booleans())
 def test_many_are_as_each_alone(
     aggregator: Aggregator, seed: int, m: int, size: int, weighted: bool
