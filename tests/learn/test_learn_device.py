@@ -149,6 +149,32 @@ def test_an_algorithm_makes_its_tensors_where_its_models_are(
     assert final(run) == pytest.approx(wanted, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("aggregator", "attack"),
+    [
+        ("median", "sign_flip"),
+        ("geometric_median", "mimic"),
+        ("krum", "inner_product"),
+        ("multi_krum", "gaussian"),
+        ({"name": "nnm", "then": "geometric_median"}, "a_little_is_enough"),
+        ("bucketing", "a_little_is_enough"),
+        ("centered_clipping", "sign_flip"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else x["name"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_an_aggregator_works_where_the_models_are(
+    aggregator: Any, attack: str, elsewhere: None, tmp_path: Path
+) -> None:
+    attacked = settings("dpsgd") | {"topology": "complete", "rounds": 1}
+    attacked["algorithm"] |= {"aggregator": aggregator}
+    attacked["attack"] = {"name": attack, "nodes": [1]}
+    wanted = final(hansa.run(attacked, tmp_path / "cpu", report=False))
+    with OtherDevice():
+        run = hansa.run(attacked | {"device": "meta"}, tmp_path / "away", report=False)
+    assert final(run) == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ["fedadam", "scaffold", "jwins", "choco", "quickdrop"])
 @pytest.mark.filterwarnings("ignore:Sparse")
 def test_a_run_elsewhere_can_be_resumed(name: str, elsewhere: None, tmp_path: Path) -> None:
