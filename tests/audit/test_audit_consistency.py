@@ -13,6 +13,7 @@ from hansa.audit.deciding import grown, more
 from hansa.audit.disparity import DemographicParity, ImpactRatio
 from hansa.audit.estimates import Estimate
 from hansa.audit.group_rows import fisher, group_rows
+from hansa.audit.pooling import Agreed
 from hansa.audit.population import Asked
 
 NAMES = ["a", "b", "c", "d"]
@@ -110,6 +111,20 @@ def test_how_many_more_queries_would_decide() -> None:
     everybody = more(DemographicParity(), {"all": same}, 0, 240, 0.95, None)
     assert everybody == 10_000 - 240, "a difference of nothing is known only of all"
     assert more(DemographicParity(), {"all": seen}, 0, 0, 0.95, None) is None
+
+
+def test_a_pool_is_decided_by_more_queries_too() -> None:
+    parts = tuple(estimate([yes, 25], [60, 60], [5000, 5000]) for yes in (28, 30, 31))
+    together = estimate([89, 75], [180, 180], [5000, 5000])
+    pool = Agreed(**vars(together), agents=("a", "b", "c"), alone=parts, f=1)
+    metric = DemographicParity()
+    assert metric.findings({"all": pool}, 0.95)[0].verdict == "undecided"
+    needed = more(metric, {"all": pool}, 0, 360, 0.95, None)
+    assert needed is not None
+    enough = metric.findings({"all": grown(pool, (360 + needed + 4) / 360)}, 0.95)[0]
+    short = metric.findings({"all": grown(pool, (360 + 0.9 * needed) / 360)}, 0.95)[0]
+    assert (enough.verdict, short.verdict) == ("different", "undecided")
+    assert grown(pool, 1.0).interval(0, 0.95) == pytest.approx(pool.interval(0, 0.95))
 
 
 def test_never_more_than_there_are() -> None:

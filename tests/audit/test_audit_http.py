@@ -6,6 +6,7 @@ import datetime
 import email.utils
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hansa.audit.boxes.http_box import _wait
 from hansa.audit.boxes.query_forms import V2, Rows, Unreadable
 from hansa.audit.ledger import Ledger
 from hansa.audit.population import Attribute, Population
+from hansa.audit.run import audit
 from hansa.base.errors import ConfigError
 
 from .stub_platform import Platform, serving
@@ -127,6 +129,48 @@ def test_v2_is_spoken() -> None:
         assert ask(np.array([0, 1]), "sex", "k").tolist() == [1, 0]
     with pytest.raises(ConfigError, match="V2 asks a model by name"):
         box(platform, protocol="v2").opened(PEOPLE, ["sex"])
+
+
+def test_a_whole_audit_of_a_served_model_over_v2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a pace, told to wait now and then: no member twice, what a table would have said."""
+    people = {"name": "made", "rows": 300, "attributes": {"sex": {"men": 0.5, "women": 0.5}}}
+    numbers = "".join(f"{k},{k % 7 / 7:.3f}\n" for k in range(300))
+    (tmp_path / "features.csv").write_text("member,risk\n" + numbers)
+    clock = Clock()
+    patient = partial(Asking, clock=lambda: clock.now, sleep=clock.sleep)
+    monkeypatch.setattr("hansa.audit.run.Asking", patient)
+    with serving(Platform(lambda row: 1 - float(row["risk"]), v2=True)) as platform:
+        platform.plan, platform.headers = ["serve", 429, "serve", 503], {"Retry-After": "9"}
+        box = {
+            "name": "http", "url": platform.url, "protocol": "v2", "model": "loan",
+            "features": str(tmp_path / "features.csv"), "queries_a_call": 8, "burst": 8,
+            "queries_a_second": 4.0, "threshold": 0.6,
+        }  # fmt: skip
+        settings = {"population": people, "attributes": ["sex"], "budget": 100, "seed": 3}
+        served = audit({**settings, "box": box}, tmp_path / "served", report=False)
+        members = [member for _, member, _ in platform.served]
+    assert len(set(members)) == len(members) == 100
+    assert clock.now >= 100 / 4.0 + 2 * 9 - 8
+    decided = "".join(f"{int(1 - k % 7 / 7 >= 0.6)}\n" for k in range(300))
+    (tmp_path / "said.csv").write_text("said\n" + decided)
+    table = {
+        "name": "table", "path": str(tmp_path / "said.csv"), "decision": "said", "positive": 1,
+    }  # fmt: skip
+    by_table = audit({**settings, "box": table}, tmp_path / "table", report=False)
+    assert served.summary is not None
+    assert by_table.summary is not None
+    assert served.summary["final"] == by_table.summary["final"]
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 def said(data: list[Any], shape: list[int], name: str = "out") -> bytes:

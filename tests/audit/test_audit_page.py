@@ -101,5 +101,5 @@ def test_charts_are_of_the_form_that_is_drawn(tmp_path: Path) -> None:
 
 def test_verdicts_in_words() -> None:
     assert verdict({"verdict": "undecided", "needed": 120}) == "undecided; 120 more queries"
-    assert verdict({"verdict": "undecided", "needed": None}) == "undecided; at the line itself"
+    assert verdict({"verdict": "undecided", "needed": None}) == "undecided; by no number of queries"
     assert verdict({"verdict": "below"}) == "below (adverse impact)"

@@ -56,7 +56,9 @@ def verdict(row: Mapping[str, Any]) -> str:
     if row.get("remark"):
         words += f": {row['remark']}"
     more = row.get("needed")
-    return f"{words}; {number(more)} more queries" if more else f"{words}; at the line itself"
+    if more:
+        return f"{words}; {number(more)} more {'query' if more == 1 else 'queries'}"
+    return f"{words}; by no number of queries" if "needed" in row else words
 
 
 def findings_table(found: Mapping[str, Any], title: str = "Findings") -> Grid:
@@ -172,14 +174,17 @@ def caveats(found: Mapping[str, Any]) -> list[str]:
         text = f"the platform {checked['verdict']}: of {checked['pairs']} answers about members "
         text += f"that two agents asked about, {checked['differ']} differ"
         texts.append(f"{text}; or an agent does not report what it heard")
+    outside: dict[str, list[str]] = {}
     for title, pool in found["pool"].items():
         if pool["torn"]:
             groups = ", ".join(pool["torn"])
             text = f"{title}: agents contradict each other about {groups}: more of them lie than "
             texts.append(f"{text}was reckoned with, or the platform answers them differently")
-        if pool["outside"]:
-            agents = ", ".join(pool["outside"])
-            texts.append(f"{title}: what {agents} reported does not fit what the others did")
+        for agent in pool["outside"]:
+            outside.setdefault(agent, []).append(title)
+    for agent, titles in outside.items():
+        text = f"what {agent} reported does not fit what the others did"
+        texts.append(f"{text}: {', '.join(titles)}")
     lost = sum(one["lost"] for one in found["agents"])
     refused = sum(one["refused"] for one in found["agents"])
     if lost:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from hansa.audit.estimates import Estimate
+from hansa.audit.intervals import Interval
 from hansa.audit.pooling import Agreed
 from hansa.audit.verdicts import Disparity, Domain
 
@@ -30,17 +31,33 @@ def grown(estimate: Estimate, factor: float) -> Estimate:
     whole = after >= estimate.population
     answered = np.where(whole, estimate.population, np.floor(after)).astype(np.int64)
     changed = replace(estimate, answered=answered, positives=share * answered, variances=variances)
-    if isinstance(changed, Agreed):
-        changed = replace(
-            changed, alone=tuple(_nearer(one, changed, factor) for one in changed.alone)
-        )
+    if isinstance(estimate, Agreed):
+        plain = {one.name: getattr(changed, one.name) for one in fields(Estimate)}
+        return Narrowed(**plain, wide=estimate, by=1 / math.sqrt(factor))
     return changed
 
 
-def _nearer(one: Estimate, pool: Agreed, factor: float) -> Estimate:
-    """What an agent says alone: with more answers it is nearer to what the pool says."""
-    rates = pool.rates + (one.rates - pool.rates) / math.sqrt(factor)
-    return replace(grown(one, factor), rates=rates)
+@dataclass(frozen=True)
+class Narrowed(Estimate):
+    """A pool's estimate from more answers: its intervals are nearer to its rates.
+
+    Attributes:
+        wide: the estimate as it is.
+        by: what is left of the distance from a rate to the ends of its interval. That a group is
+            asked whole does not help: each agent's own answers have to.
+    """
+
+    wide: Estimate | None = None
+    by: float = 1.0
+
+    def interval(self, group: int, confidence: float) -> Interval:
+        """The interval as it is, drawn together."""
+        assert self.wide is not None
+        low, high = self.wide.interval(group, confidence)
+        rate, by = float(self.rates[group]), self.by
+        if math.isnan(rate):
+            return low, high
+        return rate - by * (rate - low), rate + by * (high - rate)
 
 
 def more(

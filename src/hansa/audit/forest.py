@@ -12,7 +12,7 @@ from hansa.base.lazy import polars as pl
 from hansa.report.charts import COLOURS, GREY, WIDTH, records, style
 
 _LINE, _MOST_RATIO = 22, 2.0  # pixels; what is above is cut off
-_STATES = {"unequal": COLOURS[1], "undecided": GREY, "no difference beyond the line": COLOURS[0]}
+_STATES = {"beyond the line": COLOURS[1], "undecided": GREY, "within the line": COLOURS[0]}
 
 
 def forest(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Any]:
@@ -21,27 +21,40 @@ def forest(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Any]:
     Args:
         groups: by attribute the rows of :func:`hansa.audit.group_rows.group_rows`.
     """
-    differences, ratios = [], []
+    differences: list[tuple[Any, ...]] = []
+    ratios: list[tuple[Any, ...]] = []
     for title, rows in groups.items():
-        for row in rows:
-            label = f"{title}: {row['group']}"
-            if _known(row.get("difference")):
-                low, high = row["difference_low"], row["difference_high"]
-                sides = "unequal" if low > 0 or high < 0 else "undecided"
-                ends = [100 * one for one in (row["difference"], low, high)]
-                differences.append((label, *ends, sides))
-            if _known(row.get("ratio")):
-                state = {"below": "unequal", "above": "no difference beyond the line"}
-                ends = [row["ratio"], row["ratio_low"], min(row["ratio_high"], _MOST_RATIO)]
-                ratios.append((label, *ends, state.get(row["four_fifths"], "undecided")))
+        for drawn, part in ((differences, _difference), (ratios, _ratio)):
+            lines = [(row["group"], line) for row in rows if (line := part(row)) is not None]
+            for k, (group, line) in enumerate(lines):
+                label = group if k else f"{title}: {group}"  # the first names the attribute
+                drawn.append((f"{len(drawn)}|{label}", *line))
     charts = []
     if differences:
         title = "Differences to the reference group"
         charts.append(_chart(differences, title, "points", 0.0, ".0f"))
     if ratios:
         title = "Ratios to the highest rate, against 0.8"
-        charts.append(_chart(ratios, title, "ratio", FOUR_FIFTHS, ".1f"))
+        charts.append(_chart(ratios, title, "ratio", FOUR_FIFTHS, ".2f"))
     return charts
+
+
+def _difference(row: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Estimate and ends in points, and what they say; None where nothing is known."""
+    if not _known(row.get("difference")):
+        return None
+    low, high = row["difference_low"], row["difference_high"]
+    sides = "beyond the line" if low > 0 or high < 0 else "undecided"
+    return 100 * row["difference"], 100 * low, 100 * high, sides
+
+
+def _ratio(row: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Estimate and ends, and what they say; None where nothing is known."""
+    if not _known(row.get("ratio")):
+        return None
+    states = {"below": "beyond the line", "above": "within the line"}
+    high = min(row["ratio_high"], _MOST_RATIO)
+    return row["ratio"], row["ratio_low"], high, states.get(row["four_fifths"], "undecided")
 
 
 def _known(value: float | None) -> bool:
@@ -53,8 +66,11 @@ def _chart(rows: list[tuple[Any, ...]], title: str, unit: str, line: float, form
     frame = pl.DataFrame(rows, schema=names, orient="row")
     order = frame["group"].to_list()
     base = alt.Chart(records(frame))
-    y = alt.Y("group:N", sort=order, title=None, axis=alt.Axis(labelLimit=210, grid=False))
-    x = alt.X("low:Q", title=unit, scale=alt.Scale(zero=False), axis=alt.Axis(format=form))
+    words = "slice(datum.label, indexof(datum.label, '|') + 1)"  # without the line's number
+    axis = alt.Axis(labelLimit=230, grid=False, labelExpr=words)
+    y = alt.Y("group:N", sort=order, title=None, axis=axis)
+    ticks = alt.Axis(format=form, tickCount=6)
+    x = alt.X("low:Q", title=unit, scale=alt.Scale(zero=False), axis=ticks)
     scale = alt.Scale(domain=list(_STATES), range=list(_STATES.values()))
     legend = alt.Legend(title=None, orient="bottom")
     colour = alt.Color("finding:N", scale=scale, legend=legend)
@@ -69,4 +85,4 @@ def _chart(rows: list[tuple[Any, ...]], title: str, unit: str, line: float, form
     ]
     heading = alt.TitleParams(title, subtitle="point: estimate; bar: interval; dashed: the line")
     height = max(80, _LINE * len(rows))
-    return style(alt.layer(*layers).properties(width=WIDTH - 130, height=height, title=heading))
+    return style(alt.layer(*layers).properties(width=WIDTH - 150, height=height, title=heading))

@@ -18,6 +18,7 @@ from hansa.report.run_page import RunPage
 from hansa.report.units import number, quantity
 
 AUDIT, PLAN = "audit.json", "plan.json"
+_NAMED = 6
 ADVICE = (
     "This page is a measurement, not legal advice: whether a difference is lawful depends on more "
     "than rates."
@@ -31,7 +32,8 @@ TERMS = (
     (
         "interval",
         "Where the whole population's value lies, at the confidence named above. A finding is "
-        "decided only where the whole interval is on one side of the line.",
+        "decided only where the whole interval is on one side of the line: of a difference 0 (or "
+        "what is tolerated), of a ratio 0.8.",
     ),
     (
         "ratio, four-fifths rule",
@@ -122,7 +124,10 @@ class AuditPage(RunPage):
         """What was audited, and by which attributes."""
         own = of.config["box"]["name"] == "own"
         what = of.plan["population"]["name"] if own else of.platform
-        return f"Audit of {what}: {', '.join(of.attributes)}"
+        names = ", ".join(of.attributes)
+        if len(of.attributes) > _NAMED:
+            names = f"{len(of.attributes)} attributes"
+        return f"Audit of {what}: {names}"
 
     def subtitle(self, of: Audit) -> str:  # type: ignore[override]
         """What the intervals are, and where the run is."""
@@ -137,8 +142,9 @@ class AuditPage(RunPage):
         text = f"{who} spent {number(spent)} queries on {of.platform}, about the "
         text += f"{number(population['members'])} members of {population['name']}, by "
         text += f"{of.plan['chosen'].replace('_', ' ')}. Of {len(of.found['findings'])} findings "
-        text += f"{of.count('below', 'different')} show unequal treatment, "
-        text += f"{of.count('above', 'similar')} do not, {of.count('undecided')} are undecided"
+        text += f"{of.count('below', 'different')} show a difference beyond the "
+        text += f"line, {of.count('above', 'similar')} do not, "
+        text += f"{of.count('undecided')} are undecided"
         undefined = of.count("undefined")
         return text + (f" and {undefined} undefined." if undefined else ".")
 
@@ -154,7 +160,7 @@ class AuditPage(RunPage):
         tiles = [
             Tile("queries", number(spent), f"of {number(budget)}; {number(silent)} unanswered"),
             Tile(
-                "unequal treatment",
+                "beyond the line",
                 number(of.count("below", "different")),
                 f"of {len(of.found['findings'])} findings; {of.count('undecided')} undecided",
             ),
@@ -171,7 +177,10 @@ class AuditPage(RunPage):
             remark = (
                 f"of {checked['pairs']} pairs none differs: below {tables.share(checked['bound'])}"
             )
-        tiles.append(Tile("platform", str(checked["verdict"]), remark))
+        if singled := checked["singled_out"]:
+            remark = f"{', '.join(singled)}: {remark}"
+        word = "singles out" if singled else str(checked["verdict"])
+        tiles.append(Tile("platform", word, remark))
         sent = sum(one["bytes_sent"] for one in agents)
         sharing = of.config["sharing"]
         tiles.append(Tile("told each other", quantity(sent, "bytes"), f"{sharing}, as encoded"))
@@ -205,9 +214,12 @@ class AuditPage(RunPage):
         ]
 
     def _lines(self, of: Audit) -> str:
+        confidence, count = float(of.config["confidence"]), len(of.found["findings"])
+        missed = (1 - confidence) * count
         return (
             "Differences are in points, signed: the first group less the second. Ratios are the "
-            f"first over the second. Intervals are at {100 * float(of.config['confidence']):g} %."
+            f"first over the second. Each interval holds at {100 * confidence:g} % by itself: of "
+            f"{count} such, {missed:.1f} can be expected to miss."
         )
 
     def folded(self, of: Audit) -> list[Section]:  # type: ignore[override]
