@@ -141,6 +141,16 @@ def test_a_platform_that_does_not_answer_leaves_a_run_to_go_on_with(hansa: Call)
     assert "is another than the audit was begun with" in err
 
 
+def test_the_settings_of_its_file_are_listed(hansa: Call) -> None:
+    status, out, err = hansa("list", "settings", "audit", "--json")
+    assert status == 0, err
+    settings = {item["setting"]: item for item in json.loads(out)["settings"]}
+    assert settings["box"]["type"] == "black_box"
+    assert "liars.pooling" in settings
+    assert all(item["help"] for item in settings.values())
+    assert hansa("list", "settings", "audits")[0] == 2
+
+
 def test_a_function_of_ones_own(hansa: Call) -> None:
     Path("mine.py").write_text("def decide(rows):\n    return [r['sex'] == 'men' for r in rows]\n")
     Path("mine.yaml").write_text(

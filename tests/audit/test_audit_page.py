@@ -74,7 +74,7 @@ def test_a_page_says_what_was_asked_and_found(tmp_path: Path) -> None:
                 "strategy": {"sampling": "uniform", "collaboration": "a_posteriori"},
                 "agents": [{"name": n, "attribute": "sex", "budget": 200} for n in "abc"],
             },
-            "what a reported does not fit what the others did",
+            "What a reported does not fit what the others did",
         ),
         ({"population": {**MADE, "rate": 0.0}}, "undefined"),
     ],

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 Kind = Annotated[
     str | None,
-    typer.Argument(help="A kind of part, such as topology, or settings for the run file's own."),
+    typer.Argument(help="A kind of part, such as topology, or settings for those of a file."),
 ]
-Name = Annotated[str | None, typer.Argument(help="One of that kind: shows its settings.")]
+Name = Annotated[
+    str | None,
+    typer.Argument(help="One of that kind, or whose file (learn, audit ...): shows its settings."),
+]
 
 
 Markdown = Annotated[
@@ -52,9 +55,7 @@ def list_(
         elif kind is None:
             _kinds(answer)
         elif kind == "settings":
-            from hansa.experiment import RunFile
-
-            _settings(answer, RunFile, "run file", "Every setting of a run file.")
+            _file(answer, name)
         elif kind not in ROOMS:
             kinds = [*ROOMS, "settings"]
             near = difflib.get_close_matches(kind, kinds, n=1)
@@ -65,6 +66,20 @@ def list_(
         else:
             part = find(kind, name)
             _settings(answer, part, f"{kind} {name}", part.summary(), part.reference)
+
+
+def _file(answer: Answer, verb: str | None) -> None:
+    """The settings of a verb's file; without a verb those of a run file."""
+    from hansa.experiment import RunFile
+    from hansa.experiment.settings_file import files
+
+    if verb is None:
+        _settings(answer, RunFile, "run file", "Every setting of a run file.")
+        return
+    if verb not in files():
+        raise ConfigError("name", verb, "has no file", f"one of {', '.join(files())}")
+    file = files()[verb]
+    _settings(answer, file, f"file of hansa {file.command}", f"Every setting of a {verb} file.")
 
 
 def _kinds(answer: Answer) -> None:
