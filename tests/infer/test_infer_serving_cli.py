@@ -220,6 +220,25 @@ def test_the_protocol_s_other_paths(trained: Path) -> None:
     asyncio.run(member.close())
 
 
+def test_what_was_not_expected_is_an_error_too(trained: Path) -> None:
+    member = _member(trained / "model.safetensors", "member", None, False, False)
+
+    def breaks(stored: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("secret")
+
+    member.scorer = breaks
+
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(V2App(member).app(), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+            return await http.post("/v2/models/member/infer", json=digits(1)[1])
+
+    response = asyncio.run(run())
+    assert response.status_code == 500
+    assert response.json() == {"error": "this was not expected: RuntimeError"}
+    asyncio.run(member.close())
+
+
 def test_a_member_over_tls_with_a_token(trained: Path, tmp_path: Path) -> None:
     """The command, as an aggregate reaches it: certificate trusted, token borne."""
     cert, key = signed_certificate(tmp_path)

@@ -16,6 +16,9 @@ from hansa.infer.serving.listening import token_from
 from hansa.infer.serving.member_reply import Gives
 from hansa.infer.serving.serve_file import ServeFile
 
+LEAST_REPLY, NUMBER_BYTES = 1 << 20, 64
+"""Bytes of a member's response at most: these, and so many for each number that is due."""
+
 
 def plan(file: ServeFile, model: AggregateModel) -> dict[str, Any]:
     """What can be said of it before anything is asked, in plain data."""
@@ -61,12 +64,13 @@ def aggregate_of(
         problem = f"is not from {answerer.least} to {n}: 2 f + 1, and what {chosen.name} needs"
         raise ConfigError("quorum", quorum, problem, "leave it out, or more members")
     waiting = Waiting(file.deadline_ms / 1000, quorum, file.early, file.batch)
+    limit = LEAST_REPLY + NUMBER_BYTES * file.batch * len(names)
     endpoints = []
     for k, (name, member) in enumerate(zip(file.names(), file.endpoints, strict=True)):
         try:
             token = token_from(member.token, "token")
             ca = None if member.ca is None else str(member.ca)
-            client = MemberClient(member.url, token, ca)
+            client = MemberClient(member.url, token, ca, limit)
         except ConfigError as error:
             raise error.under(f"endpoints.{k}") from None
         breaker = Breaker(file.breaker.failures, file.breaker.wait_ms / 1000)

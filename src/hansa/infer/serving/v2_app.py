@@ -64,7 +64,7 @@ class V2App:
         found = [Route(path, self._told(ask), methods=["GET"]) for path, ask in routes]
         for base in (model, f"{model}/versions/{{version}}"):
             found.append(Route(f"{base}/infer", self._told(self._infer), methods=["POST"]))
-        handlers: Any = {404: self._no_route, 405: self._no_route}
+        handlers: Any = {404: self._no_route, 405: self._no_route, 500: self._broken}
         return Starlette(routes=found, lifespan=lifespan, exception_handlers=handlers)
 
     def _told(
@@ -126,6 +126,9 @@ class V2App:
         status = error.status_code
         problem = "takes another method" if status == 405 else "is no path of the protocol"
         return _json({"error": f"{request.url.path} {problem}"}, status)
+
+    async def _broken(self, request: Request, error: Exception) -> Response:
+        return _json({"error": f"this was not expected: {type(error).__name__}"}, 500)
 
     async def _infer(self, request: Request) -> Response:
         began, status = time.monotonic(), 500
