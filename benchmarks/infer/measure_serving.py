@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,88 +18,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))
+from measure_member import CLASSES
+
 from hansa.infer.serving.http_client import MemberClient, Unreachable
 from hansa.infer.serving.http_reader import BadResponse
-from hansa.infer.serving.listening import Listening, serve
-from hansa.infer.serving.v2_messages import InferAnswer, InferRequest, ServedModel
-from hansa.infer.serving.v2_tensors import NamedTensor, TensorForm
 
-CLASSES = 10
 QUESTION = "/v2/models/hansa/infer"
-
-
-class MadeUp(ServedModel):
-    """A member whose answers follow from the question: (class, number) -> a row.
-
-    Args:
-        kind: honest; lying: sure of another class; garbage: no distribution; slow: after 5 seconds.
-        number: of the member, so that rows and delays are its own.
-        delay_ms: median of its delays, which spread by a fifth (log-normal).
-    """
-
-    platform = "made_up"
-    name = "member"
-    inputs = (TensorForm("x", "FP64", (-1, 2)),)
-    outputs = (TensorForm("probabilities", "FP64", (-1, CLASSES)),)
-
-    def __init__(self, kind: str, number: int, delay_ms: float) -> None:
-        self.kind, self.number, self.delay_ms = kind, number, delay_ms
-
-    async def ready(self) -> bool:
-        return True
-
-    async def infer(self, request: InferRequest, left_s: float | None) -> InferAnswer:
-        questions = request.inputs["x"].data
-        random = np.random.default_rng([self.number, int(questions[0, 1])])
-        delay = 5.0 if self.kind == "slow" else self.delay_ms / 1000
-        if delay:
-            await asyncio.sleep(delay * np.exp(0.2 * random.standard_normal()))
-        rows = np.stack([self._row(int(one[0]), random) for one in questions])
-        return InferAnswer((NamedTensor("probabilities", "FP64", rows),))
-
-    def _row(self, label: int, random: np.random.Generator) -> np.ndarray:
-        if self.kind == "garbage":
-            return random.standard_normal(CLASSES)
-        row = random.dirichlet(np.full(CLASSES, 0.3))
-        if self.kind == "lying":
-            row[:] = 0
-            row[(label + 1) % CLASSES] = 1
-            return row
-        # Four in five questions are easy: honest members agree on the class, more or less surely.
-        sure = random.uniform(0.55, 0.95)
-        row *= 1 - sure
-        row[label] += sure
-        return row
-
-
-class Bare(asyncio.Protocol):
-    """A member that costs next to nothing, so that what is measured is the aggregate: the same row
-    to every question, a given time after it came."""
-
-    def __init__(self, delay_s: float, reply: bytes) -> None:
-        self.delay_s, self.reply = delay_s, reply
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        if data.startswith(b"GET"):
-            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-        elif data.endswith(b"}"):  # a question comes in one piece, or its end does
-            asyncio.get_running_loop().call_later(self.delay_s, self.transport.write, self.reply)
-
-
-async def bare(ports: list[int], delays_ms: list[float]) -> None:
-    """Bare members on so many ports, in one process, until it is ended."""
-    row = [0.91] + [0.01] * (CLASSES - 1)
-    tensor = {"name": "probabilities", "shape": [1, CLASSES], "datatype": "FP64", "data": row}
-    body = json.dumps({"model_name": "member", "outputs": [tensor]}).encode()
-    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    loop = asyncio.get_running_loop()
-    for port, delay in zip(ports, delays_ms, strict=True):
-        protocol = functools.partial(Bare, delay / 1000, reply)
-        await loop.create_server(protocol, "127.0.0.1", port)
-    await asyncio.Event().wait()
 
 
 def free_ports(count: int) -> list[int]:
@@ -120,10 +43,12 @@ class Fleet:
 
     Attributes:
         kinds: of each member; ``dead`` is never started.
+        together: all in one process.
     """
 
     kinds: list[str]
     delays_ms: list[float]
+    together: bool = False
     ports: list[int] = field(default_factory=list)
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -131,16 +56,14 @@ class Fleet:
         self.ports = free_ports(len(self.kinds))
 
     def start(self, k: int) -> None:
-        """Start one; bare ones are all in the first one's process."""
-        if self.kinds[k] == "dead" or (self.kinds[k] == "bare" and k):
+        """Start one, or with ``together`` all in the first one's process."""
+        if self.kinds[k] == "dead" or (self.together and k):
             return
-        words = [self.kinds[k], str(k), str(self.delays_ms[k]), str(self.ports[k])]
-        if self.kinds[k] == "bare":
-            words = ["bare", json.dumps(self.ports), json.dumps(self.delays_ms)]
-        command = [sys.executable, str(Path(__file__).resolve()), *words]
-        self.processes[k] = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        some = slice(None) if self.together else slice(k, k + 1)
+        each = (self.kinds[some], self.delays_ms[some], self.ports[some])
+        member = Path(__file__).with_name("measure_member.py")
+        command = [sys.executable, str(member), *map(json.dumps, each)]
+        self.processes[k] = subprocess.Popen(command)
 
     def kill(self, k: int) -> None:
         """As by a power cut."""
@@ -285,12 +208,3 @@ async def with_killing(
             down.append(k)
             kills += 1
     return await load, kills
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if sys.argv[1] == "bare":
-        asyncio.run(bare(json.loads(sys.argv[2]), json.loads(sys.argv[3])))
-    kind_, number_, delay_, port_ = sys.argv[1:]
-    model = MadeUp(kind_, int(number_), float(delay_))
-    serve(model, Listening(port=int(port_)), lambda url: None)

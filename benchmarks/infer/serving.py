@@ -42,8 +42,10 @@ def told(heard: list[Heard]) -> str:
     wrong = sum(not one.right for one in answered)
     lost = len(heard) - len(answered)
     certified = sum(one.certified for one in answered)
+    errors = sorted({one.status for one in heard} - {200})
     return (
-        f"{len(heard)} asked, {lost} without an answer, {wrong} wrong, "
+        f"{len(heard)} asked, {lost} without an answer"
+        f"{' (status ' + ', '.join(map(str, errors)) + ')' if errors else ''}, {wrong} wrong, "
         f"{100 * certified / max(1, len(answered)):.0f} % certified, "
         f"p50 {ms([one.seconds for one in heard]):.1f} ms, "
         f"p99 {ms([one.seconds for one in heard], 99):.0f} ms"
@@ -58,22 +60,23 @@ def clean(heard: list[Heard]) -> bool:
 def overhead(goals: Goals, folder: Path, questions: int) -> None:
     """What the aggregate adds to the slowest member that it waited for, all seven needed.
 
-    Members are bare and their delays are apart, so that few processes share the cores.
+    Members are in one process and their delays are apart, so that little shares the cores.
     """
-    delays = [8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0]
-    fleet = Fleet(["bare"] * MEMBERS, delays)
+    delays = [5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 40.0]
+    fleet = Fleet(["honest"] * MEMBERS, delays, together=True)
     with served(fleet, folder, MEMBERS, early=False) as port:
         asyncio.run(one_by_one(port, 20))
         direct = asyncio.run(alone(fleet.ports[-1], questions))
         heard = asyncio.run(one_by_one(port, questions))
     whole = [one.seconds for one in heard]
     within = [one.seconds - one.slowest_s for one in heard]
-    added = ms(whole) - ms(direct)
+    # A member's delay follows from the question: each question is compared with itself.
+    added = ms([one - other for one, other in zip(whole, direct, strict=True)])
     goals.add(
-        "the slowest of seven members (20 ms), asked directly, median", f"{ms(direct):.2f} ms"
+        "the slowest of seven members (about 40 ms), asked directly, median", f"{ms(direct):.2f} ms"
     )
     goals.add("all seven asked through the aggregate, median", f"{ms(whole):.2f} ms")
-    goals.add("added to the slowest needed member, medians", f"{added:.2f} ms", "< 2 ms", added < 2)
+    goals.add("added to the slowest needed member, median", f"{added:.2f} ms", "< 2 ms", added < 2)
     goals.add(
         "of it outside of the members' own calls, median",
         f"{ms(within):.2f} ms (p90 {ms(within, 90):.2f})",

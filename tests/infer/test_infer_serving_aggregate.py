@@ -235,6 +235,33 @@ def test_the_breaker_leaves_a_dead_member_alone_and_takes_it_back() -> None:
     serving([A] * 4, test, early=False, breaker={"failures": 2, "wait_ms": 3000})
 
 
+def test_who_is_left_alone_is_asked_where_all_others_are_too_few() -> None:
+    """Members that were down are back, others are down now, and no breaker has had its time."""
+
+    async def test(served: Served, stubs: list[Stub]) -> None:
+        for down, back in ((0, 1), (1, 0), (2, 1)):
+            await stubs[down].kill()
+            for _ in range(3):
+                response = await served.infer()
+                assert response.status_code == 200, response.text
+            await stubs[down].start()
+            await stubs[back].kill()
+            await stubs[back].start()
+        states = {endpoint.breaker.state for endpoint in served.model.endpoints}
+        assert "open" in states
+        for stub in stubs[:2]:
+            await stub.kill()
+        response = await served.infer()
+        assert response.status_code == 503
+        for stub in stubs[:2]:
+            await stub.start()
+        response = await served.infer()
+        assert response.status_code == 200
+        assert set(status_of(response).values()) <= {"ok", "breaker open"}
+
+    serving([A] * 4, test, early=False, breaker={"failures": 1, "wait_ms": 3_600_000})
+
+
 class Clock:
     now = 0.0
 

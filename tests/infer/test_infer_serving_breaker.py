@@ -78,6 +78,23 @@ def test_a_trial_that_was_given_up_makes_room_for_another() -> None:
     assert breaker.permit() is not None
 
 
+def test_a_forced_call_can_close_it_and_cannot_hold_it_open() -> None:
+    clock = Clock()
+    breaker = Breaker(1, 10, clock)
+    before = breaker.forced()
+    first = breaker.permit()
+    assert first
+    breaker.failed(first)
+    left = breaker.wait_left
+    clock.now += 1
+    breaker.failed(breaker.forced())
+    assert breaker.wait_left == left - 1
+    breaker.succeeded(before)  # begun before it opened
+    assert breaker.state == "open"
+    breaker.succeeded(breaker.forced())
+    assert breaker.state == "closed"
+
+
 class BreakerMachine(RuleBasedStateMachine):
     """Calls begin, end and overlap in any order."""
 

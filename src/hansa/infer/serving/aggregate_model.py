@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.infer.robust.answering import Answer, Answerer
+from hansa.infer.serving.breaker import Permit
 from hansa.infer.serving.endpoint import LEFT_ALONE, NOT_NEEDED, OUT_OF_TIME, Endpoint, Outcome
 from hansa.infer.serving.figures_text import Figures
 from hansa.infer.serving.gathering import Gathering
@@ -115,19 +116,33 @@ class AggregateModel(ServedModel):
         return InferAnswer(self._outputs(answers), self._parameters(gathering, answers, seconds))
 
     async def _ask(self, gathering: Gathering, request: InferRequest, left: float) -> bool:
-        """Ask all members until the answers stand; whether the time ran out before."""
+        """Ask members until the answers stand; whether the time ran out before.
+
+        Members that are left alone are asked too where all others together are too few: they may
+        be back.
+        """
+        end = time.monotonic() + left
         body = json.dumps({"inputs": request.raw}, separators=(",", ":")).encode()
-        batch, width = len(gathering.answers), self.answerer.width
-        permits = {}
+        permits, alone = {}, []
         for k, endpoint in enumerate(self.endpoints):
             permit = endpoint.breaker.permit()
             if permit is None:
                 gathering.outcomes[k] = Outcome(LEFT_ALONE)
+                alone.append(k)
             else:
                 permits[k] = permit
-        gathering.pending = set(permits)
-        if not permits:
-            return False
+        late = await self._wave(gathering, body, permits, left)
+        if late or not alone or not gathering.short():
+            return late
+        forced = {k: self.endpoints[k].breaker.forced() for k in alone}
+        return await self._wave(gathering, body, forced, end - time.monotonic())
+
+    async def _wave(
+        self, gathering: Gathering, body: bytes, permits: dict[int, Permit], left: float
+    ) -> bool:
+        """Ask some members at once; whether the time ran out before the answers stood."""
+        batch, width = len(gathering.answers), self.answerer.width
+        gathering.awaits(permits)
 
         async def one(k: int) -> None:
             outcome = await self.endpoints[k].ask(body, batch, width, left, permits[k])
@@ -135,7 +150,7 @@ class AggregateModel(ServedModel):
 
         # Who usually takes longest is asked first: the others' requests are written meanwhile.
         order = sorted(permits, key=lambda k: -self.endpoints[k].usual_s)
-        tasks = {k: asyncio.ensure_future(one(k)) for k in order}
+        tasks = [asyncio.ensure_future(one(k)) for k in order]
         late = False
         try:
             async with asyncio.timeout(left):
@@ -143,12 +158,11 @@ class AggregateModel(ServedModel):
         except TimeoutError:
             late = True
         finally:
-            waited = [task for task in tasks.values() if not task.done()]
-            for task in waited:
+            for task in tasks:
                 task.cancel()
         for k in gathering.pending:
             gathering.outcomes[k] = Outcome(OUT_OF_TIME if late else NOT_NEEDED)
-        for task in tasks.values():
+        for task in tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
         return late

@@ -4,7 +4,8 @@ Closed: calls go through, and ``failures`` in a row open it. Open: none goes thr
 which doubles with every failed trial. Then half-open: one call is the trial; its success closes the
 breaker, its failure opens it again. What a call comes to counts only in the period in which it
 began: a success of a call from before the breaker opened says nothing about now and cannot close it
-(the flaw of ray's pull request 65068).
+(the flaw of ray's pull request 65068). A forced call, made while it is open because all others are
+too few, closes it by its success, and by its failure changes nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ LONGEST = 16
 
 @dataclass(frozen=True)
 class Permit:
-    """A call that may be made, and the period in which it began."""
+    """A call that may be made, and the period in which it began.
+
+    Attributes:
+        forced: it is made though the breaker is open, since nobody else is left.
+    """
 
     period: int
+    forced: bool = False
 
 
 class Breaker:
@@ -66,6 +72,11 @@ class Breaker:
             self._trial = self._period
         return Permit(self._period)
 
+    def forced(self) -> Permit:
+        """Leave to make a call whatever the state: its success closes the breaker, its failure
+        changes nothing."""
+        return Permit(self._period, forced=True)
+
     def succeeded(self, permit: Permit) -> None:
         """The call brought what was asked for."""
         if permit.period != self._period:
@@ -77,7 +88,7 @@ class Breaker:
 
     def failed(self, permit: Permit) -> None:
         """The call brought nothing of use."""
-        if permit.period != self._period:
+        if permit.period != self._period or permit.forced:
             return
         self._failed += 1
         if self._until is None and self._failed < self.failures:
@@ -89,5 +100,5 @@ class Breaker:
 
     def ended(self, permit: Permit) -> None:
         """The call was given up, or came to something that says nothing of the member."""
-        if permit.period == self._period:
+        if permit.period == self._period and not permit.forced:
             self._trial = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
@@ -31,6 +31,18 @@ class Gathering:
         self.outcomes: dict[int, Outcome] = {}
         self.pending: set[int] = set()
         self.settled = asyncio.Event()
+
+    def awaits(self, members: Collection[int]) -> None:
+        """Calls to so many members have begun."""
+        self.pending = set(members)
+        self.settled.clear()
+        if not members:
+            self.settled.set()
+
+    def short(self) -> bool:
+        """Whether an example has no quorum yet."""
+        open_ = [k for k, answer in enumerate(self.answers) if answer is None]
+        return bool((self.valid[open_].sum(1) < self.quorum).any())
 
     def took(self, member: int, outcome: Outcome) -> None:
         """A member's call has ended."""
