@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hansa.cli.serving import opened
 from hansa.ensemble import Aggregator, LabelWeighted, Mean, Median, Panel, TrimmedMean, certificates
 from hansa.ensemble.aggregators import MajorityVote
 from hansa.ensemble.networks import Aggregated, Fixed, Votes
 from hansa.ensemble.voting import Voting
 from hansa.infer.robust.answering import Answerer
+from hansa.infer.robust.deep_set import DeepSetAggregator
 from hansa.infer.robust.quick_certificates import quickly
+from hansa.infer.robust.rule_store import save_aggregators
 from hansa.infer.robust.score_aggregator import Static
 from hansa.infer.serving.ensemble_rule import RuleScores
+from hansa.infer.serving.serve_file import ServeFile
+from hansa.infer.serving.serve_model import aggregate_of
+
+from .conftest import answers, set_network
 
 EVERY = pytest.mark.parametrize(
     "aggregator",
@@ -142,6 +150,42 @@ def test_any_score_aggregator_answers() -> None:
     )
     assert (quick.class_index, quick.f_star) == (slow.class_index, slow.f_star)
     np.testing.assert_allclose(quick.scores, slow.scores)
+
+
+@pytest.mark.parametrize("pooling", ["mean", {"name": "trimmed_mean", "f": 1}, "median"])
+def test_a_set_network_answers_and_decides_early(pooling: Any) -> None:
+    """What it decides before all have answered, it answers in the end, whatever they say."""
+    network = set_network(3, pooling)
+    answerer = Answerer(network, 3, 9, 1)
+    rows = answers(60, 9, 3, seed=3)[0].double().numpy()
+    rows[::2] = rows[::2, :1]  # members who agree to the letter
+    whole = torch.from_numpy(rows).float()
+    for k, answer in enumerate(answerer.answers(rows, range(9))):
+        assert answer.class_index == int(network.scores(whole[k : k + 1]).argmax())
+        assert answer.f_star == int(network.largest_f(whole[k : k + 1]))
+    early = answerer.decisions(rows[:, :8], range(8), 1)
+    assert pooling == "mean" or any(answer is not None for answer in early)
+    for k, answer in enumerate(early):
+        if answer is not None:
+            for last in np.eye(3):
+                full = np.concatenate([rows[k, :8], last[None]])
+                assert answerer.answer(full, range(9)).class_index == answer.class_index
+
+
+def test_a_run_s_rule_is_served(tmp_path: Path) -> None:
+    """A learned rule of a run, with the run's classes and its number of liars."""
+    entry = DeepSetAggregator(pooling={"name": "trimmed_mean", "f": 2}, hidden=16)
+    learned = {"set": dict(set_network(3, "mean").network.state_dict())}
+    facts = {"classes": 3, "members": 7, "f": 2, "class_names": ["x", "y", "z"]}
+    save_aggregators(tmp_path, {"set": entry, "median": Median()}, learned, "set", facts)
+    endpoints = [{"url": f"http://127.0.0.1:{k}"} for k in range(1, 8)]
+    model = aggregate_of(*opened(ServeFile.parse({"run": tmp_path, "endpoints": endpoints}), False))
+    model.warm()
+    assert (model.class_names, model.answerer.f) == (["x", "y", "z"], 2)
+    assert (model.waiting.quorum, model.answerer.aggregator.name) == (5, "set")
+    picked = ServeFile.parse({"run": tmp_path, "endpoints": endpoints, "pick": "median", "f": 1})
+    model = aggregate_of(*opened(picked, False))
+    assert (model.waiting.quorum, model.answerer.aggregator.name) == (3, "median")
 
 
 PANEL = Panel(5, 3, torch.tensor([[3, 1, 1], [1, 4, 2], [2, 2, 2], [5, 0, 1], [1, 1, 6]]))

@@ -169,5 +169,6 @@ def _slowly(
     aggregator: ScoreAggregator, rows: np.ndarray, out: int
 ) -> tuple[np.ndarray, np.ndarray]:
     whole = torch.from_numpy(rows)
+    whole = whole.float() if aggregator.learned else whole  # as networks were trained
     scores = aggregator.shares(aggregator.scores(whole)).double().cpu().numpy()
     return scores, aggregator.largest_f(whole, out).cpu().numpy()
