@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hansa.audit.population import Agent, Asked, Attribute, Population
@@ -14,27 +14,9 @@ from hansa.audit.strategies import Strategy
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 
+Ask = Callable[..., list[Asked]]
 SAMPLINGS = ("uniform", "stratified", "neyman", "adaptive_neyman")
 COLLABORATIONS = ("none", "a_posteriori", "a_priori")
-
-
-def ask(
-    strategy: Strategy, population: Population, agents: Sequence[Agent], seed: int = 0
-) -> list[Asked]:
-    """Play a strategy's script against the population's own answers."""
-    assert population.answers is not None
-    script = strategy.queries(population, agents, Streams(seed))
-    rows: list[list[np.ndarray]] = [[] for _ in agents]
-    step = next(script)
-    while True:
-        for own, more in zip(rows, step, strict=True):
-            own.append(more)
-        try:
-            step = script.send([population.answers[more] for more in step])
-        except StopIteration:
-            break
-    whole = [np.concatenate(own) for own in rows]
-    return [Asked(own, population.answers[own]) for own in whole]
 
 
 @st.composite
@@ -53,6 +35,7 @@ def populations(draw: st.DrawFn) -> Population:
     return Population(attributes, answers)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     population=populations(),
     sampling=st.sampled_from(SAMPLINGS),
@@ -61,7 +44,12 @@ def populations(draw: st.DrawFn) -> Population:
     data=st.data(),
 )
 def test_no_row_twice_never_above_the_budget_and_all_of_it(
-    population: Population, sampling: str, collaboration: str, sigma: str, data: st.DataObject
+    ask: Ask,
+    population: Population,
+    sampling: str,
+    collaboration: str,
+    sigma: str,
+    data: st.DataObject,
 ) -> None:
     agents = [
         Agent(name, name, data.draw(st.integers(len(one.values), population.rows)))
@@ -90,7 +78,7 @@ def test_no_row_twice_never_above_the_budget_and_all_of_it(
         assert np.abs(estimate.variances[whole]).max(initial=0) < 1e-12
 
 
-def test_a_whole_population_asked_is_the_truth() -> None:
+def test_a_whole_population_asked_is_the_truth(ask: Ask) -> None:
     random = np.random.default_rng(1)
     codes = random.integers(0, 2, 50).astype(np.int16)
     answers = random.integers(0, 2, 50).astype(np.int8)

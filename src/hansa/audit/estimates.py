@@ -168,11 +168,7 @@ class Tally:
             chances: float64 [C], that a row of each cell is asked, as planned.
         """
         cells = Cells(codes, self.sizes, len(attribute.values))
-        expected = chances * self.sizes
-        share = self.answered.sum() / max(1e-9, expected.sum())
-        if share < FEWER:  # many refused, or the answers are one agent's of many
-            expected = expected * share
-        strata = poststrata(cells, expected)
+        strata = self._strata(cells, chances)
         rates, variances = group_rates(
             estimator, cells, self.answered, self.positives, self.inclusion, strata
         )
@@ -189,3 +185,51 @@ class Tally:
             variances,
             int(self.sizes[codes < 0].sum()),
         )
+
+    def _strata(self, cells: Cells, chances: np.ndarray) -> np.ndarray:
+        expected = chances * self.sizes
+        share = self.answered.sum() / max(1e-9, expected.sum())
+        if share < FEWER:  # many refused, or the answers are one agent's of many
+            expected = expected * share
+        return poststrata(cells, expected)
+
+    def bootstrap(
+        self,
+        attribute: Attribute,
+        codes: np.ndarray,
+        chances: np.ndarray,
+        times: int,
+        random: np.random.Generator,
+    ) -> np.ndarray:
+        """Rates [times, k] if other rows had been asked, drawn by post-stratum.
+
+        Each post-stratum's answers are drawn anew at its own rate, with one answer at its group's
+        rate added; deviations shrink by the share of its rows that are not asked.
+
+        Args:
+            attribute: of the agent.
+            codes: int [C], the group of each cell.
+            chances: float64 [C], that a row of each cell is asked, as planned.
+            times: how often.
+            random: where draws come from.
+        """
+        cells = Cells(codes, self.sizes, len(attribute.values))
+        strata = self._strata(cells, chances)
+        inside = np.flatnonzero((strata >= 0) & (self.answered > 0))
+        rates, _ = group_rates(
+            "poststratified", cells, self.answered, self.positives, self.inclusion, strata
+        )
+        count = int(strata.max()) + 1
+        asked = np.bincount(strata[inside], self.answered[inside], minlength=count)
+        yes = np.bincount(strata[inside], self.positives[inside], minlength=count)
+        target = np.nan_to_num(rates)[codes[inside]]
+        alike = (yes[strata[inside]] + target) / (asked[strata[inside]] + 1)
+        drawn = random.binomial(self.answered[inside], alike, (times, len(inside)))
+        rest = np.sqrt(1 - self.answered[inside] / self.sizes[inside])
+        moved = self.positives[inside] + rest * (drawn - self.answered[inside] * alike)
+        positives = np.zeros((times, len(self.sizes)))
+        positives[:, inside] = moved
+        again, _ = group_rates(
+            "poststratified", cells, self.answered, positives, self.inclusion, strata
+        )
+        return np.clip(again, 0, 1)

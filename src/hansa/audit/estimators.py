@@ -184,13 +184,16 @@ def group_rates(
     return poststratified(cells, asked, positives, inclusion, strata)
 
 
-def foreseen(cells: Cells, chances: np.ndarray, strata: np.ndarray) -> np.ndarray:
+def foreseen(
+    cells: Cells, chances: np.ndarray, strata: np.ndarray, fixed: bool = False
+) -> np.ndarray:
     """float64 [k]: variances of groups' rates to expect, per unit of an answer's variance.
 
     Args:
         cells: of one agent.
         chances: float64 [C], that a row of each cell is asked.
         strata: int64 [C], see :func:`poststrata`.
+        fixed: the design says how many answers each cell gives, not chance.
     """
     inside = np.flatnonzero((strata >= 0) & (chances > 0))
     count = int(strata.max()) + 1
@@ -206,6 +209,7 @@ def foreseen(cells: Cells, chances: np.ndarray, strata: np.ndarray) -> np.ndarra
     total, answers = summed(expected * weights), summed(expected)
     noise = ratio(summed(expected * weights**2 * (1 - chances[inside])), total**2)
     # The number of answers is itself drawn: one over it is more on average than one over its mean.
-    noise = noise * (1 + ratio(1 - ratio(answers, sizes), answers))
+    if not fixed:
+        noise = noise * (1 + ratio(1 - ratio(answers, sizes), answers))
     shares = sizes / np.bincount(group, sizes, minlength=cells.count)[group]
     return np.bincount(group, np.nan_to_num(noise, nan=1.0) * shares**2, minlength=cells.count)

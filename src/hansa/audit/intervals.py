@@ -8,15 +8,18 @@ with replacement would say as much as the design did. A group that was asked who
 from __future__ import annotations
 
 import math
+from functools import cache
+from statistics import NormalDist
 
-from hansa.base.lazy import stats
+import numpy as np
 
 Interval = tuple[float, float]
 
 
+@cache
 def quantile(confidence: float) -> float:
     """The normal deviate of a two-sided interval."""
-    return float(stats.norm.ppf((1 + confidence) / 2))
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def wilson(rate: float, count: float, confidence: float = 0.95) -> Interval:
@@ -65,3 +68,12 @@ def ratio(rate: float, interval: Interval, other: float, other_interval: Interva
 
     top = math.inf if other_low <= 0 else bound(high, other_low, 1)
     return max(0.0, bound(low, other_high, -1)), top
+
+
+def percentiles(draws: np.ndarray, confidence: float = 0.95) -> Interval:
+    """Of a bootstrap's draws [times] of any measure; those that are undefined are left out."""
+    known = draws[~np.isnan(draws)]
+    if not len(known):
+        return -math.inf, math.inf
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

@@ -86,7 +86,9 @@ def forecast(
         cells = population.cells([agent.attribute] if alone else [a.attribute for a in agents])
         chances = strategy.chances(population, cells, seen, budgets)
         groups = Cells(cells.codes[:, 0 if alone else place], cells.sizes, len(attribute.values))
+        joint = strategy.collaboration == "a_priori"
+        fixed = strategy.sampling != "uniform" and (joint or alone)
         strata = poststrata(groups, chances * cells.sizes)
-        variances = spread * foreseen(groups, chances, strata)
+        variances = spread * foreseen(groups, chances, strata, fixed)
         errors[agent.name] = math.sqrt(float(np.mean(variances[1:] + variances[0])))
     return Forecast(strategy, errors, {agent.name: agent.budget for agent in agents})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from hansa.audit import intervals
-from hansa.base.lazy import stats
 
 
 def sample_size(
@@ -24,7 +24,7 @@ def sample_size(
     if rate == other:
         return None
     middle = (rate + other) / 2
-    alpha, beta = intervals.quantile(confidence), float(stats.norm.ppf(power))
+    alpha, beta = intervals.quantile(confidence), NormalDist().inv_cdf(power)
     root = alpha * math.sqrt(2 * middle * (1 - middle))
     root += beta * math.sqrt(rate * (1 - rate) + other * (1 - other))
     return math.ceil((root / (rate - other)) ** 2)

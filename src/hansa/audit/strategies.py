@@ -9,7 +9,7 @@ by the population, and no strategy has to know the answers before it asks (``sig
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -306,25 +306,79 @@ class Strategy(BaseModel):
         Raises:
             ConfigError: an attribute or a budget cannot work.
         """
+        return [
+            tally.estimate(agent.name, attribute, codes, self.estimator, chances)
+            for agent, attribute, tally, codes, chances in self._tallies(
+                population, agents, asked, domain
+            )
+        ]
+
+    def bootstrap(
+        self,
+        population: Population,
+        agents: Sequence[Agent],
+        asked: Sequence[Asked],
+        times: int,
+        random: np.random.Generator,
+        domain: np.ndarray | None = None,
+    ) -> list[np.ndarray]:
+        """Rates [times, k] of each agent's groups, had other rows of the strata been asked.
+
+        Args:
+            population: as in :meth:`queries`.
+            agents: as in :meth:`queries`.
+            asked: of each agent.
+            times: how often.
+            random: where draws come from.
+            domain: bool [N], the rows that count; None = all.
+        """
+        return [
+            tally.bootstrap(attribute, codes, chances, times, random)
+            for _, attribute, tally, codes, chances in self._tallies(
+                population, agents, asked, domain
+            )
+        ]
+
+    def _tallies(
+        self,
+        population: Population,
+        agents: Sequence[Agent],
+        asked: Sequence[Asked],
+        domain: np.ndarray | None,
+    ) -> Iterator[tuple[Agent, Attribute, Tally, np.ndarray, np.ndarray]]:
+        """Of each agent its answers by cell, the cells' groups and their chances to be asked."""
         attributes = check(population, agents)
-        alone = self.collaboration == "none"
-        estimates = []
-        for place, (agent, attribute) in enumerate(zip(agents, attributes, strict=True)):
-            seen = [attribute] if alone else attributes
-            used = [asked[place]] if alone else list(asked)
-            keys = [agent.attribute] if alone else [other.attribute for other in agents]
-            cells = population.cells(keys)
-            budgets = [agent.budget] if alone else [other.budget for other in agents]
-            if self.collaboration == "a_priori" and not self.reference:
-                strata = self.plan(population, cells, seen, budgets).strata
-                inclusion = joint_inclusion(strata, used)
-            else:
-                inclusion = own_inclusion(seen, used, self.sampling == "uniform")
-            chances = self.chances(population, cells, seen, budgets)
-            tally = Tally(population, cells, used, inclusion, domain, once=not self.reference)
-            codes = cells.codes[:, 0 if alone else place]
-            estimates.append(tally.estimate(agent.name, attribute, codes, self.estimator, chances))
-        return estimates
+        if self.collaboration != "none":
+            cells, tally, chances = self._tally(population, agents, attributes, asked, domain)
+            for place, (agent, attribute) in enumerate(zip(agents, attributes, strict=True)):
+                yield agent, attribute, tally, cells.codes[:, place], chances
+            return
+        for agent, attribute, one in zip(agents, attributes, asked, strict=True):
+            cells, tally, chances = self._tally(population, [agent], [attribute], [one], domain)
+            yield agent, attribute, tally, cells.codes[:, 0], chances
+
+    def _tally(
+        self,
+        population: Population,
+        agents: Sequence[Agent],
+        attributes: Sequence[Attribute],
+        asked: Sequence[Asked],
+        domain: np.ndarray | None,
+    ) -> tuple[Strata, Tally, np.ndarray]:
+        """Cells, answers and chances of agents whose answers are used together."""
+        cells = population.cells([agent.attribute for agent in agents])
+        budgets = [agent.budget for agent in agents]
+        if self.collaboration == "a_priori" and not self.reference:
+            strata = self.plan(population, cells, attributes, budgets).strata
+            inclusion = joint_inclusion(strata, asked)
+        else:
+            inclusion = own_inclusion(attributes, asked, self.sampling == "uniform")
+        chances = self.chances(population, cells, attributes, budgets)
+        return (
+            cells,
+            Tally(population, cells, asked, inclusion, domain, not self.reference),
+            chances,
+        )
 
 
 def smoothed(favoured: np.ndarray, asked: np.ndarray) -> np.ndarray:
