@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 
 from hansa.audit.asking import Asking, Bucket
@@ -283,6 +285,69 @@ def test_an_account_that_is_barred_and_patience_that_ends(tmp_path: Path) -> Non
     all_, _, _ = asking(tmp_path, Fickle())
     assert [one.tolist() for one in all_(WANTED)] == [[1, 0, 1], [0, 0]]
     assert all_.spent == 5
+
+
+STEPS = st.lists(
+    st.sampled_from(["serve", "busy", "lost before", "lost after", "dies before", "dies after"]),
+    max_size=25,
+)
+
+
+@settings(max_examples=50)
+@given(STEPS, st.booleans(), st.integers(1, 4))
+def test_whatever_happens_nothing_is_asked_twice_and_every_query_is_noted_first(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], free: bool, size: int
+) -> None:
+    """A platform and a machine that fail at any moment; the platform's own log is the judge.
+
+    Where it counts a key once (``free``), every answer comes in the end; where it does not, what
+    was lost stays lost, and still nothing is asked twice.
+    """
+    path = tmp_path_factory.mktemp("failing")
+    log: dict[str, list[int]] = {}
+    wanted = [np.array([5, 1, 3, 8, 2]), np.array([1, 9, 4])]
+
+    class Failing(Fickle):
+        def opened(self, people: Population, agents: Sequence[str]) -> Any:
+            def ask(rows: np.ndarray, agent: str, key: str) -> np.ndarray:
+                noted = (path / f"{agent}.jsonl").read_text().splitlines()
+                assert any(f'"rows":{rows.tolist()}'.replace(" ", "") in one for one in noted)
+                assert '"kind":"asking"' in noted[-1] or '"kind":"again"' in noted[-1]
+                step = steps.pop(0) if steps else "serve"
+                if step == "busy":
+                    raise NotServed("busy", 0.0)
+                if step == "lost before":
+                    raise Unanswered("lost")
+                if step == "dies before":
+                    raise KeyboardInterrupt
+                assert free or key not in log, "a call that may have been counted is made again"
+                log[key] = rows.tolist()
+                if step == "lost after":
+                    raise Unanswered("lost")
+                if step == "dies after":
+                    raise KeyboardInterrupt
+                return (rows % 2).astype(np.int8)
+
+            return ask
+
+    for _ in range(40):
+        box = Failing(free=free, size=size)
+        ledgers = [Ledger.opened(path / f"{name}.jsonl", name, 5, "") for name in NAMES]
+        ask, clock = box.opened(population(), NAMES), Clock()
+        try:
+            answers = Asking(box, ask, ledgers, clock=clock, sleep=clock.sleep)(wanted)
+            break
+        except (KeyboardInterrupt, RunError):
+            continue
+    for ledger, rows, heard in zip(ledgers, wanted, answers, strict=True):
+        served = [
+            row for key, asked in log.items() if key.startswith(ledger._root) for row in asked
+        ]
+        assert len(set(served)) == len(served)
+        assert set(served) <= set(rows.tolist()) == set(ledger.answers)
+        assert ledger.spent == len(rows) <= ledger.budget
+        for row, answer in zip(rows.tolist(), heard.tolist(), strict=True):
+            assert answer == row % 2 or (answer == -1 and not free)
 
 
 def test_the_pace_is_kept_by_each_agent(tmp_path: Path) -> None:

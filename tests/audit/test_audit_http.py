@@ -229,6 +229,7 @@ def test_rows_with_decisions_in_a_field() -> None:
     ("more", "field"),
     [
         ({"url": "decide"}, "url"),
+        ({"url": "https://me:secret@bank.example/decide"}, "url"),
         ({"queries_a_call": 4, "queries_a_second": 2.0}, "burst"),
         ({"certificates": "none.pem"}, "certificates"),
         ({"columns": ["income"]}, "columns"),

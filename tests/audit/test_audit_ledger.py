@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa.audit.ledger import Ledger
@@ -54,6 +54,7 @@ def test_the_budget_and_a_row_asked_twice_are_a_last_guard(tmp_path: Path) -> No
             ledger.answered(call, np.array(answers))
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.sampled_from([1, 0, -1]), min_size=1, max_size=3), max_size=5),
     st.floats(0, 1),

@@ -126,6 +126,9 @@ class HttpBox(FeatureBox):
         """
         if not re.match(r"https?://[^/\s]+", self.url):
             raise ConfigError("url", self.url, "is no address", "https://host/path")
+        if "@" in self.url.split("//", 1)[1].partition("/")[0]:
+            problem = "holds a password, which would stand in the run's folder"
+            raise ConfigError("url", None, problem, "the account in an environment variable: token")
         if self.protocol == "v2" and not self.model:
             raise ConfigError("model", None, "V2 asks a model by name", "the model's name")
         if self.burst < self.queries_a_call and self.queries_a_second is not None:
