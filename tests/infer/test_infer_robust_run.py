@@ -363,6 +363,14 @@ def test_answers_without_a_server_set_do_for_fixed_rules(tmp_path: Path) -> None
         robust({**settings, "aggregators": ["deep_set"]}, tmp_path / "learned", report=False)
 
 
+def test_too_many_liars_for_a_file_leave_no_folder(tmp_path: Path) -> None:
+    path = write_scores(tmp_path / "a.npz")
+    settings = {**QUICK, "f": 3, "clients": {"name": "scores", "path": str(path)}}
+    with pytest.raises(ConfigError, match="of 5 clients is half or more"):
+        robust(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_files_of_answers_may_be_logits_and_labels_texts(tmp_path: Path) -> None:
     test, labels = answers(40, 5, 3, 1)
     names = np.array(["apple", "fig", "pear"])

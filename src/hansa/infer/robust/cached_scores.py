@@ -36,6 +36,13 @@ class CachedScores(Clients):
         "probabilities", description="logits are made probabilities by a softmax"
     )
 
+    def count(self) -> int | None:
+        """As the file's test answers say, if it holds such."""
+        if self.path.suffix.lower() not in ENDINGS or not self.path.is_file():
+            return None  # which is told as soon as it is checked
+        shape = np.shape(read_arrays(self.path).get("test", ()))
+        return shape[1] if len(shape) == 3 else None
+
     def check(self) -> None:
         """There is such a file."""
         if self.path.suffix.lower() not in ENDINGS:
@@ -150,8 +157,8 @@ def labels_of(array: Any, names: tuple[str, ...], classes: int, where: str) -> T
         place = {name: k for k, name in enumerate(names)}
         unknown = sorted({str(value) for value in values} - set(place))
         if unknown:
-            known = ", ".join(names) or "none: class_names is missing"
-            raise DataError(f"{where}: {unknown[0]!r} is no class; known: {known}")
+            listed = ", ".join(names) or "none: class_names is missing"
+            raise DataError(f"{where}: {unknown[0]!r} is no class; known: {listed}")
         return torch.tensor([place[str(value)] for value in values])
     if values.dtype.kind not in "iub" and not (values == np.round(values)).all():
         raise DataError(f"{where}: holds {values.dtype}, and classes are needed")

@@ -79,9 +79,9 @@ def measure(rule: ScoreAggregator, test: ServerSet, suite: Suite) -> Measured:
     clean = rule.scores(test.probabilities).argmax(-1) == test.labels
     result.query_ms = 1e3 * (time.perf_counter() - begun) / len(test)
     result.add(CLEAN, "fixed", 0, clean)
-    known = _similarity(rule, suite)
+    likeness = _similarity(rule, suite)
     fixed = fixed_liars(test.members, suite.f, suite.streams)
-    scene = _scene(rule, test, fixed, suite, known)
+    scene = _scene(rule, test, fixed, suite, likeness)
     worst: WorstLiars | None = None
     if "worst" in suite.identities and suite.f:
         suite.say("looking for the worst liars")
@@ -99,7 +99,7 @@ def measure(rule: ScoreAggregator, test: ServerSet, suite: Suite) -> Measured:
             if attack.name == "kvote":
                 both = worst.margin > 0
             else:  # a rule is not asked to do worse with liars it would rather have
-                chosen = LiarScene(rule, test.labels, worst.liars, suite.streams, known)
+                chosen = LiarScene(rule, test.labels, worst.liars, suite.streams, likeness)
                 both = right & _right(rule, attack, test, chosen)
             result.add(name, "worst", suite.f, both)
             under["worst"].append(both)
@@ -134,10 +134,10 @@ def _budgets(
 
 
 def _scene(
-    rule: ScoreAggregator, test: ServerSet, who: np.ndarray, suite: Suite, known: Tensor | None
+    rule: ScoreAggregator, test: ServerSet, who: np.ndarray, suite: Suite, likeness: Tensor | None
 ) -> LiarScene:
     liars = torch.from_numpy(who).expand(len(test), -1)
-    return LiarScene(rule, test.labels, liars, suite.streams, known)
+    return LiarScene(rule, test.labels, liars, suite.streams, likeness)
 
 
 def _right(

@@ -131,9 +131,9 @@ class _Work:
         if bundle_file(place).exists():
             answers = kept_answers(place)
         else:
-            known = self.chosen.clients.server_set(seed) if self._learners() else None
-            if known is not None:
-                check_classes(*known)
+            server = self.chosen.clients.server_set(seed) if self._learners() else None
+            if server is not None:
+                check_classes(*server)
             answers = self.chosen.clients.answers(seed, place, self.say)
             self._check(answers)
             keep_answers(place, answers)

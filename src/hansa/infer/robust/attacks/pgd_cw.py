@@ -1,4 +1,4 @@
-"""PGD-cw: rows found by gradient steps through the rule."""
+"""PGD-cw: rows lies by gradient steps through the rule."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class PGD(InferenceAttack):
         rng = scene.streams.numpy("pgd")
         shape = (m, f, probabilities.shape[-1])
         begin = torch.from_numpy(rng.random(shape, dtype=np.float32)).to(probabilities)
-        found = []
+        lies = []
         with torch.enable_grad():
             for some in torch.arange(m).split(_QUERIES):
                 rule = scene.aggregator
                 scores = rule.under(probabilities[some], scene.liars[some], straight=self.bpda)
-                found.append(
+                lies.append(
                     ascend(
                         scores,
                         scene.labels[some],
@@ -57,4 +57,4 @@ class PGD(InferenceAttack):
                         rule.shares,
                     )
                 )
-        return scene.send(probabilities, torch.cat(found))
+        return scene.send(probabilities, torch.cat(lies))
