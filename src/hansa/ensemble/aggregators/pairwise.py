@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 1 << 14
 """Numbers of a long row that are looked at at a time."""
-_CACHED = 1 << 16
+_CACHED = 1 << 17
 """Distances of a chunk, so that a chunk stays in a core's cache."""
 _SHORT = 256
 """Rows of so many numbers are short."""
