@@ -232,7 +232,9 @@ class MonteCarlo:
         return true_rates(self.population, attribute.codes.astype(np.int64), len(attribute.values))
 
     def errors(self, strategy: Strategy, published: bool = False) -> np.ndarray:
-        """[repetitions, agents]: how far the difference of the second group and the first is off.
+        """[repetitions, agents]: how far differences against the first group are off.
+
+        Of two groups that is one difference. A group that nobody was asked of is off by 1.
 
         Args:
             strategy: of the agents.
@@ -241,8 +243,8 @@ class MonteCarlo:
         columns = []
         for place, (rates, _) in enumerate(self.rates(strategy)):
             truth = self.truth(place)
-            gap, true_gap = rates[:, 1] - rates[:, 0], truth[1] - truth[0]
+            gaps, true_gaps = rates[:, 1:] - rates[:, :1], truth[1:] - truth[0]
             if published:
-                gap, true_gap = np.abs(gap), abs(true_gap)
-            columns.append(np.abs(gap - true_gap))
+                gaps, true_gaps = np.abs(gaps), np.abs(true_gaps)
+            columns.append(np.nan_to_num(np.abs(gaps - true_gaps), nan=1.0).mean(axis=1))
         return np.stack(columns, axis=1)

@@ -32,7 +32,7 @@ class Forecast:
     Attributes:
         strategy: which.
         rmse: by agent, the root mean square error of the difference of two groups' rates; with
-            more than two groups the mean square over the others against the first.
+            more than two groups the mean over the others against the first.
         queries: by agent.
     """
 
@@ -90,5 +90,5 @@ def forecast(
         fixed = strategy.sampling != "uniform" and (joint or alone)
         strata = poststrata(groups, chances * cells.sizes)
         variances = spread * foreseen(groups, chances, strata, fixed)
-        errors[agent.name] = math.sqrt(float(np.mean(variances[1:] + variances[0])))
+        errors[agent.name] = float(np.sqrt(variances[1:] + variances[0]).mean())
     return Forecast(strategy, errors, {agent.name: agent.budget for agent in agents})
