@@ -57,7 +57,9 @@ def test_members_that_agree_are_answered_and_certified() -> None:
         assert data["f_star"][0] >= 1
         assert data["probabilities"] == pytest.approx([0.8, 0.1, 0.1])
         assert set(status_of(response).values()) == {"ok"}
-        assert stubs[0].asked == [{"inputs": question()["inputs"]}]
+        assert stubs[0].asked == [question(id="q1")]
+        await served.infer(question(outputs=[{"name": "class"}]))
+        assert stubs[0].asked[1] == question()  # which outputs is not the members' to know
 
     serving([A] * 5, test, early=False)
 

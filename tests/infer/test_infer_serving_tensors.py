@@ -84,7 +84,8 @@ def asked(**change: Any) -> bytes:
 def test_a_request_is_read() -> None:
     request = InferRequest.read(asked(outputs=[{"name": "y"}]), FORMS)
     assert (request.id, request.batch, request.wanted) == ("7", 2, ("y",))
-    assert request.raw == [GOOD]
+    assert json.loads(request.body) == {"inputs": [GOOD]}
+    assert InferRequest.read(asked(), FORMS).body == asked()
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,10 @@ class Answerer:
         answers = []
         for k, f_star in enumerate(largest.tolist()):
             certified = f_star >= self.f
-            others = np.partition(scores[k], -2)[-2] if len(scores[k]) > 1 else -np.inf
-            lead = scores[k, best[k]] - others
-            silent = lead < self.margin or (self.certified_only and not certified)
+            silent = self.certified_only and not certified
+            if self.margin > 0 and scores.shape[1] > 1:
+                second, first = np.partition(scores[k], -2)[-2:]
+                silent = silent or first - second < self.margin
             chosen = None if silent else best[k]
             answers.append(Answer(chosen, scores[k], certified, f_star, missing, early))
         return answers

@@ -64,10 +64,10 @@ def _ranks(sums: np.ndarray, n: int, low: int, high: int) -> np.ndarray:
     lowest = (sums[:, last] - sums[:, first]) / width
     ones = width - (top - bottom)  # of those that count, so many are 1
     highest = (sums[:, top] - sums[:, bottom] + ones[:, None]) / width
-    leading = lowest.argmax(2)[..., None]
-    np.put_along_axis(highest, leading, -np.inf, 2)
-    least = np.take_along_axis(lowest, leading, 2)[..., 0]
-    return np.asarray(least > highest.max(2))
+    queries, each = np.arange(len(lowest))[:, None], np.arange(lowest.shape[1])
+    at = (queries, each, lowest.argmax(2))
+    highest[at] = -np.inf
+    return np.asarray(lowest[at] > highest.max(2))
 
 
 def _mean(rows: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:

@@ -7,7 +7,6 @@ it says of every member what came of it.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections import Counter
@@ -122,7 +121,6 @@ class AggregateModel(ServedModel):
         be back.
         """
         end = time.monotonic() + left
-        body = json.dumps({"inputs": request.raw}, separators=(",", ":")).encode()
         permits, alone = {}, []
         for k, endpoint in enumerate(self.endpoints):
             permit = endpoint.breaker.permit()
@@ -131,11 +129,11 @@ class AggregateModel(ServedModel):
                 alone.append(k)
             else:
                 permits[k] = permit
-        late = await self._wave(gathering, body, permits, left)
+        late = await self._wave(gathering, request.body, permits, left)
         if late or not alone or not gathering.short():
             return late
         forced = {k: self.endpoints[k].breaker.forced() for k in alone}
-        return await self._wave(gathering, body, forced, end - time.monotonic())
+        return await self._wave(gathering, request.body, forced, end - time.monotonic())
 
     async def _wave(
         self, gathering: Gathering, body: bytes, permits: dict[int, Permit], left: float

@@ -66,7 +66,7 @@ class Gathering:
 
     def _decide(self, decide: Callable[..., list[Answer] | list[Answer | None]]) -> None:
         for which, examples in self._alike():
-            rows = self.rows[np.ix_(examples, which)]
+            rows = self.rows[examples][:, which]
             for k, answer in zip(examples, decide(rows, which), strict=True):
                 self.answers[k] = answer
 

@@ -24,13 +24,14 @@ class InferRequest:
         id: echoed in the answer.
         inputs: by name.
         wanted: names of outputs; none: all.
-        raw: the inputs as they came, to be passed on.
+        body: the same as JSON, to be passed on: as it came, if it says nothing that is not for
+            whoever answers in the end.
     """
 
     inputs: dict[str, NamedTensor]
     id: str | None = None
     wanted: tuple[str, ...] = ()
-    raw: list[Any] = field(default_factory=list)
+    body: bytes = b""
 
     @classmethod
     def read(cls, body: bytes, forms: tuple[TensorForm, ...] = ()) -> InferRequest:
@@ -60,7 +61,9 @@ class InferRequest:
             raise Refused(400, "two inputs have one name")
         if forms:
             _check(inputs, forms)
-        return cls(inputs, number, _wanted(said.get("outputs")), entries)
+        if not set(said) <= {"id", "inputs"}:
+            body = json.dumps({"inputs": entries}, separators=(",", ":")).encode()
+        return cls(inputs, number, _wanted(said.get("outputs")), body)
 
     @property
     def batch(self) -> int:
