@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -285,6 +287,24 @@ def test_an_account_that_is_barred_and_patience_that_ends(tmp_path: Path) -> Non
     all_, _, _ = asking(tmp_path, Fickle())
     assert [one.tolist() for one in all_(WANTED)] == [[1, 0, 1], [0, 0]]
     assert all_.spent == 5
+
+
+def test_an_interrupt_waits_for_the_call_on_its_way(tmp_path: Path) -> None:
+    class Interrupting(Fickle):
+        def opened(self, people: Population, agents: Sequence[str]) -> Any:
+            def ask(rows: np.ndarray, agent: str, key: str) -> np.ndarray:
+                if 3 in rows:
+                    signal.raise_signal(signal.SIGINT)
+                    time.sleep(0.05)
+                return (rows % 2).astype(np.int8)
+
+            return ask
+
+    all_, _, _ = asking(tmp_path, Interrupting(size=1))
+    with pytest.raises(KeyboardInterrupt):
+        all_(WANTED)
+    assert all_.desks[0].ledger.answers == {1: 1, 2: 0, 3: 1}, "the answer is noted all the same"
+    assert all_.desks[0].ledger.pending is None
 
 
 STEPS = st.lists(

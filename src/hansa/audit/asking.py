@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,7 +90,8 @@ class Asking:
         for desk in self.desks:  # what the platform asked for before an interrupt
             if (call := desk.ledger.pending) is not None:
                 desk.ready = clock() + max(0.0, call.until - time.time())
-        self._turn = 0
+        self._turn, self._interrupted = 0, False
+        self._caller = ThreadPoolExecutor(1, thread_name_prefix="hansa-audit")
 
     @property
     def spent(self) -> int:
@@ -114,6 +116,7 @@ class Asking:
             call = desk.ledger.pending
             due = call.rows if call else desk.left[: self.box.batch]
             self._make(desk, due)
+            self._heed()
             if desk.ledger.pending is None:
                 desk.left = desk.left[len(due) :]
         return [
@@ -129,6 +132,12 @@ class Asking:
                 desk.ledger.lost(call, "the audit was ended while it was on its way")
             while desk.ledger.pending is not None:
                 self._make(desk, desk.ledger.pending.rows)
+                self._heed()
+
+    def _heed(self) -> None:
+        """End where an interrupt came while a call was on its way: by now its answer is noted."""
+        if self._interrupted:
+            raise KeyboardInterrupt
 
     def _turns(self) -> list[Desk]:
         """All desks, beginning with the one after that which asked last."""
@@ -158,7 +167,7 @@ class Asking:
             ledger.repeated(call)
         key = ledger.key(call.number)
         try:
-            answers = self.ask(np.array(call.rows, dtype=np.int64), ledger.agent, key)
+            answers = self._answers(np.array(call.rows, dtype=np.int64), ledger.agent, key)
         except NotServed as error:
             ledger.deferred(call, str(error), self._next_wait(desk, error))
             self._put_off(desk, error)
@@ -175,6 +184,17 @@ class Asking:
             ledger.answered(call, np.asarray(answers))
         desk.waited, desk.tries = 0.0, 0
         self.tell(self.spent)
+
+    def _answers(self, rows: np.ndarray, agent: str, key: str) -> np.ndarray:
+        """Ask. An interrupt waits for a call that cannot be made again; a second one does not."""
+        if self.box.repeatable:
+            return self.ask(rows, agent, key)
+        call = self._caller.submit(self.ask, rows, agent, key)
+        try:
+            return call.result()
+        except KeyboardInterrupt:
+            self._interrupted = True
+            return call.result()
 
     def _next_wait(self, desk: Desk, error: NotServed) -> float:
         """Seconds to wait: as long as the platform says, or twice as long as the last time."""

@@ -188,7 +188,12 @@ def caveats(found: Mapping[str, Any]) -> list[str]:
     lost = sum(one["lost"] for one in found["agents"])
     refused = sum(one["refused"] for one in found["agents"])
     if lost:
-        texts.append(f"{lost} queries were spent and never answered")
+        texts.append(f"{_queries(lost)} spent and never answered")
     if refused:
-        texts.append(f"{refused} queries were refused; findings are about those who were answered")
+        text = f"{_queries(refused)} refused; findings are about those who were answered"
+        texts.append(text)
     return texts
+
+
+def _queries(count: int) -> str:
+    return f"{number(count)} {'query was' if count == 1 else 'queries were'}"
