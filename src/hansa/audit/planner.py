@@ -79,15 +79,19 @@ def forecast(
     """What one strategy will come to."""
     spread = 0.25 if rate is None else rate * (1 - rate)
     alone = strategy.collaboration == "none"
+    fixed = strategy.sampling != "uniform" and strategy.collaboration != "a_posteriori"
+    cells = population.cells([agent.attribute for agent in agents])
+    chances = np.zeros(0)
+    if not alone:
+        budgets = [agent.budget for agent in agents]
+        chances = strategy.chances(population, cells, attributes, budgets)
     errors = {}
     for place, (agent, attribute) in enumerate(zip(agents, attributes, strict=True)):
-        seen = [attribute] if alone else list(attributes)
-        budgets = [agent.budget] if alone else [other.budget for other in agents]
-        cells = population.cells([agent.attribute] if alone else [a.attribute for a in agents])
-        chances = strategy.chances(population, cells, seen, budgets)
-        groups = Cells(cells.codes[:, 0 if alone else place], cells.sizes, len(attribute.values))
-        joint = strategy.collaboration == "a_priori"
-        fixed = strategy.sampling != "uniform" and (joint or alone)
+        own = place
+        if alone:
+            own, cells = 0, population.cells([agent.attribute])
+            chances = strategy.chances(population, cells, [attribute], [agent.budget])
+        groups = Cells(cells.codes[:, own], cells.sizes, len(attribute.values))
         strata = poststrata(groups, chances * cells.sizes)
         variances = spread * foreseen(groups, chances, strata, fixed)
         errors[agent.name] = float(np.sqrt(variances[1:] + variances[0]).mean())

@@ -1,9 +1,9 @@
 """How agents audit: each alone, pooling answers afterwards, or planning together before.
 
-Do Vale, de Vos, Taïani et al., "Fairness Auditing with Multi-Agent Collaboration" (ECAI 2024), with
-its three samplings and three collaborations, mended where its formulas or its code fall short:
-agents who plan together ask no row twice and spend their whole budgets, what is pooled is weighed
-by the population, and no strategy has to know the answers before it asks (``sigma: half``).
+de Vos et al., "Fairness Auditing with Multi-Agent Collaboration" (ECAI 2024), with its three
+samplings and three collaborations, mended where its formulas or its code fall short: agents who
+plan together ask no row twice and spend their whole budgets, what is pooled is weighed by the
+population, and no strategy has to know the answers before it asks (``sigma: half``).
 ``reference: true`` is the published behaviour instead, for comparison.
 """
 
