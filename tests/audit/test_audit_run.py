@@ -430,6 +430,22 @@ def test_a_ledger_that_was_changed_or_cut_and_another_platform(tmp_path: Path) -
         resume(path, report=False)
 
 
+def test_a_ledger_that_lacks_its_last_lines_is_refused(tmp_path: Path) -> None:
+    """Cut at the end of a line the chain is whole; what the audit said at its end tells it."""
+    box = {"name": "http", "url": "http://127.0.0.1:9/", "give_up": 0.0}
+    with pytest.raises(RunError, match="cannot be reached"):
+        ran(tmp_path, box=box)
+    ledger = tmp_path / "run" / "ledger" / "00.jsonl"
+    whole = ledger.read_bytes()
+    ledger.write_bytes(whole[: whole[:-1].rindex(b"\n") + 1])
+    with pytest.raises(CheckpointError, match=r"00\.jsonl: lacks lines .* spent twice"):
+        resume(tmp_path / "run", report=False)
+    assert (tmp_path / "run" / "summary.json").exists(), "what is refused changes nothing"
+    ledger.write_bytes(whole)
+    with pytest.raises(RunError, match="cannot be reached"):
+        resume(tmp_path / "run", report=False)
+
+
 def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
     first, second, third = (ran(tmp_path, str(k), seed=seed) for k, seed in enumerate((1, 1, 2)))
     assert rows_of(first) == rows_of(second) != rows_of(third)

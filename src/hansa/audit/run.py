@@ -33,7 +33,7 @@ from hansa.audit.population import Asked
 from hansa.audit.preparing import Prepared, planned_facts, population_digest, prepare
 from hansa.audit.results import audited_cells, estimates, results
 from hansa.audit.sharing import encode_rows, outcome_cells, told, varints
-from hansa.base.errors import ConfigError, HansaWarning, RunError
+from hansa.base.errors import CheckpointError, ConfigError, HansaWarning, RunError
 from hansa.base.streams import Streams
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
@@ -74,7 +74,7 @@ def audit(
         }
         with begun(path, chosen, environment, report) as hosting:
             hosting.folder.write_json(PLAN, planned_facts(prepared))
-            _work(hosting, prepared, say)
+            _work(hosting, prepared, _ledgers(hosting.folder, prepared), say)
         return hosting.folder
 
 
@@ -102,9 +102,10 @@ def resume(
             raise ConfigError("resume", str(run), "has finished", "begin a new audit")
         prepared = prepare(again.settings)
         _check_same(folder, prepared)
+        ledgers = _ledgers(folder, prepared)
         again.enter()
         with hosted(folder, "audit", report) as hosting:
-            _work(hosting, prepared, say)
+            _work(hosting, prepared, ledgers, say)
         return folder
 
 
@@ -136,10 +137,9 @@ class Exchange:
     counts: list[np.ndarray]
 
 
-def _work(hosting: Hosting, prepared: Prepared, say: Say) -> None:
+def _work(hosting: Hosting, prepared: Prepared, ledgers: list[Ledger], say: Say) -> None:
     """Ask what is left, compare, estimate, and write what was found."""
     folder, settings, start = hosting.folder, prepared.settings, time.monotonic()
-    ledgers = _ledgers(folder, prepared)
     facts: dict[str, Any] = {}
     hosting.facts = lambda: {
         "agents": len(ledgers),
@@ -210,9 +210,10 @@ def _ledgers(folder: RunFolder, prepared: Prepared) -> list[Ledger]:
             folder.event("warning", text=text)
             warnings.warn(HansaWarning(text), stacklevel=3)
         if (head := heads.get(agent.name)) and not ledger.holds(head):
-            text = f"{path.name} lacks lines that it had when the audit was ended"
-            folder.event("warning", text=text)
-            warnings.warn(HansaWarning(text), stacklevel=3)
+            problem = (
+                "lacks lines that it had when the audit was ended; queries would be spent twice"
+            )
+            raise CheckpointError(f"{path}: {problem}")
         ledgers.append(ledger)
     return ledgers
 
