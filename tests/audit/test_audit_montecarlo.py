@@ -41,10 +41,10 @@ def large() -> Population:
 
 
 def test_the_variances_of_theory_in_all_nine_cells() -> None:
-    """20,000 audits of five agents against the closed forms, within 3 in a hundred."""
+    """10,000 audits of five agents against the closed forms, within 3 in a hundred."""
     m, budget = 5, 256
     study = MonteCarlo(
-        large(), [Agent(f"x{k}", f"x{k}", budget) for k in range(m)], 20_000,
+        large(), [Agent(f"x{k}", f"x{k}", budget) for k in range(m)], 10_000,
         np.random.default_rng(2),
     )  # fmt: skip
     low, high = (rate * (1 - rate) for rate in study.truth(0))
@@ -139,13 +139,13 @@ def test_counts_are_drawn_as_rows_are(ask: Ask, sampling: str, collaboration: st
 def test_mended_estimates_are_right_on_average() -> None:
     made = Made(rows=5000, effects={"age": 0.3, "income": -0.2}, dependence=0.6).read()
     agents = [Agent(name, name, 200) for name in made.attributes]
-    study = MonteCarlo(made, agents, 5000, np.random.default_rng(0))
+    study = MonteCarlo(made, agents, 3000, np.random.default_rng(0))
     for strategy in STRATEGIES:
         for place, (rates, _) in enumerate(study.rates(strategy)):
             first, second = study.truth(place)
             gap = rates[:, 1] - rates[:, 0]
             off = gap.mean() - (second - first)
-            assert abs(off) < 4 * gap.std() / math.sqrt(5000) + 0.001, (strategy.name, place)
+            assert abs(off) < 4 * gap.std() / math.sqrt(3000) + 0.001, (strategy.name, place)
 
 
 def pooled_limit(study: MonteCarlo, place: int) -> float:
