@@ -40,9 +40,9 @@ def rules(training: dict[str, Any], few: bool = False) -> list[dict[str, Any]]:
     """Fixed rules, and set networks of three trainings with several poolings.
 
     Args:
-        few: those that gates are about.
+        few: without Krum, mixing and other ways to choose an epoch.
     """
-    fixed = ["trimmed_mean"] if few else ["mean", "trimmed_mean", "median", "geometric_median"]
+    fixed = ["mean", "trimmed_mean", "median", "geometric_median"]
     listed: list[dict[str, Any]] = [{"name": name} for name in fixed]
     if not few:
         listed += [{"name": "krum"}, {"name": "nnm", "then": TM}]
