@@ -85,8 +85,8 @@ def findings_table(found: Mapping[str, Any], title: str = "Findings") -> Grid:
 def groups_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Grid:
     """A line a group: who they are, what was asked, how they fare against the reference."""
     columns = [
-        "group", "members", "asked", "answered", "refused", "yes", "difference",
-        "Fisher's p", "ratio to the highest", "four-fifths rule",
+        "group", "members", "asked / answered / refused", "yes", "difference", "Fisher's p",
+        "ratio to the highest", "4/5 rule",
     ]  # fmt: skip
     return Grid(title, columns, [_group_line(row) for row in rows], remark=True)
 
@@ -94,10 +94,10 @@ def groups_table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Grid:
 def _group_line(row: Mapping[str, Any]) -> list[str]:
     members = f"{number(row['population'])} ({share(row['share'])})"
     if row["group"] is None:
-        return ["(group unknown)", members, *[""] * 8]
+        return ["(group unknown)", members, *[""] * 6]
     name = row["group"] + (" (reference)" if row["reference"] else "")
     line = [name + (" (small)" if row["small"] else ""), members]
-    line += [number(row[key]) for key in ("asked", "answered", "refused")]
+    line.append(" / ".join(number(row[key]) for key in ("asked", "answered", "refused")))
     line.append(_between(share, row["rate"], row["low"], row["high"]))
     if "difference" in row:
         ends = row["difference"], row["difference_low"], row["difference_high"]
@@ -105,8 +105,9 @@ def _group_line(row: Mapping[str, Any]) -> list[str]:
     else:
         line += ["", ""]
     if "ratio" in row:
-        words = {"below": "below 4/5", "above": "above 4/5"}.get(row["four_fifths"])
-        words = words or verdict({"verdict": row["four_fifths"], "needed": row["needed"]})
+        words = row["four_fifths"]
+        if words not in ("below", "above"):
+            words = verdict({"verdict": words, "needed": row["needed"]})
         line += [_between(plain, row["ratio"], row["ratio_low"], row["ratio_high"]), words]
     else:
         line += ["", "the highest"]
@@ -115,7 +116,7 @@ def _group_line(row: Mapping[str, Any]) -> list[str]:
 
 def _between(form: Callable[[float | None], str], value: float, low: float, high: float) -> str:
     """A number with its interval."""
-    return f"{form(value)} ({form(low).removesuffix(' %')} to {form(high)})"
+    return f"{form(value)} ({form(low).removesuffix(' %')} to {form(high).removesuffix(' %')})"
 
 
 def agents_table(found: Mapping[str, Any], title: str = "Queries") -> Grid:
