@@ -19,6 +19,7 @@ from hansa.cli import main
 from hansa.combine.ensemble.run import ensemble
 from hansa.infer.robust import robust_charts
 from hansa.infer.robust.cached_scores import CachedScores
+from hansa.infer.robust.page import simpler
 from hansa.infer.robust.predict import predict
 from hansa.infer.robust.robust_file import RobustFile
 from hansa.infer.robust.rule_store import load_aggregator
@@ -166,6 +167,19 @@ def test_the_page_says_it_all(run_folder: RunFolder) -> None:
         "deep_set kvote + trimmed_mean",
     ):
         assert words in page, words
+
+
+def test_a_rule_that_learns_nothing_and_does_as_well_is_named() -> None:
+    def line(name: str, fixed: float, certified: float | None, learning: float) -> dict:
+        return {
+            "aggregator": name, "fixed": fixed, "certified": certified, "train_seconds": learning,
+        }  # fmt: skip
+
+    learned, other = line("learned", 0.6, 0.2, 3.0), line("other", 0.9, 0.9, 3.0)
+    rules = [learned, line("mean", 0.6, 0.1, 0.0), line("krum", 0.5, None, 0.0), other]
+    assert simpler(rules, learned, "fixed") == ["mean (60.00 %)"]
+    assert simpler(rules, learned, "certified") == []
+    assert simpler(rules, rules[1], "fixed") == []
 
 
 def test_pictures_are_of_the_form_that_vega_lite_asks_for(run_folder: RunFolder) -> None:

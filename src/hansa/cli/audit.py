@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shlex
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +9,15 @@ import typer
 from typer.core import TyperGroup
 
 from hansa.base.telling import say
-from hansa.cli.answer import Answer, Interrupted, answering
+from hansa.cli.answer import Answer, answering
 from hansa.cli.options import Debug, Json, NoReport, Out, Quiet, RunDir, Seed, Sets
+from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
 
 if TYPE_CHECKING:
     from hansa.audit.audit_file import AuditFile
 
 _OWN = ("--help", "-h")
+_GO_ON, _KEPT = "hansa audit resume", "what was asked and heard"
 
 
 class _FileOrCommand(TyperGroup):
@@ -60,14 +58,12 @@ def run(
         if dry_run:
             show_plan(answer, _load(file, sets, seed))
             return
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        heed_sigterm()
         chosen = _load(file, sets, seed)
         from hansa.audit.run import audit
-        from hansa.experiment.places import default_folder, reserved
         from hansa.experiment.progress import Steps
 
-        place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
-        with place as path, _going_on(answer, path):
+        with folder_for(chosen, out) as path, going_on(answer, path, _GO_ON, _KEPT):
             with Steps(quiet) as steps:
                 folder = audit(chosen, path, steps, not no_report)
             _result(answer, folder.path)
@@ -100,16 +96,12 @@ def resume(
     --set reaches how the platform is asked: --set box.queries_a_second=1.
     """
     with answering(as_json, debug) as answer:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        heed_sigterm()
         from hansa.audit.run import resume as resumed
         from hansa.experiment.progress import Steps
-        from hansa.experiment.settings_file import override
-        from hansa.report import RunFolder
 
-        config = RunFolder.open(run).config
-        wanted = override(config, tuple(sets or ()))
-        changes = {key: value for key, value in wanted.items() if value != config.get(key)}
-        with _going_on(answer, run):
+        changes = changed(run, sets)
+        with going_on(answer, run, _GO_ON, _KEPT):
             with Steps(quiet) as steps:
                 folder = resumed(run, changes, steps, not no_report)
             _result(answer, folder.path)
@@ -119,23 +111,6 @@ def _load(file: Path, sets: list[str] | None, seed: int | None) -> AuditFile:
     from hansa.audit.audit_file import AuditFile
 
     return AuditFile.load(file, tuple(sets or ()), seed=seed)
-
-
-@contextlib.contextmanager
-def _going_on(answer: Answer, path: Path) -> Iterator[None]:
-    """Say how to go on with an audit that does not come to its end."""
-    fresh = not (path / "config.yaml").exists()
-    answer.go_on = "hansa audit resume"
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not (path / "config.yaml").exists():
-            raise Interrupted("interrupted before anything was asked") from None
-        text = f"interrupted; what was asked and heard is kept in {path}"
-        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {shlex.quote(str(path))}") from None
-    finally:
-        if not fresh or (path / "config.yaml").exists():
-            answer.run_dir = str(path)
 
 
 def show_plan(answer: Answer, chosen: AuditFile) -> None:

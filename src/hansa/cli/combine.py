@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +11,7 @@ import typer
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.base.telling import say
-from hansa.cli.answer import Answer, Interrupted, answering
+from hansa.cli.answer import Answer, answering
 from hansa.cli.options import (
     All,
     Debug,
@@ -27,6 +25,7 @@ from hansa.cli.options import (
     Seed,
     Sets,
 )
+from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
 
 app = typer.Typer(
     help="Combine models that clients trained alone: one-shot ensembles.", no_args_is_help=True
@@ -57,7 +56,7 @@ def ensemble(
     With --resume, --set reaches what may change: runtime, device.
     """
     with answering(as_json, debug) as answer:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        heed_sigterm()
         more = {"seed": seed, "device": device}
         if resume is not None:
             if file is not None or out is not None:
@@ -74,11 +73,9 @@ def ensemble(
         else:
             chosen = EnsembleFile.load(file, changes, **more)
         from hansa.combine.ensemble.run import ensemble as run
-        from hansa.experiment.places import default_folder, reserved
         from hansa.experiment.progress import Steps
 
-        place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
-        with place as path, _going_on(answer, path):
+        with folder_for(chosen, out) as path, _going_on(answer, path):
             with Steps(quiet) as steps:
                 folder = run(chosen, path, steps, not no_report)
             _result(answer, folder.path, every)
@@ -94,28 +91,17 @@ def _resume(
 ) -> Path:
     from hansa.combine.ensemble.run import resume
     from hansa.experiment.progress import Steps
-    from hansa.experiment.settings_file import override
-    from hansa.report import RunFolder
 
-    config = RunFolder.open(path).config
-    wanted = override(config, tuple(sets or ()), **more)
-    changes = {key: value for key, value in wanted.items() if value != config.get(key)}
     with _going_on(answer, path), Steps(quiet) as steps:
-        return resume(path, changes, steps, report).path
+        return resume(path, changed(path, sets, **more), steps, report).path
 
 
 @contextlib.contextmanager
 def _going_on(answer: Answer, path: Path) -> Iterator[None]:
-    """Say how to go on with a run in this folder that does not come to its end."""
-    fresh = not (path / "config.yaml").exists()
-    answer.go_on = "hansa combine ensemble --resume"
+    """As all runs; and what was measured of one that failed is shown."""
     try:
-        yield
-    except KeyboardInterrupt:
-        if not (path / "config.yaml").exists():
-            raise Interrupted("interrupted before anything started") from None
-        text = f"interrupted; what is finished is kept in {path}"
-        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {shlex.quote(str(path))}") from None
+        with going_on(answer, path, "hansa combine ensemble --resume"):
+            yield
     except HansaError as error:
         from hansa.report.grid import Grid
 
@@ -124,9 +110,6 @@ def _going_on(answer: Answer, path: Path) -> Iterator[None]:
             shown = [[name, f"{100 * accuracy:.2f} %"] for name, accuracy in rules.items()]
             answer.table(Grid("Measured", ["rule", "accuracy"], shown))
         raise
-    finally:
-        if not fresh or (path / "config.yaml").exists():
-            answer.run_dir = str(path)
 
 
 @app.command("remove")
@@ -146,7 +129,7 @@ def remove(
         from hansa.experiment.places import reserved
         from hansa.experiment.progress import Steps
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        heed_sigterm()
 
         base = Path("runs") / f"{run.resolve().name}-without-{client}"
         place = reserved(base) if out is None else contextlib.nullcontext(out)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import shlex
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hansa.base.errors import ConfigError, HansaError
-from hansa.cli.answer import Answer, Interrupted, answering
+from hansa.base.errors import ConfigError
+from hansa.cli.answer import Answer, answering
 from hansa.cli.options import (
     All,
     Debug,
@@ -25,6 +21,7 @@ from hansa.cli.options import (
     Seed,
     Sets,
 )
+from hansa.cli.running import folder_for, going_on, heed_sigterm
 from hansa.cli.serving import member, serve
 
 app = typer.Typer(
@@ -33,6 +30,7 @@ app = typer.Typer(
 app.command("serve")(serve)
 app.command("member")(member)
 
+_GO_ON = "hansa infer robust --resume"
 File = Annotated[
     Path | None,
     typer.Argument(metavar="FILE", help="A file of it.", show_default="17 digits clients, 4 liars"),
@@ -57,7 +55,7 @@ def robust(
     With --resume RUN an interrupted run goes on.
     """
     with answering(as_json, debug) as answer:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        heed_sigterm()
         if resume is not None:
             if file is not None or out is not None or sets or seed is not None:
                 fix = "give --resume RUN alone"
@@ -65,7 +63,7 @@ def robust(
             from hansa.experiment.progress import Steps
             from hansa.infer.robust.run import resume as again
 
-            with _going_on(answer, resume), Steps(quiet) as steps:
+            with going_on(answer, resume, _GO_ON), Steps(quiet) as steps:
                 folder = again(resume, steps, not no_report)
             _result(answer, folder.path, every)
             return
@@ -77,34 +75,13 @@ def robust(
             chosen = RobustFile.parse(override({}, changes, seed=seed))
         else:
             chosen = RobustFile.load(file, changes, seed=seed)
-        from hansa.experiment.places import default_folder, reserved
         from hansa.experiment.progress import Steps
         from hansa.infer.robust.run import robust as run
 
-        place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
-        with place as path, _going_on(answer, path):
+        with folder_for(chosen, out) as path, going_on(answer, path, _GO_ON):
             with Steps(quiet) as steps:
                 folder = run(chosen, path, steps, not no_report)
             _result(answer, folder.path, every)
-
-
-@contextlib.contextmanager
-def _going_on(answer: Answer, path: Path) -> Iterator[None]:
-    """Say how to go on with a run in this folder that does not come to its end."""
-    fresh = not (path / "config.yaml").exists()
-    answer.go_on = "hansa infer robust --resume"
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not (path / "config.yaml").exists():
-            raise Interrupted("interrupted before anything started") from None
-        text = f"interrupted; what is measured is kept in {path}"
-        raise Interrupted(f"{text}\n  to go on: {answer.go_on} {shlex.quote(str(path))}") from None
-    except HansaError:
-        raise
-    finally:
-        if not fresh or (path / "config.yaml").exists():
-            answer.run_dir = str(path)
 
 
 @app.command("predict")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from hansa.cli.options import (
     Target,
     read_settings,
 )
+from hansa.cli.running import changed, folder_for, heed_sigterm
 
 if TYPE_CHECKING:
     from hansa.experiment import RunFile
@@ -53,7 +53,7 @@ def learn(
     status is 3 if training diverged, whether it then went on or was stopped.
     """
     with answering(as_json, debug) as answer:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as by Ctrl-C
+        heed_sigterm()
         from hansa.experiment.progress import RunProgress
 
         more = {"seed": seed, "device": device}
@@ -85,12 +85,8 @@ def _start(
     report: bool,
     more: dict[str, Any],
 ) -> RunFolder:
-    from hansa.experiment import default_folder
-    from hansa.experiment.places import reserved
-
     chosen = read_settings(target, sets, **more)
-    place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
-    with place as path:
+    with folder_for(chosen, out) as path:
         return _run(answer, progress, chosen, path, report)
 
 
@@ -115,12 +111,9 @@ def _resume(
     report: bool,
     more: dict[str, Any],
 ) -> RunFolder:
-    from hansa.experiment import override, resume
-    from hansa.report import RunFolder
+    from hansa.experiment import resume
 
-    config = RunFolder.open(path).config
-    wanted = override(config, tuple(sets or ()), **more)
-    changes = {key: value for key, value in wanted.items() if value != config.get(key)}
+    changes = changed(path, sets, **more)
     answer.run_dir = str(path)
     return resume(path, changes, progress, report)
 

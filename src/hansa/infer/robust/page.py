@@ -58,6 +58,17 @@ class Tried(Measured):
         return [read_facts(place) for place in places]
 
 
+def simpler(rules: list[dict[str, Any]], kept: dict[str, Any], key: str) -> list[str]:
+    """Rules that learn nothing and come to at least what a kept one that has learned does."""
+    if not kept["train_seconds"] or kept[key] is None:
+        return []
+    return [
+        f"{rule['aggregator']} ({quantity(rule[key], 'accuracy')})"
+        for rule in rules
+        if not rule["train_seconds"] and rule[key] is not None and rule[key] >= kept[key]
+    ]
+
+
 @register("robust_inference")
 class RobustPage(RunPage):
     """Rules that make one answer of many, under attack."""
@@ -100,7 +111,15 @@ class RobustPage(RunPage):
             text += f", {quantity(kept['fixed'], 'accuracy')} under the attack that does worst"
         if kept["certified"] is not None:
             text += f"; {quantity(kept['certified'], 'accuracy')} are right whatever liars do"
-        return text + "."
+        text += "."
+        for key, what in (
+            ("fixed", "under the attack that does worst"),
+            ("certified", "certified"),
+        ):
+            others = simpler(of.rules, kept, key)
+            if others:
+                text += f" Without learning, {' and '.join(others)} did as well or better {what}."
+        return text
 
     def notes(self, of: Tried) -> list[str]:  # type: ignore[override]
         """What clients' data made one say."""

@@ -1,0 +1,62 @@
+"""What commands share that run something in a folder: the folder, SIGTERM, and going on."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hansa.cli.answer import Answer, Interrupted
+
+if TYPE_CHECKING:
+    from hansa.experiment.settings_file import SettingsFile
+
+
+def heed_sigterm() -> None:
+    """To be asked to end is as Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def folder_for(chosen: SettingsFile, out: Path | None) -> AbstractContextManager[Path]:
+    """The folder that was asked for, or a new name under ``runs/``."""
+    from hansa.experiment.places import default_folder, reserved
+
+    return reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
+
+
+def changed(path: Path, sets: list[str] | None, **more: Any) -> dict[str, Any]:
+    """What ``--set`` and options make another in the settings of the run in a folder."""
+    from hansa.experiment.settings_file import override
+    from hansa.report import RunFolder
+
+    config = RunFolder.open(path).config
+    wanted = override(config, tuple(sets or ()), **more)
+    return {key: value for key, value in wanted.items() if value != config.get(key)}
+
+
+@contextlib.contextmanager
+def going_on(
+    answer: Answer, path: Path, command: str, kept: str = "what is finished"
+) -> Iterator[None]:
+    """Say how to go on with a run in a folder that does not come to its end.
+
+    Args:
+        command: that goes on, with the folder behind it.
+        kept: what an interrupted run leaves.
+    """
+    fresh = not (path / "config.yaml").exists()
+    answer.go_on = command
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (path / "config.yaml").exists():
+            raise Interrupted("interrupted before anything started") from None
+        text = f"interrupted; {kept} is kept in {path}"
+        raise Interrupted(f"{text}\n  to go on: {command} {shlex.quote(str(path))}") from None
+    finally:
+        if not fresh or (path / "config.yaml").exists():
+            answer.run_dir = str(path)
