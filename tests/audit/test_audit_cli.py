@@ -53,7 +53,8 @@ def test_the_contract_for_scripts(hansa: Call) -> None:
         assert (folder / name).is_file()
 
 
-def test_an_audit_in_words(hansa: Call) -> None:
+def test_an_audit_in_words(hansa: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # so that no line is broken
     status, out, err = hansa("audit", MADE, "--out", "run", *SMALL[:-1])
     assert status == 0, err
     assert "women : men" in out

@@ -29,7 +29,8 @@ who = st.sets(st.integers(0, NODES - 1), min_size=1, max_size=NODES - 1)
 
 
 def block(ids: np.ndarray | None = None, seed: int = 3) -> Any:
-    return SimpleNamespace(ids=np.arange(NODES) if ids is None else ids, streams=Streams(seed))
+    ids = np.arange(NODES) if ids is None else ids
+    return SimpleNamespace(ids=ids, streams=Streams(seed), clients=NODES)
 
 
 def forged(send: Send, nodes: set[int], attack: Any = None, at: Any = None) -> Any:

@@ -20,6 +20,8 @@ from hansa.engine.runtimes.checkpoint import sealed
 from hansa.experiment import resume, run
 from hansa.report import RunFolder
 
+from .conftest import children
+
 pytestmark = pytest.mark.usefixtures("nothing_left")
 LONG = 300.0  # seconds; only a test that fails waits so long
 
@@ -84,10 +86,6 @@ def trouble(small: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[...,
 
     yield make
     sys.modules.pop(f"hansa_plugin_{file.stem}", None)
-
-
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
 
 
 def worker(index: int) -> psutil.Process:
