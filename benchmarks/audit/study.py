@@ -163,12 +163,11 @@ def label_free(goals: Goals, smoke: bool) -> None:
             people, agents(list(people.attributes)[:5], 60 if smoke else budget),
             10 if smoke else 1000, np.random.default_rng(5),
         )  # fmt: skip
-        half, oracle = (
-            errors(study, strategy("neyman", "a_priori", sigma=sigma))
-            for sigma in ("half", "oracle")
-        )
-        got = f"{oracle[0]:.4f} -> {half[0]:.4f}, worst agent {oracle[1]:.4f} -> {half[1]:.4f}"
-        goals.add(f"{name}, neyman a_priori, deviations known -> one half", got)
+        plans = [strategy("neyman", "a_priori", sigma=sigma) for sigma in ("oracle", "half")]
+        came_to = [errors(study, one) for one in (*plans, strategy("adaptive_neyman", "a_priori"))]
+        means, worst = (" -> ".join(f"{pair[k]:.4f}" for pair in came_to) for k in (0, 1))
+        what = f"{name}, neyman a_priori, deviations known -> one half -> learned by a pilot"
+        goals.add(what, f"{means}, worst agent {worst}")
 
 
 def chosen(goals: Goals, smoke: bool) -> None:
