@@ -1,4 +1,4 @@
-"""Answers, decisions before all have answered, and the quick certificates beside torch's."""
+"""Answers, and decisions before all have answered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from hansa.ensemble.networks import Aggregated, Fixed, Votes
 from hansa.ensemble.voting import Voting
 from hansa.infer.robust.answering import Answerer
 from hansa.infer.robust.deep_set import DeepSetAggregator
-from hansa.infer.robust.quick_certificates import quickly
 from hansa.infer.robust.rule_store import save_aggregators
 from hansa.infer.robust.score_aggregator import Static
 from hansa.infer.serving.ensemble_rule import RuleScores
@@ -47,10 +46,10 @@ def some_rows(draw: Any) -> np.ndarray:
 
 @EVERY
 @given(rows=some_rows(), missing=st.integers(0, 3))
-def test_quick_certificates_are_torch_s(
+def test_an_answer_is_judged_as_the_aggregator_and_its_certificate_are(
     aggregator: Aggregator, rows: np.ndarray, missing: int
 ) -> None:
-    judged = quickly(aggregator, rows, missing)
+    judged = certificates.judged(aggregator, rows, missing)
     assert judged is not None
     scores, f_star = judged
     whole = torch.from_numpy(rows)
@@ -79,11 +78,14 @@ def lead_at(aggregator: Aggregator, rows: torch.Tensor, f: int, missing: int) ->
     return float(low.gather(1, leading)[:, 0] - high.scatter(1, leading, -torch.inf).amax(1))
 
 
-def test_aggregators_without_bounds_are_left_to_torch() -> None:
+def test_aggregators_without_bounds_are_not_judged() -> None:
     from hansa.base.component import find
 
     for name in ("geometric_median", "krum"):
-        assert quickly(find("aggregator", name).parse({}), np.full((1, 5, 3), 1 / 3)) is None
+        assert (
+            certificates.judged(find("aggregator", name).parse({}), np.full((1, 5, 3), 1 / 3))
+            is None
+        )
 
 
 @EVERY

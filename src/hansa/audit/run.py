@@ -37,7 +37,7 @@ from hansa.base.errors import CheckpointError, ConfigError, HansaWarning, RunErr
 from hansa.base.streams import Streams
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
-from hansa.report.folder import RunFolder
+from hansa.report.folder import RunFolder, plain
 
 PLAN, AUDIT, FRAMES, LEDGERS = "plan.json", "audit.json", "metricframe.json", "ledger"
 Say = Callable[[str], None]
@@ -116,17 +116,11 @@ def _check_same(folder: RunFolder, prepared: Prepared) -> None:
     if before.get("population") != population_digest(prepared.population):
         problem = "is not the population that the audit was begun with"
         raise ConfigError("population", None, problem, fix)
-    now, then = _plain(prepared.settings.box.identity()), before.get("box") or {}
+    now, then = plain(prepared.settings.box.identity()), before.get("box") or {}
     for field in {**now, **then}:
         if now.get(field) != then.get(field):
             problem = "is another than the audit was begun with"
             raise ConfigError(f"box.{field}", None, problem, fix)
-
-
-def _plain(identity: Any) -> Any:
-    from hansa.report.folder import plain
-
-    return plain(identity)
 
 
 @dataclass
@@ -240,7 +234,7 @@ def _asked(prepared: Prepared, asking: Asking) -> tuple[list[Asked], Exchange]:
     answers: list[list[np.ndarray]] = [[] for _ in range(m)]
     script = strategy.queries(prepared.population, prepared.planned, Streams(settings.seed))
     wanted = next(script)
-    while wanted is not None:
+    while True:
         stage = [Asked(r, a) for r, a in zip(wanted, asking(wanted), strict=True)]
         for k, one in enumerate(stage):
             rows[k].append(one.rows)

@@ -7,6 +7,7 @@ sample of the honest ones. That is what Baruch et al. assume, too.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from statistics import NormalDist
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,9 +27,9 @@ class _Colluding(Attack):
         assert scene.honest is not None  # they collude
         return self.together(scene.honest, scene).to(rows).expand_as(rows)
 
+    @abstractmethod
     def together(self, honest: Tensor, scene: Scene) -> Tensor:
         """The row [K] that all send, from what they should have sent, [c, K]."""
-        raise NotImplementedError
 
 
 @register(

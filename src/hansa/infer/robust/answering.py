@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hansa.base.lazy import torch, without_gradients
+from hansa.ensemble import certificates
 from hansa.ensemble.aggregators import Aggregator
-from hansa.infer.robust.quick_certificates import quickly
 from hansa.infer.robust.score_aggregator import ScoreAggregator, Static
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Answerer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores float64 [m, K] of the rows that are there, and f* [m] with ``out`` more."""
         if type(aggregator) is Static:
-            judged = quickly(aggregator.aggregator, rows, out)
+            judged = certificates.judged(aggregator.aggregator, rows, out)
             if judged is not None:
                 return judged
         return _slowly(aggregator, rows, out)
