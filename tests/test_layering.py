@@ -13,7 +13,9 @@ import pytest
 import hansa
 
 SOURCE = Path(hansa.__file__).parent
-GROUND = ("codec", "data", "ensemble", "metrics", "models", "report", "topology")
+GROUND = (
+    "codec", "data", "ensemble", "metrics", "models", "report", "serving", "topology", "weights",
+)  # fmt: skip
 VERBS = ("learn", "recommend", "combine", "route", "infer", "forget", "audit")
 BELOW = {"base", *GROUND, "engine", "attest", "experiment"}
 ALLOWED: dict[str, set[str]] = {

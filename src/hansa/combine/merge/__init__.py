@@ -1,0 +1,1 @@
+"""Merging models of one origin into any size between one model and all of them (FlexMerge)."""
