@@ -43,6 +43,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "learned_aggregator": ("hansa.infer.robust.deep_set",),
     "inference_attack": ("hansa.infer.robust.attacks.*",),
+    "merging": ("hansa.combine.merge.algorithms.*",),
     "runtime": ("hansa.engine",),
     "page": (
         "hansa.report.run_page",

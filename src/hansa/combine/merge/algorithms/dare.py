@@ -1,0 +1,63 @@
+"""DARE: drop most numbers of each task vector, and make the rest as much larger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.lazy import torch
+from hansa.combine.merge.algorithms.averaging import Averaging
+from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register("dare", paper="Yu et al.", year=2024, url="https://arxiv.org/abs/2311.03099")
+class Dare(MergingAlgorithm):
+    """Drop each number with probability p, divide the rest by 1 - p, then merge (Yu et al., 2024).
+
+    What is dropped depends on the seed, the model and the block alone, so that a group of any size
+    meets the same numbers. The mean over seeds is the task vector itself.
+    """
+
+    drop: float = Field(0.9, ge=0, le=1, description="p, the chance of a number to be dropped")
+    rescale: bool = Field(True, description="divide what stays by 1 - p")
+    inner: MergingAlgorithm = Field(Averaging(), description="what merges the dropped vectors")
+
+    @property
+    def masked(self) -> bool:
+        return self.inner.masked
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        return self.inner.statistics
+
+    def check(self, models: int) -> None:
+        self.inner.check(models)
+
+    def cutoff_ranks(self, numbers: int) -> tuple[int, ...]:
+        return self.inner.cutoff_ranks(numbers)
+
+    def ranked(self, taus: Tensor, about: BlockFacts) -> Tensor:
+        return self.inner.ranked(self._dropped(taus, about), about)
+
+    def prepare(self, taus: Tensor, about: BlockFacts) -> Tensor:
+        return self.inner.prepare(self._dropped(taus, about), about)
+
+    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+        return self.inner.combine(taus, prepared, about)
+
+    def _dropped(self, taus: Tensor, about: BlockFacts) -> Tensor:
+        if self.drop == 1:  # nothing stays: 0, and not 0 / 0
+            return torch.zeros_like(taus)
+        scale = 1 / (1 - self.drop) if self.rescale else 1.0
+        dropped = torch.empty_like(taus)
+        for row, tau, member in zip(dropped, taus, about.members, strict=True):
+            draws = about.streams.numpy(f"dare.{about.name}", node=member).random(
+                tau.numel(), dtype="float32"
+            )
+            torch.mul(tau, torch.from_numpy(draws) >= self.drop, out=row)
+        return dropped.mul_(scale)

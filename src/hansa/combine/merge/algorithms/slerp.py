@@ -1,0 +1,58 @@
+"""SLERP: from one model to another along the sphere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
+from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PARALLEL = 0.9995
+"""Cosine from which the straight line is taken: the sphere's formula divides by a small sine."""
+
+
+@register("slerp", paper="Shoemake", year=1985, url="https://doi.org/10.1145/325165.325242")
+class Slerp(MergingAlgorithm):
+    """Between two models along the sphere, tensor by tensor (Shoemake, 1985); t = 0 is the first.
+
+    As in mergekit it goes between weights; ``of: deltas`` goes between task vectors.
+    """
+
+    t: float = Field(0.5, ge=0, le=1, description="how far from the first model to the second")
+    of: Literal["weights", "deltas"] = Field("weights", description="what lies on the sphere")
+
+    def check(self, models: int) -> None:
+        if models != 2:
+            problem = f"goes between two models, and there are {models}"
+            raise ConfigError("algorithms", self.name, problem, "two models, or averaging")
+
+    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+        self.check(len(taus))
+        ends = prepared
+        if self.of == "weights":
+            if about.base is None:
+                raise ValueError("slerp of weights needs the base's")
+            ends = prepared + about.base
+        between = torch.empty_like(prepared[0])
+        for piece in about.pieces:
+            span = slice(piece.start, piece.stop)
+            between[span] = self._between(ends[0, span].double(), ends[1, span].double())
+        return Merged(
+            between if about.base is None or self.of == "deltas" else between - about.base
+        )
+
+    def _between(self, first: Tensor, second: Tensor) -> Tensor:
+        lengths = first.norm() * second.norm()
+        cosine = float(first @ second / lengths) if lengths > 0 else 1.0
+        if abs(cosine) > _PARALLEL:
+            return torch.lerp(first, second, self.t)
+        angle = torch.arccos(torch.tensor(cosine, dtype=torch.float64))
+        near, far = torch.sin((1 - self.t) * angle), torch.sin(self.t * angle)
+        return (first * near + second * far) / torch.sin(angle)
