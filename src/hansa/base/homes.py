@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "population": ("hansa.audit.populations.*",),
     "disparity": ("hansa.audit.disparity",),
     "black_box": ("hansa.audit.boxes.*",),
+    "encoder": ("hansa.route.encoders.*",),
     "clients": (
         "hansa.infer.robust.trained_clients",
         "hansa.infer.robust.cached_scores",

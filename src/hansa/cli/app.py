@@ -27,6 +27,7 @@ from hansa.cli.init import init
 from hansa.cli.learn import learn
 from hansa.cli.listing import list_
 from hansa.cli.report import report
+from hansa.cli.route import app as route
 from hansa.cli.tune import tune
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app.command("export")(export)
 app.command("compare")(compare)
 app.command("data")(data)
 app.add_typer(combine, name="combine")
+app.add_typer(route, name="route")
 app.add_typer(infer, name="infer")
 app.add_typer(audit, name="audit")
 

@@ -1,0 +1,1 @@
+"""Encoders: texts become vectors whose cosines say which task a query is of."""

