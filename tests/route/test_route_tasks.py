@@ -23,8 +23,6 @@ from hansa.route.encoders.tfidf import TfIdf
 from hansa.route.sources.task_folder import read_tasks, read_training
 
 WORDS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat", "it"]), max_size=9)
-    st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "and", "it", "slept"]), max_size=9
-)
 
 
 def write_task(folder: Path, name: str, validation: list[str], test: list[str] = (), **facts):  # type: ignore[no-untyped-def, assignment]
