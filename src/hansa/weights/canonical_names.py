@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hansa.weights.tensor_file import TensorEntry, read_entry
+from hansa.weights.tensor_file import TensorEntry, raw_bytes, read_entry
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What parallel and compiled modules put before every name."""
@@ -110,7 +110,6 @@ def same_bytes(one: TensorEntry, other: TensorEntry) -> bool:
     step = max(1, (8 << 20) // max(1, one.row_bytes))
     for first in range(0, rows, step):
         part = slice(first, first + step)
-        left, right = (read_entry(entry, part).flatten() for entry in (one, other))
-        if left.numpy(force=True).tobytes() != right.numpy(force=True).tobytes():
+        if raw_bytes(read_entry(one, part)) != raw_bytes(read_entry(other, part)):
             return False
     return True

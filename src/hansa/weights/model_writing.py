@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hansa.base.errors import ConfigError
-from hansa.base.files import writing
 from hansa.weights.model_folder import ModelFolder
+from hansa.weights.staging import refuse_existing, staged
 from hansa.weights.streamed import StreamedWriter
 from hansa.weights.tensor_file import FLOATS, ITEM_BYTES, TensorEntry, torch_dtype
 
@@ -47,33 +45,22 @@ def write_model(
         DiskError: the disk is full or fails.
     """
     out = Path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError("out", str(out), "exists already", "name another place")
+    refuse_existing(out)
     fetch = tensors if callable(tensors) else tensors.__getitem__
     if like.path.is_file() or out.suffix == ".safetensors":
         _write_file(list(like.entries.values()), fetch, out, dtype)
         return out
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        with writing(out):
-            _copy(like, staged, dtype)
-        for place, entries in _by_place(like).items():
+    with staged(out) as place:
+        _copy(like, place, dtype)
+        for below, entries in _by_place(like).items():
             shards = _split(entries, dtype, shard_bytes)
             count = len(shards)
             names = [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
             names = names if count > 1 else ["model.safetensors"]
             for shard, name in zip(shards, names, strict=True):
-                _write_file(shard, fetch, staged / place / name, dtype)
+                _write_file(shard, fetch, place / below / name, dtype)
             if count > 1:
-                _write_index(staged / place, shards, names, dtype)
-        with writing(out):
-            staged.chmod(0o755)
-            staged.replace(out)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
+                _write_index(place / below, shards, names, dtype)
     return out
 
 

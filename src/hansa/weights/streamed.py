@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from hansa.base.files import writing
-from hansa.base.lazy import torch
-from hansa.weights.tensor_file import ITEM_BYTES, dtype_name
+from hansa.weights.tensor_file import ITEM_BYTES, dtype_name, raw_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,11 +76,8 @@ class StreamedWriter:
         if dtype_name(tensor.dtype) != dtype or tensor.ndim != len(shape) or not fits:
             got = f"{dtype_name(tensor.dtype)} {tuple(tensor.shape)} at row {row}"
             raise ValueError(f"{name} was declared as {dtype} {shape}, not {got}")
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        if not flat.numel():
-            return
-        data = memoryview(flat.view(torch.uint8).numpy().data)
-        row_bytes = len(data) // len(tensor) if shape else 0
+        data = raw_bytes(tensor)
+        row_bytes = len(data) // max(1, len(tensor)) if shape else 0
         place = self._start + self._places[name] + row * row_bytes
         self._left[name] -= len(data)
         with writing(self.path):

@@ -175,3 +175,13 @@ def _fill(view: memoryview, file: object) -> None:
         if not got:
             raise OSError("the file has become shorter")
         place += got
+
+
+def raw_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU, in the order of its numbers."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if not flat.numel():
+        return memoryview(b"")
+    if flat.stride(0) != 1:  # of one number, it may be any
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return memoryview(flat.view(torch.uint8).numpy().data)
