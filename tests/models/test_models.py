@@ -33,6 +33,7 @@ COUNTS = [
     # 3x3 convolutions without bias, two numbers a channel in each normalization, 65 a class.
     ("resnet8_gn", CIFAR, 75_290),
     ("resnet20_gn", CIFAR, 269_722),
+    ("vit", DIGITS, 26_432 + 33 * 10),
     ("logistic", CIFAR, 3072 * 10 + 10),
     ({"name": "mlp", "hidden": [7, 4]}, TABLE, 6 * 7 + 8 * 4 + 5),
     ({"name": "mlp", "hidden": []}, TABLE, 6),
@@ -51,6 +52,8 @@ SMALL = [
     ("resnet20_gn", DIGITS),
     ("resnet8_bn", DataSpec("image", (2, 17, 16), 3)),
     ({"name": "lstm", "hidden": 8}, SHORT),
+    ("vit", DIGITS),
+    ({"name": "vit", "layers": 1, "patch": 3}, DataSpec("image", (2, 6, 9), 3)),
     ("matrix_factorization", DataSpec("pairs", (2,), 1, "regression", (7, 9))),
 ]
 
@@ -214,6 +217,8 @@ def test_data_of_another_kind_are_refused(name):
         ("matrix_factorization", CIFAR, "", "not image", "gn_lenet"),
         ("matrix_factorization", DataSpec("pairs", (2,), 1), "", "users and items", "vocabulary"),
         ("lstm", DataSpec("tokens", (5,), 3), "", "one vocabulary", "vocabulary"),
+        ({"name": "vit", "patch": 3}, DIGITS, "patch", "8 x 8", "divisor"),
+        ({"name": "vit", "heads": 5}, DIGITS, "heads", "32 hidden", "divisor"),
         ({"name": "resnet8_gn", "groups": 3}, CIFAR, "groups", "16 channels", "1, 2, 4"),
         ({"name": "mlp", "hidden": [0]}, TABLE, "hidden.0", "greater than", "widths"),
         ({"name": "mlp", "width": 3}, TABLE, "width", "no such setting", "hidden"),

@@ -37,6 +37,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "disparity": ("hansa.audit.disparity",),
     "black_box": ("hansa.audit.boxes.*",),
     "encoder": ("hansa.route.encoders.*",),
+    "merge_tasks": ("hansa.combine.merge.tasks.*",),
     "clients": (
         "hansa.infer.robust.trained_clients",
         "hansa.infer.robust.cached_scores",

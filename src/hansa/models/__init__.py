@@ -9,6 +9,7 @@ from hansa.models.model import Model, initial_model
 from hansa.models.recommendation import MatrixFactorization
 from hansa.models.resnet import ResNet8, ResNet8BN, ResNet20
 from hansa.models.sequence import LSTM
+from hansa.models.vision_transformer import ViT
 
 __all__ = [
     "LSTM",
@@ -27,5 +28,6 @@ __all__ = [
     "ResNet8",
     "ResNet8BN",
     "ResNet20",
+    "ViT",
     "initial_model",
 ]

@@ -1,0 +1,71 @@
+"""Tasks of a merge: where the models lie, and what says how good one is at its task."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from hansa.base.component import Component
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Split = Literal["validation", "test"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TaskSuite:
+    """Models of one origin, one a task.
+
+    Attributes:
+        base: the folder of the model that all began from.
+        models: the folder of each task's fine-tuned model, by the task's name.
+        judge: (task, state dict, split) -> accuracy in [0, 1]; None where nobody judges. A state
+            dict holds the merged tensors; heads and all else of a task are the judge's own.
+        examples: of the test, by task; empty where that is not known.
+        validation: whether the judge has examples to tune by.
+        notes: what a reader should know of the tasks.
+    """
+
+    base: Path
+    models: Mapping[str, Path]
+    judge: Callable[[str, Mapping[str, Tensor], Split], float] | None = None
+    examples: Mapping[str, int] = field(default_factory=dict)
+    validation: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(self.models)
+
+
+class MergeTasks(Component, kind="merge_tasks"):
+    """What is merged: models that are made here or brought along."""
+
+    judged: ClassVar[bool] = True
+    """Whether accuracies are measured."""
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is made or written.
+
+        Raises:
+            ConfigError: names the field.
+        """
+
+    @abstractmethod
+    def suite(self, seed: int, place: Path, say: Say) -> TaskSuite:
+        """The models, made now or before an interrupt.
+
+        Args:
+            seed: of what is made here.
+            place: a folder of their own for what is made, there or not.
+            say: is told what begins.
+
+        Raises:
+            ConfigError, DataError, CheckpointError, RunError: there are none.
+        """

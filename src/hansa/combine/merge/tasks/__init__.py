@@ -1,0 +1,1 @@
+"""What is merged and how it is judged: the kind ``merge_tasks``."""

@@ -1,0 +1,29 @@
+"""Models that are merged and not judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.combine.merge.merge_tasks import MergeTasks, Say, TaskSuite
+from hansa.combine.merge.tasks.own import check_folders
+
+
+@register("none")
+class Unjudged(MergeTasks):
+    """Models in folders of your own that nobody judges: they are merged, and that is all."""
+
+    judged: ClassVar[bool] = False
+    base: Path = Field(description="the folder of the model that all were fine-tuned from")
+    models: dict[str, Path] = Field(description="the folder of each task's model, by task")
+
+    def check(self) -> None:
+        """Folders must be there."""
+        check_folders(self.base, self.models)
+
+    def suite(self, seed: int, place: Path, say: Say) -> TaskSuite:
+        """As they lie there."""
+        return TaskSuite(self.base, self.models)
