@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-WORDS = [f"w{k}" for k in range(40)] + ["good", "bad", "red", "blue"]
+WORDS = [f"w{k}" for k in range(40)] + ["good", "bad", "red", "blue", "yes", "no"]
 
 
 def write_encoder(folder: Path, seed: int = 0) -> Path:
