@@ -1,0 +1,63 @@
+"""Tiny models from configurations, and random adapters for them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from hansa.route.answering import Mixture
+from hansa.route.slab import AdapterSlab, linears_of
+
+Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+def tiny_bert() -> nn.Module:
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24, max_position_embeddings=40,
+    )  # fmt: skip
+    return BertModel(config, add_pooling_layer=False).eval()
+
+
+def tiny_llama(vocabulary: int = 60) -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, intermediate_size=24, max_position_embeddings=128,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def random_factors(
+    module: nn.Module, seed: int, rank: int = 4, layers: Sequence[str] = (), size: float = 0.3
+) -> Factors:
+    """Factors for the layers whose names end in one of ``layers``; none: for all."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: (
+            torch.randn(rank, inputs, generator=draw) * size,
+            torch.randn(outputs, rank, generator=draw) * size,
+        )
+        for name, (inputs, outputs) in linears_of(module).items()
+        if not layers or name.endswith(tuple(layers))
+    }
+
+
+def with_dense(module: nn.Module, slab: AdapterSlab, mixture: Mixture) -> nn.Module:
+    """A copy of the model with the mixture's delta in its weights: the plain reference."""
+    changed = copy.deepcopy(module)
+    modules = dict(changed.named_modules())
+    with torch.no_grad():
+        for adapter, weight in zip(mixture.adapters, mixture.weights, strict=True):
+            for name, (a, b) in slab.factors(slab.name(adapter)).items():
+                modules[name].weight += weight * (b.float() @ a.float())
+    return changed
