@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.weights.composition import CompositionPlan, Group, Member, PlanBlock, StoredPlan
+from hansa.weights.composition import (
+    CompositionPlan,
+    Group,
+    Member,
+    PlanBlock,
+    PlanWriter,
+    StoredPlan,
+    plan_bytes,
+)
 from hansa.weights.tensor_file import read_header
 
 finite = st.floats(-1e3, 1e3, width=64)
@@ -59,8 +67,20 @@ def test_a_plan_comes_back_as_it_was(
     assert all(torch.equal(read[name], value) for name, value in stored.items())
     assert all(torch.equal(load_file(path)[name], value) for name, value in stored.items())
     data = path.read_bytes()
+    entries = {n: (e.dtype, e.shape) for n, e in StoredPlan.open(path).entries.items()}
+    assert len(data) == plan_bytes(plan, entries)
     again.write(path, dict(reversed(read.items())))
     assert path.read_bytes() == data
+
+
+def test_a_plan_whose_tensors_do_not_come_leaves_no_file(tmp_path: Path) -> None:
+    plan = CompositionPlan("models", None, (Member("a", "0" * 64),), ())
+    with (
+        pytest.raises(ValueError, match="not written exactly once"),
+        PlanWriter(tmp_path / "plan.safetensors", plan, {"x": ("F32", (2,))}),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @given(plans(), st.data())

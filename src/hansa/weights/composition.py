@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.weights.streamed import StreamedWriter
+from hansa.weights.streamed import Entry, StreamedWriter, file_bytes
 from hansa.weights.tensor_file import (
     TensorEntry,
     dtype_name,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Kind = Literal["models", "adapters"]
 FORMAT = 1
 _HEADER = "hansa.composition"
+_NO_HASH = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -200,13 +202,9 @@ class CompositionPlan:
         Raises:
             DiskError: the disk is full or fails; names the file.
         """
-        hashes = {name: _sha256(tensors[name]) for name in sorted(tensors)}
-        text = self.to_json()
-        header = {"format": FORMAT, "plan": text, "tensors": hashes, "sha256": _seal(text, hashes)}
-        declared = {n: (dtype_name(tensors[n].dtype), tuple(tensors[n].shape)) for n in hashes}
-        noted = {_HEADER: json.dumps(header, sort_keys=True)}
-        with StreamedWriter(Path(path), declared, noted) as writer:
-            for name in hashes:
+        declared = {n: (dtype_name(t.dtype), tuple(t.shape)) for n, t in tensors.items()}
+        with PlanWriter(Path(path), self, declared) as writer:
+            for name in sorted(tensors):
                 writer.write(name, tensors[name])
         return Path(path)
 
@@ -219,6 +217,49 @@ class CompositionPlan:
         """
         stored = StoredPlan.open(path)
         return stored.plan, {name: stored.tensor(name) for name in stored.entries}
+
+
+class PlanWriter:
+    """Writes a plan and its tensors, which come one at a time and in any order.
+
+    Use it in a ``with``: an error removes what was written.
+
+    Args:
+        path: of the file.
+        entries: of the tensors, name to safetensors type and shape.
+
+    Raises:
+        DiskError: the disk is full or fails; names the file.
+    """
+
+    def __init__(self, path: Path, plan: CompositionPlan, entries: Mapping[str, Entry]) -> None:
+        self._text = plan.to_json()
+        self._hashes = dict.fromkeys(sorted(entries), _NO_HASH)
+        self._file = StreamedWriter(path, entries, _noted(self._text, self._hashes))
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Write a tensor, whole."""
+        self._file.write(name, tensor)
+        self._hashes[name] = _sha256(tensor)
+
+    def __enter__(self) -> PlanWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._file.note(_noted(self._text, self._hashes))
+        self._file.__exit__(kind, error, trace)
+
+
+def plan_bytes(plan: CompositionPlan, entries: Mapping[str, Entry]) -> int:
+    """The size of the file of a plan with these tensors."""
+    hashes = dict.fromkeys(sorted(entries), _NO_HASH)
+    return file_bytes(entries, _noted(plan.to_json(), hashes))
 
 
 @dataclass(frozen=True)
@@ -271,6 +312,12 @@ class StoredPlan:
         if _sha256(tensor) != self.hashes[name]:
             raise CheckpointError(f"{self.path}: {name} is not what was saved; make it again")
         return tensor
+
+
+def _noted(text: str, hashes: Mapping[str, str]) -> dict[str, str]:
+    """What the file's header says: as long whatever the digests are."""
+    header = {"format": FORMAT, "plan": text, "tensors": hashes, "sha256": _seal(text, hashes)}
+    return {_HEADER: json.dumps(header, sort_keys=True)}
 
 
 def _groups(groups: list[dict[str, Any]]) -> tuple[Group, ...]:

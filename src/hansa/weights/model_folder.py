@@ -114,20 +114,30 @@ class ModelFolder:
     def sha256(self) -> str:
         """Digest of all tensors, in the order of their names: equal however it is sharded."""
         if not self._digest:
-            digest = hashlib.sha256()
-            for name, entry in sorted(self.entries.items()):
-                digest.update(f"{name} {entry.dtype} {entry.shape} ".encode())
-                with entry.file.open("rb") as file:
-                    file.seek(entry.offset)
-                    left = entry.bytes
-                    while left:
-                        part = file.read(min(left, _CHUNK))
-                        if not part:
-                            raise ConfigError("model", str(entry.file), "has become shorter")
-                        digest.update(part)
-                        left -= len(part)
-            self._digest.append(digest.hexdigest())
+            each = {name: self._bytes_sha256(entry) for name, entry in self.entries.items()}
+            self._digest.append(whole_sha256(self.entries, each))
         return self._digest[0]
+
+    def _bytes_sha256(self, entry: TensorEntry) -> str:
+        digest = hashlib.sha256()
+        with entry.file.open("rb") as file:
+            file.seek(entry.offset)
+            left = entry.bytes
+            while left:
+                part = file.read(min(left, _CHUNK))
+                if not part:
+                    raise ConfigError("model", str(entry.file), "has become shorter")
+                digest.update(part)
+                left -= len(part)
+        return digest.hexdigest()
+
+
+def whole_sha256(entries: Mapping[str, TensorEntry], digests: Mapping[str, str]) -> str:
+    """The digest of a model, from those of its tensors' bytes: in whatever order they were read."""
+    whole = hashlib.sha256()
+    for name, entry in sorted(entries.items()):
+        whole.update(f"{name} {entry.dtype} {entry.shape} {digests[name]}\n".encode())
+    return whole.hexdigest()
 
 
 def check_same(folders: Sequence[ModelFolder], heads: Collection[str] = ()) -> None:

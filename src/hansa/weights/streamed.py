@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Entry = tuple[str, tuple[int, ...]]
+"""A tensor's safetensors type and shape."""
+
+
 class StreamedWriter:
     """Writes one safetensors file; it takes its name when every tensor is written.
 
@@ -35,34 +39,20 @@ class StreamedWriter:
     def __init__(
         self,
         path: Path,
-        entries: Mapping[str, tuple[str, tuple[int, ...]]],
+        entries: Mapping[str, Entry],
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self._partial = path.with_name(f"{path.name}.part")
         self._entries = dict(entries)
-        self._places: dict[str, int] = {}
-        self._left = {n: math.prod(s) * ITEM_BYTES[t] for n, (t, s) in self._entries.items()}
-        header = json.dumps(self._header(metadata or {}), separators=(",", ":")).encode()
-        header += b" " * (-len(header) % 8)  # so that tensors lie at addresses that fit them
+        self._left = {name: _size(entry) for name, entry in self._entries.items()}
+        header, self._places = _laid_out(self._entries, metadata or {})
         self._start = 8 + len(header)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._partial.open("wb")
             self._file.write(len(header).to_bytes(8, "little") + header)
             self._file.flush()
-
-    def _header(self, metadata: Mapping[str, str]) -> dict[str, object]:
-        header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-        place = 0
-        wide_first = sorted(self._entries, key=lambda n: (-ITEM_BYTES[self._entries[n][0]], n))
-        for name in wide_first:  # the order of safetensors' own writer
-            dtype, shape = self._entries[name]
-            end = place + self._left[name]
-            header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, end]}
-            self._places[name] = place
-            place = end
-        return header
 
     def write(self, name: str, tensor: Tensor, row: int = 0) -> None:
         """Write a tensor, or rows of it beginning with ``row``.
@@ -84,6 +74,18 @@ class StreamedWriter:
             while data:
                 done = os.pwrite(self._file.fileno(), data, place)
                 data, place = data[done:], place + done
+
+    def note(self, metadata: Mapping[str, str]) -> None:
+        """Replace what the header says besides, by what is as long.
+
+        Raises:
+            ValueError: it is longer or shorter.
+        """
+        header, _ = _laid_out(self._entries, metadata)
+        if len(header) != self._start - 8:
+            raise ValueError(f"{self.path}: a header cannot change its length")
+        with writing(self.path):
+            os.pwrite(self._file.fileno(), header, 8)
 
     def close(self) -> None:
         """Give the file its name.
@@ -117,3 +119,31 @@ class StreamedWriter:
             self.close()
         else:
             self.discard()
+
+
+def file_bytes(entries: Mapping[str, Entry], metadata: Mapping[str, str] | None = None) -> int:
+    """The size of the file that a :class:`StreamedWriter` of the same would write."""
+    header, _ = _laid_out(entries, metadata or {})
+    return 8 + len(header) + sum(map(_size, entries.values()))
+
+
+def _size(entry: Entry) -> int:
+    return math.prod(entry[1]) * ITEM_BYTES[entry[0]]
+
+
+def _laid_out(
+    entries: Mapping[str, Entry], metadata: Mapping[str, str]
+) -> tuple[bytes, dict[str, int]]:
+    """The header, and where each tensor begins after it."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    places: dict[str, int] = {}
+    place = 0
+    # The order of safetensors' own writer.
+    for name in sorted(entries, key=lambda n: (-ITEM_BYTES[entries[n][0]], n)):
+        dtype, shape = entries[name]
+        end = place + _size(entries[name])
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, end]}
+        places[name] = place
+        place = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8), places  # so that tensors lie at addresses that fit
