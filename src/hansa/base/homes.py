@@ -61,6 +61,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 FILES = (
     "hansa.experiment.runfile",
     "hansa.combine.ensemble.ensemble_file",
+    "hansa.combine.merge.merge_file",
     "hansa.infer.robust.robust_file",
     "hansa.audit.audit_file",
     "hansa.infer.serving.serve_file",
