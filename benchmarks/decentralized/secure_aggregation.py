@@ -116,15 +116,15 @@ def over_sockets(algorithm: Algorithm, **sizes: Any) -> float:
 
 
 def ratio(
-    where: str, nodes: int, rounds: int, degree: int, dynamic: bool, train: bool
+    where: str, nodes: int, rounds: int, degree: int, dynamic: bool, train: bool, repeats: int
 ) -> dict[str, float]:
-    """Plain and secure, in turns so that a busy machine hits both: medians of three."""
+    """Plain and secure, in turns so that a busy machine hits both: medians of the repeats."""
     sizes = {"nodes": nodes, "rounds": rounds, "degree": degree, "dynamic": dynamic}
     plain, secure = (DPSGD(), SecureDPSGD()) if train else (OnlyDPSGD(), OnlySecure())
     found: dict[str, list[float]] = {"plain": [], "secure": [], "plain_bytes": [], "bytes": []}
     if where == "sockets":
         torch.set_num_threads(1)
-    for _ in range(3):
+    for _ in range(repeats):
         for name, algorithm in (("plain", plain), ("secure", secure)):
             if where == "sockets":
                 found[name].append(over_sockets(algorithm, **sizes))
@@ -155,7 +155,7 @@ def main() -> None:
     smoke = parser.parse_args().smoke
     here = "secure_aggregation"
     goals = Goals()
-    few, many = (6, 8) if smoke else (16, 32)
+    few, many = (4, 4) if smoke else (16, 32)
     degree, rounds = (3, 3) if smoke else (5, 10)
     cases = [
         ("besides training, over sockets", "sockets", few, False, False, True),
@@ -176,6 +176,7 @@ def main() -> None:
             degree=degree,
             dynamic=dynamic,
             train=train,
+            repeats=1 if smoke else 3,
         )
         times = r["secure"] / r["plain"]
         got = f"{r['secure'] * 1e3:.0f} ms / {r['plain'] * 1e3:.0f} ms = {times:.2f}"
