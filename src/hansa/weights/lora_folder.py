@@ -20,11 +20,10 @@ from hansa.base.lazy import torch
 from hansa.weights.canonical_names import canonical
 from hansa.weights.lora_config import check_config, rank_of, scale_of, targets
 from hansa.weights.staging import staged
-from hansa.weights.streamed import StreamedWriter
+from hansa.weights.streamed import Entry, StreamedWriter, file_bytes
 from hansa.weights.tensor_file import (
     FLOATS,
     TensorEntry,
-    dtype_name,
     raw_bytes,
     read_entry,
     read_header,
@@ -38,6 +37,7 @@ _KEY = re.compile(
     r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight"
 )
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
+_NOTED = {"format": "pt"}
 _PICKLED = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth")
 
 
@@ -239,6 +239,23 @@ def _other_base(lora: LoraFolder, problem: str) -> ConfigError:
     return ConfigError("adapter", str(lora.path), problem, fix)
 
 
+def lora_bytes(extents: Mapping[str, tuple[int, int, int]], dtype: str = "F32") -> int:
+    """The size of the file of factors that :func:`write_lora` would write.
+
+    Args:
+        extents: module to (r, in, out).
+    """
+    return file_bytes(_declared(extents, dtype), _NOTED)
+
+
+def _declared(extents: Mapping[str, tuple[int, int, int]], dtype: str) -> dict[str, Entry]:
+    return {
+        f"base_model.model.{module}.lora_{side}.weight": (dtype, shape)
+        for module, (rank, inputs, outputs) in extents.items()
+        for side, shape in (("A", (rank, inputs)), ("B", (outputs, rank)))
+    }
+
+
 def write_lora(
     path: Path,
     factors: Mapping[str, LoraFactors],
@@ -282,15 +299,12 @@ def write_lora(
         "fan_in_fan_out": bool(like.get("fan_in_fan_out")),
         "init_lora_weights": True,
     }
-    pairs = {
-        f"base_model.model.{module}.lora_{side}.weight": tensor.to(torch_dtype(dtype))
-        for module, pair in factors.items()
-        for side, tensor in (("A", pair.a), ("B", pair.b))
-    }
-    declared = {key: (dtype_name(t.dtype), tuple(t.shape)) for key, t in pairs.items()}
+    extents = {m: (len(pair.a), pair.a.shape[1], len(pair.b)) for m, pair in factors.items()}
     with staged(Path(path)) as place:
-        with StreamedWriter(place / _TENSORS, declared, {"format": "pt"}) as writer:
-            for key, tensor in pairs.items():
-                writer.write(key, tensor)
+        with StreamedWriter(place / _TENSORS, _declared(extents, dtype), _NOTED) as writer:
+            for module, pair in factors.items():
+                for side, tensor in (("A", pair.a), ("B", pair.b)):
+                    key = f"base_model.model.{module}.lora_{side}.weight"
+                    writer.write(key, tensor.to(torch_dtype(dtype)))
         (place / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     return Path(path)
