@@ -10,8 +10,9 @@ import torch
 
 from hansa.route.answering import BASE, Mixture
 from hansa.route.composition_error import composition_errors
+from hansa.route.pool_loading import folders_of, slab_of
 from hansa.route.row_mixing import mixing
-from hansa.route.slab import AdapterSlab
+from hansa.route.slab import AdapterSlab, linears_of
 
 from .mixture_models import tiny_bert
 
@@ -33,8 +34,8 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def world() -> tuple[Any, Any, AdapterSlab]:
-    """The base, the same wrapped by PEFT with all adapters, and the slab of their factors."""
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, AdapterSlab]:
+    """The base, the same wrapped by PEFT with all adapters, and a slab of what PEFT saved."""
     from peft import LoraConfig, get_peft_model
 
     base = tiny_bert()
@@ -46,10 +47,9 @@ def world() -> tuple[Any, Any, AdapterSlab]:
         else:
             wrapped.add_adapter(name, config)
     wrapped.eval()
-    pool = AdapterSlab.over(base)
-    for name in ADAPTERS:
-        pool.add(name, factors_of(wrapped, name))
-    return base, wrapped, pool
+    saved = tmp_path_factory.mktemp("pool")
+    wrapped.save_pretrained(str(saved))
+    return base, wrapped, slab_of(linears_of(base), folders_of(saved))
 
 
 def factors_of(wrapped: Any, name: str) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -33,8 +33,9 @@ class FactorRows:
     """
 
     def __init__(self, inputs: int, outputs: int, dtype: torch.dtype) -> None:
-        self.a = torch.zeros(FIRST_CAPACITY, inputs, dtype=dtype)
-        self.b = torch.zeros(FIRST_CAPACITY, outputs, dtype=dtype)
+        self.a = torch.empty(FIRST_CAPACITY, inputs, dtype=dtype)
+        self.b = torch.empty(FIRST_CAPACITY, outputs, dtype=dtype)
+        self.a[0] = self.b[0] = 0
         self.extents: dict[int, tuple[int, int]] = {}
         self._free: list[tuple[int, int]] = []
         self._end = 1
@@ -99,6 +100,6 @@ class FactorRows:
     def _grow(self, capacity: int) -> None:
         for name in ("a", "b"):
             before = getattr(self, name)
-            larger = torch.zeros(capacity, before.shape[1], dtype=before.dtype)
+            larger = torch.empty(capacity, before.shape[1], dtype=before.dtype)
             larger[: self._end] = before[: self._end]
             setattr(self, name, larger)

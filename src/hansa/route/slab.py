@@ -7,6 +7,7 @@ is a few rows in two tensors a layer; one is added, removed or replaced without 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -209,7 +210,9 @@ class AdapterSlab:
                     "adapter", name, problem, "an adapter of this base, rank 1 or more"
                 )
             for factor in (a, b):
-                if not bool(factor.to(self.dtype).isfinite().all()):
+                # A sum is finite only where all are, but for numbers beyond any adapter's.
+                stored = factor.to(self.dtype)
+                if not math.isfinite(float(stored.sum())) and not bool(stored.isfinite().all()):
                     problem = f"holds a number on {layer} that is not finite"
                     raise ConfigError(
                         "adapter", name, problem, "an adapter whose training went well"
