@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -61,3 +62,19 @@ def with_dense(module: nn.Module, slab: AdapterSlab, mixture: Mixture) -> nn.Mod
             for name, (a, b) in slab.factors(slab.name(adapter)).items():
                 modules[name].weight += weight * (b.float() @ a.float())
     return changed
+
+
+def tiny_tokenizer(vocabulary: int = 60) -> Any:
+    """Words w3, w4, ...; the text's end is a token of its own."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<pad>": 0, "<s>": 1, "</s>": 2, **{f"w{k}": k for k in range(3, vocabulary)}}
+    words["<unk>"] = vocabulary - 1
+    words.pop(f"w{vocabulary - 1}")
+    core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+        unk_token="<unk>",
+    )  # fmt: skip
