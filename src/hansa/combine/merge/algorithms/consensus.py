@@ -12,7 +12,7 @@ from hansa.combine.merge.algorithms.merging import BlockFacts, Merged
 from hansa.combine.merge.algorithms.tall_mask import Activated
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from hansa.combine.merge.algorithms.merging import Rows
 
 
 @register("consensus", paper="Wang et al.", year=2024, url="https://arxiv.org/abs/2405.07813")
@@ -25,7 +25,7 @@ class Consensus(Activated):
 
     agreeing: int = Field(2, ge=0, description="k, how many tasks have to need a number")
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         merged = self.inner.combine(taus, prepared, about).vector
         needing = torch.zeros(merged.shape, dtype=torch.int32)
         for tau in taus:

@@ -14,6 +14,8 @@ from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAl
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hansa.combine.merge.algorithms.merging import Rows
+
 
 @register("dare", paper="Yu et al.", year=2024, url="https://arxiv.org/abs/2311.03099")
 class Dare(MergingAlgorithm):
@@ -32,6 +34,14 @@ class Dare(MergingAlgorithm):
         return self.inner.masked
 
     @property
+    def scaled(self) -> bool:
+        return self.inner.scaled
+
+    @property
+    def wants_base(self) -> bool:
+        return self.inner.wants_base
+
+    @property
     def statistics(self) -> tuple[str, ...]:
         return self.inner.statistics
 
@@ -47,7 +57,7 @@ class Dare(MergingAlgorithm):
     def prepare(self, taus: Tensor, about: BlockFacts) -> Tensor:
         return self.inner.prepare(self._dropped(taus, about), about)
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         return self.inner.combine(taus, prepared, about)
 
     def _dropped(self, taus: Tensor, about: BlockFacts) -> Tensor:

@@ -8,10 +8,17 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.lazy import torch
-from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
+from hansa.combine.merge.algorithms.merging import (
+    BlockFacts,
+    Merged,
+    MergingAlgorithm,
+    weighted_sum,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.combine.merge.algorithms.merging import Rows
 
 
 @register("emr", paper="Huang et al.", year=2024, url="https://arxiv.org/abs/2405.17461")
@@ -30,10 +37,15 @@ class Emr(MergingAlgorithm):
     def masked(self) -> bool:
         return True
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
-        sign = torch.where(prepared.sum(0) > 0, 1.0, -1.0)
-        elected = torch.zeros_like(sign)
-        masks = torch.empty(prepared.shape, dtype=torch.bool)
+    @property
+    def scaled(self) -> bool:
+        return True
+
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
+        total = weighted_sum(prepared, torch.ones(len(prepared)))
+        sign = torch.where(total > 0, 1.0, -1.0)
+        elected = total.zero_()
+        masks = torch.empty(len(prepared), len(total), dtype=torch.bool)
         for row, mask in zip(prepared, masks, strict=True):
             agreeing = row * sign
             torch.gt(agreeing, 0, out=mask)

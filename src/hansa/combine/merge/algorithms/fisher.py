@@ -10,10 +10,18 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm, Piece
+from hansa.combine.merge.algorithms.merging import (
+    BlockFacts,
+    Merged,
+    MergingAlgorithm,
+    Piece,
+    weighted_sum,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.combine.merge.algorithms.merging import Rows
 
 
 class WithStatistics(MergingAlgorithm):
@@ -57,16 +65,18 @@ class Fisher(WithStatistics):
     Numbers on which no model's predictions depend are averaged.
     """
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         merged = torch.empty_like(taus[0])
         for piece in about.pieces:
-            part = taus[:, piece.start : piece.stop]
+            part = [row[piece.start : piece.stop] for row in taus]
             total, mass = torch.zeros_like(part[0]), torch.zeros_like(part[0])
             for row, tau in enumerate(part):
                 weight = self._information(about, row, piece)
                 total.addcmul_(weight, tau)
                 mass.add_(weight)
-            merged[piece.start : piece.stop] = torch.where(mass > 0, total / mass, part.mean(0))
+            merged[piece.start : piece.stop] = torch.where(
+                mass > 0, total / mass, weighted_sum(part, torch.full((len(part),), 1 / len(part)))
+            )
         return Merged(merged)
 
     def _information(self, about: BlockFacts, row: int, piece: Piece) -> Tensor:

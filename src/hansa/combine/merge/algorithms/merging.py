@@ -23,6 +23,8 @@ from hansa.base.streams import Streams
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Rows = Sequence[Tensor]
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -129,6 +131,16 @@ class MergingAlgorithm(Component, kind="merging"):
         return False
 
     @property
+    def scaled(self) -> bool:
+        """Whether a member also has a number that it multiplies its part with."""
+        return False
+
+    @property
+    def wants_base(self) -> bool:
+        """Whether it merges weights, and so needs the base's."""
+        return False
+
+    @property
     def statistics(self) -> tuple[str, ...]:
         """Files of statistics, one a model, for what needs them."""
         return ()
@@ -157,13 +169,16 @@ class MergingAlgorithm(Component, kind="merging"):
         return taus
 
     @abstractmethod
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
-        """Merge n task vectors, as they are [n, d] and prepared [n, d]; changes neither."""
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
+        """Merge n task vectors, as they are n x [d] and prepared n x [d]; changes neither.
+
+        It goes row by row where it can, so that little more than the rows is in memory.
+        """
 
     def merge(self, taus: Tensor, about: BlockFacts | None = None) -> Merged:
         """Merge task vectors [n, d] in float32; without facts they are one tensor and a model."""
         about = (about or BlockFacts()).whole(taus)
-        return self.combine(taus, self.prepare(taus, about), about)
+        return self.combine(list(taus), list(self.prepare(taus, about)), about)
 
 
 class LinearMerging(MergingAlgorithm):
@@ -182,7 +197,7 @@ class LinearMerging(MergingAlgorithm):
     def coefficients(self, about: BlockFacts) -> Tensor:
         """What each row is multiplied with, [n]."""
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         return Merged(weighted_sum(prepared, self.coefficients(about)))
 
 
@@ -213,8 +228,8 @@ def weights_of(weights: tuple[float, ...], about: BlockFacts) -> Tensor:
     return torch.tensor([weights[member] for member in about.members])
 
 
-def weighted_sum(rows: Tensor, weights: Tensor) -> Tensor:
-    """The sum [d] of rows [n, d], added one after another: the same bits wherever they lie."""
+def weighted_sum(rows: Rows, weights: Tensor) -> Tensor:
+    """The sum [d] of n rows [d], added one after another: the same bits wherever they lie."""
     total = rows[0] * weights[0]
     for row, weight in zip(rows[1:], weights[1:], strict=True):
         total.add_(row, alpha=float(weight))

@@ -9,11 +9,18 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.lazy import torch
-from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
+from hansa.combine.merge.algorithms.merging import (
+    BlockFacts,
+    Merged,
+    MergingAlgorithm,
+    weighted_sum,
+)
 from hansa.combine.merge.algorithms.trimming import ranked_values
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.combine.merge.algorithms.merging import Rows
 
 _CLIPPED = 1e-4
 """Share of the largest and of the smallest numbers that are clipped before they compete."""
@@ -37,12 +44,12 @@ class Pcb(MergingAlgorithm):
         clipped = math.floor(_CLIPPED * numbers)
         return clipped, numbers - 1 - clipped
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
-        count, size = taus.shape
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
+        count, size = len(taus), len(taus[0])
         cutoffs = about.cutoffs
         if cutoffs is None:
-            cutoffs = ranked_values(taus, self.cutoff_ranks(size))
-        everybody = taus.sum(0)
+            cutoffs = ranked_values(torch.stack(list(taus)), self.cutoff_ranks(size))
+        everybody = weighted_sum(taus, torch.ones(count))
         total, mass = torch.zeros_like(everybody), torch.zeros_like(everybody)
         last_out = math.floor(size * (1 - self.keep) + 1e-6)  # the best of those that weigh nothing
         for tau, (high, low) in zip(taus, cutoffs, strict=True):

@@ -10,10 +10,12 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.combine.merge.algorithms.fisher import WithStatistics
-from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, Piece
+from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, Piece, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.combine.merge.algorithms.merging import Rows
 
 
 @register("regmean", paper="Jin et al.", year=2023, url="https://arxiv.org/abs/2212.09849")
@@ -27,8 +29,8 @@ class RegMean(WithStatistics):
 
     shrink: float = Field(0.9, ge=0, le=1, description="factor of the off-diagonal entries")
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
-        merged = taus.mean(0)
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
+        merged = weighted_sum(taus, torch.full((len(taus),), 1 / len(taus)))
         for piece in about.pieces:
             grams = [self._gram(about, row, piece) for row in range(len(taus))]
             have = [gram for gram in grams if gram is not None]
@@ -37,9 +39,9 @@ class RegMean(WithStatistics):
             if len(have) != len(taus):
                 raise ConfigError("files", piece.name, "some models have no Gram matrix of it")
             total = torch.stack(have).sum(0)
-            weighted = sum(
-                tau.double() @ gram for tau, gram in zip(piece.of(taus), have, strict=True)
-            )
+            weighted = torch.zeros(piece.shape, dtype=torch.float64)
+            for tau, gram in zip(taus, have, strict=True):
+                weighted += piece.of(tau).double() @ gram
             matrix = weighted @ torch.linalg.pinv(total, hermitian=True)
             merged[piece.start : piece.stop] = matrix.flatten()
         return Merged(merged)

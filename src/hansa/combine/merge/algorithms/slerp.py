@@ -14,6 +14,8 @@ from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAl
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hansa.combine.merge.algorithms.merging import Rows
+
 _PARALLEL = 0.9995
 """Cosine from which the straight line is taken: the sphere's formula divides by a small sine."""
 
@@ -28,22 +30,26 @@ class Slerp(MergingAlgorithm):
     t: float = Field(0.5, ge=0, le=1, description="how far from the first model to the second")
     of: Literal["weights", "deltas"] = Field("weights", description="what lies on the sphere")
 
+    @property
+    def wants_base(self) -> bool:
+        return self.of == "weights"
+
     def check(self, models: int) -> None:
         if models != 2:
             problem = f"goes between two models, and there are {models}"
             raise ConfigError("algorithms", self.name, problem, "two models, or averaging")
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         self.check(len(taus))
-        ends = prepared
+        ends = list(prepared)
         if self.of == "weights":
             if about.base is None:
                 raise ValueError("slerp of weights needs the base's")
-            ends = prepared + about.base
+            ends = [row + about.base for row in prepared]
         between = torch.empty_like(prepared[0])
         for piece in about.pieces:
             span = slice(piece.start, piece.stop)
-            between[span] = self._between(ends[0, span].double(), ends[1, span].double())
+            between[span] = self._between(ends[0][span].double(), ends[1][span].double())
         return Merged(
             between if about.base is None or self.of == "deltas" else between - about.base
         )

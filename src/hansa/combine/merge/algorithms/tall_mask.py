@@ -15,6 +15,8 @@ from hansa.combine.merge.algorithms.task_arithmetic import TaskArithmetic
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hansa.combine.merge.algorithms.merging import Rows
+
 
 class Activated(MergingAlgorithm):
     """What asks which numbers of a merged vector a task needs: |t| > threshold |merged - t|."""
@@ -31,6 +33,10 @@ class Activated(MergingAlgorithm):
             fix = "task_arithmetic, ties, or another without"
             raise ConfigError("inner", inner.name, "has masks already", fix)
         return inner
+
+    @property
+    def wants_base(self) -> bool:
+        return self.inner.wants_base
 
     @property
     def statistics(self) -> tuple[str, ...]:
@@ -65,6 +71,6 @@ class TallMask(Activated):
     def masked(self) -> bool:
         return True
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         merged = self.inner.combine(taus, prepared, about).vector
         return Merged(merged, torch.stack([self.activated(tau, merged) for tau in taus]))

@@ -20,6 +20,8 @@ from hansa.combine.merge.algorithms.trimming import kept_count, trim
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hansa.combine.merge.algorithms.merging import Rows
+
 
 @register("ties", paper="Yadav et al.", year=2023, url="https://arxiv.org/abs/2306.01708")
 class Ties(MergingAlgorithm):
@@ -54,7 +56,7 @@ class Ties(MergingAlgorithm):
     def prepare(self, taus: Tensor, about: BlockFacts) -> Tensor:
         return trim(taus, self.density, about, self.scope == "tensor")
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         weights = weights_of(self.weights, about).tolist()
         total = torch.zeros_like(prepared[0])
         for row, weight in zip(prepared, weights, strict=True):

@@ -13,6 +13,8 @@ from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAl
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hansa.combine.merge.algorithms.merging import Rows
+
 
 @register("tsv_m", paper="Gargiulo et al.", year=2025, url="https://arxiv.org/abs/2412.00081")
 class TsvM(MergingAlgorithm):
@@ -25,10 +27,10 @@ class TsvM(MergingAlgorithm):
 
     scale: float = Field(1.0, description="alpha, what the result is multiplied with")
 
-    def combine(self, taus: Tensor, prepared: Tensor, about: BlockFacts) -> Merged:
+    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         merged = torch.empty_like(prepared[0])
         for piece in about.pieces:
-            parts = piece.of(prepared)
+            parts = torch.stack([piece.of(row) for row in prepared])
             flat = len(piece.shape) != 2 or min(piece.shape) == 0
             whole = parts.mean(0) if flat else merged_matrix(parts)
             merged[piece.start : piece.stop] = whole.flatten()
