@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hansa.infer.serving.breaker import LONGEST, Breaker, Permit
-from hansa.infer.serving.figures_text import Figures
+from hansa.serving.figures_text import Figures
 
 
 class Clock:

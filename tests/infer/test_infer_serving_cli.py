@@ -25,10 +25,10 @@ from hansa import export, open_run
 from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.cli.serving import _member, opened
-from hansa.infer.serving.listening import Listening, bound, is_loopback
 from hansa.infer.serving.serve_file import ServeFile
 from hansa.infer.serving.serve_model import aggregate_of
 from hansa.infer.serving.v2_app import V2App
+from hansa.serving.listening import Listening, bound, is_loopback
 
 from .serving_stubs import CLASSES, Reply, Stub, outputs_of, question, says, signed_certificate
 

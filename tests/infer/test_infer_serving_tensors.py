@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hansa.infer.serving.v2_messages import InferAnswer, InferRequest
-from hansa.infer.serving.v2_tensors import NamedTensor, Refused, TensorForm
+from hansa.infer.serving.v2_tensors import NamedTensor, TensorForm
+from hansa.serving.requests_in import Refused
 
 DTYPES = {"FP32": "float32", "FP64": "float64", "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}
 

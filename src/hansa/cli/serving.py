@@ -13,10 +13,10 @@ from hansa.cli.options import Debug, Json, Plugins, Sets
 
 if TYPE_CHECKING:
     from hansa.infer.robust.score_aggregator import ScoreAggregator
-    from hansa.infer.serving.listening import Listening
     from hansa.infer.serving.member_model import MemberModel
     from hansa.infer.serving.serve_file import ServeFile
     from hansa.infer.serving.v2_messages import ServedModel
+    from hansa.serving.listening import Listening
 
 Host = Annotated[str, typer.Option(help="The address to listen on.", metavar="ADDRESS")]
 Port = Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)]
@@ -56,9 +56,9 @@ def serve(
     Ends at SIGTERM or Ctrl-C once what is under way is answered.
     """
     with answering(as_json, debug) as answer:
-        from hansa.infer.serving.listening import Listening, needs_libraries
         from hansa.infer.serving.serve_file import ServeFile
         from hansa.infer.serving.serve_model import aggregate_of
+        from hansa.serving.listening import Listening, needs_libraries
 
         needs_libraries()
         more = {"plugins": plugin} if plugin else {}
@@ -108,7 +108,7 @@ def member(
     It takes inputs as its data store them. Ends at SIGTERM or Ctrl-C.
     """
     with answering(as_json, debug) as answer:
-        from hansa.infer.serving.listening import Listening
+        from hansa.serving.listening import Listening
 
         where = Listening(host, port, token_env, tls_cert, tls_key, insecure)
         where.checked()
@@ -117,7 +117,7 @@ def member(
 
 def _serve(answer: Answer, model: ServedModel, where: Listening) -> None:
     from hansa.base.telling import say
-    from hansa.infer.serving.listening import serve as listen
+    from hansa.infer.serving.v2_app import serve as listen
 
     def started(url: str) -> None:
         text = f"{model.name} answers at {url}/v2/models/{model.name}/infer"

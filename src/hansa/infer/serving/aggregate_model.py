@@ -18,10 +18,11 @@ import numpy as np
 from hansa.infer.robust.answering import Answer, Answerer
 from hansa.infer.serving.breaker import Permit
 from hansa.infer.serving.endpoint import LEFT_ALONE, NOT_NEEDED, OUT_OF_TIME, Endpoint, Outcome
-from hansa.infer.serving.figures_text import Figures
 from hansa.infer.serving.gathering import Gathering
 from hansa.infer.serving.v2_messages import InferAnswer, InferRequest, ServedModel
-from hansa.infer.serving.v2_tensors import NamedTensor, Refused, TensorForm
+from hansa.infer.serving.v2_tensors import NamedTensor, TensorForm
+from hansa.serving.figures_text import Figures
+from hansa.serving.requests_in import Refused
 
 READY_FOR_S = 1.0
 """How long what members said of being ready is believed."""

@@ -17,7 +17,7 @@ from hansa.infer.serving.member_reply import (
     read_reply,
     refusal_of,
 )
-from hansa.infer.serving.v2_messages import DEADLINE_HEADER
+from hansa.serving.requests_in import DEADLINE_HEADER
 
 NOT_NEEDED, OUT_OF_TIME, LEFT_ALONE = "not needed", "timeout", "breaker open"
 _NEWS = 0.2  # what the last answer weighs in what is usual

@@ -13,7 +13,8 @@ from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.ensemble.alignment import Alignment, ScoreKind
 from hansa.infer.serving.v2_messages import InferAnswer, InferRequest, ServedModel
-from hansa.infer.serving.v2_tensors import NamedTensor, Refused, TensorForm
+from hansa.infer.serving.v2_tensors import NamedTensor, TensorForm
+from hansa.serving.requests_in import Refused
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,8 +12,8 @@ from hansa.engine.settings import Settings
 from hansa.ensemble import Aggregator, TrimmedMean
 from hansa.experiment.settings_file import SettingsFile
 from hansa.infer.serving.http_client import split_url
-from hansa.infer.serving.listening import is_loopback
 from hansa.infer.serving.v2_tensors import DATATYPES, TensorForm
+from hansa.serving.listening import is_loopback
 
 
 class Member(Settings):

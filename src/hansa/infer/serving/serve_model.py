@@ -12,9 +12,9 @@ from hansa.infer.serving.aggregate_model import AggregateModel, Waiting
 from hansa.infer.serving.breaker import Breaker
 from hansa.infer.serving.endpoint import Endpoint
 from hansa.infer.serving.http_client import MemberClient
-from hansa.infer.serving.listening import token_from
 from hansa.infer.serving.member_reply import Gives
 from hansa.infer.serving.serve_file import ServeFile
+from hansa.serving.listening import token_from
 
 LEAST_REPLY, NUMBER_BYTES = 1 << 20, 64
 """Bytes of a member's response at most: these, and so many for each number that is due."""

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
-import json
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from hansa.infer.serving.figures_text import TYPE, Figures
-from hansa.infer.serving.v2_messages import (
+from hansa.infer.serving.v2_messages import InferRequest, ServedModel, server_metadata
+from hansa.serving.figures_text import TYPE, Figures
+from hansa.serving.listening import BODY_LIMIT, Listening, Say, bound, listen
+from hansa.serving.requests_in import (
     DEADLINE_HEADER,
-    InferRequest,
-    ServedModel,
-    server_metadata,
+    Refused,
+    admit,
+    body_of,
+    json_response,
+    left_of,
 )
-from hansa.infer.serving.v2_tensors import Refused
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-
-BODY_LIMIT = 8 << 20
 
 
 class V2App:
@@ -77,19 +75,13 @@ class V2App:
                 self._admit(request)
                 return await ask(request)
             except Refused as refused:
-                return _json({"error": refused.text}, refused.status, refused.headers)
+                return json_response({"error": refused.text}, refused.status, refused.headers)
 
         return answer
 
     def _admit(self, request: Request) -> None:
-        if self._token is None or request.url.path.startswith("/v2/health/"):
-            return
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(token.strip().encode("utf-8", "replace"), self._token)
-        if scheme.lower() != "bearer" or not right:
-            raise Refused(
-                401, "the bearer token is missing or wrong", {"WWW-Authenticate": "Bearer"}
-            )
+        if not request.url.path.startswith("/v2/health/"):
+            admit(request, self._token)
 
     def _asked(self, request: Request) -> None:
         name, version = request.path_params["model"], request.path_params.get("version", "1")
@@ -99,23 +91,23 @@ class V2App:
             raise Refused(404, f"model {name!r} has no version {version!r}")
 
     async def _live(self, request: Request) -> Response:
-        return _json({"live": True})
+        return json_response({"live": True})
 
     async def _ready(self, request: Request) -> Response:
         ready = await self.model.ready()
-        return _json({"ready": ready}, 200 if ready else 503)
+        return json_response({"ready": ready}, 200 if ready else 503)
 
     async def _server(self, request: Request) -> Response:
-        return _json(server_metadata())
+        return json_response(server_metadata())
 
     async def _about(self, request: Request) -> Response:
         self._asked(request)
-        return _json(self.model.metadata())
+        return json_response(self.model.metadata())
 
     async def _model_ready(self, request: Request) -> Response:
         self._asked(request)
         ready = await self.model.ready()
-        return _json({"name": self.model.name, "ready": ready}, 200 if ready else 503)
+        return json_response({"name": self.model.name, "ready": ready}, 200 if ready else 503)
 
     async def _metrics(self, request: Request) -> Response:
         from starlette.responses import Response
@@ -125,10 +117,10 @@ class V2App:
     async def _no_route(self, request: Request, error: Any) -> Response:
         status = error.status_code
         problem = "takes another method" if status == 405 else "is no path of the protocol"
-        return _json({"error": f"{request.url.path} {problem}"}, status)
+        return json_response({"error": f"{request.url.path} {problem}"}, status)
 
     async def _broken(self, request: Request, error: Exception) -> Response:
-        return _json({"error": f"this was not expected: {type(error).__name__}"}, 500)
+        return json_response({"error": f"this was not expected: {type(error).__name__}"}, 500)
 
     async def _infer(self, request: Request) -> Response:
         began, status = time.monotonic(), 500
@@ -139,7 +131,7 @@ class V2App:
             answer = await self.model.infer(asked, left)
             said = answer.dump(self.model.name, asked)
             status = 200
-            return _json(said)
+            return json_response(said)
         except Refused as refused:
             status = refused.status
             raise
@@ -150,39 +142,22 @@ class V2App:
     async def _body(self, request: Request) -> bytes:
         if "inference-header-content-length" in request.headers:
             raise Refused(415, "binary tensors are not spoken here: data as JSON")
-        size = request.headers.get("content-length", "")
-        too_long = Refused(413, f"the body is longer than {self.limit} bytes")
-        if size.isdigit() and int(size) > self.limit:
-            raise too_long
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > self.limit:
-                raise too_long
-        return bytes(body)
+        return await body_of(request, self.limit)
 
 
-def left_of(header: str | None) -> float | None:
-    """Seconds that a header of milliseconds leaves.
+def serve(model: ServedModel, listening: Listening, started: Say) -> dict[str, Any]:
+    """Serve until SIGTERM or Ctrl-C; returns what was served, in plain data.
+
+    Args:
+        started: is told the address once requests are answered.
 
     Raises:
-        Refused: it is no number of them; 504 where none is left.
+        ConfigError: an option that cannot work.
     """
-    if header is None:
-        return None
-    try:
-        left = float(header)
-    except ValueError:
-        left = math.nan
-    if not math.isfinite(left):
-        raise Refused(400, f"{DEADLINE_HEADER}: {header[:40]!r} is no number of milliseconds")
-    if left <= 0:
-        raise Refused(504, "the deadline has passed already")
-    return left / 1000
-
-
-def _json(said: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    from starlette.responses import Response
-
-    text = json.dumps(said, allow_nan=False, separators=(",", ":"))
-    return Response(text, status, headers, media_type="application/json")
+    token = listening.checked()
+    with bound(listening.host, listening.port) as sock:
+        model.warm()
+        app = V2App(model, token, listening.limit)
+        url = listen(app.app(), listening, sock, started)
+    requests = int(app.figures.total("hansa_requests_total"))
+    return {"url": url, "model": model.name, "requests": requests}

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import hansa
-from hansa.infer.serving.v2_tensors import NamedTensor, Refused, TensorForm
+from hansa.infer.serving.v2_tensors import NamedTensor, TensorForm
+from hansa.serving.requests_in import Refused
 
-DEADLINE_HEADER = "x-request-deadline-ms"
-"""Milliseconds that are left for a request when it is sent; members are told what is left then."""
 SERVER = "hansa"
 
 

@@ -13,24 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from hansa.serving.requests_in import Refused
+
 WHOLE = {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
 REAL = {"FP16", "FP32", "FP64"}
 DATATYPES = {"BOOL", "BYTES", *WHOLE, *REAL}
 _DTYPES = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool"}
-
-
-class Refused(Exception):
-    """A request that gets an error for an answer.
-
-    Args:
-        status: of HTTP.
-        text: what was wrong, as ``{"error": text}`` says it.
-        headers: of the answer, such as Retry-After.
-    """
-
-    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status, self.text, self.headers = status, text, dict(headers or {})
 
 
 @dataclass(frozen=True)

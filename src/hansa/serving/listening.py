@@ -1,4 +1,4 @@
-"""A model on a port: over TLS or not, until it is asked to end, and then to the last request.
+"""An app on a port: over TLS or not, until it is asked to end, and then to the last request.
 
 SIGTERM and Ctrl-C drain: nothing new is taken, what is under way is answered, and the process ends
 well. A port that is taken, or certificates that do not fit, are told before anything is served.
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError
-from hansa.infer.serving.v2_app import BODY_LIMIT, V2App
-from hansa.infer.serving.v2_messages import ServedModel
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.applications import Starlette
 
+BODY_LIMIT = 8 << 20
+"""Bytes of a request's body at most, where nothing else is said."""
 DRAIN_S = 30
 """Seconds that requests under way are waited for at the end."""
 Say = Callable[[str], None]
@@ -33,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Listening:
-    """Where a model is served, and to whom.
+    """Where an app is served, and to whom.
 
     Attributes:
         port: 0: a free one.
@@ -140,33 +141,23 @@ def bound(host: str, port: int) -> socket.socket:
         raise ConfigError(field, value, problem, "another one; --port 0 takes a free one") from None
 
 
-def serve(model: ServedModel, listening: Listening, started: Say) -> dict[str, Any]:
-    """Serve until SIGTERM or Ctrl-C; returns what was served, in plain data.
+def listen(app: Starlette, listening: Listening, sock: socket.socket, started: Say) -> str:
+    """Serve an app on a socket until SIGTERM or Ctrl-C; returns its address.
 
     Args:
         started: is told the address once requests are answered.
-
-    Raises:
-        ConfigError: an option that cannot work.
     """
-    token = listening.checked()
-    sock = bound(listening.host, listening.port)
-    with sock:
-        model.warm()
-        port = sock.getsockname()[1]
-        scheme = "http" if listening.cert is None else "https"
-        host = f"[{listening.host}]" if ":" in listening.host else listening.host
-        url = f"{scheme}://{host}:{port}"
-        app = V2App(model, token, listening.limit)
-        server = _server(app, listening, lambda: started(url))
-        with _ending(server):
-            asyncio.run(server.serve([sock]))
-    counted = app.figures
-    requests = int(counted.total("hansa_requests_total"))
-    return {"url": url, "model": model.name, "requests": requests}
+    port = sock.getsockname()[1]
+    scheme = "http" if listening.cert is None else "https"
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    url = f"{scheme}://{host}:{port}"
+    server = _server(app, listening, lambda: started(url))
+    with _ending(server):
+        asyncio.run(server.serve([sock]))
+    return url
 
 
-def _server(app: V2App, listening: Listening, started: Callable[[], None]) -> uvicorn.Server:
+def _server(app: Starlette, listening: Listening, started: Callable[[], None]) -> uvicorn.Server:
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -182,7 +173,7 @@ def _server(app: V2App, listening: Listening, started: Callable[[], None]) -> uv
                 started()
 
     config = uvicorn.Config(
-        app.app(),
+        app,
         log_level="error",
         access_log=False,
         server_header=False,
