@@ -59,5 +59,7 @@ def pseudo_tasks(
     names = tuple(f"cluster {c}" for c in range(len(members)))
     none = np.full(len(members), -1, np.int64)
     binary = (False,) * len(members)
-    clustered = ScoreMatrix(names, matrix.adapters, tuple(scaled[:, m] for m in members), none, binary)
+    clustered = ScoreMatrix(
+        names, matrix.adapters, tuple(scaled[:, m] for m in members), none, binary
+    )
     return PseudoTasks(np.stack([centroid(rows[m]) for m in members]), members, clustered)

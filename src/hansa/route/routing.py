@@ -97,16 +97,30 @@ class Router:
             excluded: bool [n, T], tasks that do not exist for a query.
             choices: int [n, T], other adapters of the tasks for each query.
         """
-        similar = self.similarities(vectors)
+        nowhere = ~np.asarray(vectors, dtype=bool).any(1)
+        return self.by_similarity(self.similarities(vectors), excluded, choices, nowhere)
+
+    def by_similarity(
+        self,
+        similar: np.ndarray,
+        excluded: np.ndarray | None = None,
+        choices: np.ndarray | None = None,
+        nowhere: np.ndarray | None = None,
+    ) -> list[Routed]:
+        """As :meth:`route`, from cosines [n, T].
+
+        Args:
+            nowhere: bool [n], queries that the base answers in any case.
+        """
         allowed = similar if excluded is None else np.where(excluded, -np.inf, similar)
         kept, weights = top_k(allowed, self.k, self.temperature)
-        nowhere = ~np.asarray(vectors, dtype=bool).any(1)
+        away = np.zeros(len(similar), dtype=bool) if nowhere is None else nowhere.copy()
         if self.thresholds is not None:
-            nowhere |= ~(allowed >= self.thresholds).any(1)
+            away |= ~(allowed >= self.thresholds).any(1)
         return [
             self._routed(
                 kept[n], weights[n], similar[n],
-                self.choices if choices is None else choices[n], bool(nowhere[n]),
+                self.choices if choices is None else choices[n], bool(away[n]),
             )
             for n in range(len(similar))
         ]  # fmt: skip
