@@ -37,6 +37,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "disparity": ("hansa.audit.disparity",),
     "black_box": ("hansa.audit.boxes.*",),
     "encoder": ("hansa.route.encoders.*",),
+    "association": ("hansa.route.association",),
+    "routed_tasks": ("hansa.route.sources.*",),
+    "routing_method": ("hansa.route.methods.*",),
     "merge_tasks": ("hansa.combine.merge.tasks.*",),
     "clients": (
         "hansa.infer.robust.trained_clients",

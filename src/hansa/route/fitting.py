@@ -42,7 +42,7 @@ class Fit:
     answers: int
 
 
-def settings(
+def grid_of(
     tasks: int, ks: Sequence[int], temperatures: Sequence[float]
 ) -> list[tuple[int, float]]:
     """The grid, the usual first: of one task, or of K = 1, the temperature does not matter."""
@@ -90,7 +90,7 @@ def fit(
     examples = [tasks[t].validation[k] for t, places in enumerate(drawn) for k in places]
     cache: dict[tuple[int, Mixture], float] = {}
     table, asked = [], 0
-    for k, temperature in settings(len(tasks), ks, temperatures):
+    for k, temperature in grid_of(len(tasks), ks, temperatures):
         say(f"fits K = {k}, temperature {temperature}")
         row: dict[str, Any] = {"k": k, "temperature": temperature}
         for regime in ("id", "ood") if len(tasks) > 1 else ("id",):
