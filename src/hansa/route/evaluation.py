@@ -41,7 +41,7 @@ class TestSets:
         """float32 [n] of answers."""
         score = np.zeros(len(self.examples), np.float32)
         for t, task in enumerate(self.tasks):
-            places = np.flatnonzero(self.own == t)
+            places = np.flatnonzero(self.own == t).tolist()
             said = [answers[k] for k in places]
             score[places] = scored(task.metric, said, [self.examples[k] for k in places])
         return score

@@ -94,7 +94,7 @@ def fit(
         say(f"fits K = {k}, temperature {temperature}")
         row: dict[str, Any] = {"k": k, "temperature": temperature}
         for regime in ("id", "ood") if len(tasks) > 1 else ("id",):
-            left = allowed(regime, matrix, router.centroids)  # type: ignore[arg-type]
+            left = allowed(regime, matrix, router.centroids)
             routed = router.but(k, temperature, abstains=False).by_similarity(
                 similar, left.excluded[own], left.choices(matrix)[own]
             )

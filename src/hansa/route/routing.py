@@ -97,7 +97,7 @@ class Router:
             excluded: bool [n, T], tasks that do not exist for a query.
             choices: int [n, T], other adapters of the tasks for each query.
         """
-        nowhere = ~np.asarray(vectors, dtype=bool).any(1)
+        nowhere = np.abs(vectors).max(axis=1, initial=0) == 0
         return self.by_similarity(self.similarities(vectors), excluded, choices, nowhere)
 
     def by_similarity(

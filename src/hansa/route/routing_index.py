@@ -129,7 +129,7 @@ class RoutingIndex:
             "adapters", Member(self.base.name, self.base_sha256), members,
             (PlanBlock("adapter", (), alone),), facts,
         )  # fmt: skip
-        tensors = {
+        arrays: dict[str, np.ndarray] = {
             "centroids": self.centroids.astype(np.float32),
             "means": self.means.astype(np.float64),
             "counts": self.counts.astype(np.int64),
@@ -137,7 +137,8 @@ class RoutingIndex:
             "calibration": np.concatenate([t.calibration for t in self.tasks]).astype(np.float64),
         }
         place.mkdir(parents=True, exist_ok=True)
-        return plan.write(place / FILE, {k: torch.from_numpy(v.copy()) for k, v in tensors.items()})
+        tensors = {name: torch.from_numpy(rows.copy()) for name, rows in arrays.items()}
+        return plan.write(place / FILE, tensors)
 
     @classmethod
     def open(cls, place: Path) -> RoutingIndex:
