@@ -1,8 +1,9 @@
 """Sums and inner products of LoRA deltas, without ever forming a delta.
 
-A delta is ``B A`` with B [out, r] and A [r, in]. Then ``<B1 A1, B2 A2>`` is the sum of
-``(B1ᵀ B2) * (A1 A2ᵀ)`` over r x r numbers, not in x out. A weighted sum of deltas is the product of the factors laid side
-by side, whose best approximation of rank r is an SVD of a small core (Eckart and Young, 1936).
+A delta is ``B A`` with B [out, r] and A [r, in]. The inner product of two is the sum of all of
+``(B1ᵀ B2) * (A1 A2ᵀ)``, r x r numbers, not in x out. A weighted sum of deltas is the product of
+the factors laid side by side, whose best approximation of a rank is an SVD of a small core (Eckart
+and Young, 1936).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from hansa.weights.lora_folder import LoraFactors
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK = 1 << 24
-"""Numbers of an intermediate matrix that are made at a time (64 MB)."""
+_CHUNK = 1 << 23
+"""Numbers of an intermediate matrix that are made at a time (32 MB)."""
 
 
 def inner_product(one: LoraFactors, other: LoraFactors) -> float:
