@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hansa.experiment import RunFile
 
 
-def _home(path: Path | None) -> Path | None:
+def home(path: Path | None) -> Path | None:
     """A shell leaves the ~ of ``--out=~/run`` as it is."""
     return None if path is None else path.expanduser()
 
@@ -44,19 +44,19 @@ Out = Annotated[
         help="The run folder to make.",
         metavar="DIR",
         show_default="new, under runs/",
-        callback=_home,
+        callback=home,
     ),
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option(help="Go on with the run in this folder.", metavar="RUN", callback=_home),
+    typer.Option(help="Go on with the run in this folder.", metavar="RUN", callback=home),
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 All = Annotated[
     bool, typer.Option("--all", help="Print every figure, not only those that matter most.")
 ]
-RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=_home)]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=home)]
 
 
 def read_settings(target: str | None, sets: list[str] | None, **more: Any) -> RunFile:

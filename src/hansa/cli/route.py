@@ -9,11 +9,13 @@ import typer
 
 from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json
+from hansa.cli.route_pool import compress
 
 app = typer.Typer(
     help="Many adapters on one model: each query gets the mixture that answers it (LORAUTER).",
     no_args_is_help=True,
 )
+app.command("compress")(compress)
 
 Tasks = Annotated[
     Path, typer.Argument(metavar="TASKS", help="A folder with a folder of JSON lines a task.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.cli.app import app
 from hansa.combine.merge.lora_factors import gram, inner_product, merged
 from hansa.combine.merge.lora_pool import Pool, PoolSpectrum
+from hansa.route.pool_loading import folders_of
 from hansa.weights.compressed_pool import ADAPTERS, CompressedPool
 from hansa.weights.lora_folder import LoraFactors, LoraFolder, write_lora
 
@@ -178,6 +182,31 @@ def test_pools_that_are_none_are_refused(tmp_path: Path) -> None:
         Pool.of([a], "head")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="rank = 0"):
         PoolSpectrum.of(Pool.of([a]), 0)
+
+
+def test_the_command_compresses_a_pool(tmp_path: Path) -> None:
+    make_pool(tmp_path / "pool")
+    runner = CliRunner()
+    line = ["route", "compress", str(tmp_path / "pool"), "--out", str(tmp_path / "out"), "--json"]
+    said = runner.invoke(app, [*line, "--budget", "3.9kB"])
+    result = json.loads(said.stdout)
+    assert said.exit_code == 0
+    assert (result["adapters"], result["folders"], result["budget"]) == (6, 2, 3900)
+    assert result["bytes"] <= 3900 < result["whole_bytes"]
+    assert set(folders_of(tmp_path / "out")) == {
+        "adapters/family0-0+2",
+        "adapters/family1-0+2",
+    }
+    again = runner.invoke(app, [*line, "--budget", "3.9kB"])
+    assert again.exit_code == 2
+    assert "exists already" in json.loads(again.stdout)["error"]["message"]
+    line[line.index(str(tmp_path / "out"))] = str(tmp_path / "small")
+    refused = runner.invoke(app, [*line, "--budget", "10"])
+    assert refused.exit_code == 2
+    assert "the least is" in json.loads(refused.stdout)["error"]["message"]
+    assert not (tmp_path / "small").exists()
+    shown = runner.invoke(app, [*line[:-1], "--budget", "3.9kB", "--dtype", "bf16"])
+    assert "6 adapters in" in shown.stdout
 
 
 def test_a_folder_that_was_changed_is_refused(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ class PoolSpectrum:
         return self.scale if len(group) > 1 else 1.0
 
     def _name(self, block: str, number: int, group: Sequence[int]) -> str:
-        alone = self.pool.adapters[group[0]].name
+        alone = self.pool.adapters[group[0]].name.replace("/", "__")  # a pool may have folders
         if block == WHOLE:
             return alone if len(group) == 1 else f"{alone}+{len(group) - 1}"
         return f"{block}.{number:04}"
