@@ -80,8 +80,7 @@ def compress(
         wanted = byte_size(budget)
         refuse_existing(out)
         adapters = [
-            replace(LoraFolder.open(folder), name=name)
-            for name, folder in folders_of(pool).items()
+            replace(LoraFolder.open(folder), name=name) for name, folder in folders_of(pool).items()
         ]
         whole = Pool.of(adapters, share.value, _DTYPES[dtype])
         spectrum = PoolSpectrum.of(whole, rank, scale)
