@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.combine.merge.algorithms.averaging import Averaging
 from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
@@ -26,6 +27,9 @@ class Dare(MergingAlgorithm):
     """
 
     drop: float = Field(0.9, ge=0, le=1, description="p, the chance of a number to be dropped")
+    drops: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (), description="p of each model, in their order; none: drop for all"
+    )
     rescale: bool = Field(True, description="divide what stays by 1 - p")
     inner: MergingAlgorithm = Field(Averaging(), description="what merges the dropped vectors")
 
@@ -47,6 +51,9 @@ class Dare(MergingAlgorithm):
 
     def check(self, models: int) -> None:
         self.inner.check(models)
+        if self.drops and len(self.drops) != models:
+            problem = f"are {len(self.drops)}, and there are {models} models"
+            raise ConfigError("drops", list(self.drops), problem, "one a model, in their order")
 
     def cutoff_ranks(self, numbers: int) -> tuple[int, ...]:
         return self.inner.cutoff_ranks(numbers)
@@ -61,13 +68,15 @@ class Dare(MergingAlgorithm):
         return self.inner.combine(taus, prepared, about)
 
     def _dropped(self, taus: Tensor, about: BlockFacts) -> Tensor:
-        if self.drop == 1:  # nothing stays: 0, and not 0 / 0
-            return torch.zeros_like(taus)
-        scale = 1 / (1 - self.drop) if self.rescale else 1.0
-        dropped = torch.empty_like(taus)
+        dropped = torch.zeros_like(taus)
         for row, tau, member in zip(dropped, taus, about.members, strict=True):
+            drop = self.drops[member] if self.drops else self.drop
+            if drop == 1:  # nothing stays: 0, and not 0 / 0
+                continue
             draws = about.streams.numpy(f"dare.{about.name}", node=member).random(
                 tau.numel(), dtype="float32"
             )
-            torch.mul(tau, torch.from_numpy(draws) >= self.drop, out=row)
-        return dropped.mul_(scale)
+            torch.mul(tau, torch.from_numpy(draws) >= drop, out=row)
+            if self.rescale:
+                row.mul_(1 / (1 - drop))
+        return dropped

@@ -56,7 +56,7 @@ class Slerp(MergingAlgorithm):
 
     def _between(self, first: Tensor, second: Tensor) -> Tensor:
         lengths = first.norm() * second.norm()
-        cosine = float(first @ second / lengths) if lengths > 0 else 1.0
+        cosine = float(first @ second / lengths) if lengths > 0 else 0.0  # as mergekit
         if abs(cosine) > _PARALLEL:
             return torch.lerp(first, second, self.t)
         angle = torch.arccos(torch.tensor(cosine, dtype=torch.float64))

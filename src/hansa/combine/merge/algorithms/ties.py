@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.combine.merge.algorithms.merging import (
     BlockFacts,
@@ -34,6 +35,9 @@ class Ties(MergingAlgorithm):
     """
 
     density: float = Field(0.2, gt=0, le=1, description="share of the numbers that trimming keeps")
+    densities: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="a density of each model, in their order; scope: tensor"
+    )
     scope: Literal["model", "tensor"] = Field("model", description="of what it is the share")
     scale: float = Field(1.0, description="lambda, what the result is multiplied with")
     weights: tuple[float, ...] = Field((), description="of each model, in their order; none: alike")
@@ -47,6 +51,11 @@ class Ties(MergingAlgorithm):
 
     def check(self, models: int) -> None:
         check_weights(self.weights, models)
+        if self.densities and self.scope != "tensor":
+            raise ConfigError("scope", self.scope, "has one density for all", "tensor, or density")
+        if self.densities and len(self.densities) != models:
+            problem = f"are {len(self.densities)} densities, and there are {models} models"
+            raise ConfigError("densities", list(self.densities), problem, "one a model")
 
     def cutoff_ranks(self, numbers: int) -> tuple[int, ...]:
         if self.scope == "tensor" or self.density == 1:
@@ -54,7 +63,13 @@ class Ties(MergingAlgorithm):
         return (kept_count(self.density, numbers) - 1,)
 
     def prepare(self, taus: Tensor, about: BlockFacts) -> Tensor:
-        return trim(taus, self.density, about, self.scope == "tensor")
+        if not self.densities:
+            return trim(taus, self.density, about, self.scope == "tensor")
+        trimmed = torch.empty_like(taus)
+        for row, (tau, member) in enumerate(zip(taus, about.members, strict=True)):
+            part = trim(tau[None], self.densities[member], about.rows((row,)), by_tensor=True)
+            trimmed[row] = part[0]
+        return trimmed
 
     def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         weights = weights_of(self.weights, about).tolist()
