@@ -7,7 +7,7 @@ to step, and rows that are done leave the batch. Each row's answer is what it wo
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError
@@ -76,16 +76,20 @@ class GeneratingModel(AnsweringModel):
 
     def generate(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | Sequence[int]],
         mixtures: Sequence[Mixture],
         decodings: Sequence[Decoding] | None = None,
         heard: Heard | None = None,
+        unwanted: Callable[[int], bool] = lambda row: False,
     ) -> list[Generated]:
         """Answers of all rows.
 
         Args:
+            texts: queries, or their tokens.
             decodings: one a row; None: the model's for all.
             heard: is told each piece of an answer as it comes.
+            unwanted: is asked before each step whether nobody waits for a row any more; its answer
+                ends there, without a reason to finish.
 
         Raises:
             ConfigError: as :meth:`answers`, or a prompt with its answer is longer than the model's
@@ -95,7 +99,7 @@ class GeneratingModel(AnsweringModel):
             return []
         mixed = self.checked(len(texts), mixtures)
         decodings = decodings or [self.decoding] * len(texts)
-        prompts = [self.prompt(text) for text in texts]
+        prompts = [self.prompt(t) if isinstance(t, str) else list(t) for t in texts]
         for prompt, decoding in zip(prompts, decodings, strict=True):
             self.check_length(len(prompt), decoding)
         rows = [
@@ -104,7 +108,7 @@ class GeneratingModel(AnsweringModel):
         ]
         batch = RowMixing(self.slab, mixed, self.kernel)
         with batch.on(self.module), torch.inference_mode():
-            self._decode(rows, prompts, mixed, batch)
+            self._decode(rows, prompts, mixed, batch, unwanted)
         return [row.answer for row in rows]
 
     def check_length(self, prompt_tokens: int, decoding: Decoding) -> None:
@@ -126,13 +130,18 @@ class GeneratingModel(AnsweringModel):
         prompts: list[list[int]],
         mixed: list[Mixture],
         batch: RowMixing,
+        unwanted: Callable[[int], bool],
     ) -> None:
         scores, cache, mask = self._read(prompts, mixed)
         place = torch.tensor([len(prompt) for prompt in prompts])
         live = list(range(len(rows)))
         while True:
             tokens = scores.argmax(-1).tolist()
-            keep = [k for k, row in enumerate(live) if not rows[row].take(tokens[k])]
+            keep = [
+                k
+                for k, row in enumerate(live)
+                if not rows[row].take(tokens[k]) and not unwanted(row)
+            ]
             if not keep:
                 return
             if len(keep) < len(live):  # rows that are done leave the batch

@@ -1,0 +1,1 @@
+"""A pool of adapters behind an OpenAI-like interface: routed, pinned or mixed, row by row."""
