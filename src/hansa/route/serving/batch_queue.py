@@ -35,6 +35,7 @@ class Job:
 
     Attributes:
         prompt: text, or tokens.
+        messages: of a chat, which the model's template makes a prompt of, where it has one.
         heard: is told events, in the loop's thread.
         done: (routing, answer): a :class:`Generated`, a candidate, or numbers.
         abandoned: nobody waits any more.
@@ -43,6 +44,7 @@ class Job:
     kind: Kind
     wish: Wish
     prompt: str | list[int]
+    messages: tuple[dict[str, str], ...] = ()
     decoding: Decoding | None = None
     candidates: tuple[str, ...] = ()
     heard: Callable[[Event], None] | None = None
@@ -178,9 +180,24 @@ def _check(model: AnsweringModel, job: Job) -> None:
     if job.kind == "generate":
         if not isinstance(model, GeneratingModel):
             raise Refused(400, "the base is an encoder: it chooses among candidates")
-        if isinstance(job.prompt, str):
+        if job.messages and getattr(model.tokenizer, "chat_template", None):
+            job.prompt = _templated(model.tokenizer, job.messages)
+        elif isinstance(job.prompt, str):
             job.prompt = model.prompt(job.prompt)
         model.check_length(len(job.prompt), job.decoding or model.decoding)
+
+
+def _templated(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    from jinja2 import TemplateError
+
+    try:
+        return list(
+            tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        )
+    except TemplateError as error:  # it may refuse roles, or their order
+        raise Refused(400, f"the model's chat template refuses it: {error}") from None
 
 
 def _fulfil(job: Job, answer: tuple[dict[str, Any], Generated]) -> None:

@@ -81,8 +81,9 @@ def read(path: Path, body: bytes, max_tokens: int) -> Asked:
     messages: tuple[dict[str, str], ...] = ()
     if path == "chat":
         messages = _messages(said.get("messages"))
+        last = next(m["content"] for m in reversed(messages) if m["role"] == "user")
         texts: tuple[str, ...] = ("\n".join(m["content"] for m in messages),)
-        by = (next(m["content"] for m in reversed(messages) if m["role"] == "user"),)
+        by: tuple[str, ...] = (last,)
     else:
         texts = by = _texts(said.get("input" if path == "embeddings" else "prompt"), path)
     return Asked(

@@ -55,7 +55,8 @@ class Chosen:
     """Who answers.
 
     Attributes:
-        routing: what the answer says of it.
+        routing: what the answer says of it: tasks and their weights, whether it abstained, and the
+            adapters with the digests that they had then.
     """
 
     mixture: Mixture
@@ -149,7 +150,10 @@ class ServedPool:
             "tasks": tasks,
             "weights": weights,
             "abstained": abstained,
-            "adapters": [{"name": name, "weight": weight} for name, weight in adapters],
+            "adapters": [
+                {"name": name, "weight": weight, "sha256": self.digests.get(name)}
+                for name, weight in adapters
+            ],
         }
         return Chosen(mixture, routing)
 
