@@ -164,7 +164,9 @@ class Judge:
         """Of the model with this state dict, in percent."""
         import torch
 
-        self.encoder.module.load_state_dict(state, strict=False)
+        absent = self.encoder.module.load_state_dict(state, strict=False).missing_keys
+        if absent:
+            raise SystemExit(f"the merged model of {task} lacks {absent}")
         test = self.tasks[task].test
         with torch.autocast("cpu", torch.bfloat16):
             vectors = self.encoder.embed([s.text for s in test])

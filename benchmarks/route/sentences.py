@@ -1,0 +1,505 @@
+"""Routing on real sentences: eight tasks, one LoRA each on MiniLM, and a pool full of noise.
+
+    python benchmarks/route/sentences.py --encoder FOLDER --keep FOLDER
+    python benchmarks/route/sentences.py --smoke    # four made-up tasks, a tiny encoder
+
+Adapters have no heads: an answer is the label whose text lies nearest to the query (label-text
+scoring), so that any mixture of adapters can answer any task. The train and validation sets hold
+no sentence of any test set. Scores are accuracies by domain, beside those of each task's own
+adapter ("oracle"). In the noisy pool half of the adapters are weakened to a fifth and the rest is
+noise. ID: all is there; semi-OOD: a query's own adapter is not; OOD: nor is its task. All answers
+are computed in bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from measure import Goals, Notes, markdown, publish
+from measure_routing import Scores, World, by_mixture
+from measure_sentences import TOKENS, encoder_folder, examples_of, tasks_of, trained_adapters
+
+from hansa.base.streams import Streams
+from hansa.combine.merge.lora_pool import Pool, PoolSpectrum
+from hansa.data.fetch import find
+from hansa.models.label_text import SentenceEncoder
+from hansa.route.abstaining import auroc, conformal, p_values, thresholds
+from hansa.route.adapter_training import AdapterTraining
+from hansa.route.answering import BASE, Mixture, Query
+from hansa.route.association import Association, Exhaustive, Screen, SuccessiveHalving
+from hansa.route.label_text import LabelTextModel
+from hansa.route.pool_loading import load_adapter
+from hansa.route.routing import Router, top_k
+from hansa.route.score_matrix import ScoreMatrix
+from hansa.route.sets import Example
+from hansa.route.slab import AdapterSlab
+from hansa.weights.lora_folder import LoraFolder
+
+TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2)
+K = 3
+
+
+def associated(world: World, pool: int, how: Association, seed: int) -> tuple[ScoreMatrix, int]:
+    """(scores, answers that it took)."""
+    scores = Scores(world, pool)
+    how.run(scores, Streams(seed), world.names)
+    return scores.matrix(), scores.answered
+
+
+def routers(world: World, matrix: ScoreMatrix, regime: str) -> list[Router]:
+    """One a task: what is there for its queries."""
+    centroids = []
+    for examples in world.validation:
+        mean = world.vectors(examples).mean(0)
+        centroids.append(mean / np.linalg.norm(mean))
+    stacked = np.stack(centroids).astype(np.float32)
+    chosen = []
+    for own in world.own:
+        masked = () if regime == "ID" else (own,)
+        chosen.append(Router(stacked, matrix.choices(masked), k=K))
+    return chosen
+
+
+def methods(world: World, matrix: ScoreMatrix, regime: str, temperature: float) -> dict[str, float]:
+    """Every way to answer in a regime."""
+    mine = routers(world, matrix, regime)
+    count = len(world.names)
+
+    def excluded(task: int) -> np.ndarray | None:
+        if regime != "OOD":
+            return None
+        rows = np.zeros((len(world.test[task]), count), dtype=bool)
+        rows[:, task] = True
+        return rows
+
+    def routed(k: int, tau: float) -> Callable[[int], list[Mixture]]:
+        def of(task: int) -> list[Mixture]:
+            router = mine[task].but(k=k, temperature=tau)
+            vectors = world.vectors(world.test[task])
+            return [r.mixture for r in router.route(vectors, excluded(task))]
+
+        return of
+
+    def fused(task: int) -> list[Mixture]:
+        """The uniform mixture's adapters averaged as numbers, A with A and B with B."""
+        rows = routed(K, 1e9)(task)
+        return [_fused(world.model.slab, mixture) for mixture in rows]
+
+    return {
+        f"LORAUTER, K = {K}": by_mixture(world, routed(K, temperature)),
+        "LORAUTER, K = 1": by_mixture(world, routed(1, 0.0)),
+        f"uniform mixture of {K}": by_mixture(world, routed(K, 1e9)),
+        f"parameter fusion of {K}": by_mixture(world, fused),
+    }
+
+
+def _fused(slab: AdapterSlab, mixture: Mixture) -> Mixture:
+    name = "fused " + ",".join(map(str, sorted(mixture.adapters)))
+    if name not in slab:
+        parts = [(slab.factors(slab.name(a)), w) for a, w in mixture_items(mixture)]
+        slab.add(
+            name,
+            {
+                layer: (
+                    sum(w * p[layer][0].float() for p, w in parts),
+                    sum(w * p[layer][1].float() for p, w in parts),
+                )
+                for layer in parts[0][0]
+            },
+        )
+    return Mixture((slab.index(name),), (1.0,))
+
+
+def mixture_items(mixture: Mixture) -> list[tuple[int, float]]:
+    """(adapter, weight), in the order of the pool: the same sum whoever asks."""
+    return sorted(zip(mixture.adapters, mixture.weights, strict=True))
+
+
+def alone(adapter: int) -> Mixture:
+    """One adapter."""
+    return Mixture((adapter,), (1.0,))
+
+
+def average_all(world: World, pool: int) -> float:
+    """One adapter for everything: all of the pool averaged, as numbers."""
+    slab = world.model.slab
+    everyone = Mixture(tuple(range(pool)), (1 / pool,) * pool)
+    mixture = _fused(slab, everyone)
+    score = by_mixture(world, lambda task: mixture)
+    slab.remove(slab.name(mixture.adapters[0]))
+    return score
+
+
+def best_temperature(world: World, matrix: ScoreMatrix) -> float:
+    """What does best on the validation queries, whose centroids are made without them."""
+    choices = matrix.choices()
+    vectors = [world.vectors(examples) for examples in world.validation]
+    sums = np.stack([rows.sum(0) for rows in vectors])
+    asked: dict[float, list[tuple[Example, Mixture]]] = {t: [] for t in TEMPERATURES}
+    for task, (examples, rows) in enumerate(zip(world.validation, vectors, strict=True)):
+        for example, vector in zip(examples, rows, strict=True):
+            centroids = sums.copy()
+            centroids[task] -= vector
+            centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+            for tau in TEMPERATURES:
+                tasks, weights = top_k((vector @ centroids.T)[None], K, tau)
+                mixture = Mixture(
+                    tuple(int(choices[t]) for t in tasks[0]), tuple(weights[0].tolist())
+                )
+                asked[tau].append((example, mixture))
+    scores = {tau: float(world.answers(pairs).mean()) for tau, pairs in asked.items()}
+    return max(TEMPERATURES, key=lambda tau: scores[tau])
+
+
+def noisy(slab: AdapterSlab, own: Sequence[int], noise: int, seed: int) -> None:
+    """Weaken every second own adapter to a fifth, and add adapters of noise as large as theirs."""
+    for index in own[::2]:
+        name = slab.name(index)
+        weak = {layer: (a.clone(), 0.2 * b) for layer, (a, b) in slab.factors(name).items()}
+        slab.replace(name, weak)
+    like = [slab.factors(slab.name(index)) for index in own]
+    sizes = {
+        layer: [statistics.mean(float(f[layer][side].std()) for f in like) for side in (0, 1)]
+        for layer in like[0]
+    }
+    slab.reserve({layer: noise * len(a) for layer, (a, _) in like[0].items()})
+    draw = torch.Generator().manual_seed(Streams(seed).integer("noise"))
+    for number in range(noise):
+        slab.add(
+            f"noise{number}",
+            {
+                layer: (
+                    torch.randn(a.shape, generator=draw) * sizes[layer][0],
+                    torch.randn(b.shape, generator=draw) * sizes[layer][1],
+                )
+                for layer, (a, b) in like[0].items()
+            },
+        )
+
+
+def made(folder: Path, keep: Path, seed: int, given: argparse.Namespace) -> World:
+    """The pool of a seed's own adapters."""
+    sizes = {"train": 1000, "validation": given.validation, "test": given.test}
+    pool = tasks_of(seed, given.smoke, **sizes)
+    settings = AdapterTraining(
+        lr=1e-2 if given.smoke else 2e-3, epochs=4 if given.smoke else 2, seed=seed,
+        bfloat16=not given.smoke, max_tokens=TOKENS,
+    )  # fmt: skip
+    folders = trained_adapters(folder, pool, keep / f"seed_{seed}", settings)
+    encoder = SentenceEncoder.open(folder, TOKENS)
+    encoder.module.bfloat16()
+    slab = AdapterSlab.over(encoder.module, "bfloat16")
+    own = [load_adapter(slab, place, name) for name, place in folders.items()]
+    return World(
+        LabelTextModel(encoder.module, encoder.tokenizer, slab, TOKENS),
+        [task.name for task in pool.tasks],
+        [examples_of(task, task.validation) for task in pool.tasks],
+        [examples_of(task, task.test) for task in pool.tasks],
+        own,
+    )
+
+
+def table_of(world: World, seed: int, pool: int, how: Association) -> dict[str, Any]:
+    """Scores of all methods in all regimes over the pool as it is."""
+    matrix, cost = associated(world, pool, how, seed)
+    temperature = best_temperature(world, matrix)
+    rows = {
+        "own adapter (oracle)": {"ID": by_mixture(world, lambda t: alone(world.own[t]))},
+        "base": {"ID": by_mixture(world, lambda t: BASE)},
+        "average of all": {"ID": average_all(world, pool)},
+    }
+    for regime in ("ID", "semi-OOD", "OOD"):
+        for name, score in methods(world, matrix, regime, temperature).items():
+            rows.setdefault(name, {})[regime] = score
+    similar = np.stack([world.vectors(v).mean(0) for v in world.validation])
+    similar /= np.linalg.norm(similar, axis=1, keepdims=True)
+    first = [
+        float(((world.vectors(x) @ similar.T).argmax(1) == t).mean())
+        for t, x in enumerate(world.test)
+    ]
+    return {
+        "rows": rows,
+        "temperature": temperature,
+        "answers": cost,
+        "top1": 100 * statistics.mean(first),
+        "choices": [matrix.adapters[c] for c in matrix.choices()],
+    }
+
+
+def halving(world: World, pool: int, seed: int, budgets: Sequence[float]) -> list[dict[str, Any]]:
+    """Exhaustive association, and halving at some budgets: answers, and what is chosen worth."""
+    rows = []
+    for how in (Exhaustive(), *(SuccessiveHalving(budget=b) for b in budgets)):
+        matrix, cost = associated(world, pool, how, seed)
+        choices = matrix.choices()
+        score = by_mixture(world, lambda t, c=choices: alone(int(c[t])))
+        budget = f", b = {how.budget:g}" if isinstance(how, SuccessiveHalving) else ""
+        rows.append({"how": f"{how.name}{budget}", "answers": cost, "score": score})
+    return rows
+
+
+def abstention(world: World, matrix: ScoreMatrix, smoke: bool) -> list[dict[str, float]]:
+    """Lines of Shakespeare are no task: how many are noticed at which cost."""
+    lines = [f"w{60 + k} w{70 + k}" for k in range(20)]
+    if not smoke:
+        found = find("shakespeare", "input.txt")
+        if not found:
+            return []
+        text = [x for x in found[0].read_text().splitlines() if len(x.split()) > 4]
+        lines = [text[k] for k in Streams(0).numpy("lines").permutation(len(text))[:400]]
+    router = routers(world, matrix, "ID")[0]
+    inside = [world.vectors(examples) for examples in world.test]
+    outside = world.vectors([Example(Query(line), "") for line in lines])
+    calibration = conformal([world.vectors(examples) for examples in world.validation])
+    sure = [p_values(router.similarities(rows), calibration) for rows in inside]
+    foreign = p_values(router.similarities(outside), calibration)
+    area = auroc(np.concatenate(sure), foreign)
+    rows = []
+    for alpha in (0.02, 0.05, 0.1, 0.2):
+        levels = thresholds(calibration, alpha)
+
+        def turned(vectors: np.ndarray, levels: np.ndarray = levels) -> float:
+            return float((router.similarities(vectors) < levels).all(1).mean())
+
+        own = statistics.mean(turned(rows_) for rows_ in inside)
+        rows.append({"alpha": alpha, "own": own, "foreign": turned(outside), "auroc": area})
+    return rows
+
+
+def compressed(world: World, folders: Sequence[Path], place: Path) -> list[dict[str, float]]:
+    """The tasks' own adapters merged in factor space, from all apart to one."""
+    adapters = [LoraFolder.open(folder) for folder in folders]
+    spectrum = PoolSpectrum.of(Pool.of(adapters), scale=1.5)
+    slab, rows = world.model.slab, []
+    for steps in range(len(adapters)):
+        out = place / f"pool{steps}"
+        pool = spectrum.write(out, spectrum.bytes[steps])
+        groups = next(iter(spectrum.groups(steps).values()))
+        names = {}
+        for number, (group, folder) in enumerate(
+            zip(groups, pool.plan.facts["folders"]["adapter"], strict=True)
+        ):
+            index = load_adapter(slab, out / "adapters" / folder, f"{steps}.{number}")
+            names.update(dict.fromkeys(group, index))
+        score = by_mixture(world, lambda t, n=names: alone(n[t]))
+        rows.append({"bytes": spectrum.bytes[steps], "left": len(groups), "score": score})
+        for number in range(len(groups)):
+            slab.remove(f"{steps}.{number}")
+    return rows
+
+
+def seed_results(
+    seed: int, folder: Path, keep: Path, given: argparse.Namespace, notes: Notes
+) -> dict[str, Any]:
+    """All that is measured at a seed, noted as it comes."""
+    world = made(folder, keep, seed, given)
+    own = len(world.own)
+    folders = [keep / f"seed_{seed}" / name for name in world.names]
+    result = {
+        "clean": notes.get(f"clean {seed}", lambda: table_of(world, seed, own, Exhaustive())),
+    }
+    with tempfile.TemporaryDirectory() as place:
+        result["compressed"] = notes.get(
+            f"compressed {seed}", lambda: compressed(world, folders, Path(place))
+        )
+
+    def foreign() -> list[dict[str, float]]:
+        matrix, _ = associated(world, own, Exhaustive(examples=1), seed)
+        return abstention(world, matrix, given.smoke)
+
+    result["abstention"] = notes.get(f"abstention {seed}", foreign)
+    noise = 4 if given.smoke else 64 - own
+    noisy(world.model.slab, world.own, noise, seed)
+    pool = own + noise
+    # Fused adapters stand between: the pool's indices are those of own and noise.
+    result["noisy"] = notes.get(
+        f"noisy {seed}",
+        lambda: table_of(fresh(world), seed, pool, Exhaustive()),
+    )
+    budgets = (2.0,) if given.smoke else (1.0, 2.0, 4.0)
+    result["halving"] = notes.get(
+        f"halving {seed}", lambda: halving(fresh(world), pool, seed, budgets)
+    )
+    return result
+
+
+def fresh(world: World) -> World:
+    """The same with a slab in which own and noise have the indices 0, 1, 2, ..."""
+    old = world.model.slab
+    slab = AdapterSlab(old.linears, "bfloat16")
+    for name in old.names:
+        if not name.startswith("fused"):
+            slab.add(name, {k: (a.clone(), b.clone()) for k, (a, b) in old.factors(name).items()})
+    model = LabelTextModel(world.model.module, world.model.encoder.tokenizer, slab, TOKENS)
+    own = [slab.index(name) for name in world.names]
+    return World(model, world.names, world.validation, world.test, own, _vectors=world._vectors)
+
+
+def large(folder: Path, keep: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """1,500 adapters, a two-stage screen."""
+    world = made(folder, keep, 0, given)
+    noisy(world.model.slab, world.own, given.pool - len(world.own), 0)
+    began = time.process_time()
+    how = Screen(first=4, keep=20)
+    table = table_of(world, 0, given.pool, how)
+    return table | {"cpu": time.process_time() - began}
+
+
+def evaluated(folder: Path, keep: Path, given: argparse.Namespace) -> None:
+    notes = Notes(None if given.smoke else keep / "notes.jsonl")
+    seeds = [0] if given.smoke else list(range(given.seeds))
+    results = [seed_results(seed, folder, keep, given, notes) for seed in seeds]
+    goals = Goals()
+    text = [pool_table("clean", results), pool_table("noisy", results)]
+
+    def mean(pool: str, name: str, regime: str = "ID") -> float:
+        rows = [next(v for k, v in r[pool]["rows"].items() if k.startswith(name)) for r in results]
+        return statistics.mean(row[regime] for row in rows)
+
+    for pool in ("clean", "noisy"):
+        line = [mean(pool, n) for n in (f"LORAUTER, K = {K}", "uniform", "parameter", "average")]
+        goals.add(
+            f"{pool} pool, ID: LORAUTER, uniform mixture, fusion, average of all",
+            ", ".join(f"{x:.1f}" for x in line),
+            "falling",
+            line == sorted(line, reverse=True),
+        )
+    lorauter, oracle = mean("noisy", f"LORAUTER, K = {K}"), mean("noisy", "own adapter")
+    goals.add(
+        "noisy pool: LORAUTER against the own adapter as it is there",
+        f"{lorauter:.1f} against {oracle:.1f}",
+        "above",
+        lorauter > oracle,
+    )
+    kinds = [
+        {
+            key: statistics.mean(r["halving"][k][key] for r in results)
+            for key in ("answers", "score")
+        }
+        | {"how": row["how"]}
+        for k, row in enumerate(results[0]["halving"])
+    ]
+    whole = kinds[0]
+    cheap = [k for k in kinds[1:] if k["score"] >= whole["score"] - 0.5]
+    least = min(cheap, key=lambda k: k["answers"]) if cheap else None
+    goals.add(
+        "successive halving as good as exhaustive (within half a point)",
+        f"{100 * least['answers'] / whole['answers']:.0f} % of the answers" if least else "never",
+        "below 50 %",
+        least is not None and least["answers"] < whole["answers"] / 2,
+    )
+    if any(r["abstention"] for r in results):
+        area = statistics.mean(r["abstention"][0]["auroc"] for r in results)
+        goals.add("lines of Shakespeare told from queries: AUROC", f"{area:.2f}")
+    header = ["association, noisy pool", "answers", "score of the chosen adapters"]
+    text.append(
+        table(header, [[k["how"], f"{k['answers']:.0f}", f"{k['score']:.1f}"] for k in kinds])
+    )
+    header = ["turned away at most", "own queries turned away", "lines of Shakespeare turned away"]
+    text.append(
+        table(
+            header,
+            [
+                [
+                    f"{100 * row['alpha']:.0f} %",
+                    *(
+                        f"{100 * statistics.mean(r['abstention'][k][key] for r in results):.1f} %"
+                        for key in ("own", "foreign")
+                    ),
+                ]
+                for k, row in enumerate(results[0]["abstention"])
+            ],
+        )
+    )
+    header = ["own adapters merged in factor space", "bytes", "score"]
+    text.append(
+        table(
+            header,
+            [
+                [
+                    f"{row['left']} left",
+                    f"{row['bytes']:,}",
+                    f"{statistics.mean(r['compressed'][k]['score'] for r in results):.1f}",
+                ]
+                for k, row in enumerate(results[0]["compressed"])
+            ],
+        )
+    )
+    if given.pool:
+        big = notes.get(f"large {given.pool}", lambda: large(folder, keep, given))
+        text.append(
+            f"A pool of {given.pool} (seed 0, two-stage screen, {big['answers']:,} answers, "
+            f"{big['cpu'] / 60:.0f} CPU-minutes in all):\n"
+        )
+        text.append(pool_table("large", [{"large": big}]))
+    size = (
+        f"{len(seeds)} seeds, {given.validation} validation and {given.test} test sentences a task"
+    )
+    title = f"LORAUTER on eight sentence tasks: percent right over domains, MiniLM, {size}"
+    command = "python benchmarks/route/sentences.py --encoder FOLDER --keep FOLDER"
+    whole_text = markdown(title, command, goals.HEADER, goals.rows) + "\n" + "\n".join(text)
+    publish("route_sentences", whole_text, given.smoke)
+
+
+def pool_table(pool: str, results: Sequence[dict[str, Any]]) -> str:
+    """Scores and what share of the clean oracle's they are."""
+    rows = []
+    names = results[0][pool]["rows"]
+    oracle = statistics.mean(r[pool]["rows"]["own adapter (oracle)"]["ID"] for r in results)
+    for name in names:
+        cells = [name]
+        for regime in ("ID", "semi-OOD", "OOD"):
+            if regime not in names[name]:
+                cells += [""]
+                continue
+            scores = [r[pool]["rows"][name][regime] for r in results]
+            spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+            mean = statistics.mean(scores)
+            cells += [f"{mean:.1f}{spread} ({100 * mean / oracle:.0f} %)"]
+        rows.append(cells)
+    head = [f"{pool} pool; in brackets: of the own adapter there", "ID", "semi-OOD", "OOD"]
+    taus = ", ".join(f"{r[pool]['temperature']:g}" for r in results)
+    top = statistics.mean(r[pool]["top1"] for r in results)
+    return (
+        table(head, rows)
+        + f"\nTemperature by validation: {taus}; nearest task right: {top:.0f} %.\n"
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="made-up tasks, a tiny encoder")
+    parser.add_argument("--encoder", type=Path, help="MiniLM's folder; not set: the package's")
+    parser.add_argument("--keep", type=Path, help="where trained adapters and notes stay")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--validation", type=int, default=40, help="sentences a task")
+    parser.add_argument("--test", type=int, default=100, help="sentences a task")
+    parser.add_argument("--pool", type=int, default=0, help="adapters of one large pool; 0: none")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        keep = Path(place) if given.smoke or given.keep is None else given.keep
+        keep.mkdir(parents=True, exist_ok=True)
+        folder = encoder_folder(given.encoder, given.smoke, keep)
+        evaluated(folder, keep, given)
+
+
+if __name__ == "__main__":
+    main()
