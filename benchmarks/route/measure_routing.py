@@ -12,9 +12,7 @@ from hansa.route.answering import Mixture
 from hansa.route.label_text import LabelTextModel
 from hansa.route.score_matrix import ScoreMatrix, matrix_of
 from hansa.route.sets import Example
-
-SENTIMENT = ("sst2", "sst5", "mr", "cr", "mpqa")
-"""One domain; every other task is a domain of its own."""
+from hansa.route.sources.sentences import SENTIMENT
 
 
 @dataclass

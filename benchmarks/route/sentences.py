@@ -28,7 +28,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Goals, Notes, markdown, publish
 from measure_routing import Scores, World, by_mixture
-from measure_sentences import TOKENS, encoder_folder, examples_of, tasks_of, trained_adapters
+from measure_sentences import TOKENS, encoder_folder, tasks_of, trained_adapters
 
 from hansa.base.streams import Streams
 from hansa.combine.merge.lora_pool import Pool, PoolSpectrum
@@ -44,6 +44,7 @@ from hansa.route.routing import Router, top_k
 from hansa.route.score_matrix import ScoreMatrix
 from hansa.route.sets import Example
 from hansa.route.slab import AdapterSlab
+from hansa.route.sources.sentences import examples_of
 from hansa.weights.lora_folder import LoraFolder
 
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2)

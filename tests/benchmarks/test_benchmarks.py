@@ -26,7 +26,7 @@ def warm() -> ForkServerContext:
     """Processes that begin with all that is imported slowly: twenty imports of torch are saved."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "torch._dynamo", "polars", "sklearn.datasets", "hansa.experiment.run"]
+        ["torch", "torch._dynamo", "polars", "sklearn.datasets", "hansa.experiment.run", "peft"]
     )
     return context
 
