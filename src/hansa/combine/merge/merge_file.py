@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -144,6 +144,18 @@ def _label(algorithm: MergingAlgorithm) -> str:
     return f"{type(algorithm).name} ({words})" if words else type(algorithm).name
 
 
-def plain_file(settings: Mapping[str, Any]) -> bool:
-    """Whether settings are of mergekit's form, and not of hansa's."""
-    return "merge_method" in settings
+def of_models(models: Sequence[Path], base: Path) -> dict[str, Any]:
+    """Settings that merge models which nobody judges, each named as its folder.
+
+    Raises:
+        ConfigError: two have the same name.
+    """
+    named: dict[str, str] = {}
+    for path in models:
+        name = path.stem if path.is_file() else path.resolve().name
+        if name in named:
+            problem = f"has the name of {named[name]}"
+            fix = "a file with tasks: {name: none, models: {NAME: FOLDER, ...}}"
+            raise ConfigError("models", str(path), problem, fix)
+        named[name] = str(path)
+    return {"verb": "merge", "tasks": {"name": "none", "base": str(base), "models": named}}

@@ -1,0 +1,213 @@
+"""``hansa combine merge`` and what comes after it: ``cut``, ``evaluate``, ``explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hansa.base.errors import ConfigError
+from hansa.cli.answer import Answer, answering
+from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
+from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
+
+if TYPE_CHECKING:
+    from hansa.combine.merge.merge_file import MergeFile
+
+_GO_ON = "hansa combine merge --resume"
+Models = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="FILE|MODEL...",
+        help="A file of a merge (also one of mergekit's), or the folders of the models.",
+        show_default="eight views of digits",
+    ),
+]
+Sizes = Annotated[
+    list[float] | None,
+    typer.Option("--size", metavar="X", help="At most so many times one model; may be repeated."),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", metavar="BYTES", help="At most so much, such as 3.2GiB."),
+]
+Algorithm = Annotated[
+    list[str] | None,
+    typer.Option("--algorithm", metavar="NAME", help="Of hansa list merging; may be repeated."),
+]
+Merge = Annotated[
+    Path, typer.Argument(metavar="RUN|ARTEFACT", help="A run of combine merge, or its artefact.")
+]
+Cut = Annotated[
+    Path, typer.Argument(metavar="CUT|RUN", help="A file that was cut, or a run of combine merge.")
+]
+One = Annotated[
+    str | None,
+    typer.Option("--algorithm", metavar="NAME", help="Of the run.", show_default="its first"),
+]
+
+
+def merge(
+    models: Models = None,
+    base: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="What the models were fine-tuned from.")
+    ] = None,
+    sizes: Sizes = None,
+    budgets: Budgets = None,
+    algorithms: Algorithm = None,
+    rebn: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Inputs to count batch normalization's statistics by."),
+    ] = None,
+    sets: Sets = None,
+    out: Out = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    no_report: NoReport = False,
+    as_json: Json = False,
+    every: All = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Models that were fine-tuned from one become one of any size (FlexMerge).
+
+    With --resume RUN an interrupted run goes on.
+    """
+    with answering(as_json, debug) as answer:
+        heed_sigterm()
+        from hansa.experiment.progress import Steps
+
+        if resume is not None:
+            if models or out is not None or seed is not None:
+                fix = "give --resume RUN alone; --set changes what may change"
+                raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
+            from hansa.combine.merge.run import resume as again
+
+            with going_on(answer, resume, _GO_ON), Steps(quiet) as steps:
+                folder = again(resume, changed(resume, sets), steps, not no_report)
+            _result(answer, folder.path, every)
+            return
+        more = {
+            "seed": seed,
+            "sizes": sizes or None,
+            "budgets": budgets or None,
+            "algorithms": algorithms or None,
+            "rebn": None if rebn is None else str(rebn),
+        }
+        chosen = _chosen(tuple(models or ()), base, tuple(sets or ()), more)
+        from hansa.combine.merge.run import merge as run
+
+        with folder_for(chosen, out) as path, going_on(answer, path, _GO_ON):
+            with Steps(quiet) as steps:
+                folder = run(chosen, path, steps, not no_report)
+            _result(answer, folder.path, every)
+
+
+def _chosen(
+    models: tuple[Path, ...], base: Path | None, sets: tuple[str, ...], more: dict[str, Any]
+) -> MergeFile:
+    from hansa.combine.merge.merge_file import MergeFile, of_models
+    from hansa.experiment.settings_file import override, read_settings_file
+
+    settings: dict[str, Any] = {}
+    if len(models) == 1 and models[0].suffix in (".yaml", ".yml"):
+        if base is not None:
+            fix = "tasks.base in the file, or the folders of the models here"
+            raise ConfigError("base", str(base), "is for models, and this is a file", fix)
+        settings = read_settings_file(models[0])
+    elif models:
+        if base is None:
+            raise ConfigError("base", None, "says what they were fine-tuned from", "--base MODEL")
+        settings = of_models(models, base)
+    return MergeFile.parse(override(settings, sets, **more))
+
+
+def cut(
+    merged: Merge,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The new file; of a task a folder.")],
+    size: Annotated[
+        float | None, typer.Option(metavar="X", help="At most so many times one model.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="At most so much, such as 3.2GiB.")
+    ] = None,
+    algorithm: One = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Write this task's model alone, as a model's folder."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a smaller size, without the models that were merged."""
+    with answering(as_json, debug) as answer:
+        heed_sigterm()
+        from hansa.combine.merge.cutting import cut as write
+
+        answer.data = write(merged, out, size, budget, algorithm, task)
+        one = answer.data
+        answer.line(f"{one['algorithm']} at {one['size']:.3f} models, {one['bytes']:,} bytes")
+        answer.line(f"written  {out}")
+
+
+def evaluate(
+    merged: Cut,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Whose tasks judge.", show_default="where the cut lies"),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure what was cut on every task, or show what a run has measured."""
+    with answering(as_json, debug) as answer:
+        from hansa.combine.merge.cutting import evaluate as measure
+        from hansa.report.grid import Grid
+
+        answer.data = measured = measure(merged, run)
+        heads = ["task", "accuracy, %", "of fine-tuned, %"]
+        for one in measured["curve"]:
+            rows = [
+                [task, f"{100 * share:.2f}", f"{100 * share / tuned:.1f}" if tuned else ""]
+                for task, share, tuned in (
+                    (task, share, measured["fine_tuned"].get(task))
+                    for task, share in one["by_task"].items()
+                )
+            ]
+            title = f"{one['algorithm']}, {one['reached']:.3f} models"
+            answer.table(Grid(title, heads, rows))
+
+
+def explain(
+    merged: Cut,
+    algorithm: One = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Which tasks share which block, what each step lost, and what each size is expected to lose."""
+    with answering(as_json, debug) as answer:
+        from hansa.combine.merge.explain import explain as tell
+
+        answer.data = told = tell(merged, algorithm)
+        for grid in told.pop("grids"):
+            answer.table(grid)
+        if told.get("forecast"):
+            answer.line(told["forecast"]["words"])
+
+
+def _result(answer: Answer, path: Path, every: bool) -> None:
+    from hansa.report import RunFolder
+    from hansa.report.page import final
+
+    folder = RunFolder.open(path)
+    answer.data = folder.summary or {}
+    answer.table(final(folder, every=every))
+    for note in answer.data.get("notes", []):
+        answer.line(f"note    {note}")
+    for cut_file in answer.data.get("cuts", []):
+        answer.line(f"cut     {path / cut_file}")
+    answer.line(f"run     {path}")
+    report = path / "report.html"
+    if report.exists():
+        answer.line(f"report  {report}")

@@ -1,0 +1,89 @@
+"""The models of a merge, opened and held against each other before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hansa.base.errors import ConfigError
+from hansa.weights.model_folder import ModelFolder, check_same
+from hansa.weights.tensor_file import FLOATS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OpenModels:
+    """Models of one origin, of which only headers are read.
+
+    Attributes:
+        models: by task.
+    """
+
+    base: ModelFolder
+    models: Mapping[str, ModelFolder]
+
+    @property
+    def model_bytes(self) -> int:
+        """Of one model: all tensors, tied ones once."""
+        return self.base.bytes
+
+    @property
+    def uploaded_bytes(self) -> int:
+        """Of all models: each party uploads its own once."""
+        return sum(folder.bytes for folder in self.models.values())
+
+    def state(self, task: str | None) -> dict[str, Tensor]:
+        """A task's model, or the base, by the names that its own file has."""
+        folder = self.base if task is None else self.models[task]
+        return {entry.stored: folder.read(name) for name, entry in folder.entries.items()}
+
+    def as_stored(self, task: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict by canonical names as one by the names that the task's own file has."""
+        entries = self.models[task].entries
+        return {entries[name].stored: tensor for name, tensor in state.items()}
+
+
+def open_models(base: Path, models: Mapping[str, Path], heads: tuple[str, ...] = ()) -> OpenModels:
+    """Open them, and refuse what cannot be merged.
+
+    Args:
+        heads: how names of tensors begin that each model has for itself.
+
+    Raises:
+        ConfigError: one is missing, pickled or cut off, or they differ in names, shapes, types or
+            tokenizers; names the two.
+    """
+    opened = {task: _opened(f"tasks.models.{task}", path) for task, path in models.items()}
+    root = _opened("tasks.base", base)
+    digests: dict[str, str] = {}
+    for task, folder in opened.items():
+        place = str(folder.path.resolve())
+        if place in digests:
+            problem = f"is also the model of {digests[place]}"
+            raise ConfigError(f"tasks.models.{task}", str(folder.path), problem, "a model a task")
+        digests[place] = task
+    check_same([root, *opened.values()], heads)
+    return OpenModels(root, opened)
+
+
+def check_finite(opened: OpenModels) -> None:
+    """Read every tensor once, so that a number that is not finite is named before any work.
+
+    Raises:
+        ConfigError: names the file and the tensor.
+    """
+    for folder in (opened.base, *opened.models.values()):
+        for name, entry in folder.entries.items():
+            if entry.dtype in FLOATS:
+                folder.read(name, finite=True)
+
+
+def _opened(field: str, path: Path) -> ModelFolder:
+    try:
+        return ModelFolder.open(path)
+    except ConfigError as error:
+        raise ConfigError(field, error.value, error.problem, error.fix) from None
