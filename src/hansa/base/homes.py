@@ -55,6 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.learn.gossip.page",
         "hansa.learn.federated.page",
         "hansa.combine.ensemble.page",
+        "hansa.combine.merge.page",
         "hansa.forget.page",
         "hansa.infer.robust.page",
         "hansa.audit.page",

@@ -12,6 +12,7 @@ import typer
 from hansa.base.errors import ConfigError, HansaError
 from hansa.base.telling import say
 from hansa.cli.answer import Answer, answering
+from hansa.cli.merging import cut, evaluate, explain, merge
 from hansa.cli.options import (
     All,
     Debug,
@@ -28,8 +29,13 @@ from hansa.cli.options import (
 from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
 
 app = typer.Typer(
-    help="Combine models that clients trained alone: one-shot ensembles.", no_args_is_help=True
+    help="Combine models that clients trained alone: one-shot ensembles, and merges of any size.",
+    no_args_is_help=True,
 )
+app.command("merge")(merge)
+app.command("cut")(cut)
+app.command("evaluate")(evaluate)
+app.command("explain")(explain)
 
 File = Annotated[
     Path | None,

@@ -185,7 +185,7 @@ def explain(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Which tasks share which block, what each step lost, and what each size is expected to lose."""
+    """Which tasks share which block, what each merge lost, and what a size is expected to lose."""
     with answering(as_json, debug) as answer:
         from hansa.combine.merge.explain import explain as tell
 

@@ -126,7 +126,7 @@ def test_own_models_are_judged_by_a_function(own, tmp_path, made):
     suite = tasks.suite(0, tmp_path / "unused", silent)
     assert not (tmp_path / "unused").exists()
     assert suite.tasks == ("a", "b")
-    assert not suite.validation
+    assert not tasks.validates
     assert suite.judge is not None
     held = states(suite)
     assert [suite.judge(k, held[k], "test") for k in suite.tasks] == [1.0, 0.0]

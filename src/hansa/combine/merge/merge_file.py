@@ -127,9 +127,10 @@ class MergeFile(SettingsFile):
             if models and size > models:
                 problem = f"is more than all {models} models"
                 raise ConfigError("sizes", size, problem, f"{models} or less")
-        if self.tune and not self.tasks.judged:
-            problem = "are tried on validation examples, and nobody judges"
-            raise ConfigError("tune", list(self.tune), problem, "tasks with a judge, or no tune")
+        if self.tune and not self.tasks.validates:
+            problem = "are tried on validation examples, and these tasks have none"
+            fix = "own tasks with validate_by, or no tune"
+            raise ConfigError("tune", list(self.tune), problem, fix)
 
 
 def _label(algorithm: MergingAlgorithm) -> str:

@@ -27,7 +27,6 @@ class TaskSuite:
         judge: (task, state dict, split) -> accuracy in [0, 1]; None where nobody judges. A state
             dict holds the merged tensors; heads and all else of a task are the judge's own.
         examples: of the test, by task; empty where that is not known.
-        validation: whether the judge has examples to tune by.
         notes: what a reader should know of the tasks.
     """
 
@@ -35,7 +34,6 @@ class TaskSuite:
     models: Mapping[str, Path]
     judge: Callable[[str, Mapping[str, Tensor], Split], float] | None = None
     examples: Mapping[str, int] = field(default_factory=dict)
-    validation: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -50,12 +48,21 @@ class MergeTasks(Component, kind="merge_tasks"):
     judged: ClassVar[bool] = True
     """Whether accuracies are measured."""
 
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation examples to tune by."""
+        return False
+
     def check(self) -> None:
         """Refuse what cannot work, before anything is made or written.
 
         Raises:
             ConfigError: names the field.
         """
+
+    def brought(self) -> tuple[Path, Mapping[str, Path]] | None:
+        """(base, models by task) of models that exist already; None where they are made."""
+        return None
 
     @abstractmethod
     def suite(self, seed: int, place: Path, say: Say) -> TaskSuite:

@@ -31,7 +31,7 @@ class Merges(Measured):
         return self.summary.get("final") or {}
 
     @property
-    def curve(self) -> list[dict[str, Any]]:
+    def points(self) -> list[dict[str, Any]]:
         """A row an algorithm and size."""
         return list(self.final.get("curve", []))
 
@@ -42,12 +42,12 @@ class Merges(Measured):
 
     @cached_property
     def explained(self) -> dict[str, Any]:
-        """Blocks, trees, groups, bytes and the forecast; empty where the run did not come so far."""
+        """Blocks, trees, groups, bytes and the forecast; empty of a run that was cut short."""
         return self.run.read_json(EXPLAINED) or {}
 
     def best(self, size: float) -> dict[str, Any] | None:
         """The row of the best algorithm at a size."""
-        rows = [row for row in self.curve if row["size"] == size]
+        rows = [row for row in self.points if row["size"] == size]
         return max(rows, key=lambda row: row["accuracy"], default=None)
 
 
@@ -84,12 +84,12 @@ class MergePage(RunPage):
             return "Nothing was merged yet."
         text = f"{number(about['models'])} models of {quantity(about['model_bytes'], 'bytes')} "
         text += f"travelled once, {quantity(about['uploaded_bytes'], 'bytes')} in all. "
-        if not of.curve or not of.references:
+        if not of.points or not of.references:
             return text + "Nobody judged what became of them."
         tuned, base = (of.references[key]["accuracy"] for key in ("fine_tuned", "zero_shot"))
         text += f"Each at its own task they are right in {quantity(tuned, 'accuracy')}, "
         text += f"the model that all began from in {quantity(base, 'accuracy')}. "
-        for size in sorted({row["size"] for row in of.curve})[:2]:
+        for size in sorted({row["size"] for row in of.points})[:2]:
             row = of.best(size)
             if row is not None:
                 share = quantity(row["normalised"], "accuracy")
@@ -102,19 +102,19 @@ class MergePage(RunPage):
         return list(of.summary.get("notes", []))
 
     def tiles(self, of: Merges) -> list[Tile]:  # type: ignore[override]
-        """The ends of the curve, the best at the two smallest sizes, and the least that keeps 99 %."""
-        if not of.curve or not of.references:
+        """The ends of the curve, the best at the smallest sizes, and what keeps 99 %."""
+        if not of.points or not of.references:
             return []
         tiles = []
         for key, words in (("fine_tuned", "fine-tuned"), ("zero_shot", "the base")):
             share = quantity(of.references[key]["accuracy"], "accuracy")
             tiles.append(Tile(words, share, "mean over tasks"))
-        for size in sorted({row["size"] for row in of.curve})[:2]:
+        for size in sorted({row["size"] for row in of.points})[:2]:
             row = of.best(size)
             if row is not None:
                 words = f"kept at {size:g}x"
                 tiles.append(Tile(words, quantity(row["normalised"], "accuracy"), row["algorithm"]))
-        near = [row for row in of.curve if row["normalised"] >= 0.99]
+        near = [row for row in of.points if row["normalised"] >= 0.99]
         least = min(near, key=lambda row: row["bytes"], default=None)
         if least is not None:
             tiles.append(Tile("99 % from", f"{least['reached']:.2f}x", least["algorithm"]))
@@ -122,18 +122,18 @@ class MergePage(RunPage):
 
     def main_chart(self, of: Merges) -> list[Any]:  # type: ignore[override]
         """Accuracy against size."""
-        if not of.curve or not of.references:
+        if not of.points or not of.references:
             return []
         base, tuned = (of.references[key]["by_task"] for key in ("zero_shot", "fine_tuned"))
         shares = [base[task] / tuned[task] for task in base if tuned[task]]
-        return charts.curve_charts(of.curve, sum(shares) / len(shares), min(shares))
+        return charts.curve_charts(of.points, sum(shares) / len(shares), min(shares))
 
     def unfolded(self, of: Merges) -> list[Section]:  # type: ignore[override]
         """The table, who is ahead, who shares what, and what the bytes are."""
-        sections = [Section("By size", grid=self.table(of))] if of.curve else []
-        if len(by_algorithm(of.curve)) > 1:
+        sections = [Section("By size", grid=self.table(of))] if of.points else []
+        if len(by_algorithm(of.points)) > 1:
             sections.append(
-                Section("Who is ahead", [charts.rank_chart(of.curve)], text=self._crossed(of))
+                Section("Who is ahead", [charts.rank_chart(of.points)], text=self._crossed(of))
             )
         sections += self._shared(of)
         ledger = of.explained.get("ledger")
@@ -148,7 +148,7 @@ class MergePage(RunPage):
 
     def _crossed(self, of: Merges) -> str:
         margin = float(of.summary.get("margin", 0.0))
-        crossed = crossings(of.curve, margin)
+        crossed = crossings(of.points, margin)
         if not crossed:
             return f"No two algorithms change places by more than {100 * margin:.1f} points."
         words = [
@@ -185,7 +185,7 @@ class MergePage(RunPage):
 
     def folded(self, of: Merges) -> list[Section]:  # type: ignore[override]
         """Every row, task by task."""
-        return [Section("Every task", grid=tasks_grid(of), folded=True)] if of.curve else []
+        return [Section("Every task", grid=tasks_grid(of), folded=True)] if of.points else []
 
     def others(self, of: Measured) -> list[Section]:
         """There are no curves over rounds."""
@@ -195,9 +195,9 @@ class MergePage(RunPage):
         """A line an algorithm, a column a size."""
         if every:
             return tasks_grid(of)
-        sizes = sorted({row["size"] for row in of.curve})
+        sizes = sorted({row["size"] for row in of.points})
         rows = []
-        for name, own in by_algorithm(of.curve).items():
+        for name, own in by_algorithm(of.points).items():
             cells = [f"{100 * own[s]['normalised']:.1f}" if s in own else "" for s in sizes]
             rows.append([name, *cells])
         title = "Accuracy in percent of the fine-tuned models', by size in models"
@@ -223,7 +223,7 @@ def tasks_grid(of: Merges) -> Grid:
         if own := of.references.get(key):
             cells = [f"{100 * own['by_task'][task]:.1f}" for task in tasks]
             rows.append([words, "", "", f"{100 * own['accuracy']:.1f}", *cells])
-    for row in of.curve:
+    for row in of.points:
         cells = [f"{100 * row['by_task'][task]:.1f}" for task in tasks]
         size, amount = f"{row['reached']:.2f}x", quantity(row["bytes"], "bytes")
         rows.append([row["algorithm"], size, amount, f"{100 * row['accuracy']:.1f}", *cells])

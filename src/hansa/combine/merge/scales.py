@@ -25,6 +25,8 @@ def variants(
     tried: dict[str, dict[float | None, MergingAlgorithm]] = {}
     for name, algorithm in named.items():
         scaled = {scale: with_scale(algorithm, scale) for scale in scales}
-        whole = {scale: one for scale, one in scaled.items() if one is not None}
-        tried[name] = dict(whole) if whole else {None: algorithm}
+        whole: dict[float | None, MergingAlgorithm] = {
+            scale: one for scale, one in scaled.items() if one is not None
+        }
+        tried[name] = whole or {None: algorithm}
     return tried

@@ -63,6 +63,11 @@ class DigitsViews(MergeTasks):
             raise ConfigError("views", list(views), "names one twice", "each once")
         return views
 
+    @property
+    def validates(self) -> bool:
+        """Some images are set apart."""
+        return True
+
     def check(self) -> None:
         """Some images must be left to test with."""
         left = 1797 - self.train - self.validation
@@ -103,7 +108,7 @@ class DigitsViews(MergeTasks):
             heads |= {f"{view}.{key}": tensor for key, tensor in head.items()}
         judge = _Judge(network, heads, images)
         held = {view: len(images.split("test")[1]) for view in self.views}
-        return TaskSuite(base, models, judge, held, True)
+        return TaskSuite(base, models, judge, held)
 
     def _write(self, folder: Path, network: nn.Module) -> None:
         """The backbone as a folder that ``transformers.ViTModel`` reads too."""

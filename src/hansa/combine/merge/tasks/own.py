@@ -39,17 +39,26 @@ class OwnModels(MergeTasks):
         "score; none: score is given the state dict",
     )
 
+    @property
+    def validates(self) -> bool:
+        """By a function of its own."""
+        return self.validate_by is not None
+
     def check(self) -> None:
         """Folders must be there, and functions must be functions."""
         check_folders(self.base, self.models)
         for field in ("score", "validate_by", "module"):
             self._function(field)
 
+    def brought(self) -> tuple[Path, Mapping[str, Path]]:
+        """As the settings say."""
+        return self.base, self.models
+
     def suite(self, seed: int, place: Path, say: Say) -> TaskSuite:
         """As they lie there."""
         judge = _OwnJudge(self._function("score"), self._function("validate_by"),
                           self._function("module"))  # fmt: skip
-        return TaskSuite(self.base, self.models, judge, validation=self.validate_by is not None)
+        return TaskSuite(self.base, self.models, judge)
 
     def _function(self, field: str) -> Any:
         path = getattr(self, field)

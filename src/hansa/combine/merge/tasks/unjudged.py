@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,10 @@ class Unjudged(MergeTasks):
     def check(self) -> None:
         """Folders must be there."""
         check_folders(self.base, self.models)
+
+    def brought(self) -> tuple[Path, Mapping[str, Path]]:
+        """As the settings say."""
+        return self.base, self.models
 
     def suite(self, seed: int, place: Path, say: Say) -> TaskSuite:
         """As they lie there."""

@@ -1,0 +1,245 @@
+"""Runs of merges: models are made or opened, an artefact is built, sizes are cut and judged.
+
+::
+
+    config.yaml, environment.json, events.jsonl, summary.json, report.html   as of any run
+    models/       the models, where they are made here
+    artefact/     all that a size is cut from, without the models
+    measured/     a file for each end of the curve, and for each algorithm and size
+    cuts/         the file of each size, where they are kept
+    merge.json    blocks, trees, groups, bytes and the forecast
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hansa.base.errors import ConfigError
+from hansa.combine.merge.artefact import Artefact
+from hansa.combine.merge.artefact_building import build_artefact
+from hansa.combine.merge.block_layout import merged_names
+from hansa.combine.merge.explaining import explained
+from hansa.combine.merge.measuring_sizes import ENDS, Measuring, check_gain, end, margin, row
+from hansa.combine.merge.merge_file import MergeFile
+from hansa.combine.merge.merge_tasks import TaskSuite
+from hansa.combine.merge.opening import OpenModels, check_finite, open_models
+from hansa.combine.merge.page import EXPLAINED
+from hansa.combine.merge.scales import variants
+from hansa.combine.merge.size_points import Point, SizePoints, points
+from hansa.experiment.environment import describe_machine
+from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.report import RunFolder
+from hansa.weights.blocks import blocks_of, parts_of
+
+Say = Callable[[str], None]
+ARTEFACT, MODELS, MEASURED, CUTS = "artefact", "models", "measured", "cuts"
+
+
+def merge(
+    settings: MergeFile | Mapping[str, Any],
+    out: str | Path | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
+    """Merge models into every size that is asked, in a new run folder.
+
+    Raises:
+        ConfigError: models or settings that cannot work, before anything is made or written; tasks
+            that fine-tuning hardly helps.
+        DataError, RunError: models could not be made.
+    """
+    chosen = settings if isinstance(settings, MergeFile) else MergeFile.parse(settings)
+    with placed(chosen, out) as path:
+        _check(chosen)
+        with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
+            _Work(hosting, chosen, say).do()
+        return hosting.folder
+
+
+def resume(
+    run: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
+    """Go on with a run that was interrupted: what was made and measured is kept.
+
+    Raises:
+        CheckpointError: the folder is another verb's, or is damaged.
+        ConfigError: it has finished, or a setting cannot change any more.
+    """
+    with reopened(run, MergeFile, changes) as again:
+        folder, chosen = again.folder, again.settings
+        if (folder.summary or {}).get("status") == "finished":
+            raise ConfigError("resume", str(run), "has finished", "begin a new run")
+        _check(chosen)
+        again.enter()
+        with hosted(folder, chosen.verb, report) as hosting:
+            _Work(hosting, chosen, say).do()
+        return folder
+
+
+def _check(chosen: MergeFile) -> None:
+    """All that can be known before anything is made."""
+    chosen.check()
+    brought = chosen.tasks.brought()
+    if brought is not None:
+        opened = open_models(*brought, chosen.heads)
+        chosen.check(len(opened.models))
+        _parts(chosen, opened)
+        check_finite(opened)
+
+
+def _parts(chosen: MergeFile, opened: OpenModels) -> Any:
+    names = merged_names(opened.base, chosen.heads)
+    if not names:
+        raise ConfigError("heads", list(chosen.heads), "leave nothing to merge", "name fewer")
+    rows = 4096 if chosen.blocks != "tensor" else None
+    return parts_of(opened.base, blocks_of(names, chosen.blocks), rows)
+
+
+class _Work:
+    """A run under way."""
+
+    def __init__(self, hosting: Hosting, chosen: MergeFile, say: Say) -> None:
+        self.folder, self.chosen, self.say = hosting.folder, chosen, say
+        self.about: dict[str, Any] = {}
+        self.ends: dict[str, dict[str, Any]] = {}
+        self.curve: list[dict[str, Any]] = []
+        hosting.facts = self.facts
+
+    def facts(self) -> dict[str, Any]:
+        """What the summary says, as far as the work has come."""
+        final = {"curve": self.curve, "references": self.ends} if self.curve or self.ends else {}
+        return {**self.about, **({"final": final} if final else {})}
+
+    def do(self) -> None:
+        """Models, artefact, the ends of the curve, and its points."""
+        chosen, path = self.chosen, self.folder.path
+        suite = chosen.tasks.suite(chosen.seed, path / MODELS, self.say)
+        opened = open_models(suite.base, suite.models, chosen.heads)
+        chosen.check(len(opened.models))
+        self.about = {
+            "models": len(opened.models),
+            "tasks": list(suite.tasks),
+            "model_bytes": opened.model_bytes,
+            "uploaded_bytes": opened.uploaded_bytes,
+            "notes": list(suite.notes),
+        }
+        measuring = Measuring(suite, path / MEASURED)
+        if suite.judge is not None:
+            self._ends(suite, opened, measuring)
+        artefact = self._artefact(opened, suite)
+        sizes = SizePoints(
+            artefact, opened, measuring, chosen.order, chosen.linkage, chosen.seed, path / CUTS,
+            chosen.keeps,
+        )  # fmt: skip
+        self._points(sizes)
+        self.about["cuts"] = [
+            str(file.relative_to(path)) for file in sorted((path / CUTS).glob("*.safetensors"))
+        ]
+        if not self.about["cuts"]:
+            shutil.rmtree(path / CUTS, ignore_errors=True)
+        first = next(iter(self.tried.values()))
+        about = explained(artefact, next(iter(first.values())), chosen.order, self.curve)
+        self.folder.write_json(EXPLAINED, about)
+
+    def _ends(self, suite: TaskSuite, opened: OpenModels, measuring: Measuring) -> None:
+        """What the base and the fine-tuned models come to, whatever is merged later."""
+        for key in ENDS:
+            self.say(f"measuring {'the base' if key == 'zero_shot' else 'fine-tuned models'}")
+            chosen = {task: None if key == "zero_shot" else task for task in suite.tasks}
+            figures = measuring.kept(
+                key,
+                lambda: {"by_task": measuring.by_task(lambda task: opened.state(chosen[task]))},  # noqa: B023
+            )
+            self.ends[key] = end(figures["by_task"])
+        self.about["margin"] = margin(self.ends["fine_tuned"]["by_task"], suite.examples)
+        check_gain(self.ends, self.chosen.least_gain)
+
+    def _artefact(self, opened: OpenModels, suite: TaskSuite) -> Artefact:
+        chosen = self.chosen
+        self.tried: dict[str, dict[float | None, str]] = {}
+        labelled = {}
+        for name, scaled in variants(chosen.named(), chosen.tune).items():
+            self.tried[name] = {}
+            for scale, algorithm in scaled.items():
+                label = name if scale is None else f"{name} at {scale:g}"
+                labelled[label], self.tried[name][scale] = algorithm, label
+        self.say("building the artefact")
+        began = time.process_time()
+        artefact = build_artefact(
+            list(opened.models.values()),
+            opened.base,
+            self.folder.path / ARTEFACT,
+            labelled,
+            parts=_parts(chosen, opened),
+            heads=chosen.heads,
+            names=suite.tasks,
+            linkage=chosen.linkage,
+            seed=chosen.seed,
+        )
+        self.about["artefact_seconds"] = time.process_time() - began
+        return artefact
+
+    def _points(self, sizes: SizePoints) -> None:
+        chosen = self.chosen
+        wanted = {
+            name: points(
+                sizes.artefact, next(iter(labels.values())), chosen.sizes, chosen.budgets,
+                chosen.order, chosen.seed,
+            )
+            for name, labels in self.tried.items()
+        }  # fmt: skip
+        self._reachable(wanted)
+        self.about["tuning_evaluations"] = 0
+        for name, asked in wanted.items():
+            for point in (Point(name, one.size, one.budget) for one in asked):
+                self.say(f"{name} at {point.size:.4g} models")
+                figures = sizes.measuring.kept(point.name, lambda: self._point(sizes, point))  # noqa: B023
+                self.about["tuning_evaluations"] += figures.get("tuning_evaluations", 0)
+                known = {key: figures[key] for key in _SHOWN if key in figures}
+                judged = {}
+                if "by_task" in figures:
+                    judged = row(figures["by_task"], self.ends["fine_tuned"]["by_task"])
+                size = point.size if point.budget is None else figures["reached"]
+                self.curve.append({"algorithm": name, "size": size, **known, **judged})
+
+    def _reachable(self, wanted: Mapping[str, list[Point]]) -> None:
+        """Sizes that were asked and that no algorithm reaches are refused, by the least of all."""
+        asked = self.chosen.sizes or ()
+        least = min(point.size for each in wanted.values() for point in each)
+        if asked and max(asked) < least and not self.chosen.budgets:
+            problem = f"is out of reach: the least is {least:.4f} models"
+            raise ConfigError("sizes", max(asked), problem, f"{least:.2f} or more")
+
+    def _point(self, sizes: SizePoints, point: Point) -> dict[str, Any]:
+        """One point; where scales are tuned, the best of them on validation examples."""
+        labels = self.tried[point.algorithm]
+        scale, best, tried = next(iter(labels)), -1.0, 0
+        for one, label in labels.items() if len(labels) > 1 else ():
+            figures = sizes.measured(point, label, "validation")
+            accuracy = sum(figures["by_task"].values()) / len(figures["by_task"])
+            tried += 1
+            if accuracy > best:
+                scale, best = one, accuracy
+        figures = sizes.measured(point, labels[scale])
+        if tried:
+            figures |= {"scale": scale, "validation_accuracy": best, "tuning_evaluations": tried}
+        return figures
+
+
+_SHOWN = (
+    "reached",
+    "bytes",
+    "payload",
+    "loss",
+    "ledger",
+    "scale",
+    "validation_accuracy",
+    "seconds",
+)
