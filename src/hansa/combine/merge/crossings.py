@@ -63,6 +63,8 @@ def ranks(curve: Sequence[Row]) -> list[dict[str, Any]]:
     placed = []
     for size in sorted({row["size"] for row in curve}):
         rows = [row for row in curve if row["size"] == size]
+        if len(rows) < 2:  # an algorithm's least size, where no other was measured
+            continue
         for row in rows:
             better = sum(other["accuracy"] > row["accuracy"] for other in rows)
             placed.append({"algorithm": row["algorithm"], "size": size, "rank": 1 + better})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from hansa.combine.merge.artefact import Artefact
 from hansa.combine.merge.cut import relative_loss
 from hansa.combine.merge.dendrogram import Partition, dendrogram
 from hansa.combine.merge.forecast import calibrated
+from hansa.combine.merge.orders import Order
 from hansa.combine.merge.similarity import cosines
 from hansa.combine.merge.spectrum import Spectrum
 
@@ -28,8 +29,8 @@ def explained(
         order: of merges; the knapsack's groups are told as the greedy ones.
         curve: rows that were measured.
     """
-    by = "greedy" if order == "knapsack" else order
-    spectrum = artefact.spectrum(label, by, seed=seed)  # type: ignore[arg-type]
+    by = cast(Order, "greedy" if order == "knapsack" else order)
+    spectrum = artefact.spectrum(label, by, seed=seed)
     names = [layout.name for layout in artefact.layouts]
     trees = [artefact.dendrogram(label, block) for block in range(len(names))]
     sizes = sorted({row["size"] for row in curve if row["algorithm"] == _named(label, curve)})
@@ -52,7 +53,7 @@ def explained(
         "groups": {
             f"{size:g}": dict(zip(names, groups_at(artefact, spectrum, size), strict=True))
             for size in between
-            if size >= spectrum.least / artefact.unit
+            if size > max(1.0, spectrum.least / artefact.unit)
         },
         "ledger": ledgers(curve, artefact),
         "steps": steps(artefact, label, spectrum),
@@ -112,7 +113,7 @@ def ledgers(curve: Sequence[Row], artefact: Artefact) -> list[dict[str, Any]]:
         )
         kind = "with masks" if masked else "without masks"
         if kinds.setdefault(kind, row["algorithm"]) == row["algorithm"] and "ledger" in row:
-            rows.append({"kind": f"{kind}: {row['algorithm']}", "size": row["size"],
+            rows.append({"kind": f"{kind}: {row['algorithm']}", "size": row["reached"],
                          **row["ledger"]})  # fmt: skip
     return rows
 

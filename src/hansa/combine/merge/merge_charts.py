@@ -46,12 +46,9 @@ def _curve(curve: Sequence[Row], key: str, floor: float, words: str) -> Any:
     rows = [{**{k: row[k] for k in ("algorithm", "reached", "bytes", "normalised", "worst")},
              "task": row["worst_task"]} for row in curve]  # fmt: skip
     lowest = min([floor, *(row[key] for row in rows)])
-    y = alt.Y(
-        f"{key}:Q",
-        title="share of fine-tuned accuracy",
-        axis=alt.Axis(format="%", tickCount=6),
-        scale=alt.Scale(domain=[max(0.0, lowest - 0.02), max(1.01, *(r[key] for r in rows))]),
-    )
+    scale = alt.Scale(domain=[max(0.0, lowest - 0.02), max(1.01, *(r[key] for r in rows))])
+    axis = alt.Axis(format="%", tickCount=6)
+    y = alt.Y(f"{key}:Q", title="share of fine-tuned accuracy", axis=axis, scale=scale)
     colour, dash = _algorithms(curve)
     tips: list[Any] = [
         "algorithm:N",
@@ -65,11 +62,15 @@ def _curve(curve: Sequence[Row], key: str, floor: float, words: str) -> Any:
         x=_size_axis(curve), y=y, color=colour, tooltip=tips
     )
     level = pl.DataFrame([{"y": floor, "words": "the base, not fine-tuned"}])
-    rule = alt.Chart(records(level)).mark_rule(color=GREY, strokeDash=[3, 3]).encode(y="y:Q")
+    rule = (
+        alt.Chart(records(level))
+        .mark_rule(color=GREY, strokeDash=[3, 3])
+        .encode(y=alt.Y("y:Q", scale=scale))
+    )
     text = (
         alt.Chart(records(level))
         .mark_text(align="right", baseline="bottom", dx=-4, dy=-3, color=GREY, fontSize=11)
-        .encode(y="y:Q", x=alt.value("width"), text="words:N")
+        .encode(y=alt.Y("y:Q", scale=scale), x=alt.value("width"), text="words:N")
     )
     drawn = alt.layer(
         rule,
@@ -177,7 +178,7 @@ def group_chart(
 def ledger_chart(ledger: Sequence[Row], model_bytes: int) -> Any:
     """What the bytes of each size are, of what has masks and of what has none."""
     rows = [
-        {"size": f"{row['size']:g}", "kind": row["kind"], "part": words,
+        {"size": f"{row['size']:.2f}", "kind": row["kind"], "part": words,
          "order": place, "models": row[part] / model_bytes, "bytes": row[part]}
         for row in ledger
         for place, (part, words) in enumerate(PARTS.items())
@@ -190,7 +191,7 @@ def ledger_chart(ledger: Sequence[Row], model_bytes: int) -> Any:
         legend=alt.Legend(title=None, orient="bottom", columns=3),
     )
     sizes = sorted({row["size"] for row in rows}, key=float)
-    x = alt.X("size:N", sort=sizes, title="size that was asked", axis=alt.Axis(labelAngle=0))
+    x = alt.X("size:N", sort=sizes, title="size, in models", axis=alt.Axis(labelAngle=0))
     y = alt.Y("models:Q", title="bytes, in models")
     tips: list[Any] = ["kind:N", "part:N", alt.Tooltip("bytes:Q", format=",")]
     chart = alt.Chart(records(pl.DataFrame(rows))).mark_bar().encode(

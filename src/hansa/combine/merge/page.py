@@ -45,6 +45,18 @@ class Merges(Measured):
         """Blocks, trees, groups, bytes and the forecast; empty of a run that was cut short."""
         return self.run.read_json(EXPLAINED) or {}
 
+    @property
+    def first(self) -> list[float]:
+        """The two smallest sizes that were asked."""
+        return sorted({row["size"] for row in self.points if not row.get("least")})[:2]
+
+    @property
+    def floors(self) -> tuple[float, float]:
+        """What the base keeps of the fine-tuned accuracy: on average, and at its worst task."""
+        base, tuned = (self.references[key]["by_task"] for key in ("zero_shot", "fine_tuned"))
+        shares = [base[task] / tuned[task] for task in base if tuned[task]]
+        return sum(shares) / len(shares), min(shares)
+
     def best(self, size: float) -> dict[str, Any] | None:
         """The row of the best algorithm at a size."""
         rows = [row for row in self.points if row["size"] == size]
@@ -89,13 +101,27 @@ class MergePage(RunPage):
         tuned, base = (of.references[key]["accuracy"] for key in ("fine_tuned", "zero_shot"))
         text += f"Each at its own task they are right in {quantity(tuned, 'accuracy')}, "
         text += f"the model that all began from in {quantity(base, 'accuracy')}. "
-        for size in sorted({row["size"] for row in of.points})[:2]:
+        for size in of.first:
             row = of.best(size)
             if row is not None:
                 share = quantity(row["normalised"], "accuracy")
                 text += f"At {size:g} times one model {row['algorithm']} is best and keeps {share}"
                 text += f" of that, {quantity(row['worst'], 'accuracy')} at {row['worst_task']}. "
-        return text + "It is one seed."
+        return text + self._control(of)
+
+    def _control(self, of: Merges) -> str:
+        """Where the base, which nobody fine-tuned, does as well."""
+        floor = of.floors[0]
+        text = f"The base alone keeps {quantity(floor, 'accuracy')}"
+        beaten = [s for s in sorted({row["size"] for row in of.points})
+                  if (best := of.best(s)) is not None and best["normalised"] <= floor]  # fmt: skip
+        if beaten:
+            sizes = " and ".join(f"{size:.3g}x" for size in beaten)
+            text += f": at {sizes} no merge is worth more"
+        below = {row["algorithm"] for row in of.points if row["normalised"] <= floor}
+        if below and not beaten:
+            text += f", more than {', '.join(sorted(below))} at the smallest sizes"
+        return text + ". It is one seed."
 
     def notes(self, of: Merges) -> list[str]:  # type: ignore[override]
         """What the tasks made one say."""
@@ -109,7 +135,7 @@ class MergePage(RunPage):
         for key, words in (("fine_tuned", "fine-tuned"), ("zero_shot", "the base")):
             share = quantity(of.references[key]["accuracy"], "accuracy")
             tiles.append(Tile(words, share, "mean over tasks"))
-        for size in sorted({row["size"] for row in of.points})[:2]:
+        for size in of.first:
             row = of.best(size)
             if row is not None:
                 words = f"kept at {size:g}x"
@@ -124,9 +150,7 @@ class MergePage(RunPage):
         """Accuracy against size."""
         if not of.points or not of.references:
             return []
-        base, tuned = (of.references[key]["by_task"] for key in ("zero_shot", "fine_tuned"))
-        shares = [base[task] / tuned[task] for task in base if tuned[task]]
-        return charts.curve_charts(of.points, sum(shares) / len(shares), min(shares))
+        return charts.curve_charts(of.points, *of.floors)
 
     def unfolded(self, of: Merges) -> list[Section]:  # type: ignore[override]
         """The table, who is ahead, who shares what, and what the bytes are."""
@@ -195,13 +219,30 @@ class MergePage(RunPage):
         """A line an algorithm, a column a size."""
         if every:
             return tasks_grid(of)
-        sizes = sorted({row["size"] for row in of.points})
+        if not of.references:
+            return sizes_grid(of)
+        sizes = sorted({row["size"] for row in of.points if not row.get("least")})
+        least = any(row.get("least") for row in of.points)
         rows = []
         for name, own in by_algorithm(of.points).items():
             cells = [f"{100 * own[s]['normalised']:.1f}" if s in own else "" for s in sizes]
+            low = next((row for row in own.values() if row.get("least")), None)
+            if least:
+                words = f"{100 * low['normalised']:.1f} at {low['reached']:.2f}x" if low else ""
+                cells.insert(0, words)
             rows.append([name, *cells])
         title = "Accuracy in percent of the fine-tuned models', by size in models"
-        return Grid(title, ["", *(f"{size:.4g}x" for size in sizes)], rows)
+        return Grid(title, ["", *["least"] * least, *(f"{size:.4g}x" for size in sizes)], rows)
+
+
+def sizes_grid(of: Merges) -> Grid:
+    """What each size takes, where nobody judges."""
+    rows = [
+        [row["algorithm"], f"{row['reached']:.3f}x", f"{row['bytes']:,}",
+         "" if row.get("loss") is None else f"{100 * row['loss']:.2f}"]
+        for row in of.points
+    ]  # fmt: skip
+    return Grid("Sizes", ["", "size", "bytes", "lost in blocks, %"], rows)
 
 
 def forecast_grid(forecast: Mapping[str, Any]) -> Grid:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,14 +192,14 @@ class _Work:
         wanted = {
             name: points(
                 sizes.artefact, next(iter(labels.values())), chosen.sizes, chosen.budgets,
-                chosen.order, chosen.seed,
+                chosen.order, chosen.linkage, chosen.seed,
             )
             for name, labels in self.tried.items()
         }  # fmt: skip
         self._reachable(wanted)
         self.about["tuning_evaluations"] = 0
         for name, asked in wanted.items():
-            for point in (Point(name, one.size, one.budget) for one in asked):
+            for point in (replace(one, algorithm=name) for one in asked):
                 self.say(f"{name} at {point.size:.4g} models")
                 figures = sizes.measuring.kept(point.name, lambda: self._point(sizes, point))  # noqa: B023
                 self.about["tuning_evaluations"] += figures.get("tuning_evaluations", 0)
@@ -207,7 +208,8 @@ class _Work:
                 if "by_task" in figures:
                     judged = row(figures["by_task"], self.ends["fine_tuned"]["by_task"])
                 size = point.size if point.budget is None else figures["reached"]
-                self.curve.append({"algorithm": name, "size": size, **known, **judged})
+                least = {"least": True} if point.least else {}
+                self.curve.append({"algorithm": name, "size": size, **least, **known, **judged})
 
     def _reachable(self, wanted: Mapping[str, list[Point]]) -> None:
         """Sizes that were asked and that no algorithm reaches are refused, by the least of all."""

@@ -7,13 +7,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hansa.combine.merge.artefact import Artefact
 from hansa.combine.merge.cut import Cut, cut
+from hansa.combine.merge.dendrogram import Linkage
 from hansa.combine.merge.measuring_sizes import Measuring
 from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.opening import OpenModels
+from hansa.combine.merge.orders import Order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,11 +31,13 @@ class Point:
 
     Attributes:
         size: in models; of a budget, what it comes to.
+        least: whether it stands for smaller sizes, which the algorithm does not reach.
     """
 
     algorithm: str
     size: float
     budget: int | None = None
+    least: bool = False
 
     @property
     def name(self) -> str:
@@ -48,22 +52,24 @@ def points(
     sizes: Sequence[float] | None,
     budgets: Sequence[int],
     order: str,
+    linkage: Linkage,
     seed: int,
 ) -> list[Point]:
     """The sizes of an algorithm: what was asked, or what stands for it.
 
     A size below the least is the least itself, one above the most is the most; each once.
     """
-    spectrum = artefact.spectrum(algorithm, "greedy" if order == "knapsack" else order, seed=seed)
+    by = cast(Order, "greedy" if order == "knapsack" else order)
+    spectrum = artefact.spectrum(algorithm, by, linkage, seed)
     least, most = spectrum.least / artefact.unit, spectrum.bytes[0] / artefact.unit
     wanted = list(sizes or (() if budgets else (*USUAL_SIZES, float(len(artefact.members)))))
     wanted = [size for size in wanted if size <= len(artefact.members)]
     reached = {size for size in wanted if least <= size <= most}
-    if any(size < least for size in wanted):
-        reached.add(math.ceil(least * 1e6) / 1e6)
     if above := [size for size in wanted if size > most]:
         reached.add(min(above))
     asked = [Point(algorithm, size) for size in sorted(reached)]
+    if any(size < least for size in wanted):
+        asked.insert(0, Point(algorithm, math.ceil(least * 1e6) / 1e6, least=True))
     return asked + [Point(algorithm, budget / artefact.unit, budget) for budget in sorted(budgets)]
 
 

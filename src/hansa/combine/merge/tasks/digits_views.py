@@ -24,7 +24,7 @@ from hansa.base.streams import Streams
 from hansa.combine.merge.merge_tasks import MergeTasks, Say, Split, TaskSuite
 from hansa.combine.merge.tasks.views import INPUT_VIEWS, VIEWS
 from hansa.data import Digits
-from hansa.models import ViT, initial_model
+from hansa.models import Model, ViT, initial_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +51,15 @@ class DigitsViews(MergeTasks):
     pretrain_lr: float = Field(2e-3, gt=0, description="Adam's rate in pre-training")
     lr: float = Field(1e-3, gt=0, description="Adam's rate in fine-tuning")
     batch_size: int = Field(32, ge=1, description="images a step")
-    model: ViT = Field(ViT(), description="the network's sizes")
+    model: Model = Field(ViT(), description="a vit: the network's sizes")
+
+    @field_validator("model")
+    @classmethod
+    def _transformer(cls, model: Model) -> Model:
+        if not isinstance(model, ViT):
+            problem = "has no features that a probe could be fitted to"
+            raise ConfigError("model", type(model).name, problem, "vit, of any size")
+        return model
 
     @field_validator("views")
     @classmethod
@@ -112,6 +120,7 @@ class DigitsViews(MergeTasks):
 
     def _write(self, folder: Path, network: nn.Module) -> None:
         """The backbone as a folder that ``transformers.ViTModel`` reads too."""
+        assert isinstance(self.model, ViT)
         config = {
             "model_type": "vit", "architectures": ["ViTModel"], "dtype": "float32",
             "hidden_size": self.model.hidden, "num_hidden_layers": self.model.layers,
