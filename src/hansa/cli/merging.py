@@ -116,6 +116,10 @@ def _chosen(
             fix = "tasks.base in the file, or the folders of the models here"
             raise ConfigError("base", str(base), "is for models, and this is a file", fix)
         settings = read_settings_file(models[0])
+        if "merge_method" in settings:
+            from hansa.combine.merge.mergekit_file import from_mergekit
+
+            settings = from_mergekit(settings)
     elif models:
         if base is None:
             raise ConfigError("base", None, "says what they were fine-tuned from", "--base MODEL")

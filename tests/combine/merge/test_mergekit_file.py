@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from hansa.base.errors import ConfigError
+from hansa.cli.app import app
 from hansa.combine.merge.algorithms.merging import BlockFacts, MergingAlgorithm
 from hansa.combine.merge.mergekit_file import METHODS, from_mergekit
 from hansa.experiment.settings_file import read_settings_file
@@ -210,6 +213,26 @@ def test_what_hansa_has_not_of_a_method_is_refused(
             folders[0].parent,
             settings(method, {}, {"t": 0.5} if method == "slerp" else {}) | changes,
         )
+
+
+def test_the_command_runs_such_a_file(folders: list[Path], tmp_path: Path) -> None:
+    method, own, shared, answer = ANSWERS["ties"]
+    (tmp_path / "merge.yaml").write_text(yaml.safe_dump(settings(method, own, shared)))
+    out = tmp_path / "run"
+    line = ["combine", "merge", str(tmp_path / "merge.yaml"), "--out", str(out), "--json"]
+    done = CliRunner().invoke(app, [*line, "--no-report"])
+    assert done.exit_code == 0, done.stdout
+    one = tmp_path / "one.safetensors"
+    line = ["combine", "cut", str(out), "--size", "1", "--task", "m2", "--out", str(one), "--json"]
+    cut = CliRunner().invoke(app, line)
+    assert cut.exit_code == 0, cut.stdout
+    got = load_file(json.loads(cut.stdout)["path"])["w"].flatten()
+    torch.testing.assert_close(got, torch.tensor(answer), rtol=0, atol=2e-6)
+    whole = settings(method, own, shared) | {"tokenizer_source": "union"}
+    (tmp_path / "merge.yaml").write_text(yaml.safe_dump(whole))
+    refused = CliRunner().invoke(app, ["combine", "merge", str(tmp_path / "merge.yaml"), "--json"])
+    assert refused.exit_code == 2
+    assert "tokenizer_source" in refused.stdout
 
 
 def test_every_method_has_a_known_answer() -> None:
