@@ -67,6 +67,9 @@ def shortened(line: str) -> str:
     """The command with few rounds."""
     if line.startswith("hansa combine ensemble"):
         return f"{line} --set local.epochs=2 --set aggregate.rounds=3"
+    if line.startswith("hansa combine merge examples/"):
+        quick = "tasks.train=100 tasks.pretrain_epochs=2 tasks.epochs=1 least_gain=0"
+        return " --set ".join([line, *quick.split()])
     if line.startswith("hansa infer robust"):
         quick = "clients.local.epochs=3 attacks=[logit_flip,kvote] aggregators=[mean,trimmed_mean]"
         return " --set ".join([line, *quick.split()]) if "--resume" not in line else line

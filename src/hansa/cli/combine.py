@@ -32,10 +32,6 @@ app = typer.Typer(
     help="Combine models that clients trained alone: one-shot ensembles, and merges of any size.",
     no_args_is_help=True,
 )
-app.command("merge")(merge)
-app.command("cut")(cut)
-app.command("evaluate")(evaluate)
-app.command("explain")(explain)
 
 File = Annotated[
     Path | None,
@@ -171,6 +167,12 @@ def predict(
         answer.data = {"predictions": predictions}
         rows = [[p["input"], str(p["class"]), f"{p['probability']:.3f}"] for p in predictions]
         answer.table(Grid("Predictions", ["input", "class", "probability"], rows, words=2))
+
+
+app.command("merge")(merge)
+app.command("cut")(cut)
+app.command("evaluate")(evaluate)
+app.command("explain")(explain)
 
 
 def _result(answer: Answer, path: Path, every: bool) -> None:

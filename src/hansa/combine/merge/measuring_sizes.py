@@ -79,10 +79,10 @@ def check_gain(ends: Mapping[str, Mapping[str, Any]], least: float) -> None:
     """Refuse tasks that fine-tuning hardly helps: every algorithm would look good at every size.
 
     Raises:
-        ConfigError: the gain is below ``least``.
+        ConfigError: the gain is below ``least``, which is not 0.
     """
     gain = ends["fine_tuned"]["accuracy"] - ends["zero_shot"]["accuracy"]
-    if gain >= least:
+    if not least or gain >= least:
         return
     problem = f"fine-tuning gains {100 * gain:.1f} points over the base, so that a curve of what "
     problem += "merging loses shows nothing"

@@ -83,7 +83,7 @@ class MergeFile(SettingsFile):
         0.05,
         ge=0,
         description="accuracy that fine-tuning has to gain over the base on average: where it "
-        "gains less, a curve shows nothing and none is drawn",
+        "gains less, a curve shows nothing and none is drawn; 0: always",
     )
 
     def label(self) -> str:
