@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Any
 
 from hansa.base.errors import ConfigError
 
@@ -30,7 +28,3 @@ def byte_size(value: Any, field: str = "budget") -> int:
     if amount < 1:
         raise ConfigError(field, value, "is less than a byte", "such as 3.2GiB, 20MB or 4096")
     return amount
-
-
-ByteSize = Annotated[int, BeforeValidator(byte_size)]
-"""A setting that is an amount of bytes."""

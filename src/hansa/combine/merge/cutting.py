@@ -17,8 +17,10 @@ from hansa.combine.merge.measuring_sizes import Measuring, row
 from hansa.combine.merge.merge_file import MergeFile
 from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.opening import open_models
+from hansa.combine.merge.recounting import Recounting, statistics_of
 from hansa.report import RunFolder
 from hansa.weights.composition import StoredPlan
+from hansa.weights.model_writing import write_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +46,27 @@ class Merged:
         artefact = Artefact.open(inside if inside.is_dir() else path)
         settings = None if run is None else MergeFile.parse(run.config)
         return cls(artefact, run, settings)
+
+    def recounted(self, task: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A task's state dict, by canonical names, with batch normalization's statistics anew.
+
+        Raises:
+            ConfigError: it has such, and the run that says how to count them is not there.
+        """
+        form = self.artefact.form([m.name for m in self.artefact.members].index(task))
+        if not statistics_of(form):
+            return state
+        if self.settings is None or self.settings.rebn is None or self.run is None:
+            problem = "has batch normalization, whose statistics a run counts anew"
+            raise ConfigError("artefact", str(self.artefact.path), problem, "cut the run itself")
+        tasks = self.settings.tasks
+        suite = tasks.suite(self.settings.seed, self.run.path / "models", lambda text: None)
+        assert suite.make is not None
+        counting = Recounting.load(self.settings.rebn, suite.tasks, suite.make)
+        stored = {name: name for name in state}
+        stored |= {name: entry.stored for name, entry in form.entries.items()}
+        counted = counting.counted(task, {stored[name]: t for name, t in state.items()})
+        return {name: counted[stored[name]] for name in state}
 
     def label(self, algorithm: str | None) -> str:
         """The algorithm that was named, or the first."""
@@ -108,7 +131,8 @@ def cut(
         done = write_cut(opened.artefact, label, whole, size=size, budget=amount, order=order,
                          linkage=linkage, seed=seed)  # fmt: skip
         form = opened.artefact.form(names.index(task))
-        written = MergedModels.open(whole).write(task, out, form)
+        state = opened.recounted(task, MergedModels.open(whole).state_dict(task))
+        written = write_model(form, state, out)
     files = [written] if written.is_file() else [f for f in written.rglob("*") if f.is_file()]
     total = sum(file.stat().st_size for file in files)
     return {**_told(done), "task": task, "bytes": total, "path": str(written)}
@@ -160,8 +184,13 @@ def evaluate(merged: Path, run: Path | None = None) -> dict[str, Any]:
     opened = open_models(suite.base, suite.models, settings.heads)
     measuring = Measuring(suite, judging.path / "measured")
 
+    counting = None
+    if statistics_of(opened.base) and settings.rebn is not None and suite.make is not None:
+        counting = Recounting.load(settings.rebn, suite.tasks, suite.make)
+
     def state(task: str) -> Mapping[str, Tensor]:
-        return opened.as_stored(task, models.state_dict(task))
+        whole = opened.as_stored(task, models.state_dict(task))
+        return counting.counted(task, whole) if counting else whole
 
     tuned = measuring.by_task(opened.state)
     facts = models.plan.facts

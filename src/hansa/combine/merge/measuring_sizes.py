@@ -79,8 +79,11 @@ def check_gain(ends: Mapping[str, Mapping[str, Any]], least: float) -> None:
     """Refuse tasks that fine-tuning hardly helps: every algorithm would look good at every size.
 
     Raises:
-        ConfigError: the gain is below ``least``, which is not 0.
+        ConfigError: the gain is below ``least``, which is not 0; fine-tuned models are never right.
     """
+    if not ends["fine_tuned"]["accuracy"]:
+        problem = "no fine-tuned model is ever right at its task, so that there is nothing to keep"
+        raise ConfigError("tasks", None, problem, "check the heads, and what score reads")
     gain = ends["fine_tuned"]["accuracy"] - ends["zero_shot"]["accuracy"]
     if not least or gain >= least:
         return

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from hansa.base.byte_size import ByteSize
+from hansa.base.byte_size import byte_size
 from hansa.base.errors import ConfigError
 from hansa.combine.merge.algorithms.merging import MergingAlgorithm
 from hansa.combine.merge.dendrogram import Linkage
@@ -48,7 +48,7 @@ class MergeFile(SettingsFile):
         description="in multiples of one model, at most so much each; none: 1, 2, 3, 5 and all. "
         "What needs masks begins at its own minimum",
     )
-    budgets: tuple[ByteSize, ...] = Field(
+    budgets: tuple[int, ...] = Field(
         (), description="more sizes, in bytes, such as 3.2GiB; a file with its header is within"
     )
     order: Course = Field(
@@ -85,6 +85,12 @@ class MergeFile(SettingsFile):
         description="accuracy that fine-tuning has to gain over the base on average: where it "
         "gains less, a curve shows nothing and none is drawn; 0: always",
     )
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _amounts(cls, budgets: Any) -> Any:
+        listed = budgets if isinstance(budgets, list | tuple) else [budgets]
+        return [byte_size(amount, "budgets") for amount in listed]
 
     def label(self) -> str:
         """What its folder is called."""

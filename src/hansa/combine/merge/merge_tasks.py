@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from hansa.base.component import Component
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Split = Literal["validation", "test"]
 Say = Callable[[str], None]
@@ -26,6 +26,8 @@ class TaskSuite:
         models: the folder of each task's fine-tuned model, by the task's name.
         judge: (task, state dict, split) -> accuracy in [0, 1]; None where nobody judges. A state
             dict holds the merged tensors; heads and all else of a task are the judge's own.
+        make: an empty module of the models' form; None where there is none. Batch normalization
+            needs one.
         examples: of the test, by task; empty where that is not known.
         notes: what a reader should know of the tasks.
     """
@@ -33,6 +35,7 @@ class TaskSuite:
     base: Path
     models: Mapping[str, Path]
     judge: Callable[[str, Mapping[str, Tensor], Split], float] | None = None
+    make: Callable[[], nn.Module] | None = None
     examples: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -59,6 +62,11 @@ class MergeTasks(Component, kind="merge_tasks"):
         Raises:
             ConfigError: names the field.
         """
+
+    @property
+    def has_module(self) -> bool:
+        """Whether the suite can make an empty module of the models' form."""
+        return False
 
     def brought(self) -> tuple[Path, Mapping[str, Path]] | None:
         """(base, models by task) of models that exist already; None where they are made."""

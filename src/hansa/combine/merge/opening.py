@@ -42,9 +42,12 @@ class OpenModels:
         return {entry.stored: folder.read(name) for name, entry in folder.entries.items()}
 
     def as_stored(self, task: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict by canonical names as one by the names that the task's own file has."""
+        """A state dict by canonical names as one by the names that the task's own file has.
+
+        What is tied to another tensor is in no file and keeps its canonical name.
+        """
         entries = self.models[task].entries
-        return {entries[name].stored: tensor for name, tensor in state.items()}
+        return {entries[n].stored if n in entries else n: tensor for n, tensor in state.items()}
 
 
 def open_models(base: Path, models: Mapping[str, Path], heads: tuple[str, ...] = ()) -> OpenModels:
@@ -67,6 +70,9 @@ def open_models(base: Path, models: Mapping[str, Path], heads: tuple[str, ...] =
             raise ConfigError(f"tasks.models.{task}", str(folder.path), problem, "a model a task")
         digests[place] = task
     check_same([root, *opened.values()], heads)
+    spoken = [folder for folder in (root, *opened.values()) if folder.tokenizer]
+    for other in spoken[1:]:  # also where the base has none
+        check_same([spoken[0], other], heads)
     return OpenModels(root, opened)
 
 

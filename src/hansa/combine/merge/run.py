@@ -29,6 +29,7 @@ from hansa.combine.merge.merge_file import MergeFile
 from hansa.combine.merge.merge_tasks import TaskSuite
 from hansa.combine.merge.opening import OpenModels, check_finite, open_models
 from hansa.combine.merge.page import EXPLAINED
+from hansa.combine.merge.recounting import Recounting, check_statistics, statistics_of
 from hansa.combine.merge.scales import variants
 from hansa.combine.merge.size_points import Point, SizePoints, points
 from hansa.experiment.environment import describe_machine
@@ -90,13 +91,29 @@ def _check(chosen: MergeFile) -> None:
     brought = chosen.tasks.brought()
     if brought is not None:
         opened = open_models(*brought, chosen.heads)
+        check_statistics(opened.base, chosen.rebn, chosen.tasks.has_module)
         chosen.check(len(opened.models))
+        _check_budgets(chosen, opened)
         _parts(chosen, opened)
         check_finite(opened)
 
 
+def _check_budgets(chosen: MergeFile, opened: OpenModels) -> None:
+    """A budget that not even one model fits into is refused before anything is read."""
+    least = max(folder.bytes for folder in opened.models.values())
+    for budget in chosen.budgets:
+        if budget <= least:
+            problem = f"is not more than one model, of {least} bytes"
+            raise ConfigError("budgets", budget, problem, f"above {least} bytes, with a header")
+
+
+def _kept(chosen: MergeFile, opened: OpenModels) -> tuple[str, ...]:
+    """How the names of tensors begin that are not merged."""
+    return (*chosen.heads, *statistics_of(opened.base))
+
+
 def _parts(chosen: MergeFile, opened: OpenModels) -> Any:
-    names = merged_names(opened.base, chosen.heads)
+    names = merged_names(opened.base, _kept(chosen, opened))
     if not names:
         raise ConfigError("heads", list(chosen.heads), "leave nothing to merge", "name fewer")
     rows = 4096 if chosen.blocks != "tensor" else None
@@ -123,6 +140,7 @@ class _Work:
         chosen, path = self.chosen, self.folder.path
         suite = chosen.tasks.suite(chosen.seed, path / MODELS, self.say)
         opened = open_models(suite.base, suite.models, chosen.heads)
+        check_statistics(opened.base, chosen.rebn, suite.make is not None)
         chosen.check(len(opened.models))
         self.about = {
             "models": len(opened.models),
@@ -135,9 +153,12 @@ class _Work:
         if suite.judge is not None:
             self._ends(suite, opened, measuring)
         artefact = self._artefact(opened, suite)
+        recounting = None
+        if statistics_of(opened.base) and chosen.rebn is not None and suite.make is not None:
+            recounting = Recounting.load(chosen.rebn, suite.tasks, suite.make)
         sizes = SizePoints(
             artefact, opened, measuring, chosen.order, chosen.linkage, chosen.seed, path / CUTS,
-            chosen.keeps,
+            chosen.keeps, recounting,
         )  # fmt: skip
         self._points(sizes)
         self.about["cuts"] = [
@@ -179,7 +200,7 @@ class _Work:
             self.folder.path / ARTEFACT,
             labelled,
             parts=_parts(chosen, opened),
-            heads=chosen.heads,
+            heads=_kept(chosen, opened),
             names=suite.tasks,
             linkage=chosen.linkage,
             seed=chosen.seed,

@@ -16,6 +16,7 @@ from hansa.combine.merge.measuring_sizes import Measuring
 from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.opening import OpenModels
 from hansa.combine.merge.orders import Order
+from hansa.combine.merge.recounting import Recounting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +82,7 @@ class SizePoints:
         order: of merges, or ``knapsack``.
         place: the folder of the files.
         keep: whether they stay.
+        recounting: of batch normalization's statistics, where there is any.
     """
 
     artefact: Artefact
@@ -91,6 +93,7 @@ class SizePoints:
     seed: int
     place: Path
     keep: bool
+    recounting: Recounting | None = None
 
     def measured(self, point: Point, label: str, split: Split = "test") -> dict[str, Any]:
         """Figures of a point by the artefact's algorithm ``label``.
@@ -110,7 +113,8 @@ class SizePoints:
                 models = MergedModels.open(done.path)
 
                 def state(task: str) -> Mapping[str, Tensor]:
-                    return self.opened.as_stored(task, models.state_dict(task))
+                    whole = self.opened.as_stored(task, models.state_dict(task))
+                    return self.recounting.counted(task, whole) if self.recounting else whole
 
                 figures["by_task"] = self.measuring.by_task(state, split)
         return figures

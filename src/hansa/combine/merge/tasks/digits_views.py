@@ -116,7 +116,7 @@ class DigitsViews(MergeTasks):
             heads |= {f"{view}.{key}": tensor for key, tensor in head.items()}
         judge = _Judge(network, heads, images)
         held = {view: len(images.split("test")[1]) for view in self.views}
-        return TaskSuite(base, models, judge, held)
+        return TaskSuite(base, models, judge, examples=held)
 
     def _write(self, folder: Path, network: nn.Module) -> None:
         """The backbone as a folder that ``transformers.ViTModel`` reads too."""

@@ -44,6 +44,11 @@ class OwnModels(MergeTasks):
         """By a function of its own."""
         return self.validate_by is not None
 
+    @property
+    def has_module(self) -> bool:
+        """By a function of its own."""
+        return self.module is not None
+
     def check(self) -> None:
         """Folders must be there, and functions must be functions."""
         check_folders(self.base, self.models)
@@ -58,19 +63,10 @@ class OwnModels(MergeTasks):
         """As they lie there."""
         judge = _OwnJudge(self._function("score"), self._function("validate_by"),
                           self._function("module"))  # fmt: skip
-        return TaskSuite(self.base, self.models, judge)
+        return TaskSuite(self.base, self.models, judge, self._function("module"))
 
     def _function(self, field: str) -> Any:
-        path = getattr(self, field)
-        if path is None:
-            return None
-        try:
-            function = load_object(path)
-        except ConfigError as error:
-            raise ConfigError(f"tasks.{field}", path, error.problem, error.fix) from None
-        if not callable(function):
-            raise ConfigError(f"tasks.{field}", path, "is no function", _EXPECTED)
-        return function
+        return own_function(f"tasks.{field}", getattr(self, field))
 
 
 class _OwnJudge:
@@ -113,6 +109,23 @@ class _OwnJudge:
             problem = f"has no {strange[0]}"
             raise ConfigError("tasks.module", None, problem, "a module of the models' own form")
         return self._module.eval()
+
+
+def own_function(field: str, path: str | None) -> Any:
+    """The function at a path; None where none is named.
+
+    Raises:
+        ConfigError: there is no such function; names the field.
+    """
+    if path is None:
+        return None
+    try:
+        function = load_object(path)
+    except ConfigError as error:
+        raise ConfigError(field, path, error.problem, error.fix) from None
+    if not callable(function):
+        raise ConfigError(field, path, "is no function", _EXPECTED)
+    return function
 
 
 def check_folders(base: Path | None, models: Mapping[str, Path]) -> None:

@@ -32,6 +32,11 @@ class Sites(MergeTasks):
         description="test examples: each class as often as the site has it, or as they are",
     )
 
+    @property
+    def has_module(self) -> bool:
+        """The run's network."""
+        return True
+
     def check(self) -> None:
         """It must be a run of learn with several models."""
         self._folder()
@@ -67,7 +72,8 @@ class Sites(MergeTasks):
         models = {name: file.parent for name, file in files.items() if name != "base"}
         held = len(trained.job.dataset.test)
         judge = _SiteJudge(trained, self.judged_on)
-        return TaskSuite(files["base"].parent, models, judge, dict.fromkeys(models, held))
+        return TaskSuite(files["base"].parent, models, judge, lambda: trained.module(0),
+                         dict.fromkeys(models, held))  # fmt: skip
 
 
 class _SiteJudge:

@@ -9,8 +9,9 @@ from typing import ClassVar
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.base.paths import ObjectPath
 from hansa.combine.merge.merge_tasks import MergeTasks, Say, TaskSuite
-from hansa.combine.merge.tasks.own import check_folders
+from hansa.combine.merge.tasks.own import check_folders, own_function
 
 
 @register("none")
@@ -21,9 +22,19 @@ class Unjudged(MergeTasks):
     base: Path = Field(description="the folder of the model that all were fine-tuned from")
     models: dict[str, Path] = Field(description="the folder of each task's model, by task")
 
+    module: ObjectPath | None = Field(
+        None, description="file.py:function () -> torch.nn.Module, for batch normalization"
+    )
+
+    @property
+    def has_module(self) -> bool:
+        """By a function of its own."""
+        return self.module is not None
+
     def check(self) -> None:
         """Folders must be there."""
         check_folders(self.base, self.models)
+        own_function("tasks.module", self.module)
 
     def brought(self) -> tuple[Path, Mapping[str, Path]]:
         """As the settings say."""
@@ -31,4 +42,5 @@ class Unjudged(MergeTasks):
 
     def suite(self, seed: int, place: Path, say: Say) -> TaskSuite:
         """As they lie there."""
-        return TaskSuite(self.base, self.models)
+        make = own_function("tasks.module", self.module)
+        return TaskSuite(self.base, self.models, make=make)
