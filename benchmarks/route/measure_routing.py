@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
+from hansa.base.streams import Streams
 from hansa.route.answering import Mixture
 from hansa.route.label_text import LabelTextModel
 from hansa.route.score_matrix import ScoreMatrix, matrix_of
 from hansa.route.sets import Example
+from hansa.route.slab import AdapterSlab
 from hansa.route.sources.sentences import SENTIMENT
 
 
@@ -52,9 +55,16 @@ class World:
             self._alone[task, *cell] = float(right)
         return np.array([self._alone[task, *c] for c in cells], np.float32)
 
-    def vectors(self, examples: Sequence[Example]) -> np.ndarray:
-        """Of the queries, by the base itself: the router's encoder."""
-        texts = [e.query.text for e in examples]
+    def vectors(self, examples: Sequence[Example], labelled: bool = False) -> np.ndarray:
+        """Of the queries, by the base itself: the router's encoder.
+
+        Args:
+            labelled: with the candidates that a query carries, as instructions come with theirs.
+        """
+        texts = [
+            f"{e.query.text} {', '.join(e.query.candidates)}" if labelled else e.query.text
+            for e in examples
+        ]
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         for text, vector in zip(new, self.model.encoder.embed(new), strict=True):
             self._vectors[text] = vector.numpy()
@@ -108,3 +118,35 @@ def by_mixture(world: World, mixture: Callable[[int], Mixture | list[Mixture]]) 
     right = world.answers(asked)
     at = np.array(tasks)
     return in_domains(world, {t: float(right[at == t].mean()) for t in range(len(world.test))})
+
+
+def noisy(slab: AdapterSlab, own: Sequence[int], noise: int, seed: int) -> None:
+    """Weaken every second own adapter to a fifth, and add adapters of noise as large as theirs."""
+    for index in own[::2]:
+        name = slab.name(index)
+        weak = {layer: (a.clone(), 0.2 * b) for layer, (a, b) in slab.factors(name).items()}
+        slab.replace(name, weak)
+    like = [slab.factors(slab.name(index)) for index in own]
+    sizes = {
+        layer: [statistics.mean(float(f[layer][side].std()) for f in like) for side in (0, 1)]
+        for layer in like[0]
+    }
+    slab.reserve({layer: noise * len(a) for layer, (a, _) in like[0].items()})
+    draw = torch.Generator().manual_seed(Streams(seed).integer("noise"))
+    for number in range(noise):
+        slab.add(
+            f"noise{number}",
+            {
+                layer: (
+                    torch.randn(a.shape, generator=draw) * sizes[layer][0],
+                    torch.randn(b.shape, generator=draw) * sizes[layer][1],
+                )
+                for layer, (a, b) in like[0].items()
+            },
+        )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"

@@ -14,6 +14,7 @@ are computed in bfloat16.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -27,7 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Goals, Notes, markdown, publish
-from measure_routing import Scores, World, by_mixture
+from measure_routing import Scores, World, by_mixture, noisy, table
 from measure_sentences import TOKENS, encoder_folder, tasks_of, trained_adapters
 
 from hansa.base.streams import Streams
@@ -49,6 +50,8 @@ from hansa.weights.lora_folder import LoraFolder
 
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2)
 K = 3
+WITHOUT, WITH = "", ", routed with its labels"
+"""What the router sees of a query: the sentence alone, or with the candidates that it carries."""
 
 
 def associated(world: World, pool: int, how: Association, seed: int) -> tuple[ScoreMatrix, int]:
@@ -58,11 +61,11 @@ def associated(world: World, pool: int, how: Association, seed: int) -> tuple[Sc
     return scores.matrix(), scores.answered
 
 
-def routers(world: World, matrix: ScoreMatrix, regime: str) -> list[Router]:
+def routers(world: World, matrix: ScoreMatrix, regime: str, labelled: bool = False) -> list[Router]:
     """One a task: what is there for its queries."""
     centroids = []
     for examples in world.validation:
-        mean = world.vectors(examples).mean(0)
+        mean = world.vectors(examples, labelled).mean(0)
         centroids.append(mean / np.linalg.norm(mean))
     stacked = np.stack(centroids).astype(np.float32)
     chosen = []
@@ -72,9 +75,11 @@ def routers(world: World, matrix: ScoreMatrix, regime: str) -> list[Router]:
     return chosen
 
 
-def methods(world: World, matrix: ScoreMatrix, regime: str, temperature: float) -> dict[str, float]:
+def methods(
+    world: World, matrix: ScoreMatrix, regime: str, temperature: float, labelled: bool
+) -> dict[str, float]:
     """Every way to answer in a regime."""
-    mine = routers(world, matrix, regime)
+    mine = routers(world, matrix, regime, labelled)
     count = len(world.names)
 
     def excluded(task: int) -> np.ndarray | None:
@@ -87,7 +92,7 @@ def methods(world: World, matrix: ScoreMatrix, regime: str, temperature: float) 
     def routed(k: int, tau: float) -> Callable[[int], list[Mixture]]:
         def of(task: int) -> list[Mixture]:
             router = mine[task].but(k=k, temperature=tau)
-            vectors = world.vectors(world.test[task])
+            vectors = world.vectors(world.test[task], labelled)
             return [r.mixture for r in router.route(vectors, excluded(task))]
 
         return of
@@ -142,10 +147,10 @@ def average_all(world: World, pool: int) -> float:
     return score
 
 
-def best_temperature(world: World, matrix: ScoreMatrix) -> float:
+def best_temperature(world: World, matrix: ScoreMatrix, labelled: bool) -> float:
     """What does best on the validation queries, whose centroids are made without them."""
     choices = matrix.choices()
-    vectors = [world.vectors(examples) for examples in world.validation]
+    vectors = [world.vectors(examples, labelled) for examples in world.validation]
     sums = np.stack([rows.sum(0) for rows in vectors])
     asked: dict[float, list[tuple[Example, Mixture]]] = {t: [] for t in TEMPERATURES}
     for task, (examples, rows) in enumerate(zip(world.validation, vectors, strict=True)):
@@ -161,32 +166,6 @@ def best_temperature(world: World, matrix: ScoreMatrix) -> float:
                 asked[tau].append((example, mixture))
     scores = {tau: float(world.answers(pairs).mean()) for tau, pairs in asked.items()}
     return max(TEMPERATURES, key=lambda tau: scores[tau])
-
-
-def noisy(slab: AdapterSlab, own: Sequence[int], noise: int, seed: int) -> None:
-    """Weaken every second own adapter to a fifth, and add adapters of noise as large as theirs."""
-    for index in own[::2]:
-        name = slab.name(index)
-        weak = {layer: (a.clone(), 0.2 * b) for layer, (a, b) in slab.factors(name).items()}
-        slab.replace(name, weak)
-    like = [slab.factors(slab.name(index)) for index in own]
-    sizes = {
-        layer: [statistics.mean(float(f[layer][side].std()) for f in like) for side in (0, 1)]
-        for layer in like[0]
-    }
-    slab.reserve({layer: noise * len(a) for layer, (a, _) in like[0].items()})
-    draw = torch.Generator().manual_seed(Streams(seed).integer("noise"))
-    for number in range(noise):
-        slab.add(
-            f"noise{number}",
-            {
-                layer: (
-                    torch.randn(a.shape, generator=draw) * sizes[layer][0],
-                    torch.randn(b.shape, generator=draw) * sizes[layer][1],
-                )
-                for layer, (a, b) in like[0].items()
-            },
-        )
 
 
 def made(folder: Path, keep: Path, seed: int, given: argparse.Namespace) -> World:
@@ -214,26 +193,30 @@ def made(folder: Path, keep: Path, seed: int, given: argparse.Namespace) -> Worl
 def table_of(world: World, seed: int, pool: int, how: Association) -> dict[str, Any]:
     """Scores of all methods in all regimes over the pool as it is."""
     matrix, cost = associated(world, pool, how, seed)
-    temperature = best_temperature(world, matrix)
     rows = {
         "own adapter (oracle)": {"ID": by_mixture(world, lambda t: alone(world.own[t]))},
         "base": {"ID": by_mixture(world, lambda t: BASE)},
         "average of all": {"ID": average_all(world, pool)},
     }
-    for regime in ("ID", "semi-OOD", "OOD"):
-        for name, score in methods(world, matrix, regime, temperature).items():
-            rows.setdefault(name, {})[regime] = score
-    similar = np.stack([world.vectors(v).mean(0) for v in world.validation])
-    similar /= np.linalg.norm(similar, axis=1, keepdims=True)
-    first = [
-        float(((world.vectors(x) @ similar.T).argmax(1) == t).mean())
-        for t, x in enumerate(world.test)
-    ]
+    temperature, top1 = {}, {}
+    for labelled in (False, True):
+        said = WITH if labelled else WITHOUT
+        temperature[said] = best_temperature(world, matrix, labelled)
+        for regime in ("ID", "semi-OOD", "OOD"):
+            of = methods(world, matrix, regime, temperature[said], labelled)
+            for name, score in of.items():
+                rows.setdefault(name + said, {})[regime] = score
+        router = routers(world, matrix, "ID", labelled)[0]
+        nearest = [
+            router.similarities(world.vectors(examples, labelled)).argmax(1) == task
+            for task, examples in enumerate(world.test)
+        ]
+        top1[said] = 100 * statistics.mean(float(right.mean()) for right in nearest)
     return {
         "rows": rows,
         "temperature": temperature,
         "answers": cost,
-        "top1": 100 * statistics.mean(first),
+        "top1": top1,
         "choices": [matrix.adapters[c] for c in matrix.choices()],
     }
 
@@ -267,7 +250,7 @@ def abstention(world: World, matrix: ScoreMatrix, smoke: bool) -> list[dict[str,
     foreign = p_values(router.similarities(outside), calibration)
     area = auroc(np.concatenate(sure), foreign)
     rows = []
-    for alpha in (0.02, 0.05, 0.1, 0.2):
+    for alpha in (0.05, 0.1, 0.2, 0.3, 0.5):
         levels = thresholds(calibration, alpha)
 
         def turned(vectors: np.ndarray, levels: np.ndarray = levels) -> float:
@@ -353,8 +336,7 @@ def large(folder: Path, keep: Path, given: argparse.Namespace) -> dict[str, Any]
     noisy(world.model.slab, world.own, given.pool - len(world.own), 0)
     began = time.process_time()
     how = Screen(first=4, keep=20)
-    table = table_of(world, 0, given.pool, how)
-    return table | {"cpu": time.process_time() - began}
+    return table_of(world, 0, given.pool, how) | {"cpu": time.process_time() - began}
 
 
 def evaluated(folder: Path, keep: Path, given: argparse.Namespace) -> None:
@@ -365,24 +347,27 @@ def evaluated(folder: Path, keep: Path, given: argparse.Namespace) -> None:
     text = [pool_table("clean", results), pool_table("noisy", results)]
 
     def mean(pool: str, name: str, regime: str = "ID") -> float:
-        rows = [next(v for k, v in r[pool]["rows"].items() if k.startswith(name)) for r in results]
-        return statistics.mean(row[regime] for row in rows)
+        return statistics.mean(r[pool]["rows"][name][regime] for r in results)
 
+    names = (f"LORAUTER, K = {K}", f"uniform mixture of {K}", f"parameter fusion of {K}")
     for pool in ("clean", "noisy"):
-        line = [mean(pool, n) for n in (f"LORAUTER, K = {K}", "uniform", "parameter", "average")]
+        for said in (WITHOUT, WITH):
+            line = [*(mean(pool, name + said) for name in names), mean(pool, "average of all")]
+            goals.add(
+                f"{pool} pool, ID{said}: LORAUTER, uniform mixture, fusion, average of all",
+                ", ".join(f"{x:.1f}" for x in line),
+                "falling",
+                all(a > b for a, b in itertools.pairwise(line)),
+            )
+    oracle = mean("noisy", "own adapter (oracle)")
+    for said in (WITHOUT, WITH):
+        lorauter = mean("noisy", names[0] + said)
         goals.add(
-            f"{pool} pool, ID: LORAUTER, uniform mixture, fusion, average of all",
-            ", ".join(f"{x:.1f}" for x in line),
-            "falling",
-            line == sorted(line, reverse=True),
+            f"noisy pool{said}: LORAUTER against the own adapter as it is there",
+            f"{lorauter:.1f} against {oracle:.1f}",
+            "above",
+            lorauter > oracle,
         )
-    lorauter, oracle = mean("noisy", f"LORAUTER, K = {K}"), mean("noisy", "own adapter")
-    goals.add(
-        "noisy pool: LORAUTER against the own adapter as it is there",
-        f"{lorauter:.1f} against {oracle:.1f}",
-        "above",
-        lorauter > oracle,
-    )
     kinds = [
         {
             key: statistics.mean(r["halving"][k][key] for r in results)
@@ -470,18 +455,13 @@ def pool_table(pool: str, results: Sequence[dict[str, Any]]) -> str:
             cells += [f"{mean:.1f}{spread} ({100 * mean / oracle:.0f} %)"]
         rows.append(cells)
     head = [f"{pool} pool; in brackets: of the own adapter there", "ID", "semi-OOD", "OOD"]
-    taus = ", ".join(f"{r[pool]['temperature']:g}" for r in results)
-    top = statistics.mean(r[pool]["top1"] for r in results)
-    return (
-        table(head, rows)
-        + f"\nTemperature by validation: {taus}; nearest task right: {top:.0f} %.\n"
+    said = "".join(
+        f"\nTemperature by validation{way}: "
+        f"{', '.join(format(r[pool]['temperature'][way], 'g') for r in results)}; nearest task "
+        f"right: {statistics.mean(r[pool]['top1'][way] for r in results):.0f} %.\n"
+        for way in (WITHOUT, WITH)
     )
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+    return table(head, rows) + said
 
 
 def main() -> None:
