@@ -227,9 +227,12 @@ def same_work(base: str, models: list[str], repeats: int) -> dict[str, Any]:
             about = BlockFacts(name, (Piece(name, shape, 0),), base=bottom)
             return (bottom + algorithm.merge(taus, about).vector).view(shape)
 
-        off = max(float((theirs(n) - mine(n)).abs().max()) for n in names[:20])
-        if method != "dare_linear" and off > 2e-5:  # whose draws are other ones
-            raise SystemExit(f"{method}: the two differ by {off}")
+        if method != "dare_linear":  # whose draws are other ones
+            apart = [(theirs(n) - mine(n)).abs() > 2e-5 for n in names]
+            off = sum(int(a.sum()) for a in apart) / sum(a.numel() for a in apart)
+            # Of numbers equally large at the edge of a trim either may stay.
+            if off > 1e-5:
+                raise SystemExit(f"{method}: a share of {off} of the numbers differs")
         times: dict[str, list[float]] = {"theirs": [], "ours": []}
         for turn in range(repeats + 1):
             for who, call in (("theirs", theirs), ("ours", mine)):
