@@ -68,7 +68,7 @@ def shortened(line: str) -> str:
     if line.startswith("hansa combine ensemble"):
         return f"{line} --set local.epochs=2 --set aggregate.rounds=3"
     if line.startswith("hansa combine merge examples/"):
-        quick = "tasks.train=100 tasks.pretrain_epochs=2 tasks.epochs=1 least_gain=0"
+        quick = "tasks.views=[mirror,roll] tasks.train=100 tasks.epochs=1 least_gain=0 sizes=[1,2]"
         return " --set ".join([line, *quick.split()])
     if line.startswith("hansa infer robust"):
         quick = "clients.local.epochs=3 attacks=[logit_flip,kvote] aggregators=[mean,trimmed_mean]"

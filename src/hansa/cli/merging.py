@@ -26,7 +26,12 @@ Models = Annotated[
 ]
 Sizes = Annotated[
     list[float] | None,
-    typer.Option("--size", metavar="X", help="At most so many times one model; may be repeated."),
+    typer.Option(
+        "--size",
+        metavar="X",
+        help="At most so many times one model; may be repeated.",
+        show_default="the file's; of models 1",
+    ),
 ]
 Budgets = Annotated[
     list[str] | None,
@@ -34,7 +39,12 @@ Budgets = Annotated[
 ]
 Algorithm = Annotated[
     list[str] | None,
-    typer.Option("--algorithm", metavar="NAME", help="Of hansa list merging; may be repeated."),
+    typer.Option(
+        "--algorithm",
+        metavar="NAME",
+        help="Of hansa list merging; may be repeated.",
+        show_default="the file's; of models ties",
+    ),
 ]
 Merge = Annotated[
     Path, typer.Argument(metavar="RUN|ARTEFACT", help="A run of combine merge, or its artefact.")
@@ -124,6 +134,8 @@ def _chosen(
         if base is None:
             raise ConfigError("base", None, "says what they were fine-tuned from", "--base MODEL")
         settings = of_models(models, base)
+        if more["sizes"] is None and more["budgets"] is None:
+            more["sizes"] = [1.0]
     return MergeFile.parse(override(settings, sets, **more))
 
 

@@ -80,7 +80,7 @@ def test_models_become_a_file_of_each_size(models, capsys):
 
 def test_all_apart_is_what_was_given(models, capsys):
     assert said(capsys, models, "--size", 3)[0] == 0
-    held = MergedModels.open(next((models / "run" / "cuts").glob("averaging-3x*")))
+    held = MergedModels.open(next((models / "run" / "cuts").glob("ties-3x*")))
     for seed, name in enumerate(TASKS, 1):
         state = held.state_dict(name)
         assert all(torch.equal(state[k], v) for k, v in tensors(seed, 0.1).items())

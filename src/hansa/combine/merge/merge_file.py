@@ -152,7 +152,7 @@ def _label(algorithm: MergingAlgorithm) -> str:
 
 
 def of_models(models: Sequence[Path], base: Path) -> dict[str, Any]:
-    """Settings that merge models which nobody judges, each named as its folder.
+    """Settings that merge models which nobody judges, each named as its folder, by TIES.
 
     Raises:
         ConfigError: two have the same name.
@@ -165,4 +165,5 @@ def of_models(models: Sequence[Path], base: Path) -> dict[str, Any]:
             fix = "a file with tasks: {name: none, models: {NAME: FOLDER, ...}}"
             raise ConfigError("models", str(path), problem, fix)
         named[name] = str(path)
-    return {"verb": "merge", "tasks": {"name": "none", "base": str(base), "models": named}}
+    tasks = {"name": "none", "base": str(base), "models": named}
+    return {"verb": "merge", "tasks": tasks, "algorithms": ["ties"]}

@@ -234,11 +234,13 @@ class _Work:
 
     def _reachable(self, wanted: Mapping[str, list[Point]]) -> None:
         """Sizes that were asked and that no algorithm reaches are refused, by the least of all."""
-        asked = self.chosen.sizes or ()
-        least = min(point.size for each in wanted.values() for point in each)
-        if asked and max(asked) < least and not self.chosen.budgets:
-            problem = f"is out of reach: the least is {least:.4f} models"
-            raise ConfigError("sizes", max(asked), problem, f"{least:.2f} or more")
+        chosen = self.chosen
+        least = min((p for each in wanted.values() for p in each), key=lambda point: point.size)
+        if all(point.least for each in wanted.values() for point in each):
+            field, asked = ("sizes", chosen.sizes) if chosen.sizes else ("budgets", chosen.budgets)
+            problem = f"is out of reach: the least is {least.size:.4f} models"
+            problem += " and a header" * (field == "budgets")
+            raise ConfigError(field, max(asked or (0,)), problem, "more, or other algorithms")
 
     def _point(self, sizes: SizePoints, point: Point) -> dict[str, Any]:
         """One point; where scales are tuned, the best of them on validation examples."""

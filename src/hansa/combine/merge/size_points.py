@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hansa.combine.merge.artefact import Artefact
-from hansa.combine.merge.cut import Cut, cut
+from hansa.combine.merge.cut import Cut, cut, file_bytes
 from hansa.combine.merge.dendrogram import Linkage
 from hansa.combine.merge.measuring_sizes import Measuring
 from hansa.combine.merge.merged_models import MergedModels
@@ -69,9 +69,11 @@ def points(
     if above := [size for size in wanted if size > most]:
         reached.add(min(above))
     asked = [Point(algorithm, size) for size in sorted(reached)]
-    if any(size < least for size in wanted):
+    smallest = [stages[-1] for stages in spectrum.stages]
+    fits = [b for b in sorted(budgets) if b >= file_bytes(artefact, algorithm, smallest)]
+    if any(size < least for size in wanted) or len(fits) < len(budgets):
         asked.insert(0, Point(algorithm, math.ceil(least * 1e6) / 1e6, least=True))
-    return asked + [Point(algorithm, budget / artefact.unit, budget) for budget in sorted(budgets)]
+    return asked + [Point(algorithm, budget / artefact.unit, budget) for budget in fits]
 
 
 @dataclass(frozen=True)
