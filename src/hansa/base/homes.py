@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.combine.merge.page",
         "hansa.forget.page",
         "hansa.infer.robust.page",
+        "hansa.route.page",
         "hansa.audit.page",
     ),
 }
@@ -67,6 +68,7 @@ FILES = (
     "hansa.combine.ensemble.ensemble_file",
     "hansa.combine.merge.merge_file",
     "hansa.infer.robust.robust_file",
+    "hansa.route.route_file",
     "hansa.audit.audit_file",
     "hansa.infer.serving.serve_file",
 )

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from hansa.cli.answer import answering
-from hansa.cli.options import Debug, Json
+from hansa.base.errors import ConfigError
+from hansa.cli.answer import Answer, answering
+from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
 from hansa.cli.route_pool import compress
+from hansa.cli.running import folder_for, going_on, heed_sigterm
 
 app = typer.Typer(
     help="Many adapters on one model: each query gets the mixture that answers it (LORAUTER).",
@@ -20,6 +22,59 @@ app.command("compress")(compress)
 Tasks = Annotated[
     Path, typer.Argument(metavar="TASKS", help="A folder with a folder of JSON lines a task.")
 ]
+
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="FILE", help="A file of it.", show_default="made tasks, a made pool"),
+]
+_GO_ON = "hansa route run --resume"
+
+
+@app.command("run")
+def run(
+    file: File = None,
+    sets: Sets = None,
+    out: Out = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    no_report: NoReport = False,
+    as_json: Json = False,
+    every: All = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Try a pool of adapters: which methods answer best, when what queries need is there or not?
+
+    With --resume RUN an interrupted run goes on.
+    """
+    with answering(as_json, debug) as answer:
+        heed_sigterm()
+        if resume is not None:
+            if file is not None or out is not None or sets or seed is not None:
+                fix = "give --resume RUN alone"
+                raise ConfigError("resume", str(resume), "takes no FILE and no settings", fix)
+            from hansa.experiment.progress import Steps
+            from hansa.route.run import resume as again
+
+            with going_on(answer, resume, _GO_ON), Steps(quiet) as steps:
+                folder = again(resume, steps, not no_report)
+            _result(answer, folder.path, every)
+            return
+        from hansa.experiment.settings_file import override
+        from hansa.route.route_file import RouteFile
+
+        changes = tuple(sets or ())
+        if file is None:
+            chosen = RouteFile.parse(override({}, changes, seed=seed))
+        else:
+            chosen = RouteFile.load(file, changes, seed=seed)
+        from hansa.experiment.progress import Steps
+        from hansa.route.run import route
+
+        with folder_for(chosen, out) as path, going_on(answer, path, _GO_ON):
+            with Steps(quiet) as steps:
+                folder = route(chosen, path, steps, not no_report)
+            _result(answer, folder.path, every)
 
 
 @app.command("tasks")
@@ -49,3 +104,16 @@ def tasks(folder: Tasks, as_json: Json = False, debug: Debug = False) -> None:
         heads = list(answer.data["tasks"][0])
         rows = [[str(value) for value in row.values()] for row in answer.data["tasks"]]
         answer.table(Grid(f"Tasks in {folder}", heads, rows, words=4))
+
+
+def _result(answer: Answer, path: Path, every: bool) -> None:
+    from hansa.report import RunFolder
+    from hansa.report.page import final
+
+    folder = RunFolder.open(path)
+    answer.data = folder.summary or {}
+    answer.table(final(folder, every=every))
+    answer.line(f"run     {path}")
+    report = path / "report.html"
+    if report.exists():
+        answer.line(f"report  {report}")

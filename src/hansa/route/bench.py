@@ -28,6 +28,7 @@ class Bench:
         vectors: float32 [n, d], the encoder's.
         own: int [n], the task each is of. A method may use it only through ``allowed``.
         allowed: what exists for queries of a task.
+        validation: of each task the vectors of its validation examples, float32 [n_t, d].
         seed: of methods that draw.
         batch: rows at once.
     """
@@ -40,6 +41,7 @@ class Bench:
     vectors: np.ndarray
     own: np.ndarray
     allowed: Allowed
+    validation: tuple[np.ndarray, ...]
     seed: int = 1
     batch: int = 64
 

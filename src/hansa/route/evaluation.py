@@ -56,14 +56,15 @@ class TestSets:
 
 
 def bench_of(
-    model: AnsweringModel, test: TestSets, matrix: ScoreMatrix, router: Router,
-    regime: Regime, seed: int, batch: int,
+    model: AnsweringModel, test: TestSets, validation: Sequence[np.ndarray], matrix: ScoreMatrix,
+    router: Router, regime: Regime, seed: int, batch: int,
 ) -> Bench:  # fmt: skip
     """The test queries of a regime for methods."""
     queries = tuple(example.query for example in test.examples)
     left = allowed(regime, matrix, router.centroids)
     return Bench(
-        model, test.tasks, matrix, router, queries, test.vectors, test.own, left, seed, batch
+        model, test.tasks, matrix, router, queries, test.vectors, test.own, left,
+        tuple(validation), seed, batch,
     )  # fmt: skip
 
 

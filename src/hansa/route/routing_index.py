@@ -11,6 +11,7 @@ The same index gives the same routes. One adapter or task more, or less, costs i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ class RoutingIndex:
         facts = {
             "format": FORMAT,
             "made": dict(self.facts),
-            "base": str(self.base), "pool": str(self.pool),
+            "base": _relative(self.base, place), "pool": _relative(self.pool, place),
             "k": self.k, "temperature": self.temperature, "alpha": self.alpha,
             "encoder": self.encoder.dump(), "encoder_state": self.fitted.state(),
             "tasks": [
@@ -167,7 +168,7 @@ class RoutingIndex:
             )
         )
         return cls(
-            Path(facts["base"]), plan.base.sha256, Path(facts["pool"]),
+            (place / facts["base"]).resolve(), plan.base.sha256, (place / facts["pool"]).resolve(),
             {member.name: member.sha256 for member in plan.members}, tasks,
             arrays["centroids"], arrays["means"], arrays["counts"], arrays["choices"],
             facts["k"], facts["temperature"], facts["alpha"],
@@ -183,3 +184,10 @@ def index_of(
         tasks=tuple(tasks), centroids=centroids, means=matrix.means(), counts=matrix.counts(),
         choices=matrix.choices(), **more,
     )  # fmt: skip
+
+
+def _relative(path: Path, place: Path) -> str:
+    """Within the folder that the index lies in, relative, so that all of it can move together."""
+    home = place.resolve().parent
+    path = path.resolve()
+    return os.path.relpath(path, place.resolve()) if path.is_relative_to(home) else str(path)
