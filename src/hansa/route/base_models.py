@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from hansa.base.errors import ConfigError
 from hansa.route.answering import AnsweringModel
 from hansa.route.slab import AdapterSlab
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Meanwhile transformers draws no bars of its own: progress is told in one place."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def generates(folder: Path) -> bool:
@@ -56,7 +72,8 @@ def open_model(folder: Path, max_tokens: int = 32, dtype: str = "float32") -> An
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     kind = AutoModelForCausalLM if causal else AutoModel
-    module = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+    with without_bars():
+        module = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
     slab = AdapterSlab.over(module, dtype)
     if causal:
         from hansa.route.generating import GeneratingModel

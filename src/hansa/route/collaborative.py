@@ -78,6 +78,9 @@ class Contribution:
             raise ConfigError("contribution", None, problem, fix)
         if not (np.isfinite(self.centroids).all() and np.isfinite(self.scores).all()):
             raise ConfigError("contribution", None, "holds a number that is not finite", fix)
+        lengths = np.linalg.norm(self.centroids, axis=1)
+        if (abs(lengths - 1) > 1e-3).any():
+            raise ConfigError("contribution", None, "holds a centroid that is not of length 1", fix)
         if (self.scores < 0).any() or (self.scores > 1).any():
             raise ConfigError("contribution", None, "holds a score outside 0 to 1", fix)
 

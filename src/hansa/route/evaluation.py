@@ -37,6 +37,10 @@ class TestSets:
         self.own = np.repeat(np.arange(len(tasks)), [len(task.test) for task in tasks])
         self.vectors = np.concatenate(list(vectors))
 
+    def with_vectors(self, vectors: Sequence[np.ndarray]) -> TestSets:
+        """The same queries with another encoder's vectors, [n_t, d] of each task with a test set."""
+        return TestSets(self.tasks, vectors)
+
     def scores(self, answers: Sequence[str]) -> np.ndarray:
         """float32 [n] of answers."""
         score = np.zeros(len(self.examples), np.float32)

@@ -3,7 +3,9 @@
 Cosines of one encoder lie close together, those of another far apart: a temperature that suits one
 drags in unrelated tasks with another. Every setting of a grid answers some validation queries of
 each task, once with everything there and once as if their task and its adapter did not exist; a
-query's vector is compared with its own task's centroid without itself. The best mean is taken.
+query's vector is compared with its own task's centroid without itself. Of the settings that are not
+worse than the best by more than a standard error (of the paired differences) the first of the grid
+is taken: a few queries tell no more.
 """
 
 from __future__ import annotations
@@ -90,9 +92,11 @@ def fit(
     examples = [tasks[t].validation[k] for t, places in enumerate(drawn) for k in places]
     cache: dict[tuple[int, Mixture], float] = {}
     table, asked = [], 0
+    every: list[np.ndarray] = []
     for k, temperature in grid_of(len(tasks), ks, temperatures):
         say(f"fits K = {k}, temperature {temperature}")
         row: dict[str, Any] = {"k": k, "temperature": temperature}
+        kept = []
         for regime in ("id", "ood") if len(tasks) > 1 else ("id",):
             left = allowed(regime, matrix, router.centroids)
             routed = router.but(k, temperature, abstains=False).by_similarity(
@@ -103,11 +107,24 @@ def fit(
             asked += len(new)
             _ask(model, matrix, tasks, own, examples, mixtures, new, cache, batch)
             scores = np.array([cache[n, mixture] for n, mixture in enumerate(mixtures)])
+            kept.append(scores)
             row[regime] = float(np.mean([scores[own == t].mean() for t in range(len(tasks))]))
         row["mean"] = (row["id"] + row.get("ood", row["id"])) / 2
         table.append(row)
-    best = max(table, key=lambda row: row["mean"])  # of equals the first
+        every.append(np.concatenate(kept))
+    best = table[_first_as_good(every, [row["mean"] for row in table])]
     return Fit(best["k"], best["temperature"], table, asked)
+
+
+def _first_as_good(scores: Sequence[np.ndarray], means: Sequence[float]) -> int:
+    """The first setting that is within a standard error of the best one."""
+    best = int(np.argmax(means))
+    for place, row in enumerate(scores):
+        behind = scores[best] - row
+        error = float(behind.std(ddof=1)) / len(behind) ** 0.5 if len(behind) > 1 else 0.0
+        if behind.mean() <= error:
+            return place
+    return best
 
 
 def _similar(router: Router, rows: np.ndarray, task: int, places: np.ndarray) -> np.ndarray:

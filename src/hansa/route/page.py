@@ -220,12 +220,16 @@ def peers_grid(peers: list[dict[str, Any]]) -> Grid:
     first = peers[0]
     counts = list(dict.fromkeys(row["liars"] for row in first["rows"]))
     rules = list(dict.fromkeys(row["aggregator"] for row in first["rows"]))
-    at = {(row["aggregator"], row["liars"]): row["score"] for row in first["rows"]}
-    rows = [[rule, *(_percent(at.get((rule, liars))) for liars in counts)] for rule in rules]
-    heads = ["rule", *(f"{count} liars" if count else "all honest" for count in counts)]
+    at = {(row["aggregator"], row["liars"]): row for row in first["rows"]}
+    columns = [(count, regime) for regime in ("id", "semi") for count in counts]
+    rows = [[rule, *(_percent(at[rule, n][regime]) for n, regime in columns)] for rule in rules]
+    heads = ["rule"]
+    for count, regime in columns:
+        who = f"{count} liars" if count else "all honest"
+        heads.append(f"{charts.regime_name(regime)}, {who}")
     sent = f"{number(first['peers'])} peers send {number(first['bytes_each'])} bytes each, "
     sent += f"{number(first['texts_kept'])} bytes of texts stay"
-    return Grid(f"Percent of the oracle, everything there; {sent}", heads, rows)
+    return Grid(f"Percent of the oracle; {sent}", heads, rows)
 
 
 def pools_grid(pools: list[dict[str, Any]]) -> Grid:

@@ -132,7 +132,9 @@ def fit_chart(fit: Mapping[str, Any]) -> Any:
         "k:N", scale=alt.Scale(domain=names, range=palette(len(names))),
         legend=alt.Legend(title=None, orient="bottom", symbolType="stroke"),
     )  # fmt: skip
-    x = alt.X("temperature:Q", scale=alt.Scale(type="log"), title="temperature")
+    ticks = sorted({row[1] for row in rows})
+    x = alt.X("temperature:Q", scale=alt.Scale(type="log"), title="temperature",
+              axis=alt.Axis(values=ticks, format="~g"))  # fmt: skip
     y = alt.Y("score:Q", title="validation score", axis=alt.Axis(format="%"),
               scale=alt.Scale(zero=False))  # fmt: skip
     tips: list[Any] = ["k:N", "temperature:Q", alt.Tooltip("score:Q", format=".1%")]

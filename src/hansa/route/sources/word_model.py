@@ -11,6 +11,7 @@ from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.models.draws import drawing
 from hansa.models.fine_tuning import FineTuning, fine_tune
+from hansa.route.base_models import without_bars
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -78,7 +79,8 @@ def pretrain(
     settings = FineTuning(steps=steps, batch_size=64, lr=3e-3, weight_decay=0.0, seed=seed)
     fine_tune(module, loss, [len(row) for row in rows], settings, told)
     part = place.with_name(f".{place.name}.part")
-    module.save_pretrained(part)
+    with without_bars():
+        module.save_pretrained(part)
     tokenizer.save_pretrained(part)
     part.rename(place)
     return place
