@@ -10,6 +10,7 @@ import typer
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
+from hansa.cli.route_index import index, train
 from hansa.cli.route_pool import compress
 from hansa.cli.running import folder_for, going_on, heed_sigterm
 
@@ -17,6 +18,8 @@ app = typer.Typer(
     help="Many adapters on one model: each query gets the mixture that answers it (LORAUTER).",
     no_args_is_help=True,
 )
+app.command("train")(train)
+app.command("index")(index)
 app.command("compress")(compress)
 
 Tasks = Annotated[

@@ -38,7 +38,7 @@ class TestSets:
         self.vectors = np.concatenate(list(vectors))
 
     def with_vectors(self, vectors: Sequence[np.ndarray]) -> TestSets:
-        """The same queries with another encoder's vectors, [n_t, d] of each task with a test set."""
+        """The same queries with another encoder's vectors, [n_t, d] of each task that is tested."""
         return TestSets(self.tasks, vectors)
 
     def scores(self, answers: Sequence[str]) -> np.ndarray:

@@ -43,8 +43,13 @@ class Peers(Settings):
         "hashing", validate_default=True, description="one that learns nothing from texts"
     )
 
-    @model_validator(mode="after")
-    def _possible(self) -> Peers:
+    def check(self) -> None:
+        """Refuse what cannot work.
+
+        Raises:
+            ConfigError: names the field.
+        """
+        self.encoder.check()
         if 2 * self.liars >= self.count and self.liars:
             fix = f"at most {(self.count - 1) // 2}"
             problem = f"of {self.count} peers is half or more"
@@ -58,7 +63,6 @@ class Peers(Settings):
             if self.count < aggregator.least:
                 problem = f"needs {aggregator.least} peers"
                 raise ConfigError("aggregators", aggregator.name, problem, "more peers")
-        return self
 
 
 class RouteFile(SettingsFile):
@@ -150,7 +154,10 @@ class RouteFile(SettingsFile):
         self.named()
         self.encoder.check()
         if self.peers is not None:
-            self.peers.encoder.check()
+            try:
+                self.peers.check()
+            except ConfigError as error:
+                raise error.under("peers") from None
         if len(set(self.regimes)) < len(self.regimes):
             raise ConfigError("regimes", list(self.regimes), "holds one twice", "each once")
         self.tasks.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,22 @@ class Templates(RoutedTasks):
 
     def build(self, seed: int, place: Path, say: Say) -> World:
         texts = TextWorld(self.domains, self.tasks_per_domain, seed=seed)
-        named = texts.names()
         base = self._base(texts, seed, place, say)
         self._adapters(texts, base, seed, place / "pool", say)
-        tasks = [
+        tasks = self.tasks_of(seed)
+        check_tasks(tasks)
+        return World(tuple(tasks), base, place / "pool", texts.foreign(self.foreign))
+
+    def tasks_of(self, seed: int) -> list[RoutedTask]:
+        """The tasks of a seed's world."""
+        texts = TextWorld(self.domains, self.tasks_per_domain, seed=seed)
+        return [
             RoutedTask(
                 name, domain, texts.examples(k, "validation", self.validation),
                 texts.examples(k, "test", self.test), own=name,
             )
-            for k, (name, domain) in enumerate(named)
+            for k, (name, domain) in enumerate(texts.names())
         ]  # fmt: skip
-        check_tasks(tasks)
-        return World(tuple(tasks), base, place / "pool", texts.foreign(self.foreign))
 
     def _base(self, texts: TextWorld, seed: int, place: Path, say: Say) -> Path:
         from hansa.route.sources.word_model import pretrain, word_tokenizer
@@ -98,7 +103,9 @@ class Templates(RoutedTasks):
             examples = texts.examples(k, "training", self.train)
             told = _steps(say, f"adapter {name}")
             pool.mkdir(parents=True, exist_ok=True)
-            train_adapter(module, tokenizer, examples, settings, pool / name, told=told)
+            with warnings.catch_warnings():  # of libraries about each other
+                warnings.simplefilter("ignore", FutureWarning)
+                train_adapter(module, tokenizer, examples, settings, pool / name, told=told)
 
 
 def _steps(say: Say, what: str) -> Any:
