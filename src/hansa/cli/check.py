@@ -25,12 +25,13 @@ def check(
 ) -> None:
     """Load the data, build everything, print the plan of a run, and start nothing.
 
-    A file says whose it is by its verb: learn, combine or audit. One without is an ensemble's if
+    A file says whose it is by its verb: learn, combine, merge or audit. One without is an ensemble's if
     it has a setting that only ensembles have, such as clients.
     """
     with answering(as_json, debug) as answer:
         from hansa.audit.audit_file import AuditFile
         from hansa.combine.ensemble.ensemble_file import EnsembleFile
+        from hansa.combine.merge.merge_file import MergeFile
         from hansa.experiment import RunFile
         from hansa.infer.serving.serve_file import ServeFile
 
@@ -39,6 +40,8 @@ def check(
             show_plan(answer, chosen)
         elif isinstance(chosen, ServeFile):
             _served(answer, chosen)
+        elif isinstance(chosen, MergeFile):
+            _merged(answer, chosen)
         elif isinstance(chosen, EnsembleFile):
             _ensemble(answer, chosen)
         elif isinstance(chosen, RunFile):
@@ -76,6 +79,21 @@ def _served(answer: Answer, chosen: Any) -> None:
 
     file, aggregator, names = opened(chosen, trust=False)
     answer.data = facts = plan(file, aggregate_of(file, aggregator, names))
+    _table(answer, facts)
+
+
+def _merged(answer: Answer, chosen: Any) -> None:
+    from hansa.combine.merge.run import check as opened
+
+    models = opened(chosen)
+    facts: dict[str, Any] = {"tasks": type(chosen.tasks).name}
+    if models is not None:
+        facts |= {"models": len(models.models), "model_bytes": models.model_bytes,
+                  "uploaded_bytes": models.uploaded_bytes}  # fmt: skip
+    sizes = "1, 2, 3, 5 and all" if chosen.sizes is None else ", ".join(map(str, chosen.sizes))
+    answer.data = facts = {
+        **facts, "algorithms": ", ".join(chosen.named()), "sizes": sizes, "order": chosen.order,
+    }  # fmt: skip
     _table(answer, facts)
 
 

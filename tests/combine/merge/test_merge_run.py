@@ -236,11 +236,14 @@ def test_what_fine_tuning_hardly_helps_is_refused(run_folder: RunFolder, tmp_pat
     assert figures(whole) == figures(run_folder)
 
 
-def test_the_example_is_a_file_of_this_verb() -> None:
+def test_the_example_is_a_file_of_this_verb(capsys: pytest.CaptureFixture[str]) -> None:
     settings = read_settings_file(EXAMPLE)
     chosen = kind_of(settings).parse(settings)
     assert chosen.command == "combine merge"
     assert chosen.parse(chosen.dump()) == chosen
+    plan = said(capsys, "check", EXAMPLE)[1]
+    assert plan["tasks"] == "digits_views"
+    assert plan["algorithms"].count(",") == 6
 
 
 def test_another_verbs_folder_is_refused(run_folder: RunFolder, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def merge(
     """
     chosen = settings if isinstance(settings, MergeFile) else MergeFile.parse(settings)
     with placed(chosen, out) as path:
-        _check(chosen)
+        check(chosen)
         with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
             _Work(hosting, chosen, say).do()
         return hosting.folder
@@ -78,24 +78,30 @@ def resume(
         folder, chosen = again.folder, again.settings
         if (folder.summary or {}).get("status") == "finished":
             raise ConfigError("resume", str(run), "has finished", "begin a new run")
-        _check(chosen)
+        check(chosen)
         again.enter()
         with hosted(folder, chosen.verb, report) as hosting:
             _Work(hosting, chosen, say).do()
         return folder
 
 
-def _check(chosen: MergeFile) -> None:
-    """All that can be known before anything is made."""
+def check(chosen: MergeFile) -> OpenModels | None:
+    """All that can be known before anything is made: models that are brought along are read.
+
+    Raises:
+        ConfigError: models or settings that cannot work; names the field.
+    """
     chosen.check()
     brought = chosen.tasks.brought()
-    if brought is not None:
-        opened = open_models(*brought, chosen.heads)
-        check_statistics(opened.base, chosen.rebn, chosen.tasks.has_module)
-        chosen.check(len(opened.models))
-        _check_budgets(chosen, opened)
-        _parts(chosen, opened)
-        check_finite(opened)
+    if brought is None:
+        return None
+    opened = open_models(*brought, chosen.heads)
+    check_statistics(opened.base, chosen.rebn, chosen.tasks.has_module)
+    chosen.check(len(opened.models))
+    _check_budgets(chosen, opened)
+    _parts(chosen, opened)
+    check_finite(opened)
+    return opened
 
 
 def _check_budgets(chosen: MergeFile, opened: OpenModels) -> None:
