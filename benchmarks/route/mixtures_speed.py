@@ -6,7 +6,8 @@
 MiniLM, adapters of rank 8 on its 36 linear layers, 32 rows of 32 tokens, 4 adapters a row, one
 thread; CPU time, the median of calls that take turns. "Dense" puts each row's delta into the
 weights and takes it out again; PEFT has one exact way, an adapter for each row that joins the four
-(``cat``), made before the clock starts, and then one row at a time.
+(``cat``), and then one row at a time. Every query has weights of its own, so that joining is part
+of its work; it is shown apart.
 """
 
 from __future__ import annotations
@@ -109,8 +110,10 @@ def dense(module: nn.Module, slab: AdapterSlab, ids: Tensor, mixtures: list[Mixt
     return torch.stack(out)
 
 
-def by_peft(folder: Path, slab: AdapterSlab, mixtures: list[Mixture]) -> Callable[[Tensor], Tensor]:
-    """PEFT with a joined adapter for each row."""
+def by_peft(
+    folder: Path, slab: AdapterSlab, mixtures: list[Mixture]
+) -> tuple[Callable[[Tensor], Tensor], float]:
+    """(PEFT with a joined adapter for each row, CPU seconds that joining them took)."""
     import peft
 
     module = SentenceEncoder.open(folder).module
@@ -126,6 +129,7 @@ def by_peft(folder: Path, slab: AdapterSlab, mixtures: list[Mixture]) -> Callabl
         for name, (down, up) in slab.factors(slab.name(a)).items():
             layers[name].lora_A[f"a{a}"].weight.data = down.clone()
             layers[name].lora_B[f"a{a}"].weight.data = up.clone()
+    began = time.process_time()
     for row, mixture in enumerate(mixtures):
         adapted.add_weighted_adapter(
             [f"a{a}" for a in mixture.adapters],
@@ -133,6 +137,7 @@ def by_peft(folder: Path, slab: AdapterSlab, mixtures: list[Mixture]) -> Callabl
             f"row{row}",
             combination_type="cat",
         )
+    joining = time.process_time() - began
 
     def forward(ids: Tensor) -> Tensor:
         out = []
@@ -141,7 +146,7 @@ def by_peft(folder: Path, slab: AdapterSlab, mixtures: list[Mixture]) -> Callabl
             out.append(adapted(input_ids=tokens[None]).last_hidden_state[0])
         return torch.stack(out)
 
-    return forward
+    return forward, joining
 
 
 def mixtures_against_others(goals: Goals, folder: Path, smoke: bool) -> None:
@@ -162,7 +167,7 @@ def mixtures_against_others(goals: Goals, folder: Path, smoke: bool) -> None:
             with mixing(module, slab, mixtures, kernel, costs):  # type: ignore[arg-type]
                 return module(input_ids=ids).last_hidden_state
 
-        joined = by_peft(folder, slab, mixtures)
+        joined, joining = by_peft(folder, slab, mixtures)
         exact = dense(module, slab, ids, mixtures)
         for name, other in {"ours": mixed("auto"), "PEFT": joined(ids)}.items():
             off = float((other - exact).abs().max())
@@ -193,9 +198,15 @@ def mixtures_against_others(goals: Goals, folder: Path, smoke: bool) -> None:
             goals.add(f"the {kernel} kernel, {where}", f"{took[kernel] / took['base']:.2f} x base")
         goals.add(f"a dense delta a row, {where}", f"{slow['dense'] / slow['base']:.1f} x base")
         peft = slow["PEFT"] / slow["base"]
+        making = joining / slow["base"]
         goals.add(f"PEFT's exact way, {where}", f"{peft:.1f} x base")
+        goals.add(f"its joining of each row's adapters, {where}", f"{making:.1f} x base more")
+        whole = (peft + making) / ratio
         goals.add(
-            f"ours against PEFT, {where}", f"{peft / ratio:.1f} x as fast", "5 x", peft / ratio >= 5
+            f"ours against PEFT, {where}",
+            f"{whole:.1f} x as fast; {peft / ratio:.1f} x where PEFT has joined them before",
+            "5 x",
+            whole >= 5,
         )
         goals.add(f"the base itself, {where}", f"{1000 * took['base']:.0f} CPU-ms a batch")
 
