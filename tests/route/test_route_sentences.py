@@ -1,10 +1,13 @@
 """Real sentences as a world of routing, on made files of the same form and a tiny encoder."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hansa.base.errors import ConfigError, DataError
+from hansa.cli import main
 from hansa.data.sources.sentences import normal_form
 from hansa.route.sources.sentences import Sentences
 from hansa.weights.lora_folder import LoraFolder
@@ -96,3 +99,28 @@ def test_what_is_missing_is_named_before_anything_is_trained(
     with pytest.raises(DataError, match=r"subj\.all"):
         small(encoder, tasks=["subj"]).build(0, tmp_path / "place", lambda text: None)
     assert not (tmp_path / "place").exists()
+
+
+def test_the_command_runs_on_sentences(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = small(write_encoder(tmp_path / "encoder"), foreign=0).dump()
+    file = tmp_path / "route.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "verb": "route",
+                "tasks": settings | {"encoder": str(settings["encoder"])},
+                "encoder": "hashing",
+                "association": "exhaustive",
+                "methods": ["lorauter", "base"],
+                "regimes": ["id"],
+                "noise": None,
+                "fit_queries": 2,
+            }
+        )
+    )
+    assert main(["route", "run", str(file), "--out", str(tmp_path / "run"), "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)["final"]["table"]
+    assert {row["method"] for row in table} >= {"lorauter", "base", "oracle"}
+    assert all(row["score"] is None or row["score"] >= 0 for row in table)
