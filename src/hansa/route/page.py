@@ -18,6 +18,9 @@ from hansa.report.units import number, quantity
 from hansa.route import route_charts as charts
 from hansa.route.summing_up import CLEAN, NOISY, oracle_of
 
+LITTLE = 0.05
+"""What adapters have to gain over the base for a table to say anything."""
+
 
 class Tried(Measured):
     """Pools that were tried, as far as a run has come."""
@@ -123,6 +126,11 @@ class RoutePage(RunPage):
             if silent := [domain for domain, score in oracle.items() if not score > 0]:
                 text = f"{name} pool: the oracle gets nothing right in {', '.join(silent)}"
                 notes.append(f"{text}; left out of all scores.")
+            base = next((r["raw"] for r in one["rows"] if r["method"] == "base"), None)
+            top = next((r["raw"] for r in one["rows"] if r["method"] == "oracle"), None)
+            if base is not None and top is not None and top - base < LITTLE:
+                text = f"{name} pool: the tasks' own adapters gain {100 * (top - base):.1f} points "
+                notes.append(f"{text}over the base: these scores say nothing of routing.")
             if refused := one.get("refused"):
                 first = ", ".join(f"{k} ({'; '.join(v)})" for k, v in list(refused.items())[:5])
                 more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
