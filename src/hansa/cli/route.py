@@ -12,6 +12,7 @@ from hansa.cli.answer import Answer, answering
 from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
 from hansa.cli.route_index import index, train
 from hansa.cli.route_pool import compress
+from hansa.cli.route_serving import ask, serve
 from hansa.cli.running import folder_for, going_on, heed_sigterm
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("index")(index)
 app.command("compress")(compress)
+app.command("serve")(serve)
+app.command("ask")(ask)
 
 Tasks = Annotated[
     Path, typer.Argument(metavar="TASKS", help="A folder with a folder of JSON lines a task.")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hansa.route.slab import AdapterSlab
 
 Choice = Literal["auto", "union", "gathered", "segments"]
-DEFAULT_COSTS = MixtureCosts()
 
 
 class RowMixing:
@@ -34,7 +33,7 @@ class RowMixing:
     Args:
         mixtures: one a row.
         kernel: how the deltas are added; ``auto``: by the costs. All give the same to rounding.
-        costs: that the choice goes by.
+        costs: that the choice goes by; None: the slab's.
 
     Attributes:
         touched: (layer, kernel, factors multiplied a position) of the last forward pass.
@@ -48,11 +47,11 @@ class RowMixing:
         slab: AdapterSlab,
         mixtures: Sequence[Mixture],
         kernel: Choice = "auto",
-        costs: MixtureCosts = DEFAULT_COSTS,
+        costs: MixtureCosts | None = None,
     ) -> None:
         if kernel not in ("auto", *KERNELS):
             raise ConfigError("kernel", kernel, "is no kernel", f"auto, {', '.join(KERNELS)}")
-        self.slab, self.kernel, self.costs = slab, kernel, costs
+        self.slab, self.kernel, self.costs = slab, kernel, costs or slab.costs
         self.touched: dict[str, tuple[Kernel, int]] = {}
         self._patterns: dict[tuple[tuple[int, int, int], ...], _Pattern] = {}
         self.select_mixtures(mixtures)
@@ -197,7 +196,7 @@ def mixing(
     slab: AdapterSlab,
     mixtures: Sequence[Mixture],
     kernel: Choice = "auto",
-    costs: MixtureCosts = DEFAULT_COSTS,
+    costs: MixtureCosts | None = None,
 ) -> contextlib.AbstractContextManager[RowMixing]:
     """While it lasts, the model adds each row's own mixture; see :class:`RowMixing`.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.route.factor_rows import FactorRows
+from hansa.route.mixture_cost import MixtureCosts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +33,9 @@ class AdapterSlab:
         linears: the base's linear layers that adapters may change.
         dtype: of the stored factors: ``float32`` or ``bfloat16``.
         base: a fingerprint of the base; adapters that state another are refused.
+
+    Attributes:
+        costs: by which the kernel of a batch is chosen.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class AdapterSlab:
             raise ConfigError("dtype", dtype, "is none that a slab holds", "float32 or bfloat16")
         self.linears = dict(linears)
         self.base = base
+        self.costs = MixtureCosts()
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.layers = {
             name: FactorRows(inputs, outputs, self.dtype)
