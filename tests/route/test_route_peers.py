@@ -128,7 +128,7 @@ def test_examples_are_dealt_once(sizes: list[int], peers: int) -> None:
 
 
 def factors(scale: float, seed: int, rank: int = 4) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    d = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(seed)
     return {
         layer: (
             torch.randn(rank, 12, generator=draw),
