@@ -166,9 +166,10 @@ class BuildSteps:
         if bundle_file(file).is_file():
             return read_bundle(file)
         taus = block.taus()
-        zeros = sum(int((row == 0).sum()) for row in taus if row.any())
-        reached = sum(row.numel() for row in taus if row.any())
         plain = gram_matrix(taus)
+        changed = [row for row, square in zip(taus, plain.diagonal(), strict=True) if square]
+        reached = sum(row.numel() for row in changed)
+        zeros = reached - sum(int(torch.count_nonzero(row)) for row in changed)
         tensors = {"taus": torch.from_numpy(plain)}
         for label, context in whole.items():
             merging = BlockMerging(block, context, taus=taus, gram=plain)

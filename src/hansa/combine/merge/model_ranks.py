@@ -6,17 +6,19 @@ halves of the bits, a second one the lower halves where the wanted number lies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hansa.base.lazy import Lazy, torch
+from hansa.base.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-kernels = Lazy("hansa.combine.merge.rank_kernels")  # numba is slow to import
+_CHUNK = 1 << 17
+"""Numbers that are counted at a time."""
 
 
 class ModelRanks:
@@ -43,9 +45,7 @@ class ModelRanks:
             versions: which of them each model has.
         """
         for bits, models in _by_version(vectors, versions):
-            counts = np.zeros(self._high.shape[1], dtype=np.int64)
-            kernels.count_high(bits, counts)
-            self._high[models] += counts
+            self._high[models] += _counts(bits, lambda part: part >> 16, self._high.shape[1])
 
     def count_low(self, vectors: Tensor, versions: Sequence[int]) -> None:
         """Count a block by the lower halves, where the wanted numbers lie."""
@@ -53,8 +53,7 @@ class ModelRanks:
             self._places = [[_place(counts, rank) for rank in self._ranks] for counts in self._high]
         for bits, models in _by_version(vectors, versions):
             for high in sorted({self._places[m][k][0] for m in models for k in self._all}):
-                counts = np.zeros(self._low.shape[2], dtype=np.int64)
-                kernels.count_low(bits, high, counts)
+                counts = _counts(bits, partial(_lower, high), self._low.shape[2])
                 for model in models:
                     for k in self._all:
                         if self._places[model][k][0] == high:
@@ -71,6 +70,20 @@ class ModelRanks:
             for m, row in enumerate(self._places)
         ]
         return np.array(bits, dtype=np.uint32).view(np.float32)
+
+
+def _lower(high: int, bits: np.ndarray) -> np.ndarray:
+    """The lower halves of those whose upper half is ``high``."""
+    return bits[bits >> 16 == high] & 0xFFFF
+
+
+def _counts(bits: np.ndarray, part: Callable[[np.ndarray], np.ndarray], classes: int) -> np.ndarray:
+    """How many bits uint32 [d], without their signs, have each value of a part of them."""
+    counts = np.zeros(classes, dtype=np.int64)
+    for start in range(0, len(bits), _CHUNK):
+        chunk = bits[start : start + _CHUNK] & 0x7FFFFFFF
+        counts += np.bincount(part(chunk).astype(np.int64), minlength=classes)
+    return counts
 
 
 def _by_version(vectors: Tensor, versions: Sequence[int]) -> Iterator[tuple[np.ndarray, list[int]]]:

@@ -15,7 +15,7 @@ from hansa.combine.merge.algorithms.merging import (
     MergingAlgorithm,
     weighted_sum,
 )
-from hansa.combine.merge.algorithms.trimming import ranked_values
+from hansa.combine.merge.algorithms.trimming import at_ranks, ranked_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class Pcb(MergingAlgorithm):
             score = _to_unit(clipped).square_().mul_(count).exp_()
             score.mul_(torch.tanh(tau * everybody))
             if last_out:
-                score.clamp_(min=score.kthvalue(min(last_out + 1, size)).values)
+                score.clamp_(min=at_ranks(score, [min(last_out, size - 1)]))
             weight = _to_unit(score)
             total.addcmul_(weight, tau)
             mass.add_(weight)
