@@ -14,6 +14,7 @@ import numpy as np
 from hansa.base.bundle import bundle_file, read_bundle, write_bundle
 from hansa.base.errors import HansaWarning
 from hansa.base.lazy import torch
+from hansa.base.memory import give_back
 from hansa.base.streams import Streams
 from hansa.combine.merge.algorithms.merging import BlockFacts, MergingAlgorithm
 from hansa.combine.merge.artefact import contexts, index_path, kept_file, statistics_file
@@ -133,6 +134,9 @@ class BuildSteps:
                 for group, ranking in rankings.items():
                     vectors = taus if group == shared else self._ranked(group[0], taus, block)
                     (ranking.count_low if lower else ranking.count_high)(vectors, block.versions)
+                    del vectors
+                del taus
+                give_back()
                 self._progress("ranked", number + 1 + lower * len(blocks), 2 * len(blocks))
         values = {}
         for group, ranking in rankings.items():
@@ -179,6 +183,8 @@ class BuildSteps:
                 tree = dendrogram(cosines(merging.gram), self._settings["linkage"])
                 errors = [merging.error(group) for group in tree.groups[block.count :]]
                 tensors[f"errors/{label}"] = torch.tensor(errors, dtype=torch.float64)
+            del merging
+            give_back()
         facts = {"zeros": zeros, "numbers": reached}
         write_bundle(file, facts, tensors)
         return facts, tensors
