@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.combine.merge.algorithms.merging import Piece
+from hansa.combine.merge.batch_norm import is_statistic
 from hansa.combine.merge.byte_ledger import BlockSize
 from hansa.weights.blocks import BlockPart, blocks_of, parts_of
 from hansa.weights.model_folder import ModelFolder
@@ -79,11 +80,17 @@ def piece_rows(piece: Piece) -> slice | None:
 
 
 def merged_names(base: ModelFolder, heads: Collection[str] = ()) -> list[str]:
-    """The tensors that are merged: those of floats that are in no head."""
+    """The tensors that are merged: those of floats that are in no head.
+
+    The statistics of batch normalization are counted, not trained: every model keeps its own.
+    """
     return [
         name
         for name, entry in base.entries.items()
-        if entry.dtype in FLOATS and entry.bytes and not name.startswith(tuple(heads))
+        if entry.dtype in FLOATS
+        and entry.bytes
+        and not name.startswith(tuple(heads))
+        and not is_statistic(name)
     ]
 
 

@@ -17,10 +17,10 @@ from hansa.combine.merge.measuring_sizes import Measuring, row
 from hansa.combine.merge.merge_file import MergeFile
 from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.opening import open_models
+from hansa.combine.merge.recounted_cut import recounted
 from hansa.combine.merge.recounting import Recounting, statistics_of
 from hansa.report import RunFolder
 from hansa.weights.composition import StoredPlan
-from hansa.weights.model_writing import write_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,26 +47,21 @@ class Merged:
         settings = None if run is None else MergeFile.parse(run.config)
         return cls(artefact, run, settings)
 
-    def recounted(self, task: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """A task's state dict, by canonical names, with batch normalization's statistics anew.
+    def recounting(self) -> Recounting | None:
+        """How batch normalization is counted anew, as the run does; None where there is none.
 
         Raises:
-            ConfigError: it has such, and the run that says how to count them is not there.
+            ConfigError: there is some, and the run that says how to count is not there.
         """
-        form = self.artefact.form([m.name for m in self.artefact.members].index(task))
-        if not statistics_of(form):
-            return state
+        if not statistics_of(self.artefact.form()):
+            return None
         if self.settings is None or self.settings.rebn is None or self.run is None:
             problem = "has batch normalization, whose statistics a run counts anew"
             raise ConfigError("artefact", str(self.artefact.path), problem, "cut the run itself")
         tasks = self.settings.tasks
         suite = tasks.suite(self.settings.seed, self.run.path / "models", lambda text: None)
         assert suite.make is not None
-        counting = Recounting.load(self.settings.rebn, suite.tasks, suite.make)
-        stored = {name: name for name in state}
-        stored |= {name: entry.stored for name, entry in form.entries.items()}
-        counted = counting.counted(task, {stored[name]: t for name, t in state.items()})
-        return {name: counted[stored[name]] for name in state}
+        return Recounting.load(self.settings.rebn, suite.tasks, suite.make)
 
     def label(self, algorithm: str | None) -> str:
         """The algorithm that was named, or the first."""
@@ -116,9 +111,11 @@ def cut(
         chosen = opened.settings
         order, linkage, seed = chosen.order, chosen.linkage, chosen.seed
     amount = None if budget is None else byte_size(budget)
+    recounting = opened.recounting()
     if task is None:
         done = write_cut(opened.artefact, label, out, size=size, budget=amount, order=order,
                          linkage=linkage, seed=seed)  # fmt: skip
+        done = recounted(done, recounting, opened.artefact.form(), amount)
         return {**_told(done), "path": str(out)}
     names = [member.name for member in opened.artefact.members]
     if task not in names:
@@ -131,8 +128,8 @@ def cut(
         done = write_cut(opened.artefact, label, whole, size=size, budget=amount, order=order,
                          linkage=linkage, seed=seed)  # fmt: skip
         form = opened.artefact.form(names.index(task))
-        state = opened.recounted(task, MergedModels.open(whole).state_dict(task))
-        written = write_model(form, state, out)
+        done = recounted(done, recounting, opened.artefact.form())
+        written = MergedModels.open(whole).write(task, out, form)
     files = [written] if written.is_file() else [f for f in written.rglob("*") if f.is_file()]
     total = sum(file.stat().st_size for file in files)
     return {**_told(done), "task": task, "bytes": total, "path": str(written)}
@@ -184,13 +181,8 @@ def evaluate(merged: Path, run: Path | None = None) -> dict[str, Any]:
     opened = open_models(suite.base, suite.models, settings.heads)
     measuring = Measuring(suite, judging.path / "measured")
 
-    counting = None
-    if statistics_of(opened.base) and settings.rebn is not None and suite.make is not None:
-        counting = Recounting.load(settings.rebn, suite.tasks, suite.make)
-
     def state(task: str) -> Mapping[str, Tensor]:
-        whole = opened.as_stored(task, models.state_dict(task))
-        return counting.counted(task, whole) if counting else whole
+        return opened.as_stored(task, models.state_dict(task))
 
     tuned = measuring.by_task(opened.state)
     facts = models.plan.facts

@@ -88,7 +88,11 @@ class Recounting:
             problem = f"is not of the models' form ({error})"
             raise ConfigError("tasks.module", type(module).__name__, problem) from error
         x = self.inputs[task]
-        reestimate(module, torch.tensor_split(x, max(1, len(x) // _BATCH)))
+        try:
+            reestimate(module, torch.tensor_split(x, max(1, len(x) // _BATCH)))
+        except (RuntimeError, TypeError) as error:
+            problem = f"are no inputs of the models of {task} ({error})"
+            raise ConfigError("rebn", list(x.shape), problem, "what the module takes") from error
         counted = module.state_dict()
         return {name: counted[name] if is_statistic(name) else t for name, t in state.items()}
 

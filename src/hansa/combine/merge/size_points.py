@@ -16,6 +16,7 @@ from hansa.combine.merge.measuring_sizes import Measuring
 from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.opening import OpenModels
 from hansa.combine.merge.orders import Order
+from hansa.combine.merge.recounted_cut import recounted
 from hansa.combine.merge.recounting import Recounting
 
 if TYPE_CHECKING:
@@ -115,8 +116,7 @@ class SizePoints:
                 models = MergedModels.open(done.path)
 
                 def state(task: str) -> Mapping[str, Tensor]:
-                    whole = self.opened.as_stored(task, models.state_dict(task))
-                    return self.recounting.counted(task, whole) if self.recounting else whole
+                    return self.opened.as_stored(task, models.state_dict(task))
 
                 figures["by_task"] = self.measuring.by_task(state, split)
         return figures
@@ -128,10 +128,11 @@ class SizePoints:
         file.unlink(missing_ok=True)  # of before an interrupt
         size = {"size": point.size} if point.budget is None else {"budget": point.budget}
         try:
-            yield cut(
+            done = cut(
                 self.artefact, label, file, **size,
                 order=self.order, linkage=self.linkage, seed=self.seed,
             )  # fmt: skip
+            yield recounted(done, self.recounting, self.opened.base, point.budget)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
