@@ -25,8 +25,8 @@ def check(
 ) -> None:
     """Load the data, build everything, print the plan of a run, and start nothing.
 
-    A file says whose it is by its verb: learn, combine, merge or audit. One without is an ensemble's if
-    it has a setting that only ensembles have, such as clients.
+    A file says whose it is by its verb: learn, combine, merge or audit. One without is an
+    ensemble's if it has a setting that only ensembles have, such as clients.
     """
     with answering(as_json, debug) as answer:
         from hansa.audit.audit_file import AuditFile
