@@ -124,11 +124,12 @@ def steps(artefact: Artefact, label: str, spectrum: Spectrum) -> list[dict[str, 
     at = [0] * len(artefact.layouts)
     rows = []
     leaves = [_leaves(artefact, block) for block in range(len(artefact.layouts))]
+    errors = [_errors(artefact, label, block) for block in range(len(artefact.layouts))]
     for number, block in enumerate(spectrum.order):
         before, after = (set(spectrum.stages[block][at[block] + k]) for k in (0, 1))
         at[block] += 1
-        lost = None
-        if after <= set(known := _errors(artefact, label, block)):
+        lost, known = None, errors[block]
+        if after <= set(known):
             lost = sum(known[g] for g in after - before) - sum(known[g] for g in before - after)
         rows.append({
             "block": artefact.layouts[block].name,

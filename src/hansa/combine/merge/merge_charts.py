@@ -191,12 +191,12 @@ def ledger_chart(ledger: Sequence[Row], model_bytes: int) -> Any:
         legend=alt.Legend(title=None, orient="bottom", columns=3),
     )
     sizes = sorted({row["size"] for row in rows}, key=float)
-    x = alt.X("size:N", sort=sizes, title="size, in models", axis=alt.Axis(labelAngle=0))
+    x = alt.X("size:N", sort=sizes, title="size, in models", axis=alt.Axis(labelAngle=-45))
     y = alt.Y("models:Q", title="bytes, in models")
     tips: list[Any] = ["kind:N", "part:N", alt.Tooltip("bytes:Q", format=",")]
     chart = alt.Chart(records(pl.DataFrame(rows))).mark_bar().encode(
         x=x, y=y, color=colour, order="order:Q", tooltip=tips,
         column=alt.Column("kind:N", title=None, header=alt.Header(labelFontSize=11)),
     )  # fmt: skip
-    title = alt.TitleParams("What the bytes are")
-    return style(chart.properties(width=WIDTH // 2 - 50, height=HEIGHT, title=title))
+    drawn = chart.properties(width=WIDTH - 60, height=HEIGHT).resolve_scale(x="independent")
+    return style(drawn.properties(title=alt.TitleParams("Bytes by size")))
