@@ -424,9 +424,12 @@ def evaluated(folder: Path, keep: Path, given: argparse.Namespace) -> None:
     )
     if given.pool:
         big = notes.get(f"large {given.pool}", lambda: large(folder, keep, given))
+        each = results[0]["compressed"][0]["bytes"] / len(results[0]["clean"]["choices"])
+        chosen = len(set(big["choices"]))
         text.append(
             f"A pool of {given.pool} (seed 0, two-stage screen, {big['answers']:,} answers, "
-            f"{big['cpu'] / 60:.0f} CPU-minutes in all):\n"
+            f"{big['cpu'] / 60:.0f} CPU-minutes in all). Routing goes to {chosen} of them, which "
+            f"take {chosen * each / 1e6:.1f} MB of the pool's {given.pool * each / 1e6:,.0f} MB.\n"
         )
         text.append(pool_table("large", [{"large": big}]))
     size = (
