@@ -124,8 +124,7 @@ class BlockMerging:
         merged, models = self.merged(group)
         total = 0.0
         for row, model in enumerate(models):
-            left = merged.of(row) - self.taus[self._row[self._block.versions[model]]]
-            total += float(left.square_().sum(dtype=torch.float64))
+            total += merged.error(row, self.taus[self._row[self._block.versions[model]]])
         return total
 
     def _linear_error(self, algorithm: LinearMerging, group: Group) -> float:

@@ -12,6 +12,8 @@ from hansa.combine.merge.algorithms.merging import (
     BlockFacts,
     Merged,
     MergingAlgorithm,
+    Piece,
+    spans,
     weighted_sum,
 )
 
@@ -42,27 +44,34 @@ class Emr(MergingAlgorithm):
         return True
 
     def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
-        total = weighted_sum(prepared, torch.ones(len(prepared)))
-        sign = torch.where(total > 0, 1.0, -1.0)
-        elected = total.zero_()
-        masks = torch.empty(len(prepared), len(total), dtype=torch.bool)
-        for row, mask in zip(prepared, masks, strict=True):
-            agreeing = row * sign
-            torch.gt(agreeing, 0, out=mask)
-            torch.maximum(elected, agreeing, out=elected)
+        size = len(prepared[0])
+        elected = torch.zeros(size)
+        masks = torch.empty(len(prepared), size, dtype=torch.bool)
+        for span in spans(size):
+            rows = [row[span] for row in prepared]
+            sign = (weighted_sum(rows, torch.ones(len(rows))) > 0).float().mul_(2).sub_(1)
+            largest = elected[span]
+            for row, mask in zip(rows, masks, strict=True):
+                agreeing = row * sign
+                torch.gt(agreeing, 0, out=mask[span])
+                torch.maximum(largest, agreeing, out=largest)
+            largest.mul_(sign)
         ratios = [
-            self._ratio(row, elected * mask, about)
+            self._ratio(row, elected, mask, about)
             for row, mask in zip(prepared, masks, strict=True)
         ]
-        return Merged(elected.mul_(sign), masks, torch.tensor(ratios))
+        return Merged(elected, masks, torch.tensor(ratios))
 
-    def _ratio(self, tau: Tensor, part: Tensor, about: BlockFacts) -> float:
-        """Absolute values of a task vector [d] by those of its part [d], 1 where that is empty."""
-        own, others = self._amount(tau.abs(), about), self._amount(part.abs(), about)
+    def _ratio(self, tau: Tensor, elected: Tensor, mask: Tensor, about: BlockFacts) -> float:
+        """Sizes of a task vector [d] by those of its part of the elected; 1 where that is empty."""
+        pieces = about.pieces if self.scaler == "official" else (Piece("", tau.shape, 0),)
+        own = others = 0.0
+        for piece in pieces:
+            mine = theirs = 0.0
+            for span in spans(piece.stop - piece.start):
+                at = slice(piece.start + span.start, piece.start + span.stop)
+                mine += float(tau[at].abs().sum())
+                theirs += float((elected[at] * mask[at]).abs_().sum())
+            count = max(1, piece.stop - piece.start) if self.scaler == "official" else 1
+            own, others = own + mine / count, others + theirs / count
         return own / others if others > 0 else 1.0
-
-    def _amount(self, sizes: Tensor, about: BlockFacts) -> float:
-        if self.scaler == "l1":
-            return float(sizes.sum(dtype=torch.float64))
-        pieces = (piece for piece in about.pieces if piece.stop > piece.start)
-        return sum(float(piece.of(sizes).mean(dtype=torch.float64)) for piece in pieces)

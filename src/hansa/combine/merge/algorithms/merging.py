@@ -9,7 +9,7 @@ of merges is made of those, and they are made once however many groups are tried
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Rows = Sequence[Tensor]
+
+
+_COLUMNS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,20 @@ class Merged:
     masks: Tensor | None = None
     scalers: Tensor | None = None
 
-    def of(self, row: int) -> Tensor:
-        """The task vector [d] that a member gets back."""
+    def of(self, row: int, span: slice = slice(None)) -> Tensor:
+        """The task vector [d] that a member gets back, or a span of it."""
         if self.masks is None:
-            return self.vector
-        mine = self.vector * self.masks[row]
+            return self.vector[span]
+        mine = self.vector[span] * self.masks[row, span]
         return mine if self.scalers is None else mine.mul_(self.scalers[row])
+
+    def error(self, row: int, tau: Tensor) -> float:
+        """The squared distance of what a member gets back from its own task vector [d]."""
+        total = 0.0
+        for span in spans(len(tau)):
+            left = self.of(row, span) - tau[span]
+            total += float(left @ left)
+        return total
 
 
 class MergingAlgorithm(Component, kind="merging"):
@@ -219,6 +230,12 @@ def check_weights(weights: tuple[float, ...], models: int, signed: bool = False)
         raise ConfigError("weights", list(weights), "hold one below 0", "0 or more")
     if not sum(weights):
         raise ConfigError("weights", list(weights), "are all 0", "at least one above 0")
+
+
+def spans(size: int) -> Iterator[slice]:
+    """A vector's numbers, some at a time: they fit the cache, and nothing as long is made."""
+    for start in range(0, size, _COLUMNS):
+        yield slice(start, min(start + _COLUMNS, size))
 
 
 def weights_of(weights: tuple[float, ...], about: BlockFacts) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
+from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm, spans
 from hansa.combine.merge.algorithms.task_arithmetic import TaskArithmetic
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class Activated(MergingAlgorithm):
 
     def activated(self, tau: Tensor, merged: Tensor) -> Tensor:
         """Which numbers, bool [d], of the merged vector a task with vector tau [d] needs."""
-        return tau.abs() > (merged - tau).abs_().mul_(self.threshold)
+        needed = torch.empty(len(tau), dtype=torch.bool)
+        for span in spans(len(tau)):
+            changed = (merged[span] - tau[span]).abs_().mul_(self.threshold)
+            torch.gt(tau[span].abs(), changed, out=needed[span])
+        return needed
 
 
 @register("tall_mask", paper="Wang et al.", year=2024, url="https://arxiv.org/abs/2405.07813")

@@ -14,6 +14,7 @@ from hansa.combine.merge.algorithms.merging import (
     Merged,
     MergingAlgorithm,
     check_weights,
+    spans,
     weights_of,
 )
 from hansa.combine.merge.algorithms.trimming import kept_count, trim
@@ -77,18 +78,19 @@ class Ties(MergingAlgorithm):
         for row, weight in zip(prepared, weights, strict=True):
             total.add_(row, alpha=weight if self.vote == "after_weights" else 1)
         sign = self._elected(total)
-        mass = torch.zeros_like(total)
-        total.zero_()
-        for row, weight in zip(prepared, weights, strict=True):
-            agrees = (row * sign) > 0
-            total.add_(row * agrees, alpha=weight)
-            mass.add_(agrees, alpha=weight)
-        if self.normalize:
-            total.div_(mass.masked_fill_(mass == 0, 1))
+        for span in spans(len(total)):
+            part, mass = total[span].zero_(), torch.zeros_like(total[span])
+            for row, weight in zip(prepared, weights, strict=True):
+                agrees = (row[span] * sign[span]) > 0
+                part.add_(row[span] * agrees, alpha=weight)
+                mass.add_(agrees, alpha=weight)
+            if self.normalize:
+                part.div_(mass.masked_fill_(mass == 0, 1))
         return Merged(total.mul_(self.scale))
 
     def _elected(self, total: Tensor) -> Tensor:
         """The sign [d] that each number has to have, of the votes' sum [d]."""
         sign = total.sign()
-        even = 1.0 if self.tie == "positive" else float(sign.sum(dtype=torch.float64).sign())
+        votes = sum(int(sign[span].sum()) for span in spans(len(sign)))
+        even = 1.0 if self.tie == "positive" else float((votes > 0) - (votes < 0))
         return sign.masked_fill_(sign == 0, even)

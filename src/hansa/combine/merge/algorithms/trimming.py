@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hansa.base.lazy import torch
-from hansa.combine.merge.algorithms.merging import BlockFacts
+from hansa.combine.merge.algorithms.merging import BlockFacts, spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,5 +66,6 @@ def _from(vectors: Tensor, cutoffs: Tensor) -> Tensor:
     """Row by row, so that no mask of all of them is made."""
     kept = torch.empty_like(vectors)
     for row, vector, cutoff in zip(kept, vectors, cutoffs, strict=True):
-        torch.mul(vector, vector.abs() >= cutoff, out=row)
+        for span in spans(len(vector)):
+            torch.mul(vector[span], vector[span].abs() >= cutoff, out=row[span])
     return kept
