@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file, save_model
 
 from hansa.base.errors import ConfigError
@@ -207,3 +210,41 @@ def test_models_that_do_not_fit_each_other(tiny: Tiny, tmp_path: Path) -> None:
         (tmp_path / case / "vocab.txt").write_text("b\na\n" if case == "tokenizer" else "a\nb\n")
         with pytest.raises(ConfigError, match=expected[case]):
             check_same([first, ModelFolder.open(tmp_path / case)])
+
+
+def header(text: bytes, data: bytes = b"") -> bytes:
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@given(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 10**6))
+def test_a_header_that_was_tampered_with_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int, other: int
+) -> None:
+    whole = b'{"__metadata__":{"a":"b"},"b":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}'
+    data = bytearray(header(whole, bytes(8)))
+    data[place % len(data)] = value
+    data[other % len(data)] ^= 1
+    file = tmp_path_factory.getbasetemp() / "tampered.safetensors"
+    file.write_bytes(data)
+    with contextlib.suppress(ConfigError):
+        folder = ModelFolder.open(file)
+        assert all(folder.read(name).nbytes == 8 for name in folder.entries)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 100_000,
+        b'{"__metadata__": ["x"]}',
+        b'{"__metadata__": {"a": 1}}',
+        b'{"a": []}',
+        b'{"a": {"dtype": "F32", "shape": [1e400], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}',
+    ],
+)
+def test_headers_that_mean_harm_are_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(header(text, bytes(4)))
+    with pytest.raises(ConfigError, match="no whole safetensors file"):
+        ModelFolder.open(tmp_path / "x.safetensors")

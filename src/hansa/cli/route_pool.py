@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from hansa.cli.answer import answering
-from hansa.cli.options import Debug, Json, home
+from hansa.cli.options import Debug, Json, Quiet, home
+from hansa.cli.running import heed_sigterm
 
 
 class Unit(StrEnum):
@@ -66,12 +67,15 @@ def compress(
     scale: Scale = 1.0,
     dtype: Dtype = Stored.fp32,
     as_json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Merge the adapters of a pool that are alike until all fit a budget (FlexMerge)."""
     with answering(as_json, debug) as answer:
+        heed_sigterm()
         from hansa.base.byte_size import byte_size
         from hansa.combine.merge.lora_pool import Pool, PoolSpectrum
+        from hansa.experiment.progress import Steps
         from hansa.report.grid import Grid
         from hansa.route.pool_loading import folders_of
         from hansa.weights.lora_folder import LoraFolder
@@ -83,8 +87,9 @@ def compress(
             replace(LoraFolder.open(folder), name=name) for name, folder in folders_of(pool).items()
         ]
         whole = Pool.of(adapters, share.value, _DTYPES[dtype])
-        spectrum = PoolSpectrum.of(whole, rank, scale)
-        made = spectrum.write(out, wanted)
+        with Steps(quiet) as steps:
+            spectrum = PoolSpectrum.of(whole, rank, scale, say=steps)
+            made = spectrum.write(out, wanted, steps)
         facts = made.plan.facts
         groups = [group for block in made.plan.blocks for group in block.groups]
         answer.data = {

@@ -195,7 +195,10 @@ def _form(path: Path) -> tuple[Form, Path, list[Path]]:
         return "tensors", path, []
     if (path / "adapter_config.json").is_file():
         raise ConfigError(
-            "model", str(path), "is a LoRA adapter, not a whole model", "give it as an adapter"
+            "model",
+            str(path),
+            "is a LoRA adapter, not a whole model",
+            "hansa route compress merges adapters; or merge it into its base with PEFT",
         )
     if (path / "modules.json").is_file():
         modules = _json(path / "modules.json")

@@ -105,12 +105,14 @@ def read_header(path: Path, field: str = "model") -> TensorFile:
         if not isinstance(whole, dict):
             raise ValueError("its header is no mapping")
         metadata = whole.pop("__metadata__", None) or {}
+        if not all(isinstance(text, str) for text in dict(metadata).values()):
+            raise ValueError("its notes are no texts")
         start = 8 + length
         entries = {name: _entry(path, name, about, start) for name, about in whole.items()}
         _check_ranges(entries, start, size)
     except OSError as error:
         raise ConfigError(field, str(path), f"cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ConfigError(
             field,
             str(path),

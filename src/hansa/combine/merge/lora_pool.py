@@ -8,7 +8,7 @@ goes on with the folders that remain (LORAUTER, 2026).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -31,6 +31,7 @@ from hansa.weights.staging import staged
 Sharing = Literal["adapter", "layer", "sublayer", "module"]
 WHOLE = "adapter"
 Extents = tuple[int, int, int]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,13 @@ class PoolSpectrum:
         rank: int | None = None,
         scale: float = 1.0,
         linkage: Linkage = "min",
+        say: Say = lambda text: None,
     ) -> PoolSpectrum:
         """The spectrum of a pool.
 
         Args:
             rank: of a merged group; None: the largest of any adapter.
+            say: is told how far it is.
 
         Raises:
             ConfigError: the rank is below 1, or an adapter holds a number that is not finite.
@@ -177,8 +180,11 @@ class PoolSpectrum:
         if rank is not None and rank < 1:
             raise ConfigError("rank", rank, "has to be above 0")
         rank = rank or max(adapter.rank for adapter in pool.adapters)
-        trees = tuple(dendrogram(pool.similarities(block), linkage) for block in pool.blocks)
-        return cls(pool, trees, rank, scale)
+        trees = []
+        for number, block in enumerate(pool.blocks, 1):
+            say(f"comparing {len(pool.adapters)} adapters, part {number} of {len(pool.blocks)}")
+            trees.append(dendrogram(pool.similarities(block), linkage))
+        return cls(pool, tuple(trees), rank, scale)
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -235,7 +241,7 @@ class PoolSpectrum:
             result[block] = tuple(tuple(members[i] for i in group) for group in partition)
         return result
 
-    def write(self, out: Path, budget: float) -> CompressedPool:
+    def write(self, out: Path, budget: float, say: Say = lambda text: None) -> CompressedPool:
         """Merge until all fits a budget, and write the plan and a PEFT folder for each group.
 
         Args:
@@ -246,6 +252,7 @@ class PoolSpectrum:
             DiskError: the disk is full or fails; nothing is left then.
         """
         steps = self.steps_within(budget)
+        say(f"merging {len(self.pool.adapters)} adapters")
         with staged(Path(out)) as place:
             blocks, folders, facts = [], {}, _Facts()
             for block, groups in self.groups(steps).items():
