@@ -186,6 +186,25 @@ def test_gradients_flow_through_a_mixture(bert: Any, slab: AdapterSlab) -> None:
             assert torch.allclose(x.grad[row], dense.sum(0).expand(3, 16), atol=1e-5)
 
 
+def test_one_batch_in_and_out_of_inference_mode_and_in_bfloat16(bert: Any) -> None:
+    whole, half = AdapterSlab.over(bert), AdapterSlab.over(bert, "bfloat16")
+    for pool in (whole, half):
+        pool.add("a", random_factors(bert, 0, size=0.1))
+    rounded = AdapterSlab.over(bert)
+    rounded.add("a", {n: (a.float(), b.float()) for n, (a, b) in half.factors("a").items()})
+    rows = [Mixture((0,), (0.5,)), BASE]
+    for kernel in KERNELS:
+        with mixing(bert, whole, rows, kernel):
+            before = outputs(bert, IDS[:2])
+            with torch.inference_mode():
+                assert torch.equal(outputs(bert, IDS[:2]), before)
+            assert torch.equal(outputs(bert, IDS[:2]), before)
+        with mixing(bert, half, rows, kernel):
+            coarse = outputs(bert, IDS[:2])
+        with mixing(bert, rounded, rows, kernel):
+            assert torch.allclose(outputs(bert, IDS[:2]), coarse, atol=1e-6)
+
+
 def test_wrong_batches_are_refused(bert: Any, slab: AdapterSlab) -> None:
     with pytest.raises(ConfigError, match="batch has 2 rows"), mixing(bert, slab, MIXTURES):
         outputs(bert, IDS[:2])

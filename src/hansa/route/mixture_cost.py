@@ -75,22 +75,22 @@ def calibrate(file: Path | None = None, width: int = 384, seconds: float = 0.02)
 
 
 def _measured(width: int, seconds: float) -> MixtureCosts:
-    from hansa.route.mixture_kernels import gathered, union
+    from hansa.route.mixture_kernels import Scratch, gathered, union
 
     thousands = 2 * width / 1000
-    n, few, many = 16, 1, 32
+    n, few, many, scratch = 16, 1, 32, Scratch()
 
     def of_union(positions: int, factors: int) -> float:
         x, out = torch.ones(n, positions, width), torch.zeros(n, positions, width)
         pool, index = torch.ones(4 * factors, width), torch.arange(factors) * 3
         weights = torch.ones(n, factors)
-        return _time(lambda: union(x, out, pool, pool, index, weights), seconds)
+        return _time(lambda: union(x, out, pool, pool, index, weights, scratch), seconds)
 
     def of_gather(positions: int, own: int) -> float:
         x, out = torch.ones(n, positions, width), torch.zeros(n, positions, width)
         pool, index = torch.ones(4 * n * own, width), torch.arange(n * own).view(n, own) * 3
         weights = torch.ones(n, own)
-        return _time(lambda: gathered(x, out, pool, pool, index, weights), seconds)
+        return _time(lambda: gathered(x, out, pool, pool, index, weights, scratch), seconds)
 
     def line(of: Callable[[int, int], float], factors: int, products: int) -> tuple[float, float]:
         """The cost of a factor, and of a product, by the difference of two lengths."""

@@ -13,7 +13,39 @@ import torch
 from torch import Tensor
 
 
-def union(x: Tensor, out: Tensor, a: Tensor, b: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+class Scratch:
+    """Room for the factors of a batch, used again from layer to layer.
+
+    Fresh memory for each layer costs more than the copies themselves. Not for two threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._rooms: dict[object, Tensor] = {}
+
+    def rows(self, side: str, source: Tensor, index: Tensor, like: Tensor) -> Tensor:
+        """``source[index]`` [k, width] in the type of ``like``, until the next call for this side.
+
+        Where ``like`` needs gradients, which keep what was multiplied, it is memory of its own.
+        """
+        if like.requires_grad and torch.is_grad_enabled():
+            return source.index_select(0, index).to(like.dtype)
+        shape = (len(index), source.shape[1])
+        picked = torch.index_select(source, 0, index, out=self._room(side, shape, source.dtype))
+        if source.dtype == like.dtype:
+            return picked
+        return self._room(side, shape, like.dtype).copy_(picked)
+
+    def _room(self, side: str, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        # What inference mode makes cannot be written to outside of it.
+        key, size = (side, dtype, torch.is_inference_mode_enabled()), shape[0] * shape[1]
+        if key not in self._rooms or self._rooms[key].numel() < size:
+            self._rooms[key] = torch.empty(size, dtype=dtype)
+        return self._rooms[key][:size].view(shape)
+
+
+def union(
+    x: Tensor, out: Tensor, a: Tensor, b: Tensor, index: Tensor, weights: Tensor, scratch: Scratch
+) -> Tensor:
     """Two plain products over all factors in use; weights between them make rows differ.
 
     Args:
@@ -24,14 +56,14 @@ def union(x: Tensor, out: Tensor, a: Tensor, b: Tensor, index: Tensor, weights: 
         weights: [n, R]; 0 where a row does not use a factor.
     """
     n, s, inputs = x.shape
-    a, b = a.index_select(0, index).to(x.dtype), b.index_select(0, index).to(x.dtype)
-    hidden = (x.reshape(n * s, inputs) @ a.T).view(n, s, -1).mul_(weights[:, None])
-    out.view(n * s, -1).addmm_(hidden.view(n * s, -1), b)
+    of_a, of_b = scratch.rows("a", a, index, x), scratch.rows("b", b, index, x)
+    hidden = (x.reshape(n * s, inputs) @ of_a.T).view(n, s, -1).mul_(weights[:, None])
+    out.view(n * s, -1).addmm_(hidden.view(n * s, -1), of_b)
     return out
 
 
 def gathered(
-    x: Tensor, out: Tensor, a: Tensor, b: Tensor, index: Tensor, weights: Tensor
+    x: Tensor, out: Tensor, a: Tensor, b: Tensor, index: Tensor, weights: Tensor, scratch: Scratch
 ) -> Tensor:
     """A batched product: each row meets its own factors only.
 
@@ -47,8 +79,8 @@ def gathered(
     """
     n, own = index.shape
     flat = index.view(-1)
-    of_a = a.index_select(0, flat).to(x.dtype).view(n, own, -1)
-    of_b = b.index_select(0, flat).to(x.dtype).view(n, own, -1)
+    of_a = scratch.rows("a", a, flat, x).view(n, own, -1)
+    of_b = scratch.rows("b", b, flat, x).view(n, own, -1)
     hidden = torch.bmm(x, of_a.transpose(1, 2)).mul_(weights[:, None])
     return out.baddbmm_(hidden, of_b)
 

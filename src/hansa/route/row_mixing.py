@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hansa.route.factor_rows import FactorRows
+    from hansa.route.mixture_kernels import Scratch
     from hansa.route.slab import AdapterSlab
 
 Choice = Literal["auto", "union", "gathered", "segments"]
@@ -53,6 +54,7 @@ class RowMixing:
             raise ConfigError("kernel", kernel, "is no kernel", f"auto, {', '.join(KERNELS)}")
         self.slab, self.kernel, self.costs = slab, kernel, costs or slab.costs
         self.touched: dict[str, tuple[Kernel, int]] = {}
+        self._scratch: Scratch | None = None
         self._patterns: dict[tuple[tuple[int, int, int], ...], _Pattern] = {}
         self.select_mixtures(mixtures)
 
@@ -107,11 +109,14 @@ class RowMixing:
         from hansa.route import mixture_kernels as kernels
 
         layer = self.slab.layers[name]
+        if self._scratch is None:
+            self._scratch = kernels.Scratch()
         if kernel == "union":
-            return kernels.union(x, out, layer.a, layer.b, pattern.index, pattern.weights.to(x))
+            weights = pattern.weights.to(x)
+            return kernels.union(x, out, layer.a, layer.b, pattern.index, weights, self._scratch)
         if kernel == "gathered":
             weights = pattern.own_weights.to(x)
-            return kernels.gathered(x, out, layer.a, layer.b, pattern.own, weights)
+            return kernels.gathered(x, out, layer.a, layer.b, pattern.own, weights, self._scratch)
         parts = {e: (rows, weights.to(x)) for e, (rows, weights) in pattern.segments.items()}
         return kernels.segments(x, out, layer.a, layer.b, parts)
 
