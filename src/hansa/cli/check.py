@@ -55,12 +55,14 @@ def check(
 
 def _settings(target: str | None, sets: list[str] | None, **more: Any) -> SettingsFile:
     """What is checked: a file of either verb, or what ``hansa learn`` makes of the words."""
+    from hansa.combine.merge.mergekit_file import in_own_form
     from hansa.experiment.runfile import is_file
     from hansa.experiment.settings_file import kind_of, override, read_settings_file
 
     if target is None or not is_file(target):
         return read_settings(target, sets, **more)
-    settings = override(read_settings_file(Path(target)), tuple(sets or ()), **more)
+    own = in_own_form(read_settings_file(Path(target)))
+    settings = override(own, tuple(sets or ()), **more)
     return kind_of(settings).parse(settings)
 
 

@@ -118,6 +118,7 @@ def _chosen(
     models: tuple[Path, ...], base: Path | None, sets: tuple[str, ...], more: dict[str, Any]
 ) -> MergeFile:
     from hansa.combine.merge.merge_file import MergeFile, of_models
+    from hansa.combine.merge.mergekit_file import in_own_form
     from hansa.experiment.settings_file import override, read_settings_file
 
     settings: dict[str, Any] = {}
@@ -125,11 +126,7 @@ def _chosen(
         if base is not None:
             fix = "tasks.base in the file, or the folders of the models here"
             raise ConfigError("base", str(base), "is for models, and this is a file", fix)
-        settings = read_settings_file(models[0])
-        if "merge_method" in settings:
-            from hansa.combine.merge.mergekit_file import from_mergekit
-
-            settings = from_mergekit(settings)
+        settings = in_own_form(read_settings_file(models[0]))
     elif models:
         if base is None:
             raise ConfigError("base", None, "says what they were fine-tuned from", "--base MODEL")

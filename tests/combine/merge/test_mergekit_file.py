@@ -218,6 +218,8 @@ def test_what_hansa_has_not_of_a_method_is_refused(
 def test_the_command_runs_such_a_file(folders: list[Path], tmp_path: Path) -> None:
     method, own, shared, answer = ANSWERS["ties"]
     (tmp_path / "merge.yaml").write_text(yaml.safe_dump(settings(method, own, shared)))
+    checked = CliRunner().invoke(app, ["check", str(tmp_path / "merge.yaml"), "--json"])
+    assert checked.exit_code == 0, checked.stdout
     out = tmp_path / "run"
     line = ["combine", "merge", str(tmp_path / "merge.yaml"), "--out", str(out), "--json"]
     done = CliRunner().invoke(app, [*line, "--no-report"])

@@ -49,6 +49,11 @@ class _Input:
     parameters: Mapping[str, Any]
 
 
+def in_own_form(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of any file: those of mergekit's turned into hansa's, others as they are."""
+    return from_mergekit(settings) if "merge_method" in settings else settings
+
+
 def from_mergekit(settings: Mapping[str, Any]) -> dict[str, Any]:
     """hansa's settings of the merge that a file of mergekit's describes.
 
