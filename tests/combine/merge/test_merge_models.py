@@ -78,6 +78,17 @@ def test_models_become_a_file_of_each_size(models, capsys):
     assert [row[0] for row in final(page).rows] == ["ties"] * 3
 
 
+def test_a_page_of_what_nobody_judges_says_what_was_written(models):
+    tasks = {"name": "none", "base": str(models / "base"),
+             "models": {name: str(models / name) for name in TASKS}}  # fmt: skip
+    settings = {"tasks": tasks, "algorithms": ["averaging", "emr"], "sizes": [1, 2.9]}
+    folder = merge(settings, models / "run")
+    page = (folder.path / "report.html").read_text()
+    for words in ("3 models as one of any size", "Nobody judged", "What the bytes are"):
+        assert words in page
+    assert "Who is ahead" not in page
+
+
 def test_all_apart_is_what_was_given(models, capsys):
     assert said(capsys, models, "--size", 3)[0] == 0
     held = MergedModels.open(next((models / "run" / "cuts").glob("ties-3x*")))

@@ -29,7 +29,7 @@ SMALL = {
     "seed": 3,
     "tasks": {
         "name": "digits_views", "views": ["mirror", "permuted", "roll"], "train": 400,
-        "pretrain_epochs": 6, "epochs": 5,
+        "pretrain_epochs": 6, "epochs": 5, "batch_size": 32,
     },
     "algorithms": ["averaging", {"name": "ties", "density": 0.3}, "emr"],
     "sizes": [1, 2, 3],
@@ -225,6 +225,22 @@ def test_the_page_says_it_all(run_folder: RunFolder) -> None:
         "The base alone keeps",
     ):  # fmt: skip
         assert words in page, words
+
+
+def test_scales_are_tuned_on_validation_images(run_folder: RunFolder, tmp_path: Path) -> None:
+    algorithms = ["averaging", {"name": "task_arithmetic", "scale": 1.5}]
+    settings = {**SMALL, "algorithms": algorithms, "sizes": [1], "tune": [0.5, 1.0]}
+    folder = merge(settings, tmp_path / "run")
+    summary = folder.summary or {}
+    plain, tuned = summary["final"]["curve"]
+    assert summary["tuning_evaluations"] == 2
+    assert "scale" not in plain
+    assert tuned["scale"] in (0.5, 1.0)
+    if tuned["scale"] == 1.0:  # the mean of the task vectors, as averaging is
+        assert tuned["by_task"] == plain["by_task"]
+    assert "2 merges were evaluated" in (folder.path / "report.html").read_text()
+    labels = list(Artefact.open(folder.path / "artefact").algorithms)
+    assert labels == ["averaging", "task_arithmetic at 0.5", "task_arithmetic at 1"]
 
 
 def test_what_fine_tuning_hardly_helps_is_refused(run_folder: RunFolder, tmp_path: Path) -> None:

@@ -124,8 +124,13 @@ class MergePage(RunPage):
         return text + ". It is one seed."
 
     def notes(self, of: Merges) -> list[str]:  # type: ignore[override]
-        """What the tasks made one say."""
-        return list(of.summary.get("notes", []))
+        """What the tasks made one say, and what tuning cost."""
+        notes = list(of.summary.get("notes", []))
+        if tried := of.summary.get("tuning_evaluations"):
+            scales = ", ".join(f"{scale:g}" for scale in of.config["tune"])
+            notes.append(f"Scales were chosen on validation examples, size by size, of {scales}: "
+                         f"{number(tried)} merges were evaluated for it.")  # fmt: skip
+        return notes
 
     def tiles(self, of: Merges) -> list[Tile]:  # type: ignore[override]
         """The ends of the curve, the best at the smallest sizes, and what keeps 99 %."""
@@ -155,7 +160,7 @@ class MergePage(RunPage):
     def unfolded(self, of: Merges) -> list[Section]:  # type: ignore[override]
         """The table, who is ahead, who shares what, and what the bytes are."""
         sections = [Section("By size", grid=self.table(of))] if of.points else []
-        if len(by_algorithm(of.points)) > 1:
+        if of.references and len(by_algorithm(of.points)) > 1:
             sections.append(
                 Section("Who is ahead", [charts.rank_chart(of.points)], text=self._crossed(of))
             )
@@ -209,7 +214,9 @@ class MergePage(RunPage):
 
     def folded(self, of: Merges) -> list[Section]:  # type: ignore[override]
         """Every row, task by task."""
-        return [Section("Every task", grid=tasks_grid(of), folded=True)] if of.points else []
+        if not of.points or not of.references:
+            return []
+        return [Section("Every task", grid=tasks_grid(of), folded=True)]
 
     def others(self, of: Measured) -> list[Section]:
         """There are no curves over rounds."""
@@ -217,10 +224,10 @@ class MergePage(RunPage):
 
     def table(self, of: Merges, *, every: bool = False) -> Grid:  # type: ignore[override]
         """A line an algorithm, a column a size."""
-        if every:
-            return tasks_grid(of)
         if not of.references:
             return sizes_grid(of)
+        if every:
+            return tasks_grid(of)
         sizes = sorted({row["size"] for row in of.points if not row.get("least")})
         least = any(row.get("least") for row in of.points)
         rows = []

@@ -50,7 +50,7 @@ class DigitsViews(MergeTasks):
     epochs: int = Field(10, ge=1, description="passes of fine-tuning to a view")
     pretrain_lr: float = Field(2e-3, gt=0, description="Adam's rate in pre-training")
     lr: float = Field(1e-3, gt=0, description="Adam's rate in fine-tuning")
-    batch_size: int = Field(32, ge=1, description="images a step")
+    batch_size: int = Field(64, ge=1, description="images a step")
     model: Model = Field(ViT(), description="a vit: the network's sizes")
 
     @field_validator("model")
