@@ -16,7 +16,13 @@ from hansa.combine.merge.tasks.views import VIEWS
 from hansa.experiment.run import run
 from hansa.experiment.runfile import RunFile
 
-SMALL = {"train": 400, "pretrain_epochs": 6, "epochs": 5, "batch_size": 32, "views": ["permuted", "loops"]}
+SMALL = {
+    "train": 400,
+    "pretrain_epochs": 6,
+    "epochs": 5,
+    "batch_size": 32,
+    "views": ["permuted", "loops"],
+}
 
 
 def silent(text: str) -> None:
