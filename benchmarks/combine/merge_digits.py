@@ -152,11 +152,11 @@ def seed_of(seed: int, smoke: bool) -> dict[str, Any]:
 
 def shares(rows: list[dict[str, Any]], key: str = "normalised") -> dict[str, dict[str, float]]:
     """Rows by algorithm and size; the least size of what has masks is ``least``."""
-    told: dict[str, dict[str, float]] = {}
+    by_size: dict[str, dict[str, float]] = {}
     for row in rows:
         size = "least" if row.get("least") else f"{row['size']:g}x"
-        told.setdefault(row["algorithm"], {})[size] = row[key]
-    return told
+        by_size.setdefault(row["algorithm"], {})[size] = row[key]
+    return by_size
 
 
 def floor(final: Mapping[str, Any]) -> float:
@@ -173,12 +173,12 @@ def accuracies(final: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 def gathered(each: list[dict[str, Any]], key: str) -> Shares:
     """Figures of all seeds, by row and column."""
-    told: Shares = {}
+    figures: Shares = {}
     for one in each:
         for name, row in one[key].items():
             for column, value in row.items():
-                told.setdefault(name, {}).setdefault(column, []).append(100 * value)
-    return told
+                figures.setdefault(name, {}).setdefault(column, []).append(100 * value)
+    return figures
 
 
 def table(figures: Shares, first: str) -> list[str]:
@@ -205,8 +205,8 @@ def gates(each: list[dict[str, Any]]) -> list[list[str]]:
 
     def gate(words: str, met: Callable[[dict[str, Any]], float]) -> None:
         gaps = [100 * met(one) for one in each]
-        told = ", ".join(f"{gap:+.1f}" for gap in gaps)
-        rows.append([words, told, "yes" if min(gaps) > 0 else "NO"])
+        by_seed = ", ".join(f"{gap:+.1f}" for gap in gaps)
+        rows.append([words, by_seed, "yes" if min(gaps) > 0 else "NO"])
 
     def rise(one: dict[str, Any], name: str) -> float:
         row = one["curve"][name]
@@ -278,7 +278,7 @@ def report(each: list[dict[str, Any]], smoke: bool) -> str:
         "## By order and linkage, task arithmetic",
         *table(gathered(each, "orders"), "order"),
         "## Crossings beyond a standard error, seed by seed",
-        *[f"- {'; '.join(told(c) for c in one['crossings']) or 'none'}" for one in each],
+        *[f"- {'; '.join(passing(c) for c in one['crossings']) or 'none'}" for one in each],
         "",
         "## The forecast of the loss at a size that was not measured",
         *[f"- off by {words(one['forecast']['off'])} points on average, a straight line over the "
@@ -295,7 +295,7 @@ def report(each: list[dict[str, Any]], smoke: bool) -> str:
     return text + "\n".join(lines)
 
 
-def told(crossing: list[Any]) -> str:
+def passing(crossing: list[Any]) -> str:
     behind, ahead, size, _ = crossing
     return f"{ahead} passes {behind} at {size:.1f}x"
 

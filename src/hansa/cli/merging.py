@@ -202,11 +202,11 @@ def explain(
     with answering(as_json, debug) as answer:
         from hansa.combine.merge.explain import explain as tell
 
-        answer.data = told = tell(merged, algorithm)
-        for grid in told.pop("grids"):
+        answer.data = merges = tell(merged, algorithm)
+        for grid in merges.pop("grids"):
             answer.table(grid)
-        if told.get("forecast"):
-            answer.line(told["forecast"]["words"])
+        if merges.get("forecast"):
+            answer.line(merges["forecast"]["words"])
 
 
 def _result(answer: Answer, path: Path, every: bool) -> None:

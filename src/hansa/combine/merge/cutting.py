@@ -116,7 +116,7 @@ def cut(
         done = write_cut(opened.artefact, label, out, size=size, budget=amount, order=order,
                          linkage=linkage, seed=seed)  # fmt: skip
         done = recounted(done, recounting, opened.artefact.form(), amount)
-        return {**_told(done), "path": str(out)}
+        return {**_facts_of(done), "path": str(out)}
     names = [member.name for member in opened.artefact.members]
     if task not in names:
         raise ConfigError("task", task, "is not in the artefact", f"one of {', '.join(names)}")
@@ -132,10 +132,10 @@ def cut(
         written = MergedModels.open(whole).write(task, out, form)
     files = [written] if written.is_file() else [f for f in written.rglob("*") if f.is_file()]
     total = sum(file.stat().st_size for file in files)
-    return {**_told(done), "task": task, "bytes": total, "path": str(written)}
+    return {**_facts_of(done), "task": task, "bytes": total, "path": str(written)}
 
 
-def _told(done: Cut) -> dict[str, Any]:
+def _facts_of(done: Cut) -> dict[str, Any]:
     return {
         "algorithm": done.algorithm, "size": done.size, "bytes": done.bytes,
         "payload": done.payload, "loss": done.loss, "ledger": vars(done.ledger),

@@ -39,11 +39,11 @@ def explain(merged: Path, algorithm: str | None = None) -> dict[str, Any]:
     curve = (summary.get("final") or {}).get("curve", [])
     chosen = opened.settings
     order, seed = (chosen.order, chosen.seed) if chosen is not None else ("greedy", 0)
-    told = explained(opened.artefact, opened.label(algorithm), order, curve, seed)
-    grids = [_groups_grid(told), _steps_grid(told)]
-    if told["forecast"]:
-        grids.append(forecast_grid(told["forecast"]))
-    return {**told, "grids": grids}
+    merges = explained(opened.artefact, opened.label(algorithm), order, curve, seed)
+    grids = [_groups_grid(merges), _steps_grid(merges)]
+    if merges["forecast"]:
+        grids.append(forecast_grid(merges["forecast"]))
+    return {**merges, "grids": grids}
 
 
 def _blocks_grid(shared: list[dict[str, Any]]) -> Grid:
@@ -59,21 +59,21 @@ def _blocks_grid(shared: list[dict[str, Any]]) -> Grid:
                 remark=True)  # fmt: skip
 
 
-def _groups_grid(told: dict[str, Any]) -> Grid:
-    sizes = list(told["groups"])
+def _groups_grid(merges: dict[str, Any]) -> Grid:
+    sizes = list(merges["groups"])
     rows = [
-        [name, quantity(amount, "bytes"), str(len(told["leaves"][name])),
-         *(str(len(set(told["groups"][size][name]))) for size in sizes)]
-        for name, amount in told["bytes"].items()
+        [name, quantity(amount, "bytes"), str(len(merges["leaves"][name])),
+         *(str(len(set(merges["groups"][size][name]))) for size in sizes)]
+        for name, amount in merges["bytes"].items()
     ]  # fmt: skip
     heads = ["block", "bytes", "versions", *(f"groups at {size}x" for size in sizes)]
-    return Grid(f"How many groups, {told['algorithm']}, {told['order']}", heads, rows)
+    return Grid(f"How many groups, {merges['algorithm']}, {merges['order']}", heads, rows)
 
 
-def _steps_grid(told: dict[str, Any]) -> Grid:
+def _steps_grid(merges: dict[str, Any]) -> Grid:
     """The merges that lost most; without losses the first ones."""
-    order = list(enumerate(told["steps"], 1))
-    if any(step["lost"] is not None for step in told["steps"]):
+    order = list(enumerate(merges["steps"], 1))
+    if any(step["lost"] is not None for step in merges["steps"]):
         order.sort(key=lambda pair: -(pair[1]["lost"] or 0.0))
     rows = [
         [step["block"], " | ".join("+".join(group) for group in step["merged"]), str(number),

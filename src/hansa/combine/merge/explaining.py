@@ -128,9 +128,11 @@ def steps(artefact: Artefact, label: str, spectrum: Spectrum) -> list[dict[str, 
     for number, block in enumerate(spectrum.order):
         before, after = (set(spectrum.stages[block][at[block] + k]) for k in (0, 1))
         at[block] += 1
-        lost, known = None, errors[block]
-        if after <= set(known):
-            lost = sum(known[g] for g in after - before) - sum(known[g] for g in before - after)
+        lost, of_block = None, errors[block]
+        if after <= set(of_block):
+            lost = sum(of_block[g] for g in after - before) - sum(
+                of_block[g] for g in before - after
+            )
         rows.append({
             "block": artefact.layouts[block].name,
             "merged": [[leaves[block][v] for v in group] for group in sorted(before - after)],
@@ -162,16 +164,18 @@ def forecast(
         return {}
     low, high = spectrum.least / artefact.unit, spectrum.bytes[0] / artefact.unit
     measured = {row["size"]: 1 - row["normalised"] for row in rows}
-    told = []
+    sizes = []
     for size in sorted({*np.linspace(low, high, _FORECASTS).round(2), *measured}):
         if not low <= size <= high:
             continue
         loss = relative_loss(artefact, label, _at(artefact, spectrum, float(size)))
         if loss is not None:
-            told.append({"size": float(size), "loss": loss, "forecast": fitted.lost(loss),
-                         "measured": measured.get(size)})  # fmt: skip
-    return {"algorithm": name, "scale": fitted.scale, "power": fitted.power, "off": fitted.off,
-            "off_by_size": fitted.off_by_size, "rows": told, "words": _words(fitted)}  # fmt: skip
+            ahead = {"size": float(size), "loss": loss, "forecast": fitted.lost(loss)}
+            sizes.append({**ahead, "measured": measured.get(size)})
+    return {
+        "algorithm": name, "scale": fitted.scale, "power": fitted.power, "off": fitted.off,
+        "off_by_size": fitted.off_by_size, "rows": sizes, "words": _words(fitted),
+    }  # fmt: skip
 
 
 def _words(fitted: Any) -> str:

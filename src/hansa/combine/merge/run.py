@@ -86,7 +86,7 @@ def resume(
 
 
 def check(chosen: MergeFile) -> OpenModels | None:
-    """All that can be known before anything is made: models that are brought along are read.
+    """All that can be checked before anything is made: models that are brought along are read.
 
     Raises:
         ConfigError: models or settings that cannot work; names the field.
@@ -230,13 +230,13 @@ class _Work:
                 self.say(f"{name} at {point.size:.4g} models")
                 figures = sizes.measuring.kept(point.name, lambda: self._point(sizes, point))  # noqa: B023
                 self.about["tuning_evaluations"] += figures.get("tuning_evaluations", 0)
-                known = {key: figures[key] for key in _SHOWN if key in figures}
+                measured = {key: figures[key] for key in _SHOWN if key in figures}
                 judged = {}
                 if "by_task" in figures:
                     judged = row(figures["by_task"], self.ends["fine_tuned"]["by_task"])
                 size = point.size if point.budget is None else figures["reached"]
                 least = {"least": True} if point.least else {}
-                self.curve.append({"algorithm": name, "size": size, **least, **known, **judged})
+                self.curve.append({"algorithm": name, "size": size, **least, **measured, **judged})
 
     def _reachable(self, wanted: Mapping[str, list[Point]]) -> None:
         """Sizes that were asked and that no algorithm reaches are refused, by the least of all."""
