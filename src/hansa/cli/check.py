@@ -25,7 +25,7 @@ def check(
 ) -> None:
     """Load the data, build everything, print the plan of a run, and start nothing.
 
-    A file says whose it is by its verb: learn, combine, merge or audit. One without is an
+    A file says whose it is by its verb: learn, combine, merge, route or audit. One without is an
     ensemble's if it has a setting that only ensembles have, such as clients.
     """
     with answering(as_json, debug) as answer:
@@ -34,6 +34,7 @@ def check(
         from hansa.combine.merge.merge_file import MergeFile
         from hansa.experiment import RunFile
         from hansa.infer.serving.serve_file import ServeFile
+        from hansa.route.route_file import RouteFile
 
         chosen = _settings(target, sets, seed=seed, device=device)
         if isinstance(chosen, AuditFile):
@@ -42,6 +43,8 @@ def check(
             _served(answer, chosen)
         elif isinstance(chosen, MergeFile):
             _merged(answer, chosen)
+        elif isinstance(chosen, RouteFile):
+            _routed(answer, chosen)
         elif isinstance(chosen, EnsembleFile):
             _ensemble(answer, chosen)
         elif isinstance(chosen, RunFile):
@@ -96,6 +99,19 @@ def _merged(answer: Answer, chosen: Any) -> None:
     answer.data = facts = {
         **facts, "algorithms": ", ".join(chosen.named()), "sizes": sizes, "order": chosen.order,
     }  # fmt: skip
+    _table(answer, facts)
+
+
+def _routed(answer: Answer, chosen: Any) -> None:
+    chosen.check()
+    answer.data = facts = {
+        "tasks": type(chosen.tasks).name,
+        "encoder": type(chosen.encoder).name,
+        "association": type(chosen.association).name,
+        "methods": ", ".join(chosen.named()),
+        "regimes": ", ".join(chosen.regimes),
+        "seeds": chosen.repeats,
+    }
     _table(answer, facts)
 
 
