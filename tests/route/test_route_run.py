@@ -20,6 +20,7 @@ from hansa.route.pool_scorer import PoolScorer
 from hansa.route.route_file import RouteFile
 from hansa.route.routing_index import RoutingIndex
 from hansa.route.run import resume, route
+from hansa.route.sources.task_folder import read_tasks, write_task
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tiny_route.yaml"
 TINY = {
@@ -152,14 +153,11 @@ def test_the_index_of_a_run_routes_and_moves_with_it(run_folder: RunFolder, tmp_
 
 
 def written_tasks(folder: Path) -> list[str]:
-    """The tiny world's tasks as one would write one's own."""
+    """The tiny world's tasks as one would write one's own, without training texts."""
     tasks = RouteFile.parse(TINY).tasks.tasks_of(1)  # type: ignore[attr-defined]
     for task in tasks:
-        place = folder / task.name
-        place.mkdir(parents=True)
-        for split, examples in (("validation", task.validation), ("test", task.test)):
-            rows = [{"text": e.query.text, "answer": e.answer} for e in examples]
-            (place / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        write_task(folder, task)
+    assert [read_tasks(folder)[k] for k in range(TASKS)] == tasks
     return [task.name for task in tasks]
 
 
@@ -171,9 +169,8 @@ def test_own_tasks_are_trained_indexed_and_brought_up_to_date(
     tasks, pool, out = tmp_path / "tasks", tmp_path / "pool", tmp_path / "index"
     names = written_tasks(tasks)
     shutil.copytree(world / "pool", pool)
-    texts = [
-        json.loads(x)["text"] for x in (tasks / names[0] / "test.jsonl").read_text().split("\n")
-    ]
+    lines = (tasks / names[0] / "test.jsonl").read_text().splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
     base = ("--base", str(world / "base"))
     words = ("route", "index", str(pool), "--tasks", str(tasks), "--out", str(out), "--max-tokens",
              "4", "--json", "-q")  # fmt: skip

@@ -3,7 +3,7 @@
 ::
 
     config.yaml, environment.json, events.jsonl, summary.json, report.html   as of any run
-    worlds/1/            of each seed: the base and the pool, where they are made here
+    worlds/1/            of each seed: base, pool and tasks, where they are made here
     scores/1.jsonl       of each seed: every validation answer's score
     measured/1-clean.json, 1-noisy.json   what methods came to, as soon as they are measured
     index/               of the first seed: what ``hansa route serve`` and ``ask`` read

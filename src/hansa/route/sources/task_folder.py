@@ -14,10 +14,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import ConfigError
+from hansa.base.files import atomic_write
 from hansa.route.answer_scores import check_metric
 from hansa.route.answering import Query
 from hansa.route.sets import Example, RoutedTask, check_tasks, plain
@@ -125,3 +127,27 @@ def _example(line: str, file: Path, number: int) -> Example:
     if candidates and answer not in candidates:
         raise ConfigError("tasks", where, f"the answer {answer!r} is no candidate", fix)
     return Example(Query(text, tuple(candidates)), answer)
+
+
+def write_task(folder: Path, task: RoutedTask, training: Sequence[Example] = ()) -> None:
+    """Write a task as :func:`read_tasks` takes it; what stands there is replaced."""
+    place = folder / task.name
+    place.mkdir(parents=True, exist_ok=True)
+    splits = {"validation": task.validation, "test": task.test, "train": tuple(training)}
+    for split, examples in splits.items():
+        rows = [
+            {"text": e.query.text, "answer": e.answer, "candidates": list(e.query.candidates)}
+            for e in examples
+        ]
+        if rows:
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            _write(place / f"{split}.jsonl", text)
+    facts = {"domain": task.domain, "metric": task.metric}
+    if task.own is not None:
+        facts["adapter"] = task.own
+    _write(place / "task.json", json.dumps(facts, ensure_ascii=False) + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    with atomic_write(file) as stream:
+        stream.write(text.encode())

@@ -14,8 +14,12 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.route.sets import RoutedTask, check_tasks
+from hansa.route.sources.task_folder import write_task
 from hansa.route.sources.template_texts import TextWorld
 from hansa.route.world import RoutedTasks, Say, World
+
+SHOWN = 100
+"""Training examples of each task that are written beside its others, to be looked at."""
 
 
 @register("templates")
@@ -49,6 +53,8 @@ class Templates(RoutedTasks):
         self._adapters(texts, base, seed, place / "pool", say)
         tasks = self.tasks_of(seed)
         check_tasks(tasks)
+        for k, task in enumerate(tasks):
+            write_task(place / "tasks", task, texts.examples(k, "training", min(SHOWN, self.train)))
         return World(tuple(tasks), base, place / "pool", texts.foreign(self.foreign))
 
     def tasks_of(self, seed: int) -> list[RoutedTask]:
