@@ -41,7 +41,10 @@ def test_inner_products_equal_those_of_dense_deltas(
     dense = torch.stack([(p.b.double() @ p.a.double()).flatten() for p in pairs])
     expected = (dense @ dense.T).numpy()
     scale = np.sqrt(np.outer(np.diagonal(expected), np.diagonal(expected)))
-    assert np.all(np.abs(gram(pairs) - expected) <= 1e-5 * scale)
+    # Where a delta's own terms cancel, float32 sees what they were before.
+    sizes = np.array([float(p.a.norm() * p.b.norm()) for p in pairs])
+    bound = 1e-5 * scale + 1e-6 * np.outer(sizes, sizes)
+    assert np.all(np.abs(gram(pairs) - expected) <= bound)
     assert inner_product(pairs[0], pairs[-1]) == pytest.approx(expected[0, -1], rel=1e-9, abs=1e-9)
 
 
