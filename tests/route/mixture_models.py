@@ -38,6 +38,30 @@ def tiny_llama(vocabulary: int = 60) -> nn.Module:
     return LlamaForCausalLM(config).eval()
 
 
+def tiny_gpt2(vocabulary: int = 60) -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=vocabulary, n_embd=16, n_layer=2, n_head=2, n_positions=64,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config).eval()
+
+
+def tiny_mistral(vocabulary: int = 60) -> nn.Module:
+    """Attention that sees the last four tokens only."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=vocabulary, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, intermediate_size=24, max_position_embeddings=128,
+        sliding_window=4, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    return MistralForCausalLM(config).eval()
+
+
 def random_factors(
     module: nn.Module, seed: int, rank: int = 4, layers: Sequence[str] = (), size: float = 0.3
 ) -> Factors:
@@ -60,7 +84,9 @@ def with_dense(module: nn.Module, slab: AdapterSlab, mixture: Mixture) -> nn.Mod
     with torch.no_grad():
         for adapter, weight in zip(mixture.adapters, mixture.weights, strict=True):
             for name, (a, b) in slab.factors(slab.name(adapter)).items():
-                modules[name].weight += weight * (b.float() @ a.float())
+                delta = weight * (b.float() @ a.float())
+                transposed = type(modules[name]).__name__ == "Conv1D"
+                modules[name].weight += delta.T if transposed else delta
     return changed
 
 

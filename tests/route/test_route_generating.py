@@ -15,7 +15,14 @@ from hansa.route.prefix_cache import PrefixCache
 from hansa.route.row_mixing import RowMixing
 from hansa.route.slab import AdapterSlab
 
-from .mixture_models import random_factors, tiny_llama, tiny_tokenizer, with_dense
+from .mixture_models import (
+    random_factors,
+    tiny_gpt2,
+    tiny_llama,
+    tiny_mistral,
+    tiny_tokenizer,
+    with_dense,
+)
 
 TEXTS = ["w5 w6 w7", "w9", "w4 w8 w12 w31 w22 w11 w7", "w5 w6 w40 w41"]
 MIXTURES = [Mixture((0, 1), (0.6, 0.4)), BASE, Mixture((2,), (1.0,)), Mixture((0, 2), (0.9, 0.1))]
@@ -58,6 +65,22 @@ def test_a_batch_is_transformers_row_by_row(model: GeneratingModel) -> None:
     assert alone == given
     assert model.answers([Query(t) for t in TEXTS], MIXTURES) == [a.text.strip() for a in given]
     assert [a.prompt_tokens for a in given] == [3, 1, 7, 4]
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_mistral])
+def test_learned_positions_and_windows_of_attention(make: Any) -> None:
+    module = make()
+    pool = AdapterSlab.over(module)
+    for k, rank in enumerate((2, 4, 8)):
+        pool.add(f"a{k}", random_factors(module, k, rank, ("c_attn", "c_fc", "proj"), 0.5))
+    model = GeneratingModel(module, tiny_tokenizer(), pool, 8, PrefixCache(500))
+    expected = [reference(model, *pair) for pair in zip(TEXTS, MIXTURES, strict=True)]
+    for _ in range(2):  # the second time with what was kept of the first
+        assert [a.tokens for a in model.generate(TEXTS, MIXTURES)] == expected
+    longer = [f"{text} w17 w18 w19 w20 w21" for text in TEXTS]
+    expected = [reference(model, *pair) for pair in zip(longer, MIXTURES, strict=True)]
+    assert [a.tokens for a in model.generate(longer, MIXTURES)] == expected
+    assert (model.prefixes.hits > 0) == (make is tiny_gpt2)  # a window has no gaps
 
 
 def test_rows_end_on_their_own(model: GeneratingModel) -> None:

@@ -134,3 +134,5 @@ def test_linears_of_finds_both_kinds() -> None:
 
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), Conv1D(5, 4))
     assert linears_of(module) == {"0": (3, 4), "2": (4, 5)}
+    layer = torch.nn.TransformerEncoderLayer(4, 2, 8)
+    assert set(linears_of(layer)) == {"linear1", "linear2"}  # out_proj is no layer that runs

@@ -49,6 +49,11 @@ class GeneratingModel(AnsweringModel):
         self.prefixes = prefixes if prefixes is not None else PrefixCache(0)
         self._takes = frozenset(inspect.signature(module.forward).parameters)
         config: Any = module.config
+        # A prefix leaves a gap before the rest of its prompt: positions have to be told apart from
+        # places, which windows of attention are not.
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        window = getattr(config, "sliding_window", None) and not hasattr(config, "layer_types")
+        self._resumes = "position_ids" in self._takes and kinds == {"full_attention"} and not window
         self.context = int(getattr(config, "max_position_embeddings", 0) or 0)
         """Tokens of a prompt and its answer at most; 0: the model does not say."""
         said = [getattr(tokenizer, "eos_token_id", None), getattr(config, "eos_token_id", None)]
@@ -164,7 +169,8 @@ class GeneratingModel(AnsweringModel):
 
         kept: list[Prefix | None] = [None] * len(prompts)
         keys: list[Key] = []
-        if self.prefixes.most:
+        keeps = self._resumes and self.prefixes.most > 0
+        if keeps:
             keys = [mixture_key(self.slab, mixture) for mixture in mixed]
             kept = [self.prefixes.longest(k, p) for k, p in zip(keys, prompts, strict=True)]
         before = [len(prefix.tokens) if prefix else 0 for prefix in kept]
@@ -183,7 +189,7 @@ class GeneratingModel(AnsweringModel):
         if first:
             _lay_prefixes(cache, kept, first)
         scores = self._forward(ids, mask, places, cache)
-        if self.prefixes.most and all(type(c).__name__ == "DynamicLayer" for c in cache.layers):
+        if keeps and all(type(c).__name__ == "DynamicLayer" for c in cache.layers):
             for row, prompt in enumerate(prompts):
                 real = mask[row].nonzero()[:, 0]
                 layers = tuple((c.keys[row][:, real], c.values[row][:, real]) for c in cache.layers)

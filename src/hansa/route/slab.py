@@ -230,9 +230,15 @@ class AdapterSlab:
 
 
 def linears_of(module: nn.Module) -> dict[str, Sizes]:
-    """The linear layers of a model by name: ``nn.Linear`` and GPT-2's transposed ``Conv1D``."""
+    """The linear layers of a model by name: ``nn.Linear`` and GPT-2's transposed ``Conv1D``.
+
+    Without the projection inside ``nn.MultiheadAttention``, which never runs as a layer of its own:
+    nothing could be added to what it gives, so adapters for it are refused.
+    """
     sizes: dict[str, Sizes] = {}
     for name, layer in module.named_modules():
+        if type(layer).__name__ == "NonDynamicallyQuantizableLinear":
+            continue
         if isinstance(layer, torch.nn.Linear):
             sizes[name] = (layer.in_features, layer.out_features)
         elif type(layer).__name__ == "Conv1D" and getattr(layer, "nx", None):
