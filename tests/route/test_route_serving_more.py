@@ -74,31 +74,41 @@ def test_an_encoder_chooses_and_embeds_under_each_rows_mixture(encoder: ServedPo
     run(asked())
 
 
-def test_rows_that_nobody_waits_for_leave_their_batch(tmp_path: Path) -> None:
-    pool = pool_of(tmp_path)
-    steps: list[int] = []
-    left = threading.Event()
-    forward = pool.model._forward  # type: ignore[attr-defined]
+class Held:
+    """A pool whose answers stop in their middle until they are let go."""
 
-    def held(ids: torch.Tensor, *more: Any) -> torch.Tensor:
-        steps.append(len(ids))
-        if len(steps) == 4:  # in the middle of all answers
-            left.wait(60)
-        return forward(ids, *more)
+    def __init__(self, root: Path) -> None:
+        self.pool = pool_of(root)
+        self.steps: list[int] = []
+        self.reached, self.left = threading.Event(), threading.Event()
+        model: Any = self.pool.model
+        self._forward, model._forward, model.ends = model._forward, self._held, frozenset()
 
-    pool.model._forward = held  # type: ignore[attr-defined]
-    pool.model.ends = frozenset()  # type: ignore[attr-defined]
-    body = {"model": "base", "max_tokens": 20}
+    def _held(self, ids: torch.Tensor, *more: Any) -> torch.Tensor:
+        self.steps.append(len(ids))
+        if len(self.steps) == 4:
+            self.reached.set()
+            self.left.wait(60)
+        return self._forward(ids, *more)
+
+
+BODY = {"model": "base", "max_tokens": 20}
+COMPLETIONS = "/v1/completions"
+
+
+def test_rows_whose_time_is_over_leave_their_batch(tmp_path: Path) -> None:
+    held = Held(tmp_path)
 
     async def asked() -> None:
-        async with asking(pool, wait_s=0.02) as http:
-            late = {"x-request-deadline-ms": "1500"}
-            path = "/v1/completions"
-            hurried = http.post(path, json={**body, "prompt": "w3"}, headers=late)
-            streamed = http.post(path, json={**body, "prompt": "w4", "stream": True}, headers=late)
-            patient = asyncio.ensure_future(http.post(path, json={**body, "prompt": "w5"}))
-            over, begun = await asyncio.gather(hurried, streamed)
-            left.set()
+        async with asking(held.pool, most=3, wait_s=5) as http:
+
+            def post(prompt: str, **more: Any) -> Any:
+                late = {"x-request-deadline-ms": "2500"} if prompt != "w5" else {}
+                return http.post(COMPLETIONS, json={**BODY, "prompt": prompt, **more}, headers=late)
+
+            patient = asyncio.ensure_future(post("w5"))
+            over, begun = await asyncio.gather(post("w3"), post("w4", stream=True))
+            held.left.set()
             assert over.status_code == 504
             assert over.json()["error"]["type"] == "timeout_error"
             events = [line[6:] for line in begun.text.split("\n\n") if line]
@@ -106,7 +116,46 @@ def test_rows_that_nobody_waits_for_leave_their_batch(tmp_path: Path) -> None:
             assert "took too long" in events[-1]
             assert "[DONE]" not in begun.text
             assert (await patient).json()["choices"][0]["finish_reason"] == "length"
-            assert steps == [3] * 4 + [1] * 16
+            assert held.steps == [3] * 4 + [1] * 16
+
+    run(asked())
+
+
+def test_a_row_whose_client_is_gone_leaves_its_batch(tmp_path: Path) -> None:
+    held = Held(tmp_path)
+    body = json.dumps({**BODY, "prompt": "w3"}).encode()
+    sent: list[Any] = []
+
+    async def asked() -> None:
+        gone = asyncio.Event()
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def receive() -> Any:
+            if (message := next(messages, None)) is not None:
+                return message
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async with asking(held.pool, most=2, wait_s=5) as http:
+            app: Any = http._transport.app  # type: ignore[attr-defined]
+            scope = {
+                "type": "http", "method": "POST", "path": COMPLETIONS, "raw_path": b"",
+                "query_string": b"", "headers": [], "root_path": "", "scheme": "http",
+                "server": ("pool", 80), "client": ("127.0.0.1", 1), "http_version": "1.1",
+            }  # fmt: skip
+            leaving = asyncio.ensure_future(app(scope, receive, send))
+            patient = asyncio.ensure_future(http.post(COMPLETIONS, json={**BODY, "prompt": "w5"}))
+            while not held.reached.is_set():
+                await asyncio.sleep(0.005)
+            gone.set()
+            await leaving
+            held.left.set()
+            assert (await patient).status_code == 200
+        assert sent[0]["status"] == 499
+        assert held.steps == [2] * 4 + [1] * 16
 
     run(asked())
 

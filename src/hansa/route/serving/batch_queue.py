@@ -107,9 +107,7 @@ class BatchQueue:
 
     async def _work(self) -> None:
         while True:
-            await self._arrived.wait()
-            if self.wait_s and len(self._waiting) < self.most:
-                await asyncio.sleep(self.wait_s)
+            await self._gathered()
             batch = self._next()
             if not batch:
                 continue
@@ -122,6 +120,17 @@ class BatchQueue:
                     _fail(job, error)
             self._counted(len(batch), time.monotonic() - began)
 
+    async def _gathered(self) -> None:
+        """Wait for a job, and for others: until the batch is full, or the first waited enough."""
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.wait_s):
+                while len(self._waiting) < self.most:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+
     def _next(self) -> list[Job]:
         """The jobs of the next batch: of one kind, in the order in which they came."""
         batch: list[Job] = []
@@ -132,8 +141,6 @@ class BatchQueue:
                 continue
             (batch if not batch or job.kind == batch[0].kind else later).append(job)
         self._waiting = later + self._waiting
-        if not self._waiting:
-            self._arrived.clear()
         return batch
 
 

@@ -230,7 +230,7 @@ class OpenAIApp:
             self.figures.add("hansa_route_rows_total", asked=_asked(job.wish, self.pool))
         if events is not None:
             return await self._stream(asked, jobs, events, end)
-        done = await self._whole(jobs, end)
+        done = await self._whole(request, jobs, end)
         writer = Writer(asked)
         return json_response(
             writer.embeddings(done) if path == "embeddings" else writer.whole(done)
@@ -257,17 +257,24 @@ class OpenAIApp:
             )
         return jobs
 
-    async def _whole(self, jobs: Sequence[Job], end: float) -> list[Done]:
+    async def _whole(self, request: Request, jobs: Sequence[Job], end: float) -> list[Done]:
+        answers = asyncio.gather(*(asyncio.shield(job.done) for job in jobs))
+        gone = asyncio.ensure_future(_gone(request))
         try:
-            async with asyncio.timeout(end - time.monotonic()):
-                done = [await asyncio.shield(job.done) for job in jobs]
-        except TimeoutError:
-            raise Refused(504, "the answer took too long") from None
+            left, both = max(0.0, end - time.monotonic()), set[asyncio.Future[Any]]()
+            both |= {answers, gone}
+            await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if answers.done():
+                done = answers.result()
+                self._count(done)
+                return done
+            if gone.done():
+                raise Refused(499, "nobody waits for the answer any more")
+            raise Refused(504, "the answer took too long")
         finally:
-            for job in jobs:
-                job.abandoned = not job.done.done()
-        self._count(done)
-        return done
+            answers.cancel()
+            gone.cancel()
+            _leave(jobs)
 
     async def _stream(
         self, asked: Asked, jobs: Sequence[Job], events: asyncio.Queue[tuple[int, Event]],
@@ -340,6 +347,12 @@ class OpenAIApp:
             if isinstance(answer, Generated):
                 self.figures.add("hansa_route_tokens_total", answer.prompt_tokens, of="prompt")
                 self.figures.add("hansa_route_tokens_total", len(answer.tokens), of="answer")
+
+
+async def _gone(request: Request) -> None:
+    """Ends when the client closes the connection; the body has been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _heard(events: asyncio.Queue[tuple[int, Event]], row: int, event: Event) -> None:
