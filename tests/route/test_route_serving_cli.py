@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 
 from hansa.cli import main
+from hansa.route.answering import BASE, Mixture, Query
 from hansa.route.base_models import fingerprint
+from hansa.route.composition_error import composition_errors
 from hansa.route.encoders.hashing import Hashing
 from hansa.route.routing_index import IndexedTask, RoutingIndex
 from hansa.route.serving.opening import open_pool
@@ -68,8 +70,6 @@ def test_ask_routes_pins_mixes_and_abstains(
     names = [[a["name"] for a in one["routing"]["adapters"]] for one in said]
     assert names == [["a1"], ["a0"], []]
     assert [one["routing"]["abstained"] for one in said] == [False, False, True]
-    from hansa.route.answering import BASE, Mixture, Query
-
     model = pool.model
     mixtures = [Mixture((1,), (1.0,)), Mixture((0,), (1.0,)), BASE]
     queries = [Query("w3 w4"), Query("w20 w21"), Query("w50")]
@@ -78,8 +78,15 @@ def test_ask_routes_pins_mixes_and_abstains(
     assert pinned["answer"] == model.answers(queries[:1], [Mixture((2,), (1.0,))])[0]
     mixed = asked(capsys, index, "w3 w4", "--mix", "a0=0.5", "--mix", "a1=0.5")["answers"][0]
     assert mixed["answer"] == model.answers(queries[:1], [Mixture((0, 1), (0.5, 0.5))])[0]
-    assert main(["route", "ask", index, "w3 w4"]) == 0
-    assert "a1 1.00" in capsys.readouterr().out
+    mix = ["--mix", "a0=0.5", "--mix", "a1=0.5", "--explain"]
+    errors = asked(capsys, index, "w3 w4", *mix)["answers"][0]["composition"]
+    expected = composition_errors(model.slab, Mixture((0, 1), (0.5, 0.5)))
+    assert errors == {error.method: error.relative for error in expected}
+    assert min(errors.values()) > 0.5
+    assert main(["route", "ask", index, "w3 w4", "--explain"]) == 0
+    shown = capsys.readouterr().out
+    assert "a1 1.00" in shown
+    assert "fusion off" in shown
 
 
 def test_what_ask_refuses(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

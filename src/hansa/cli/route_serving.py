@@ -139,6 +139,14 @@ def ask(
     adapters: Adapters = None,
     max_tokens: MaxTokens = 32,
     dtype: Dtype = Stored.float32,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say how far from each mixture it would be to average factors instead: by their "
+            "weights (fusion), or by the roots of these (PEFT's linear).",
+        ),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -150,10 +158,15 @@ def ask(
 
         mixed = tuple(map(_pair, mix or ()))
         pool = open_pool(source, adapters, max_tokens, dtype.value).pool
-        said = answers_of(pool, texts, model, mixed, tuple(candidate or ()))
+        said = answers_of(pool, texts, model, mixed, tuple(candidate or ()), explain)
         answer.data = {"answers": said}
         rows = [[str(one["text"]), str(one["answer"]), _shown(one["routing"])] for one in said]
-        answer.table(Grid("Answers", ["text", "answer", "by"], rows, words=3))
+        heads = ["text", "answer", "by"]
+        if explain:
+            heads += ["fusion off by", "linear off by"]
+            for row, one in zip(rows, said, strict=True):
+                row += [f"{error:.0%}" for error in one["composition"].values()]
+        answer.table(Grid("Answers", heads, rows, words=3))
 
 
 def _pair(text: str) -> tuple[str, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hansa.base.errors import ConfigError
 from hansa.route.answering import Query
+from hansa.route.composition_error import composition_errors
 from hansa.route.generating import GeneratingModel
 from hansa.route.serving.served_pool import Chosen, ServedPool, Wish
 from hansa.serving.requests_in import Refused
@@ -18,8 +19,12 @@ def ask(
     model: str = "auto",
     adapters: tuple[tuple[str, float], ...] = (),
     candidates: tuple[str, ...] = (),
+    explain: bool = False,
 ) -> list[dict[str, Any]]:
     """Answers in one batch, in plain data: ``text``, ``answer``, ``routing``.
+
+    Args:
+        explain: say in ``composition`` how far cheap ways to mix would be from each mixture.
 
     Raises:
         ConfigError: nobody can answer, the base needs candidates and there are none, or a text has
@@ -39,7 +44,12 @@ def ask(
         chosen.append(one)
     queries = [Query(text, candidates) for text in texts]
     answers = pool.model.answers(queries, [one.mixture for one in chosen])
-    return [
+    said = [
         {"text": text, "answer": answer, "routing": one.routing}
         for text, answer, one in zip(texts, answers, chosen, strict=True)
     ]
+    if explain:
+        for entry, one in zip(said, chosen, strict=True):
+            errors = composition_errors(pool.model.slab, one.mixture)
+            entry["composition"] = {error.method: error.relative for error in errors}
+    return said
