@@ -212,6 +212,22 @@ def test_models_that_do_not_fit_each_other(tiny: Tiny, tmp_path: Path) -> None:
             check_same([first, ModelFolder.open(tmp_path / case)])
 
 
+def test_positions_that_old_checkpoints_store_do_not_keep_models_apart(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny("bert"), tmp_path / "old")
+    stored = load_file(tmp_path / "old" / "model.safetensors")
+    stored["embeddings.position_ids"] = torch.arange(16)[None]
+    save_file(stored, tmp_path / "old" / "model.safetensors", {"format": "pt"})
+    old, new = ModelFolder.open(tmp_path / "old"), ModelFolder.open(tiny("bert"))
+    check_same([old, new])
+    check_same([new, old])
+    stored["extra.weight"] = torch.zeros(1)
+    save_file(stored, tmp_path / "old" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"has besides extra\.weight"):
+        check_same([new, ModelFolder.open(tmp_path / "old")])
+
+
 def header(text: bytes, data: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + data
 

@@ -143,6 +143,8 @@ def whole_sha256(entries: Mapping[str, TensorEntry], digests: Mapping[str, str])
 def check_same(folders: Sequence[ModelFolder], heads: Collection[str] = ()) -> None:
     """Refuse models that cannot be merged: other names, shapes, types or tokenizers.
 
+    A tensor of whole numbers may be in some of them alone.
+
     Args:
         heads: beginnings of names that each model may have for itself.
 
@@ -156,7 +158,9 @@ def check_same(folders: Sequence[ModelFolder], heads: Collection[str] = ()) -> N
             {n: e for n, e in f.entries.items() if not n.startswith(tuple(heads))}
             for f in (first, other)
         )
-        if lacking := sorted(set(mine) ^ set(theirs)):
+        # Whole numbers are not merged: old checkpoints store positions that newer ones leave out.
+        unlike = {**mine, **theirs}
+        if lacking := sorted(n for n in set(mine) ^ set(theirs) if unlike[n].dtype in FLOATS):
             where = "lacks" if lacking[0] in mine else "has besides"
             raise ConfigError(
                 "models",
@@ -164,7 +168,7 @@ def check_same(folders: Sequence[ModelFolder], heads: Collection[str] = ()) -> N
                 f"one {where} {_some(lacking)}",
                 "give models of one architecture, or set their heads apart",
             )
-        for name, entry in mine.items():
+        for name, entry in ((n, e) for n, e in mine.items() if n in theirs):
             if entry.shape != theirs[name].shape:
                 problem = f"{name} is {theirs[name].shape} in one and {entry.shape} in the other"
                 fix = "give models that were fine-tuned from one base"
