@@ -223,7 +223,8 @@ class _Work:
             )
             for name, labels in self.tried.items()
         }  # fmt: skip
-        self._reachable(wanted)
+        artefact = sizes.artefact
+        self._reachable(wanted, artefact.kept_bytes / artefact.unit)
         self.about["tuning_evaluations"] = 0
         for name, asked in wanted.items():
             for point in (replace(one, algorithm=name) for one in asked):
@@ -238,10 +239,17 @@ class _Work:
                 least = {"least": True} if point.least else {}
                 self.curve.append({"algorithm": name, "size": size, **least, **measured, **judged})
 
-    def _reachable(self, wanted: Mapping[str, list[Point]]) -> None:
-        """Sizes that were asked and that no algorithm reaches are refused, by the least of all."""
+    def _reachable(self, wanted: Mapping[str, list[Point]], apart: float) -> None:
+        """Sizes that were asked and that no algorithm reaches are refused, by the least of all.
+
+        Args:
+            apart: how many models what no merge saves takes, such as heads: one model and the
+                heads of all stand for size 1.
+        """
         chosen = self.chosen
         least = min((p for each in wanted.values() for p in each), key=lambda point: point.size)
+        if not chosen.budgets and chosen.sizes and max(chosen.sizes) + apart >= least.size:
+            return
         if all(point.least for each in wanted.values() for point in each):
             field, asked = ("sizes", chosen.sizes) if chosen.sizes else ("budgets", chosen.budgets)
             problem = f"is out of reach: the least is {least.size:.4f} models"
