@@ -25,6 +25,7 @@ from hansa.route.composition_error import composition_errors
 from hansa.route.encoders.hashing import Hashing
 from hansa.route.routing_index import IndexedTask, RoutingIndex
 from hansa.route.serving.opening import open_pool
+from hansa.weights.compressed_pool import CompressedPool
 from hansa.weights.lora_folder import LoraFolder
 
 from .mixture_models import tiny_llama, tiny_tokenizer
@@ -110,6 +111,33 @@ def test_what_ask_refuses(world: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "lacks adapters of the index: a1" in problem(index, "w3", *other)
     written(changed / "a1", 99)
     assert "has changed since it was indexed" in problem(index, "w3", *other)
+
+
+@pytest.mark.parametrize("share", ["adapter", "layer"])
+def test_a_compressed_pool_is_routed_by_the_index_of_the_whole(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], share: str
+) -> None:
+    small = tmp_path / "small"
+    words = ["--budget", "15kB", "--share", share, "--out", str(small), "-q", "--json"]
+    assert main(["route", "compress", str(world / "pool"), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] <= 15_000
+    made = CompressedPool.open(small)
+    pool = open_pool(world / "index", small).pool
+    index = ("--adapters", str(small))
+    said = asked(capsys, str(world / "index"), "w3 w4", *index)["answers"][0]
+    assert said["routing"]["tasks"] == ["greet"]  # whose adapter was a1
+    used = {one["name"]: one["weight"] for one in said["routing"]["adapters"]}
+    assert used == made.mixture({"a1": 1.0})
+    assert len(used) == (1 if share == "adapter" else len(made.plan.blocks))
+    slab = pool.model.slab
+    mixture = Mixture(tuple(map(slab.index, used)), tuple(used.values()))
+    assert said["answer"] == pool.model.answers([Query("w3 w4")], [mixture])[0]
+    pinned = asked(capsys, str(world / "index"), "w3 w4", *index, "--model", "a1")["answers"][0]
+    assert pinned["answer"] == said["answer"]
+    mix = ("--mix", "a0=0.5", "--mix", "a1=0.5", *index)
+    both = asked(capsys, str(world / "index"), "w3 w4", *mix)["answers"][0]["routing"]["adapters"]
+    expected = made.mixture({"a0": 0.5, "a1": 0.5})
+    assert {one["name"]: one["weight"] for one in both} == expected
 
 
 @contextlib.asynccontextmanager

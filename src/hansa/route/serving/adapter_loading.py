@@ -39,6 +39,8 @@ class AdapterLoading:
             raise Refused(400, "load_inplace is neither true nor false")
         if name in self.pool.model.slab and not in_place:
             raise Refused(400, f"{name!r} is loaded already; load_inplace: true loads it again")
+        if name in self.pool.aliases:
+            raise Refused(400, f"{name!r} stands for adapters that it was merged into")
         try:
             check_adapter_name(name, self.pool.name)
             opened = LoraFolder.open(self._folder(path if path is not None else name))

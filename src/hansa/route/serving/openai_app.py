@@ -379,4 +379,4 @@ def _asked(wish: Wish, pool: ServedPool) -> str:
         return "adapters"
     if wish.model == AUTO:
         return "router"
-    return "adapter" if wish.model in pool.model.slab else "base"
+    return "adapter" if wish.model in pool.model.slab or wish.model in pool.aliases else "base"

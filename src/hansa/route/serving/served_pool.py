@@ -8,7 +8,7 @@ of those that are, never the base.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -71,17 +71,21 @@ class ServedPool:
         name: of the base.
         router: None: nothing is routed, ``auto`` is refused.
         digests: of adapters, where they are known.
+        aliases: names that stand for sums of adapters, as those of a pool that was compressed: the
+            old adapter's name to (the adapter that it went into, weight).
     """
 
     name: str
     model: AnsweringModel
     router: TextRouter | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
 
     def models(self) -> list[tuple[str, str | None]]:
         """(name, parent) of all that can be asked for."""
         auto = [(AUTO, self.name)] if self.router is not None else []
-        adapters = [(name, self.name) for name in self.model.slab.names]
+        names = dict.fromkeys((*self.model.slab.names, *self.aliases))
+        adapters = [(name, self.name) for name in names]
         return [(self.name, None), *auto, *adapters]
 
     def check(self, wish: Wish) -> None:
@@ -134,7 +138,7 @@ class ServedPool:
         assert self.router is not None
         tasks = [self.router.task_names[task] for task in routed.tasks]
         names = [self.router.names[adapter] for adapter in routed.mixture.adapters]
-        if missing := [name for name in names if name not in self.model.slab]:
+        if missing := [name for name in names if not self._loaded(name)]:
             # To answer with the others would be another mixture than the one that was validated.
             raise Refused(503, f"routed to adapters that are not loaded: {', '.join(missing)}")
         adapters = tuple(zip(names, routed.mixture.weights, strict=True))
@@ -144,22 +148,31 @@ class ServedPool:
         self, adapters: tuple[tuple[str, float], ...], tasks: list[str], weights: list[float],
         abstained: bool,
     ) -> Chosen:  # fmt: skip
-        indices = tuple(self.model.slab.index(name) for name, _ in adapters)
-        mixture = Mixture(indices, tuple(w for _, w in adapters)) if adapters else BASE
+        sums: dict[str, float] = {}
+        for asked, share in adapters:
+            for name, part in self.aliases.get(asked, ((asked, 1.0),)):
+                sums[name] = sums.get(name, 0.0) + share * part
+        indices = tuple(self.model.slab.index(name) for name in sums)
+        mixture = Mixture(indices, tuple(sums.values())) if sums else BASE
         routing = {
             "tasks": tasks,
             "weights": weights,
             "abstained": abstained,
             "adapters": [
                 {"name": name, "weight": weight, "sha256": self.digests.get(name)}
-                for name, weight in adapters
+                for name, weight in sums.items()
             ],
         }
         return Chosen(mixture, routing)
 
     def _check_name(self, name: str) -> None:
-        if name not in self.model.slab:
+        if not self._loaded(name):
             raise Refused(404, f"there is no model {name!r}; {self._listed()}")
+
+    def _loaded(self, name: str) -> bool:
+        """Whether all that a name stands for is in the pool."""
+        slab = self.model.slab
+        return all(part in slab for part, _ in self.aliases.get(name, ((name, 1.0),)))
 
     def _listed(self) -> str:
         names = [name for name, _ in self.models()]
