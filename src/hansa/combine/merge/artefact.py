@@ -268,9 +268,11 @@ class Artefact:
         file = self.path / "blocks" / f"{number:05}.safetensors"
         return stored_block(file, self.layouts[number])
 
-    def merging(self, label: str, number: int, which: Sequence[int] | None = None) -> BlockMerging:
-        """A block, to merge some of its versions, or all."""
-        return BlockMerging(self.block(number), self._contexts[label], which)
+    def merging(
+        self, label: str, number: int, which: Sequence[int] | None = None, errors: bool = True
+    ) -> BlockMerging:
+        """A block, to merge some of its versions, or all, and to ask what is lost by it."""
+        return BlockMerging(self.block(number), self._contexts[label], which, errors=errors)
 
     def coefficients(self, label: str, members: Sequence[int]) -> tuple[float, ...]:
         """What each model weighs in its group: of a weighted sum its factor, else 1/n."""

@@ -107,6 +107,7 @@ class BuildSteps:
             if not file.is_file():
                 reader.read(file, layout)
             blocks.append(stored_block(file, layout))
+            give_back()
             self._progress("read", number + 1, len(self._layouts))
         return blocks
 

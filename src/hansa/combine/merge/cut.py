@@ -16,6 +16,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
+from hansa.base.memory import give_back
 from hansa.combine.merge.algorithms.merging import Merged
 from hansa.combine.merge.artefact import Artefact, kept_file
 from hansa.combine.merge.byte_ledger import BlockSize, Ledger, mask_bytes
@@ -286,7 +287,7 @@ def _tensors(
         block = artefact.block(number)
         stored = _stored_groups(counting.merges, partition, layout.size)
         which = sorted(v for group in stored if len(group) > 1 for v in group)
-        merging = artefact.merging(algorithm, number, which) if which else None
+        merging = artefact.merging(algorithm, number, which, errors=False) if which else None
         for place, group in enumerate(stored):
             if len(group) == 1:
                 yield f"{number}/{place}", block.version(group[0])
@@ -306,6 +307,7 @@ def _tensors(
         if counting.masked and any(len(group) > 1 for group in stored):
             yield f"{number}/base", block.base()
         del merging
+        give_back()
     for (name, digest), _ in artefact.kept_entries.items():
         file = kept_file(artefact.path, name, digest)
         yield _kept_name(artefact, name, digest), read_entry(read_header(file).entries[name])

@@ -56,6 +56,7 @@ class BlockMerging:
         which: the versions that are needed; None: all.
         taus: float32 [n, d] of these versions, where they have been read already.
         gram: of the task vectors as they are, where it has been made already.
+        errors: whether errors are asked for; otherwise only what merging needs stays in memory.
     """
 
     def __init__(
@@ -65,13 +66,20 @@ class BlockMerging:
         which: Sequence[int] | None = None,
         taus: Tensor | None = None,
         gram: np.ndarray | None = None,
+        errors: bool = True,
     ) -> None:
         self._block, self._context, self._plain = block, context, gram
         which = tuple(range(block.count)) if which is None else tuple(which)
         self._row = {version: row for row, version in enumerate(which)}
         self.taus = block.taus(which) if taus is None else taus
         owners = [block.owners[version] for version in which]
-        self.prepared = context.algorithm.prepare(self.taus, self._facts(owners))
+        if errors or context.algorithm.compares:
+            self.prepared = context.algorithm.prepare(self.taus, self._facts(owners))
+            return
+        for row, owner in enumerate(owners):  # each in its own place: one alone is copied
+            alone = self.taus[row : row + 1]
+            alone.copy_(context.algorithm.prepare(alone, self._facts([owner])))
+        self.prepared = self.taus
 
     def _facts(self, models: Sequence[int]) -> BlockFacts:
         cutoffs, statistics = self._cutoffs(models), self._context.statistics

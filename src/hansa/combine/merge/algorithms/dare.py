@@ -42,6 +42,10 @@ class Dare(MergingAlgorithm):
         return self.inner.scaled
 
     @property
+    def compares(self) -> bool:
+        return self.inner.compares
+
+    @property
     def wants_base(self) -> bool:
         return self.inner.wants_base
 

@@ -147,6 +147,11 @@ class MergingAlgorithm(Component, kind="merging"):
         return False
 
     @property
+    def compares(self) -> bool:
+        """Whether it also looks at the task vectors as they were before they were prepared."""
+        return False
+
+    @property
     def wants_base(self) -> bool:
         """Whether it merges weights, and so needs the base's."""
         return False

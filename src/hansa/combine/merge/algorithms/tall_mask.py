@@ -35,6 +35,10 @@ class Activated(MergingAlgorithm):
         return inner
 
     @property
+    def compares(self) -> bool:
+        return True
+
+    @property
     def wants_base(self) -> bool:
         return self.inner.wants_base
 
