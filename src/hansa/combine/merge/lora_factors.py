@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK = 1 << 23
-"""Numbers of an intermediate matrix that are made at a time (32 MB)."""
+"""Numbers of an intermediate matrix that are made at a time at most (32 MB)."""
+
+_ROWS = 512
+"""Rows of it at most: the fewer, the less of the other symmetric half is made."""
 
 
 def inner_product(one: LoraFactors, other: LoraFactors) -> float:
@@ -44,7 +47,7 @@ def gram(factors: Sequence[LoraFactors]) -> np.ndarray:
     products = np.zeros((len(factors), len(factors)))
     first = 0
     while first < len(factors):
-        rows = max(1, _CHUNK // max(1, int(starts[-1] - starts[first])))
+        rows = max(1, min(_ROWS, _CHUNK // max(1, int(starts[-1] - starts[first]))))
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + rows, "right")) - 1)
         part, rest = slice(starts[first], starts[last]), slice(starts[first], None)
         both = (a[part] @ a[rest].T).mul_(b[part] @ b[rest].T).numpy()
