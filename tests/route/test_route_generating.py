@@ -57,14 +57,14 @@ def reference(model: GeneratingModel, text: str, mixture: Mixture, tokens: int =
 
 
 def test_a_batch_is_transformers_row_by_row(model: GeneratingModel) -> None:
-    given = model.generate(TEXTS, MIXTURES)
+    answers = model.generate(TEXTS, MIXTURES)
     expected = [reference(model, *pair) for pair in zip(TEXTS, MIXTURES, strict=True)]
-    assert [answer.tokens for answer in given] == expected
+    assert [answer.tokens for answer in answers] == expected
     assert len({tuple(tokens) for tokens in expected}) == 4  # adapters make a difference
     alone = [model.generate([t], [m])[0] for t, m in zip(TEXTS, MIXTURES, strict=True)]
-    assert alone == given
-    assert model.answers([Query(t) for t in TEXTS], MIXTURES) == [a.text.strip() for a in given]
-    assert [a.prompt_tokens for a in given] == [3, 1, 7, 4]
+    assert alone == answers
+    assert model.answers([Query(t) for t in TEXTS], MIXTURES) == [a.text.strip() for a in answers]
+    assert [a.prompt_tokens for a in answers] == [3, 1, 7, 4]
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_mistral])
@@ -98,8 +98,8 @@ def test_rows_end_on_their_own(model: GeneratingModel) -> None:
 def test_pieces_make_the_text_and_nothing_beyond_a_stop_is_said(model: GeneratingModel) -> None:
     plain = model.generate(TEXTS, MIXTURES)
     heard: dict[int, list[str]] = {row: [] for row in range(4)}
-    given = model.generate(TEXTS, MIXTURES, heard=lambda row, piece: heard[row].append(piece))
-    assert given == plain
+    answers = model.generate(TEXTS, MIXTURES, heard=lambda row, piece: heard[row].append(piece))
+    assert answers == plain
     assert ["".join(pieces) for pieces in heard.values()] == [answer.text for answer in plain]
     assert len(heard[0]) > 3
     words = plain[0].text.split()

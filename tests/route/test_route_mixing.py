@@ -46,8 +46,8 @@ MIXTURES = [
 
 @torch.no_grad()
 def outputs(module: Any, ids: torch.Tensor) -> torch.Tensor:
-    given = module(input_ids=ids, attention_mask=torch.ones_like(ids))
-    return given.logits if "logits" in given else given.last_hidden_state
+    answer = module(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return answer.logits if "logits" in answer else answer.last_hidden_state
 
 
 @pytest.mark.parametrize("kernel", ["auto", *KERNELS])

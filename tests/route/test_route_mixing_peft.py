@@ -95,9 +95,9 @@ def test_a_mixture_is_pefts_cat_and_not_its_linear(world: Any) -> None:
     exact = {n: sum(w * b @ a for w, (a, b) in both) for n, both in weighted(pool).items()}
     wrong = sum(float((merged[n][1] @ merged[n][0] - d).square().sum()) for n, d in exact.items())
     whole = sum(float(d.square().sum()) for d in exact.values())
-    told = next(e for e in composition_errors(pool, mixture) if e.method == "square_root")
-    assert told.relative == pytest.approx((wrong / whole) ** 0.5, rel=1e-3)
-    assert told.relative > 0.5
+    measured = next(e for e in composition_errors(pool, mixture) if e.method == "square_root")
+    assert measured.relative == pytest.approx((wrong / whole) ** 0.5, rel=1e-3)
+    assert measured.relative > 0.5
 
 
 def weighted(pool: AdapterSlab) -> dict[str, list[tuple[float, Any]]]:

@@ -30,10 +30,10 @@ def test_a_pool_is_its_adapters_one_by_one(tmp_path: Path) -> None:
         written(tmp_path / "pool" / ("more" if k else ".") / f"a{k}", k, k + 1)
     folders = folders_of(tmp_path / "pool")
     assert list(folders) == ["a0", "more/a1", "more/a2"]
-    told: list[tuple[int, int]] = []
+    counted: list[tuple[int, int]] = []
     whole, single = AdapterSlab(SIZES), AdapterSlab(SIZES)
-    load_pool(whole, folders, lambda *counts: told.append(counts))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    load_pool(whole, folders, lambda *counts: counted.append(counts))
+    assert counted == [(1, 3), (2, 3), (3, 3)]
     for name, folder in folders.items():
         assert single.name(load_adapter(single, folder, name)) == name
         for layer, pair in single.factors(name).items():

@@ -154,9 +154,9 @@ def test_what_is_refused_and_how(root: Path) -> None:
                 "/v1/completions", json=completion("base", "w3", max_tokens=90), headers=late
             )
             assert slow.status_code == 504
-            told = (await http.get("/metrics")).text
-            assert 'hansa_route_requests_total{path="/v1/completions",status="404"} 2' in told
-            assert "hansa_route_adapters 3" in told
+            figures = (await http.get("/metrics")).text
+            assert 'hansa_route_requests_total{path="/v1/completions",status="404"} 2' in figures
+            assert "hansa_route_adapters 3" in figures
             models = (await http.get("/v1/models")).json()["data"]
             assert [(m["id"], m["parent"]) for m in models[:3]] == [
                 ("tiny", None), ("auto", "tiny"), ("a0", "tiny"),
@@ -271,7 +271,7 @@ def test_64_at_once_with_loads_and_reloads_are_their_single_runs(root: Path) -> 
                         await http.post(f"/v1/{path}_lora_adapter", json=body, headers=HEADERS)
 
             *answers, _ = await asyncio.gather(*(row(k) for k in range(64)), reload())
-            told = (await http.get("/metrics")).text
+            figures = (await http.get("/metrics")).text
         versions = set()
         for k, (text, said) in enumerate(answers):  # type: ignore[misc]
             used = [(by_digest[a["sha256"]], a["weight"]) for a in said["routing"]["adapters"]]
@@ -279,8 +279,8 @@ def test_64_at_once_with_loads_and_reloads_are_their_single_runs(root: Path) -> 
             plain.model.decoding = type(plain.model.decoding)(2 + k % 5)  # type: ignore[attr-defined]
             assert said["choices"][0]["text"] == alone(plain, text, *used), k
         assert len(versions) > 1
-        batches = int(told.partition("\nhansa_route_batches_total ")[2].split()[0])
+        batches = int(figures.partition("\nhansa_route_batches_total ")[2].split()[0])
         assert batches < 64  # mixtures shared batches
-        assert "hansa_route_batch_rows_total 64" in told
+        assert "hansa_route_batch_rows_total 64" in figures
 
     run(asked())

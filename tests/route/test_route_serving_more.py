@@ -60,8 +60,8 @@ def test_an_encoder_chooses_and_embeds_under_each_rows_mixture(encoder: ServedPo
             body = {"model": "auto", "input": ["w3 w5", "w9"]}
             said = (await http.post("/v1/embeddings", json=body)).json()
             vectors = model.embeddings(["w3 w5", "w9"], [mixtures[0], BASE])
-            given = torch.tensor([row["embedding"] for row in said["data"]])
-            assert torch.allclose(given, vectors, atol=1e-6)
+            embedded = torch.tensor([row["embedding"] for row in said["data"]])
+            assert torch.allclose(embedded, vectors, atol=1e-6)
             assert said["data"][0]["routing"]["tasks"] == ["greet"]
             body = {"model": "a2", "input": "w9", "encoding_format": "base64"}
             said = (await http.post("/v1/embeddings", json=body)).json()

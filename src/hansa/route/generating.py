@@ -63,8 +63,8 @@ class GeneratingModel(AnsweringModel):
 
     def answers(self, queries: Sequence[Query], mixtures: Sequence[Mixture]) -> list[str]:
         """Texts, without space at their ends; candidates are not looked at."""
-        given = self.generate([query.text for query in queries], mixtures)
-        return [answer.text.strip() for answer in given]
+        generated = self.generate([query.text for query in queries], mixtures)
+        return [answer.text.strip() for answer in generated]
 
     def prompt(self, text: str) -> list[int]:
         """The tokens of a query. An end of text that the tokenizer puts there is left out.

@@ -21,14 +21,14 @@ def folders_of(pool: Path) -> dict[str, Path]:
     Raises:
         ConfigError: there is none.
     """
-    found = {
+    folders = {
         file.parent.relative_to(pool).as_posix(): file.parent
         for file in sorted(pool.rglob("adapter_config.json"))
     }
-    if not found:
+    if not folders:
         problem = "holds no folder with an adapter_config.json"
         raise ConfigError("pool", str(pool), problem, "a folder of folders that PEFT has written")
-    return {pool.name if name == "." else name: folder for name, folder in found.items()}
+    return {pool.name if name == "." else name: folder for name, folder in folders.items()}
 
 
 def load_adapter(

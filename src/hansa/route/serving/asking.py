@@ -40,7 +40,7 @@ def ask(
     chosen: list[Chosen] = []
     for one in pool.choose([Wish(model, text, adapters) for text in texts]):
         if isinstance(one, Refused):
-            raise ConfigError("model", model, one.text, "one of those")
+            raise ConfigError("model", model, one.text)
         chosen.append(one)
     queries = [Query(text, candidates) for text in texts]
     answers = pool.model.answers(queries, [one.mixture for one in chosen])

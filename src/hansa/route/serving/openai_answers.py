@@ -66,9 +66,11 @@ class Writer:
         answered: dict[str, Any] = {**self._head(self._object), "choices": choices}
         texts = [answer for _, answer in done if isinstance(answer, Generated)]
         if texts:
-            asked, given = sum(a.prompt_tokens for a in texts), sum(len(a.tokens) for a in texts)
+            asked = sum(one.prompt_tokens for one in texts)
+            said_tokens = sum(len(one.tokens) for one in texts)
             answered["usage"] = {
-                "prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given,
+                "prompt_tokens": asked, "completion_tokens": said_tokens,
+                "total_tokens": asked + said_tokens,
             }  # fmt: skip
         if len(done) == 1:
             answered["routing"] = done[0][0]

@@ -111,10 +111,10 @@ class OpenAIApp:
                 await self._queue.close()
 
         routes = [
-            Route("/health", self._told(self._health), methods=["GET"]),
-            Route("/metrics", self._told(self._metrics), methods=["GET"]),
-            Route("/v1/models", self._told(self._models), methods=["GET"]),
-            Route("/v1/models/{name:path}", self._told(self._model), methods=["GET"]),
+            Route("/health", self._guarded(self._health), methods=["GET"]),
+            Route("/metrics", self._guarded(self._metrics), methods=["GET"]),
+            Route("/v1/models", self._guarded(self._models), methods=["GET"]),
+            Route("/v1/models/{name:path}", self._guarded(self._model), methods=["GET"]),
         ]
         posts: list[tuple[str, Ask]] = [
             ("/v1/completions", partial(self._answer, "completions")),
@@ -124,11 +124,11 @@ class OpenAIApp:
         if self._loading is not None:
             posts.append(("/v1/load_lora_adapter", self._load))
             posts.append(("/v1/unload_lora_adapter", self._unload))
-        routes += [Route(path, self._told(ask), methods=["POST"]) for path, ask in posts]
+        routes += [Route(path, self._guarded(ask), methods=["POST"]) for path, ask in posts]
         handlers: Any = {404: self._no_route, 405: self._no_route, 500: self._broken}
         return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
-    def _told(self, ask: Ask) -> Ask:
+    def _guarded(self, ask: Ask) -> Ask:
         """A route whose refusals are answers, and whose requests bear a token."""
 
         async def answer(request: Request) -> Response:
@@ -168,7 +168,7 @@ class OpenAIApp:
 
     async def _model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        listed = [(known, parent) for known, parent in self.pool.models() if known == name]
+        listed = [(one, parent) for one, parent in self.pool.models() if one == name]
         if not listed:
             self.pool.check(Wish(name, ""))
             raise Refused(404, f"there is no model {name!r}")
