@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _SPEC = DataSpec("image", (1, 8, 8), 10)
 _HEAD = "classifier."
-_PROBE_DECAY = 1e-4
+_PROBE_DECAY = 1e-5
 _EVALUATED = 512  # images at a time
 
 
