@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.streams import Streams
 from hansa.ensemble.aggregators import Aggregator
 from hansa.route.answering import Query
@@ -215,3 +215,17 @@ def test_one_task_more_or_less_embeds_nothing_else(
         never = place_tasks([two], encoder)
         np.testing.assert_array_equal(less.centroids, never.centroids)
         np.testing.assert_array_equal(less.centroids[0], centroid(embed(never.fitted, two.texts())))
+
+
+class Loud(Hashing):
+    """An encoder of one's own."""
+
+
+def test_an_index_runs_no_code_that_nobody_trusts(tmp_path: Path) -> None:
+    encoder = Loud(size=64)
+    encoder.__class__.name = f"{__name__}:Loud"
+    index(place_tasks([task("a", "red apples")], encoder), encoder).save(tmp_path)
+    with pytest.raises(ConfigError, match="is code, which reading this index would run"):
+        RoutingIndex.open(tmp_path)
+    with pytest.raises(CheckpointError, match="makes one"):
+        RoutingIndex.open(tmp_path / "nothing")

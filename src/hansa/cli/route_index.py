@@ -42,7 +42,7 @@ def index(
     ] = None,
     alpha: Annotated[
         float, typer.Option(metavar="X", help="Share of a task's queries that may be turned away.")
-    ] = 0.1,
+    ] = 0.05,
     screen: Annotated[
         bool, typer.Option("--screen", help="Look at adapters before they are let in.")
     ] = False,

@@ -39,7 +39,7 @@ class Indexing(Settings):
     association: Association = Exhaustive()
     k: int | None = None
     temperature: float | None = None
-    alpha: float = 0.1
+    alpha: float = 0.05
     screen: Screening | None = None
     refit: bool = False
     seed: int = 1
@@ -79,7 +79,8 @@ def make_index(
         ConfigError: a task, an adapter or the base cannot be used, before anything is measured.
         CheckpointError: what lies at ``out`` is damaged.
     """
-    before = RoutingIndex.open(out) if (out / FILE).is_file() else None
+    there = (out / FILE).is_file()
+    before = RoutingIndex.open(out, chosen.encoder.dump()["name"]) if there else None
     others = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if before is None and others and not (out / LEDGER).is_file():
         raise ConfigError("out", str(out), "is not empty and holds no index", "another folder")

@@ -116,4 +116,4 @@ class PoolScorer:
         own = [task.own for task in self.tasks]
         binary = [task.metric in YES_OR_NO for task in self.tasks]
         names = [task.name for task in self.tasks]
-        return matrix_of(names, self.adapters, self._rows, own, binary)
+        return matrix_of(names, self.adapters, [rows.copy() for rows in self._rows], own, binary)

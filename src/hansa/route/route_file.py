@@ -21,7 +21,7 @@ from hansa.route.world import RoutedTasks
 
 USUAL_METHODS: tuple[Any, ...] = (
     "oracle", "lorauter", {"name": "lorauter", "k": 3, "temperature": 0.2},
-    {"name": "lorauter", "alpha": 0.1}, "no_validation",
+    {"name": "lorauter", "alpha": 0.05}, "no_validation",
     "uniform", "fusion", {"name": "lora_retriever", "mode": "selection"}, "lora_retriever",
     {"name": "lora_retriever", "mode": "fusion"}, "arrow", "spectr", "single_best", "average",
     "base",
@@ -94,7 +94,7 @@ class RouteFile(SettingsFile):
     )
     fit_queries: int = Field(10, ge=1, description="validation queries a task that fit both")
     alpha: float = Field(
-        0.1, ge=0, lt=1, description="share of a task's queries that may go to the base; 0: none"
+        0.05, ge=0, lt=1, description="share of a task's queries that may go to the base; 0: none"
     )
     methods: tuple[RoutingMethod, ...] = Field(
         USUAL_METHODS, min_length=1, validate_default=True,

@@ -142,12 +142,15 @@ class RoutingIndex:
         return plan.write(place / FILE, tensors)
 
     @classmethod
-    def open(cls, place: Path) -> RoutingIndex:
+    def open(cls, place: Path, trusted: str = "") -> RoutingIndex:
         """An index from its folder, or from the folder of a run that made one.
+
+        Args:
+            trusted: the import path of an encoder of one's own, whose code may run.
 
         Raises:
             CheckpointError: there is none, or it was changed.
-            ConfigError: its encoder cannot be had here.
+            ConfigError: its encoder cannot be had here, or is code that nobody trusted.
         """
         place = Path(place).expanduser()
         if not (place / FILE).is_file() and (place / "index" / FILE).is_file():
@@ -159,6 +162,11 @@ class RoutingIndex:
         if plan.kind != "adapters" or facts.get("format") != FORMAT or plan.base is None:
             raise CheckpointError(f"{place / FILE}: is no index of this version; make it anew")
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        named = str(facts["encoder"]["name"])
+        if ":" in named and named != trusted:
+            problem = "is code, which reading this index would run"
+            fix = "if you trust it: RoutingIndex.open(place, trusted=the name)"
+            raise ConfigError("encoder", named, problem, fix)
         encoder = Encoder.resolve(facts["encoder"])
         ends = np.cumsum([t["examples"] for t in facts["tasks"]])[:-1]
         tasks = tuple(

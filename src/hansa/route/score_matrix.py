@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class ScoreMatrix:
     Attributes:
         tasks: T names.
         adapters: A names.
-        scores: of each task float32 [A, n_t]; NaN: not measured.
+        scores: of each task float32 [A, n_t], NaN: not measured; not to be changed afterwards.
         own: int [T], the adapter that was trained on the task, -1: none.
         binary: of each task whether its scores are 0 or 1.
     """
@@ -36,13 +37,20 @@ class ScoreMatrix:
 
     def counts(self) -> np.ndarray:
         """int [T, A]: on how many examples each cell rests."""
-        return np.stack([np.isfinite(rows).sum(1) for rows in self.scores])
+        return self._counts
 
     def means(self) -> np.ndarray:
         """float64 [T, A]; NaN where nothing was measured."""
+        return self._means
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        return np.stack([np.isfinite(rows).sum(1) for rows in self.scores])
+
+    @cached_property
+    def _means(self) -> np.ndarray:
         sums = np.stack([np.nansum(rows, axis=1, dtype=np.float64) for rows in self.scores])
-        counts = self.counts()
-        return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+        return np.where(self._counts > 0, sums / np.maximum(self._counts, 1), np.nan)
 
     def intervals(self) -> tuple[np.ndarray, np.ndarray]:
         """(low, high) float64 [T, A] of the means, at 95 %; (0, 1) where nothing was measured.
