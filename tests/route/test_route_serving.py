@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hansa.route.answering import BASE, Mixture
+from hansa.route.prefix_cache import PrefixCache
 from hansa.route.serving.served_pool import ServedPool
 
 from .serving_world import ADMIN, asking, pool_of, run, written
@@ -235,6 +236,7 @@ def test_64_at_once_with_loads_and_reloads_are_their_single_runs(root: Path) -> 
 
     async def asked() -> None:
         pool = pool_of(root, ("a0", "a1", "a2", "hot"))
+        pool.model.prefixes = PrefixCache(100)  # type: ignore[attr-defined]
         # A second pool with each version under its digest, to run rows alone.
         plain = pool_of(root, ("a0", "a1", "a2", "hot-0", "hot-1", "hot-2", "hot-3"))
         by_digest = {digest: name for name, digest in plain.digests.items()}
@@ -244,7 +246,7 @@ def test_64_at_once_with_loads_and_reloads_are_their_single_runs(root: Path) -> 
             async def row(k: int) -> tuple[str, Any]:
                 if k >= 48:
                     await reloaded.wait()
-                text = f"w{3 + k % 3} w{10 + k % 17} w{5 + k % 11}"
+                text = f"w{3 + k % 3} w{10 + k % 3} w{5 + k % 11}"
                 kinds: list[dict[str, Any]] = [
                     {"model": "hot"}, {"model": "auto"}, {"model": "a1"}, {"model": "base"},
                     {"model": "base", "adapters": [{"name": "hot", "weight": 0.6},
@@ -279,6 +281,7 @@ def test_64_at_once_with_loads_and_reloads_are_their_single_runs(root: Path) -> 
             plain.model.decoding = type(plain.model.decoding)(2 + k % 5)  # type: ignore[attr-defined]
             assert said["choices"][0]["text"] == alone(plain, text, *used), k
         assert len(versions) > 1
+        assert pool.model.prefixes.hits  # type: ignore[attr-defined]
         batches = int(figures.partition("\nhansa_route_batches_total ")[2].split()[0])
         assert batches < 64  # mixtures shared batches
         assert "hansa_route_batch_rows_total 64" in figures
