@@ -239,3 +239,24 @@ def test_a_spoilt_pool_keeps_norms_and_names() -> None:
         assert float(a.norm()) == pytest.approx(float(like[0].norm()), rel=1e-5)
         assert float(b.norm()) == pytest.approx(float(like[1].norm()), rel=1e-5)
     assert BASE.folded() == BASE
+
+
+def test_with_one_task_and_one_adapter_every_method_answers_in_every_regime() -> None:
+    model = Layers()
+    pool(model, ["a0"], [2])
+    one = bench()
+    task = one.tasks[0]
+    matrix = matrix_of(["t0"], ["a0"], [np.ones((1, 10), np.float32)], ["a0"], [True])
+    places = np.array([[1.0, 0, 0]], np.float32)
+    methods = (Lorauter(k=7), Lorauter(alpha=0.3), NoValidation(), Uniform(), Fusion(), Average(),
+               Oracle(), SingleBest(), LoraRetriever(), LoraHub(steps=2), Arrow(), SpectR(),
+               Clusters(clusters=99))  # fmt: skip
+    for regime in ("id", "semi", "ood", "hard"):
+        alone = Bench(model, (task,), matrix, Router(places, np.array([0])), one.queries[:1],
+                      places, np.zeros(1, np.int64), allowed(regime, matrix, places),
+                      one.validation[:1])  # fmt: skip
+        base = model.answers(one.queries[:1], [BASE])
+        for method in methods:
+            answers, touched = method.answers(alone)
+            if regime != "id" and not isinstance(method, Oracle):
+                assert (answers, touched) == (base, 0), method

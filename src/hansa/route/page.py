@@ -178,7 +178,8 @@ class RoutePage(RunPage):
             beside.append(charts.fit_chart(clean["fit"]))
         sections.append(Section("", [chart for chart in beside if chart is not None]))
         if of.final["peers"]:
-            sections.append(Section("Peers", grid=peers_grid(of.final["peers"])))
+            grid = peers_grid(of.final["peers"])
+            sections.append(Section("Peers", grid=grid, note=f"{grid.title}."))
         sections.append(Section("Association and routing", grid=pools_grid(of.final["pools"])))
         return sections
 

@@ -38,7 +38,7 @@ class LoraHub(RoutingMethod):
         learned: dict[tuple[int, frozenset[int]], Mixture] = {}
         mixtures = []
         for own, one in zip(bench.own, routed, strict=True):
-            if not one.tasks:
+            if not one.tasks or not bench.pool(int(own)):
                 mixtures.append(Mixture())
                 continue
             key = (one.tasks[0], bench.allowed.masked[own])
