@@ -148,8 +148,8 @@ def test_a_budget_holds_header_and_all_and_wastes_no_block(
     models, base = make_models(4, scale=60)
     artefact = build_artefact(models, base, tmp_path / "a", SOME)
     largest = max(layout.size.bytes for layout in artefact.layouts)
-    for label in ("averaging", "ties"):
-        for share in (0.3, 0.5, 0.8):
+    for label in ("averaging", "ties", "emr", "tall_mask"):
+        for share in (0.6, 0.7, 0.8):
             budget = int(share * 4 * artefact.unit) + 4000
             out = tmp_path / f"{label}-{share}.safetensors"
             done = cut(artefact, label, out, budget=budget)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hansa.base.errors import ConfigError
 from hansa.combine.merge.byte_ledger import Accounting, BlockSize, Ledger
 from hansa.combine.merge.dendrogram import Partition, dendrogram
+from hansa.combine.merge.finer_stages import finer_stages
 from hansa.combine.merge.selection import select
 from hansa.combine.merge.similarity import cosines
 
@@ -135,3 +136,33 @@ def test_masks_are_never_dearer_than_the_versions_and_merges_never_cost(
     costs = Accounting(masked=True, scaled=scaled).costs(stages, size)
     assert costs[0] == count * size.bytes
     assert list(costs) == sorted(costs, reverse=True)
+
+
+@given(
+    numbers=st.sampled_from([3, 40, 6400]), item=st.sampled_from([2, 4]),
+    seed=st.integers(0, 10_000), count=st.integers(2, 12), scaled=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60)
+def test_no_step_saves_more_than_a_block(
+    numbers: int, item: int, seed: int, count: int, scaled: bool
+) -> None:
+    size, counting = BlockSize(numbers, numbers * item), Accounting(masked=True, scaled=scaled)
+    stages = dendrogram(random_cosines(seed, count)).stages
+    steps = finer_stages(stages, counting, size)
+    assert tuple(step[-1] for step in steps) == stages[1:]
+    every = [stages[0], *(stage for step in steps for stage in step)]
+    costs = counting.costs(every, size)
+    for (before, after), (cost, less) in zip(pairwise(every), pairwise(costs), strict=True):
+        paid = counting.ledger(before, size).base  # by another masked group
+        assert 0 <= cost - less <= (2 if paid else 1) * size.bytes
+        assert sorted(v for group in after for v in group) == list(range(count))
+        fine, coarse = stored(before, counting, size), stored(after, counting, size)
+        assert all(any(group <= union for union in coarse) for group in fine)
+    plain = finer_stages(stages, Accounting(), size)
+    assert plain == tuple((stage,) for stage in stages[1:])
+
+
+def stored(partition: Partition, counting: Accounting, size: BlockSize) -> set[frozenset[int]]:
+    """What is stored as one."""
+    merged = {frozenset(g) for g in partition if counting.merges(g, size)}
+    return merged | {frozenset([v]) for g in partition if not counting.merges(g, size) for v in g}

@@ -28,6 +28,7 @@ from hansa.combine.merge.block_layout import BlockLayout
 from hansa.combine.merge.block_store import StoredBlock, stored_block
 from hansa.combine.merge.byte_ledger import Ledger
 from hansa.combine.merge.dendrogram import Dendrogram, Group, Linkage, Partition, dendrogram
+from hansa.combine.merge.finer_stages import finer_stages, measured_groups
 from hansa.combine.merge.group_merging import BlockMerging, MergingContext, accounting
 from hansa.combine.merge.model_form import kept_form
 from hansa.combine.merge.orders import Order, course
@@ -211,29 +212,49 @@ class Artefact:
         return dendrogram(cosines(self.gram(label, block)), linkage or self.linkage)
 
     def errors(self, label: str, block: int) -> dict[Group, float]:
-        """The squared error of every group of a block's dendrogram, summed over its models."""
+        """The squared error of every group of a block's stages, summed over its models.
+
+        Raises:
+            ConfigError: losses were not measured.
+        """
         tree = self.dendrogram(label, block)
         measured = self._tensors.get(f"errors/{label}/{block}")
         if measured is None:
-            raise ConfigError(
-                "losses", False, "were not measured", "build the artefact with losses"
-            )
+            fix = "build the artefact with losses"
+            raise ConfigError("losses", False, "were not measured", fix)
+        groups = measured_groups(tree, accounting(self.algorithm(label)), self.layouts[block].size)
         errors: dict[Group, float] = {(leaf,): 0.0 for leaf in range(tree.leaves)}
-        return errors | dict(zip(tree.groups[tree.leaves :], measured.tolist(), strict=True))
+        return errors | dict(zip(groups, measured.tolist(), strict=True))
+
+    def _steps(self, label: str, block: int) -> tuple[tuple[Partition, ...], ...]:
+        """For each merge of a block's dendrogram, the stages that it goes through."""
+        stages = self.dendrogram(label, block).stages
+        counting = accounting(self.algorithm(label))
+        return finer_stages(stages, counting, self.layouts[block].size)
+
+    def stages(self, label: str, block: int) -> tuple[Partition, ...]:
+        """A block's partitions in the greedy order, with those between two merges."""
+        first = self.dendrogram(label, block).stages[0]
+        return (first, *(stage for step in self._steps(label, block) for stage in step))
 
     def losses(self, label: str, block: int) -> tuple[float, ...]:
-        """The squared error of a block at each stage of its dendrogram."""
+        """The squared error of a block at each of its stages."""
         errors = self.errors(label, block)
-        stages = self.dendrogram(label, block).stages
+        stages = self.stages(label, block)
         return tuple(sum(errors[group] for group in stage) for stage in stages)
 
     def heights(self, label: str, block: int) -> tuple[float, ...]:
         """Heights of a block's merges, summed up to each stage and times its numbers.
 
-        A loss where none was measured, and for orders that must not look at the vectors.
+        A loss where none was measured.
         """
-        tree, numbers = self.dendrogram(label, block), self.layouts[block].numbers
-        return tuple(accumulate((merge.height * numbers for merge in tree.merges), initial=0.0))
+        merges, numbers = self.dendrogram(label, block).merges, self.layouts[block].numbers
+        added = [
+            merge.height * numbers / len(step)
+            for merge, step in zip(merges, self._steps(label, block), strict=True)
+            for _ in step
+        ]
+        return tuple(accumulate(added, initial=0.0))
 
     def spectrum(
         self, label: str, order: Order = "greedy", linkage: Linkage | None = None, seed: int = 0
@@ -246,11 +267,21 @@ class Artefact:
         grams = [self.gram(label, block) for block in range(len(self.layouts))]
         stages, steps = course(order, grams, self.versions, linkage or self.linkage, Streams(seed))
         counting = accounting(self.algorithm(label))
+        finer = [
+            finer_stages(each, counting, layout.size)
+            for each, layout in zip(stages, self.layouts, strict=True)
+        ]
+        every = tuple(
+            (each[0], *(stage for step in through for stage in step))
+            for each, through in zip(stages, finer, strict=True)
+        )
         costs = tuple(
             counting.costs(each, layout.size)
-            for each, layout in zip(stages, self.layouts, strict=True)
+            for each, layout in zip(every, self.layouts, strict=True)
         )
-        return Spectrum(stages, steps, costs, self.kept_bytes)
+        ahead = [iter(through) for through in finer]
+        taken = tuple(block for block in steps for _ in next(ahead[block]))
+        return Spectrum(every, taken, costs, self.kept_bytes)
 
     def sizes(self, label: str) -> Sizes:
         """The sizes that an algorithm reaches in the greedy order."""

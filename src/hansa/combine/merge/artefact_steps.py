@@ -21,7 +21,8 @@ from hansa.combine.merge.artefact import contexts, index_path, kept_file, statis
 from hansa.combine.merge.block_layout import BlockLayout
 from hansa.combine.merge.block_store import BlockReader, StoredBlock, model_digests, stored_block
 from hansa.combine.merge.dendrogram import dendrogram
-from hansa.combine.merge.group_merging import BlockMerging, MergingContext
+from hansa.combine.merge.finer_stages import measured_groups
+from hansa.combine.merge.group_merging import BlockMerging, MergingContext, accounting
 from hansa.combine.merge.model_form import keep_form
 from hansa.combine.merge.model_ranks import ModelRanks
 from hansa.combine.merge.similarity import cosines, gram_matrix
@@ -182,7 +183,8 @@ class BuildSteps:
                 tensors[f"gram/{label}"] = torch.from_numpy(merging.gram)
             if self._settings["losses"]:
                 tree = dendrogram(cosines(merging.gram), self._settings["linkage"])
-                errors = [merging.error(group) for group in tree.groups[block.count :]]
+                groups = measured_groups(tree, accounting(context.algorithm), block.layout.size)
+                errors = [merging.error(group) for group in groups]
                 tensors[f"errors/{label}"] = torch.tensor(errors, dtype=torch.float64)
             del merging
             give_back()
