@@ -238,6 +238,8 @@ def test_merged_models_share_what_they_have_in_common(make_models: Make, tmp_pat
         for value in module.state_dict().values()
     }
     assert pointers == set(storages)
+    shapes = {n: tuple(e.shape) for n, e in base.entries.items() if n != "position_ids"}
+    assert len(merged.modules(lambda: Holder(shapes))) == 5
     with pytest.raises(ConfigError, match="does not take the tensors"):
         merged.modules(lambda: torch.nn.Linear(2, 2))
 

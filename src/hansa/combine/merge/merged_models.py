@@ -128,6 +128,9 @@ class MergedModels:
     def modules(self, make: Callable[[], nn.Module]) -> dict[str, nn.Module]:
         """A module a task, whose parameters share storage and are not to be trained.
 
+        Tensors that were not merged (positions, counters) are left out where it has no place for
+        them: libraries stop saving some.
+
         Args:
             make: an empty module of the models' form.
 
@@ -137,8 +140,11 @@ class MergedModels:
         modules = {}
         for name in self.names:
             module = make()
+            has = module.state_dict().keys()
+            unmerged = self.plan.facts["kept"].keys() - has
+            state = {k: v for k, v in self.state_dict(name).items() if k not in unmerged}
             try:
-                module.load_state_dict(self.state_dict(name), strict=True, assign=True)
+                module.load_state_dict(state, strict=True, assign=True)
             except RuntimeError as error:
                 problem = f"does not take the tensors of {name} ({error})"
                 raise ConfigError("module", type(module).__name__, problem) from error
