@@ -138,8 +138,8 @@ def train(
             )
         except ValueError as error:
             raise ConfigError("settings", None, str(error)) from None
-        with Steps(quiet) as told:
-            trained = train_adapters(tasks, base, out, settings, told)
+        with Steps(quiet) as progress:
+            trained = train_adapters(tasks, base, out, settings, progress)
         answer.data = {"pool": str(out), "trained": trained}
         answer.line(f"trained {', '.join(trained) or 'nothing: all adapters are there'}")
         answer.line(f"pool    {out}")

@@ -79,8 +79,8 @@ def make_index(
         ConfigError: a task, an adapter or the base cannot be used, before anything is measured.
         CheckpointError: what lies at ``out`` is damaged.
     """
-    there = (out / FILE).is_file()
-    before = RoutingIndex.open(out, chosen.encoder.dump()["name"]) if there else None
+    exists = (out / FILE).is_file()
+    before = RoutingIndex.open(out, chosen.encoder.dump()["name"]) if exists else None
     others = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if before is None and others and not (out / LEDGER).is_file():
         raise ConfigError("out", str(out), "is not empty and holds no index", "another folder")

@@ -41,14 +41,14 @@ def train_adapters(
         model = open_model(base)  # afresh, so that nothing of the one before is left
         drawn = Streams(settings.seed).integer(f"adapter {called}") % 2**31
 
-        def told(step: int, steps: int, loss: float, called: str = called) -> None:
+        def heard(step: int, steps: int, loss: float, called: str = called) -> None:
             say(f"adapter {called}: step {step} of {steps}, loss {loss:.3f}")
 
         with warnings.catch_warnings():  # of libraries about each other
             warnings.simplefilter("ignore", FutureWarning)
             train_adapter(
                 model.module, tokenizer_of(base), training[name],
-                settings.model_copy(update={"seed": drawn}), out / called, told=told,
+                settings.model_copy(update={"seed": drawn}), out / called, told=heard,
             )  # fmt: skip
     return list(missing.values())
 

@@ -88,14 +88,14 @@ class RoutePage(RunPage):
         text += f"to find those took {number(cost['answers'])} answers "
         text += f"of {number(cost['exhaustive'])}. "
         shown = {"id": "with everything there", "ood": "without its task and its adapter"}
-        told = [
+        shares = [
             f"{quantity(of.score(regime, 'lorauter'), 'accuracy')} {words}"
             for regime, words in shown.items()
             if of.score(regime, "lorauter") is not None
         ]
-        if told:
+        if shares:
             text += (
-                f"LORAUTER comes to {' and '.join(told)}, where each task's own adapter is 100 %."
+                f"LORAUTER comes to {' and '.join(shares)}, where each task's own adapter is 100 %."
             )
         better = self._better(of)
         if better:

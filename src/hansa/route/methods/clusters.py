@@ -27,12 +27,12 @@ class Clusters(MixtureMethod):
         chosen = [BASE] * len(bench.queries)
         made: dict[bytes, tuple[np.ndarray, ScoreMatrix]] = {}
         for task, places in bench.groups():
-            there = ~bench.allowed.excluded[task]
-            if not there.any():
+            present = ~bench.allowed.excluded[task]
+            if not present.any():
                 continue
-            key = there.tobytes()
+            key = present.tobytes()
             if key not in made:  # examples of tasks that do not exist are not there, either
-                made[key] = self._clusters(bench, there)
+                made[key] = self._clusters(bench, present)
             centroids, matrix = made[key]
             choices = matrix.choices(bench.allowed.masked[task])
             router = Router(centroids, choices, self.k, bench.router.temperature)
@@ -41,8 +41,8 @@ class Clusters(MixtureMethod):
                 chosen[place] = one.mixture
         return chosen
 
-    def _clusters(self, bench: Bench, there: np.ndarray) -> tuple[np.ndarray, ScoreMatrix]:
-        kept = np.flatnonzero(there).tolist()
+    def _clusters(self, bench: Bench, present: np.ndarray) -> tuple[np.ndarray, ScoreMatrix]:
+        kept = np.flatnonzero(present).tolist()
         whole = bench.matrix
         matrix = ScoreMatrix(
             tuple(whole.tasks[t] for t in kept), whole.adapters,

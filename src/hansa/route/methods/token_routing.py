@@ -82,8 +82,8 @@ class _TokenRouting(RoutingMethod):
     def _hook(self, a: Tensor, b: Tensor, judge: Tensor) -> Any:
         count, rank, inputs = a.shape
 
-        def route(layer: Any, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-            x = given[0].reshape(-1, inputs)
+        def route(layer: Any, arguments: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            x = arguments[0].reshape(-1, inputs)
             logits = (x @ judge.reshape(-1, inputs).T).view(len(x), count, -1).norm(dim=-1)
             best = logits.topk(min(self.top_k, count), dim=-1)
             weights = torch.zeros_like(logits)

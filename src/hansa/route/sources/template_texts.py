@@ -29,7 +29,7 @@ class TextWorld:
         domains: how many have tasks.
         tasks: of each domain.
         lexicon: words of a domain, half for each answer.
-        known: of these, how many a task uses.
+        used: of these, how many a task uses.
         template: words that stand in every text of a task and in no other's.
         noise: words that stand anywhere.
         seed: chooses which lexicon words a task uses, and all texts.
@@ -38,7 +38,7 @@ class TextWorld:
     domains: int = 4
     tasks: int = 3
     lexicon: int = 36
-    known: int = 24
+    used: int = 24
     template: int = 4
     noise: int = 40
     leaning: int = 7
@@ -85,7 +85,7 @@ class TextWorld:
     def _texts(self, domain: int, number: int, rng: np.random.Generator) -> Iterator[Example]:
         own = Streams(self.seed).numpy(f"lexicon {domain} {number}")
         sides = [
-            own.permutation(self._lexicon(domain, side))[: self.known // SIDES]
+            own.permutation(self._lexicon(domain, side))[: self.used // SIDES]
             for side in range(SIDES)
         ]
         candidates = tuple(self.answer(domain, side) for side in range(SIDES))
