@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from hansa.base.errors import ConfigError
-from hansa.weights.lora_config import targets
+from hansa.weights.lora_config import check_config, targets
 from hansa.weights.lora_folder import LoraFactors, LoraFolder, match_modules, write_lora
 
 from .tiny_models import made
@@ -155,6 +155,10 @@ def small(place: Path, **tensors: torch.Tensor) -> Path:
         ({"lora_alpha": "8"}, "lora_alpha"),
         ({"target_modules": None}, "target_modules"),
         ({"target_modules": "("}, "no regular expression"),
+        ({"target_modules": "((a|b)+)+z"}, "for ever"),
+        ({"exclude_modules": r"(.*\.)*q"}, "for ever"),
+        ({"rank_pattern": {"(a{2,})*": 4}}, "for ever"),
+        ({"layers_pattern": ["(x+)+"]}, "for ever"),
         ({"target_modules": ["z"]}, "target_modules do not name"),
         ({"r": 3}, "of rank 2, its configuration says 3"),
     ],
@@ -258,3 +262,10 @@ def test_gpt2s_transposed_layers_have_the_same_factors(tmp_path: Path) -> None:
     for module, delta in dense(model).items():
         pair = lora.factors(module)
         torch.testing.assert_close((pair.b @ pair.a).T, delta)
+
+
+@pytest.mark.parametrize(
+    "regex", [r".*\.(q|v)_proj", r"(?:.*?(?:self_attn|mlp).*?(?:q_proj|up_proj))", r"[*+]+(\)+)?z"]
+)
+def test_usual_expressions_are_read(regex: str) -> None:
+    check_config({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": regex}, "it")

@@ -28,6 +28,9 @@ _FORWARD = {
     "megatron_config": "its layers are split over devices",
 }
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_LONGEST = 1000
+_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,?\d*\}|.", re.DOTALL)
+"""Of a regular expression: an escaped character, a class, a number of repeats, a character."""
 _PLAIN = "train it again as plain LoRA, or merge it into a whole model with PEFT and give that"
 
 
@@ -63,8 +66,10 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     targets = config.get("target_modules")
     if not targets or not isinstance(targets, str | list):
         raise ConfigError("target_modules", targets, f"{where} names no module of a base")
-    for key in ("target_modules", "exclude_modules"):
-        _check_regex(config.get(key), key, where)
+    for key in ("target_modules", "exclude_modules", "layers_pattern"):
+        value = config.get(key)
+        for regex in value if isinstance(value, list) and key == "layers_pattern" else [value]:
+            _check_regex(regex, key, where)
 
 
 def _pattern(config: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -82,6 +87,29 @@ def _check_regex(regex: object, key: str, where: str) -> None:
             re.compile(regex)
         except re.error as error:
             raise ConfigError(key, regex, f"{where}: is no regular expression ({error})") from None
+        if len(regex) > _LONGEST or _repeats_repeats(regex):
+            problem = f"{where}: an expression of a stranger that could be matched for ever"
+            fix = f"at most {_LONGEST} characters, and no repeat of what repeats itself; or a list"
+            raise ConfigError(key, regex[:_LONGEST], problem, fix)
+
+
+def _repeats_repeats(regex: str) -> bool:
+    """Whether a group is repeated in which something is: ``(a+)+`` takes exponential time."""
+    inside = [False]  # of each open group, whether it holds a repeat
+    closed = False  # whether what stands before is such a group
+    for token in _TOKENS.findall(regex):
+        if token == "(":
+            inside.append(False)
+        elif token == ")" and len(inside) > 1:
+            closed = inside.pop()
+            inside[-1] = inside[-1] or closed
+            continue
+        elif token[0] in "*+{":
+            if closed:
+                return True
+            inside[-1] = True
+        closed = False
+    return False
 
 
 def rank_of(config: Mapping[str, Any], module: str) -> int:
