@@ -113,8 +113,10 @@ class MergePage(RunPage):
         """Where the base, which nobody fine-tuned, does as well."""
         floor = of.floors[0]
         text = f"The base alone keeps {quantity(floor, 'accuracy')}"
-        beaten = [s for s in sorted({row["size"] for row in of.points})
-                  if (best := of.best(s)) is not None and best["normalised"] <= floor]  # fmt: skip
+        asked = sorted({row["size"] for row in of.points if not row.get("least")})
+        best = {size: max(row["normalised"] for row in of.points if row["size"] == size)
+                for size in asked}  # fmt: skip
+        beaten = [size for size in asked if best[size] <= floor]
         if beaten:
             sizes = " and ".join(f"{size:.3g}x" for size in beaten)
             text += f": at {sizes} no merge is worth more"
