@@ -17,6 +17,7 @@ from hansa.combine.merge.algorithms.dare import Dare
 from hansa.combine.merge.algorithms.emr import Emr
 from hansa.combine.merge.algorithms.fisher import Fisher
 from hansa.combine.merge.algorithms.merging import BlockFacts, MergingAlgorithm
+from hansa.combine.merge.algorithms.regmean import RegMean
 from hansa.combine.merge.algorithms.slerp import Slerp
 from hansa.combine.merge.algorithms.tall_mask import TallMask
 from hansa.combine.merge.algorithms.ties import Ties
@@ -303,6 +304,10 @@ def test_what_cannot_be_cut_or_built_is_named(make_models: Make, tmp_path: Path)
         build_artefact(models[:1], base, place, SOME)
     with pytest.raises(ConfigError, match="goes between two models"):
         build_artefact(models, base, place, [Slerp()])
+    save_file({"other": torch.ones(2)}, tmp_path / "s.safetensors")
+    with pytest.raises(ConfigError, match="holds no statistic of a tensor"):
+        stray = (str(tmp_path / "s.safetensors"),) * 3
+        build_artefact(models, base, place, [RegMean(files=stray)])
     assert not place.exists()
     artefact = build_artefact(models, base, place, SOME)
     with pytest.raises(ConfigError, match=r"the least is 2\.\d+ models") as caught:

@@ -108,7 +108,10 @@ def _check(
         except ConfigError as error:
             raise error.under(label if error.field != "algorithms" else "") from None
         for file in algorithm.statistics:
-            ModelFolder.open(Path(file))
+            if not set(ModelFolder.open(Path(file)).entries) & set(base.entries):
+                problem = "holds no statistic of a tensor of these models"
+                fix = "name each as its tensor is named"
+                raise ConfigError(f"{label}.files", file, problem, fix)
     check_same([base, *models], heads)
 
 
