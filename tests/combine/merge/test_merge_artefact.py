@@ -305,8 +305,8 @@ def test_what_cannot_be_cut_or_built_is_named(make_models: Make, tmp_path: Path)
     with pytest.raises(ConfigError, match="goes between two models"):
         build_artefact(models, base, place, [Slerp()])
     save_file({"other": torch.ones(2)}, tmp_path / "s.safetensors")
+    stray = (str(tmp_path / "s.safetensors"),) * 3
     with pytest.raises(ConfigError, match="holds no statistic of a tensor"):
-        stray = (str(tmp_path / "s.safetensors"),) * 3
         build_artefact(models, base, place, [RegMean(files=stray)])
     assert not place.exists()
     artefact = build_artefact(models, base, place, SOME)
