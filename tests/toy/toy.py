@@ -86,7 +86,7 @@ def resume(
         CheckpointError: the folder is another verb's, or is damaged.
         ConfigError: a setting cannot change any more, or no round is left.
     """
-    with reopened(path, ToyFile, changes) as again:
+    with reopened(path, ToyFile, changes, extensible=True) as again:
         state = again.folder.path / "state"
         done, numbers = 0, again.settings.numbers()
         if bundle_file(state).exists():

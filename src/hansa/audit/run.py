@@ -98,8 +98,6 @@ def resume(
     """
     with reopened(run, AuditFile, changes) as again:
         folder = again.folder
-        if (folder.summary or {}).get("status") == "finished":
-            raise ConfigError("resume", str(run), "has finished", "begin a new audit")
         prepared = prepare(again.settings)
         _check_same(folder, prepared)
         ledgers = _ledgers(folder, prepared)

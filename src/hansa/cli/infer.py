@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import (
     All,
@@ -21,7 +20,7 @@ from hansa.cli.options import (
     Seed,
     Sets,
 )
-from hansa.cli.running import folder_for, going_on, heed_sigterm
+from hansa.cli.running import run_or_resume
 from hansa.cli.serving import member, serve
 
 app = typer.Typer(
@@ -30,7 +29,6 @@ app = typer.Typer(
 app.command("serve")(serve)
 app.command("member")(member)
 
-_GO_ON = "hansa infer robust --resume"
 File = Annotated[
     Path | None,
     typer.Argument(metavar="FILE", help="A file of it.", show_default="17 digits clients, 4 liars"),
@@ -55,33 +53,26 @@ def robust(
     With --resume RUN an interrupted run goes on.
     """
     with answering(as_json, debug) as answer:
-        heed_sigterm()
-        if resume is not None:
-            if file is not None or out is not None or sets or seed is not None:
-                fix = "give --resume RUN alone"
-                raise ConfigError("resume", str(resume), "takes no FILE and no settings", fix)
-            from hansa.experiment.progress import Steps
-            from hansa.infer.robust.run import resume as again
-
-            with going_on(answer, resume, _GO_ON), Steps(quiet) as steps:
-                folder = again(resume, steps, not no_report)
-            _result(answer, folder.path, every)
-            return
         from hansa.experiment.settings_file import override
         from hansa.infer.robust.robust_file import RobustFile
 
-        changes = tuple(sets or ())
-        if file is None:
-            chosen = RobustFile.parse(override({}, changes, seed=seed))
-        else:
-            chosen = RobustFile.load(file, changes, seed=seed)
-        from hansa.experiment.progress import Steps
-        from hansa.infer.robust.run import robust as run
+        def chosen() -> RobustFile:
+            if file is None:
+                return RobustFile.parse(override({}, tuple(sets or ()), seed=seed))
+            return RobustFile.load(file, tuple(sets or ()), seed=seed)
 
-        with folder_for(chosen, out) as path, going_on(answer, path, _GO_ON):
-            with Steps(quiet) as steps:
-                folder = run(chosen, path, steps, not no_report)
-            _result(answer, folder.path, every)
+        path = run_or_resume(
+            answer,
+            RobustFile,
+            "hansa.infer.robust.run:robust",
+            chosen,
+            out=out,
+            resume=resume,
+            alone=file is None and not sets and seed is None,
+            report=not no_report,
+            quiet=quiet,
+        )
+        _result(answer, path, every)
 
 
 @app.command("predict")

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
 from hansa.cli.route_index import index, train
 from hansa.cli.route_pool import compress
 from hansa.cli.route_serving import ask, serve
-from hansa.cli.running import folder_for, going_on, heed_sigterm
+from hansa.cli.running import run_or_resume
 
 app = typer.Typer(
     help="Many adapters on one model: each query gets the mixture that answers it (LORAUTER).",
@@ -33,7 +32,6 @@ File = Annotated[
     Path | None,
     typer.Argument(metavar="FILE", help="A file of it.", show_default="made tasks, a made pool"),
 ]
-_GO_ON = "hansa route run --resume"
 
 
 @app.command("run")
@@ -54,33 +52,26 @@ def run(
     With --resume RUN an interrupted run goes on.
     """
     with answering(as_json, debug) as answer:
-        heed_sigterm()
-        if resume is not None:
-            if file is not None or out is not None or sets or seed is not None:
-                fix = "give --resume RUN alone"
-                raise ConfigError("resume", str(resume), "takes no FILE and no settings", fix)
-            from hansa.experiment.progress import Steps
-            from hansa.route.run import resume as again
-
-            with going_on(answer, resume, _GO_ON), Steps(quiet) as steps:
-                folder = again(resume, steps, not no_report)
-            _result(answer, folder.path, every)
-            return
         from hansa.experiment.settings_file import override
         from hansa.route.route_file import RouteFile
 
-        changes = tuple(sets or ())
-        if file is None:
-            chosen = RouteFile.parse(override({}, changes, seed=seed))
-        else:
-            chosen = RouteFile.load(file, changes, seed=seed)
-        from hansa.experiment.progress import Steps
-        from hansa.route.run import route
+        def chosen() -> RouteFile:
+            if file is None:
+                return RouteFile.parse(override({}, tuple(sets or ()), seed=seed))
+            return RouteFile.load(file, tuple(sets or ()), seed=seed)
 
-        with folder_for(chosen, out) as path, going_on(answer, path, _GO_ON):
-            with Steps(quiet) as steps:
-                folder = route(chosen, path, steps, not no_report)
-            _result(answer, folder.path, every)
+        path = run_or_resume(
+            answer,
+            RouteFile,
+            "hansa.route.run:route",
+            chosen,
+            out=out,
+            resume=resume,
+            alone=file is None and not sets and seed is None,
+            report=not no_report,
+            quiet=quiet,
+        )
+        _result(answer, path, every)
 
 
 @app.command("tasks")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, Interrupted
 
 if TYPE_CHECKING:
@@ -60,3 +62,51 @@ def going_on(
     finally:
         if not fresh or (path / "config.yaml").exists():
             answer.run_dir = str(path)
+
+
+def run_or_resume(
+    answer: Answer,
+    kind: type[SettingsFile],
+    begin: str,
+    chosen: Callable[[], SettingsFile],
+    *,
+    out: Path | None,
+    resume: Path | None,
+    alone: bool,
+    report: bool,
+    quiet: bool,
+    changes: Callable[[], dict[str, Any]] | None = None,
+) -> Path:
+    """The folder of a run that such a command begins, or with ``--resume RUN`` goes on with.
+
+    Args:
+        kind: whose settings; names the command.
+        begin: ``module:function`` that begins one; ``resume`` of its module goes on. It is
+            imported after the settings are read: what it needs takes long.
+        chosen: reads the settings of a new run.
+        alone: whether ``--resume`` stands alone.
+        changes: what ``--set`` changes in a run that goes on; None: nothing may change.
+
+    Raises:
+        ConfigError: ``--resume`` does not stand alone; and what the run raises.
+    """
+    heed_sigterm()
+    module, _, function = begin.partition(":")
+    command = f"hansa {kind.command} --resume"
+    if resume is not None and not (alone and out is None):
+        problem, fix = "takes no FILE and no settings", "give --resume RUN alone"
+        if changes is not None:
+            problem = "takes no FILE and no --out"
+            fix += "; --set changes what may change"
+        raise ConfigError("resume", str(resume), problem, fix)
+    from hansa.experiment.progress import Steps
+
+    if resume is not None:
+        with going_on(answer, resume, command), Steps(quiet) as steps:
+            again = importlib.import_module(module).resume
+            told = () if changes is None else (changes(),)
+            return again(resume, *told, steps, report).path
+    settings = chosen()
+    run = getattr(importlib.import_module(module), function)
+    with folder_for(settings, out) as path, going_on(answer, path, command), Steps(quiet) as steps:
+        return run(settings, path, steps, report).path

@@ -219,19 +219,25 @@ class Reopened(Generic[F]):
 
 @contextlib.contextmanager
 def reopened(
-    path: str | Path, kind: type[F], changes: Mapping[str, Any] | None = None
+    path: str | Path,
+    kind: type[F],
+    changes: Mapping[str, Any] | None = None,
+    extensible: bool = False,
 ) -> Iterator[Reopened[F]]:
     """Hold a run's folder to go on with it.
 
     Args:
         changes: settings to replace, only among the kind's ``resumable``.
+        extensible: one that has finished can go on, too.
 
     Raises:
         CheckpointError: it is no run of this kind, is damaged, or another process has it.
-        ConfigError: a setting cannot change any more.
+        ConfigError: it has finished, or a setting cannot change any more.
     """
     with opened(path) as folder:
         check_verb(folder, kind)
+        if not extensible and (folder.summary or {}).get("status") == "finished":
+            raise ConfigError("resume", str(path), "has finished", "begin a new run")
         config = {**folder.config, **(changes or {})}
         for key, value in config.items():
             if key not in kind.resumable and value != folder.config.get(key):

@@ -88,7 +88,7 @@ def resume(
     if progress is True:
         with RunProgress() as shown:
             return resume(path, changes, shown, report)
-    with reopened(path, RunFile, changes) as again:
+    with reopened(path, RunFile, changes, extensible=True) as again:
         folder, chosen = again.folder, again.settings
         if changes_of(folder.path):
             problem = "the run was made to forget, and training on would teach it all of that anew"

@@ -71,8 +71,6 @@ def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -
     """
     with reopened(run, RouteFile) as again:
         folder, chosen = again.folder, again.settings
-        if (folder.summary or {}).get("status") == "finished":
-            raise ConfigError("resume", str(run), "has finished", "begin a new run")
         chosen.check()
         again.enter()
         with hosted(folder, chosen.verb, report) as hosting:

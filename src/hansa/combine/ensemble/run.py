@@ -83,8 +83,6 @@ def resume(
     """
     with reopened(run, EnsembleFile, changes) as again:
         folder, chosen = again.folder, again.settings
-        if (folder.summary or {}).get("status") == "finished":
-            raise ConfigError("resume", str(run), "has finished", "begin a new run")
         check_device(chosen.device)
         prepared = prepare(chosen, folder.read_json("removal.json") is None, open_run)
         check_inputs(folder, chosen, prepared.dataset, _parts(prepared))

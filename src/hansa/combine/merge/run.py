@@ -76,8 +76,6 @@ def resume(
     """
     with reopened(run, MergeFile, changes) as again:
         folder, chosen = again.folder, again.settings
-        if (folder.summary or {}).get("status") == "finished":
-            raise ConfigError("resume", str(run), "has finished", "begin a new run")
         check(chosen)
         again.enter()
         with hosted(folder, chosen.verb, report) as hosting:
