@@ -10,12 +10,11 @@ import typer
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
-from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
+from hansa.cli.running import changed, heed_sigterm, run_or_resume
 
 if TYPE_CHECKING:
     from hansa.combine.merge.merge_file import MergeFile
 
-_GO_ON = "hansa combine merge --resume"
 Models = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -85,19 +84,8 @@ def merge(
     With --resume RUN an interrupted run goes on.
     """
     with answering(as_json, debug) as answer:
-        heed_sigterm()
-        from hansa.experiment.progress import Steps
+        from hansa.combine.merge.merge_file import MergeFile
 
-        if resume is not None:
-            if models or out is not None or seed is not None:
-                fix = "give --resume RUN alone; --set changes what may change"
-                raise ConfigError("resume", str(resume), "takes no FILE and no --out", fix)
-            from hansa.combine.merge.run import resume as again
-
-            with going_on(answer, resume, _GO_ON), Steps(quiet) as steps:
-                folder = again(resume, changed(resume, sets), steps, not no_report)
-            _result(answer, folder.path, every)
-            return
         more = {
             "seed": seed,
             "sizes": sizes or None,
@@ -105,13 +93,19 @@ def merge(
             "algorithms": algorithms or None,
             "rebn": None if rebn is None else str(rebn),
         }
-        chosen = _chosen(tuple(models or ()), base, tuple(sets or ()), more)
-        from hansa.combine.merge.run import merge as run
-
-        with folder_for(chosen, out) as path, going_on(answer, path, _GO_ON):
-            with Steps(quiet) as steps:
-                folder = run(chosen, path, steps, not no_report)
-            _result(answer, folder.path, every)
+        path = run_or_resume(
+            answer,
+            MergeFile,
+            "hansa.combine.merge.run:merge",
+            lambda: _chosen(tuple(models or ()), base, tuple(sets or ()), more),
+            out=out,
+            resume=resume,
+            alone=not models and base is None and not any(more.values()) and seed is None,
+            report=not no_report,
+            quiet=quiet,
+            changes=lambda run: changed(run, sets),
+        )
+        _result(answer, path, every)
 
 
 def _chosen(

@@ -75,7 +75,7 @@ def run_or_resume(
     alone: bool,
     report: bool,
     quiet: bool,
-    changes: Callable[[], dict[str, Any]] | None = None,
+    changes: Callable[[Path], dict[str, Any]] | None = None,
 ) -> Path:
     """The folder of a run that such a command begins, or with ``--resume RUN`` goes on with.
 
@@ -96,7 +96,7 @@ def run_or_resume(
     if resume is not None and not (alone and out is None):
         problem, fix = "takes no FILE and no settings", "give --resume RUN alone"
         if changes is not None:
-            problem = "takes no FILE and no --out"
+            problem = "takes no FILE, no --out and no other settings"
             fix += "; --set changes what may change"
         raise ConfigError("resume", str(resume), problem, fix)
     from hansa.experiment.progress import Steps
@@ -104,7 +104,7 @@ def run_or_resume(
     if resume is not None:
         with going_on(answer, resume, command), Steps(quiet) as steps:
             again = importlib.import_module(module).resume
-            told = () if changes is None else (changes(),)
+            told = () if changes is None else (changes(resume),)
             return again(resume, *told, steps, report).path
     settings = chosen()
     run = getattr(importlib.import_module(module), function)
