@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from hansa.route.answering import BASE, Mixture
+from hansa.route.answering import BASE, Mixture, Query
 from hansa.route.generating import GeneratingModel
 from hansa.route.pool_loading import load_adapter
 from hansa.route.routing import Routed
@@ -34,14 +34,14 @@ class FirstWord:
     def __init__(self) -> None:
         self.calls: list[int] = []
 
-    def route(self, texts: Sequence[str]) -> list[Routed]:
-        self.calls.append(len(texts))
+    def route(self, queries: Sequence[Query]) -> list[Routed]:
+        self.calls.append(len(queries))
         routes = {
             "w3": Routed((0,), (1.0,), (0.9,), Mixture((1,), (1.0,))),
             "w4": Routed((1, 2), (0.75, 0.25), (0.8, 0.7), Mixture((2, 0), (0.75, 0.25))),
         }
         nobody = Routed((0,), (1.0,), (0.1,), BASE, True)
-        return [routes.get(text.split()[0], nobody) for text in texts]
+        return [routes.get(query.text.split()[0], nobody) for query in queries]
 
 
 def written(folder: Path, seed: int, rank: int = 4) -> Path:

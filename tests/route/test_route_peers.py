@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.streams import Streams
 from hansa.ensemble.aggregators import Aggregator
-from hansa.route.answering import Query
+from hansa.route.answering import Query, Sees
 from hansa.route.collaborative import Contribution, Gathering, contributed, lie, split
 from hansa.route.embeddings import centroid
 from hansa.route.encoders.encoder import Encoder
@@ -182,13 +182,13 @@ def task(name: str, words: str, count: int = 4) -> RoutedTask:
     return RoutedTask(name, "d", examples, own=None)
 
 
-def index(placed: Placed, encoder: Encoder) -> RoutingIndex:
+def index(placed: Placed, encoder: Encoder, sees: Sees = "text") -> RoutingIndex:
     names = [t.name for t in placed.tasks]
     scores = [np.ones((2, t.examples), np.float32) for t in placed.tasks]
     matrix = matrix_of(names, ["a", "b"], scores, [None] * len(names), [True] * len(names))
     return index_of(matrix, placed.tasks, placed.centroids, base=placed_at, base_sha256="0",
                     pool=placed_at, adapters={"a": "1", "b": "2"}, k=2, temperature=0.1, alpha=0.2,
-                    encoder=encoder, fitted=placed.fitted, facts={})  # fmt: skip
+                    encoder=encoder, fitted=placed.fitted, facts={}, sees=sees)  # fmt: skip
 
 
 @pytest.mark.parametrize("encoder", [Hashing(size=64), TfIdf()])
@@ -215,6 +215,27 @@ def test_one_task_more_or_less_embeds_nothing_else(
         never = place_tasks([two], encoder)
         np.testing.assert_array_equal(less.centroids, never.centroids)
         np.testing.assert_array_equal(less.centroids[0], centroid(embed(never.fitted, two.texts())))
+
+
+def test_candidates_tell_tasks_apart_that_ask_about_the_same_texts(tmp_path: Path) -> None:
+    texts = [f"a film about number{k}" for k in range(6)]
+    tasks = [
+        RoutedTask(name, "films", tuple(Example(Query(text, labels), labels[0]) for text in texts))
+        for name, labels in (("mood", ("good", "bad")), ("genre", ("drama", "horror")))
+    ]
+    query = Query("a film about nobody", ("drama", "horror"))
+    routed = {}
+    for sees in ("text", "text_and_candidates"):
+        placed = place_tasks(tasks, Hashing(size=256), sees=sees)
+        index(placed, Hashing(size=256), sees).save(tmp_path / sees)
+        again = RoutingIndex.open(tmp_path / sees)
+        assert again.sees == sees
+        routed[sees] = again.route([query])[0]
+        # What was placed by another view is embedded anew.
+        assert place_tasks(tasks, Hashing(size=256), again, "text").embedded == 2 * (sees != "text")
+    assert routed["text"].weights == pytest.approx((0.5, 0.5))
+    assert routed["text_and_candidates"].tasks[0] == 1
+    assert routed["text_and_candidates"].weights[0] > 0.8
 
 
 class Loud(Hashing):

@@ -16,6 +16,7 @@ from hansa.cli import main
 from hansa.report import RunFolder
 from hansa.report.page import final
 from hansa.report.writing import write_report
+from hansa.route.answering import Query
 from hansa.route.pool_scorer import PoolScorer
 from hansa.route.route_file import RouteFile
 from hansa.route.routing_index import RoutingIndex
@@ -145,7 +146,7 @@ def test_the_index_of_a_run_routes_and_moves_with_it(run_folder: RunFolder, tmp_
     again = RoutingIndex.open(moved)
     assert again.pool == moved / "worlds/1/pool"
     assert again.route(texts) == routed
-    assert index.route(["nobody says this"])[0].abstained
+    assert index.route([Query("nobody says this")])[0].abstained
     file = moved / "index" / "index.safetensors"
     file.write_bytes(file.read_bytes().replace(b"tfidf", b"tfidx", 1))
     with pytest.raises(CheckpointError, match="not what was saved"):

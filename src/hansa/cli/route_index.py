@@ -30,6 +30,10 @@ def index(
     encoder: Annotated[
         str, typer.Option(metavar="NAME|DIR", help="Of hansa list encoder, or an encoder's folder.")
     ] = "tfidf",
+    sees: Annotated[
+        str,
+        typer.Option(metavar="WHAT", help="What it is given: text, or text_and_candidates."),
+    ] = "text",
     association: Annotated[
         str, typer.Option(metavar="NAME", help="Of hansa list association.")
     ] = "exhaustive",
@@ -66,11 +70,13 @@ def index(
         from hansa.route.index_folder import Indexing, encoder_of, make_index
         from hansa.route.screening import Screening
 
+        if sees not in ("text", "text_and_candidates"):
+            raise ConfigError("sees", sees, "is no such thing", "text or text_and_candidates")
         if not 0 <= alpha < 1:
             raise ConfigError("alpha", alpha, "is no share", "0 or more, below 1")
         chosen = Indexing(
-            encoder=encoder_of(encoder), association=Association.resolve(association), k=k,
-            temperature=temperature, alpha=alpha, screen=Screening() if screen else None,
+            encoder=encoder_of(encoder), sees=sees, association=Association.resolve(association),
+            k=k, temperature=temperature, alpha=alpha, screen=Screening() if screen else None,
             refit=refit, seed=seed, max_tokens=max_tokens,
         )  # fmt: skip
         with Steps(quiet) as steps:

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hansa.base.errors import ConfigError
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hansa.route.slab import AdapterSlab
+
+
+Sees = Literal["text", "text_and_candidates"]
+"""What a router sees of a query: what its answers may be says much of its task."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Query:
 
     text: str
     candidates: tuple[str, ...] = ()
+
+    def seen(self, sees: Sees = "text") -> str:
+        """The text by which it is routed."""
+        if sees == "text" or not self.candidates:
+            return self.text
+        return f"{self.text} {', '.join(self.candidates)}"
 
 
 @dataclass(frozen=True)

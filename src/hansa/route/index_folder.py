@@ -11,7 +11,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.engine.settings import Settings
-from hansa.route.answering import BASE
+from hansa.route.answering import BASE, Sees
 from hansa.route.association import Association, Exhaustive
 from hansa.route.base_models import fingerprint, generates, open_model
 from hansa.route.embeddings import embedded
@@ -36,6 +36,7 @@ class Indexing(Settings):
     """How an index is made."""
 
     encoder: Encoder = TfIdf()
+    sees: Sees = "text"
     association: Association = Exhaustive()
     k: int | None = None
     temperature: float | None = None
@@ -101,7 +102,7 @@ def make_index(
     model = open_model(folder, chosen.max_tokens)
     load_pool(model.slab, folders)
     ledger = ScoreLedger(out / LEDGER, sha)
-    placed = place_tasks(read, chosen.encoder, before)
+    placed = place_tasks(read, chosen.encoder, before, chosen.sees)
 
     def measured(names: list[str]) -> Any:
         return associate(
@@ -133,7 +134,7 @@ def make_index(
         k = before.k if k is None else k
         temperature = before.temperature if temperature is None else temperature
     if k is None or temperature is None:
-        vectors = [embedded(placed.fitted, task.texts()) for task in read]
+        vectors = [embedded(placed.fitted, task.texts(chosen.sees)) for task in read]
         router = Router(placed.centroids, result.matrix.choices())
         fitted = fit(
             model, read, vectors, result.matrix, router, chosen.seed,
@@ -146,7 +147,8 @@ def make_index(
         result.matrix, placed.tasks, placed.centroids, base=folder.absolute(), base_sha256=sha,
         pool=pool.absolute(), adapters={name: digests[name] for name in names}, k=k,
         temperature=temperature, alpha=chosen.alpha, encoder=chosen.encoder,
-        fitted=placed.fitted, facts={"seed": chosen.seed, "exhaustive": result.exhaustive},
+        fitted=placed.fitted, sees=chosen.sees,
+        facts={"seed": chosen.seed, "exhaustive": result.exhaustive},
     )  # fmt: skip
     index.save(out)
     return Indexed(index, evaluated, placed.embedded, refused)

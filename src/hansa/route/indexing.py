@@ -9,7 +9,7 @@ import numpy as np
 
 from hansa.base.streams import Streams
 from hansa.route.abstaining import conformal
-from hansa.route.answering import AnsweringModel
+from hansa.route.answering import AnsweringModel, Sees
 from hansa.route.association import Association
 from hansa.route.embeddings import centroid, embedded
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
@@ -38,8 +38,9 @@ class Placed:
 
 
 def place_tasks(
-    tasks: Sequence[RoutedTask], encoder: Encoder, before: RoutingIndex | None = None
-) -> Placed:
+    tasks: Sequence[RoutedTask], encoder: Encoder, before: RoutingIndex | None = None,
+    sees: Sees = "text",
+) -> Placed:  # fmt: skip
     """Centroids and calibration of tasks; those that an index has by the same encoder are taken.
 
     An encoder that learns keeps what it has learned, and learns the words of new tasks on top.
@@ -48,10 +49,11 @@ def place_tasks(
         ConfigError: a text has no direction, or a task lies nowhere.
     """
     kept = {}
-    if before is not None and before.encoder.dump() == encoder.dump():
+    same = before is not None and before.sees == sees
+    if before is not None and same and before.encoder.dump() == encoder.dump():
         kept = {task.digest: place for place, task in enumerate(before.tasks)}
     new = [task for task in tasks if task.digest() not in kept]
-    texts = [text for task in new for text in task.texts()]
+    texts = [text for task in new for text in task.texts(sees)]
     if before is not None and kept:
         fitted = before.fitted.grown(texts) if texts else before.fitted
     else:
@@ -64,7 +66,7 @@ def place_tasks(
             old = before.tasks[kept[digest]]
             calibration, row = old.calibration, before.centroids[kept[digest]]
         else:
-            vectors = embedded(fitted, task.texts())
+            vectors = embedded(fitted, task.texts(sees))
             calibration, row = conformal([vectors])[0], centroid(vectors, task.name)
         rows.append(row)
         placed.append(

@@ -45,7 +45,8 @@ def tried_peers(
         oracle: its score by domain, to normalise with.
     """
     encoder = peers.encoder.fitted(())
-    vectors = [embedded(encoder, task.texts()) for task in setting.tasks]
+    sees = setting.chosen.sees
+    vectors = [embedded(encoder, task.texts(sees)) for task in setting.tasks]
     matrix = associate(
         setting.model, setting.tasks, adapters, digests, Exhaustive(), setting.ledger,
         setting.seed, setting.chosen.batch_size,
@@ -53,7 +54,11 @@ def tried_peers(
     honest = _honest(peers, vectors, matrix, Streams(setting.seed))
     wanted = dict(enumerate(matrix.means().argmin(1).tolist()))
     asked = setting.test.with_vectors(
-        [encoder.embed([e.query.text for e in task.test]) for task in setting.tasks if task.test]
+        [
+            encoder.embed([e.query.seen(sees) for e in task.test])
+            for task in setting.tasks
+            if task.test
+        ]
     )
     rows, sent = [], 0
     for liars in dict.fromkeys((0, peers.liars)):

@@ -11,6 +11,7 @@ from hansa.base.errors import ConfigError
 from hansa.engine.settings import Settings
 from hansa.ensemble.aggregators.aggregator import Aggregator
 from hansa.experiment.settings_file import SettingsFile
+from hansa.route.answering import Sees
 from hansa.route.association import Association
 from hansa.route.encoders.encoder import Encoder
 from hansa.route.methods.method import RoutingMethod
@@ -84,6 +85,10 @@ class RouteFile(SettingsFile):
     encoder: Encoder = Field(
         "tfidf", validate_default=True, description="what makes vectors of texts"
     )
+    sees: Sees = Field(
+        "text", description="what the encoder is given of a query: its text, or also the "
+        "candidates of its answer, which say much of its task",
+    )  # fmt: skip
     association: Association = Field(
         "successive_halving", validate_default=True,
         description="how the adapter of each task is found",

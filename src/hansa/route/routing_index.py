@@ -22,6 +22,7 @@ import numpy as np
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.lazy import torch
 from hansa.route.abstaining import thresholds
+from hansa.route.answering import Query, Sees
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
 from hansa.route.routing import Routed, Router
 from hansa.route.score_matrix import ScoreMatrix
@@ -65,6 +66,7 @@ class RoutingIndex:
         choices: int [T].
         alpha: share of a task's own queries that may be turned away; 0: nobody abstains.
         encoder: and its fitted form.
+        sees: what it is given of a query.
         facts: what else is to be told, such as what the association cost.
     """
 
@@ -83,6 +85,7 @@ class RoutingIndex:
     encoder: Encoder
     fitted: FittedEncoder
     facts: Mapping[str, Any]
+    sees: Sees = "text"
 
     @property
     def router(self) -> Router:
@@ -97,9 +100,9 @@ class RoutingIndex:
         """The adapters, as mixtures count them."""
         return tuple(self.adapters)
 
-    def route(self, texts: Sequence[str]) -> list[Routed]:
-        """Where texts go; adapters are counted as in :attr:`names`."""
-        vectors = self.fitted.embed(texts)
+    def route(self, queries: Sequence[Query]) -> list[Routed]:
+        """Where queries go; adapters are counted as in :attr:`names`."""
+        vectors = self.fitted.embed([query.seen(self.sees) for query in queries])
         width = self.centroids.shape[1]
         if vectors.shape[1] != width:
             problem = f"gives vectors of {vectors.shape[1]} numbers, the index has {width}"
@@ -120,6 +123,7 @@ class RoutingIndex:
             "base": _relative(self.base, place), "pool": _relative(self.pool, place),
             "k": self.k, "temperature": self.temperature, "alpha": self.alpha,
             "encoder": self.encoder.dump(), "encoder_state": self.fitted.state(),
+            "sees": self.sees,
             "tasks": [
                 {"name": t.name, "domain": t.domain, "metric": t.metric, "own": t.own,
                  "digest": t.digest, "examples": t.examples}
@@ -181,6 +185,7 @@ class RoutingIndex:
             arrays["centroids"], arrays["means"], arrays["counts"], arrays["choices"],
             facts["k"], facts["temperature"], facts["alpha"],
             encoder, encoder.restored(facts["encoder_state"]), facts["made"],
+            facts["sees"],
         )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ class _Work:
         model = open_model(world.base, chosen.max_tokens)
         load_pool(model.slab, folders_of(world.pool), self._loading)
         digests = self._digests(world)
-        placed_tasks = place_tasks(world.tasks, chosen.encoder)
+        placed_tasks = place_tasks(world.tasks, chosen.encoder, sees=chosen.sees)
         setting = self._setting(seed, world, placed_tasks, model, base)
         if not self.about:
             self._tell(world, list(digests))
@@ -139,10 +139,12 @@ class _Work:
         return pool
 
     def _setting(self, seed: int, world: World, where: Placed, model: Any, base: str) -> Setting:
-        fitted = where.fitted
-        vectors = [embedded(fitted, task.texts()) for task in world.tasks]
+        fitted, sees = where.fitted, self.chosen.sees
+        vectors = [embedded(fitted, task.texts(sees)) for task in world.tasks]
         width = where.centroids.shape[1]
-        asked = [_vectors(fitted, [e.query.text for e in task.test], width) for task in world.tasks]
+        asked = [
+            _vectors(fitted, [e.query.seen(sees) for e in task.test], width) for task in world.tasks
+        ]
         if not sum(map(len, asked)):
             raise ConfigError("tasks", None, "have no test queries", "test.jsonl for some task")
         ledger = ScoreLedger(self.folder.path / "scores" / f"{seed}.jsonl", base)
@@ -167,7 +169,7 @@ class _Work:
             clean.associated.matrix, where.tasks, where.centroids,
             base=world.base.absolute(), base_sha256=base, pool=world.pool.absolute(),
             adapters=kept, k=clean.router.k, temperature=clean.router.temperature,
-            alpha=chosen.alpha, encoder=chosen.encoder, fitted=where.fitted,
+            alpha=chosen.alpha, encoder=chosen.encoder, fitted=where.fitted, sees=chosen.sees,
             facts={"association": clean.result["association"], "seed": chosen.seed},
         ).save(self.folder.path / "index")  # fmt: skip
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hansa.base.errors import ConfigError
-from hansa.route.answering import Query
+from hansa.route.answering import Query, Sees
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class RoutedTask:
     own: str | None = None
     metric: str = "exact_match"
 
-    def texts(self) -> list[str]:
-        """The inputs of the validation set."""
-        return [example.query.text for example in self.validation]
+    def texts(self, sees: Sees = "text") -> list[str]:
+        """What a router sees of the validation set."""
+        return [example.query.seen(sees) for example in self.validation]
 
     def digest(self) -> str:
         """SHA-256 of what a validation score depends on: the examples and the metric."""

@@ -38,7 +38,7 @@ def ask(
         fix = "--candidate TEXT, for each answer that it may give"
         raise ConfigError("candidates", [], "are none, and the base is an encoder", fix)
     chosen: list[Chosen] = []
-    for one in pool.choose([Wish(model, text, adapters) for text in texts]):
+    for one in pool.choose([Wish(model, text, adapters, candidates) for text in texts]):
         if isinstance(one, Refused):
             raise ConfigError("model", model, one.text)
         chosen.append(one)

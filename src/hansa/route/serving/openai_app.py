@@ -250,7 +250,7 @@ class OpenAIApp:
             raise Refused(400, "the base has no embeddings: it generates")
         jobs = []
         for row, (text, by) in enumerate(zip(asked.texts, asked.routed_by, strict=True)):
-            wish = Wish(asked.model, by, asked.adapters)
+            wish = Wish(asked.model, by, asked.adapters, asked.candidates)
             heard = None if events is None else partial(_heard, events, row)
             jobs.append(
                 Job(kind, wish, text, asked.messages, asked.decoding, asked.candidates, heard)

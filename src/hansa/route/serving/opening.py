@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hansa.base.errors import ConfigError
+from hansa.route.answering import Query
 from hansa.route.base_models import fingerprint, open_model
 from hansa.route.generating import GeneratingModel
 from hansa.route.pool_loading import folders_of, load_pool
@@ -34,9 +35,9 @@ class IndexRouter:
         """The tasks, as it counts them."""
         return tuple(task.name for task in self.index.tasks)
 
-    def route(self, texts: Sequence[str]) -> list[Routed]:
-        """Where texts go."""
-        return self.index.route(texts)
+    def route(self, queries: Sequence[Query]) -> list[Routed]:
+        """Where queries go."""
+        return self.index.route(queries)
 
 
 @dataclass(frozen=True)

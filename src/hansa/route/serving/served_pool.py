@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hansa.base.errors import ConfigError
-from hansa.route.answering import BASE, AnsweringModel, Mixture
+from hansa.route.answering import BASE, AnsweringModel, Mixture, Query
 from hansa.route.routing import Routed
 from hansa.serving.requests_in import Refused
 
@@ -21,7 +21,7 @@ AUTO, BASE_NAME = "auto", "base"
 
 
 class TextRouter(Protocol):
-    """What routes texts, such as an index; counts adapters and tasks by its own names."""
+    """What routes queries, such as an index; counts adapters and tasks by its own names."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -31,8 +31,8 @@ class TextRouter(Protocol):
     def task_names(self) -> tuple[str, ...]:
         """The tasks, as it counts them."""
 
-    def route(self, texts: Sequence[str]) -> list[Routed]:
-        """Where texts go."""
+    def route(self, queries: Sequence[Query]) -> list[Routed]:
+        """Where queries go."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,18 @@ class Wish:
         model: ``auto``, ``base``, the base's name, or an adapter's.
         text: that is routed.
         adapters: (name, weight); with any of them ``model`` has to be the base.
+        candidates: what the answer is chosen from, which a router may see.
     """
 
     model: str
     text: str
     adapters: tuple[tuple[str, float], ...] = ()
+    candidates: tuple[str, ...] = ()
+
+    @property
+    def query(self) -> Query:
+        """What is routed."""
+        return Query(self.text, self.candidates)
 
 
 @dataclass(frozen=True)
@@ -110,16 +117,16 @@ class ServedPool:
 
     def choose(self, wishes: Sequence[Wish]) -> list[Chosen | Refused]:
         """Who answers each of a batch; what is routed is embedded at once."""
-        texts = [wish.text for wish in wishes if _routed(wish)]
-        routes: dict[str, Routed] = {}
-        if texts and self.router is not None:
-            once = list(dict.fromkeys(texts))
+        queries = [wish.query for wish in wishes if _routed(wish)]
+        routes: dict[Query, Routed] = {}
+        if queries and self.router is not None:
+            once = list(dict.fromkeys(queries))
             routes = dict(zip(once, self.router.route(once), strict=True))
         chosen: list[Chosen | Refused] = []
         for wish in wishes:
             try:
                 self.check(wish)  # again: adapters may have gone while it waited
-                chosen.append(self._chosen(wish, routes.get(wish.text)))
+                chosen.append(self._chosen(wish, routes.get(wish.query)))
             except Refused as refused:
                 chosen.append(refused)
         return chosen
