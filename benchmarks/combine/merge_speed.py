@@ -229,7 +229,9 @@ def same_work(base: str, models: list[str], repeats: int) -> dict[str, Any]:
 
         def mine(name: str, algorithm: Any = algorithm, using: Any = using) -> torch.Tensor:
             bottom = ground[name].flatten()
-            taus = torch.stack([s[name].flatten() for s in using]).sub_(bottom)
+            taus = torch.empty(len(using), len(bottom))
+            for row, state in zip(taus, using, strict=True):
+                torch.sub(state[name].flatten(), bottom, out=row)
             shape = tuple(ground[name].shape)
             about = BlockFacts(name, (Piece(name, shape, 0),), base=bottom)
             return (bottom + algorithm.merge(taus, about).vector).view(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
+from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm, spans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,16 +50,22 @@ class Slerp(MergingAlgorithm):
         between = torch.empty_like(prepared[0])
         for piece in about.pieces:
             span = slice(piece.start, piece.stop)
-            between[span] = self._between(ends[0][span].double(), ends[1][span].double())
+            self._between(ends[0][span], ends[1][span], between[span])
         return Merged(
             between if about.base is None or self.of == "deltas" else between - about.base
         )
 
-    def _between(self, first: Tensor, second: Tensor) -> Tensor:
-        lengths = first.norm() * second.norm()
-        cosine = float(first @ second / lengths) if lengths > 0 else 0.0  # as mergekit
-        if abs(cosine) > _PARALLEL:
-            return torch.lerp(first, second, self.t)
-        angle = torch.arccos(torch.tensor(cosine, dtype=torch.float64))
-        near, far = torch.sin((1 - self.t) * angle), torch.sin(self.t * angle)
-        return (first * near + second * far) / torch.sin(angle)
+    def _between(self, first: Tensor, second: Tensor, out: Tensor) -> None:
+        lengths = math.sqrt(_product(first, first) * _product(second, second))
+        cosine = _product(first, second) / lengths if lengths > 0 else 0.0  # as mergekit
+        near, far = 1 - self.t, self.t
+        if abs(cosine) <= _PARALLEL:
+            angle = math.acos(cosine)
+            near, far = (math.sin(part * angle) / math.sin(angle) for part in (near, far))
+        torch.mul(first, near, out=out).add_(second, alpha=far)
+
+
+def _product(first: Tensor, second: Tensor) -> float:
+    """The inner product of two vectors, summed in float64."""
+    parts = (first[span].double() @ second[span].double() for span in spans(len(first)))
+    return float(sum(float(part) for part in parts))
