@@ -433,10 +433,12 @@ def evaluated(folder: Path, keep: Path, given: argparse.Namespace) -> None:
         )
         text.append(pool_table("large", [{"large": big}]))
     size = (
-        f"{len(seeds)} seeds, {given.validation} validation and {given.test} test sentences a task"
+        f"seeds {seeds[0]} to {seeds[-1]}, {given.validation} validation and {given.test} test "
+        "sentences a task"
     )
     title = f"LORAUTER on eight sentence tasks: percent right over domains, MiniLM, {size}"
     command = "python benchmarks/route/sentences.py --encoder FOLDER --keep FOLDER"
+    command += f" --seeds {len(seeds)}" + f" --pool {given.pool}" * bool(given.pool)
     whole_text = markdown(title, command, goals.HEADER, goals.rows) + "\n" + "\n".join(text)
     publish("route_sentences", whole_text, given.smoke)
 
