@@ -71,7 +71,7 @@ def test_a_file_says_whose_it_is() -> None:
     assert kind_of(EnsembleFile.parse(QUICK).dump()) is EnsembleFile
     assert kind_of(RunFile.parse({}).dump()) is RunFile
     with pytest.raises(ConfigError, match="no such files"):
-        kind_of({"verb": "route"})
+        kind_of({"verb": "teach"})
 
 
 @pytest.mark.parametrize(

@@ -166,14 +166,17 @@ def saved_rows() -> Callable[..., torch.Tensor]:
 
 
 def children() -> list[psutil.Process]:
-    """Processes that this one has begun, but for Python's own watch over shared names.
+    """Processes that this one has begun, but for Python's own watch and server of forks.
 
-    That one stays until the end, wherever a test of any file has spawned by multiprocessing.
+    Those stay until the end, wherever a test of any file has begun some by multiprocessing.
     """
     begun = []
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if not any("multiprocessing.resource_tracker" in word for word in child.cmdline()):
+            words = " ".join(child.cmdline())
+            if not any(
+                f"multiprocessing.{one}" in words for one in ("resource_tracker", "forkserver")
+            ):
                 begun.append(child)
     return begun
 
