@@ -138,14 +138,14 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 
 def test_the_index_of_a_run_routes_and_moves_with_it(run_folder: RunFolder, tmp_path: Path) -> None:
     index = RoutingIndex.open(run_folder.path)
-    texts = [e.query.text for e in RouteFile.parse(TINY).tasks.tasks_of(1)[2].test]  # type: ignore[attr-defined]
-    routed = index.route(texts)
+    queries = [e.query for e in RouteFile.parse(TINY).tasks.tasks_of(1)[2].test]  # type: ignore[attr-defined]
+    routed = index.route(queries)
     assert all(index.tasks[one.tasks[0]].name == "d1t0" for one in routed)
     moved = tmp_path / "elsewhere"
     shutil.copytree(run_folder.path, moved)
     again = RoutingIndex.open(moved)
     assert again.pool == moved / "worlds/1/pool"
-    assert again.route(texts) == routed
+    assert again.route(queries) == routed
     assert index.route([Query("nobody says this")])[0].abstained
     file = moved / "index" / "index.safetensors"
     file.write_bytes(file.read_bytes().replace(b"tfidf", b"tfidx", 1))
@@ -171,7 +171,7 @@ def test_own_tasks_are_trained_indexed_and_brought_up_to_date(
     names = written_tasks(tasks)
     shutil.copytree(world / "pool", pool)
     lines = (tasks / names[0] / "test.jsonl").read_text().splitlines()
-    texts = [json.loads(line)["text"] for line in lines]
+    queries = [Query(json.loads(line)["text"]) for line in lines]
     base = ("--base", str(world / "base"))
     words = ("route", "index", str(pool), "--tasks", str(tasks), "--out", str(out), "--max-tokens",
              "4", "--json", "-q")  # fmt: skip
@@ -181,12 +181,12 @@ def test_own_tasks_are_trained_indexed_and_brought_up_to_date(
         0, TASKS * TASKS * EXAMPLES, TASKS,
     )  # fmt: skip
     assert {row["task"] for row in first["tasks"]} == set(names)
-    before = RoutingIndex.open(out).route(texts)
+    before = RoutingIndex.open(out).route(queries)
 
     # Nothing new costs nothing, and routes the same; the base is the index's.
     status, told, _ = said(capsys, *words)
     assert (json.loads(told)["answers"], json.loads(told)["embedded"]) == (0, 0)
-    assert RoutingIndex.open(out).route(texts) == before
+    assert RoutingIndex.open(out).route(queries) == before
 
     # One adapter more costs its own column, one task less nothing; taken back, all is as it was.
     shutil.copytree(pool / names[1], pool / "another")
@@ -208,7 +208,7 @@ def test_own_tasks_are_trained_indexed_and_brought_up_to_date(
     shutil.rmtree(pool / "late")
     _, told, _ = said(capsys, *words)
     assert json.loads(told)["answers"] == 0
-    assert [(r.tasks, r.mixture) for r in RoutingIndex.open(out).route(texts)] == [
+    assert [(r.tasks, r.mixture) for r in RoutingIndex.open(out).route(queries)] == [
         (r.tasks, r.mixture) for r in before
     ]
 
