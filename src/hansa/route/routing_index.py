@@ -29,7 +29,7 @@ from hansa.route.score_matrix import ScoreMatrix
 from hansa.weights.composition import CompositionPlan, Group, Member, PlanBlock
 
 FILE, LEDGER = "index.safetensors", "scores.jsonl"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
