@@ -228,13 +228,10 @@ def same_work(base: str, models: list[str], repeats: int) -> dict[str, Any]:
             )
 
         def mine(name: str, algorithm: Any = algorithm, using: Any = using) -> torch.Tensor:
-            bottom = ground[name].flatten()
-            taus = torch.empty(len(using), len(bottom))
-            for row, state in zip(taus, using, strict=True):
-                torch.sub(state[name].flatten(), bottom, out=row)
-            shape = tuple(ground[name].shape)
-            about = BlockFacts(name, (Piece(name, shape, 0),), base=bottom)
-            return (bottom + algorithm.merge(taus, about).vector).view(shape)
+            bottom, shape = ground[name].flatten(), tuple(ground[name].shape)
+            about = BlockFacts(name, (Piece(name, shape, 0),))
+            rows = [state[name].flatten() for state in using]
+            return algorithm.merge_weights(rows, bottom, about).view(shape)
 
         if method != "dare_linear":  # whose draws are other ones
             apart = [(theirs(n) - mine(n)).abs() > 2e-5 for n in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -253,3 +254,26 @@ def test_consensus_shrinks_as_more_have_to_agree(seed: int, count: int) -> None:
     assert torch.equal(kept[0], TaskArithmetic().merge(taus).vector != 0)
     assert not kept[-1].any()
     assert all((more | ~fewer).all() for more, fewer in pairwise(kept))
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [a for a in ALL if not isinstance(a, RegMean)],  # whose statistics of a vector are others
+    ids=lambda a: a.name,
+)
+@given(seed=st.integers(0, 99))
+@settings(max_examples=10)
+def test_weights_are_merged_as_task_vectors_are(algorithm: MergingAlgorithm, seed: int) -> None:
+    count = 2 if isinstance(algorithm, Slerp) else 3
+    about, base = facts(seed, list(range(count))), task_vectors(seed + 1, 1)[0]
+    rows = base + 0.1 * task_vectors(seed, count)
+    merged = algorithm.merge_weights(list(rows), base, about)
+    apart = algorithm.merge(rows - base, replace(about, base=base)).vector + base
+    torch.testing.assert_close(merged, apart, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_on_a_sphere_are_merged_without_the_base() -> None:
+    base, rows = task_vectors(5, 1)[0], task_vectors(6, 2)
+    algorithm = Slerp(t=0.3)
+    apart = algorithm.merge(rows - base, BlockFacts(base=base)).vector + base
+    torch.testing.assert_close(algorithm.merge_weights(list(rows), base), apart)

@@ -196,6 +196,23 @@ class MergingAlgorithm(Component, kind="merging"):
         about = (about or BlockFacts()).whole(taus)
         return self.combine(list(taus), list(self.prepare(taus, about)), about)
 
+    def merge_weights(self, rows: Rows, base: Tensor, about: BlockFacts | None = None) -> Tensor:
+        """One model's numbers of several's: the base's and what :meth:`merge` makes of the rest.
+
+        Args:
+            rows: n vectors float32 [d], of the models.
+            base: float32 [d].
+            about: without it they are one tensor.
+
+        Returns:
+            Tensor: float32 [d]. Of an algorithm with masks it is what no mask was laid on.
+        """
+        taus = torch.empty(len(rows), len(base))
+        for tau, row in zip(taus, rows, strict=True):
+            torch.sub(row, base, out=tau)
+        about = replace((about or BlockFacts()).whole(taus), base=base)
+        return self.merge(taus, about).vector.add_(base)
+
 
 class LinearMerging(MergingAlgorithm):
     """A weighted sum of the task vectors."""
@@ -215,6 +232,18 @@ class LinearMerging(MergingAlgorithm):
 
     def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
         return Merged(weighted_sum(prepared, self.coefficients(about)))
+
+    def merge_weights(self, rows: Rows, base: Tensor, about: BlockFacts | None = None) -> Tensor:
+        """As all, but for rounding: a weighted sum of models needs no task vectors."""
+        facts = about or BlockFacts()
+        facts = replace(facts, members=facts.members or tuple(range(len(rows))))
+        weights = [float(weight) for weight in self.coefficients(facts)]
+        of_base, merged = 1 - sum(weights), torch.empty_like(base)
+        for span in spans(len(base)):
+            total = torch.mul(base[span], of_base, out=merged[span])
+            for row, weight in zip(rows, weights, strict=True):
+                total.add_(row[span], alpha=weight)
+        return merged
 
 
 def check_weights(weights: tuple[float, ...], models: int, signed: bool = False) -> None:

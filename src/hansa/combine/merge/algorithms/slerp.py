@@ -55,6 +55,18 @@ class Slerp(MergingAlgorithm):
             between if about.base is None or self.of == "deltas" else between - about.base
         )
 
+    def merge_weights(self, rows: Rows, base: Tensor, about: BlockFacts | None = None) -> Tensor:
+        """As all; between weights no task vector is made."""
+        if self.of == "deltas":
+            return super().merge_weights(rows, base, about)
+        self.check(len(rows))
+        merged = torch.empty_like(base)
+        pieces = about.pieces if about is not None else ()
+        ends = [(piece.start, piece.stop) for piece in pieces] or [(0, len(base))]
+        for start, stop in ends:
+            self._between(rows[0][start:stop], rows[1][start:stop], merged[start:stop])
+        return merged
+
     def _between(self, first: Tensor, second: Tensor, out: Tensor) -> None:
         lengths = math.sqrt(_product(first, first) * _product(second, second))
         cosine = _product(first, second) / lengths if lengths > 0 else 0.0  # as mergekit
