@@ -240,9 +240,11 @@ class LinearMerging(MergingAlgorithm):
         weights = [float(weight) for weight in self.coefficients(facts)]
         of_base, merged = 1 - sum(weights), torch.empty_like(base)
         for span in spans(len(base)):
-            total = torch.mul(base[span], of_base, out=merged[span])
-            for row, weight in zip(rows, weights, strict=True):
+            total = torch.mul(rows[0][span], weights[0], out=merged[span])
+            for row, weight in zip(rows[1:], weights[1:], strict=True):
                 total.add_(row[span], alpha=weight)
+            if abs(of_base) > 1e-6:  # not a mean
+                total.add_(base[span], alpha=of_base)
         return merged
 
 
