@@ -68,8 +68,8 @@ class Slerp(MergingAlgorithm):
         return merged
 
     def _between(self, first: Tensor, second: Tensor, out: Tensor) -> None:
-        lengths = math.sqrt(_product(first, first) * _product(second, second))
-        cosine = _product(first, second) / lengths if lengths > 0 else 0.0  # as mergekit
+        own, other, both = _products(first, second)
+        cosine = both / math.sqrt(own * other) if own * other > 0 else 0.0  # as mergekit
         near, far = 1 - self.t, self.t
         if abs(cosine) <= _PARALLEL:
             angle = math.acos(cosine)
@@ -77,7 +77,11 @@ class Slerp(MergingAlgorithm):
         torch.mul(first, near, out=out).add_(second, alpha=far)
 
 
-def _product(first: Tensor, second: Tensor) -> float:
-    """The inner product of two vectors, summed in float64."""
-    parts = (first[span].double() @ second[span].double() for span in spans(len(first)))
-    return float(sum(float(part) for part in parts))
+def _products(first: Tensor, second: Tensor) -> tuple[float, float, float]:
+    """The first's inner product with itself, the second's, and theirs, summed in float64."""
+    total = torch.zeros(3, dtype=torch.float64)
+    for span in spans(len(first)):
+        a, b = first[span].double(), second[span].double()
+        total += torch.stack((a @ a, b @ b, a @ b))
+    own, other, both = total.tolist()
+    return own, other, both
