@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import functional, torch, without_gradients
+from hansa.models.without_bars import without_bars
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,10 +29,14 @@ class SentenceEncoder:
             [B, T, h], as transformers' BertModel does.
         tokenizer: a fast tokenizer of transformers.
         max_tokens: sentences are cut here, special tokens counted.
+        first_token: its last hidden state is the sentence's, not the mean of all.
     """
 
-    def __init__(self, module: nn.Module, tokenizer: Any, max_tokens: int = 128) -> None:
+    def __init__(
+        self, module: nn.Module, tokenizer: Any, max_tokens: int = 128, first_token: bool = False
+    ) -> None:
         self.module, self.tokenizer, self.max_tokens = module, tokenizer, max_tokens
+        self.first_token = first_token
 
     @classmethod
     def open(cls, folder: Path, max_tokens: int = 128) -> SentenceEncoder:
@@ -42,7 +47,6 @@ class SentenceEncoder:
         """
         try:
             from transformers import AutoModel, AutoTokenizer
-            from transformers.utils import logging
         except ImportError:
             raise ConfigError(
                 "encoder", str(folder), "needs transformers", "pip install 'hansa[transformers]'"
@@ -51,18 +55,14 @@ class SentenceEncoder:
             raise ConfigError(
                 "encoder", str(folder), "has no config.json", "give the folder of a model"
             )
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # a small model is read at once
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            module = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            )
+            with without_bars():
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                module = AutoModel.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                )
         except (OSError, ValueError) as error:
             raise ConfigError("encoder", str(folder), f"cannot be opened: {error}") from error
-        finally:
-            if bars:
-                logging.enable_progress_bar()
         return cls(module.eval(), tokenizer, max_tokens)
 
     def tokens(self, sentences: Sequence[str]) -> list[list[int]]:
@@ -84,9 +84,14 @@ class SentenceEncoder:
         return {"input_ids": ids, "attention_mask": mask}
 
     def pooled(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """fp32 [B, h]: unit vectors, the mean of the last hidden states of each row's tokens."""
+        """fp32 [B, h]: unit vectors, the mean of the last hidden states of each row's tokens.
+
+        Or, with ``first_token``, the first token's state.
+        """
         batch = self.batch(rows)
         hidden = self.module(**batch).last_hidden_state
+        if self.first_token:
+            return functional.normalize(hidden[:, 0].float(), dim=-1)
         mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         # The sum over the tokens that are; cosines need no mean.
         return functional.normalize((hidden * mask).sum(1).float(), dim=-1)

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from hansa.base.errors import ConfigError
+from hansa.models.without_bars import without_bars
 from hansa.route.answering import AnsweringModel
 from hansa.route.slab import AdapterSlab
-
-
-@contextlib.contextmanager
-def without_bars() -> Iterator[None]:
-    """Meanwhile transformers draws no bars of its own: progress is told in one place."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def generates(folder: Path) -> bool:

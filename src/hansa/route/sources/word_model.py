@@ -11,7 +11,7 @@ from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.models.draws import drawing
 from hansa.models.fine_tuning import FineTuning, fine_tune
-from hansa.route.base_models import without_bars
+from hansa.models.without_bars import without_bars
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 

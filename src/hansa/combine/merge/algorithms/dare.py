@@ -9,17 +9,16 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
+from hansa.combine.merge.algorithms.around import Around
 from hansa.combine.merge.algorithms.averaging import Averaging
-from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm
+from hansa.combine.merge.algorithms.merging import BlockFacts, MergingAlgorithm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hansa.combine.merge.algorithms.merging import Rows
-
 
 @register("dare", paper="Yu et al.", year=2024, url="https://arxiv.org/abs/2311.03099")
-class Dare(MergingAlgorithm):
+class Dare(Around):
     """Drop each number with probability p, divide the rest by 1 - p, then merge (Yu et al., 2024).
 
     What is dropped depends on the seed, the model and the block alone, so that a group of any size
@@ -33,43 +32,17 @@ class Dare(MergingAlgorithm):
     rescale: bool = Field(True, description="divide what stays by 1 - p")
     inner: MergingAlgorithm = Field(Averaging(), description="what merges the dropped vectors")
 
-    @property
-    def masked(self) -> bool:
-        return self.inner.masked
-
-    @property
-    def scaled(self) -> bool:
-        return self.inner.scaled
-
-    @property
-    def compares(self) -> bool:
-        return self.inner.compares
-
-    @property
-    def wants_base(self) -> bool:
-        return self.inner.wants_base
-
-    @property
-    def statistics(self) -> tuple[str, ...]:
-        return self.inner.statistics
-
     def check(self, models: int) -> None:
-        self.inner.check(models)
+        super().check(models)
         if self.drops and len(self.drops) != models:
             problem = f"are {len(self.drops)}, and there are {models} models"
             raise ConfigError("drops", list(self.drops), problem, "one a model, in their order")
 
-    def cutoff_ranks(self, numbers: int) -> tuple[int, ...]:
-        return self.inner.cutoff_ranks(numbers)
-
     def ranked(self, taus: Tensor, about: BlockFacts) -> Tensor:
-        return self.inner.ranked(self._dropped(taus, about), about)
+        return super().ranked(self._dropped(taus, about), about)
 
     def prepare(self, taus: Tensor, about: BlockFacts) -> Tensor:
-        return self.inner.prepare(self._dropped(taus, about), about)
-
-    def combine(self, taus: Rows, prepared: Rows, about: BlockFacts) -> Merged:
-        return self.inner.combine(taus, prepared, about)
+        return super().prepare(self._dropped(taus, about), about)
 
     def _dropped(self, taus: Tensor, about: BlockFacts) -> Tensor:
         dropped = torch.zeros_like(taus)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
+from hansa.combine.merge.algorithms.around import Around
 from hansa.combine.merge.algorithms.merging import BlockFacts, Merged, MergingAlgorithm, spans
 from hansa.combine.merge.algorithms.task_arithmetic import TaskArithmetic
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from hansa.combine.merge.algorithms.merging import Rows
 
 
-class Activated(MergingAlgorithm):
+class Activated(Around):
     """What asks which numbers of a merged vector a task needs: |t| > threshold |merged - t|."""
 
     inner: MergingAlgorithm = Field(TaskArithmetic(), description="what makes the merged vector")
@@ -37,26 +38,6 @@ class Activated(MergingAlgorithm):
     @property
     def compares(self) -> bool:
         return True
-
-    @property
-    def wants_base(self) -> bool:
-        return self.inner.wants_base
-
-    @property
-    def statistics(self) -> tuple[str, ...]:
-        return self.inner.statistics
-
-    def check(self, models: int) -> None:
-        self.inner.check(models)
-
-    def cutoff_ranks(self, numbers: int) -> tuple[int, ...]:
-        return self.inner.cutoff_ranks(numbers)
-
-    def ranked(self, taus: Tensor, about: BlockFacts) -> Tensor:
-        return self.inner.ranked(taus, about)
-
-    def prepare(self, taus: Tensor, about: BlockFacts) -> Tensor:
-        return self.inner.prepare(taus, about)
 
     def activated(self, tau: Tensor, merged: Tensor) -> Tensor:
         """Which numbers, bool [d], of the merged vector a task with vector tau [d] needs."""
