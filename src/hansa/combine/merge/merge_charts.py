@@ -61,24 +61,20 @@ def _curve(curve: Sequence[Row], key: str, floor: float, words: str) -> Any:
     base = alt.Chart(records(pl.DataFrame(rows))).encode(
         x=_size_axis(curve), y=y, color=colour, tooltip=tips
     )
-    level = pl.DataFrame([{"y": floor, "words": "the base, not fine-tuned"}])
+    level = pl.DataFrame([{"y": floor}])
     rule = (
         alt.Chart(records(level))
         .mark_rule(color=GREY, strokeDash=[3, 3])
         .encode(y=alt.Y("y:Q", scale=scale))
     )
-    text = (
-        alt.Chart(records(level))
-        .mark_text(align="right", baseline="bottom", dx=-4, dy=-3, color=GREY, fontSize=11)
-        .encode(y=alt.Y("y:Q", scale=scale), x=alt.value("width"), text="words:N")
-    )
     drawn = alt.layer(
         rule,
-        text,
         base.mark_line(strokeWidth=2).encode(strokeDash=dash),
         base.mark_circle(size=36),
     )
-    return style(drawn.properties(width=WIDE // 2 - 60, height=330, title=words))
+    # On the line itself it would lie over the curves.
+    title = alt.TitleParams(words, subtitle=f"dashed: the base, not fine-tuned, {floor:.1%}")
+    return style(drawn.properties(width=WIDE // 2 - 60, height=330, title=title))
 
 
 def rank_chart(curve: Sequence[Row]) -> Any:
