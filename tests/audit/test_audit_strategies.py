@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hansa.audit.estimators import Cells, poststrata
 from hansa.audit.population import Agent, Asked, Attribute, Population
 from hansa.audit.strategies import Strategy
 from hansa.base.errors import ConfigError
@@ -113,3 +114,22 @@ def test_what_cannot_be_audited_is_said_before_anything_is_asked(
     with pytest.raises(ConfigError, match=problem) as caught:
         next(Strategy().queries(population, [agent], Streams(0)))
     assert caught.value.field == field
+
+
+@given(
+    groups=st.lists(st.integers(-1, 2), min_size=1, max_size=12),
+    data=st.data(),
+)
+def test_a_post_stratum_is_of_one_group(groups: list[int], data: st.DataObject) -> None:
+    """Also where no answer is to be expected of some cells."""
+    expected = [data.draw(st.sampled_from([0.0, 1.0, 5.0])) for _ in groups]
+    cells = Cells(np.array(groups, np.int16), np.full(len(groups), 9), 3)
+    strata = poststrata(cells, np.array(expected))
+    assert ((strata >= 0) == (np.array(groups) >= 0)).all()
+    for stratum in set(strata[strata >= 0].tolist()):
+        assert len(set(np.array(groups)[strata == stratum].tolist())) == 1
+
+
+def test_a_cell_that_nobody_can_ask_joins_its_own_group() -> None:
+    cells = Cells(np.array([0, 0, 1, 1], np.int16), np.array([6, 1, 3, 5]), 2)
+    assert poststrata(cells, np.array([5.0, 0.0, 2.0, 4.0])).tolist() == [0, 0, 1, 1]

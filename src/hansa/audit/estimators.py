@@ -109,9 +109,10 @@ def poststrata(cells: Cells, expected: np.ndarray) -> np.ndarray:
             answers += expected[cell]
             if answers >= ENOUGH:
                 number, answers = number + 1, 0.0
-        if answers and number > first:  # too few are left over: to the last one
-            strata[strata == number] = number - 1
-        elif answers or number == first:
+        left = strata == number  # also cells that no answer is to be expected of
+        if left.any() and number > first:  # too few are left over: to the last one
+            strata[left] = number - 1
+        elif number == first:
             number += 1
     return strata
 
