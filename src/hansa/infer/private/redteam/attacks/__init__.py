@@ -1,0 +1,1 @@
+"""What clients do to learn a server's weights, a file each."""
