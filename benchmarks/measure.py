@@ -98,7 +98,7 @@ def fresh(function: str, module: str, *, smoke: bool = False, **arguments: Any) 
     """
     if smoke:
         return getattr(sys.modules.get(module) or sys.modules["__main__"], function)(**arguments)
-    paths = [str(HERE), str(HERE / "decentralized"), str(HERE / "federated")]
+    paths = [str(HERE), *(str(HERE / part) for part in ("decentralized", "federated", "infer"))]
     code = (
         f"import json, sys; sys.path[:0] = {paths!r}; import {module}; "
         f"print(json.dumps({module}.{function}(**json.loads(sys.argv[1]))))"

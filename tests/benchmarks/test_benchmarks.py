@@ -16,6 +16,7 @@ HELPERS = (
     "golden",
     "measure",
     "peers_",
+    "resnet20_",
     "stale",
 )  # no scripts with a smoke run
 SCRIPTS = sorted(p for p in BENCHMARKS.rglob("*.py") if not p.name.startswith(HELPERS))
