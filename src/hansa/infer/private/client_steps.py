@@ -77,7 +77,8 @@ class _Pool:
 
     windows = True
 
-    def _windows(self, numbers: np.ndarray, fill: int) -> np.ndarray:
+    def windowed(self, numbers: np.ndarray, fill: int) -> np.ndarray:
+        """[n, C, H, W] to [n, C, H', W', kernel height, kernel width], ``fill`` at the padding."""
         top, bottom, left, right = self.padding
         sides = ((0, 0), (0, 0), (top, bottom), (left, right))
         padded = np.pad(numbers, sides, constant_values=fill) if any(self.padding) else numbers
@@ -91,7 +92,7 @@ class MaxPool(_Pool):
 
     def apply(self, numbers: np.ndarray) -> np.ndarray:
         """int64 [n, C, H, W] to [n, C, H', W']."""
-        return self._windows(numbers, np.iinfo(np.int64).min).max((4, 5))
+        return self.windowed(numbers, np.iinfo(np.int64).min).max((4, 5))
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class SumPool(_Pool):
 
     def apply(self, numbers: np.ndarray) -> np.ndarray:
         """int64 [n, C, H, W] to [n, C, H', W']."""
-        return self._windows(numbers, 0).sum((4, 5))
+        return self.windowed(numbers, 0).sum((4, 5))
 
 
 Step: TypeAlias = Relu | Shift | Table | MaxPool | SumPool
