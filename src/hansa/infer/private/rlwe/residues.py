@@ -1,0 +1,193 @@
+"""Polynomials as residues uint64 [k, L, N]: sums, products, rounding to a word, packed bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from hansa.base.errors import ConfigError, WireError
+from hansa.base.lazy import Lazy
+from hansa.infer.private.rlwe.profiles import Profile
+from hansa.infer.private.rlwe.spreading import spread
+
+kernels = Lazy("hansa.infer.private.rlwe.residue_kernels")
+
+WORD_BITS = 32
+_WORD = 1 << 64
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """What the kernels know of some primes; see ``residue_kernels``.
+
+    Attributes:
+        primes: uint64 [L, 5].
+        crt: uint64 [L, 4].
+        most: products whose sum two words hold.
+    """
+
+    primes: np.ndarray
+    crt: np.ndarray
+    most: int
+
+
+@cache
+def constants(primes: tuple[int, ...]) -> Constants:
+    """The constants of a modulus."""
+    q, rows, crt = 1, [], []
+    for prime in primes:
+        q *= prime
+    for prime in primes:
+        rest = _WORD % prime
+        rows.append([prime, _WORD // prime, rest, (rest << 64) // prime, _WORD**2 % prime])
+        factor = pow(q // prime, -1, prime)
+        crt.append([factor, (factor << 64) // prime, _WORD // prime, (rest << 64) // prime])
+    most = min((1 << 128) // prime**2 for prime in primes) - 1
+    return Constants(np.array(rows, np.uint64), np.array(crt, np.uint64), min(most, 1 << 30))
+
+
+def lift(profile: Profile, numbers: np.ndarray, onto: np.ndarray | None = None) -> np.ndarray:
+    """Signed integers int8 or int64 [k, N] as residues [k, L, N], added to ``onto`` if given."""
+    if onto is None:
+        onto = np.zeros((len(numbers), profile.levels, numbers.shape[1]), np.uint64)
+    kernels.lift(numbers, onto, constants(profile.primes).primes)
+    return onto
+
+
+def lift_wide(profile: Profile, numbers: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """``onto`` [k, L, n] and signed integers of two words, uint64 [k, n, 2], added in place."""
+    kernels.lift_wide(numbers, onto, constants(profile.primes).primes)
+    return onto
+
+
+def scaled(
+    profile: Profile, messages: np.ndarray, plain_bits: int, onto: np.ndarray | None = None
+) -> np.ndarray:
+    """round(q·m / 2^plain_bits) of integers int64 [k, n], as residues [k, L, n].
+
+    Added to ``onto`` in place if given. What lies outside [-t/2, t/2) wraps modulo t, exactly:
+    the rounding is of each number's own, so that multiples of t become multiples of q.
+    """
+    check_plain_bits(plain_bits)
+    messages = np.ascontiguousarray(messages, np.int64)
+    if onto is None:
+        onto = np.zeros((len(messages), profile.levels, messages.shape[1]), np.uint64)
+    t = 1 << plain_bits
+    inverses = [[pow(t, -1, prime), (pow(t, -1, prime) << 64) // prime] for prime in profile.primes]
+    kernels.scale(
+        messages,
+        onto,
+        constants(profile.primes).primes,
+        np.uint64(profile.q % t),
+        plain_bits,
+        np.array(inverses, np.uint64),
+    )
+    return onto
+
+
+def check_plain_bits(plain_bits: int) -> None:
+    """The messages' bits, which have to fit into a word with room for noise.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if not 1 <= plain_bits <= WORD_BITS - 2:
+        raise ConfigError(
+            "plain_bits", plain_bits, "messages have 1 to 30 bits", "quantize to fewer bits"
+        )
+
+
+def add(profile: Profile, onto: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """onto += other, both [k, L, n] in the same domain; returns ``onto``."""
+    kernels.add(onto, other, constants(profile.primes).primes)
+    return onto
+
+
+def product_add(
+    profile: Profile, x: np.ndarray, y: np.ndarray, z: np.ndarray, threads: int = 1
+) -> np.ndarray:
+    """x·y + z pointwise, of values [1 or k, L, N] and twice [k, L, N]."""
+    out, own = np.empty_like(y), constants(profile.primes).primes
+
+    def work(part: slice) -> None:
+        one = x[part] if len(x) > 1 else x
+        kernels.product_add(one, y[part], z[part], out[part], own)
+
+    spread(work, len(y), threads)
+    return out
+
+
+def multiply_add(
+    profile: Profile,
+    a_ntt: np.ndarray,
+    b_ntt: np.ndarray,
+    weights_ntt: np.ndarray,
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted sums of ciphertexts: values [ins, L, N] twice, weights [outs, ins, L, N].
+
+    Returns:
+        Both halves of the sums, [outs, L, N].
+    """
+    outs, ins, levels, n = weights_ntt.shape
+    if a_ntt.shape != (ins, levels, n) or b_ntt.shape != a_ntt.shape:
+        raise ConfigError("weights_ntt", weights_ntt.shape, f"does not fit {a_ntt.shape}")
+    own = constants(profile.primes)
+    sum_a = np.empty((outs, levels, n), np.uint64)
+    sum_b = np.empty_like(sum_a)
+    spread(
+        lambda part: kernels.multiply_add(
+            a_ntt, b_ntt, weights_ntt[part], sum_a[part], sum_b[part], own.primes, own.most
+        ),
+        outs,
+        threads,
+    )
+    return sum_a, sum_b
+
+
+def switch(profile: Profile, polys: np.ndarray, bits: int = WORD_BITS) -> np.ndarray:
+    """round(x·2^bits / q) modulo 2^bits, uint32 [k, n] of coefficients [k, L, n].
+
+    At most 1/2 + 2^-30 from the exact quotient.
+    """
+    if not 8 <= bits <= WORD_BITS:
+        raise ConfigError("bits", bits, "a ciphertext is rounded to 8 to 32 bits")
+    out, own = np.empty((len(polys), polys.shape[2]), np.uint32), constants(profile.primes)
+    kernels.switch(polys, out, own.primes, own.crt, bits)
+    return out
+
+
+def pack_residues(profile: Profile, polys: np.ndarray) -> bytes:
+    """Canonical residues [k, L, N] as bytes: each prime's bits, end to end."""
+    parts = []
+    for poly in polys:
+        for residues, bits in zip(poly, profile.prime_bits, strict=True):
+            out = np.empty(-(-residues.size * bits // 8), np.uint8)
+            kernels.pack(residues, bits, out)
+            parts.append(out)
+    return b"".join(part.tobytes() for part in parts)
+
+
+def unpack_residues(profile: Profile, data: bytes, k: int) -> np.ndarray:
+    """The residues [k, L, N] that :func:`pack_residues` wrote.
+
+    Raises:
+        WireError: the length is another's, or a residue is no smaller than its prime.
+    """
+    if len(data) != k * profile.polynomial_bytes:
+        raise WireError(
+            f"{k} polynomials of {profile.name} take {k * profile.polynomial_bytes} bytes, "
+            f"not {len(data)}"
+        )
+    out = np.empty((k, profile.levels, profile.n), np.uint64)
+    packed, at = np.frombuffer(data, np.uint8), 0
+    for one in range(k):
+        for layer, bits in enumerate(profile.prime_bits):
+            size = profile.n * bits // 8
+            kernels.unpack(packed[at : at + size], bits, out[one, layer])
+            at += size
+    if (out >= np.array(profile.primes, np.uint64)[:, None]).any():
+        raise WireError("a residue is not smaller than its prime")
+    return out

@@ -1,0 +1,30 @@
+"""Compiled loops over many polynomials, on as many threads as are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="hansa-rlwe")
+
+
+def spread(work: Callable[[slice], object], count: int, threads: int = 1) -> None:
+    """Call ``work`` with slices that together are ``range(count)``, at the same time.
+
+    The kernels hold no lock of the interpreter, so that threads run at once; what they compute
+    does not depend on how many there are.
+    """
+    threads = min(threads, count)
+    if threads <= 1:
+        if count:
+            work(slice(0, count))
+        return
+    edges = [count * one // threads for one in range(threads + 1)]
+    parts = [slice(edges[k], edges[k + 1]) for k in range(threads)]
+    for done in [_pool(threads - 1).submit(work, part) for part in parts[1:]] + [work(parts[0])]:
+        if hasattr(done, "result"):
+            done.result()
