@@ -20,6 +20,7 @@ from hansa.cli.options import (
     Seed,
     Sets,
 )
+from hansa.cli.private import app as private
 from hansa.cli.running import run_or_resume
 from hansa.cli.serving import member, serve
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve)
 app.command("member")(member)
+app.add_typer(private, name="private")
 
 File = Annotated[
     Path | None,

@@ -1,0 +1,13 @@
+"""``hansa infer private``: inference where the client keeps its data and the server its weights."""
+
+from __future__ import annotations
+
+import typer
+
+from hansa.cli import private_serving
+
+app = typer.Typer(
+    help="Private inference: the client keeps its data, the server its weights.",
+    no_args_is_help=True,
+)
+app.add_typer(private_serving.app)
