@@ -2,7 +2,8 @@
 
 Request: x + mask modulo 2^64; reply: 3 (x + mask) + step + 1, and noise that the server draws from
 its secret; answer: 3 x + step + 1, which is the next step's x. As a program:
-``python -m ... FOLDER STEPS`` serves it.
+``serve FOLDER STEPS PORT`` and
+``ask FOLDER STEPS PORT``.
 """
 
 from __future__ import annotations
@@ -159,12 +160,33 @@ class DyingService(ToyService):
         return reply
 
 
-def main(folder: Path, count: int, port: int) -> None:
-    """Serve the toy with keys and state in ``folder``; prints its port, then figures."""
+class DyingClient(ToyClient):
+    """Kills its process once the reply to the step that a file names is there, or is used."""
+
+    script: Path = Path()
+
+    def ask(self, query: int, rows: np.ndarray) -> Generator[bytes, bytes, ToyAnswers]:
+        steps = super().ask(query, rows)
+        request = next(steps)
+        step = 0
+        while True:
+            reply = yield request
+            if self.script.is_file() and self.script.read_text() == f"{query} {step}":
+                self.script.unlink()
+                os.kill(os.getpid(), 9)
+            try:
+                request = steps.send(reply)
+            except StopIteration as end:
+                return end.value
+            step += 1
+
+
+def serve(folder: Path, count: int, port: int) -> None:
+    """Serve the toy with keys and state in ``folder``; says its port, then figures."""
     from hansa.cli.answer import say_json
     from hansa.infer.private.protocol.desk import Desk
     from hansa.infer.private.protocol.pins import clients_in, identity_in
-    from hansa.infer.private.protocol.server import PrivateServer, run
+    from hansa.infer.private.protocol.private_server import PrivateServer, run
     from hansa.serving.listening import bound
 
     service = DyingService(count)
@@ -178,5 +200,28 @@ def main(folder: Path, count: int, port: int) -> None:
     say_json(run(server, sock, lambda: say_json(say)))
 
 
+def ask(folder: Path, count: int, port: int) -> None:
+    """Ask about five rows, with a state; a session that is there is gone on with."""
+    from hansa.cli.answer import say_json
+    from hansa.infer.private.protocol.client_state import digest_of, state_in
+    from hansa.infer.private.protocol.pins import pin_of
+    from hansa.infer.private.protocol.private_client import asking
+
+    def opened(*parts: bytes) -> DyingClient:
+        client = DyingClient(*parts)
+        client.script = folder / "client_die"
+        return client
+
+    pin = pin_of(folder / "server.crt.pem")
+    rows = np.arange(20).reshape(5, WIDTH)
+    with state_in(folder / "client") as state:
+        assert state is not None
+        more = {"state": state, "resume": state.begun, "rows": digest_of(rows)}
+        with asking(("127.0.0.1", port), pin, opened, **more) as client:
+            logits = client.ask(rows).logits
+    assert logits is not None
+    say_json({"logits": logits.tolist(), "lines": client.traffic.lines})
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    {"serve": serve, "ask": ask}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

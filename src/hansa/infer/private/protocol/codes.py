@@ -16,6 +16,7 @@ CODES: dict[str, str] = {
     "too_large": "a body is longer than its step takes",
     "wrong_version": "the other side speaks another version of the protocol",
     "unknown_session": "the session has ended, has expired or never was",
+    "unknown_client": "the client shows no certificate that the server knows",
     "foreign_session": "the session belongs to another client",
     "other_program": "the server serves another program than when the session began",
     "out_of_order": "the step or query is not the next",

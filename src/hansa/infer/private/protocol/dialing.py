@@ -89,6 +89,7 @@ class Line:
         traffic: Traffic,
     ) -> None:
         self._traffic, self._answer_s = traffic, retries.answer_s
+        self._heard = False
         plain = socket.create_connection(address, timeout=retries.connect_s)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -118,6 +119,7 @@ class Line:
             self._socket.sendall(data[at : at + _PIECE])
         self._traffic.bytes_up += len(data)
         header = read_header(self._exactly(HEADER_BYTES, until), limit)
+        self._heard = True
         answer = header.with_body(self._exactly(header.size, until))
         self._traffic.bytes_down += HEADER_BYTES + header.size
         self._traffic.frames += 1
@@ -140,7 +142,12 @@ class Line:
             self._wait(until)
             piece = self._socket.recv(min(_PIECE, size - len(data)))
             if not piece:
-                raise ConnectionError("the server ended the connection")
+                why = (
+                    ""
+                    if self._heard
+                    else ", as servers do that do not know the client's certificate"
+                )
+                raise ConnectionError(f"the server ended the connection{why}")
             data += piece
         return bytes(data)
 
@@ -200,7 +207,6 @@ class Telephone:
                 trouble: Exception = refusal
             except OSError as error:
                 self.close()
-                _known(error)
                 trouble = error
             except (HansaError, WireError):
                 self.close()
@@ -234,17 +240,3 @@ def _answered(answer: Frame, frame: Frame) -> Frame:
     if frame.session not in (answer.session, bytes(len(frame.session))):
         raise WireError("the server answers in another session")
     return answer
-
-
-def _known(error: OSError) -> None:
-    """Tell what asking again cannot mend.
-
-    Raises:
-        Refusal: the server does not take this client's certificate.
-    """
-    text = str(error).upper()
-    if isinstance(error, ssl.SSLError) and ("CERTIFICATE" in text or "UNKNOWN_CA" in text):
-        if "REQUIRED" in text:
-            raise Refusal("unknown_client", "the server asks for a certificate: --keys") from error
-        problem = "the server does not know this client's certificate, or it does not hold today"
-        raise Refusal("unknown_client", problem) from error

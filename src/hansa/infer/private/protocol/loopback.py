@@ -15,7 +15,7 @@ from typing import Any
 
 from hansa.base.child import command
 from hansa.base.errors import RunError
-from hansa.infer.private.protocol.server import PrivateServer
+from hansa.infer.private.protocol.private_server import PrivateServer
 from hansa.serving.listening import bound
 
 _START_S = 120

@@ -171,12 +171,16 @@ def clients_in(folder: Path) -> dict[str, Path]:
 
 
 def server_context(identity: Identity, clients: Sequence[Path] | None) -> ssl.SSLContext:
-    """TLS 1.3 of a server, to clients with one of these certificates, or (None) to anyone."""
+    """TLS 1.3 of a server, to clients with one of these certificates, or (None) to anyone.
+
+    A certificate that is not among them ends the handshake; who shows none is told so in a frame,
+    which the server has to see to.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(identity.certificate, identity.key)
     if clients is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL
         for path in clients:
             context.load_verify_locations(path)
     return context

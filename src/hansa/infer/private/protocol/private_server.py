@@ -152,6 +152,9 @@ class PrivateServer:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         identity = self._identity(writer)
+        if identity is None:
+            await self._send(writer, Refusal("unknown_client").frame())
+            return
         if len(self._talking) > self.patience.connections:
             await self._send(writer, Refusal("busy", "too many connections").frame())
             return
@@ -232,15 +235,13 @@ class PrivateServer:
             await writer.drain()
         self.bytes_out += len(data)
 
-    def _identity(self, writer: asyncio.StreamWriter) -> str:
-        """The client's fingerprint. OpenSSL has held it against the allowed ones by now."""
+    def _identity(self, writer: asyncio.StreamWriter) -> str | None:
+        """The client's fingerprint; None where it has to show a certificate and does not."""
         if self._clients is None:
             return ANYONE
         der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         name = fingerprint_of(der or b"")
-        if name not in self._clients:
-            raise ConnectionError("a certificate that is not among the clients'")
-        return name
+        return name if name in self._clients else None
 
 
 def run(server: PrivateServer, sock: socket.socket, ready: Callable[[], None]) -> dict[str, Any]:
