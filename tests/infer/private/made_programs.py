@@ -52,9 +52,10 @@ class Maker:
         self._fresh = ["input"]
 
     def weight(self, *shape: int) -> np.ndarray:
-        """Random integers of ``weight_bits`` bits."""
+        """Integers of ``weight_bits`` bits, as large as trained ones: few near the ends."""
         most = (1 << (self.weight_bits - 1)) - 1
-        return self.draw.integers(-most, most + 1, shape).astype(np.int64)
+        drawn = np.rint(self.draw.normal(0, most / 4, shape))
+        return np.clip(drawn, -most, most).astype(np.int64)
 
     def conv(
         self, value: str, outs: int, kernel: int | tuple[int, int], **settings: object
@@ -148,7 +149,7 @@ def resnet(
             inner = maker.then(f"{name}_inner", [first])
             second = maker.conv(inner, channels, 3, padding=sides)
             if stride == (1, 1):
-                short = maker.identity(value, 500)
+                short = maker.identity(value, 200)
             else:
                 short = maker.conv(value, channels, 1, stride=stride)
             last = stage == 2 and at == blocks - 1

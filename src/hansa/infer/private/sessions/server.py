@@ -1,0 +1,172 @@
+"""The server's side: applies blocks to ciphertexts, hides how, and sends what is to be decrypted.
+
+Channels are shuffled per session and by the same order in every query of it, so that one input
+asked twice gives nothing new. Every reply is rerandomised and flooded; the noise follows from the
+session's secret and the request, so that a repeated request is answered with the same bytes and
+no average over repeats comes closer to the errors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from hansa.base.errors import WireError
+from hansa.base.lazy import Lazy
+from hansa.infer.private.linear.encrypted import Held, Order
+from hansa.infer.private.program import Block
+from hansa.infer.private.rlwe.draws import Draws
+from hansa.infer.private.rlwe.keys import PublicKey
+from hansa.infer.private.sessions.errors import ProtocolError
+from hansa.infer.private.sessions.messages import read_upload, reply_payload, upload_rows
+from hansa.infer.private.sessions.model import ServerModel
+
+ciphers = Lazy("hansa.infer.private.rlwe.ciphers")
+
+WORD_BITS = 32
+
+
+class ServerSession:
+    """Answers one client, one query at a time.
+
+    Args:
+        model: what is asked; shared.
+        mask_seed: 32 bytes drawn for this session: the mask of the client's public key.
+        secret: 32 bytes, of this session alone.
+    """
+
+    def __init__(self, model: ServerModel, mask_seed: bytes, secret: bytes) -> None:
+        self.model, self._mask_seed, self._secret = model, mask_seed, secret
+        self._name = hashlib.sha256(b"session" + secret).digest()
+        self._public: PublicKey | None = None
+        self._query, self._next, self._rows = -1, 0, 0
+        self._held: dict[str, Held] = {}
+        self._accepted: dict[int, bytes] = {}
+        self.orders: dict[str, Order | None] = {
+            block.name: self._order(block) for one in model.program.rounds for block in one.blocks
+        }
+        made = {act.makes: act.block for one in model.program.rounds for act in one.activations}
+        self._value_orders: dict[str, Order | None] = {
+            name: self.orders[made[name]] if name in made else None for name in model.program.values
+        }
+
+    def answer(self, query: int, step: int, payload: bytes) -> bytes:
+        """The reply to a request; query -1 begins the session.
+
+        The last request of a query may be repeated, and is answered with the same bytes.
+
+        Raises:
+            ProtocolError: a request out of order, of another size, or another than was accepted.
+        """
+        if query == -1:
+            return self._begin(step, payload)
+        self._accept(query, step, payload)
+        digest = self._accepted[step]
+        parts = []
+        for block in self.model.program.rounds[step].blocks:
+            draws = Draws(self._secret, f"hide {query} {step} {block.name} ".encode() + digest)
+            parts.append(self._reply(block, draws))
+        return reply_payload(parts)
+
+    def restore(self, query: int, payloads: Sequence[bytes]) -> None:
+        """Take requests that were accepted before, in order, and answer none of them.
+
+        Raises:
+            ProtocolError: they could not have been accepted.
+        """
+        if query == -1:
+            for step, payload in enumerate(payloads):
+                self._begin(step, payload)
+            return
+        for step, payload in enumerate(payloads):
+            self._accept(query, step, payload)
+
+    def close(self) -> None:
+        """Free what was prepared for this session."""
+        self.model.forget(self._name)
+        self._held = {}
+
+    def bare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """A block's sums over what is held, [k, L, N] at the roots, not hidden: never sent."""
+        return self.model.layers.apply(
+            block, self._prepared(block), self._held, self._rows, self.model.threads
+        )
+
+    def hide(
+        self, a_ntt: np.ndarray, b_ntt: np.ndarray, block: Block, draws: Draws
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same messages under a fresh mask and flooded, coefficients [k, L, N]."""
+        if self._public is None:
+            raise ProtocolError("out_of_order", "the session has not begun")
+        return ciphers.rerandomise(
+            self._public, a_ntt, b_ntt, self.model.scheme.flooding_bits, draws, self.model.threads
+        )
+
+    def _begin(self, step: int, payload: bytes) -> bytes:
+        if step != 0:
+            raise ProtocolError("out_of_order", "a session begins with one request")
+        try:
+            key = PublicKey.from_bytes(self.model.profile, self._mask_seed, payload)
+        except WireError as error:
+            raise ProtocolError("malformed", str(error)) from error
+        if self._public is not None and (key.b_ntt != self._public.b_ntt).any():
+            raise ProtocolError("changed", "the session has another key")
+        self._public = key
+        return b""
+
+    def _accept(self, query: int, step: int, payload: bytes) -> None:
+        """Hold what a request uploads, if it may come now."""
+        model, digest = self.model, hashlib.sha256(payload).digest()
+        if self._public is None:
+            raise ProtocolError("out_of_order", "the session has not begun")
+        if query == self._query and step == self._next - 1:
+            if self._accepted[step] != digest:
+                raise ProtocolError("changed", f"query {query} step {step} was another")
+            return
+        fresh = step == 0 and query > self._query
+        if not fresh and (query, step) != (self._query, self._next):
+            raise ProtocolError("out_of_order", f"query {query} step {step} cannot come now")
+        if step >= len(model.program.rounds):
+            raise ProtocolError("out_of_order", f"a query has {len(model.program.rounds)} steps")
+        rows = upload_rows(payload)
+        if not 1 <= rows <= model.outline.rows or (not fresh and rows != self._rows):
+            raise ProtocolError("malformed", f"a request of {rows} rows")
+        names = model.program.rounds[step].uploads
+        counts = [model.layers.uploads[name].polynomials(rows) for name in names]
+        seed, b_ntt = read_upload(model.profile, payload, sum(counts))
+        a_ntt = ciphers.masks(model.profile, seed, sum(counts))
+        if fresh:
+            self._query, self._rows, self._held, self._accepted = query, rows, {}, {}
+        for name in [one for one in self._held if model.last_reads.get(one, -1) < step]:
+            del self._held[name]
+        start = 0
+        for name, count in zip(names, counts, strict=True):
+            part = slice(start, start + count)
+            self._held[name] = Held(a_ntt[part], b_ntt[part])
+            start += count
+        self._accepted[step], self._next = digest, step + 1
+
+    def _reply(self, block: Block, draws: Draws) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(a uint32 [k, N], b uint32 [k, P], positions [k, P]) of a block, hidden."""
+        model = self.model
+        a, b = self.hide(*self.bare(block), block, draws)
+        positions = model.layers.downloads[block.name].positions(self._rows)
+        at = np.maximum(positions, 0)[:, None, :]
+        taken = np.take_along_axis(b, np.broadcast_to(at, (len(b), b.shape[1], at.shape[2])), 2)
+        b_words = ciphers.switch(model.profile, taken)
+        # q·m / 2^plain_bits becomes m·2^(32 - plain_bits) in words: exact, and without noise
+        bias = model.layers.bias_words(block, self._prepared(block), self._rows)
+        b_words += (bias << (WORD_BITS - model.scheme.plain_bits)).astype(np.uint32)
+        return ciphers.switch(model.profile, a), b_words, positions
+
+    def _prepared(self, block: Block) -> object:
+        into = {term.value: self._value_orders[term.value] for term in block.terms}
+        return self.model.prepared(self._name, block, into, self.orders[block.name])
+
+    def _order(self, block: Block) -> Order | None:
+        """Where this session's replies hold each channel of a block."""
+        if self.model.scheme.hides == "none" or block.name in self.model.told:
+            return None
+        return Draws(self._secret, f"order {block.name}").permutation(block.shape[0])
