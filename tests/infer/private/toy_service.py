@@ -57,6 +57,9 @@ class ToySession:
     def restore(self, query: int, payloads: Sequence[bytes]) -> None:
         self.at, self.seen = (query, len(payloads)), b"".join(payloads)
 
+    def close(self) -> None:
+        self.at = (-2, -2)
+
     def answer(self, query: int, step: int, payload: bytes) -> bytes:
         self.service.before(query, step)
         if query != self.at[0]:
