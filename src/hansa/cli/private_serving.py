@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hansa.base.errors import ConfigError
+from hansa.base.lazy import Lazy
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import Debug, Json, Quiet, home
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hansa.infer.private.protocol.private_client import Predictions
 
 app = typer.Typer()
+program_file = Lazy("hansa.infer.private.compiling.program_file")
 
 At = Annotated[str, typer.Option("--at", help="Address and port.", metavar="HOST:PORT")]
 _SHOWN = 20
@@ -272,11 +274,10 @@ def _service(
     program: Path, mode: str, said: dict[str, Any], threads: int, share: float
 ) -> tuple[Any, dict[str, Any]]:
     """The service, warm, and its scheme as JSON."""
-    from hansa.infer.private.compiling.program_file import read_program
     from hansa.infer.private.protocol.model_service import ModelService, equations
     from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
 
-    read = read_program(program)
+    read = program_file.read_program(program)
     scheme = scheme_for(read, mode, **said)
     if mode == "budget":
         check_budget(equations(read, scheme.rows), share)

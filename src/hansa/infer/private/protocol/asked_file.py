@@ -12,11 +12,10 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, HansaWarning
 from hansa.infer.private.protocol.client_state import digest_of, state_in
-from hansa.infer.private.protocol.model_service import client_side
+from hansa.infer.private.protocol.model_service import SizedSide, client_side
 from hansa.infer.private.protocol.pins import Identity
 from hansa.infer.private.protocol.private_client import Predictions, asking
 from hansa.infer.private.protocol.row_files import fitted, warn_of_clipping, write_predictions
-from hansa.infer.private.protocol.service import ClientSide
 
 
 @dataclass
@@ -58,13 +57,17 @@ def ask_file(
             does not keep to the protocol.
     """
 
-    def opened(*parts: bytes) -> ClientSide:
-        return client_side(*parts, threads=threads)
+    sides: list[SizedSide] = []
+
+    def opened(outline: bytes, scheme: bytes, mask_seed: bytes, secret: bytes) -> SizedSide:
+        sides.append(client_side(outline, scheme, mask_seed, secret, threads))
+        return sides[-1]
 
     with state_in(state) as kept:
         more: dict[str, Any] = {"identity": identity, "state": kept, "resume": resume}
         with asking(address, pin, opened, rows=digest_of(rows), **more) as client:
-            outline: Any = client.side.outline
+            client.open()
+            outline = sides[-1].outline
             try:
                 shaped = fitted(rows, outline.input_shape, source)
             except ConfigError:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.infer.private.protocol.allowances import Allowances, Quotas
-from hansa.infer.private.protocol.codes import Refusal
+from hansa.infer.private.protocol.codes import CHEATING, Refusal
 from hansa.infer.private.protocol.frames import NO_SESSION, OPENING, Frame, Kind, pack_facts
 from hansa.infer.private.protocol.owned_files import own_folder
 from hansa.infer.private.protocol.pins import ANYONE
@@ -228,6 +228,9 @@ class Desk:
         except HansaError as error:
             seat.put_away()  # it may have got half way
             code = getattr(error, "code", None)
+            if code == CHEATING:
+                with self._lock:
+                    self._drop(seat)
             raise Refusal(code if isinstance(code, str) else "rejected", str(error)) from error
         except BaseException:
             seat.put_away()

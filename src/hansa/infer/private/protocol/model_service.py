@@ -11,12 +11,12 @@ import numpy as np
 from hansa.base.errors import ConfigError, WireError
 from hansa.base.lazy import Lazy
 from hansa.infer.private.program import Program
-from hansa.infer.private.protocol.service import ClientSide, Equations, ServerSide
+from hansa.infer.private.protocol.service import Equations, ServerSide
 
 if TYPE_CHECKING:
     from hansa.infer.private.sessions.scheme import Scheme
 
-opening = Lazy("hansa.infer.private.sessions.opening")
+sides = Lazy("hansa.infer.private.sessions.sides")
 outlines = Lazy("hansa.infer.private.sessions.outline")
 schemes = Lazy("hansa.infer.private.sessions.scheme")
 
@@ -38,7 +38,7 @@ class ModelService:
         self, program: Program, scheme: Scheme, threads: int = 1, memory: int = 1 << 29
     ) -> None:
         self.program = program
-        self.model: Any = opening.server_model(program, scheme, threads, memory)
+        self.model: Any = sides.server_model(program, scheme, threads, memory)
         self.outline = json.dumps(self.model.outline.plain()).encode()
         self.scheme = json.dumps(scheme.plain(), sort_keys=True).encode()
         self.digest = program_digest(program, self.scheme)
@@ -53,7 +53,7 @@ class ModelService:
 
     def session(self, mask_seed: bytes, secret: bytes) -> ServerSide:
         """A session's half."""
-        side: ServerSide = opening.server_session(self.model, mask_seed, secret)
+        side: ServerSide = sides.server_session(self.model, mask_seed, secret)
         return side
 
     def warm(self) -> None:
@@ -101,7 +101,7 @@ def program_digest(program: Program, scheme: bytes) -> bytes:
     return digest.digest()
 
 
-class _Sized:
+class SizedSide:
     """A session's half with what the line has to know of it."""
 
     def __init__(self, side: Any, rows: int) -> None:
@@ -113,7 +113,7 @@ class _Sized:
 
 def client_side(
     outline: bytes, scheme: bytes, mask_seed: bytes, secret: bytes, threads: int = 1
-) -> ClientSide:
+) -> SizedSide:
     """The client's half of a session with a server that told this.
 
     Raises:
@@ -127,5 +127,5 @@ def client_side(
         raise WireError(problem) from None
     except ConfigError as error:
         raise WireError(f"the server's scheme is refused: {error}") from None
-    side = opening.client_session(told, agreed, mask_seed, secret, threads)
-    return _Sized(side, told.rows)
+    side = sides.client_session(told, agreed, mask_seed, secret, threads)
+    return SizedSide(side, told.rows)

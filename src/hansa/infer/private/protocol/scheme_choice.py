@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 models = Lazy("hansa.infer.private.sessions.model")
 schemes = Lazy("hansa.infer.private.sessions.scheme")
-shares = Lazy("hansa.infer.private.shares.sessions")
+shares = Lazy("hansa.infer.private.shares.model")
 
 
 def scheme_for(program: Program, mode: str = "shuffle", **said: Any) -> Scheme:
@@ -31,9 +31,7 @@ def scheme_for(program: Program, mode: str = "shuffle", **said: Any) -> Scheme:
         parts = {"hides": "none", "reveals": "class"} | parts
     if "plain_bits" not in parts:
         bits = program.accumulator_bits
-        parts["plain_bits"] = (
-            shares.ShareModel.least_plain_bits(program) if mode == "shares" else bits
-        )
+        parts["plain_bits"] = shares.least_plain_bits(program) if mode == "shares" else bits
     if parts.get("packing") == "rows":
         parts.setdefault("hides", "element")
     scheme: Scheme = schemes.Scheme(mode=mode, **{"flooding_bits": 0} | parts)
