@@ -6,15 +6,17 @@ tests have no data.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from hansa.infer.private.compiling.compiler import compile_network
+from hansa.infer.private.compiling.quantize import Bits
+from hansa.infer.private.program import Program
 
 
 class Square(nn.Module):
@@ -132,7 +134,6 @@ def trained(make: Callable[[], nn.Sequential], data: Digits, seed: int, epochs: 
     return network, float((scores.argmax(1) == data.test_labels).float().mean()), spent
 
 
-def has_data() -> bool:
-    """Whether $HANSA_DATA leads to FEMNIST and CIFAR-10."""
-    folder = os.environ.get("HANSA_DATA")
-    return folder is not None and (Path(folder) / "femnist").exists()
+def compiled(network: nn.Module, rows: Tensor, weights: int = 8, activations: int = 7) -> Program:
+    """A network in integers of these widths, its scales chosen on rows."""
+    return compile_network(network, rows.numpy(), Bits(weights, activations)).program

@@ -49,10 +49,9 @@ class ClientFacts:
 
 
 def digest_of(rows: np.ndarray) -> str:
-    """SHA-256 of rows' numbers, whatever shape each row has."""
+    """SHA-256 of an array's numbers and shape."""
     array = np.ascontiguousarray(rows, np.float64)
-    head = f"{len(array)} {array.size} ".encode()
-    return hashlib.sha256(head + array.tobytes()).hexdigest()
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 
 class ClientState:

@@ -1,0 +1,178 @@
+"""Private inference beside Orion: the same two networks, on this machine, in one run.
+
+    python benchmarks/infer/private_orion.py --orion-python /path/to/venv/bin/python
+    python benchmarks/infer/private_orion.py --smoke    # ours alone, a few images
+
+The interpreter is one of a virtual environment with ``orion-fhe==1.0.2``, ``orion-v2-compiler`` and
+``orion-v2-evaluator`` 2.1.8 and torch. Three networks a shape, trained alike (8 epochs of FEMNIST's
+digits): with squares, which Orion evaluates with its approximate arithmetic; the *same weights* by
+hansa, exactly; and with ReLU, which is what hansa is for. LeNet-5 pools by means in all of them.
+Orion hides the network from the client, which hansa's mode ``shuffle`` does not; hansa's client has
+to stay and compute. CPU time is that of all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+from measure import fresh, markdown, publish
+from measure_asking import Pair, Spent, default_scheme, mismatches
+from measure_private import Digits, Square, compiled, digits, lenet, mlp, trained
+
+from hansa.base.errors import ConfigError
+from hansa.infer.private.program import Program
+from hansa.infer.private.sessions.scheme import Scheme
+
+SHAPES: dict[str, Callable[[Callable[[], nn.Module]], nn.Sequential]] = {
+    "mlp": mlp,
+    "lenet": lambda activation: lenet(activation, nn.AvgPool2d),
+}
+SYSTEMS = {"1": "orion-fhe 1.0.2", "2": "orion-v2 2.1.8"}
+TITLES = {"mlp": "MLP 784-128-128-10", "lenet": "LeNet-5"}
+HEADER = [
+    *("network", "system", "images", "accuracy on them", "worst error of a logit"),
+    *("CPU-s an image", "wall s an image", "set-up CPU-s", "up MB", "down MB"),
+    *("keys MB, once", "peak MB"),
+]
+
+
+def ours(shape: str, activation: str, count: int, small: bool) -> dict[str, Any]:
+    """hansa on the first test images, in mode shuffle with the default profile."""
+    torch.set_num_threads(1)
+    data = digits(small)
+    network, accuracy, _ = networks(shape, activation, data, small)
+    began = time.process_time()
+    program, scheme, widths = finest(network, data)
+    compiling = time.process_time() - began
+    pair, spent = Pair(program, scheme), Spent()
+    pair.ask(data.test[:1].numpy(), Spent())  # compiled code is warm, as a server's is
+    rows, logits, walls = data.test[:count].numpy(), [], []
+    for row in rows:
+        began = time.perf_counter()
+        logits.append(pair.ask(row[None], spent).logits)
+        walls.append(time.perf_counter() - began)
+    found = np.concatenate(logits)
+    labels = data.test_labels[:count].numpy()
+    return {
+        "float": accuracy,
+        "accuracy": float((found.argmax(1) == labels).mean()),
+        "mismatches": mismatches(program, rows, found),
+        "count": count,
+        "widths": widths,
+        "cpu": {"setup": compiling + pair.set_up.client + pair.set_up.server},
+        "each": statistics.mean(spent.each),
+        "wall": statistics.mean(walls),
+        "up": spent.up,
+        "down": spent.down,
+        "keys": pair.set_up.up,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def finest(network: nn.Module, data: Digits) -> tuple[Program, Scheme, str]:
+    """The widest integers whose accumulators fit, from eight bits a weight on."""
+    for weights, activations in ((8, 7), (7, 7), (7, 6), (6, 6)):
+        program = compiled(network, data.train[:512], weights, activations)
+        with contextlib.suppress(ConfigError):
+            return program, default_scheme(program), f"w{weights}a{activations}"
+    raise SystemExit("no width fits")
+
+
+def networks(shape: str, activation: str, data: Digits, small: bool) -> tuple[Any, float, float]:
+    """A trained network of a shape, its accuracy on all test images, CPU seconds."""
+    kind = Square if activation == "square" else nn.ReLU
+    return trained(lambda: SHAPES[shape](kind), data, seed=0, epochs=1 if small else 8)
+
+
+def theirs(interpreter: str, version: str, shape: str, count: int) -> dict[str, Any]:
+    """Orion in its own interpreter on the same images."""
+    data = digits()
+    network, accuracy, _ = networks(shape, "square", data, small=False)
+    with torch.no_grad():
+        logits = network(data.test[:count])
+    arrays = {name: one.numpy() for name, one in network.state_dict().items()}
+    arrays |= {
+        "images": data.test[:count].numpy(),
+        "labels": data.test_labels[:count].numpy(),
+        "logits": logits.numpy(),
+        "calibration": data.train[:256].numpy(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "given.npz", **arrays)
+        script = str(Path(__file__).parent / "peers_orion.py")
+        words = [interpreter, script, version, shape, f"{folder}/given.npz", str(count)]
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        done = subprocess.run(words, check=True, capture_output=True, text=True, env=kept)
+    facts = json.loads(done.stdout.splitlines()[-1])
+    cpu, wall = facts["cpu"], facts["wall"]
+    facts["each"] = (cpu["client"] + cpu["server"]) / count
+    facts["wall"] = (wall["client"] + wall["server"]) / count
+    return facts | {"float": accuracy}
+
+
+def row(shape: str, system: str, facts: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    count = facts["count"]
+    exact = "mismatches" in facts
+    error = f"{facts['mismatches']} mismatches" if exact else f"{facts['largest_error']:.2g}"
+    return [
+        *(TITLES[shape], system, str(count)),
+        f"{facts['accuracy']:.1%} (network: {facts['float']:.1%} of all)",
+        *(error, f"{facts['each']:.3f}", f"{facts['wall']:.3f}", f"{facts['cpu']['setup']:.1f}"),
+        *(f"{facts['up'] / count / 1e6:.2f}", f"{facts['down'] / count / 1e6:.2f}"),
+        *(f"{facts['keys'] / 1e6:.2f}", f"{facts['peak'] / 1e6:.0f}"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--orion-python", help="an interpreter that has Orion")
+    parser.add_argument("--count", type=int, default=20)
+    given = parser.parse_args()
+    count = 2 if given.smoke else given.count
+    rows = []
+    for shape in ("mlp",) if given.smoke else SHAPES:
+        for activation in ("relu", "square"):
+            facts = fresh(
+                *("ours", "private_orion"),
+                smoke=given.smoke,
+                shape=shape,
+                activation=activation,
+                count=count,
+                small=given.smoke,
+            )
+            rows.append(row(shape, f"hansa, {activation}, {facts['widths']}", facts))
+            print(rows[-1], flush=True)
+        for version in ("1", "2") if given.orion_python else ():
+            facts = theirs(given.orion_python, version, shape, count)
+            rows.append(row(shape, SYSTEMS[version], facts))
+            print(rows[-1], flush=True)
+    command = "python benchmarks/infer/private_orion.py --orion-python PYTHON"
+    publish(
+        "private_orion",
+        markdown("Private inference beside Orion", command, HEADER, rows),
+        given.smoke,
+    )
+
+
+if __name__ == "__main__":
+    main()
