@@ -48,6 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "learned_aggregator": ("hansa.infer.robust.deep_set",),
     "inference_attack": ("hansa.infer.robust.attacks.*",),
+    "extraction": ("hansa.infer.private.redteam.attacks.*",),
     "merging": ("hansa.combine.merge.algorithms.*",),
     "runtime": ("hansa.engine",),
     "page": (
@@ -58,6 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.combine.merge.page",
         "hansa.forget.page",
         "hansa.infer.robust.page",
+        "hansa.infer.private.redteam.page",
         "hansa.route.page",
         "hansa.audit.page",
     ),
@@ -71,6 +73,8 @@ FILES = (
     "hansa.route.route_file",
     "hansa.audit.audit_file",
     "hansa.infer.serving.serve_file",
+    "hansa.infer.private.private_file",
+    "hansa.infer.private.redteam.redteam_file",
 )
 """The modules that define files of settings; a file without a verb is the first one's. Others come
 by the entry point ``hansa.file`` or as plugins."""

@@ -21,6 +21,7 @@ from hansa.cli.options import (
     Sets,
 )
 from hansa.cli.private import app as private
+from hansa.cli.redteam import redteam
 from hansa.cli.running import run_or_resume
 from hansa.cli.serving import member, serve
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("serve")(serve)
 app.command("member")(member)
 app.add_typer(private, name="private")
+app.command("redteam")(redteam)
 
 File = Annotated[
     Path | None,

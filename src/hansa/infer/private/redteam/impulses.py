@@ -58,6 +58,23 @@ def plan_impulses(term: Term, shape: tuple[int, int, int]) -> list[Impulses]:
     return inputs
 
 
+def tile_impulses(term: Term, shape: tuple[int, int, int], channel: int) -> Impulses:
+    """One input with as many impulses of one channel as no output sees two of: each weight is
+    shown many times."""
+    seen, one, taken = (
+        _Sights(term, shape),
+        Impulses(),
+        np.zeros(term.output_shape(shape)[1:], bool),
+    )
+    every = set(seen.taps)
+    while (place := seen.best(every, taken)) is not None:
+        one.places.append((channel, *place))
+        one.reads += [(channel, *tap, *out) for tap, out in seen.at[place]]
+        for _, out in seen.at[place]:
+            taken[out] = True
+    return one
+
+
 def read_impulses(
     inputs: Sequence[Impulses], replies: Sequence[np.ndarray], shape: tuple[int, ...]
 ) -> np.ndarray:
