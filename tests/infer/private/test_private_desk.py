@@ -16,7 +16,7 @@ from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.desk import Desk
 from hansa.infer.private.protocol.frames import OPENING, Frame, Kind, unpack_facts
 
-from .toy_service import HEAD, WIDTH, ToyClient, ToyService, expected
+from .toy_service import CHEATING, HEAD, WIDTH, ToyClient, ToyService, expected
 
 ME, OTHER = "sha256:me", "sha256:other"
 
@@ -131,6 +131,19 @@ def test_a_rejected_request_leaves_the_session_where_it_was(tmp_path: Path) -> N
         client.request(0, 1, b"short")
     client.request(0, 1, body())
     assert client.desk.counts.refusals == 1
+
+
+def test_who_cheats_has_no_second_try(tmp_path: Path) -> None:
+    desk = Desk(ToyService(3), tmp_path)
+    client = talk(desk)
+    client.drive(0, ROW, until=1)
+    with refused("cheating"):
+        client.request(0, 1, CHEATING)
+    assert not list((tmp_path / "sessions").iterdir())
+    for again in (desk, Desk(ToyService(3), tmp_path)):
+        client.desk = again
+        with refused("unknown_session"):
+            client.request(0, 1, body())
 
 
 def test_sessions_are_their_clients_own(tmp_path: Path) -> None:

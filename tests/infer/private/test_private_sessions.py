@@ -128,6 +128,37 @@ def test_several_rows_are_asked_in_one_query(small: Program) -> None:
         check(pair, 2, n=4)
 
 
+@pytest.mark.parametrize("hides", ["none", "channel"])
+def test_a_batch_in_the_coefficients_answers_bit_for_bit(hides: str) -> None:
+    program = made_programs.mlp((30, 20, 7))
+    pair = Pair(program, scheme_of(program, packing="batch", hides=hides))
+    check(pair, 0, n=50)
+    check(pair, 1, n=1)
+    assert pair.model.outline.rows == 4096
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**32))
+def test_a_batch_of_random_layers_answers_bit_for_bit(seed: int) -> None:
+    program = made_programs.one_layer(np.random.default_rng(seed))
+    check(Pair(program, scheme_of(program, packing="batch", hides="none")), 0, n=3, seed=seed)
+
+
+def test_a_batch_of_a_residual_network_answers_bit_for_bit() -> None:
+    program = made_programs.resnet(1, side=4, width=3, classes=4)
+    one = Pair(program, scheme_of(program, packing="batch", profile="n8192"))
+    check(one, 0, n=5)
+    two = Pair(program, one.scheme, model=ServerModel(program, one.scheme, threads=2))
+    check(two, 0, n=5)
+    assert one.replies == two.replies
+
+
+def test_a_batch_of_large_images_is_refused_by_name() -> None:
+    program = made_programs.resnet(1)
+    with pytest.raises(ConfigError, match="block0 has 16384"):
+        ServerModel(program, replace(scheme_of(program), packing="batch"))
+
+
 def test_threads_change_no_byte(small: Program) -> None:
     scheme = scheme_of(small)
     one, two = Pair(small, scheme), Pair(small, scheme, model=ServerModel(small, scheme, threads=2))

@@ -19,6 +19,7 @@ from hansa.infer.private.shares.step_circuits import (
     NotInCircuits,
     StepCircuits,
     from_bits,
+    rounded_width,
     step_circuits,
     to_bits,
 )
@@ -142,7 +143,9 @@ def through_circuits(
 def test_circuits_come_to_the_clients_steps(name: str, share_bits: int) -> None:
     numbers = np.random.default_rng(1).integers(-400, 500, (2, 4, 6))
     expected = apply(CASES[name], numbers[None])[0]
-    steps = step_circuits(CASES[name], numbers.shape, -400, 499, share_bits)
+    steps = step_circuits(
+        CASES[name], numbers.shape, rounded_width(CASES[name], -400, 499), share_bits
+    )
     assert steps.shape == expected.shape
     masked, mask, share = drawn(steps, numbers, share_bits, 2)
     bits = through_circuits(steps, masked, mask, share)
@@ -157,7 +160,9 @@ def test_circuits_come_to_the_clients_steps(name: str, share_bits: int) -> None:
 @pytest.mark.parametrize("share_bits", [0, 12])
 def test_garbled_circuits_come_to_the_same(name: str, share_bits: int) -> None:
     numbers = np.random.default_rng(3).integers(-400, 500, (2, 4, 4))
-    steps = step_circuits(CASES[name], numbers.shape, -400, 499, share_bits)
+    steps = step_circuits(
+        CASES[name], numbers.shape, rounded_width(CASES[name], -400, 499), share_bits
+    )
     masked, mask, share = drawn(steps, numbers, share_bits, 4)
     expected = through_circuits(steps, masked, mask, share)
     key, seed = secrets.token_bytes(16), secrets.token_bytes(16)
@@ -174,7 +179,7 @@ def test_garbled_circuits_come_to_the_same(name: str, share_bits: int) -> None:
 
 def test_the_first_largest_logit() -> None:
     numbers = np.array([5, -3, 9, 9, -400, 7, 0, 8, 9, 1]).reshape(10, 1, 1)
-    steps = step_circuits((), numbers.shape, -400, 499, 0, largest=True)
+    steps = step_circuits((), numbers.shape, 10, 0, largest=True)
     masked, mask, share = drawn(steps, numbers, 0, 5)
     bits = through_circuits(steps, masked, mask, share)
     assert from_bits(bits, signed=False).tolist() == [2]
@@ -183,7 +188,7 @@ def test_the_first_largest_logit() -> None:
 def test_a_long_table_is_refused() -> None:
     table = Table(tuple(range(40)), tuple(range(41)))
     with pytest.raises(NotInCircuits, match="40 thresholds"):
-        step_circuits((table,), (1, 1, 1), -400, 499, 12)
+        step_circuits((table,), (1, 1, 1), 10, 12)
 
 
 def transferred() -> tuple[list[tuple[bytes, bytes]], list[bytes], np.ndarray]:

@@ -32,6 +32,15 @@ class Unfitting(HansaError):
     code = "rejected"
 
 
+class Cheating(HansaError):
+    """As mode shares refuses a receiver whose check fails."""
+
+    code = "cheating"
+
+
+CHEATING = bytes([255]) * (HEAD + 8 * WIDTH)
+
+
 def words(secret: bytes, *what: object) -> np.ndarray:
     """uint64 [WIDTH] drawn from a secret and a label."""
     digest = hashlib.shake_256(secret + repr(what).encode()).digest(8 * WIDTH)
@@ -57,6 +66,9 @@ class ToySession:
     def restore(self, query: int, payloads: Sequence[bytes]) -> None:
         self.at, self.seen = (query, len(payloads)), b"".join(payloads)
 
+    def close(self) -> None:
+        self.at = (-2, -2)
+
     def answer(self, query: int, step: int, payload: bytes) -> bytes:
         self.service.before(query, step)
         if query != self.at[0]:
@@ -65,6 +77,8 @@ class ToySession:
             raise AssertionError(f"step {step} of a session at {self.at}")
         if len(payload) != HEAD + 8 * WIDTH:
             raise Unfitting("a request of another size")
+        if payload == CHEATING:
+            raise Cheating("the toy's check fails")
         self.at, self.seen = (query, step + 1), self.seen + payload
         x = np.frombuffer(payload[HEAD:], np.uint64)
         noise = hashlib.sha256(self.secret + self.seen).digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,6 +147,14 @@ class ChannelLayers:
                             )
                             a[start + outs], b[start + outs] = sums
         return a, b
+
+    def chunks(
+        self, block: Block, prepared: Prepared, held: Mapping[str, Held], rows: int,
+        threads: int = 1,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
+        """The same in pieces: (which ciphertexts, their halves a and b); here all at once."""
+        a, b = self.apply(block, prepared, held, rows, threads)
+        yield np.arange(len(a)), a, b
 
     def _read(
         self, sources: Sequence[int], held: Mapping[str, Held], row: int, down: int, right: int

@@ -49,9 +49,10 @@ class ClientFacts:
 
 
 def digest_of(rows: np.ndarray) -> str:
-    """SHA-256 of an array's numbers and shape."""
+    """SHA-256 of rows' numbers, whatever shape each row has."""
     array = np.ascontiguousarray(rows, np.float64)
-    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+    head = f"{len(array)} {array.size} ".encode()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()
 
 
 class ClientState:

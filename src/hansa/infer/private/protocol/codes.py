@@ -11,6 +11,9 @@ from typing import Any
 from hansa.base.errors import HansaError
 from hansa.infer.private.protocol.frames import Frame, Kind, pack_facts, unpack_facts
 
+CHEATING = "cheating"
+"""The code with which a session is over: who cheats may not try a second time in it, since every
+try that is found out tells a bit of what the session draws from."""
 CODES: dict[str, str] = {
     "malformed": "it is no frame, or one that cannot come here",
     "too_large": "a body is longer than its step takes",
@@ -23,6 +26,7 @@ CODES: dict[str, str] = {
     "replayed": "the step was answered before, and later ones were too",
     "changed": "the step was accepted with other bytes",
     "rejected": "the request is not what its step takes",
+    CHEATING: "the request is that of a client that does not keep to the protocol",
     "session_quota": "the session has no queries left",
     "client_quota": "the client has no queries left",
     "too_many_sessions": "the client has as many sessions as it may",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.infer.private.protocol.allowances import Allowances, Quotas
-from hansa.infer.private.protocol.codes import Refusal
+from hansa.infer.private.protocol.codes import CHEATING, Refusal
 from hansa.infer.private.protocol.frames import NO_SESSION, OPENING, Frame, Kind, pack_facts
 from hansa.infer.private.protocol.owned_files import own_folder
 from hansa.infer.private.protocol.pins import ANYONE
@@ -52,6 +52,12 @@ class Seat:
     side: ServerSide | None = None
     used: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put_away(self) -> None:
+        """Free what can be had again from the disk."""
+        if self.side is not None:
+            self.side.close()
+        self.side = self.reply = None
 
 
 @dataclass
@@ -207,7 +213,7 @@ class Desk:
         try:
             self._files.accept(frame)
         except BaseException:
-            seat.side = None  # it is one step ahead of what is known
+            seat.put_away()  # it is one step ahead of what is known
             raise
         if frame.query != OPENING and frame.step == 0:
             self._count(queries=1)
@@ -220,17 +226,21 @@ class Desk:
         try:
             return side.answer(frame.query, frame.step, frame.body)
         except HansaError as error:
-            seat.side = None  # it may have got half way
+            seat.put_away()  # it may have got half way
             code = getattr(error, "code", None)
+            if code == CHEATING:
+                with self._lock:
+                    self._drop(seat)
             raise Refusal(code if isinstance(code, str) else "rejected", str(error)) from error
         except BaseException:
-            seat.side = None
+            seat.put_away()
             raise
         finally:
             self._count(compute_s=time.thread_time() - began)
 
     def _again(self, seat: Seat, frame: Frame) -> bytes:
         if seat.reply is None:
+            seat.put_away()
             seat.side = self._restored(seat, before=frame)
             seat.reply = self._ask(seat, seat.side, frame)
         return seat.reply
@@ -245,7 +255,7 @@ class Desk:
                     : max(0, len(live) + 1 - self._live)
                 ]:
                     if other.lock.acquire(blocking=False):
-                        other.side = other.reply = None
+                        other.put_away()
                         other.lock.release()
         return seat.side
 
@@ -278,6 +288,7 @@ class Desk:
         return Frame(Kind.GOODBYE, frame.session)
 
     def _drop(self, seat: Seat) -> None:
+        seat.put_away()
         self._seats.pop(seat.facts.session, None)
         self._files.forget(seat.facts.session)
         self._allowances.close(seat.facts.identity, seat.facts.session.hex())

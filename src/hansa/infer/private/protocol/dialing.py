@@ -142,11 +142,7 @@ class Line:
             self._wait(until)
             piece = self._socket.recv(min(_PIECE, size - len(data)))
             if not piece:
-                why = (
-                    ""
-                    if self._heard
-                    else ", as servers do that do not know the client's certificate"
-                )
+                why = "" if self._heard else ": it may not know this client's certificate"
                 raise ConnectionError(f"the server ended the connection{why}")
             data += piece
         return bytes(data)

@@ -34,7 +34,7 @@ from hansa.infer.private.protocol.pins import Identity
 from hansa.infer.private.protocol.service import ClientSide
 
 _SECRET_BYTES = 32
-Open = Callable[[bytes, bytes, bytes, bytes], ClientSide]
+Opened = Callable[[bytes, bytes, bytes, bytes], ClientSide]
 """(outline, scheme, mask seed, secret) to the client's half of a session; refuses what it must."""
 
 
@@ -75,7 +75,7 @@ class PrivateClient:
         self,
         address: tuple[str, int],
         pin: str,
-        open_session: Open,
+        open_session: Opened,
         identity: Identity | None = None,
         state: ClientState | None = None,
         resume: bool = False,
@@ -84,7 +84,7 @@ class PrivateClient:
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._line = Telephone(address, pin, identity, retries, wait)
-        self._state, self._open = state, open_session
+        self._state, self._opened = state, open_session
         self._pin, self._rows = pin, rows
         self._session, self._welcome = NO_SESSION, b""
         self._secret = secrets.token_bytes(_SECRET_BYTES)
@@ -102,9 +102,8 @@ class PrivateClient:
             fix = "--resume goes on with it; or another folder"
             raise ConfigError("state", str(state.folder), problem, fix)
 
-    @property
-    def side(self) -> ClientSide:
-        """The client's half of the session, open; opens it at the first use.
+    def open(self) -> ClientSide:
+        """Begin the session, or take it up, where that was not done; the client's half of it.
 
         Raises:
             Refusal, Unreachable, WrongServer, WireError: there is none to be had.
@@ -132,7 +131,7 @@ class PrivateClient:
         """
         began, before = time.monotonic(), (self._computing, self._requests)
         first = self._first_query(rows)
-        side = self.side
+        side = self.open()
         kept = self._state.answers() if self._state is not None else {}
         parts: list[dict[str, np.ndarray]] = []
         starts = range(0, len(rows), side.rows)
@@ -209,7 +208,7 @@ class PrivateClient:
         hello = Frame(Kind.HELLO, self._session, body=body)
         facts = self._welcomed(self._line.exchange(hello, self._most))
         began = time.thread_time()
-        side = self._open(facts["outline"], facts["scheme"], facts["mask_seed"], self._secret)
+        side = self._opened(facts["outline"], facts["scheme"], facts["mask_seed"], self._secret)
         self._computing += time.thread_time() - began
         self._limit = max(LARGEST_FACTS, side.largest_reply)
         self._drive(side.open(), OPENING)
@@ -283,7 +282,7 @@ class PrivateClient:
 
 @contextmanager
 def asking(
-    address: tuple[str, int], pin: str, open_session: Open, **more: Any
+    address: tuple[str, int], pin: str, open_session: Opened, **more: Any
 ) -> Iterator[PrivateClient]:
     """A client whose session ends with the block; where an error leaves it, the session stays."""
     client = PrivateClient(address, pin, open_session, **more)

@@ -13,13 +13,16 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from hansa.base.errors import WireError
+from hansa.base.errors import ConfigError, WireError
+from hansa.base.files import lock
+from hansa.infer.private.protocol.allowances import Quotas
 from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.desk import Desk
 from hansa.infer.private.protocol.frames import (
@@ -31,7 +34,10 @@ from hansa.infer.private.protocol.frames import (
     WrongVersion,
     read_header,
 )
+from hansa.infer.private.protocol.owned_files import own_folder
 from hansa.infer.private.protocol.pins import ANYONE, Identity, fingerprint_of, server_context
+from hansa.infer.private.protocol.service import Service
+from hansa.serving.listening import bound
 
 _SWEEP_S = 5.0
 _PIECE = 1 << 16
@@ -255,3 +261,44 @@ def run(server: PrivateServer, sock: socket.socket, ready: Callable[[], None]) -
 
     asyncio.run(main())
     return server.figures()
+
+
+def listen(
+    made: Callable[[Desk], PrivateServer],
+    service: Service,
+    state: Path,
+    quotas: Quotas,
+    address: tuple[str, int],
+    identified: bool,
+    ready: Callable[[int], None],
+) -> dict[str, Any]:
+    """Serve a service with its state in a folder, until SIGTERM or Ctrl-C; what was done.
+
+    Args:
+        made: the server of a desk.
+        ready: is told the port once requests are answered.
+
+    Raises:
+        ConfigError: the address is taken, or the folder is in use.
+    """
+    with state_of_one(state):
+        server = made(Desk(service, state, quotas, identified=identified))
+        sock = bound(*address)
+        return run(server, sock, lambda: ready(sock.getsockname()[1]))
+
+
+@contextmanager
+def state_of_one(state: Path) -> Iterator[None]:
+    """Hold a folder of a server's state against other servers.
+
+    Raises:
+        ConfigError: another one has it.
+    """
+    own_folder(state)
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(state / "lock", wait=False))
+        except BlockingIOError:
+            problem = "is in use by another server"
+            raise ConfigError("state", str(state), problem, "another folder") from None
+        yield

@@ -17,6 +17,10 @@ class ServerSide(Protocol):
         """Take up a query where these requests of it were answered."""
         ...
 
+    def close(self) -> None:
+        """Free what was prepared for the session; it may be taken up again from its requests."""
+        ...
+
 
 class ClientSide(Protocol):
     """The client's half of one session."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
+from hansa.infer.private.linear.batched import BatchLayers
 from hansa.infer.private.linear.encrypted import ChannelLayers, Held, Order
 from hansa.infer.private.linear.places import Download, Upload
 from hansa.infer.private.program import LOGITS, Block, Program
@@ -36,6 +37,12 @@ class Layers(Protocol):
         """Its sums, bare."""
         ...
 
+    def chunks(
+        self, block: Block, prepared: Any, held: Mapping[str, Held], rows: int, threads: int = 1
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The same in pieces: which ciphertexts, and their halves."""
+        ...
+
     def bias_words(self, block: Block, prepared: Any, rows: int) -> np.ndarray:
         """Its bias at each position."""
         ...
@@ -48,6 +55,8 @@ class Layers(Protocol):
 def layers_of(program: Program, scheme: Scheme) -> Layers:
     """The blocks of a program in a scheme's packing."""
     ring: Profile = profile(scheme.profile)
+    if scheme.packing == "batch":
+        return BatchLayers(program, ring)
     return ChannelLayers(program, ring)
 
 

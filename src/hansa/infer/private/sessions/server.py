@@ -150,16 +150,22 @@ class ServerSession:
 
     def _reply(self, block: Block, draws: Draws) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(a uint32 [k, N], b uint32 [k, P], positions [k, P]) of a block, hidden."""
-        model = self.model
-        a, b = self.hide(*self.bare(block), block, draws)
+        model, prepared = self.model, self._prepared(block)
         positions = model.layers.downloads[block.name].positions(self._rows)
-        at = np.maximum(positions, 0)[:, None, :]
-        taken = np.take_along_axis(b, np.broadcast_to(at, (len(b), b.shape[1], at.shape[2])), 2)
-        b_words = ciphers.switch(model.profile, taken)
+        a_words = np.empty((len(positions), model.profile.n), np.uint32)
+        b_words = np.empty(positions.shape, np.uint32)
+        for which, a_ntt, b_ntt in model.layers.chunks(
+            block, prepared, self._held, self._rows, model.threads
+        ):
+            a, b = self.hide(a_ntt, b_ntt, block, draws)
+            at = np.maximum(positions[which], 0)[:, None, :]
+            at = np.broadcast_to(at, (len(b), b.shape[1], at.shape[2]))
+            a_words[which] = ciphers.switch(model.profile, a)
+            b_words[which] = ciphers.switch(model.profile, np.take_along_axis(b, at, 2))
         # q·m / 2^plain_bits becomes m·2^(32 - plain_bits) in words: exact, and without noise
-        bias = model.layers.bias_words(block, self._prepared(block), self._rows)
+        bias = model.layers.bias_words(block, prepared, self._rows)
         b_words += (bias << (WORD_BITS - model.scheme.plain_bits)).astype(np.uint32)
-        return ciphers.switch(model.profile, a), b_words, positions
+        return a_words, b_words, positions
 
     def _prepared(self, block: Block) -> object:
         into = {term.value: self._value_orders[term.value] for term in block.terms}

@@ -12,7 +12,7 @@ from hansa.infer.private.sessions.outline import Outline
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.infer.private.sessions.server import ServerSession
 
-shares = Lazy("hansa.infer.private.shares.sessions")
+shares = Lazy("hansa.infer.private.shares.share_sessions")
 
 
 def client_session(

@@ -174,18 +174,30 @@ def _elements(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(count).reshape(-1, 1), np.arange(count)
 
 
+def _leading(steps: Sequence[Step]) -> int:
+    """The shift that the first subtraction can take along, in bits."""
+    return steps[0].bits if steps and isinstance(steps[0], Shift) else 0
+
+
+def rounded_width(steps: Sequence[Step], low: int, high: int) -> int:
+    """Bits of an accumulator of [low, high] with its first step's half added: at least its own.
+
+    Both sides know circuits by this width alone: exact bounds would tell of the weights.
+    """
+    half = (1 << _leading(ordered(steps))) >> 1
+    return width_of(min(low, -1), max(high + half, 0))
+
+
 def _first_stage(
-    low: int, high: int, count: int, steps: Sequence[Step], share_bits: int | None
-) -> tuple[Stage, Number, int, int]:
-    """The stage, its number (only the range counts), the accumulator's width, the offset."""
-    leading = steps[0].bits if steps and isinstance(steps[0], Shift) else 0
-    half = (1 << leading) >> 1
-    low, high = low + half, high + half
-    width = width_of(low, high)
+    width: int, count: int, steps: Sequence[Step], share_bits: int | None
+) -> tuple[Stage, Number, int]:
+    """The stage, its number (only the range counts), the offset."""
+    leading = _leading(steps)
     build = Builder()
     masked = build.open_inputs(width + GUARD)
     mask = build.known_inputs(width + GUARD)
     bits = arithmetic.subtract_modulo(build, masked, mask)[GUARD:]
+    low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     value = arithmetic.floor_shift(Number(tuple(bits), low, high), leading)
     if leading:
         first = steps[0]
@@ -196,8 +208,8 @@ def _first_stage(
     out = list(value.bits) if share_bits is None else _finish(build, value, share_bits)
     reads, makes = _elements(count)
     group = Group(build.circuit(out), reads, makes)
-    offset = (half << GUARD) + (1 << (GUARD - 1))
-    return Stage((group,), count, len(out)), value, width, offset
+    offset = ((1 << leading) >> 1 << GUARD) + (1 << (GUARD - 1))
+    return Stage((group,), count, len(out)), value, offset
 
 
 def _pool_stage(
@@ -243,8 +255,7 @@ def _pool_stage(
 def step_circuits(
     steps: Sequence[Step],
     shape: tuple[int, int, int],
-    low: int,
-    high: int,
+    width: int,
     share_bits: int,
     *,
     largest: bool = False,
@@ -253,8 +264,8 @@ def step_circuits(
 
     Args:
         shape: (channels, height, width) of the accumulator.
-        low, high: its bounds. What lies outside, as only a lying client makes it, comes out as
-            some other number.
+        width: bits of its two's complement, from :func:`rounded_width`. What lies outside, as only
+            a lying client makes it, comes out as some other number.
         share_bits: of the server's share; the result is x + share modulo 2^share_bits. 0: the
             result is disclosed as it is.
         largest: end in the place of the first largest number of all, instead.
@@ -268,7 +279,7 @@ def step_circuits(
     def share(position: int) -> int | None:
         return share_bits if position == len(plans) - 1 and not largest else None
 
-    stage, value, width, offset = _first_stage(low, high, count, plans[0].steps, share(0))
+    stage, value, offset = _first_stage(width, count, plans[0].steps, share(0))
     stages = [stage]
     for position, plan in enumerate(plans[1:], 1):
         assert plan.pool is not None

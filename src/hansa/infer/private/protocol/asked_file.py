@@ -1,0 +1,108 @@
+"""A file's rows asked about, and what came of it in a file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa.base.errors import ConfigError, HansaWarning
+from hansa.infer.private.protocol.client_state import digest_of, state_in
+from hansa.infer.private.protocol.model_service import SizedSide, client_side
+from hansa.infer.private.protocol.pins import Identity
+from hansa.infer.private.protocol.private_client import Predictions, asking
+from hansa.infer.private.protocol.row_files import fitted, warn_of_clipping, write_predictions
+
+
+@dataclass
+class AskedFile:
+    """Predictions of a file's rows.
+
+    Attributes:
+        names: each row's class.
+        facts: as JSON can hold them.
+    """
+
+    predictions: Predictions
+    names: list[str]
+    facts: dict[str, Any]
+
+
+def ask_file(
+    rows: np.ndarray,
+    source: Path,
+    out: Path | None,
+    address: tuple[str, int],
+    pin: str,
+    identity: Identity | None = None,
+    state: Path | None = None,
+    resume: bool = False,
+    threads: int = 1,
+    told: Callable[[int, int], None] | None = None,
+) -> AskedFile:
+    """Ask a server about rows, and write what it comes to.
+
+    Args:
+        rows: float64 [n, ...] of the file ``source``.
+        out: where predictions go; None: nowhere.
+        state: folder of the session; with ``resume`` it holds one.
+
+    Raises:
+        ConfigError: rows that the network does not read, or a state that is another's.
+        Refusal, Unreachable, WrongServer, WireError: the server refuses, is gone, is another, or
+            does not keep to the protocol.
+    """
+
+    sides: list[SizedSide] = []
+
+    def opened(outline: bytes, scheme: bytes, mask_seed: bytes, secret: bytes) -> SizedSide:
+        sides.append(client_side(outline, scheme, mask_seed, secret, threads))
+        return sides[-1]
+
+    with state_in(state) as kept:
+        more: dict[str, Any] = {"identity": identity, "state": kept, "resume": resume}
+        with asking(address, pin, opened, rows=digest_of(rows), **more) as client:
+            client.open()
+            outline = sides[-1].outline
+            try:
+                shaped = fitted(rows, outline.input_shape, source)
+            except ConfigError:
+                client.end()
+                raise
+            value = outline.values[0]
+            offset = np.asarray(outline.offset)
+            low, high = (offset + bound * outline.scale for bound in (value.low, value.high))
+            warn_of_clipping(shaped.reshape(len(shaped), len(offset), -1), low, high)
+            made = client.ask(shaped, told)
+            columns: dict[str, Any] = {"classes": made.classes}
+            if made.logits is not None:
+                columns["logits"] = made.logits * outline.logits_scale
+                columns["accumulators"] = made.logits
+            if out is not None:
+                write_predictions(out, columns, outline.classes)
+    if not made.in_range.all():
+        text = (
+            f"{int((~made.in_range).sum())} rows met numbers that the network cannot come to: "
+            "the server is not computing what it says, and these predictions are worth nothing"
+        )
+        warnings.warn(HansaWarning(text), stacklevel=2)
+    classes = outline.classes
+    names = [classes[k] if k < len(classes) else str(k) for k in made.classes.tolist()]
+    facts = {
+        "rows": len(names),
+        "classes": names,
+        "in_range": bool(made.in_range.all()),
+        "queries": made.queries,
+        "requests": made.requests,
+        "bytes_up": made.traffic.bytes_up,
+        "bytes_down": made.traffic.bytes_down,
+        "connections": made.traffic.lines,
+        "compute_s": made.compute_s,
+        "wall_s": made.wall_s,
+        "out": None if out is None else str(out),
+    }
+    return AskedFile(made, names, facts)

@@ -1,0 +1,120 @@
+"""A program prepared for mode ``shares``: weights at the roots and circuits, shared by sessions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hansa.base.errors import ConfigError
+from hansa.infer.private.linear.encrypted import ChannelLayers, Prepared
+from hansa.infer.private.program import Program
+from hansa.infer.private.rlwe import noise
+from hansa.infer.private.rlwe.profiles import profile
+from hansa.infer.private.sessions.outline import Outline, outline
+from hansa.infer.private.sessions.scheme import Scheme
+from hansa.infer.private.shares.exchange import circuits, opening_sizes, sizes
+from hansa.infer.private.shares.step_circuits import GUARD, rounded_width
+
+
+def accumulator_widths(program: Program) -> dict[str, int]:
+    """Bits that circuits read of each block's accumulators, by the block's name."""
+    widths: dict[str, int] = {}
+    for one in program.rounds:
+        blocks = {block.name: block for block in one.blocks}
+        for made in one.activations:
+            block = blocks[made.block]
+            width = rounded_width(made.steps, block.low, block.high)
+            widths[block.name] = max(width, widths.get(block.name, 2))
+    return widths
+
+
+def least_plain_bits(program: Program) -> int:
+    """The smallest ``plain_bits`` with which mode ``shares`` is exact."""
+    return max(accumulator_widths(program).values())
+
+
+def check_room(scheme: Scheme, norm: int) -> None:
+    """That what is decrypted is within a quarter of the accumulators' unit, but with 2^-40.
+
+    The other quarter is what rounding to the guard bits takes. Each input's error counts twice:
+    the server's share is rounded like the client's.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    failure = noise.failure_log2(profile(scheme.profile), scheme.plain_bits + 1, 2 * norm, 0)
+    if failure > noise.FAILURE_LOG2 or scheme.plain_bits + GUARD > 32:
+        raise ConfigError(
+            "scheme.plain_bits",
+            scheme.plain_bits,
+            f"leaves no room for exact answers in mode shares and profile {scheme.profile}",
+            "fewer accumulator bits (quantize further), or a larger profile",
+        )
+
+
+class ShareModel:
+    """What all sessions of a program share.
+
+    Args:
+        program: what is asked.
+        scheme: of mode ``shares``.
+
+    Raises:
+        ConfigError: plain_bits too small for the accumulators or too large for the noise, or a
+            step that circuits do not do.
+    """
+
+    def __init__(
+        self, program: Program, scheme: Scheme, threads: int = 1, memory: int = 1 << 29
+    ) -> None:
+        scheme.check()
+        del memory  # weights are kept once for all sessions: no channel is shuffled
+        self.program, self.scheme, self.threads = program, scheme, threads
+        self.profile = profile(scheme.profile)
+        widths = accumulator_widths(program)
+        if (least := max(widths.values())) > scheme.plain_bits:
+            raise ConfigError(
+                "scheme.plain_bits",
+                scheme.plain_bits,
+                f"accumulators of mode shares, with what is added to round them, take {least} bits",
+                f"plain_bits: {least}, or quantize to fewer bits",
+            )
+        self.layers = ChannelLayers(program, self.profile)
+        blocks = [block for one in program.rounds for block in one.blocks]
+        check_room(scheme, max(self.layers.norm(block) for block in blocks))
+        told = outline(program, self.layers.uploads, self.layers.downloads, 1)
+        turns = tuple(
+            replace(
+                turn,
+                replies=tuple(
+                    replace(reply, bits=widths[block.name])
+                    for reply, block in zip(turn.replies, one.blocks, strict=True)
+                ),
+            )
+            for turn, one in zip(told.turns, program.rounds, strict=True)
+        )
+        self.outline: Outline = replace(told, turns=turns)
+        self.last_reads = {
+            term.value: at
+            for at, one in enumerate(program.rounds)
+            for block in one.blocks
+            for term in block.terms
+        }
+        self.turns = circuits(self.outline, scheme)
+        self.sizes = sizes(self.profile, self.outline, self.turns)
+        self.prepared: dict[str, Prepared] = {
+            block.name: self.layers.prepare(block, {}, None, threads) for block in blocks
+        }
+
+    def steps(self, query: int) -> int:
+        """Requests of a query; of the opening: query -1."""
+        return 1 if query < 0 else 2 * len(self.turns)
+
+    @property
+    def largest_request(self) -> int:
+        """Bytes of the largest request."""
+        return max(*self.sizes.requests, opening_sizes(self.profile)[0])
+
+    @property
+    def largest_reply(self) -> int:
+        """Bytes of the largest reply."""
+        return max(*self.sizes.replies, opening_sizes(self.profile)[1])

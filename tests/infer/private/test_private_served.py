@@ -1,0 +1,217 @@
+"""Compiled programs over TLS: answers are those of the integers, whichever side was taken up."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hansa.base.errors import ConfigError, DataError, HansaWarning
+from hansa.infer.private.integer_net import evaluate, read_rows
+from hansa.infer.private.program import Program
+from hansa.infer.private.protocol import row_files
+from hansa.infer.private.protocol.allowances import Quotas
+from hansa.infer.private.protocol.asked_file import ask_file
+from hansa.infer.private.protocol.codes import Refusal
+from hansa.infer.private.protocol.desk import Desk
+from hansa.infer.private.protocol.dialing import Retries
+from hansa.infer.private.protocol.loopback import Nearby, serve_in_thread
+from hansa.infer.private.protocol.model_service import (
+    ModelService,
+    client_side,
+    equations,
+    program_digest,
+)
+from hansa.infer.private.protocol.pins import Identity, clients_in, make_identity
+from hansa.infer.private.protocol.private_client import asking
+from hansa.infer.private.protocol.private_server import PrivateServer
+from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
+
+from .made_programs import lenet, mlp
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return make_identity(tmp_path_factory.mktemp("keys"), "server")
+
+
+def rows_of(program: Program, n: int) -> np.ndarray:
+    return np.random.default_rng(5).uniform(0, 127, (n, *program.input_shape))
+
+
+@contextmanager
+def served(keys: Identity, folder: Path, service: ModelService, **more: Any) -> Iterator[Nearby]:
+    desk = Desk(
+        service, folder, more.pop("quotas", Quotas()), more.pop("live", 8), "clients" in more
+    )
+    with serve_in_thread(PrivateServer(desk, keys, workers=2, **more), keys.fingerprint) as nearby:
+        yield nearby
+
+
+@pytest.mark.parametrize("made", [mlp, lenet])
+def test_logits_are_those_of_the_integers(made: Any, keys: Identity, tmp_path: Path) -> None:
+    program = made()
+    service = ModelService(program, scheme_for(program, profile="n4096"))
+    rows = rows_of(program, 3)
+    with (
+        served(keys, tmp_path, service) as nearby,
+        asking(nearby.address, nearby.pin, client_side) as client,
+    ):
+        answers = client.ask(rows)
+    wanted = evaluate(program, read_rows(program, rows))
+    assert np.array_equal(answers.logits, wanted)
+    assert np.array_equal(answers.classes, wanted.argmax(1))
+    assert answers.in_range.all()
+
+
+def test_sessions_that_make_room_for_each_other_answer_the_same(
+    keys: Identity, tmp_path: Path
+) -> None:
+    program = lenet()
+    service = ModelService(program, scheme_for(program))
+    rows = rows_of(program, 2)
+    wanted = evaluate(program, read_rows(program, rows))
+    with (
+        served(keys, tmp_path, service, live=1) as nearby,
+        asking(nearby.address, nearby.pin, client_side) as one,
+        asking(nearby.address, nearby.pin, client_side) as other,
+    ):
+        for k in (0, 1):
+            assert np.array_equal(one.ask(rows[[k]]).logits, wanted[[k]])
+            assert np.array_equal(other.ask(rows[[k]]).logits, wanted[[k]])
+
+
+def test_a_server_that_is_started_again_goes_on(keys: Identity, tmp_path: Path) -> None:
+    program = lenet()
+    scheme = scheme_for(program)
+    rows = rows_of(program, 1)
+    servers = []
+
+    class Ending(ModelService):
+        """Its third step is the last that it answers."""
+
+        asked = 0
+
+        def session(self, mask_seed: bytes, secret: bytes) -> Any:
+            side = super().session(mask_seed, secret)
+            answer = side.answer
+
+            def counted(query: int, step: int, payload: bytes) -> bytes:
+                self.asked += 1
+                if self.asked > 3:
+                    raise ConnectionResetError
+                return answer(query, step, payload)
+
+            side.answer = counted  # type: ignore[method-assign]
+            return side
+
+    desk = Desk(Ending(program, scheme), tmp_path)
+    server = PrivateServer(desk, keys, workers=1)
+
+    def pause(seconds: float) -> None:
+        if not servers:
+            server.desk = Desk(ModelService(program, scheme), tmp_path)
+            servers.append(server.desk)
+
+    with (
+        serve_in_thread(server, keys.fingerprint) as nearby,
+        asking(nearby.address, nearby.pin, client_side, retries=Retries((0.0,)), wait=pause) as c,
+    ):
+        assert np.array_equal(c.ask(rows).logits, evaluate(program, read_rows(program, rows)))
+    assert servers[0].counts.sessions == 0
+
+
+def test_budgets_are_counted_by_certificate_and_layer(keys: Identity, tmp_path: Path) -> None:
+    program = mlp()
+    scheme = scheme_for(program, "budget")
+    told = equations(program, 1)
+    share = 2 * max(one.told / one.unknown for one in told.values())
+    with pytest.raises(ConfigError, match="one query tells up to"):
+        check_budget(told, share / 4)
+    check_budget(told, share)
+    me = make_identity(tmp_path / "me", "client")
+    clients = clients_in(tmp_path / "me")
+    service = ModelService(program, scheme)
+    more: dict[str, Any] = {"clients": clients, "quotas": Quotas(budget=share)}
+    with served(keys, tmp_path / "state", service, **more) as nearby:
+        for _ in range(2):
+            with asking(nearby.address, nearby.pin, client_side, identity=me) as client:
+                client.ask(rows_of(program, 1))
+        with (
+            pytest.raises(Refusal, match="budget: layer"),
+            asking(nearby.address, nearby.pin, client_side, identity=me) as client,
+        ):
+            client.ask(rows_of(program, 1))
+
+
+def test_a_digest_tells_any_two_programs_apart() -> None:
+    program, other = mlp(), mlp()
+    assert program_digest(program, b"") == program_digest(other, b"")
+    assert program_digest(program, b"") != program_digest(other, b"scheme")
+    other.rounds[0].blocks[0].terms[0].weight[0, 0] += 1
+    assert program_digest(program, b"") != program_digest(other, b"")
+
+
+def test_a_file_is_asked_about(keys: Identity, tmp_path: Path) -> None:
+    program = mlp()
+    service = ModelService(program, scheme_for(program))
+    rows = rows_of(program, 2)
+    source = tmp_path / "rows.npy"
+    np.save(source, rows)
+    wanted = evaluate(program, read_rows(program, rows))
+    with served(keys, tmp_path / "state", service) as nearby:
+        for ending in (".npz", ".csv", ".json"):
+            out = tmp_path / f"out{ending}"
+            read = row_files.read_rows(source)
+            asked = ask_file(
+                read, source, out, nearby.address, nearby.pin, state=tmp_path / "client"
+            )
+            assert asked.facts["rows"] == 2
+        with pytest.raises(ConfigError, match="rows of 3 numbers"):
+            ask_file(
+                np.ones((2, 3)), source, None, nearby.address, nearby.pin, state=tmp_path / "client"
+            )
+        with pytest.warns(HansaWarning, match="are they scaled as in training"):
+            ask_file(1000 * rows, source, None, nearby.address, nearby.pin)
+    assert not (tmp_path / "client/session.json").exists()
+    with np.load(tmp_path / "out.npz") as file:
+        assert np.array_equal(file["accumulators"], wanted)
+        assert np.allclose(file["logits"], wanted * program.logits.scale)
+        assert np.array_equal(file["classes"], wanted.argmax(1))
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["accumulators"] == wanted.tolist()
+    table = list(csv.reader((tmp_path / "out.csv").open()))
+    assert [len(line) for line in table] == [2 + wanted.shape[1]] * 3
+
+
+def test_rows_of_every_kind_of_file(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    rows = np.arange(6.0).reshape(2, 3)
+    np.save(tmp_path / "a.npy", rows)
+    np.savez(tmp_path / "b.npz", inputs=rows, labels=np.zeros(2))
+    save_file({"x": rows.astype(np.float32)}, tmp_path / "c.safetensors")
+    (tmp_path / "d.csv").write_text("a,b,c\n0,1,2\n3,4,5\n")
+    for path in sorted(tmp_path.iterdir()):
+        assert np.array_equal(row_files.read_rows(path), rows), path
+    (tmp_path / "e.csv").write_text("a,b,c\n0,1,2\n3,x,5\n")
+    (tmp_path / "f.npy").write_bytes(b"no")
+    np.save(tmp_path / "g.npy", np.array([[np.nan]]))
+    np.save(tmp_path / "h.npy", np.array(3))
+    for name, why in (
+        ("e.csv", "'b' holds something"),
+        ("f.npy", "cannot be read"),
+        ("g.npy", "not finite"),
+        ("h.npy", "not rows"),
+    ):
+        with pytest.raises(DataError, match=why):
+            row_files.read_rows(tmp_path / name)
+    for name in ("none.npy", "rows.docx"):
+        with pytest.raises(ConfigError, match="input"):
+            row_files.read_rows(tmp_path / name)
