@@ -6,7 +6,8 @@ AND gates than they must.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hansa.infer.private.shares.circuit import FALSE, TRUE, Builder
@@ -145,27 +146,97 @@ def total(build: Builder, values: Sequence[Number]) -> Number:
 def stairs(
     build: Builder, value: Number, thresholds: Sequence[int], values: Sequence[int]
 ) -> Number:
-    """``values[k]`` from ``thresholds[k - 1]`` on: as many comparisons as the range has steps.
+    """``values[k]`` from ``thresholds[k - 1]`` on, in about an AND a threshold and one comparison.
 
-    The comparisons hold one after the other, so that every bit of the result is the XOR of those
-    at which it changes.
+    The range is halved until each part holds one threshold at most. One bit a part tells whether
+    the number lies there; XORs of those bits are the part's threshold, what holds below it and what
+    changes at it, since only one of them is set.
     """
-    reached = [at_least(build, value, constant(one)) for one in thresholds]
-    possible = [values[0]] if not thresholds or value.low < thresholds[0] else []
-    possible += [
-        values[k + 1]
-        for k, one in enumerate(thresholds)
-        if one <= value.high and (k + 1 == len(thresholds) or value.low < thresholds[k + 1])
-    ]
-    low, high = min(possible), max(possible)
+    tree = _Parts(build, value, thresholds, values)
+    low, high = min(tree.found), max(tree.found)
+    threshold = [tree.chosen(_threshold, i) for i in range(tree.width)]
+    carried = TRUE
+    for one, two in zip(tree.bits, threshold, strict=True):
+        carried = build.carry(one, two ^ 1, carried)
     bits = []
     for place in range(width_of(low, high)):
-        bit = values[0] >> place & 1
-        for k, one in enumerate(reached):
-            if (values[k] ^ values[k + 1]) >> place & 1:
-                bit = build.xor(bit, one)
-        bits.append(bit)
+        below = tree.chosen(_below, place)
+        change = tree.chosen(_change, place)
+        bits.append(build.xor(below, build.conjunction(carried, change)))
     return number(bits, low, high)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a range: ``below`` holds in it up to its threshold, and ``above`` from there on.
+
+    Attributes:
+        here: the literal that tells whether the number lies in it.
+        threshold: of the number without its sign.
+    """
+
+    here: int
+    threshold: int
+    below: int
+    above: int
+
+
+def _threshold(part: _Part) -> int:
+    return part.threshold
+
+
+def _below(part: _Part) -> int:
+    return part.below
+
+
+def _change(part: _Part) -> int:
+    return part.below ^ part.above
+
+
+class _Parts:
+    """The halving of a number's range.
+
+    Attributes:
+        bits: of the number plus what makes it positive.
+        found: the values that it can come to.
+    """
+
+    def __init__(
+        self, build: Builder, value: Number, thresholds: Sequence[int], values: Sequence[int]
+    ) -> None:
+        self.width, self.found = len(value.bits), set[int]()
+        self._shift = 1 << (self.width - 1) if value.low < 0 else 0
+        self.bits = list(value.bits)
+        if self._shift:
+            self.bits[-1] ^= 1
+        self._build, self._thresholds, self._values = build, thresholds, values
+        self._range = value.low + self._shift, value.high + self._shift
+        self._parts: list[_Part] = []
+        self._halve(self.width, 0, TRUE)
+
+    def _halve(self, level: int, start: int, here: int) -> None:
+        """The part of 2^level numbers from ``start`` on."""
+        first, last = max(start, self._range[0]), min(start + (1 << level) - 1, self._range[1])
+        if first > last:
+            return
+        below = bisect_right(self._thresholds, first - self._shift)
+        above = bisect_right(self._thresholds, last - self._shift)
+        if above - below <= 1:
+            at = self._thresholds[below] + self._shift if above > below else 0
+            self._parts.append(_Part(here, at, self._values[below], self._values[above]))
+            self.found |= {self._values[below], self._values[above]}
+            return
+        upper = self._build.conjunction(here, self.bits[level - 1])
+        self._halve(level - 1, start, self._build.xor(here, upper))
+        self._halve(level - 1, start + (1 << (level - 1)), upper)
+
+    def chosen(self, fact: Callable[[_Part], int], place: int) -> int:
+        """A bit of a fact of the part in which the number lies."""
+        found = FALSE
+        for part in self._parts:
+            if fact(part) >> place & 1:
+                found = self._build.xor(found, part.here)
+        return found
 
 
 def first_largest(build: Builder, values: Sequence[Number]) -> Number:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha512
 from typing import Any
 
@@ -130,7 +131,7 @@ class BaseSender:
         return keys
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BaseReceiver:
     """Holds one key of each transfer: the party that will send extended ones.
 
@@ -143,8 +144,8 @@ class BaseReceiver:
     seed: bytes
     choices: Sequence[int]
 
-    def message(self) -> bytes:
-        """The points r_0 and r_1 of each transfer."""
+    @cached_property
+    def _message(self) -> bytes:
         parts = []
         for place, choice in enumerate(self.choices):
             own = _point(_private(derive(self.seed, "base receiver", place, size=64)).public_key())
@@ -153,6 +154,10 @@ class BaseReceiver:
             bound = _packed(_add(own, (x, PRIME - y)))
             parts += [free, bound] if choice else [bound, free]
         return b"".join(parts)
+
+    def message(self) -> bytes:
+        """The points r_0 and r_1 of each transfer."""
+        return self._message
 
     def keys(self, sent: bytes) -> list[bytes]:
         """The chosen key of each transfer, 16 bytes.

@@ -17,6 +17,8 @@ from hansa.infer.private.shares.hashing import LabelHash
 from hansa.infer.private.shares.step_circuits import StepCircuits
 
 ONE = np.uint64(1)
+CHUNK = 4096
+"""Instances whose wires are held at a time: within the cache, and bounded memory."""
 
 
 def points(labels: np.ndarray) -> np.ndarray:
@@ -66,6 +68,23 @@ class Garbler:
             blocks uint64 [blocks, n, 2], and the labels of zero of the outputs [n, outputs, 2].
         """
         n = len(open_zero)
+        blocks = np.empty((circuit.blocks, n, 2), np.uint64)
+        outputs = np.empty((n, len(circuit.outputs), 2), np.uint64)
+        for start in range(0, n, CHUNK):
+            part = slice(start, start + CHUNK)
+            inputs = open_zero[part], known_zero[part], known[part]
+            self._chunk(circuit, inputs, blocks[:, part], outputs[part])
+        return blocks, outputs
+
+    def _chunk(
+        self,
+        circuit: Circuit,
+        inputs: tuple[np.ndarray, np.ndarray, np.ndarray],
+        blocks: np.ndarray,
+        outputs: np.ndarray,
+    ) -> None:
+        open_zero, known_zero, known = inputs
+        n = len(open_zero)
         zero: dict[int, np.ndarray] = {0: np.zeros((n, 2), np.uint64)}
         bits: dict[int, np.ndarray] = {0: np.zeros(n, np.uint64)}
         zero |= {wire: open_zero[:, i] for i, wire in enumerate(circuit.open_inputs)}
@@ -76,7 +95,6 @@ class Garbler:
             plain = zero[literal >> 1]
             return plain ^ self.delta if literal & 1 else plain
 
-        blocks = np.empty((circuit.blocks, n, 2), np.uint64)
         at = 0
         for gate in circuit.gates:
             if gate.kind == XOR:
@@ -111,8 +129,8 @@ class Garbler:
             )
             blocks[at], blocks[at + 1] = row, column
             at += 2
-        outputs = [read(literal) for literal in circuit.outputs]
-        return blocks, np.stack(outputs, 1) if outputs else np.zeros((n, 0, 2), np.uint64)
+        for place, literal in enumerate(circuit.outputs):
+            outputs[:, place] = read(literal)
 
 
 class Evaluator:
@@ -130,6 +148,22 @@ class Evaluator:
         blocks: np.ndarray,
     ) -> np.ndarray:
         """Active labels of the outputs uint64 [n, outputs, 2], of active labels of the inputs."""
+        n = len(open_active)
+        outputs = np.empty((n, len(circuit.outputs), 2), np.uint64)
+        for start in range(0, n, CHUNK):
+            part = slice(start, start + CHUNK)
+            inputs = open_active[part], known_active[part]
+            self._chunk(circuit, inputs, blocks[:, part], outputs[part])
+        return outputs
+
+    def _chunk(
+        self,
+        circuit: Circuit,
+        inputs: tuple[np.ndarray, np.ndarray],
+        blocks: np.ndarray,
+        outputs: np.ndarray,
+    ) -> None:
+        open_active, known_active = inputs
         n = len(open_active)
         active: dict[int, np.ndarray] = {0: np.zeros((n, 2), np.uint64)}
         active |= {wire: open_active[:, i] for i, wire in enumerate(circuit.open_inputs)}
@@ -155,8 +189,8 @@ class Evaluator:
                 ^ where(points(right), column ^ left)
             )
             at += 2
-        outputs = [active[literal >> 1] for literal in circuit.outputs]
-        return np.stack(outputs, 1) if outputs else np.zeros((n, 0, 2), np.uint64)
+        for place, literal in enumerate(circuit.outputs):
+            outputs[:, place] = active[literal >> 1]
 
 
 def known_bits(steps: StepCircuits, masks: np.ndarray, shares: np.ndarray) -> list[np.ndarray]:

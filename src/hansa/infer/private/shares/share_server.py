@@ -49,6 +49,8 @@ class _Query:
         shares: the server's, int64 [1, C, H, W] by value.
         masks: of the last reply, by the reply's number int64 [C·H·W].
         before: digest of the last reply of ciphertexts.
+        said: hash of all that the client sent in the query: masks and labels follow from it, so
+            that none is used twice wherever a session that was taken up again begins.
     """
 
     number: int
@@ -57,6 +59,7 @@ class _Query:
     shares: dict[str, np.ndarray] = field(default_factory=dict)
     masks: list[np.ndarray] = field(default_factory=list)
     before: bytes = b""
+    said: bytes = b""
 
 
 class ShareServer:
@@ -145,7 +148,8 @@ class ShareServer:
             raise ProtocolError(
                 "malformed", f"this step takes {wanted[step]} bytes, not {len(payload)}"
             )
-        seed = derive(self._secret, "step", query, step, digest)
+        state.said = derive(state.said, digest)
+        seed = derive(self._secret, "step", query, step, state.said)
         if step % 2 == 0:
             reply = self._mask(state, step // 2, payload, seed)
         else:

@@ -21,8 +21,8 @@ from hansa.infer.private.shares.circuit import Builder, Circuit
 GUARD = 2
 """Bits under the accumulator's lowest: two roundings to them err by a quarter of it at most."""
 
-MOST_THRESHOLDS = 32
-"""A table costs a comparison a threshold; beyond this other modes do it far better."""
+MOST_THRESHOLDS = 2048
+"""A table costs some 32 to 64 bytes a threshold and number; longer ones are refused."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,16 @@ class NotInCircuits(ValueError):
 def ordered(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Steps to the same effect that cost less: shifts early, a ReLU as a shift's lower bound.
 
-    What never decreases may change places with the largest of a window.
+    What never decreases may change places with the largest of a window: shifts come before it, so
+    that fewer bits are compared, tables after it.
     """
     out = list(steps)
     changed = True
     while changed:
         changed = False
         for i, (one, two) in enumerate(pairwise(out)):
-            if isinstance(one, MaxPool) and (isinstance(two, (Relu, Shift)) or _rises(two)):
+            late = isinstance(one, MaxPool) and isinstance(two, (Relu, Shift))
+            if late or (_rises(one) and isinstance(two, MaxPool)):
                 out[i : i + 2] = [two, one]
                 changed = True
             elif isinstance(one, Relu) and isinstance(two, Shift):
