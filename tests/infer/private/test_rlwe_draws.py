@@ -117,7 +117,8 @@ def test_thresholds_end_where_63_bits_do() -> None:
 def test_flooding_is_uniform_over_its_range(bits: int) -> None:
     made = draws(6).flooding(4, 4096, bits)
     numbers = [
-        int(low) + (int(up) << 64) - (int(up) >> 63 << 128) for low, up in made.reshape(-1, 2)
+        int(low) + (int(up) << 64) - (int(up) >> 63 << 128)
+        for low, up in made.transpose(0, 2, 1).reshape(-1, 2)
     ]
     assert -(1 << bits) <= min(numbers)
     assert max(numbers) < 1 << bits

@@ -19,7 +19,7 @@ import numpy as np
 from hansa.base.errors import ConfigError
 from hansa.infer.private.rlwe import ntt
 from hansa.infer.private.rlwe.draws import SEED_BYTES, Draws
-from hansa.infer.private.rlwe.keys import PublicKey, SecretKey, auxiliary, masks
+from hansa.infer.private.rlwe.keys import PublicKey, SecretKey, auxiliary, mask, masks
 from hansa.infer.private.rlwe.profiles import AUXILIARY_PRIME, Profile
 from hansa.infer.private.rlwe.residues import (
     WORD_BITS,
@@ -29,11 +29,13 @@ from hansa.infer.private.rlwe.residues import (
     lift_wide,
     multiply_add,
     pack_residues,
+    phases,
     product_add,
     scaled,
     switch,
     unpack_residues,
 )
+from hansa.infer.private.rlwe.spreading import spread
 
 __all__ = [
     "Sealed", "add", "decrypt", "encrypt", "masks", "multiply_add", "pack_residues", "phase",
@@ -74,11 +76,20 @@ def encrypt(
     half = 1 << (plain_bits - 1)
     if messages.size and (messages.min() < -half or messages.max() >= half):
         raise ConfigError("messages", None, f"do not fit into {plain_bits} bits")
-    mask_seed = draws.bytes(SEED_BYTES)
-    body = scaled(profile, messages, plain_bits)
-    body = ntt.forward(profile, lift(profile, draws.gaussian(profile, len(body)), body), threads)
-    a_ntt = masks(profile, mask_seed, len(body))
-    return Sealed(mask_seed, product_add(profile, secret.values, a_ntt, body, threads))
+    mask_seed, secrets = draws.bytes(SEED_BYTES), draws.bytes(SEED_BYTES)
+    b_ntt = np.empty((len(messages), profile.levels, profile.n), np.uint64)
+
+    def work(part: slice) -> None:
+        for one in range(part.start, part.stop):  # one by one, while it is in the cache
+            now = slice(one, one + 1)
+            error = Draws(secrets, str(one)).gaussian(profile, 1)
+            body = scaled(profile, messages[now], plain_bits, lift(profile, error))
+            ntt.forward(profile, body)
+            a_ntt = mask(profile, mask_seed, one)
+            product_add(profile, secret.values, a_ntt, body, b_ntt[now])
+
+    spread(work, len(messages), threads)
+    return Sealed(mask_seed, b_ntt)
 
 
 def rerandomise(
@@ -97,13 +108,20 @@ def rerandomise(
     Returns:
         Both halves, coefficients [k, L, N].
     """
-    profile, k = public.profile, len(a_ntt)
-    mixer = ntt.forward(profile, lift(profile, draws.ternary(profile, k)), threads)
-    a = ntt.inverse(profile, product_add(profile, public.a_ntt, mixer, a_ntt, threads), threads)
-    b = ntt.inverse(profile, product_add(profile, public.b_ntt, mixer, b_ntt, threads), threads)
-    lift(profile, draws.gaussian(profile, k), a)
-    lift(profile, draws.gaussian(profile, k), b)
-    return a, lift_wide(profile, draws.flooding(k, profile.n, flooding_bits), b)
+    profile, secrets = public.profile, draws.bytes(SEED_BYTES)
+    a, b = np.empty_like(a_ntt), np.empty_like(b_ntt)
+
+    def work(part: slice) -> None:
+        for one in range(part.start, part.stop):
+            now, own = slice(one, one + 1), Draws(secrets, str(one))
+            mixer = ntt.forward(profile, lift(profile, own.ternary(profile, 1)))
+            for half, key, given in ((a, public.a_ntt, a_ntt), (b, public.b_ntt, b_ntt)):
+                into = product_add(profile, key, mixer, given[now], half[now])
+                lift(profile, own.gaussian(profile, 1), ntt.inverse(profile, into))
+            lift_wide(profile, own.flooding(1, profile.n, flooding_bits), b[now])
+
+    spread(work, len(a), threads)
+    return a, b
 
 
 def phase(
@@ -126,14 +144,19 @@ def phase(
         uint32 [k, P].
     """
     ring, lost = auxiliary(secret.profile), np.uint32(WORD_BITS - bits)
-    centred = (a_words << lost).view(np.int32).astype(np.int64)
-    values = ntt.forward(ring, lift(ring, centred), threads)
-    none = np.zeros_like(values)
-    product = product_add(ring, secret.auxiliary_values, values, none, threads)
-    whole = ntt.inverse(ring, product, threads)[:, 0].view(np.int64)
-    whole -= AUXILIARY_PRIME * (whole > AUXILIARY_PRIME // 2)
-    taken = np.take_along_axis(whole, positions, 1).astype(np.uint32)
-    return ((b_words << lost) - taken) >> lost
+    out = np.empty(b_words.shape, np.uint32)
+
+    def work(part: slice) -> None:
+        none = np.zeros((1, 1, ring.n), np.uint64)
+        for one in range(part.start, part.stop):
+            signed = (a_words[one : one + 1] << lost).view(np.int32).astype(np.int64)
+            values = ntt.forward(ring, lift(ring, signed))
+            product_add(ring, secret.auxiliary_values, values, none, values)
+            product = ntt.inverse(ring, values)[0, 0]
+            out[one] = phases(AUXILIARY_PRIME, product, positions[one], b_words[one], bits)
+
+    spread(work, len(a_words), threads)
+    return out
 
 
 def decrypt(

@@ -72,10 +72,11 @@ class Draws:
         """
         made = self.words(k * profile.levels * profile.n).reshape(k, profile.levels, profile.n)
         for layer, prime in enumerate(profile.primes):
-            residues, mask = made[:, layer], np.uint64((1 << prime.bit_length()) - 1)
-            residues &= mask
-            while (bad := np.nonzero(residues >= np.uint64(prime)))[0].size:
-                residues[bad] = self.words(len(bad[0])) & mask
+            mask = np.uint64((1 << prime.bit_length()) - 1)
+            if sum(kernels.confine(row, mask, np.uint64(prime)) for row in made[:, layer]):
+                residues = made[:, layer]
+                while (bad := np.nonzero(residues >= np.uint64(prime)))[0].size:
+                    residues[bad] = self.words(len(bad[0])) & mask
         return made
 
     def ternary(self, profile: Profile, k: int) -> np.ndarray:
@@ -93,23 +94,18 @@ class Draws:
         statistical distance.
         """
         made = np.empty((k, profile.n), np.int8)
-        kernels.gaussian(self.words(made.size), thresholds(profile.sigma), made.reshape(-1))
+        kernels.gaussian(self.words(made.size), _padded(profile.sigma), made.reshape(-1))
         return made
 
     def flooding(self, k: int, n: int, bits: int) -> np.ndarray:
-        """uint64 [k, n, 2], integers uniform in [-2^bits, 2^bits): words, two's complement.
+        """uint64 [k, 2, n], integers uniform in [-2^bits, 2^bits): words, two's complement.
 
-        Low word first. ``ciphers.flood`` adds them to polynomials.
+        Low words first. ``residues.lift_wide`` adds them to polynomials.
         """
         if not 0 <= bits <= 126:
             raise ConfigError("flooding_bits", bits, "flooding has 0 to 126 bits")
-        made = self.words(2 * k * n).reshape(k, n, 2)
-        made[..., 0] &= np.uint64((1 << min(bits + 1, 64)) - 1)
-        made[..., 1] &= np.uint64((1 << max(bits - 63, 0)) - 1)
-        low, high = (1 << bits) & (1 << 64) - 1, (1 << bits) >> 64
-        borrow = (made[..., 0] < np.uint64(low)).astype(np.uint64)
-        made[..., 0] -= np.uint64(low)
-        made[..., 1] -= np.uint64(high) + borrow
+        made = self.words(2 * k * n).reshape(k, 2, n)
+        kernels.spread_around(made, bits)
         return made
 
     def permutation(self, n: int) -> np.ndarray:
@@ -134,6 +130,13 @@ def thresholds(sigma: float) -> np.ndarray:
             break
         made.append(level)
     return np.array(made, np.uint64)
+
+
+@cache
+def _padded(sigma: float) -> np.ndarray:
+    """The thresholds and as many that no word reaches as make a multiple of four."""
+    own = thresholds(sigma)
+    return np.append(own, np.full(-len(own) % 4, 1 << 63, np.uint64))
 
 
 def _exponential(j: int, sigma: float) -> int:

@@ -16,13 +16,31 @@ from hansa.infer.private.rlwe import ntt
 from hansa.infer.private.rlwe.draws import Draws
 from hansa.infer.private.rlwe.profiles import AUXILIARY_PRIME, Profile
 from hansa.infer.private.rlwe.residues import lift, pack_residues, product_add, unpack_residues
+from hansa.infer.private.rlwe.spreading import spread
 
 _PUBLIC = "public key"
 
 
-def masks(profile: Profile, mask_seed: bytes, k: int, use: str = "masks") -> np.ndarray:
-    """Uniform values uint64 [k, L, N] of a public seed: halves ``a`` in the NTT domain."""
-    return Draws(mask_seed, f"{use} {profile.name}").uniform(profile, k)
+def mask(profile: Profile, mask_seed: bytes, one: int, use: str = "masks") -> np.ndarray:
+    """The polynomial number ``one`` of :func:`masks`, [1, L, N]."""
+    return Draws(mask_seed, f"{use} {profile.name} {one}").uniform(profile, 1)
+
+
+def masks(
+    profile: Profile, mask_seed: bytes, k: int, use: str = "masks", threads: int = 1
+) -> np.ndarray:
+    """Uniform values uint64 [k, L, N] of a public seed: halves ``a`` in the NTT domain.
+
+    Each polynomial has a stream of its own.
+    """
+    made = np.empty((k, profile.levels, profile.n), np.uint64)
+
+    def work(part: slice) -> None:
+        for one in range(part.start, part.stop):
+            made[one] = mask(profile, mask_seed, one, use)[0]
+
+    spread(work, k, threads)
+    return made
 
 
 def auxiliary(profile: Profile) -> Profile:

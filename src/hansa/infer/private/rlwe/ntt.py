@@ -12,10 +12,12 @@ from functools import cache
 import numpy as np
 
 from hansa.base.lazy import Lazy
+from hansa.infer.private.rlwe import real
 from hansa.infer.private.rlwe.profiles import Profile
 from hansa.infer.private.rlwe.spreading import spread
 
 kernels = Lazy("hansa.infer.private.rlwe.ntt_kernels")
+real_kernels = Lazy("hansa.infer.private.rlwe.real_kernels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,15 @@ def tables(n: int, primes: tuple[int, ...]) -> Tables:
     return Tables(*made)
 
 
+@cache
+def _real_tables(n: int, primes: tuple[int, ...]) -> tuple[real.Ratios, real.Ratios, np.ndarray]:
+    """Roots, their inverses, and 1 / n with its ratio [L, 2], all float64."""
+    own = tables(n, primes)
+    scales = [real.centred(pow(n, -1, prime), prime) for prime in primes]
+    both = np.array([[scale, scale / prime] for scale, prime in zip(scales, primes, strict=True)])
+    return real.ratios(own.roots, primes), real.ratios(own.back, primes), both
+
+
 def bit_reversal(n: int) -> np.ndarray:
     """int64 [n]: each index with its bits in the opposite order."""
     order = np.zeros(1, np.int64)
@@ -99,22 +110,43 @@ def _quotients(factors: np.ndarray, prime: int) -> np.ndarray:
 def forward(profile: Profile, polys: np.ndarray, threads: int = 1) -> np.ndarray:
     """In place: uint64 [k, L, N], canonical residues of coefficients to canonical values."""
     own = tables(profile.n, profile.primes)
-    spread(
-        lambda part: kernels.forward(polys[part], own.primes, own.roots, own.quotients),
-        len(polys),
-        threads,
-    )
+
+    def work(part: slice) -> None:
+        if real.suits(profile.primes):
+            roots, _, _ = _real_tables(profile.n, profile.primes)
+            real_kernels.forward(
+                polys[part],
+                real.constants(profile.primes),
+                roots.factors,
+                roots.ratios,
+                roots.last,
+                roots.last_ratios,
+            )
+        else:
+            kernels.forward(polys[part], own.primes, own.roots, own.quotients)
+
+    spread(work, len(polys), threads)
     return polys
 
 
 def inverse(profile: Profile, polys: np.ndarray, threads: int = 1) -> np.ndarray:
     """In place: uint64 [k, L, N], canonical values to canonical residues of coefficients."""
     own = tables(profile.n, profile.primes)
-    spread(
-        lambda part: kernels.inverse(
-            polys[part], own.primes, own.back, own.back_quotients, own.scales
-        ),
-        len(polys),
-        threads,
-    )
+
+    def work(part: slice) -> None:
+        if real.suits(profile.primes):
+            _, back, scales = _real_tables(profile.n, profile.primes)
+            real_kernels.inverse(
+                polys[part],
+                real.constants(profile.primes),
+                back.factors,
+                back.ratios,
+                back.last,
+                back.last_ratios,
+                scales,
+            )
+        else:
+            kernels.inverse(polys[part], own.primes, own.back, own.back_quotients, own.scales)
+
+    spread(work, len(polys), threads)
     return polys

@@ -15,8 +15,8 @@ SOURCE = (
 QUANTUM_BITS = {2048: 50, 4096: 101, 8192: 203}
 """The largest log2 q with 128 bits of security against quantum computers, by N."""
 
-AUXILIARY_PRIME = 562949952847873
-"""49 bits, 1 modulo 2·8192: in which a ciphertext of 32-bit words is multiplied by a secret."""
+AUXILIARY_PRIME = 70368743669761
+"""46 bits, 1 modulo 2·8192: in which a ciphertext of 32-bit words is multiplied by a secret."""
 
 
 @dataclass(frozen=True)

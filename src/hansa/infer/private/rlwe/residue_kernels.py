@@ -108,13 +108,13 @@ def lift(numbers, out, constants):  # type: ignore[no-untyped-def]  # pragma: no
 
 @njit(cache=True, nogil=True)
 def lift_wide(numbers, out, constants):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """out += residues of signed integers of two words [k, n, 2], low first."""
+    """out += residues of signed integers of two words [k, 2, n], low ones first."""
     for k in range(out.shape[0]):
         for layer in range(out.shape[1]):
             c = constants[layer]
             into = out[k, layer]
             for j in range(into.size):
-                low, up = numbers[k, j, 0], numbers[k, j, 1]
+                low, up = numbers[k, 0, j], numbers[k, 1, j]
                 below = np.uint64(np.int64(up) >> np.int64(63))
                 rest = _wide(low, up, c) + (below & (c[0] - c[4]))
                 into[j] = _less(_less(rest, c[0]) + into[j], c[0])
@@ -156,36 +156,36 @@ def switch(x, out, constants, crt, bits):  # type: ignore[no-untyped-def]  # pra
 
 
 @njit(cache=True, nogil=True)
-def pack(residues, bits, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Residues of ``bits`` bits end to end, the lowest bit first."""
-    held, have, at = np.uint64(0), 0, 0
-    for i in range(residues.size):
-        value, left = residues[i], bits
-        while left:
-            take = min(left, 8 - have)
-            held |= (value & ((np.uint64(1) << np.uint64(take)) - np.uint64(1))) << np.uint64(have)
-            value >>= np.uint64(take)
-            have += take
-            left -= take
-            if have == 8:
-                out[at] = np.uint8(held)
-                held, have, at = np.uint64(0), 0, at + 1
-    if have:
-        out[at] = np.uint8(held)
+def phases(products, positions, body, prime, lost, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """body - product at positions [P] modulo 2^(32 - lost), of residues [N] of a small product."""
+    for j in range(positions.size):
+        value = products[positions[j]]
+        value -= prime * np.uint64(value > prime >> np.uint64(1))
+        out[j] = ((body[j] << lost) - np.uint32(value)) >> lost
 
 
 @njit(cache=True, nogil=True)
-def unpack(data, bits, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The residues that were packed."""
-    have, at, held = 0, 0, np.uint64(0)
+def pack(values, bits, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Numbers of ``bits`` bits end to end in words, the lowest bit first."""
+    held, have, at = np.uint64(0), 0, 0
+    for i in range(values.size):
+        value = np.uint64(values[i])
+        held |= value << np.uint64(have)
+        have += bits
+        if have >= 64:
+            out[at] = held
+            have, at = have - 64, at + 1
+            held = value >> np.uint64(bits - have)
+    if have:
+        out[at] = held
+
+
+@njit(cache=True, nogil=True)
+def unpack(words, bits, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The numbers that were packed; one word of any value stands behind the last."""
+    mask = (np.uint64(1) << np.uint64(bits)) - np.uint64(1)
     for i in range(out.size):
-        value, got = np.uint64(0), 0
-        while got < bits:
-            if have == 0:
-                held, have, at = np.uint64(data[at]), 8, at + 1
-            take = min(bits - got, have)
-            value |= (held & ((np.uint64(1) << np.uint64(take)) - np.uint64(1))) << np.uint64(got)
-            held >>= np.uint64(take)
-            have -= take
-            got += take
-        out[i] = value
+        start = i * bits
+        at, skip = start >> 6, np.uint64(start & 63)
+        rest = (words[at + 1] << np.uint64(1)) << (np.uint64(63) - skip)
+        out[i] = ((words[at] >> skip) | rest) & mask

@@ -9,10 +9,12 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, WireError
 from hansa.base.lazy import Lazy
+from hansa.infer.private.rlwe import real
 from hansa.infer.private.rlwe.profiles import Profile
 from hansa.infer.private.rlwe.spreading import spread
 
 kernels = Lazy("hansa.infer.private.rlwe.residue_kernels")
+real_kernels = Lazy("hansa.infer.private.rlwe.real_kernels")
 
 WORD_BITS = 32
 _WORD = 1 << 64
@@ -52,13 +54,21 @@ def lift(profile: Profile, numbers: np.ndarray, onto: np.ndarray | None = None) 
     """Signed integers int8 or int64 [k, N] as residues [k, L, N], added to ``onto`` if given."""
     if onto is None:
         onto = np.zeros((len(numbers), profile.levels, numbers.shape[1]), np.uint64)
-    kernels.lift(numbers, onto, constants(profile.primes).primes)
+    if not real.suits(profile.primes):
+        kernels.lift(numbers, onto, constants(profile.primes).primes)
+    elif numbers.dtype == np.int8:
+        real_kernels.lift_small(numbers, onto, real.constants(profile.primes))
+    else:
+        real_kernels.lift(numbers, onto, real.constants(profile.primes))
     return onto
 
 
 def lift_wide(profile: Profile, numbers: np.ndarray, onto: np.ndarray) -> np.ndarray:
-    """``onto`` [k, L, n] and signed integers of two words, uint64 [k, n, 2], added in place."""
-    kernels.lift_wide(numbers, onto, constants(profile.primes).primes)
+    """``onto`` [k, L, n] and signed integers of two words, uint64 [k, 2, n], added in place."""
+    if real.suits(profile.primes):
+        real_kernels.lift_wide(numbers, onto, real.constants(profile.primes))
+    else:
+        kernels.lift_wide(numbers, onto, constants(profile.primes).primes)
     return onto
 
 
@@ -75,15 +85,28 @@ def scaled(
     if onto is None:
         onto = np.zeros((len(messages), profile.levels, messages.shape[1]), np.uint64)
     t = 1 << plain_bits
-    inverses = [[pow(t, -1, prime), (pow(t, -1, prime) << 64) // prime] for prime in profile.primes]
-    kernels.scale(
-        messages,
-        onto,
-        constants(profile.primes).primes,
-        np.uint64(profile.q % t),
-        plain_bits,
-        np.array(inverses, np.uint64),
-    )
+    inverses = [pow(t, -1, prime) for prime in profile.primes]
+    if real.suits(profile.primes):
+        signed = [real.centred(one, p) for one, p in zip(inverses, profile.primes, strict=True)]
+        pairs = [[one, one / p] for one, p in zip(signed, profile.primes, strict=True)]
+        real_kernels.scale(
+            messages,
+            onto,
+            real.constants(profile.primes),
+            profile.q % t,
+            plain_bits,
+            np.array(pairs, np.float64),
+        )
+    else:
+        words = [[one, (one << 64) // p] for one, p in zip(inverses, profile.primes, strict=True)]
+        kernels.scale(
+            messages,
+            onto,
+            constants(profile.primes).primes,
+            np.uint64(profile.q % t),
+            plain_bits,
+            np.array(words, np.uint64),
+        )
     return onto
 
 
@@ -106,16 +129,15 @@ def add(profile: Profile, onto: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def product_add(
-    profile: Profile, x: np.ndarray, y: np.ndarray, z: np.ndarray, threads: int = 1
+    profile: Profile, x: np.ndarray, y: np.ndarray, z: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:
     """x·y + z pointwise, of values [1 or k, L, N] and twice [k, L, N]."""
-    out, own = np.empty_like(y), constants(profile.primes).primes
-
-    def work(part: slice) -> None:
-        one = x[part] if len(x) > 1 else x
-        kernels.product_add(one, y[part], z[part], out[part], own)
-
-    spread(work, len(y), threads)
+    if out is None:
+        out = np.empty_like(y)
+    if real.suits(profile.primes):
+        real_kernels.product_add(x, y, z, out, real.constants(profile.primes))
+    else:
+        kernels.product_add(x, y, z, out, constants(profile.primes).primes)
     return out
 
 
@@ -137,13 +159,15 @@ def multiply_add(
     own = constants(profile.primes)
     sum_a = np.empty((outs, levels, n), np.uint64)
     sum_b = np.empty_like(sum_a)
-    spread(
-        lambda part: kernels.multiply_add(
-            a_ntt, b_ntt, weights_ntt[part], sum_a[part], sum_b[part], own.primes, own.most
-        ),
-        outs,
-        threads,
-    )
+
+    def work(part: slice) -> None:
+        halves = a_ntt, b_ntt, weights_ntt[part], sum_a[part], sum_b[part]
+        if real.suits(profile.primes):
+            real_kernels.multiply_add(*halves, real.constants(profile.primes))
+        else:
+            kernels.multiply_add(*halves, own.primes, own.most)
+
+    spread(work, outs, threads)
     return sum_a, sum_b
 
 
@@ -159,15 +183,54 @@ def switch(profile: Profile, polys: np.ndarray, bits: int = WORD_BITS) -> np.nda
     return out
 
 
+def phases(
+    prime: int, product: np.ndarray, positions: np.ndarray, body: np.ndarray, bits: int
+) -> np.ndarray:
+    """body - product modulo 2^bits at positions int64 [P]: residues [N] of a small product."""
+    out = np.empty(len(positions), np.uint32)
+    kernels.phases(product, positions, body, np.uint64(prime), np.uint32(WORD_BITS - bits), out)
+    return out
+
+
+def pack_numbers(numbers: np.ndarray, bits: int) -> bytes:
+    """Numbers below 2^bits, any shape of unsigned integers, end to end in the fewest bytes."""
+    flat = np.ascontiguousarray(numbers).reshape(-1)
+    words = np.zeros(flat.size * bits // 64 + 1, np.uint64)
+    kernels.pack(flat, bits, words)
+    return words.astype("<u8", copy=False).tobytes()[: packed_bytes(flat.size, bits)]
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes that so many numbers take."""
+    return -(-count * bits // 8)
+
+
+def unpack_numbers(data: bytes, count: int, bits: int) -> np.ndarray:
+    """uint64 [count], 1 to 63 bits each, that :func:`pack_numbers` wrote.
+
+    Raises:
+        WireError: the length is another's, or the last byte has more than the last number.
+    """
+    if len(data) != packed_bytes(count, bits):
+        raise WireError(
+            f"{count} numbers of {bits} bits take {packed_bytes(count, bits)} bytes, "
+            f"not {len(data)}"
+        )
+    words = np.frombuffer(data + bytes(16 - len(data) % 8), "<u8")
+    out = np.empty(count, np.uint64)
+    kernels.unpack(words, bits, out)
+    if (used := count * bits % 8) and data[-1] >> used:
+        raise WireError("bits behind the last number")
+    return out
+
+
 def pack_residues(profile: Profile, polys: np.ndarray) -> bytes:
     """Canonical residues [k, L, N] as bytes: each prime's bits, end to end."""
-    parts = []
-    for poly in polys:
-        for residues, bits in zip(poly, profile.prime_bits, strict=True):
-            out = np.empty(-(-residues.size * bits // 8), np.uint8)
-            kernels.pack(residues, bits, out)
-            parts.append(out)
-    return b"".join(part.tobytes() for part in parts)
+    return b"".join(
+        pack_numbers(residues, bits)
+        for poly in polys
+        for residues, bits in zip(poly, profile.prime_bits, strict=True)
+    )
 
 
 def unpack_residues(profile: Profile, data: bytes, k: int) -> np.ndarray:
@@ -182,11 +245,11 @@ def unpack_residues(profile: Profile, data: bytes, k: int) -> np.ndarray:
             f"not {len(data)}"
         )
     out = np.empty((k, profile.levels, profile.n), np.uint64)
-    packed, at = np.frombuffer(data, np.uint8), 0
-    for one in range(k):
+    at = 0
+    for poly in out:
         for layer, bits in enumerate(profile.prime_bits):
-            size = profile.n * bits // 8
-            kernels.unpack(packed[at : at + size], bits, out[one, layer])
+            size = packed_bytes(profile.n, bits)
+            poly[layer] = unpack_numbers(data[at : at + size], profile.n, bits)
             at += size
     if (out >= np.array(profile.primes, np.uint64)[:, None]).any():
         raise WireError("a residue is not smaller than its prime")
