@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 models = Lazy("hansa.infer.private.sessions.model")
 schemes = Lazy("hansa.infer.private.sessions.scheme")
-shares = Lazy("hansa.infer.private.shares.model")
+shares = Lazy("hansa.infer.private.shares.share_model")
 
 
 def scheme_for(program: Program, mode: str = "shuffle", **said: Any) -> Scheme:
