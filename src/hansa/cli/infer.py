@@ -21,6 +21,7 @@ from hansa.cli.options import (
     Sets,
 )
 from hansa.cli.private import app as private
+from hansa.cli.private_compile import compile_
 from hansa.cli.redteam import redteam
 from hansa.cli.running import run_or_resume
 from hansa.cli.serving import member, serve
@@ -32,6 +33,7 @@ app.command("serve")(serve)
 app.command("member")(member)
 app.add_typer(private, name="private")
 app.command("redteam")(redteam)
+app.command("compile")(compile_)
 
 File = Annotated[
     Path | None,

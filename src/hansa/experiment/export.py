@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.bundle import write_tensors
-from hansa.base.errors import ConfigError
+from hansa.base.bundle import read_facts, read_tensors, write_tensors
+from hansa.base.component import find
+from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import write_json
+from hansa.base.lazy import torch
+from hansa.base.spec import DataSpec
 from hansa.experiment.trained import TrainedRun, open_trained, settings_of
+from hansa.models import Model
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 ENDING = ".safetensors"
 
@@ -79,3 +84,55 @@ def facts(run: TrainedRun, module: nn.Module, node: int | None, average: bool) -
     if data.scale is not None and data.shift is not None:  # the model gets x * scale + shift
         card |= {"scale": data.scale.tolist(), "shift": data.shift.tolist()}
     return card
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model that was exported.
+
+    Attributes:
+        network: to evaluate.
+        scale, shift: the network reads ``stored * scale + shift``, where they are.
+        class_names: one a class, or none.
+    """
+
+    spec: DataSpec
+    network: nn.Module
+    scale: Tensor | None
+    shift: Tensor | None
+    class_names: tuple[str, ...]
+
+
+def open_export(path: Path) -> Exported:
+    """The model in a file of :func:`export`, with its facts beside it.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
+        ConfigError: the model is built by code of others, or its inputs are not told.
+    """
+    card = read_facts(path.with_suffix(".json"), "hansa export writes both files")
+    try:
+        kind, shape = card["input"]["kind"], tuple(int(n) for n in card["input"]["shape"])
+        spec = DataSpec(kind, shape, int(card["outputs"]), card["task"])
+        given = dict(card["model"])
+        model_name, digest = str(given.pop("name")), str(card["sha256"])
+        scale, shift = (
+            torch.tensor(card[key]) if key in card else None for key in ("scale", "shift")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        file = path.with_suffix(".json")
+        raise CheckpointError(f"{file}: is not what hansa export writes ({error!r})") from error
+    if spec.kind in ("tokens", "pairs"):
+        problem = f"takes {spec.kind}, whose ids its facts do not tell"
+        raise ConfigError("source", str(path), problem, "the run's folder")
+    if ":" in model_name or model_name == "module":
+        problem = "has a model that code of others builds"
+        raise ConfigError("source", str(path), problem, "the run's folder, which names that code")
+    model = find("model", model_name).parse(given)
+    assert isinstance(model, Model)
+    network = model.build(spec)
+    try:
+        network.load_state_dict(read_tensors(path, digest, finite=True))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: is of another model ({error})") from error
+    return Exported(spec, network.eval(), scale, shift, tuple(card.get("classes", ())))

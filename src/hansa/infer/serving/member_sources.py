@@ -7,15 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.bundle import read_facts, read_tensors
-from hansa.base.component import find
-from hansa.base.errors import CheckpointError, ConfigError
-from hansa.base.lazy import torch
+from hansa.base.errors import ConfigError
 from hansa.base.spec import DataSpec
+from hansa.experiment.export import open_export
 from hansa.experiment.trained import open_trained, settings_of
 from hansa.infer.robust.client_models import ClientModels
 from hansa.infer.serving.member_model import MemberModel
-from hansa.models import Model
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
@@ -67,33 +64,12 @@ def from_export(path: Path, name: str) -> MemberModel:
         CheckpointError: a file is missing or damaged.
         ConfigError: the model is built by code of others, or its inputs are not told.
     """
-    card = read_facts(path.with_suffix(".json"), "hansa export writes both files")
-    try:
-        kind, shape = card["input"]["kind"], tuple(int(n) for n in card["input"]["shape"])
-        spec = DataSpec(kind, shape, int(card["outputs"]), card["task"])
-        given = dict(card["model"])
-        model_name, digest = str(given.pop("name")), str(card["sha256"])
-        scale, shift = (
-            torch.tensor(card[key]) if key in card else None for key in ("scale", "shift")
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        file = path.with_suffix(".json")
-        raise CheckpointError(f"{file}: is not what hansa export writes ({error!r})") from error
-    if spec.kind in ("tokens", "pairs"):
-        problem = f"takes {spec.kind}, whose ids its facts do not tell"
-        raise ConfigError("source", str(path), problem, "the run's folder")
+    exported = open_export(path)
+    spec = exported.spec
     _has_classes(spec, path)
-    if ":" in model_name or model_name == "module":
-        problem = "has a model that code of others builds"
-        raise ConfigError("source", str(path), problem, "the run's folder, which names that code")
-    model = find("model", model_name).parse(given)
-    assert isinstance(model, Model)
-    network = model.build(spec)
-    try:
-        network.load_state_dict(read_tensors(path, digest, finite=True))
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: is of another model ({error})") from error
-    return _member(name, spec, network, scale, shift, tuple(card.get("classes", ())))
+    return _member(
+        name, spec, exported.network, exported.scale, exported.shift, exported.class_names
+    )
 
 
 def prepared(stored: Tensor, spec: DataSpec, scale: Tensor | None, shift: Tensor | None) -> Tensor:

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 CLIPPED = tuple(1.15 * 0.94**k for k in range(18))
 """Where values are clipped, by their largest: the candidates."""
 _SAMPLE = 1 << 16
-EXACT = 1 << 52
+EXACT = 1 << 51
 """Accumulators stay below this, where float64 is exact."""
+_TRIES = 24
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,23 @@ class Bits:
         weights: signed, 2 to 12.
         activations: of values between layers, 2 to 12.
         input: of the input; None: as activations.
+        accumulator: the most bits of a sum; weights are coarser where they have to be. None: as
+            many as it takes.
     """
 
     weights: int = 8
     activations: int = 7
     input: int | None = None
+    accumulator: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("weights", "activations", "input"):
             value = getattr(self, name)
             if value is not None and not 2 <= value <= 12:
                 raise ConfigError(name, value, "is no width in bits", "2 to 12; 8 and 7 are usual")
+        if self.accumulator is not None and not 8 <= self.accumulator <= 52:
+            problem = "is no width of a sum in bits"
+            raise ConfigError("accumulator", self.accumulator, problem, "8 to 52")
 
 
 @dataclass
@@ -212,6 +219,21 @@ def _block(
         scale = _joint_scale(block, plain[0], plain[0](real), known, bits)
     else:
         scale = _finest(block, known, bits)
+    for _ in range(_TRIES):
+        made, sums = _at_scale(block, known, real, scale, bits)
+        most = 1 << ((bits.accumulator or EXACT.bit_length()) - 1)
+        if -most <= made.low and made.high < most:
+            return made, sums, real
+        scale *= 2 if plain else 1.25  # whose client divides by a power of two
+    problem = f"cannot be held in accumulators of {bits.accumulator or 52} bits"
+    fix = "more bits, or training for so many (--a2q)"
+    raise ConfigError(f"network.{block.name}", made.high, problem, fix)
+
+
+def _at_scale(
+    block: RealBlock, known: dict[str, Scaled], real: Tensor, scale: float, bits: Bits
+) -> tuple[Block, Tensor]:
+    """(the block in integers at a scale, its accumulators times their scale)."""
     weights = [_rounded(t, known, scale, bits) for t in block.terms]
     made: Tensor | None = None
     for term, weight in zip(block.terms, weights, strict=True):
@@ -231,10 +253,7 @@ def _block(
     )  # fmt: skip
     whole_bias = bias.to(torch.int64).numpy()
     low, high = bounds(terms, whole_bias, {name: one.value for name, one in known.items()})
-    if max(-low, high) >= EXACT:
-        problem = "has accumulators of more than 52 bits"
-        raise ConfigError(f"network.{block.name}", high, problem, "fewer bits")
-    return Block(block.name, terms, whole_bias, block.shape, low, high, scale), made, real
+    return Block(block.name, terms, whole_bias, block.shape, low, high, scale), made
 
 
 def _like(layer: Convolution, weight: Tensor) -> Convolution:

@@ -1,0 +1,115 @@
+"""From what a person names to a program: open it, choose examples, quantize, measure accuracy."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hansa.base.errors import ConfigError, HansaWarning
+from hansa.base.lazy import torch
+from hansa.infer.private.compiling.compiler import Compiled, compile_network
+from hansa.infer.private.compiling.quantize import Bits
+from hansa.infer.private.compiling.sources import (
+    Source,
+    made_up,
+    open_source,
+    read_arguments,
+    with_rows,
+)
+from hansa.infer.private.integer_net import evaluate, read_rows
+from hansa.infer.private.program import Program
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_AT_ONCE = 250
+
+
+def build(
+    source: str,
+    bits: Bits,
+    *,
+    rows: Path | None = None,
+    shape: tuple[int, ...] | None = None,
+    node: int | None = None,
+    average: bool = False,
+    arguments: str | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    trust: bool = False,
+    epochs: int = 0,
+) -> Compiled:
+    """The program of what a text names, with its accuracy where examples have classes.
+
+    Raises:
+        CheckpointError, ConfigError, DataError: what is named cannot be opened or compiled.
+    """
+    opened = open_source(
+        source, node=node, average=average, arguments=read_arguments(arguments), state=state,
+        trust=trust,
+    )  # fmt: skip
+    return build_of(with_rows(opened, rows), bits, shape, epochs)
+
+
+def build_of(
+    opened: Source, bits: Bits, shape: tuple[int, ...] | None = None, epochs: int = 0
+) -> Compiled:
+    """The program of a network that was opened."""
+    facts: dict[str, object] = {"source": opened.name}
+    if opened.prepare is not None:
+        facts["prepare"] = {"scale": opened.prepare[0], "shift": opened.prepare[1]}
+    examples = opened.rows
+    if examples is None:
+        wanted = opened.shape or shape
+        if wanted is None:
+            problem = "does not tell what its network reads"
+            raise ConfigError("source", opened.name, problem, "rows of it (--rows), or --shape")
+        warnings.warn(
+            "scales are chosen on made-up rows: accuracy may suffer; give rows of the network's "
+            "kind (--rows)",
+            HansaWarning,
+            stacklevel=2,
+        )
+        examples, facts["calibration"] = made_up(tuple(wanted)), "made up"
+    compiled = compile_network(
+        opened.network, examples, bits, classes=_classes(opened), facts=facts
+    )
+    if opened.tests is None:
+        return compiled
+    tests, labels = opened.tests
+    told = {
+        "accuracy_plain": round(plain_accuracy(opened.network, tests, labels), 6),
+        "accuracy": round(accuracy(compiled.program, tests, labels), 6),
+        "tested_on": len(labels),
+    }
+    program = replace(compiled.program, facts=dict(compiled.program.facts) | told)
+    return replace(compiled, program=program)
+
+
+def accuracy(program: Program, rows: np.ndarray, labels: np.ndarray) -> float:
+    """The share of rows whose largest logit, in the clear, is their class's."""
+    right = 0
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        logits = evaluate(program, read_rows(program, some))
+        right += int((logits.argmax(1) == labels[start : start + _AT_ONCE]).sum())
+    return right / len(rows)
+
+
+def plain_accuracy(network: nn.Module, rows: np.ndarray, labels: np.ndarray) -> float:
+    """The same of the network itself."""
+    right = 0
+    with torch.no_grad():
+        for start in range(0, len(rows), _AT_ONCE):
+            some = torch.from_numpy(np.ascontiguousarray(rows[start : start + _AT_ONCE]))
+            made = network(some).reshape(len(some), -1).argmax(1).numpy()
+            right += int((made == labels[start : start + _AT_ONCE]).sum())
+    return right / len(rows)
+
+
+def _classes(opened: Source) -> tuple[str, ...]:
+    return tuple(opened.classes)
