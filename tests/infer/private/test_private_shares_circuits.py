@@ -15,7 +15,6 @@ from hansa.infer.private.shares import arithmetic, circuit, extension, garbling,
 from hansa.infer.private.shares.base_transfer import COUNT, BaseReceiver, BaseSender
 from hansa.infer.private.shares.circuit import Builder
 from hansa.infer.private.shares.step_circuits import (
-    GUARD,
     NotInCircuits,
     StepCircuits,
     from_bits,
@@ -132,8 +131,9 @@ def drawn(
     rng = np.random.default_rng(seed)
     modulus = 1 << steps.masked_bits
     mask = rng.integers(0, modulus, numbers.size)
-    error = rng.integers(-1, 2, numbers.size)
-    masked = (numbers.reshape(-1) << GUARD) + error + mask
+    half = 1 << (steps.guard - 1)
+    error = rng.integers(-half, half, numbers.size)
+    masked = (numbers.reshape(-1) << steps.guard) + error + mask
     places = int(np.prod(steps.shape))
     share = rng.integers(0, 1 << max(share_bits, 1), places)
     return (
@@ -161,12 +161,12 @@ def through_circuits(
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("share_bits", [0, 12])
-def test_circuits_come_to_the_clients_steps(name: str, share_bits: int) -> None:
+@pytest.mark.parametrize("guard", [2, 4])
+def test_circuits_come_to_the_clients_steps(name: str, share_bits: int, guard: int) -> None:
     numbers = np.random.default_rng(1).integers(-400, 500, (2, 4, 6))
     expected = apply(CASES[name], numbers[None])[0]
-    steps = step_circuits(
-        CASES[name], numbers.shape, rounded_width(CASES[name], -400, 499), share_bits
-    )
+    width = rounded_width(CASES[name], -400, 499)
+    steps = step_circuits(CASES[name], numbers.shape, width, share_bits, guard=guard)
     assert steps.shape == expected.shape
     masked, mask, share = drawn(steps, numbers, share_bits, 2)
     bits = through_circuits(steps, masked, mask, share)

@@ -21,9 +21,9 @@ from hansa.infer.private.shares.base_transfer import COUNT, SIZE
 from hansa.infer.private.shares.extension import request_size
 from hansa.infer.private.shares.hashing import derive, labels
 from hansa.infer.private.shares.step_circuits import (
-    GUARD,
     NotInCircuits,
     StepCircuits,
+    guard_bits,
     step_circuits,
 )
 
@@ -78,6 +78,7 @@ def circuits(outline: Outline, scheme: Scheme) -> tuple[TurnCircuits, ...]:
                         reply.shape,
                         reply.bits,
                         0 if answer else scheme.plain_bits,
+                        guard=guard_bits(scheme.plain_bits),
                         largest=answer and scheme.reveals == "class",
                     )
                 )
@@ -127,7 +128,7 @@ def ciphertexts(outline: Outline, turn: Turn) -> int:
 
 def masked_numbers(words: np.ndarray, plain_bits: int) -> np.ndarray:
     """uint32 of 32 bits rounded to ``plain_bits`` and the guard bits, as int64."""
-    lost = np.uint32(WORD_BITS - plain_bits - GUARD)
+    lost = np.uint32(WORD_BITS - plain_bits - guard_bits(plain_bits))
     if not lost:
         return words.astype(np.int64)
     return ((words + np.uint32(1 << int(lost - 1))) >> lost).astype(np.int64)

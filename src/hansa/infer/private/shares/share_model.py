@@ -11,8 +11,8 @@ from hansa.infer.private.rlwe import noise
 from hansa.infer.private.rlwe.profiles import profile
 from hansa.infer.private.sessions.outline import Outline, outline
 from hansa.infer.private.sessions.scheme import Scheme
-from hansa.infer.private.shares.exchange import circuits, opening_sizes, sizes
-from hansa.infer.private.shares.step_circuits import GUARD, rounded_width
+from hansa.infer.private.shares.exchange import WORD_BITS, circuits, opening_sizes, sizes
+from hansa.infer.private.shares.step_circuits import guard_bits, rounded_width
 
 
 def accumulator_widths(program: Program) -> dict[str, int]:
@@ -33,22 +33,29 @@ def least_plain_bits(program: Program) -> int:
 
 
 def check_room(scheme: Scheme, norm: int) -> None:
-    """That what is decrypted is within a quarter of the accumulators' unit, but with 2^-40.
+    """That noise and rounding stay within half of an accumulator's unit, but with 2^-40.
 
-    The other quarter is what rounding to the guard bits takes. Each input's error counts twice:
-    the server's share is rounded like the client's.
+    Each input's error counts twice: the server's share is rounded like the client's.
+
+    Args:
+        norm: the largest sum of the sizes of weights that an output's error meets.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: they do not.
     """
-    failure = noise.failure_log2(profile(scheme.profile), scheme.plain_bits + 1, 2 * norm, 0)
-    if failure > noise.FAILURE_LOG2 or scheme.plain_bits + GUARD > 32:
-        raise ConfigError(
-            "scheme.plain_bits",
-            scheme.plain_bits,
-            f"leaves no room for exact answers in mode shares and profile {scheme.profile}",
-            "fewer accumulator bits (quantize further), or a larger profile",
-        )
+    ring, guard = profile(scheme.profile), guard_bits(scheme.plain_bits)
+    if scheme.plain_bits + guard <= WORD_BITS:
+        unit = ring.q / 2**scheme.plain_bits
+        errors = noise.residual_bound(ring, 2 * norm) + noise.zero_bound(ring) + 1
+        rounding = noise.switch_bound(ring) * ring.q / 2**WORD_BITS
+        if errors + rounding < unit * (0.5 - 2.0**-guard):
+            return
+    raise ConfigError(
+        "scheme.plain_bits",
+        scheme.plain_bits,
+        f"leaves no room for exact answers in mode shares and profile {scheme.profile}",
+        "fewer accumulator bits (quantize further), or another profile",
+    )
 
 
 class ShareModel:

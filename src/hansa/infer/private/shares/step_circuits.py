@@ -18,9 +18,6 @@ from hansa.infer.private.shares import arithmetic
 from hansa.infer.private.shares.arithmetic import Number, width_of
 from hansa.infer.private.shares.circuit import Builder, Circuit
 
-GUARD = 2
-"""Bits under the accumulator's lowest: two roundings to them err by a quarter of it at most."""
-
 MOST_THRESHOLDS = 2048
 """A table costs some 32 to 64 bytes a threshold and number; longer ones are refused."""
 
@@ -54,6 +51,7 @@ class StepCircuits:
 
     Attributes:
         width: bits of the accumulator, without the guard bits.
+        guard: bits under its lowest, to which z and r are rounded.
         offset: what the server subtracts from its r, so that roundings are part of z - r.
         shape: of the result, (channels, height, width).
         share_bits: of the server's share that the last stage adds; 0: the result is disclosed.
@@ -61,6 +59,7 @@ class StepCircuits:
     """
 
     width: int
+    guard: int
     offset: int
     stages: tuple[Stage, ...]
     shape: tuple[int, int, int]
@@ -75,7 +74,7 @@ class StepCircuits:
     @property
     def masked_bits(self) -> int:
         """Bits of one z, and of one r."""
-        return self.width + GUARD
+        return self.width + self.guard
 
     @property
     def blocks(self) -> int:
@@ -85,6 +84,14 @@ class StepCircuits:
             for stage in self.stages
             for group in stage.groups
         )
+
+
+def guard_bits(plain_bits: int) -> int:
+    """Bits under an accumulator's lowest: more where its unit is few words of what is decrypted.
+
+    Two roundings to g bits err by 2^-g of the unit at most; noise may take the rest of its half.
+    """
+    return 2 if plain_bits <= 20 else 3 if plain_bits <= 22 else 4
 
 
 class NotInCircuits(ValueError):
@@ -191,14 +198,14 @@ def rounded_width(steps: Sequence[Step], low: int, high: int) -> int:
 
 
 def _first_stage(
-    width: int, count: int, steps: Sequence[Step], share_bits: int | None
+    width: int, guard: int, count: int, steps: Sequence[Step], share_bits: int | None
 ) -> tuple[Stage, Number, int]:
     """The stage, its number (only the range counts), the offset."""
     leading = _leading(steps)
     build = Builder()
-    masked = build.open_inputs(width + GUARD)
-    mask = build.known_inputs(width + GUARD)
-    bits = arithmetic.subtract_modulo(build, masked, mask)[GUARD:]
+    masked = build.open_inputs(width + guard)
+    mask = build.known_inputs(width + guard)
+    bits = arithmetic.subtract_modulo(build, masked, mask)[guard:]
     low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
     value = arithmetic.floor_shift(Number(tuple(bits), low, high), leading)
     if leading:
@@ -210,7 +217,7 @@ def _first_stage(
     out = list(value.bits) if share_bits is None else _finish(build, value, share_bits)
     reads, makes = _elements(count)
     group = Group(build.circuit(out), reads, makes)
-    offset = ((1 << leading) >> 1 << GUARD) + (1 << (GUARD - 1))
+    offset = ((1 << leading) >> 1 << guard) + ((1 << guard) >> 1)
     return Stage((group,), count, len(out)), value, offset
 
 
@@ -260,6 +267,7 @@ def step_circuits(
     width: int,
     share_bits: int,
     *,
+    guard: int = 2,
     largest: bool = False,
 ) -> StepCircuits:
     """An activation as circuits.
@@ -270,6 +278,7 @@ def step_circuits(
             a lying client makes it, comes out as some other number.
         share_bits: of the server's share; the result is x + share modulo 2^share_bits. 0: the
             result is disclosed as it is.
+        guard: bits under the accumulator's lowest.
         largest: end in the place of the first largest number of all, instead.
 
     Raises:
@@ -281,7 +290,7 @@ def step_circuits(
     def share(position: int) -> int | None:
         return share_bits if position == len(plans) - 1 and not largest else None
 
-    stage, value, offset = _first_stage(width, count, plans[0].steps, share(0))
+    stage, value, offset = _first_stage(width, guard, count, plans[0].steps, share(0))
     stages = [stage]
     for position, plan in enumerate(plans[1:], 1):
         assert plan.pool is not None
@@ -300,7 +309,7 @@ def step_circuits(
         )
         stages.append(Stage((group,), 1, len(value.bits)))
         shape, share_bits = (1, 1, 1), 0
-    return StepCircuits(width, offset, tuple(stages), shape, share_bits, value.low < 0)
+    return StepCircuits(width, guard, offset, tuple(stages), shape, share_bits, value.low < 0)
 
 
 def to_bits(numbers: np.ndarray, width: int) -> np.ndarray:
