@@ -163,7 +163,8 @@ def one_layer(draw: np.random.Generator) -> Program:
     """One random round: a convolution with any settings, a matrix, or a sum of several terms."""
     channels = int(draw.integers(1, 7))
     high, wide = (int(one) for one in draw.integers(1, 13, 2))
-    maker = Maker((channels, high, wide), int(draw.integers(1 << 30)))
+    shape, seed = (channels, high, wide), int(draw.integers(1 << 30))
+    maker = Maker(shape, seed, low=-63, high=63, weight_bits=7)  # at most 22 bits come of it
     outs = int(draw.integers(1, 9))
     kind = draw.integers(4)
     if kind == 0:

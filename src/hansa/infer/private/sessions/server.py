@@ -19,6 +19,7 @@ from hansa.infer.private.linear.encrypted import Held, Order
 from hansa.infer.private.program import Block
 from hansa.infer.private.rlwe.draws import Draws
 from hansa.infer.private.rlwe.keys import PublicKey
+from hansa.infer.private.rlwe.spreading import spread
 from hansa.infer.private.sessions.errors import ProtocolError
 from hansa.infer.private.sessions.messages import read_upload, reply_payload, upload_rows
 from hansa.infer.private.sessions.model import ServerModel
@@ -26,6 +27,8 @@ from hansa.infer.private.sessions.model import ServerModel
 ciphers = Lazy("hansa.infer.private.rlwe.ciphers")
 
 WORD_BITS = 32
+AT_ONCE = 8
+"""Ciphertexts that are hidden at once, by one thread, with noise of their own stream."""
 
 
 class ServerSession:
@@ -101,7 +104,7 @@ class ServerSession:
         if self._public is None:
             raise ProtocolError("out_of_order", "the session has not begun")
         return ciphers.rerandomise(
-            self._public, a_ntt, b_ntt, self.model.scheme.flooding_bits, draws, self.model.threads
+            self._public, a_ntt, b_ntt, self.model.scheme.flooding_bits, draws
         )
 
     def _begin(self, step: int, payload: bytes) -> bytes:
@@ -157,15 +160,34 @@ class ServerSession:
         for which, a_ntt, b_ntt in model.layers.chunks(
             block, prepared, self._held, self._rows, model.threads
         ):
-            a, b = self.hide(a_ntt, b_ntt, block, draws)
-            at = np.maximum(positions[which], 0)[:, None, :]
-            at = np.broadcast_to(at, (len(b), b.shape[1], at.shape[2]))
-            a_words[which] = ciphers.switch(model.profile, a)
-            b_words[which] = ciphers.switch(model.profile, np.take_along_axis(b, at, 2))
+            for at, a, b in self._hidden(block, which, a_ntt, b_ntt, positions, draws):
+                a_words[at], b_words[at] = a, b
         # q·m / 2^plain_bits becomes m·2^(32 - plain_bits) in words: exact, and without noise
         bias = model.layers.bias_words(block, prepared, self._rows)
         b_words += (bias << (WORD_BITS - model.scheme.plain_bits)).astype(np.uint32)
         return a_words, b_words, positions
+
+    def _hidden(
+        self, block: Block, which: np.ndarray, a_ntt: np.ndarray, b_ntt: np.ndarray,
+        positions: np.ndarray, draws: Draws,
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
+        """(which, words of a, words of b at the positions) of some ciphertexts, a few at a time."""
+        ring = self.model.profile
+        groups = [slice(start, start + AT_ONCE) for start in range(0, len(which), AT_ONCE)]
+        made: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [(which,) * 3] * len(groups)
+
+        def work(part: slice) -> None:
+            for number in range(part.start, part.stop):
+                few, chosen = groups[number], which[groups[number]]
+                noise = draws.child(f"from {chosen[0]}")
+                a, b = self.hide(a_ntt[few], b_ntt[few], block, noise)
+                at = np.maximum(positions[chosen], 0)[:, None, :]
+                at = np.broadcast_to(at, (len(b), b.shape[1], at.shape[2]))
+                taken = np.take_along_axis(b, at, 2)
+                made[number] = (chosen, ciphers.switch(ring, a), ciphers.switch(ring, taken))
+
+        spread(work, len(groups), self.model.threads)
+        return made
 
     def _prepared(self, block: Block) -> object:
         into = {term.value: self._value_orders[term.value] for term in block.terms}
