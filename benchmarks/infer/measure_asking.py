@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hansa.infer.private.program import Program
+from hansa.infer.private.rlwe.noise import statistical_distance_log2
+from hansa.infer.private.rlwe.profiles import profile as profile_named
 from hansa.infer.private.sessions.model import layers_of
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.infer.private.sessions.sides import client_session, server_model, server_session
@@ -116,7 +118,20 @@ def default_scheme(program: Program, profile: str = "n4096", **changes: Any) -> 
 
         return Scheme(profile, least_plain_bits(program), flooding_bits=0, **changes)
     scheme = Scheme(profile, program.accumulator_bits, **changes)
+    return scheme.at_ceiling(_norm(program, scheme))
+
+
+def _norm(program: Program, scheme: Scheme) -> int:
     layers = layers_of(program, scheme)
-    return scheme.at_ceiling(
-        max(layers.norm(block) for one in program.rounds for block in one.blocks)
-    )
+    return max(layers.norm(block) for one in program.rounds for block in one.blocks)
+
+
+def drowned_bits(program: Program, scheme: Scheme) -> float:
+    """-log2 of the distance of flooded errors from errors that tell nothing, the worst layer's.
+
+    In mode shares there is nothing to drown: what is decrypted is uniform.
+    """
+    if scheme.mode == "shares":
+        return float("inf")
+    ring, norm = profile_named(scheme.profile), _norm(program, scheme)
+    return -statistical_distance_log2(ring, norm, scheme.flooding_bits)

@@ -1,11 +1,10 @@
 """Orion answers images under encryption: a child of ``private_orion.py`` in its own interpreter.
 
-    python peers_orion.py 1|2 mlp|lenet FILE.npz COUNT GIB
+    python peers_orion.py 1|2 mlp|lenet FILE.npz COUNT
 
 ``1`` is orion-fhe (one process holds the key and the weights, no wire format), ``2`` orion-v2
 (compiler, evaluator and client apart, keys and ciphertexts as bytes). FILE holds the weights of the
-network with squares in torch's names, ``images`` and ``labels``. No more than GIB of memory are
-taken: the machine is not this process's alone. Prints one line of JSON.
+network with squares in torch's names, ``images`` and ``labels``. Prints one line of JSON.
 
 orion-fhe imports torchvision for data sets that nobody asks for here; where the interpreter has
 none, an empty module stands in for it.
@@ -192,8 +191,7 @@ def second(name: str, arrays: Any, images: torch.Tensor, clock: Clock) -> dict[s
 
 
 def main() -> None:
-    version, name, path, count, most = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_AS, (int(most) << 30,) * 2)
+    version, name, path, count = sys.argv[1:]
     arrays = dict(np.load(path))
     images = torch.from_numpy(arrays["images"][: int(count)])
     clock = Clock()

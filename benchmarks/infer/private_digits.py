@@ -24,7 +24,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from measure import Notes, fresh, markdown, peak_bytes, publish
-from measure_asking import Pair, Spent, default_scheme, mismatches
+from measure_asking import Pair, Spent, default_scheme, drowned_bits, mismatches
 from measure_private import Digits, compiled, digits, lenet, mlp, trained
 
 from hansa.base.errors import ConfigError
@@ -129,6 +129,7 @@ def costs(program: Program, data: Digits, way: Way, count: int) -> dict[str, Any
         "setup_cpu": pair.set_up.client + pair.set_up.server,
         "setup_bytes": pair.set_up.up + pair.set_up.down,
         "flooding": scheme.flooding_bits,
+        "drowned": drowned_bits(program, scheme),
         "peak": peak_bytes(),
     }
 
@@ -155,8 +156,14 @@ def line(facts: dict[str, Any]) -> list[str]:
         f"{facts['client'] / facts['cpu']:.0%}",
         *(f"{facts['up'] / 1e6:.3f}", f"{facts['down'] / 1e6:.3f}", str(facts["rounds"])),
         f"{facts['setup_cpu']:.2f} CPU-s, {facts['setup_bytes'] / 1e6:.2f} MB",
-        *(str(facts["flooding"]), f"{facts['peak'] / 1e6:.0f}"),
+        "uniform" if facts["drowned"] == float("inf") else drowned(facts),
+        f"{facts['peak'] / 1e6:.0f}",
     ]
+
+
+def drowned(facts: dict[str, Any]) -> str:
+    """How far an honest client's noise is drowned."""
+    return f"{facts['flooding']} ({facts['drowned']:.0f})"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -208,7 +215,15 @@ def main() -> None:
     rows.append([what, "default", *line(odd)])
     header = [
         *("network", "way", "images", "differ", "accuracy on them", "CPU-ms an image (worst)"),
-        *("at the client", "MB up", "MB down", "rounds", "opening", "flooding bits", "peak MB"),
+        *(
+            "at the client",
+            "MB up",
+            "MB down",
+            "rounds",
+            "opening",
+            "flooding bits (of them over honest noise)",
+            "peak MB",
+        ),
     ]
     publish("private_digits", text + "\n" + table(header, rows), small)
 

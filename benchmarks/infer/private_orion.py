@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -104,6 +105,27 @@ def networks(shape: str, activation: str, data: Digits, small: bool) -> tuple[An
     return trained(lambda: SHAPES[shape](kind), data, seed=0, epochs=1 if small else 8)
 
 
+def within(words: list[str], most: int) -> tuple[str | None, int]:
+    """(what a child printed, its largest memory); None where it took more than ``most`` bytes."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    with tempfile.TemporaryFile("w+") as out:
+        child = subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL, env=kept)
+        largest = 0
+        while child.poll() is None:
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            held = re.search(r"VmRSS:\s+(\d+) kB", status)
+            largest = max(largest, int(held[1]) << 10 if held else 0)
+            if largest > most:
+                child.kill()
+                child.wait()
+                return None, largest
+            time.sleep(0.2)
+        if child.returncode:
+            raise SystemExit(f"{' '.join(words)} failed with {child.returncode}")
+        out.seek(0)
+        return out.read(), largest
+
+
 def theirs(interpreter: str, version: str, shape: str, count: int) -> dict[str, Any]:
     """Orion in its own interpreter on the same images."""
     data = digits()
@@ -120,13 +142,11 @@ def theirs(interpreter: str, version: str, shape: str, count: int) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "given.npz", **arrays)
         script = str(Path(__file__).parent / "peers_orion.py")
-        words = [interpreter, script, version, shape, f"{folder}/given.npz", str(count), str(GIB)]
-        kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        done = subprocess.run(words, check=False, capture_output=True, text=True, env=kept)
-    if done.returncode:
-        problem = next((x for x in done.stderr.splitlines() if "memory" in x), done.stderr[-200:])
-        return {"failed": f"with {GIB} GiB of memory: {problem}"}
-    facts = json.loads(done.stdout.splitlines()[-1])
+        words = [interpreter, script, version, shape, f"{folder}/given.npz", str(count)]
+        out, most = within(words, GIB << 30)
+    if out is None:
+        return {"failed": f"ended at {most / (1 << 30):.1f} GiB of memory, more than {GIB}"}
+    facts = json.loads(out.splitlines()[-1])
     cpu, wall = facts["cpu"], facts["wall"]
     facts["each"] = (cpu["client"] + cpu["server"]) / count
     facts["wall"] = (wall["client"] + wall["server"]) / count
