@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log, sqrt
 
 from hansa.base.errors import ConfigError
 from hansa.infer.private.linear.encrypted import ChannelLayers, Prepared
 from hansa.infer.private.program import Program
 from hansa.infer.private.rlwe import noise
-from hansa.infer.private.rlwe.profiles import profile
+from hansa.infer.private.rlwe.profiles import Profile, profile
 from hansa.infer.private.sessions.outline import Outline, outline
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.infer.private.shares.exchange import WORD_BITS, circuits, opening_sizes, sizes
@@ -32,6 +33,17 @@ def least_plain_bits(program: Program) -> int:
     return max(accumulator_widths(program).values())
 
 
+def rounding_bound(ring: Profile) -> float:
+    """In words: what rounding a ciphertext moves a coefficient by, but with 2^-40 for all of them.
+
+    The mask's rounding errors are uniform within half a word and meet a ternary secret. A uniform
+    number is sub-Gaussian with its own variance, 1/12 (Marchal, Arbel, 2017), of which the general
+    bound for numbers of that size (``noise.switch_bound``) makes three times as much.
+    """
+    wanted = (noise.COEFFICIENTS_LOG2 - noise.FAILURE_LOG2 + 1) * log(2)
+    return 2 + 1.01 * sqrt(ring.n * wanted / 6)
+
+
 def check_room(scheme: Scheme, norm: int) -> None:
     """That noise and rounding stay within half of an accumulator's unit, but with 2^-40.
 
@@ -47,7 +59,7 @@ def check_room(scheme: Scheme, norm: int) -> None:
     if scheme.plain_bits + guard <= WORD_BITS:
         unit = ring.q / 2**scheme.plain_bits
         errors = noise.residual_bound(ring, 2 * norm) + noise.zero_bound(ring) + 1
-        rounding = noise.switch_bound(ring) * ring.q / 2**WORD_BITS
+        rounding = rounding_bound(ring) * ring.q / 2**WORD_BITS
         if errors + rounding < unit * (0.5 - 2.0**-guard):
             return
     raise ConfigError(
