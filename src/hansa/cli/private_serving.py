@@ -252,11 +252,13 @@ def client(
         rows = read_rows(inputs)
         from hansa.base.telling import say
         from hansa.infer.private.protocol.asked_file import ask_file
+        from hansa.infer.private.rlwe.freed_memory import keep_freed
 
         def told(done: int, count: int) -> None:
             if not quiet and sys.stderr.isatty():
                 say(f"{done} of {count} rows")
 
+        keep_freed()
         asked = ask_file(rows, inputs, out, address, pin, identity, state, resume, threads, told)
         answer.data = asked.facts
         _predictions(answer, asked.predictions, asked.names, out)
@@ -276,11 +278,13 @@ def _service(
     """The service, warm, and its scheme as JSON."""
     from hansa.infer.private.protocol.model_service import ModelService, equations
     from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
+    from hansa.infer.private.rlwe.freed_memory import keep_freed
 
     read = program_file.read_program(program)
     scheme = scheme_for(read, mode, **said)
     if mode == "budget":
         check_budget(equations(read, scheme.rows), share)
+    keep_freed()
     service = ModelService(read, scheme, threads)
     service.warm()
     return service, scheme.plain()
