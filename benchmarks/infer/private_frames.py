@@ -26,6 +26,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from measure import Goals, markdown, peak_bytes, publish  # noqa: E402
 
 from hansa.base.errors import WireError  # noqa: E402
+from hansa.infer.private.compiling.certificate import choose_scheme  # noqa: E402
 from hansa.infer.private.program import (  # noqa: E402  # noqa: E402
     LOGITS,
     Activation,
@@ -52,7 +53,6 @@ from hansa.infer.private.protocol.model_service import ModelService, client_side
 from hansa.infer.private.protocol.pins import make_identity  # noqa: E402
 from hansa.infer.private.protocol.private_client import asking  # noqa: E402
 from hansa.infer.private.protocol.private_server import Patience, PrivateServer  # noqa: E402
-from hansa.infer.private.protocol.scheme_choice import scheme_for  # noqa: E402
 
 LIMIT = 1 << 16
 
@@ -150,7 +150,7 @@ class Attacker:
 def at_a_server(count: int, draw: random.Random, folder: Path) -> tuple[Counter[str], int, bool]:
     """What a server says to mutated frames, its growth in bytes, and whether others were served."""
     program = small_program()
-    service = ModelService(program, scheme_for(program))
+    service = ModelService(program, choose_scheme(program))
     service.warm()
     keys = make_identity(folder / "keys", "server")
     patience = Patience(greeting_s=1.0, frame_s=0.5, idle_s=5, slowest=1e6)

@@ -32,7 +32,7 @@ from hansa.infer.private.protocol.model_service import client_side  # noqa: E402
 from hansa.infer.private.protocol.private_client import PrivateClient, asking  # noqa: E402
 from hansa.infer.private.protocol.shaping import predicted_s, shaped  # noqa: E402
 
-POINTS = ((1.0, 100.0), (10.0, 20.0), (100.0, 5.0))
+POINTS = ((1.25, 50.0), (10.0, 20.0), (100.0, 5.0))
 """Million bytes a second, and milliseconds there and back."""
 RATES, TRIPS = (0.1, 1.0, 10.0, 100.0, 300.0), (1.0, 10.0, 100.0)
 WITHIN = 0.2
@@ -52,31 +52,40 @@ class Asked:
         return predicted_s(self.seconds, self.up, self.down, self.requests, rate, trip)
 
 
-def ask(client: PrivateClient, program: Program, rows: np.ndarray, least: int) -> Asked:
-    """Query after query, until there are enough for a median."""
-    wanted = evaluate(program, read_rows(program, rows))
-    times = []
-    for k in range(least):
-        before = client.traffic.bytes_up, client.traffic.bytes_down
+class Timed:
+    """A client whose queries are timed and held against the integers."""
+
+    def __init__(self, client: PrivateClient, program: Program) -> None:
+        self.client, self.program = client, program
+        self.times: list[float] = []
+        client.open()
+
+    def ask(self, row: np.ndarray) -> Asked:
+        """One more query, and the median of all so far."""
+        traffic = self.client.traffic
+        before = traffic.bytes_up, traffic.bytes_down
         began = time.perf_counter()
-        made = client.ask(rows[[k]])
-        times.append(time.perf_counter() - began)
-        assert np.array_equal(made.logits, wanted[[k]])
-    traffic = client.traffic
-    up, down = traffic.bytes_up - before[0], traffic.bytes_down - before[1]
-    return Asked(statistics.median(times), up, down, made.requests)
+        made = self.client.ask(row)
+        self.times.append(time.perf_counter() - began)
+        assert np.array_equal(made.logits, evaluate(self.program, read_rows(self.program, row)))
+        up, down = traffic.bytes_up - before[0], traffic.bytes_down - before[1]
+        return Asked(statistics.median(self.times), up, down, made.requests)
 
 
-def over(
-    nearby: Nearby, program: Program, rows: np.ndarray, least: int, point: tuple[float, float]
-) -> float:
-    """Median seconds of a query over a shaped line."""
+def beside(
+    nearby: Nearby, program: Program, rows: np.ndarray, point: tuple[float, float]
+) -> tuple[Asked, Asked]:
+    """Queries over bare loopback and over a shaped line in turns: the machine is busy at times."""
     with (
         shaped(nearby.address, *point) as address,
-        asking(address, nearby.pin, client_side) as client,
+        asking(nearby.address, nearby.pin, client_side) as bare,
+        asking(address, nearby.pin, client_side) as slow,
     ):
-        client.open()
-        return ask(client, program, rows, least).seconds
+        pair = Timed(bare, program), Timed(slow, program)
+        pair[0].client.ask(rows[:1])
+        for k in range(len(rows)):
+            asked = [one.ask(rows[[k]]) for one in pair]
+    return asked[0], asked[1]
 
 
 def main(smoke: bool) -> None:
@@ -85,9 +94,9 @@ def main(smoke: bool) -> None:
         programs |= {"LeNet-5": made_programs.lenet(), "ResNet-20": made_programs.resnet(3)}
     goals, grid = Goals(), []
     for name, program in programs.items():
-        least = 2 if smoke else 3
+        count = 2 if smoke else 5
         draw = np.random.default_rng(0)
-        rows = draw.uniform(0, 127, (least, *program.input_shape))
+        rows = draw.uniform(0, 127, (count, *program.input_shape))
         with tempfile.TemporaryDirectory() as text:
             folder = Path(text)
             path = write_program(folder / "program", program)
@@ -95,12 +104,8 @@ def main(smoke: bool) -> None:
             with serve_in_child([str(path), "--at", "127.0.0.1:0", *places]) as nearby:
                 points = POINTS[2:] if smoke else POINTS
                 for point in points:
-                    # The machine is busy now and then: what is predicted from is taken beside.
-                    with asking(nearby.address, nearby.pin, client_side) as client:
-                        client.ask(rows[:1])
-                        bare = ask(client, program, rows, least)
-                    seconds = over(nearby, program, rows, least, point)
-                    guess = bare.predicted(*point)
+                    bare, slow = beside(nearby, program, rows, point)
+                    seconds, guess = slow.seconds, bare.predicted(*point)
                     off = seconds / guess - 1
                     goals.add(
                         f"{name} at {point[0]:g} MB/s and {point[1]:g} ms",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hansa.base.errors import ConfigError
-from hansa.base.lazy import Lazy
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import Debug, Json, Quiet, home
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from hansa.infer.private.protocol.private_client import Predictions
 
 app = typer.Typer()
-program_file = Lazy("hansa.infer.private.compiling.program_file")
 
 At = Annotated[str, typer.Option("--at", help="Address and port.", metavar="HOST:PORT")]
 _SHOWN = 20
@@ -94,8 +92,14 @@ def serve(
         bool, typer.Option("--anyone", help="Let whoever reaches the address ask.")
     ] = False,
     mode: Annotated[
-        str, typer.Option("--mode", help="shuffle, budget or shares.", metavar="MODE")
-    ] = "shuffle",
+        str | None,
+        typer.Option(
+            "--mode",
+            help="shuffle, budget or shares.",
+            metavar="NAME",
+            show_default="the program's",
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option("--profile", help="n4096, n2048 or n8192.", metavar="NAME"),
@@ -159,8 +163,8 @@ def serve(
             idle_s=idle_s,
             budget=budget,
         )
-        said = {"profile": profile, "packing": packing, "hides": hides, "reveals": reveals}
-        service, scheme = _service(program, mode, said, threads, quotas.budget)
+        said = {"profile_name": profile, "packing": packing, "hides": hides, "reveals": reveals}
+        service, scheme = _service(program, mode, said, threads)
         facts: dict[str, Any] = {
             "fingerprint": identity.fingerprint,
             "program": service.digest.hex(),
@@ -172,7 +176,7 @@ def serve(
                 said = {"ready": True, "host": host, "port": port, **facts}
                 print(json.dumps(said), file=out, flush=True)
             else:
-                answer.line(f"ready        at {host}:{port}, mode {mode}")
+                answer.line(f"ready        at {host}:{port}, mode {scheme['mode']}")
                 answer.line(f"fingerprint  {identity.fingerprint}")
 
         from hansa.infer.private.protocol.private_server import PrivateServer, listen
@@ -273,17 +277,20 @@ def _open_to(host: str, clients: Path | None, anyone: bool) -> None:
 
 
 def _service(
-    program: Path, mode: str, said: dict[str, Any], threads: int, share: float
+    program: Path, mode: str | None, said: dict[str, Any], threads: int
 ) -> tuple[Any, dict[str, Any]]:
     """The service, warm, and its scheme as JSON."""
-    from hansa.infer.private.protocol.model_service import ModelService, equations
-    from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
+    from hansa.infer.private.compiling.certificate import choose_scheme, scheme_of
+    from hansa.infer.private.compiling.program_file import read_program
+    from hansa.infer.private.protocol.model_service import ModelService
     from hansa.infer.private.rlwe.freed_memory import keep_freed
 
-    read = program_file.read_program(program)
-    scheme = scheme_for(read, mode, **said)
-    if mode == "budget":
-        check_budget(equations(read, scheme.rows), share)
+    read = read_program(program)
+    scheme = scheme_of(read)
+    if mode is not None or any(value is not None for value in said.values()):
+        more: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        chosen: Any = mode or scheme.mode
+        scheme = choose_scheme(read, chosen, **{"profile_name": scheme.profile, **more})
     keep_freed()
     service = ModelService(read, scheme, threads)
     service.warm()

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from hansa.base.errors import ConfigError, DataError, HansaWarning
+from hansa.infer.private.compiling.certificate import choose_scheme
 from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.program import Program
 from hansa.infer.private.protocol import row_files
-from hansa.infer.private.protocol.allowances import Quotas
+from hansa.infer.private.protocol.allowances import Quotas, check_budget
 from hansa.infer.private.protocol.asked_file import ask_file
 from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.desk import Desk
@@ -31,7 +32,6 @@ from hansa.infer.private.protocol.model_service import (
 from hansa.infer.private.protocol.pins import Identity, clients_in, make_identity
 from hansa.infer.private.protocol.private_client import asking
 from hansa.infer.private.protocol.private_server import PrivateServer
-from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
 
 from .made_programs import lenet, mlp
 
@@ -57,7 +57,7 @@ def served(keys: Identity, folder: Path, service: ModelService, **more: Any) -> 
 @pytest.mark.parametrize("made", [mlp, lenet])
 def test_logits_are_those_of_the_integers(made: Any, keys: Identity, tmp_path: Path) -> None:
     program = made()
-    service = ModelService(program, scheme_for(program, profile="n4096"))
+    service = ModelService(program, choose_scheme(program, profile_name="n4096"))
     rows = rows_of(program, 3)
     with (
         served(keys, tmp_path, service) as nearby,
@@ -74,7 +74,7 @@ def test_sessions_that_make_room_for_each_other_answer_the_same(
     keys: Identity, tmp_path: Path
 ) -> None:
     program = lenet()
-    service = ModelService(program, scheme_for(program))
+    service = ModelService(program, choose_scheme(program))
     rows = rows_of(program, 2)
     wanted = evaluate(program, read_rows(program, rows))
     with (
@@ -89,7 +89,7 @@ def test_sessions_that_make_room_for_each_other_answer_the_same(
 
 def test_a_server_that_is_started_again_goes_on(keys: Identity, tmp_path: Path) -> None:
     program = lenet()
-    scheme = scheme_for(program)
+    scheme = choose_scheme(program)
     rows = rows_of(program, 1)
     servers = []
 
@@ -129,7 +129,7 @@ def test_a_server_that_is_started_again_goes_on(keys: Identity, tmp_path: Path) 
 
 def test_budgets_are_counted_by_certificate_and_layer(keys: Identity, tmp_path: Path) -> None:
     program = mlp()
-    scheme = scheme_for(program, "budget")
+    scheme = choose_scheme(program, "budget")
     told = equations(program, 1)
     share = 2 * max(one.told / one.unknown for one in told.values())
     with pytest.raises(ConfigError, match="one query tells up to"):
@@ -160,7 +160,7 @@ def test_a_digest_tells_any_two_programs_apart() -> None:
 
 def test_a_file_is_asked_about(keys: Identity, tmp_path: Path) -> None:
     program = mlp()
-    service = ModelService(program, scheme_for(program))
+    service = ModelService(program, choose_scheme(program))
     rows = rows_of(program, 2)
     source = tmp_path / "rows.npy"
     np.save(source, rows)

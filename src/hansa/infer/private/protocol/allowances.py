@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.owned_files import own_folder, write_whole
-from hansa.infer.private.protocol.service import Service
+from hansa.infer.private.protocol.service import Equations, Service
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,22 @@ class Quotas:
         if not 0 < self.budget <= 1:
             problem = "is no share of the unknown weights"
             raise ConfigError("budget", self.budget, problem, "above 0, 1 at most")
+
+
+def check_budget(equations: Mapping[str, Equations], share: float) -> None:
+    """That a budget lets anybody ask at all.
+
+    Raises:
+        ConfigError: one query tells more of a layer than the budget; names it.
+    """
+    for name, (told, unknown) in equations.items():
+        if told > int(share * unknown):
+            problem = (
+                f"is of no use for {name}: one query tells up to {told} equations on its {unknown} "
+                f"weights, and the budget is {share:g} of them"
+            )
+            fix = "--mode shares, which needs no budget; or --mode shuffle, which has none"
+            raise ConfigError("mode", "budget", problem, fix)
 
 
 class Allowances:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hansa.base.errors import ConfigError, HansaError
-from hansa.infer.private.protocol.allowances import Allowances, Quotas
+from hansa.infer.private.protocol.allowances import Allowances, Quotas, check_budget
 from hansa.infer.private.protocol.codes import CHEATING, Refusal
 from hansa.infer.private.protocol.frames import NO_SESSION, OPENING, Frame, Kind, pack_facts
 from hansa.infer.private.protocol.owned_files import own_folder
@@ -81,7 +81,8 @@ class Desk:
         clock: seconds that never go back.
 
     Raises:
-        ConfigError: budgets are kept by certificate, and clients have none.
+        ConfigError: budgets are kept by certificate, and clients have none; or one query would
+            take a whole one.
     """
 
     def __init__(
@@ -96,6 +97,8 @@ class Desk:
         if service.budgeted and not identified:
             problem = "counts what each client was told, and clients show no certificates"
             raise ConfigError("mode", "budget", problem, "--clients DIR, a folder of theirs")
+        if service.budgeted:
+            check_budget(service.equations, quotas.budget)
         self.service, self.quotas, self.counts = service, quotas, Counts()
         self._live, self._clock = max(1, live), clock
         own_folder(folder)

@@ -16,7 +16,6 @@ import numpy as np
 from hansa.base.errors import ConfigError, DataError, HansaWarning
 from hansa.base.files import atomic_write
 from hansa.base.lazy import safetensors
-from hansa.data.tablefile import BINARY, TEXT, read_frame
 
 ARRAYS = (".npy", ".npz", ".safetensors")
 OUTPUTS = (".npz", ".csv", ".json")
@@ -31,7 +30,7 @@ def check_input(path: Path) -> None:
     Raises:
         ConfigError: there is not.
     """
-    if path.suffix.lower() not in (*ARRAYS, *TEXT, *BINARY):
+    if path.suffix.lower() not in ARRAYS and not _is_table(path):
         fix = f"{', '.join((*ARRAYS, '.csv', '.parquet'))}"
         raise ConfigError("input", str(path), "is of no known kind", fix)
     if not path.is_file():
@@ -55,7 +54,7 @@ def read_rows(path: Path) -> np.ndarray:
         ConfigError, DataError: there are none; names the file.
     """
     check_input(path)
-    array = _table(path) if path.suffix.lower() in (*TEXT, *BINARY) else _array(path)
+    array = _table(path) if _is_table(path) else _array(path)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{path}: holds {array.dtype}, not numbers")
     if array.ndim < 2 or not array.size:
@@ -132,6 +131,14 @@ def write_predictions(path: Path, columns: dict[str, Any], classes: Sequence[str
             writer.writerow([k, name, *([] if logits is None else map(repr, logits[k].tolist()))])
 
 
+def _is_table(path: Path) -> bool:
+    if path.suffix.lower() in ARRAYS:
+        return False
+    from hansa.data.tablefile import BINARY, TEXT  # takes long to import, and arrays need it not
+
+    return path.suffix.lower() in (*TEXT, *BINARY)
+
+
 def _array(path: Path) -> np.ndarray:
     try:
         if path.suffix.lower() == ".npy":
@@ -160,6 +167,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _table(path: Path) -> np.ndarray:
+    from hansa.data.tablefile import read_frame
+
     frame = read_frame(path)
     columns = []
     for name in frame.columns:

@@ -16,7 +16,9 @@ from contextlib import contextmanager, suppress
 
 from hansa.serving.listening import bound
 
-_PIECE = 1 << 14
+_PIECES = (1 << 12, 1 << 18)
+_PIECE_S = 1e-3
+"""A piece takes the line about as long: shorter ones cost more here than on a line."""
 _END = b""
 
 
@@ -65,11 +67,13 @@ def shaped(
 def _pipe(source: socket.socket, sink: socket.socket, rate: float, delay_s: float) -> None:
     pieces: queue.Queue[tuple[float, bytes]] = queue.Queue()
 
+    size = int(min(max(rate * _PIECE_S, _PIECES[0]), _PIECES[1]))
+
     def take() -> None:
         free = 0.0  # when the line has written out what it was given
         while True:
             try:
-                piece = source.recv(_PIECE)
+                piece = source.recv(size)
             except OSError:
                 piece = _END
             free = max(free, time.monotonic()) + len(piece) / rate
