@@ -30,13 +30,15 @@ def zero_bound(profile: Profile) -> int:
     return largest_error(profile) * (2 * profile.n + 1)
 
 
-def residual_bound(profile: Profile, l1: int) -> int:
+def residual_bound(profile: Profile, l1: int, extra: int = 0) -> int:
     """Of a weighted sum: ``l1`` is the sum of the sizes of an output's weights.
+
+    ``extra`` is what else was added before hiding: by packing rows (``packing_bound``).
 
     What tells of the weights and flooding has to drown. Products that wrap modulo t add nothing:
     the rounding is of q·m / t (see ``residues.scaled``). One more is a bias's rounding.
     """
-    return l1 * fresh_bound(profile) + 1
+    return l1 * fresh_bound(profile) + 1 + extra
 
 
 def switch_bound(profile: Profile, coefficients_log2: float = COEFFICIENTS_LOG2) -> float:
@@ -55,13 +57,14 @@ def flooding_ceiling(
     l1: int,
     bits: int = WORD_BITS,
     coefficients_log2: float = COEFFICIENTS_LOG2,
+    extra: int = 0,
 ) -> int:
     """The most bits of flooding with which every answer decrypts, but with 2^-40.
 
     Raises:
         ConfigError: not even without any.
     """
-    left = _left(profile, plain_bits, l1, 0, bits) - _of_words(
+    left = _left(profile, plain_bits, l1, 0, extra) - _of_words(
         profile, switch_bound(profile, coefficients_log2), bits
     )
     if left < 1:
@@ -81,9 +84,10 @@ def failure_log2(
     flooding_bits: int,
     bits: int = WORD_BITS,
     coefficients_log2: float = COEFFICIENTS_LOG2,
+    extra: int = 0,
 ) -> float:
     """log2 of the probability that any of 2^coefficients_log2 answers decrypts wrongly."""
-    left = _left(profile, plain_bits, l1, 1 << flooding_bits, bits) / _of_words(profile, 1, bits)
+    left = _left(profile, plain_bits, l1, 1 << flooding_bits, extra) / _of_words(profile, 1, bits)
     room = left - 1
     if room <= 0:
         return 0.0
@@ -91,21 +95,23 @@ def failure_log2(
     return min(0.0, each + coefficients_log2)
 
 
-def statistical_distance_log2(profile: Profile, l1: int, flooding_bits: int) -> float:
+def statistical_distance_log2(
+    profile: Profile, l1: int, flooding_bits: int, extra: int = 0
+) -> float:
     """log2 of the distance, a coefficient, of flooded errors from errors that tell nothing.
 
     Two uniform draws of a range 2^(bits+1), one shifted by d, differ with d / 2^(bits+1); the
     errors of two layers differ by twice the bound. For honest noise only: a client may make its
     own noise as large as it likes.
     """
-    shift = 2 * residual_bound(profile, l1)
+    shift = 2 * residual_bound(profile, l1, extra)
     return math.log2(shift) - (flooding_bits + 1)
 
 
-def _left(profile: Profile, plain_bits: int, l1: int, flooding: int, bits: int) -> int:
+def _left(profile: Profile, plain_bits: int, l1: int, flooding: int, extra: int) -> int:
     check_plain_bits(plain_bits)
     half = profile.q >> (plain_bits + 1)
-    return half - 1 - residual_bound(profile, l1) - zero_bound(profile) - flooding
+    return half - 1 - residual_bound(profile, l1, extra) - zero_bound(profile) - flooding
 
 
 def _of_words(profile: Profile, words: float, bits: int) -> int:
