@@ -153,6 +153,40 @@ def test_a_batch_of_a_residual_network_answers_bit_for_bit() -> None:
     assert one.replies == two.replies
 
 
+@pytest.mark.parametrize("hides", ["none", "channel", "element"])
+def test_rows_as_in_the_paper_answer_bit_for_bit(hides: str) -> None:
+    program = made_programs.lenet(side=16)
+    pair = Pair(program, scheme_of(program, packing="rows", hides=hides))
+    check(pair, 0)
+    assert len(pair.opening) == pair.model.opening_bytes
+    orders = pair.server.orders
+    if hides == "element":  # what is pooled stays together
+        assert len(orders["block0"]) == 6
+        assert len(orders["block2"]) == 120
+
+
+def test_rows_shuffle_single_numbers_of_images() -> None:
+    maker = made_programs.Maker((2, 6, 5))
+    maker.then("one", [maker.conv("input", 3, 3, padding=(1, 1, 1, 1))])
+    two = maker.conv("one", 3, 3, padding=(1, 1, 1, 1))
+    maker.then("two", [two, maker.identity("one", 9)])
+    maker.then("logits", [maker.whole("two", 4)])
+    program = maker.program()
+    pair = Pair(program, scheme_of(program, packing="rows", hides="element", rows=2))
+    check(pair, 0, n=2)
+    assert len(pair.server.orders["block0"]) == 90
+    two = Pair(program, pair.scheme, model=ServerModel(program, pair.scheme, threads=2))
+    check(two, 0, n=2)
+    assert pair.replies == two.replies
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 2**32))
+def test_rows_of_random_layers_answer_bit_for_bit(seed: int) -> None:
+    program = made_programs.one_layer(np.random.default_rng(seed))
+    check(Pair(program, scheme_of(program, packing="rows", hides="none")), 0, seed=seed)
+
+
 def test_a_batch_of_large_images_is_refused_by_name() -> None:
     program = made_programs.resnet(1)
     with pytest.raises(ConfigError, match="block0 has 16384"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ class BatchLayers:
 
     def chunks(
         self, block: Block, prepared: BatchPrepared, held: Mapping[str, Held], rows: int,
-        threads: int = 1,
+        threads: int = 1, keys: Any = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
         """The same in pieces: (which ciphertexts, their halves a and b)."""
         outs, high, wide = block.shape

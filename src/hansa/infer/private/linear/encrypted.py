@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -150,7 +151,7 @@ class ChannelLayers:
 
     def chunks(
         self, block: Block, prepared: Prepared, held: Mapping[str, Held], rows: int,
-        threads: int = 1,
+        threads: int = 1, keys: Any = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
         """The same in pieces: (which ciphertexts, their halves a and b); here all at once."""
         a, b = self.apply(block, prepared, held, rows, threads)

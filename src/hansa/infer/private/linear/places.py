@@ -160,11 +160,73 @@ class BatchDownload:
         return self.shape == shape
 
 
+@dataclass(frozen=True)
+class RowUpload:
+    """Numbers one after the other.
+
+    Attributes:
+        shape: of the value.
+        n: coefficients of a polynomial.
+    """
+
+    shape: Shape
+    n: int
+
+    def polynomials(self, rows: int) -> int:
+        return rows * -(-self.shape[0] * self.shape[1] * self.shape[2] // self.n)
+
+    def pack(self, n: int, numbers: np.ndarray) -> np.ndarray:
+        rows = len(numbers)
+        messages = np.zeros((rows, self.polynomials(1) * n), np.int64)
+        messages[:, : numbers[0].size] = numbers.reshape(rows, -1)
+        return messages.reshape(-1, n)
+
+    def check(self, n: int, shape: Shape) -> bool:
+        return self.shape == shape and self.n == n
+
+
+@dataclass(frozen=True)
+class RowDownload:
+    """Numbers that a tree has packed, evenly apart.
+
+    Attributes:
+        shape: of the block.
+        n: coefficients of a polynomial.
+        together: numbers of a ciphertext.
+    """
+
+    shape: Shape
+    n: int
+    together: int
+
+    def polynomials(self, rows: int) -> int:
+        return rows * -(-self._count // self.together)
+
+    @property
+    def _count(self) -> int:
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    def positions(self, rows: int) -> np.ndarray:
+        at = np.arange(self.polynomials(1) * self.together)
+        inside = at % self.together * (self.n >> (self.together - 1).bit_length())
+        held = np.where(at < self._count, inside, -1)
+        return np.tile(held.reshape(-1, self.together), (rows, 1))
+
+    def unpack(self, found: np.ndarray, rows: int) -> np.ndarray:
+        kept = found.reshape(rows, -1)[:, : self._count]
+        return np.ascontiguousarray(kept).reshape(rows, *self.shape)
+
+    def check(self, n: int, shape: Shape) -> bool:
+        return self.shape == shape and self.n == n and self.together <= n
+
+
 KINDS: dict[str, type[Any]] = {
     "channel_up": ChannelUpload,
     "channel_down": ChannelDownload,
     "batch_up": BatchUpload,
     "batch_down": BatchDownload,
+    "row_up": RowUpload,
+    "row_down": RowDownload,
 }
 
 
@@ -191,6 +253,10 @@ def place_of(facts: Any) -> Any:
                 _one(facts["width"]), _one(facts["spacing"]), _one(facts["together"]),
             )
         )  # fmt: skip
+    if kind == "row_up":
+        return RowUpload(_three(facts["shape"]), _one(facts["n"]))
+    if kind == "row_down":
+        return RowDownload(_three(facts["shape"]), _one(facts["n"]), _one(facts["together"]))
     return KINDS[kind](_three(facts["shape"]))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import Lazy
 from hansa.infer.private.client_steps import apply
+from hansa.infer.private.linear.rows import LOG_ROWS
 from hansa.infer.private.rlwe.draws import Draws
 from hansa.infer.private.rlwe.keys import PublicKey, SecretKey
 from hansa.infer.private.rlwe.profiles import profile
@@ -25,6 +26,7 @@ from hansa.infer.private.sessions.outline import Outline, Reply, Turn
 from hansa.infer.private.sessions.scheme import Scheme
 
 ciphers = Lazy("hansa.infer.private.rlwe.ciphers")
+switch_keys = Lazy("hansa.infer.private.lwe.switch_keys")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,13 @@ class ClientSession:
     def open(self) -> Generator[bytes, bytes, None]:
         """Yields the requests that begin the session and is sent their replies."""
         draws = Draws(self._secret, "public key")
-        yield PublicKey.make(self._key, self._mask_seed, draws).to_bytes()
+        opening = PublicKey.make(self._key, self._mask_seed, draws).to_bytes()
+        if self.scheme.packing == "rows":
+            draws = Draws(self._secret, "packing keys")
+            opening += switch_keys.SwitchKeys.make(
+                self._key, self._mask_seed, draws, LOG_ROWS
+            ).to_bytes()
+        yield opening
 
     def ask(self, query: int, rows: np.ndarray) -> Generator[bytes, bytes, Answers]:
         """Yields a query's requests, is sent their replies, returns the answers.

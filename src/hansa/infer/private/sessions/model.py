@@ -9,14 +9,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hansa.base.lazy import Lazy
 from hansa.infer.private.linear.batched import BatchLayers
 from hansa.infer.private.linear.encrypted import ChannelLayers, Held, Order
 from hansa.infer.private.linear.places import Download, Upload
+from hansa.infer.private.linear.rows import LOG_ROWS, RowLayers
 from hansa.infer.private.program import LOGITS, Block, Program
 from hansa.infer.private.rlwe.profiles import Profile, profile
 from hansa.infer.private.sessions.messages import reply_bytes, upload_bytes
 from hansa.infer.private.sessions.outline import Outline, outline
 from hansa.infer.private.sessions.scheme import Scheme
+
+switch_keys = Lazy("hansa.infer.private.lwe.switch_keys")
 
 
 class Layers(Protocol):
@@ -38,7 +42,13 @@ class Layers(Protocol):
         ...
 
     def chunks(
-        self, block: Block, prepared: Any, held: Mapping[str, Held], rows: int, threads: int = 1
+        self,
+        block: Block,
+        prepared: Any,
+        held: Mapping[str, Held],
+        rows: int,
+        threads: int = 1,
+        keys: Any = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The same in pieces: which ciphertexts, and their halves."""
         ...
@@ -57,6 +67,8 @@ def layers_of(program: Program, scheme: Scheme) -> Layers:
     ring: Profile = profile(scheme.profile)
     if scheme.packing == "batch":
         return BatchLayers(program, ring)
+    if scheme.packing == "rows":
+        return RowLayers(program, ring)
     return ChannelLayers(program, ring)
 
 
@@ -93,6 +105,8 @@ class ServerModel:
         }
         self.told = {one.block for turn in program.rounds for one in turn.activations
                      if one.makes == LOGITS}  # fmt: skip
+        self.windowed = {one.block for turn in program.rounds for one in turn.activations
+                         if any(step.windows for step in one.steps)}  # fmt: skip
         self._kept: OrderedDict[tuple[bytes, str], Any] = OrderedDict()
         self._memory, self._lock = memory, Lock()
 
@@ -105,7 +119,15 @@ class ServerModel:
         """Bytes of the longest request that a session can take."""
         steps = range(len(self.program.rounds))
         asked = [self.request_bytes(step, self.outline.rows) for step in steps]
-        return max(self.profile.polynomial_bytes, *asked)
+        return max(self.opening_bytes, *asked)
+
+    @property
+    def opening_bytes(self) -> int:
+        """Bytes of the request that begins a session: a public key, and what packs rows."""
+        keys = 0
+        if self.scheme.packing == "rows":
+            keys = int(switch_keys.key_bytes(self.profile, LOG_ROWS))
+        return self.profile.polynomial_bytes + keys
 
     @property
     def largest_reply(self) -> int:

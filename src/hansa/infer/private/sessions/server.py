@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from hansa.base.errors import WireError
 from hansa.base.lazy import Lazy
 from hansa.infer.private.linear.encrypted import Held, Order
+from hansa.infer.private.linear.rows import LOG_ROWS
 from hansa.infer.private.program import Block
 from hansa.infer.private.rlwe.draws import Draws
 from hansa.infer.private.rlwe.keys import PublicKey
@@ -25,6 +27,7 @@ from hansa.infer.private.sessions.messages import read_upload, reply_payload, up
 from hansa.infer.private.sessions.model import ServerModel
 
 ciphers = Lazy("hansa.infer.private.rlwe.ciphers")
+switch_keys = Lazy("hansa.infer.private.lwe.switch_keys")
 
 WORD_BITS = 32
 AT_ONCE = 8
@@ -44,6 +47,8 @@ class ServerSession:
         self.model, self._mask_seed, self._secret = model, mask_seed, secret
         self._name = hashlib.sha256(b"session" + secret).digest()
         self._public: PublicKey | None = None
+        self._switch_keys: Any = None
+        self._opening: bytes | None = None
         self._query, self._next, self._rows = -1, 0, 0
         self._held: dict[str, Held] = {}
         self._accepted: dict[int, bytes] = {}
@@ -93,9 +98,15 @@ class ServerSession:
 
     def bare(self, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """A block's sums over what is held, [k, L, N] at the roots, not hidden: never sent."""
-        return self.model.layers.apply(
-            block, self._prepared(block), self._held, self._rows, self.model.threads
-        )
+        parts = list(
+            self.model.layers.chunks(
+                block, self._prepared(block), self._held, self._rows, self.model.threads,
+                self._switch_keys,
+            )
+        )  # fmt: skip
+        order = np.argsort(np.concatenate([part[0] for part in parts]))
+        a, b = (np.concatenate([part[half] for part in parts])[order] for half in (1, 2))
+        return a, b
 
     def hide(
         self, a_ntt: np.ndarray, b_ntt: np.ndarray, block: Block, draws: Draws
@@ -110,13 +121,21 @@ class ServerSession:
     def _begin(self, step: int, payload: bytes) -> bytes:
         if step != 0:
             raise ProtocolError("out_of_order", "a session begins with one request")
+        model, size = self.model, self.model.profile.polynomial_bytes
+        if len(payload) != model.opening_bytes:
+            raise ProtocolError("malformed", f"an opening has {model.opening_bytes} bytes")
         try:
-            key = PublicKey.from_bytes(self.model.profile, self._mask_seed, payload)
+            key = PublicKey.from_bytes(model.profile, self._mask_seed, payload[:size])
+            if model.scheme.packing == "rows" and self._switch_keys is None:
+                self._switch_keys = switch_keys.SwitchKeys.from_bytes(
+                    model.profile, self._mask_seed, payload[size:], LOG_ROWS
+                )
         except WireError as error:
             raise ProtocolError("malformed", str(error)) from error
-        if self._public is not None and (key.b_ntt != self._public.b_ntt).any():
+        digest = hashlib.sha256(payload).digest()
+        if self._opening not in (None, digest):
             raise ProtocolError("changed", "the session has another key")
-        self._public = key
+        self._public, self._opening = key, digest
         return b""
 
     def _accept(self, query: int, step: int, payload: bytes) -> None:
@@ -158,7 +177,7 @@ class ServerSession:
         a_words = np.empty((len(positions), model.profile.n), np.uint32)
         b_words = np.empty(positions.shape, np.uint32)
         for which, a_ntt, b_ntt in model.layers.chunks(
-            block, prepared, self._held, self._rows, model.threads
+            block, prepared, self._held, self._rows, model.threads, self._switch_keys
         ):
             for at, a, b in self._hidden(block, which, a_ntt, b_ntt, positions, draws):
                 a_words[at], b_words[at] = a, b
@@ -194,7 +213,10 @@ class ServerSession:
         return self.model.prepared(self._name, block, into, self.orders[block.name])
 
     def _order(self, block: Block) -> Order | None:
-        """Where this session's replies hold each channel of a block."""
-        if self.model.scheme.hides == "none" or block.name in self.model.told:
+        """Where this session's replies hold each channel, or each number, of a block."""
+        model = self.model
+        if model.scheme.hides == "none" or block.name in model.told:
             return None
-        return Draws(self._secret, f"order {block.name}").permutation(block.shape[0])
+        single = model.scheme.hides == "element" and block.name not in model.windowed
+        count = int(np.prod(block.shape)) if single else block.shape[0]
+        return Draws(self._secret, f"order {block.name}").permutation(count)
