@@ -13,6 +13,7 @@ from hansa.cli.options import Debug, Json, home
 
 if TYPE_CHECKING:
     from hansa.infer.private.compiling.certificate import Certificate
+    from hansa.infer.private.compiling.planner import Plan
     from hansa.infer.private.program import Program
 
 app = typer.Typer()
@@ -43,6 +44,10 @@ Packing = Annotated[
         help="Of numbers in polynomials: channel, batch or rows.",
         show_default="channel",
     ),
+]
+
+Insist = Annotated[
+    bool, typer.Option("--insist", help="Take mode budget whatever it cannot count.")
 ]
 
 
@@ -98,9 +103,7 @@ def compile_(
     mode: Mode = "shuffle",
     profile: ProfileName = None,
     packing: Packing = None,
-    insist: Annotated[
-        bool, typer.Option("--insist", help="Take mode budget whatever it cannot count.")
-    ] = False,
+    insist: Insist = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -113,6 +116,7 @@ def compile_(
 
         from hansa.infer.private.compiling import certificate
         from hansa.infer.private.compiling.building import build
+        from hansa.infer.private.compiling.planner import plan
         from hansa.infer.private.compiling.program_file import program_path, write_program
         from hansa.infer.private.compiling.quantize import Bits
 
@@ -144,7 +148,9 @@ def compile_(
         for key in ("accuracy_plain", "accuracy"):
             if key in facts:
                 answer.line(f"{key.replace('_', ' '):<18}{facts[key]:.4f}")
-        _plan(answer, program, made, 1, None, None)
+        costs = plan(program, scheme, scheme.rows)
+        answer.data["plan"] = costs.plain()
+        _plan(answer, costs, 10.0, 20.0)
         answer.line(f"program           {file}, {file.stat().st_size:,} bytes")
 
 
@@ -216,12 +222,116 @@ def _certificate(answer: Answer, made: Certificate) -> None:
     answer.line(f"security          {made.security}")
 
 
-def _plan(
-    answer: Answer,
-    program: Program,
-    made: Certificate,
-    queries: int,
-    bandwidth: float | None,
-    latency: float | None,
+@app.command("plan")
+def plan_(
+    program: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PROGRAM", help="What hansa infer compile has written.", callback=home
+        ),
+    ],
+    queries: Annotated[int, typer.Option(metavar="N", help="Rows that are asked.", min=1)] = 1,
+    bandwidth: Annotated[float, typer.Option(metavar="MB/S", help="Of the link, each way.")] = 10.0,
+    latency: Annotated[
+        float, typer.Option(metavar="MS", help="Of the link, there and back.")
+    ] = 20.0,
+    mode: Mode = "shuffle",
+    profile: ProfileName = None,
+    packing: Packing = None,
+    insist: Insist = False,
+    again: Annotated[
+        bool, typer.Option("--measure", help="Measure this machine's costs again.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the program with the scheme chosen.", callback=home
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
+    """Which scheme answers first over a link, and what each round of it costs, before it runs."""
+    with answering(as_json, debug) as answer:
+        from dataclasses import replace
+
+        from hansa.infer.private.compiling import certificate, costs, planner
+        from hansa.infer.private.compiling.program_file import (
+            program_path,
+            read_program,
+            write_program,
+        )
+        from hansa.infer.private.rlwe.profiles import PROFILES
+
+        _check_mode(mode, packing)
+        if out is not None and program_path(out).exists():
+            raise ConfigError("out", str(program_path(out)), "is there already", "another name")
+        read = read_program(program)
+        if again:
+            for ring in PROFILES.values():
+                costs.costs_of(ring, measure_again=True)
+        chosen, left = planner.choose(
+            read, mode, queries=queries, bandwidth=bandwidth, round_trip=latency,  # type: ignore[arg-type]
+            profile_name=profile, packing=packing, insist=insist,  # type: ignore[arg-type]
+        )  # fmt: skip
+        made = certificate.certify(read, chosen.scheme)
+        answer.data = {
+            "plan": chosen.plain(),
+            "left": [{"scheme": one, "why": why} for one, why in left],
+            "certificate": made.plain(),
+        }
+        _certificate(answer, made)
+        for one, why in left:
+            answer.line(f"not {one:<18}{why}")
+        _plan(answer, chosen, bandwidth, latency)
+        if out is not None:
+            facts = dict(read.facts) | {certificate.SCHEME: chosen.scheme.plain()}
+            answer.line(f"program           {write_program(out, replace(read, facts=facts))}")
+
+
+def _plan(answer: Answer, made: Plan, bandwidth: float, latency: float) -> None:
     """What a query will cost, before anybody asks."""
+    from hansa.infer.private.compiling.planner import BANDWIDTHS, LATENCIES
+    from hansa.report.grid import Grid
+
+    rows = [
+        [str(one.round), ", ".join(one.blocks), f"{one.up:,}", f"{one.down:,}",
+         f"{1000 * one.server:.2f}", f"{1000 * one.client:.2f}"]
+        for one in made.steps
+    ]  # fmt: skip
+    server, client = (
+        sum(getattr(one, side) for one in made.steps) for side in ("server", "client")
+    )
+    rows.append(
+        [
+            "all",
+            "",
+            f"{made.up:,}",
+            f"{made.down:,}",
+            f"{1000 * server:.2f}",
+            f"{1000 * client:.2f}",
+        ]
+    )
+    heads = ["round", "blocks", "bytes up", "bytes down", "server, ms", "client, ms"]
+    title = "A query" if made.rows == 1 else f"A query of {made.rows} rows"
+    answer.table(Grid(f"{title}, before it runs", heads, rows, words=1))
+    table = [
+        [f"{speed:g} MB/s", *(_seconds(made.latency(speed, trip)) for trip in LATENCIES)]
+        for speed in BANDWIDTHS
+    ]
+    heads = ["link", *(f"{trip:g} ms" for trip in LATENCIES)]
+    answer.table(Grid("Seconds that it takes, by the link's speed and round trip", heads, table))
+    up, down = made.opening
+    answer.line(
+        f"session           {up:,} bytes up, {down:,} down, {made.prepare:.2f} s, once; "
+        f"{made.memory / 1e6:.0f} MB of weights at the server"
+    )
+    answer.line(
+        f"here              {_seconds(made.latency(bandwidth, latency))} s a query at "
+        f"{bandwidth:g} MB/s and {latency:g} ms; bytes are exact, times are of one thread on this "
+        "machine and hold within a factor of two"
+    )
+
+
+def _seconds(time: float) -> str:
+    return f"{time:.3g}"

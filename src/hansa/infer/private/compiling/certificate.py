@@ -171,7 +171,8 @@ def choose_scheme(
     if best is not None:
         return best
     assert refusal is not None
-    raise refusal
+    fix = "compile it to fewer bits: --weights, --activations, or --accumulator 22"
+    raise ConfigError(refusal.field, refusal.value, refusal.problem, fix)
 
 
 def hidden_bits(program: Program, scheme: Scheme) -> float:

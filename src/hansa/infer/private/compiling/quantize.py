@@ -39,6 +39,8 @@ _SAMPLE = 1 << 16
 EXACT = 1 << 51
 """Accumulators stay below this, where float64 is exact."""
 _TRIES = 24
+_COARSEST = 3
+"""Weights none of which is larger are no network any more."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,8 @@ def _block(
         if -most <= made.low and made.high < most:
             return made, sums, real
         scale *= 2 if plain else 1.25  # whose client divides by a power of two
+        if max(int(np.abs(term.weight).max()) for term in made.terms) < _COARSEST:
+            break
     problem = f"cannot be held in accumulators of {bits.accumulator or 52} bits"
     fix = "more bits, or training for so many (--a2q)"
     raise ConfigError(f"network.{block.name}", made.high, problem, fix)
