@@ -86,23 +86,35 @@ class Maker:
         self, makes: str, terms: Sequence[Term], pools: Sequence[Step] = (), relu: bool = True
     ) -> str:
         """A round of one block whose activation makes a value, or the logits; returns its name."""
-        block = self.block(f"block{len(self.rounds)}", terms)
-        steps: tuple[Step, ...] = ()
-        if makes != LOGITS:
-            numbers = accumulate(block, self._sample)
-            steps = ((Relu(),) if relu else ()) + tuple(pools)
-            for step in steps:
-                numbers = step.apply(numbers)
-            spread = int(2.5 * numbers.std()) + 1
-            last = Shift(max(spread.bit_length() - 7, 0), 0 if relu else -TOP, TOP)
-            steps = (*steps, last)
-            self._sample[makes] = numbers = last.apply(numbers)
-            shape = (numbers.shape[1], numbers.shape[2], numbers.shape[3])
-            self.values[makes] = Value(makes, shape, last.low, last.high, 1.0)
-        activation = Activation(block.name, steps, makes)
-        self.rounds.append(Round(tuple(self._fresh), (block,), (activation,)))
-        self._fresh = [makes]
+        self.together({makes: (terms, pools, relu)})
         return makes
+
+    def together(self, made: dict[str, tuple[Sequence[Term], Sequence[Step], bool]]) -> None:
+        """A round of several blocks: of each the name it makes, its terms, its pools, its ReLU."""
+        blocks, activations = [], []
+        for makes, (terms, pools, relu) in made.items():
+            at = f"_{len(blocks)}" if len(made) > 1 else ""
+            block = self.block(f"block{len(self.rounds)}{at}", terms)
+            steps = () if makes == LOGITS else self._steps(block, makes, pools, relu)
+            blocks.append(block)
+            activations.append(Activation(block.name, steps, makes))
+        self.rounds.append(Round(tuple(self._fresh), tuple(blocks), tuple(activations)))
+        self._fresh = list(made)
+
+    def _steps(
+        self, block: Block, makes: str, pools: Sequence[Step], relu: bool
+    ) -> tuple[Step, ...]:
+        """An activation that leaves numbers of seven bits, and the value that it makes."""
+        numbers = accumulate(block, self._sample)
+        steps = ((Relu(),) if relu else ()) + tuple(pools)
+        for step in steps:
+            numbers = step.apply(numbers)
+        spread = int(2.5 * numbers.std()) + 1
+        last = Shift(max(spread.bit_length() - 7, 0), 0 if relu else -TOP, TOP)
+        self._sample[makes] = numbers = last.apply(numbers)
+        shape = (numbers.shape[1], numbers.shape[2], numbers.shape[3])
+        self.values[makes] = Value(makes, shape, last.low, last.high, 1.0)
+        return (*steps, last)
 
     def program(self, input_shape: tuple[int, ...] | None = None) -> Program:
         """What was put together."""
@@ -179,8 +191,33 @@ def one_layer(draw: np.random.Generator) -> Program:
     return maker.program()
 
 
-def _random_conv(maker: Maker, draw: np.random.Generator, outs: int, groups: bool = False) -> Term:
-    channels, *size = maker.shape
+def network(draw: np.random.Generator) -> Program:
+    """A random network of three or four rounds whose later blocks read earlier values too."""
+    channels, high, wide = int(draw.integers(1, 5)), *(int(one) for one in draw.integers(5, 13, 2))
+    seed = int(draw.integers(1 << 30))
+    maker = Maker((channels, high, wide), seed, low=-63, high=63, weight_bits=6)
+    names = ["input"]
+    for at in range(int(draw.integers(2, 4))):
+        made: dict[str, tuple[Sequence[Term], Sequence[Step], bool]] = {}
+        for twin in range(int(draw.integers(1, 3))):
+            outs, groups = int(draw.integers(1, 6)), bool(draw.random() < 0.3)
+            first = _random_conv(maker, draw, outs, groups, names[-1])
+            _, rows, columns = first.output_shape(maker.values[names[-1]].shape)
+            others = [
+                _landing(maker, draw, len(first.weight), rows, columns, str(value))
+                for value in draw.choice(names, int(draw.integers(0, 3)))
+            ]
+            made[f"value{at}_{twin}"] = ([first, *others], (), bool(draw.integers(2)))
+        maker.together(made)
+        names += made
+    maker.then(LOGITS, [maker.whole(names[-1], 3), maker.whole(names[0], 3)])
+    return maker.program()
+
+
+def _random_conv(
+    maker: Maker, draw: np.random.Generator, outs: int, groups: bool = False, value: str = "input"
+) -> Term:
+    channels, *size = maker.values[value].shape
     split = 1
     if groups:
         split = int(draw.choice([one for one in range(1, channels + 1) if channels % one == 0]))
@@ -197,15 +234,18 @@ def _random_conv(maker: Maker, draw: np.random.Generator, outs: int, groups: boo
         stride.append(int(draw.integers(1, 4)))
         padding += [before, after]
     return maker.conv(
-        "input", outs, (kernel[0], kernel[1]),
+        value, outs, (kernel[0], kernel[1]),
         stride=tuple(stride), padding=tuple(padding), dilation=tuple(dilation), groups=split,
     )  # fmt: skip
 
 
-def _landing(maker: Maker, draw: np.random.Generator, outs: int, rows: int, columns: int) -> Term:
-    """Another term whose output has the same size, on the same input."""
+def _landing(
+    maker: Maker, draw: np.random.Generator, outs: int, rows: int, columns: int,
+    value: str = "input",
+) -> Term:  # fmt: skip
+    """Another term whose output has the same size."""
     kernel, stride, padding = [], [], []
-    for length, wanted in zip(maker.shape[1:], (rows, columns), strict=True):
+    for length, wanted in zip(maker.values[value].shape[1:], (rows, columns), strict=True):
         step = int(draw.integers(1, 4))
         reach = int(draw.integers(1, 5))
         missing = (wanted - 1) * step + reach - length  # padding that it takes
@@ -216,5 +256,5 @@ def _landing(maker: Maker, draw: np.random.Generator, outs: int, rows: int, colu
         stride.append(step)
         padding += [before, missing - before]
     return maker.conv(
-        "input", outs, (kernel[0], kernel[1]), stride=tuple(stride), padding=tuple(padding)
+        value, outs, (kernel[0], kernel[1]), stride=tuple(stride), padding=tuple(padding)
     )

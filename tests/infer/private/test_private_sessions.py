@@ -113,6 +113,24 @@ def test_the_fast_profile_answers_where_accumulators_are_small() -> None:
     check(Pair(program, scheme), 0)
 
 
+@settings(max_examples=12)
+@given(seed=st.integers(0, 2**32))
+def test_random_networks_answer_bit_for_bit(seed: int) -> None:
+    """Several blocks a round, values read again later, strides that do not go together."""
+    program = made_programs.network(np.random.default_rng(seed))
+    check(Pair(program, scheme_of(program)), 0, seed=seed)
+
+
+def test_a_depthwise_network_answers_bit_for_bit() -> None:
+    maker = made_programs.Maker((3, 9, 9))
+    maker.then("wide", [maker.conv("input", 40, 1)])
+    maker.then("deep", [maker.conv("wide", 40, 3, padding=(1, 1, 1, 1), groups=40, stride=(2, 2))])
+    maker.then("logits", [maker.whole("deep", 4)])
+    program = maker.program()
+    for hides in ("none", "channel"):
+        check(Pair(program, scheme_of(program, hides=hides)), 0)
+
+
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32))
 def test_random_layers_answer_bit_for_bit(seed: int) -> None:
