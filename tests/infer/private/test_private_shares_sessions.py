@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from dataclasses import replace
 from functools import cache
@@ -16,7 +17,9 @@ from hansa.infer.private.program import Program
 from hansa.infer.private.rlwe import ciphers
 from hansa.infer.private.sessions.errors import ProtocolError
 from hansa.infer.private.sessions.messages import read_upload, upload_payload
+from hansa.infer.private.sessions.outline import Outline
 from hansa.infer.private.sessions.scheme import Scheme
+from hansa.infer.private.sessions.sides import client_session, server_model, server_session
 from hansa.infer.private.shares.share_client import ShareClient
 from hansa.infer.private.shares.share_model import ShareModel, least_plain_bits
 from hansa.infer.private.shares.share_server import ShareServer
@@ -36,11 +39,16 @@ def small() -> Program:
 def model(reveals: Any = "class") -> ShareModel:
     program = small()
     bits = least_plain_bits(program)
-    return ShareModel(program, replace(SCHEME, plain_bits=bits, reveals=reveals))
+    made = server_model(program, replace(SCHEME, plain_bits=bits, reveals=reveals))
+    assert isinstance(made, ShareModel)
+    return made
 
 
 def pair(of: ShareModel, secret: bytes = OTHER) -> tuple[ShareClient, ShareServer]:
-    return ShareClient(of.outline, of.scheme, SEED, OWN), ShareServer(of, SEED, secret)
+    """Both sides, the client's from what a wire carries."""
+    outline = Outline.of(json.loads(json.dumps(of.outline.plain())))
+    client = client_session(outline, Scheme.of(of.scheme.plain()), SEED, OWN)
+    return client, server_session(of, SEED, secret)
 
 
 def drive(

@@ -237,15 +237,3 @@ class _Parts:
             if fact(part) >> place & 1:
                 found = self._build.xor(found, part.here)
         return found
-
-
-def first_largest(build: Builder, values: Sequence[Number]) -> Number:
-    """The place of the largest; of equals the first."""
-    row = [(value, constant(place)) for place, value in enumerate(values)]
-    while len(row) > 1:
-        winners = []
-        for (left, first), (right, second) in zip(row[::2], row[1::2], strict=False):
-            keeps = at_least(build, left, right)
-            winners.append((choose(build, keeps, left, right), choose(build, keeps, first, second)))
-        row = winners + row[len(row) // 2 * 2 :]
-    return row[0][1]

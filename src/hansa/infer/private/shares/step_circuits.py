@@ -261,6 +261,34 @@ def _pool_stage(
     return Stage(tuple(groups), len(windows), width), made
 
 
+def _knockout(value: Number, count: int) -> list[Stage]:
+    """Stages to the place of the first largest of ``count`` numbers: pairs, then pairs of winners.
+
+    A number that is left over plays against itself. What a winner carries is its place among those
+    that it beat: the lowest bit first, one more in every stage.
+    """
+    width, stages = len(value.bits), [] if count > 1 else [_nothing()]
+    for depth in range((count - 1).bit_length()):
+        build, last = Builder(), count == 2
+        sides = [build.open_inputs(width + depth) for _ in range(2)]
+        left, right = (Number(tuple(side[:width]), value.low, value.high) for side in sides)
+        stays = arithmetic.at_least(build, left, right)
+        out = [build.choose(stays, *pair) for pair in zip(*sides, strict=True)]
+        found = out[width:] if last else out
+        pairs = -(-count // 2)
+        reads = np.minimum(np.arange(2 * pairs), count - 1).reshape(pairs, 2)
+        group = Group(build.circuit([*found, stays ^ 1]), reads, np.arange(pairs))
+        stages.append(Stage((group,), pairs, len(found) + 1))
+        count = pairs
+    return stages
+
+
+def _nothing() -> Stage:
+    """The place of the only number: no bit."""
+    group = Group(Builder().circuit([]), np.zeros((1, 0), np.int64), np.zeros(1, np.int64))
+    return Stage((group,), 1, 0)
+
+
 def step_circuits(
     steps: Sequence[Step],
     shape: tuple[int, int, int],
@@ -297,19 +325,11 @@ def step_circuits(
         stage, value = _pool_stage(value, shape, plan, share(position))
         shape = pooled_shape(plan.pool, shape)
         stages.append(stage)
+    signed = value.low < 0
     if largest:
-        build, everything = Builder(), shape[0] * shape[1] * shape[2]
-        operands = [
-            Number(tuple(build.open_inputs(len(value.bits))), value.low, value.high)
-            for _ in range(everything)
-        ]
-        value = arithmetic.first_largest(build, operands)
-        group = Group(
-            build.circuit(value.bits), np.arange(everything).reshape(1, -1), np.zeros(1, np.int64)
-        )
-        stages.append(Stage((group,), 1, len(value.bits)))
-        shape, share_bits = (1, 1, 1), 0
-    return StepCircuits(width, guard, offset, tuple(stages), shape, share_bits, value.low < 0)
+        stages += _knockout(value, shape[0] * shape[1] * shape[2])
+        shape, share_bits, signed = (1, 1, 1), 0, False
+    return StepCircuits(width, guard, offset, tuple(stages), shape, share_bits, signed)
 
 
 def to_bits(numbers: np.ndarray, width: int) -> np.ndarray:
