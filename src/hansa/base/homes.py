@@ -59,6 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.combine.merge.page",
         "hansa.forget.page",
         "hansa.infer.robust.page",
+        "hansa.infer.private.page",
         "hansa.infer.private.redteam.page",
         "hansa.route.page",
         "hansa.audit.page",
@@ -73,6 +74,7 @@ FILES = (
     "hansa.route.route_file",
     "hansa.audit.audit_file",
     "hansa.infer.serving.serve_file",
+    "hansa.infer.private.private_file",
     "hansa.infer.private.private_file",
     "hansa.infer.private.redteam.redteam_file",
 )

@@ -19,7 +19,7 @@ from hansa.models import Model
 class Lessons(TrainSettings):
     """How the network is trained, one round an epoch."""
 
-    epochs: int = Field(20, ge=1, description="passes over the training examples")
+    epochs: int = Field(8, ge=1, description="passes over the training examples")
     local_epochs: int | None = Field(1, ge=1, description="passes a round; leave it at 1")
     drop_last: bool = Field(False, description="leave out the last, smaller batch of a pass")
     schedule: Schedule = Field(Cosine(), description="the learning rate's course over epochs")
@@ -60,7 +60,7 @@ class PrivateFile(SettingsFile):
     reveals: Literal["logits", "class"] | None = Field(
         None, description="what the client gets; unnamed: logits, of shares the class"
     )
-    queries: int = Field(64, ge=1, description="test examples that are asked")
+    queries: int = Field(128, ge=1, description="test examples that are asked")
     threads: int = Field(1, ge=1, description="of the server")
 
     @model_validator(mode="after")

@@ -1,0 +1,214 @@
+"""Runs of private inference on this machine: trained, compiled, served, asked.
+
+::
+
+    config.yaml, environment.json, events.jsonl, summary.json, report.html   as of any run
+    training/             the network's training, where the file names no run
+    program.safetensors   the compiled program
+    asked.json            what was answered so far, and what each round cost
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa.base.errors import ConfigError
+from hansa.experiment.environment import describe_machine
+from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.infer.private.compiling.compiler import compile_network
+from hansa.infer.private.compiling.program_file import read_program, write_program
+from hansa.infer.private.compiling.quantize import Bits
+from hansa.infer.private.demo_asking import Asked, ask_child
+from hansa.infer.private.demo_network import DemoNetwork, demo_network
+from hansa.infer.private.integer_net import evaluate, read_rows
+from hansa.infer.private.private_file import PrivateFile
+from hansa.infer.private.program import Program
+from hansa.infer.private.protocol.model_service import equations
+from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
+from hansa.infer.private.rlwe import noise
+from hansa.infer.private.rlwe.profiles import profile
+from hansa.infer.private.sessions.model import layers_of
+from hansa.infer.private.sessions.scheme import Scheme
+from hansa.report import RunFolder
+
+PROGRAM, ASKED = "program.safetensors", "asked.json"
+_BUDGET = 0.5
+"""As ``serve`` has it where nothing is said."""
+Say = Callable[[str], None]
+
+
+def private(
+    settings: PrivateFile | Mapping[str, Any],
+    out: str | Path | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
+    """Train, compile, serve and ask, in a new run folder.
+
+    Raises:
+        CheckpointError: the run that it names is damaged.
+        ConfigError: a setting that cannot work, or a network that cannot be compiled.
+        DataError: data are missing or damaged.
+        RunError: training failed, or the server did not start.
+    """
+    chosen = settings if isinstance(settings, PrivateFile) else PrivateFile.parse(settings)
+    with placed(chosen, out) as path:
+        if chosen.run is not None and not chosen.run.expanduser().is_dir():
+            raise ConfigError("run", str(chosen.run), "there is no such folder", "a run's folder")
+        with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
+            _Work(hosting, chosen, say).do()
+        return hosting.folder
+
+
+def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
+    """Go on with a run that was interrupted: training, program and answers are kept.
+
+    Raises:
+        CheckpointError: the folder is another verb's, or is damaged.
+        ConfigError: it has finished.
+    """
+    with reopened(run, PrivateFile) as again:
+        folder, chosen = again.folder, again.settings
+        again.enter()
+        with hosted(folder, chosen.verb, report) as hosting:
+            _Work(hosting, chosen, say).do()
+        return folder
+
+
+class _Work:
+    """A run under way."""
+
+    def __init__(self, hosting: Hosting, chosen: PrivateFile, say: Say) -> None:
+        self.folder, self.chosen, self.say = hosting.folder, chosen, say
+        self.about: dict[str, Any] = {}
+        self.final: dict[str, Any] = {}
+        hosting.facts = lambda: {**self.about, "final": self.final}
+
+    def do(self) -> None:
+        """All of it."""
+        chosen = self.chosen
+        network = demo_network(chosen, self.folder.path / "training", self.say)
+        program = self._program(network)
+        scheme = _scheme(program, chosen)
+        rows, labels = network.rows(network.dataset.test, chosen.queries)
+        if len(rows) < chosen.queries:
+            self.folder.event("remark", text=f"there are {len(rows)} test examples, no more")
+        self.about = _facts(program, scheme)
+        truth = _Truth.of(network, program, rows, labels)
+        kept = self.folder.read_json(ASKED)
+        asked = Asked() if kept is None else Asked.of(kept)
+
+        def keep() -> None:
+            self.folder.write_json(ASKED, asked.plain())
+            self.final = _final(asked, truth, self.about)
+
+        if len(asked.classes) < len(rows) and not asked.refused:
+            ask_child(self.folder.path / PROGRAM, chosen, rows, asked, keep, self.say)
+        keep()
+
+    def _program(self, network: DemoNetwork) -> Program:
+        """The compiled network, now or before an interrupt."""
+        path = self.folder.path / PROGRAM
+        if path.exists():
+            return read_program(path)
+        self.say("compiling")
+        made = compile_network(
+            network.module,
+            network.calibrating,
+            Bits(self.chosen.weights, self.chosen.activations),
+            classes=network.dataset.class_names,
+        )
+        write_program(path, made.program)
+        return made.program
+
+
+class _Truth:
+    """What the answers are held against.
+
+    Attributes:
+        labels: int64 [n].
+        logits: int64 [n, outputs], of the integers in the clear.
+        plain: int64 [n], what the network says in float.
+    """
+
+    def __init__(self, labels: np.ndarray, logits: np.ndarray, plain: np.ndarray) -> None:
+        self.labels, self.logits, self.plain = labels, logits, plain
+
+    @classmethod
+    def of(
+        cls, network: DemoNetwork, program: Program, rows: np.ndarray, labels: np.ndarray
+    ) -> _Truth:
+        """Of test examples."""
+        logits = evaluate(program, read_rows(program, rows))
+        return cls(labels, logits, network.classes(rows))
+
+
+def _scheme(program: Program, chosen: PrivateFile) -> Scheme:
+    scheme = scheme_for(
+        program, chosen.mode, profile=chosen.profile, packing=chosen.packing,
+        hides=chosen.shuffled, reveals=chosen.revealed,
+    )  # fmt: skip
+    if chosen.mode == "budget":
+        check_budget(equations(program, scheme.rows), _BUDGET)
+    return scheme
+
+
+def _facts(program: Program, scheme: Scheme) -> dict[str, Any]:
+    """What holds before anything is asked."""
+    ring = profile(scheme.profile)
+    layers = layers_of(program, scheme)
+    norm = max(layers.norm(block) for one in program.rounds for block in one.blocks)
+    bits = scheme.flooding_bits
+    about = {
+        "scheme": scheme.plain(),
+        "accumulator_bits": program.accumulator_bits,
+        "weights": sum(
+            term.weight.size for one in program.rounds for b in one.blocks for term in b.terms
+        ),
+        "layers": [[block.name for block in one.blocks] for one in program.rounds],
+        "residual_log2": float(np.log2(noise.residual_bound(ring, norm))),
+        "failure_log2": noise.failure_log2(ring, scheme.plain_bits, norm, bits),
+        "distance_log2": None,
+    }
+    if scheme.mode != "shares":
+        about["distance_log2"] = noise.statistical_distance_log2(ring, norm, bits)
+    return about
+
+
+def _final(asked: Asked, truth: _Truth, about: dict[str, Any]) -> dict[str, Any]:
+    """The figures, of what was answered so far."""
+    done = len(asked.classes)
+    classes = np.array(asked.classes, np.int64)
+    labels, wanted = truth.labels[:done], truth.logits[:done]
+    if asked.logits:
+        wrong = (np.array(asked.logits, np.int64) != wanted).any(1)
+    else:
+        wrong = classes != wanted.argmax(1)
+    shares = about["scheme"]["mode"] == "shares"
+    return {
+        "mismatches": int(wrong.sum()),
+        "queries": done,
+        "accuracy": _share(classes == labels),
+        "accuracy_plain": _share(truth.plain[:done] == labels),
+        "accuracy_integers": _share(wanted.argmax(1) == labels),
+        "cpu_seconds": asked.client_s + asked.server_s,
+        "client_seconds": asked.client_s,
+        "server_seconds": asked.server_s,
+        "wall_seconds": asked.wall_s,
+        "bytes_up": asked.bytes_up,
+        "bytes_down": asked.bytes_down,
+        "rounds": len(asked.steps),
+        "requests": asked.queries * len(asked.steps),
+        "flooding_bits": None if shares else about["scheme"]["flooding_bits"],
+        "failure_log2": about["failure_log2"],
+        "in_range": asked.in_range,
+        "refused": asked.refused or None,
+    }
+
+
+def _share(right: np.ndarray) -> float | None:
+    return float(right.mean()) if len(right) else None
