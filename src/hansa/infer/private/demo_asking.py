@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -15,6 +17,7 @@ from hansa.infer.private.private_file import PrivateFile
 from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.loopback import keys_in, serve_in_child
 from hansa.infer.private.protocol.model_service import SizedSide, client_side
+from hansa.infer.private.protocol.pins import make_identity
 from hansa.infer.private.protocol.private_client import PrivateClient, asking
 
 _EACH = 16
@@ -48,6 +51,7 @@ class Asked:
         steps: by their place in a query.
         opening: bytes up and down before the first query.
         server_s, client_s: CPU seconds.
+        scheme: that the server told.
         refused: the code of a refusal that ended it, or nothing.
     """
 
@@ -61,6 +65,7 @@ class Asked:
     server_s: float = 0.0
     client_s: float = 0.0
     wall_s: float = 0.0
+    scheme: dict[str, Any] = field(default_factory=dict)
     refused: str = ""
 
     def plain(self) -> dict[str, Any]:
@@ -93,12 +98,17 @@ def ask_child(
         Refusal: the server refuses for another reason than a spent budget.
     """
     with tempfile.TemporaryDirectory(prefix="hansa-private-") as folder:
-        keys = keys_in(Path(folder) / "keys")
+        place = Path(folder)
+        keys_in(place / "keys")
+        own = make_identity(place / "own", "client")
+        known = place / "clients"
+        known.mkdir()
+        shutil.copy(own.certificate, known)
         say("starting a server")
-        with serve_in_child(_arguments(program, keys, Path(folder) / "state", chosen)) as server:
+        with serve_in_child(_arguments(program, place, chosen)) as server:
             opened = _Opened(asked, chosen.threads)
             say(f"asking about {len(rows) - len(asked.classes)} rows, mode {chosen.mode}")
-            with asking(server.address, server.pin, opened) as client:
+            with asking(server.address, server.pin, opened, identity=own) as client:
                 client.open()
                 each = 1 if chosen.mode == "budget" else _EACH  # a refusal ends what it is in
                 _ask(client, max(each, opened.rows), rows, asked, keep)
@@ -106,9 +116,10 @@ def ask_child(
     keep()
 
 
-def _arguments(program: Path, keys: Path, state: Path, chosen: PrivateFile) -> list[str]:
+def _arguments(program: Path, place: Path, chosen: PrivateFile) -> list[str]:
     return [
-        str(program), "--keys", str(keys), "--state", str(state), "--at", "127.0.0.1:0",
+        str(program), "--keys", str(place / "keys"), "--state", str(place / "state"),
+        "--clients", str(place / "clients"), "--at", "127.0.0.1:0",
         "--mode", chosen.mode, "--profile", chosen.profile, "--packing", chosen.packing,
         "--hides", chosen.shuffled, "--reveals", chosen.revealed,
         "--threads", str(chosen.threads),
@@ -122,6 +133,7 @@ def _ask(
     asked: Asked,
     keep: Callable[[], None],
 ) -> None:
+    before = asked.bytes_up, asked.bytes_down
     while (done := len(asked.classes)) < len(rows):
         try:
             made = client.ask(rows[done : done + each])
@@ -137,9 +149,9 @@ def _ask(
         asked.queries += made.queries
         asked.client_s += made.compute_s
         asked.wall_s += made.wall_s
+        asked.bytes_up = before[0] + client.traffic.bytes_up
+        asked.bytes_down = before[1] + client.traffic.bytes_down
         keep()
-    asked.bytes_up += client.traffic.bytes_up
-    asked.bytes_down += client.traffic.bytes_down
 
 
 class _Opened:
@@ -149,6 +161,7 @@ class _Opened:
         self._asked, self._threads, self.rows = asked, threads, 1
 
     def __call__(self, outline: bytes, scheme: bytes, mask_seed: bytes, secret: bytes) -> SizedSide:
+        self._asked.scheme = json.loads(scheme)
         side = client_side(outline, scheme, mask_seed, secret, self._threads)
         self.rows, plain = side.rows, side.ask
         side.ask = lambda query, rows: self._measured(plain(query, rows))

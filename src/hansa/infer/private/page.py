@@ -19,6 +19,7 @@ from hansa.report.page import Section, Tile
 from hansa.report.run_page import RunPage
 from hansa.report.units import number, quantity
 
+_FLOODED = 40
 _GRADE = (
     "Research grade: parameters from a baked table, own ring-LWE code held to SEAL's residue by "
     "residue, not audited, not guaranteed to take the same time whatever is secret."
@@ -98,6 +99,12 @@ class PrivatePage(RunPage):
         """What the mode is worth."""
         holds = CLAIMS[of.mode][2]
         said = [f"Mode {of.mode} holds against: {holds}. {_GRADE}"]
+        distance = (of.summary.get("certificate") or {}).get("distance_log2")
+        if distance is not None and distance > -_FLOODED:
+            said.append(
+                f"Flooding is only {-distance:.0f} bits above the errors that it hides: a client "
+                "that follows the protocol can learn of weights; profile n4096 or n8192 has more."
+            )
         if not of.final.get("in_range", True):
             said.append("The client decrypted numbers that the network cannot come to.")
         return said
@@ -157,22 +164,23 @@ class PrivatePage(RunPage):
         return Grid(f"Private inference, mode {of.mode}", ["", ""], rows)
 
     def _certificate(self, of: Answered) -> Grid:
-        about, scheme = of.summary, of.scheme
-        if not scheme:
+        sure, scheme = of.summary.get("certificate") or {}, of.scheme
+        if not sure:
             return Grid("", ["", ""], [])
         rows = [
-            ["profile of the lattice", str(scheme["profile"])],
+            ["parameters, 128 bits", sure["security"].partition(";")[0]],
             ["packing, shuffle", f"{scheme['packing']}, {scheme['hides']}"],
-            ["bits of the largest accumulator", str(about["accumulator_bits"])],
-            ["bits of the plaintext", str(scheme["plain_bits"])],
-            ["largest error of an answer", f"2^{about['residual_log2']:.1f}"],
-            ["a number decrypts wrongly with at most", f"2^{about['failure_log2']:.0f}"],
+            ["bits of the largest accumulator", str(sure["accumulator_bits"])],
+            ["bits of the plaintext", str(sure["plain_bits"])],
+            ["largest error of an answer", f"2^{sure['residual_bits']:.1f}"],
+            ["error at which an answer is wrong", f"2^{sure['room_bits']:.1f}"],
+            ["any number of a query decrypts wrongly", f"2^{sure['failure_log2']:.0f} at most"],
         ]
         if of.mode == "shares":
             rows.append(["what the client decrypts", "uniform modulo q, whatever it sends"])
         else:
-            rows.append(["flooding", f"2^{scheme['flooding_bits']}, the ceiling"])
-            distance = f"2^{about['distance_log2']:.0f}, honest errors alone"
+            rows.append(["flooding", f"2^{sure['flooding_bits']}, the ceiling"])
+            distance = f"2^{sure['distance_log2']:.0f} a number, of honest errors alone"
             rows.append(["statistical distance of flooded errors", distance])
         return Grid("", ["what", "bound"], rows, words=2)
 

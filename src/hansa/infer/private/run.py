@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, RunError
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.infer.private.compiling.certificate import certify
 from hansa.infer.private.compiling.compiler import compile_network
 from hansa.infer.private.compiling.program_file import read_program, write_program
 from hansa.infer.private.compiling.quantize import Bits
@@ -29,9 +30,6 @@ from hansa.infer.private.private_file import PrivateFile
 from hansa.infer.private.program import Program
 from hansa.infer.private.protocol.model_service import equations
 from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
-from hansa.infer.private.rlwe import noise
-from hansa.infer.private.rlwe.profiles import profile
-from hansa.infer.private.sessions.model import layers_of
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.report import RunFolder
 
@@ -108,6 +106,8 @@ class _Work:
 
         if len(asked.classes) < len(rows) and not asked.refused:
             ask_child(self.folder.path / PROGRAM, chosen, rows, asked, keep, self.say)
+        if asked.scheme and asked.scheme != scheme.plain():
+            raise RunError("the server serves the program in another scheme than was asked for")
         keep()
 
     def _program(self, network: DemoNetwork) -> Program:
@@ -159,24 +159,13 @@ def _scheme(program: Program, chosen: PrivateFile) -> Scheme:
 
 def _facts(program: Program, scheme: Scheme) -> dict[str, Any]:
     """What holds before anything is asked."""
-    ring = profile(scheme.profile)
-    layers = layers_of(program, scheme)
-    norm = max(layers.norm(block) for one in program.rounds for block in one.blocks)
-    bits = scheme.flooding_bits
-    about = {
+    weights = [b.terms for one in program.rounds for b in one.blocks]
+    return {
         "scheme": scheme.plain(),
-        "accumulator_bits": program.accumulator_bits,
-        "weights": sum(
-            term.weight.size for one in program.rounds for b in one.blocks for term in b.terms
-        ),
+        "certificate": certify(program, scheme).plain(),
+        "weights": sum(term.weight.size for terms in weights for term in terms),
         "layers": [[block.name for block in one.blocks] for one in program.rounds],
-        "residual_log2": float(np.log2(noise.residual_bound(ring, norm))),
-        "failure_log2": noise.failure_log2(ring, scheme.plain_bits, norm, bits),
-        "distance_log2": None,
     }
-    if scheme.mode != "shares":
-        about["distance_log2"] = noise.statistical_distance_log2(ring, norm, bits)
-    return about
 
 
 def _final(asked: Asked, truth: _Truth, about: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +193,7 @@ def _final(asked: Asked, truth: _Truth, about: dict[str, Any]) -> dict[str, Any]
         "rounds": len(asked.steps),
         "requests": asked.queries * len(asked.steps),
         "flooding_bits": None if shares else about["scheme"]["flooding_bits"],
-        "failure_log2": about["failure_log2"],
+        "failure_log2": about["certificate"]["failure_log2"],
         "in_range": asked.in_range,
         "refused": asked.refused or None,
     }
