@@ -84,14 +84,15 @@ class PrivateFile(SettingsFile):
         return f"private-{self.mode}"
 
     @property
-    def shuffled(self) -> str:
+    def shuffled(self) -> Literal["none", "channel", "element"]:
         """What is shuffled."""
-        usual = (
-            "none" if self.mode == "shares" else {"rows": "element"}.get(self.packing, "channel")
-        )
-        return self.hides or usual
+        if self.hides is not None:
+            return self.hides
+        if self.mode == "shares":
+            return "none"
+        return "element" if self.packing == "rows" else "channel"
 
     @property
-    def revealed(self) -> str:
+    def revealed(self) -> Literal["logits", "class"]:
         """What the client gets of the last layer."""
         return self.reveals or ("class" if self.mode == "shares" else "logits")

@@ -19,7 +19,7 @@ import numpy as np
 from hansa.base.errors import ConfigError, RunError
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
-from hansa.infer.private.compiling.certificate import certify
+from hansa.infer.private.compiling.certificate import certify, choose_scheme
 from hansa.infer.private.compiling.compiler import compile_network
 from hansa.infer.private.compiling.program_file import read_program, write_program
 from hansa.infer.private.compiling.quantize import Bits
@@ -28,8 +28,8 @@ from hansa.infer.private.demo_network import DemoNetwork, demo_network
 from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.private_file import PrivateFile
 from hansa.infer.private.program import Program
+from hansa.infer.private.protocol.allowances import check_budget
 from hansa.infer.private.protocol.model_service import equations
-from hansa.infer.private.protocol.scheme_choice import check_budget, scheme_for
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.report import RunFolder
 
@@ -148,10 +148,14 @@ class _Truth:
 
 
 def _scheme(program: Program, chosen: PrivateFile) -> Scheme:
-    scheme = scheme_for(
-        program, chosen.mode, profile=chosen.profile, packing=chosen.packing,
-        hides=chosen.shuffled, reveals=chosen.revealed,
-    )  # fmt: skip
+    scheme = choose_scheme(
+        program,
+        chosen.mode,
+        profile_name=chosen.profile,
+        packing=chosen.packing,
+        hides=chosen.shuffled,
+        reveals=chosen.revealed,
+    )
     if chosen.mode == "budget":
         check_budget(equations(program, scheme.rows), _BUDGET)
     return scheme
