@@ -1,14 +1,14 @@
 """Private inference beside Orion: the same two networks, on this machine, in one run.
 
-    python benchmarks/infer/private_orion.py --orion-python /path/to/venv/bin/python
+    python benchmarks/infer/private_orion.py --orion-python PYTHON [--notes FILE]
     python benchmarks/infer/private_orion.py --smoke    # ours alone, a few images
 
-The interpreter is one of a virtual environment with ``orion-fhe==1.0.2``, ``orion-v2-compiler`` and
-``orion-v2-evaluator`` 2.1.8 and torch. Three networks a shape, trained alike (8 epochs of FEMNIST's
-digits): with squares, which Orion evaluates with its approximate arithmetic; the *same weights* by
-hansa, exactly; and with ReLU, which is what hansa is for. LeNet-5 pools by means in all of them.
-Orion hides the network from the client, which hansa's mode ``shuffle`` does not; hansa's client has
-to stay and compute. CPU time is that of all threads.
+PYTHON is the interpreter of a virtual environment with ``orion-fhe==1.0.2``, ``orion-v2-compiler``
+and ``orion-v2-evaluator`` 2.1.8 and torch. Two networks a shape, trained alike (8 epochs of
+FEMNIST's digits): with squares, which Orion evaluates in approximate arithmetic and hansa, from
+the *same weights*, in integers; and with ReLU, which hansa is for. LeNet-5 pools by means in
+both. Orion hides the network from the client, which of hansa's modes only ``shares`` does; Orion's
+client may leave, hansa's has to stay and compute. CPU time is that of all threads.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,12 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import fresh, markdown, publish
-from measure_asking import Pair, Spent, default_scheme, mismatches
+from measure import Notes, fresh, markdown, publish
+from measure_asking import Pair, Spent, default_scheme
 from measure_private import Digits, Square, compiled, digits, lenet, mlp, trained
 
 from hansa.base.errors import ConfigError
+from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.program import Program
 from hansa.infer.private.sessions.scheme import Scheme
 
@@ -57,27 +59,33 @@ HEADER = [
 ]
 
 
-def ours(shape: str, activation: str, count: int, small: bool) -> dict[str, Any]:
-    """hansa on the first test images, in mode shuffle with the default profile."""
+def ours(shape: str, activation: str, mode: str, count: int, small: bool) -> dict[str, Any]:
+    """hansa on the first test images, with the default profile."""
     torch.set_num_threads(1)
     data = digits(small)
     network, accuracy, _ = networks(shape, activation, data, small)
     began = time.process_time()
     program, scheme, widths = finest(network, data)
+    if mode == "shares":
+        scheme = default_scheme(program, mode="shares", hides="none", reveals="class")
     compiling = time.process_time() - began
     pair, spent = Pair(program, scheme), Spent()
     pair.ask(data.test[:1].numpy(), Spent())  # compiled code is warm, as a server's is
-    rows, logits, walls = data.test[:count].numpy(), [], []
+    rows, answers, walls = data.test[:count].numpy(), [], []
     for row in rows:
         began = time.perf_counter()
-        logits.append(pair.ask(row[None], spent).logits)
+        answers.append(pair.ask(row[None], spent))
         walls.append(time.perf_counter() - began)
-    found = np.concatenate(logits)
+    classes = np.concatenate([one.classes for one in answers])
+    if mode == "shares":
+        wrong = int((clear(program, rows).argmax(1) != classes).sum())
+    else:
+        wrong = int((clear(program, rows) != np.concatenate([x.logits for x in answers])).sum())
     labels = data.test_labels[:count].numpy()
     return {
         "float": accuracy,
-        "accuracy": float((found.argmax(1) == labels).mean()),
-        "mismatches": mismatches(program, rows, found),
+        "accuracy": float((classes == labels).mean()),
+        "mismatches": wrong,
         "count": count,
         "widths": widths,
         "cpu": {"setup": compiling + pair.set_up.client + pair.set_up.server},
@@ -88,6 +96,11 @@ def ours(shape: str, activation: str, count: int, small: bool) -> dict[str, Any]
         "keys": pair.set_up.up,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+
+
+def clear(program: Program, rows: np.ndarray) -> np.ndarray:
+    """The logits of the integers in the clear."""
+    return evaluate(program, read_rows(program, rows))
 
 
 def finest(network: nn.Module, data: Digits) -> tuple[Program, Scheme, str]:
@@ -173,25 +186,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--orion-python", help="an interpreter that has Orion")
+    parser.add_argument("--notes", help="a file of what Orion was measured at already")
     parser.add_argument("--count", type=int, default=20)
     given = parser.parse_args()
     count = 2 if given.smoke else given.count
-    rows = []
+    rows, notes = [], Notes(given.notes)
     for shape in ("mlp",) if given.smoke else SHAPES:
-        for activation in ("relu", "square"):
+        for activation, mode in (("relu", "shuffle"), ("square", "shuffle"), ("relu", "shares")):
             facts = fresh(
                 *("ours", "private_orion"),
                 smoke=given.smoke,
                 shape=shape,
                 activation=activation,
+                mode=mode,
                 count=count,
                 small=given.smoke,
             )
-            rows.append(row(shape, f"hansa, {activation}, {facts['widths']}", facts))
+            rows.append(row(shape, f"hansa {mode}, {activation}, {facts['widths']}", facts))
             print(rows[-1], flush=True)
         for version in ("1", "2") if given.orion_python else ():
             images = count if shape == "mlp" else min(count, 5)
-            facts = theirs(given.orion_python, version, shape, images)
+            facts = notes.get(
+                f"{version} {shape} {images}",
+                partial(theirs, given.orion_python, version, shape, images),
+            )
             rows.append(row(shape, SYSTEMS[version], facts))
             print(rows[-1], flush=True)
     command = "python benchmarks/infer/private_orion.py --orion-python PYTHON"
