@@ -1,7 +1,7 @@
 """What mode shares costs: gates, bytes by kind, CPU seconds by side, network by network.
 
-    python benchmarks/infer/private_shares.py           # some 5 minutes
-    python benchmarks/infer/private_shares.py --smoke   # scikit-learn's digits, a few images
+    python benchmarks/infer/private_shares.py --notes shares.jsonl   # some 5 minutes; goes on
+    python benchmarks/infer/private_shares.py --smoke   # scikit-learn's digits
 
 Digits (FEMNIST's) by an MLP 784-128-128-10 and LeNet-5, with ReLU and, as tables, with GELU; a
 ResNet-20 of random weights for its size alone. Classes are held to the integers in the clear. CPU
@@ -23,7 +23,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import fresh, markdown, peak_bytes, publish
+from measure import Notes, fresh, markdown, peak_bytes, publish
 from measure_asking import Pair, Spent, default_scheme
 from measure_private import compiled, digits, lenet, mlp, trained
 from resnet20_train import ResNet20
@@ -114,23 +114,25 @@ def asked(net: str, profile: str, reveals: str, count: int, small: bool) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--smoke", action="store_true")
-    small = parser.parse_args().smoke
-    ways = [(net, "n2048", "class", 60) for net in NETS]
+    parser.add_argument("--notes", help="a file of what is measured already")
+    given = parser.parse_args()
+    notes, small = Notes(given.notes), given.smoke
+    ways = [(net, "n2048", "class", 40) for net in NETS]
     ways += [("LeNet-5", "n4096", "class", 20), ("LeNet-5", "n2048", "logits", 20)]
     ways += [(RESNET, "n2048", "class", 2)]
     if small:
         ways = [("MLP, GELU", "n2048", "class", 2), ("LeNet-5", "n2048", "logits", 2)]
     rows = []
     for net, profile, reveals, count in ways:
-        facts = fresh(
-            "asked",
-            "private_shares",
-            smoke=small,
-            net=net,
-            profile=profile,
-            reveals=reveals,
-            count=2 if small else count,
-            small=small,
+        arguments = {
+            "net": net,
+            "profile": profile,
+            "reveals": reveals,
+            "count": 2 if small else count,
+            "small": small,
+        }
+        facts = notes.get(
+            str(arguments), partial(fresh, "asked", "private_shares", smoke=small, **arguments)
         )
         print(net, profile, reveals, facts, flush=True)
         rows.append(
