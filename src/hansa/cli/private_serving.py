@@ -14,6 +14,7 @@ from hansa.cli.answer import Answer, answering
 from hansa.cli.options import Debug, Json, Quiet, home
 
 if TYPE_CHECKING:
+    from hansa.infer.private.protocol.model_service import ModelService
     from hansa.infer.private.protocol.private_client import Predictions
 
 app = typer.Typer()
@@ -164,26 +165,27 @@ def serve(
             budget=budget,
         )
         said = {"profile_name": profile, "packing": packing, "hides": hides, "reveals": reveals}
-        service, scheme = _service(program, mode, said, threads)
-        facts: dict[str, Any] = {
-            "fingerprint": identity.fingerprint,
-            "program": service.digest.hex(),
-            "scheme": scheme,
-        }
+        facts: dict[str, Any] = {"fingerprint": identity.fingerprint}
+
+        def served() -> ModelService:
+            service = _service(program, mode, said, threads)
+            facts.update(program=service.digest.hex(), scheme=json.loads(service.scheme))
+            return service
 
         def ready(port: int) -> None:
             if as_json:
-                said = {"ready": True, "host": host, "port": port, **facts}
-                print(json.dumps(said), file=out, flush=True)
+                line = {"ready": True, "host": host, "port": port, **facts}
+                print(json.dumps(line), file=out, flush=True)
             else:
-                answer.line(f"ready        at {host}:{port}, mode {scheme['mode']}")
+                answer.line(f"ready        at {host}:{port}, mode {facts['scheme']['mode']}")
                 answer.line(f"fingerprint  {identity.fingerprint}")
 
         from hansa.infer.private.protocol.private_server import PrivateServer, listen
 
         answer.data = listen(
+            served,
             lambda desk: PrivateServer(desk, identity, known, workers=workers),
-            service, state, quotas, (host, port), known is not None, ready,
+            state, quotas, (host, port), known is not None, ready,
         )  # fmt: skip
         answer.line(
             f"{answer.data['queries']} queries answered in {answer.data['sessions']} sessions"
@@ -276,10 +278,8 @@ def _open_to(host: str, clients: Path | None, anyone: bool) -> None:
         raise ConfigError("at", host, "is open to others, who would show no certificate", fix)
 
 
-def _service(
-    program: Path, mode: str | None, said: dict[str, Any], threads: int
-) -> tuple[Any, dict[str, Any]]:
-    """The service, warm, and its scheme as JSON."""
+def _service(program: Path, mode: str | None, said: dict[str, Any], threads: int) -> ModelService:
+    """The program as a service, warm."""
     from hansa.infer.private.compiling.certificate import choose_scheme, scheme_of
     from hansa.infer.private.compiling.program_file import read_program
     from hansa.infer.private.protocol.model_service import ModelService
@@ -294,7 +294,7 @@ def _service(
     keep_freed()
     service = ModelService(read, scheme, threads)
     service.warm()
-    return service, scheme.plain()
+    return service
 
 
 def _predictions(answer: Answer, made: Predictions, names: list[str], out: Path | None) -> None:

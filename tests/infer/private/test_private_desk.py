@@ -240,6 +240,17 @@ def test_idle_sessions_expire_and_are_forgotten(tmp_path: Path) -> None:
         used.drive(1, ROW)
 
 
+def test_a_session_that_is_only_greeted_expires_soon(tmp_path: Path) -> None:
+    now = [0.0]
+    desk = Desk(ToyService(2), tmp_path, clock=lambda: now[0])
+    opened, greeted = talk(desk), Talk(desk)
+    now[0] = 1000
+    assert desk.expire() == 1
+    with refused("unknown_session"):
+        greeted.drive(OPENING)
+    assert opened.drive(0, ROW) is not None
+
+
 def test_a_query_leaves_no_more_bytes_than_it_may(tmp_path: Path) -> None:
     client = talk(Desk(ToyService(4), tmp_path, Quotas(held_bytes=90)))
     client.request(0, 0, body())

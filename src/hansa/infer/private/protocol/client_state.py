@@ -87,6 +87,8 @@ class ClientState:
             "welcome": facts.welcome.hex(),
             "rows": facts.rows,
         }
+        for name in (_OPENING, _REPLIES, _ANSWERS):
+            write_whole(self.folder / name, b"")
         write_whole(self.folder / _FACTS, json.dumps(text).encode())
 
     def facts(self) -> ClientFacts:
@@ -138,8 +140,8 @@ class ClientState:
         }
         frame = Frame(Kind.REPLY, session, query, 0, pack_facts({"arrays": plain}))
         append(self.folder / _ANSWERS, frame, sync=True)
-        with suppress(FileNotFoundError):
-            (self.folder / _REPLIES).unlink()
+        with writing(self.folder):
+            os.truncate(self.folder / _REPLIES, 0)
 
     def clear(self) -> None:
         """Forget the session: secret first."""

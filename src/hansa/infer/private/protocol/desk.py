@@ -27,6 +27,7 @@ from hansa.infer.private.protocol.service import ServerSide, Service
 from hansa.infer.private.protocol.session_files import SessionFacts, SessionFiles
 
 _SEED_BYTES = 32
+_GREETED_S = 120.0
 
 
 @dataclass
@@ -126,9 +127,9 @@ class Desk:
 
     def expire(self) -> int:
         """Forget the sessions that nobody used for too long; how many."""
-        late = self._clock() - self.quotas.idle_s
+        now = self._clock()
         with self._lock:
-            old = [seat for seat in self._seats.values() if seat.used < late]
+            old = [seat for seat in self._seats.values() if now - seat.used > self._idle(seat)]
             gone = [seat for seat in old if seat.lock.acquire(blocking=False)]
             for seat in gone:
                 self._drop(seat)
@@ -285,6 +286,10 @@ class Desk:
         digest = hashlib.sha256(last.body).digest()
         return Seat(facts, last.query, last.step + 1, digest, None, held, None, used)
 
+    def _idle(self, seat: Seat) -> float:
+        """Seconds after which it expires; soon, where a session was only greeted."""
+        return self.quotas.idle_s if seat.digest else min(self.quotas.idle_s, _GREETED_S)
+
     def _leave(self, identity: str, frame: Frame) -> Frame:
         with self._held(identity, frame.session) as seat:
             self._drop(seat)
@@ -307,7 +312,7 @@ class Desk:
         if not seat.lock.acquire(blocking=False):
             raise Refusal("busy", "another request of the session is under way")
         try:
-            if seat.used < self._clock() - self.quotas.idle_s:
+            if self._clock() - seat.used > self._idle(seat):
                 with self._lock:
                     self._drop(seat)
                 raise Refusal("unknown_session", "it has expired")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class ModelService:
         self.scheme = json.dumps(scheme.plain(), sort_keys=True).encode()
         self.digest = program_digest(program, self.scheme)
         self.budgeted = scheme.mode == "budget"
-        self.equations = equations(program, self.model.outline.rows)
+        self.equations: Mapping[str, Equations] = equations(program, self.model.outline.rows)
         self.largest_request = int(self.model.largest_request)
         self.largest_reply = int(self.model.largest_reply)
 

@@ -35,17 +35,28 @@ def write_whole(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(path)
+            sync_folder(path.parent)
         except BaseException:
             with suppress(FileNotFoundError):
                 Path(name).unlink()
             raise
 
 
+def sync_folder(path: Path) -> None:
+    """Have the disk know which files a folder holds."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def append(path: Path, frame: Frame, sync: bool) -> None:
     """Add a frame to a log.
 
     Args:
-        sync: whether it is on the disk when this returns, or safe from the process's end only.
+        sync: whether it is on the disk when this returns (in a file that was there before), or
+            safe from the process's end only.
 
     Raises:
         DiskError: it cannot be written.

@@ -264,8 +264,8 @@ def run(server: PrivateServer, sock: socket.socket, ready: Callable[[], None]) -
 
 
 def listen(
+    served: Callable[[], Service],
     made: Callable[[Desk], PrivateServer],
-    service: Service,
     state: Path,
     quotas: Quotas,
     address: tuple[str, int],
@@ -275,15 +275,15 @@ def listen(
     """Serve a service with its state in a folder, until SIGTERM or Ctrl-C; what was done.
 
     Args:
+        served: makes the service, once the address and the folder are this server's.
         made: the server of a desk.
         ready: is told the port once requests are answered.
 
     Raises:
         ConfigError: the address is taken, or the folder is in use.
     """
-    with state_of_one(state):
-        server = made(Desk(service, state, quotas, identified=identified))
-        sock = bound(*address)
+    with state_of_one(state), bound(*address) as sock:
+        server = made(Desk(served(), state, quotas, identified=identified))
         return run(server, sock, lambda: ready(sock.getsockname()[1]))
 
 
