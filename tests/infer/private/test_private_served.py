@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,59 @@ def test_logits_are_those_of_the_integers(made: Any, keys: Identity, tmp_path: P
     assert np.array_equal(answers.logits, wanted)
     assert np.array_equal(answers.classes, wanted.argmax(1))
     assert answers.in_range.all()
+
+
+def test_eight_clients_at_once(keys: Identity, tmp_path: Path) -> None:
+    program = lenet()
+    rows = rows_of(program, 8)
+    wanted = evaluate(program, read_rows(program, rows))
+    meet = threading.Barrier(8)
+    service = ModelService(program, choose_scheme(program))
+    with served(keys, tmp_path, service, live=4) as nearby:
+
+        def one(k: int) -> bool:
+            with asking(nearby.address, nearby.pin, client_side) as client:
+                client.open()
+                meet.wait(120)  # all eight have begun
+                return np.array_equal(client.ask(rows[[k]]).logits, wanted[[k]])
+
+        with ThreadPoolExecutor(8) as clients:
+            assert all(clients.map(one, range(8)))
+
+
+def test_shares_tell_classes_alone(keys: Identity, tmp_path: Path) -> None:
+    program = mlp((16, 8, 4))
+    service = ModelService(program, choose_scheme(program, "shares"))
+    rows = rows_of(program, 3)
+    with (
+        served(keys, tmp_path / "state", service) as nearby,
+        asking(nearby.address, nearby.pin, client_side) as client,
+    ):
+        answers = client.ask(rows)
+        np.save(tmp_path / "rows.npy", rows)
+        asked = ask_file(
+            rows, tmp_path / "rows.npy", tmp_path / "out.json", nearby.address, nearby.pin
+        )
+    assert answers.logits is None
+    wanted = evaluate(program, read_rows(program, rows)).argmax(1)
+    assert np.array_equal(answers.classes, wanted)
+    assert json.loads((tmp_path / "out.json").read_text())["class_numbers"] == wanted.tolist()
+    assert asked.facts["requests"] == answers.requests
+
+
+@pytest.mark.parametrize("packing", ["batch", "rows"])
+def test_other_packings_are_served_too(packing: Any, keys: Identity, tmp_path: Path) -> None:
+    program = mlp((16, 8, 4))
+    scheme = choose_scheme(program, packing=packing, profile_name="n4096")
+    service = ModelService(program, scheme)
+    rows = rows_of(program, 5)
+    with (
+        served(keys, tmp_path, service) as nearby,
+        asking(nearby.address, nearby.pin, client_side) as client,
+    ):
+        answers = client.ask(rows)
+    assert np.array_equal(answers.logits, evaluate(program, read_rows(program, rows)))
+    assert answers.queries == (1 if packing == "batch" else 5)
 
 
 def test_sessions_that_make_room_for_each_other_answer_the_same(

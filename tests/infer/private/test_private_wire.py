@@ -72,7 +72,7 @@ def test_logits_and_traffic_of_a_session(keys: Identity, tmp_path: Path) -> None
     assert np.array_equal(answers.logits, expected(ROWS, 4))
     assert np.array_equal(again.logits, expected(ROWS + 1, 4))
     assert told == [(1, 3), (2, 3), (3, 3)]
-    assert (answers.queries, answers.requests, answers.in_range.all()) == (3, 13, True)
+    assert (answers.queries, answers.requests, answers.in_range.all()) == (3, 12, True)
     figures = server.figures()
     assert (figures["queries"], figures["sessions"], figures["refusals"]) == (6, 1, 0)
     assert figures["bytes_in"] == client.traffic.bytes_up

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hansa import __version__
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import writing
 from hansa.infer.private.protocol.frames import OPENING, Frame, Kind, pack_facts, unpack_facts
@@ -86,6 +87,7 @@ class ClientState:
             "pin": facts.pin,
             "welcome": facts.welcome.hex(),
             "rows": facts.rows,
+            "hansa": __version__,
         }
         for name in (_OPENING, _REPLIES, _ANSWERS):
             write_whole(self.folder / name, b"")
@@ -95,11 +97,15 @@ class ClientState:
         """The session that it holds.
 
         Raises:
-            CheckpointError: there is none, or it is damaged.
+            CheckpointError: there is none, it is damaged, or another version of hansa began it,
+            which may have laid out its numbers otherwise.
         """
         path = self.folder / _FACTS
         try:
             read = json.loads(path.read_text())
+            if read["hansa"] != __version__:
+                problem = f"was begun by hansa {read['hansa']}, this is {__version__}"
+                raise CheckpointError(f"{path} {problem}: begin another in another folder")
             session, secret, welcome = (
                 bytes.fromhex(read[name]) for name in ("session", "secret", "welcome")
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hansa import __version__
 from hansa.base.errors import ConfigError, WireError
 from hansa.base.lazy import Lazy
 from hansa.infer.private.program import Program
@@ -86,8 +87,9 @@ def equations(program: Program, rows: int) -> dict[str, Equations]:
 
 
 def program_digest(program: Program, scheme: bytes) -> bytes:
-    """SHA-256 of all that answers depend on: sessions go on with the same alone."""
-    digest = hashlib.sha256(scheme)
+    """SHA-256 of all that answers depend on, this version of hansa among it: sessions go on with
+    the same alone."""
+    digest = hashlib.sha256(f"{__version__} ".encode() + scheme)
     digest.update(repr((program.values, program.input_shape, program.classes)).encode())
     digest.update(np.asarray(program.offset, np.float64).tobytes())
     for one in program.rounds:

@@ -47,7 +47,9 @@ class Predictions:
         logits: accumulators int64 [n, outputs]; None where only classes are revealed.
         in_range: whether all that was decrypted was possible, bool [n]; where not, the server did
             not do what it says, or the network is not the one of the outline.
-        compute_s: CPU seconds of this thread, without what goes over the line.
+        requests: of these queries; the opening's, and what was there of before, are not counted.
+        compute_s: CPU seconds of this thread for them, without what goes over the line.
+        traffic: of the session so far.
     """
 
     classes: np.ndarray
@@ -129,9 +131,9 @@ class PrivateClient:
             Unreachable, WrongServer: it is gone, or is another.
             WireError: what it sends is none of the protocol.
         """
-        began, before = time.monotonic(), (self._computing, self._requests)
         first = self._first_query(rows)
         side = self.open()
+        began, before = time.monotonic(), (self._computing, self._requests)
         kept = self._state.answers() if self._state is not None else {}
         parts: list[dict[str, np.ndarray]] = []
         starts = range(0, len(rows), side.rows)
