@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hansa.base.errors import ConfigError
-from hansa.infer.private.integer_net import evaluate, read_rows
+from hansa.infer.private.integer_net import accumulate, evaluate, read_rows
 from hansa.infer.private.program import Program
 from hansa.infer.private.rlwe import ciphers
 from hansa.infer.private.sessions.errors import ProtocolError
@@ -21,8 +21,9 @@ from hansa.infer.private.sessions.outline import Outline
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.infer.private.sessions.sides import client_session, server_model, server_session
 from hansa.infer.private.shares.share_client import ShareClient
-from hansa.infer.private.shares.share_model import ShareModel, least_plain_bits
+from hansa.infer.private.shares.share_model import ShareModel, failure_log2, least_plain_bits
 from hansa.infer.private.shares.share_server import ShareServer
+from hansa.infer.private.shares.step_circuits import guard_bits
 
 from . import made_programs
 
@@ -216,3 +217,25 @@ def test_numbers_that_do_not_fit_are_refused_by_name() -> None:
     drive(client.open(), server, -1)
     with pytest.raises(ConfigError, match="one query takes one row"):
         next(client.ask(0, rows_of(small(), 2)))
+
+
+def test_the_bound_of_failure_holds_what_is_measured() -> None:
+    of = model()
+    client, server = pair(of)
+    drive(client.open(), server, -1)
+    errors = []
+    for query in range(30):
+        numbers = rows_of(small(), 1, query)
+        held = {0: of.outline.read(numbers)}
+        request = client.request(query, 0, client.messages(of.outline.turns[0], held))
+        reply = server.answer(query, 0, request)
+        masked = client.decrypt(of.outline.turns[0], reply)[0] - server._query.masks[0]
+        block = small().rounds[0].blocks[0]
+        true = accumulate(block, {"input": held[0]}).reshape(-1)
+        guard = 1 << guard_bits(of.scheme.plain_bits)
+        modulus = guard << of.scheme.plain_bits
+        errors.append((masked - true * guard + modulus // 2) % modulus - modulus // 2)
+    # Both roundings together: one at most, of four in a unit.
+    assert np.abs(np.concatenate(errors)).max() <= 1
+    assert failure_log2(of.scheme, 10**4) < -40
+    assert failure_log2(replace(of.scheme, plain_bits=24), 10**4) > -40

@@ -100,7 +100,7 @@ def certify(program: Program, scheme: Scheme) -> Certificate:
             problem = f"accumulators, with what is added to round them, take {least} bits"
             raise ConfigError("scheme.plain_bits", scheme.plain_bits, problem, f"{least}")
         share_model.check_room(scheme, norm)
-        failure = noise.failure_log2(ring, scheme.plain_bits + 1, 2 * norm, 0)
+        failure = share_model.failure_log2(scheme, norm, numbers)
     else:
         scheme.check_program(program, norm)
         failure = noise.failure_log2(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log, sqrt
+from math import log
 
 from hansa.base.errors import ConfigError
 from hansa.infer.private.linear.encrypted import ChannelLayers, Prepared
 from hansa.infer.private.program import Program
 from hansa.infer.private.rlwe import noise
-from hansa.infer.private.rlwe.profiles import Profile, profile
+from hansa.infer.private.rlwe.profiles import profile
 from hansa.infer.private.sessions.outline import Outline, outline
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.infer.private.shares.exchange import WORD_BITS, circuits, opening_sizes, sizes
@@ -33,41 +33,44 @@ def least_plain_bits(program: Program) -> int:
     return max(accumulator_widths(program).values())
 
 
-def rounding_bound(ring: Profile) -> float:
-    """In words: what rounding a ciphertext moves a coefficient by, but with 2^-40 for all of them.
+def failure_log2(
+    scheme: Scheme, norm: int, coefficients_log2: float = noise.COEFFICIENTS_LOG2
+) -> float:
+    """log2 of the probability that any of 2^coefficients_log2 numbers is read wrongly.
 
-    The mask's rounding errors are uniform within half a word and meet a ternary secret. A uniform
-    number is sub-Gaussian with its own variance, 1/12 (Marchal, Arbel, 2017), of which the general
-    bound for numbers of that size (``noise.switch_bound``) makes three times as much.
+    Errors are bounded, and each input's counts twice: the server's share is rounded like the
+    client's. Rounding to the guard bits is bounded, too. The rounding errors of the mask are
+    uniform within half a word and meet a ternary secret: a uniform number is sub-Gaussian with its
+    own variance, 1/12 (Marchal, Arbel, 2017), of which the general bound for numbers of that size
+    (``noise.switch_bound``) makes three times as much.
+
+    Args:
+        norm: the largest sum of the sizes of weights that an output's error meets.
     """
-    wanted = (noise.COEFFICIENTS_LOG2 - noise.FAILURE_LOG2 + 1) * log(2)
-    return 2 + 1.01 * sqrt(ring.n * wanted / 6)
+    ring, guard = profile(scheme.profile), guard_bits(scheme.plain_bits)
+    if scheme.plain_bits + guard > WORD_BITS:
+        return 0.0
+    errors = noise.residual_bound(ring, 2 * norm) + noise.zero_bound(ring) + 1
+    words = 2.0 ** (WORD_BITS - scheme.plain_bits) * (0.5 - 2.0**-guard)
+    left = words - errors * 2.0**WORD_BITS / ring.q - 2
+    if left <= 0:
+        return 0.0
+    return min(0.0, 1 - 6 * (left / 1.01) ** 2 / ring.n / log(2) + coefficients_log2)
 
 
 def check_room(scheme: Scheme, norm: int) -> None:
     """That noise and rounding stay within half of an accumulator's unit, but with 2^-40.
 
-    Each input's error counts twice: the server's share is rounded like the client's.
-
-    Args:
-        norm: the largest sum of the sizes of weights that an output's error meets.
-
     Raises:
         ConfigError: they do not.
     """
-    ring, guard = profile(scheme.profile), guard_bits(scheme.plain_bits)
-    if scheme.plain_bits + guard <= WORD_BITS:
-        unit = ring.q / 2**scheme.plain_bits
-        errors = noise.residual_bound(ring, 2 * norm) + noise.zero_bound(ring) + 1
-        rounding = rounding_bound(ring) * ring.q / 2**WORD_BITS
-        if errors + rounding < unit * (0.5 - 2.0**-guard):
-            return
-    raise ConfigError(
-        "scheme.plain_bits",
-        scheme.plain_bits,
-        f"leaves no room for exact answers in mode shares and profile {scheme.profile}",
-        "fewer accumulator bits (quantize further), or another profile",
-    )
+    if failure_log2(scheme, norm) > noise.FAILURE_LOG2:
+        raise ConfigError(
+            "scheme.plain_bits",
+            scheme.plain_bits,
+            f"leaves no room for exact answers in mode shares and profile {scheme.profile}",
+            "fewer accumulator bits (quantize further), or another profile",
+        )
 
 
 class ShareModel:
