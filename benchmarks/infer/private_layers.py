@@ -27,6 +27,8 @@ from measure import markdown, peak_bytes, publish
 from hansa.base.errors import ConfigError
 from hansa.infer.private.integer_net import evaluate
 from hansa.infer.private.program import Program
+from hansa.infer.private.rlwe import noise
+from hansa.infer.private.rlwe.profiles import profile
 from hansa.infer.private.sessions.client import ClientSession
 from hansa.infer.private.sessions.model import ServerModel, layers_of
 from hansa.infer.private.sessions.scheme import Scheme
@@ -40,7 +42,11 @@ class Pair:
         bare = Scheme(plain_bits=program.accumulator_bits, **settings)
         layers = layers_of(program, bare)
         blocks = [block for one in program.rounds for block in one.blocks]
-        self.program, self.scheme = program, bare.at_ceiling(max(map(layers.norm, blocks)))
+        norm = max(map(layers.norm, blocks))
+        self.program, self.scheme = program, bare.at_ceiling(norm)
+        self.distance = noise.statistical_distance_log2(
+            profile(self.scheme.profile), norm, self.scheme.flooding_bits
+        )
         began = time.process_time()
         model = ServerModel(program, self.scheme, threads)
         self.server = ServerSession(model, os.urandom(32), os.urandom(32))
@@ -99,24 +105,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true")
     smoke = parser.parse_args().smoke
-    rows = []
-    for packing, count in (("channel", 1000), ("batch", 200)):
-        count = 3 if smoke else count
-        numbers, wrong, refused = layers(count, packing=packing)
-        rows.append([packing, f"{count:,}", f"{numbers:,}", f"{wrong}", f"{refused}"])
-    command = "python benchmarks/infer/private_layers.py"
-    head = ["packing", "random layers", "numbers compared", "mismatches", "refused"]
-    text = markdown("Random layers on ciphertexts", command, head, rows)
     networks = {
         "MLP 784-128-128-10": (made_programs.mlp(), {}, 1),
         "LeNet-5": (made_programs.lenet(), {}, 1),
         "ResNet-20": (made_programs.resnet(1 if smoke else 3), {}, 1),
+        "MLP, rows": (made_programs.mlp(), {"packing": "rows", "hides": "element"}, 1),
+        "LeNet-5, rows": (made_programs.lenet(), {"packing": "rows", "hides": "element"}, 1),
         "MLP, batch": (made_programs.mlp(), {"packing": "batch"}, 2 if smoke else 2048),
     }
     table = []
     for name, (program, settings, many) in networks.items():
         for threads in (1, 2):
-            pair = Pair(program, threads, hides="channel", **settings)
+            pair = Pair(program, threads, **settings)
             runs = [pair.ask(many) for _ in range(1 if smoke else 4)]
             best = {key: min(one[key] for one in runs) for key in runs[0]}
             first = runs[0]["server"]
@@ -125,13 +125,26 @@ def main() -> None:
                 f"{best['server']:.3f}", f"{best['client']:.3f}", f"{best['wall']:.3f}",
                 f"{first:.3f}", f"{best['up'] / 1e6:.2f}", f"{best['down'] / 1e6:.2f}",
                 str(best["rounds"]), str(pair.scheme.plain_bits), str(pair.scheme.flooding_bits),
+                f"{pair.distance:.0f}",
                 f"{peak_bytes() / 1e6:.0f}",
             ])  # fmt: skip
+    rows = []
+    for packing, count in (("channel", 1000), ("batch", 200), ("rows", 200)):
+        count = 3 if smoke else count
+        numbers, wrong, refused = layers(count, packing=packing)
+        rows.append([packing, f"{count:,}", f"{numbers:,}", f"{wrong}", f"{refused}"])
+    command = "python benchmarks/infer/private_layers.py"
+    head = ["packing", "random layers", "numbers compared", "mismatches", "refused"]
+    text = markdown("Random layers on ciphertexts", command, head, rows)
     head = ["network", "threads", "rows", "wrong logits", "server CPU-s", "client CPU-s", "wall s",
             "server's first query", "MB up", "MB down", "rounds", "plain bits", "flooding bits",
-            "peak MB so far"]  # fmt: skip
-    text += "\nRandom weights, N = 4096, channels shuffled, flooded to the ceiling; the least of "
-    text += "four queries. The first query also prepares the session's weights.\n\n"
+            "distance", "peak MB so far"]  # fmt: skip
+    text += "\nRandom weights, N = 4096, channels (rows: single numbers) shuffled, flooded to the "
+    text += (
+        "ceiling; distance: log2 of how far one coefficient's error is from telling nothing of an "
+    )
+    text += "honest query. The least of four queries; the first also prepares the session's "
+    text += "weights.\n\n"
     text += "| " + " | ".join(head) + " |\n|" + "---|" * len(head) + "\n"
     text += "\n".join("| " + " | ".join(row) + " |" for row in table) + "\n"
     publish("private_layers", text, smoke)
