@@ -170,7 +170,7 @@ def _called(
             try:
                 return apply_module(builder, of, part, layer)
             except ConfigError as error:
-                fix = "a forward that does the same whatever its input is"
+                fix = "a forward without len(x) and branches on x; attention is beyond any of them"
                 problem = "asks what its input is while it runs, and is no function of one number"
                 raise refused(layer, kind, problem, fix) from error
         return apply_module(builder, of, part, layer)
