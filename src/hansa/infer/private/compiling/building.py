@@ -58,7 +58,14 @@ def build(
 def build_of(
     opened: Source, bits: Bits, shape: tuple[int, ...] | None = None, epochs: int = 0
 ) -> Compiled:
-    """The program of a network that was opened."""
+    """The program of a network that was opened.
+
+    Args:
+        epochs: in which its weights are trained for the accumulators that ``bits`` names.
+    """
+    if epochs < 0 or (epochs and bits.accumulator is None):
+        problem, fix = "trains for accumulators of no width", "--accumulator BITS"
+        raise ConfigError("a2q", epochs, problem, fix)
     facts: dict[str, object] = {"source": opened.name}
     if opened.prepare is not None:
         facts["prepare"] = {"scale": opened.prepare[0], "shift": opened.prepare[1]}
@@ -76,7 +83,12 @@ def build_of(
         )
         examples, facts["calibration"] = made_up(tuple(wanted)), "made up"
     compiled = compile_network(
-        opened.network, examples, bits, classes=_classes(opened), facts=facts
+        opened.network,
+        examples,
+        bits,
+        classes=_classes(opened),
+        facts=facts,
+        epochs=epochs,
     )
     if opened.tests is None:
         return compiled

@@ -9,6 +9,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
+from hansa.infer.private.compiling.a2q import train_held
 from hansa.infer.private.compiling.quantize import Bits, quantize
 from hansa.infer.private.compiling.real_net import RealNet
 from hansa.infer.private.compiling.tracing import read_network
@@ -44,12 +45,15 @@ def compile_network(
     *,
     classes: tuple[str, ...] = (),
     facts: dict[str, object] | None = None,
+    epochs: int = 0,
 ) -> Compiled:
     """Compile a torch module.
 
     Args:
         module: maps [n, *shape] to [n, outputs], each example alone.
         rows: float [n, *shape] of examples as the module reads them: they choose the scales.
+        epochs: over the rows, in which weights are trained for the width of the accumulators
+            that ``bits`` names; none by default.
 
     Raises:
         ConfigError: a layer cannot be compiled; names it and the way out.
@@ -63,8 +67,12 @@ def compile_network(
     shape = tuple(int(n) for n in rows.shape[1:])
     net, ending = read_network(module, torch.from_numpy(rows[:_TRIED]))
     more: dict[str, Any] = {"network": type(module).__name__, "ending": ending}
+    if epochs:
+        more["a2q_epochs"] = epochs
     more |= {"calibrated_on": min(len(rows), CALIBRATION), "layers": [list(s) for s in net.story]}
     program = quantize(
         net, rows[:CALIBRATION], bits or Bits(), shape, classes, more | dict(facts or {})
     )
+    if epochs:
+        program = train_held(net, program, rows, bits or Bits(), epochs)
     return Compiled(program, net, ending)

@@ -18,6 +18,7 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
+from hansa.infer.private.compiling.held_sums import Part, held
 from hansa.infer.private.compiling.real_net import (
     Clip,
     Convolution,
@@ -38,7 +39,9 @@ CLIPPED = tuple(1.15 * 0.94**k for k in range(18))
 _SAMPLE = 1 << 16
 EXACT = 1 << 51
 """Accumulators stay below this, where float64 is exact."""
-_TRIES = 24
+_TRIES = 12
+_PASSES = 4
+"""Weights that are held move the bias that makes up for them, which takes room from the weights."""
 _COARSEST = 3
 """Weights none of which is larger are no network any more."""
 
@@ -221,24 +224,71 @@ def _block(
         scale = _joint_scale(block, plain[0], plain[0](real), known, bits)
     else:
         scale = _finest(block, known, bits)
+    made, sums = _at_scale(block, known, real, scale, bits)
+    if bits.accumulator is None or fits(made, bits.accumulator):
+        return made, sums, real
+    return *_held_block(block, known, real, scale, bits, 2.0 if plain else 1.25), real
+
+
+def fits(block: Block, accumulator: int) -> bool:
+    """Whether every accumulator of a block is an integer of so many bits."""
+    most = 1 << (accumulator - 1)
+    return -most <= block.low and block.high < most
+
+
+def _held_block(
+    block: RealBlock,
+    known: dict[str, Scaled],
+    real: Tensor,
+    scale: float,
+    bits: Bits,
+    by: float,
+) -> tuple[Block, Tensor]:
+    """The block with sums that fit, at the scale where that costs least.
+
+    A coarser scale rounds more and cuts less; each is tried (by twice, where the client divides by
+    a power of two).
+    """
+    assert bits.accumulator is not None
+    best: tuple[float, Block, Tensor] | None = None
     for _ in range(_TRIES):
-        made, sums = _at_scale(block, known, real, scale, bits)
-        most = 1 << ((bits.accumulator or EXACT.bit_length()) - 1)
-        if -most <= made.low and made.high < most:
-            return made, sums, real
-        scale *= 2 if plain else 1.25  # whose client divides by a power of two
-        if max(int(np.abs(term.weight).max()) for term in made.terms) < _COARSEST:
+        room = (block.bias / scale).abs().round()
+        for _ in range(_PASSES):
+            made, sums = _at_scale(block, known, real, scale, bits, room)
+            if fits(made, bits.accumulator):
+                break
+            room = torch.maximum(room, torch.from_numpy(made.bias).double().abs() + 1)
+        largest = max(int(np.abs(term.weight).max()) for term in made.terms)
+        if fits(made, bits.accumulator) and largest >= _COARSEST:
+            error = float((sums - real).square().mean())
+            if best is None or error < best[0]:
+                best = error, made, sums
+        scale *= by
+        if largest < _COARSEST:
             break
-    problem = f"cannot be held in accumulators of {bits.accumulator or 52} bits"
-    fix = "more bits, or training for so many (--a2q)"
-    raise ConfigError(f"network.{block.name}", made.high, problem, fix)
+    if best is None:
+        problem = f"cannot be held in accumulators of {bits.accumulator} bits"
+        fix = "more bits, or training for so many (--a2q)"
+        raise ConfigError(f"network.{block.name}", made.high, problem, fix)
+    return best[1], best[2]
 
 
 def _at_scale(
-    block: RealBlock, known: dict[str, Scaled], real: Tensor, scale: float, bits: Bits
+    block: RealBlock,
+    known: dict[str, Scaled],
+    real: Tensor,
+    scale: float,
+    bits: Bits,
+    room: Tensor | None = None,
 ) -> tuple[Block, Tensor]:
-    """(the block in integers at a scale, its accumulators times their scale)."""
+    """(the block in integers at a scale, its accumulators times their scale).
+
+    Args:
+        room: of the accumulators beside the weights', where they are held to a width.
+    """
     weights = [_rounded(t, known, scale, bits) for t in block.terms]
+    if room is not None:
+        weights = held_weights(block, known, scale, bits, room) or weights
     made: Tensor | None = None
     for term, weight in zip(block.terms, weights, strict=True):
         numbers = known[term.value]
@@ -257,7 +307,25 @@ def _at_scale(
     )  # fmt: skip
     whole_bias = bias.to(torch.int64).numpy()
     low, high = bounds(terms, whole_bias, {name: one.value for name, one in known.items()})
+    if max(-low, high) >= EXACT:
+        problem = "has accumulators of more than 52 bits"
+        raise ConfigError(f"network.{block.name}", high, problem, "fewer bits")
     return Block(block.name, terms, whole_bias, block.shape, low, high, scale), made
+
+
+def held_weights(
+    block: RealBlock, known: dict[str, Scaled], scale: float, bits: Bits, room: Tensor
+) -> list[Tensor] | None:
+    """A block's weights as integers with which sums fit, beside a bias as large as ``room``."""
+    assert bits.accumulator is not None
+    most = (1 << (bits.weights - 1)) - 1
+    parts = []
+    for term in block.terms:
+        value = known[term.value].value
+        real = term.layer.weight * (value.scale / scale)
+        real = real if term.layer.exact else real.clamp(-most, most)
+        parts.append(Part(real, min(value.low, 0), max(value.high, 0), term.layer.exact))
+    return held(parts, room, bits.accumulator)
 
 
 def _like(layer: Convolution, weight: Tensor) -> Convolution:
