@@ -12,9 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hansa.infer.private.program import Program
-from hansa.infer.private.rlwe.noise import statistical_distance_log2
-from hansa.infer.private.rlwe.profiles import profile as profile_named
-from hansa.infer.private.sessions.model import layers_of
 from hansa.infer.private.sessions.scheme import Scheme
 from hansa.infer.private.sessions.sides import client_session, server_model, server_session
 
@@ -105,33 +102,3 @@ def mismatches(program: Program, rows: np.ndarray, logits: np.ndarray) -> int:
     from hansa.infer.private.integer_net import evaluate, read_rows
 
     return int((evaluate(program, read_rows(program, rows)) != logits).sum())
-
-
-def default_scheme(program: Program, profile: str = "n4096", **changes: Any) -> Scheme:
-    """The least plaintext that holds the accumulators, flooded to the ceiling.
-
-    Raises:
-        ConfigError: the profile has no room for that.
-    """
-    if changes.get("mode") == "shares":
-        from hansa.infer.private.shares.share_model import least_plain_bits
-
-        return Scheme(profile, least_plain_bits(program), flooding_bits=0, **changes)
-    scheme = Scheme(profile, program.accumulator_bits, **changes)
-    return scheme.at_ceiling(_norm(program, scheme))
-
-
-def _norm(program: Program, scheme: Scheme) -> int:
-    layers = layers_of(program, scheme)
-    return max(layers.norm(block) for one in program.rounds for block in one.blocks)
-
-
-def drowned_bits(program: Program, scheme: Scheme) -> float:
-    """-log2 of the distance of flooded errors from errors that tell nothing, the worst layer's.
-
-    In mode shares there is nothing to drown: what is decrypted is uniform.
-    """
-    if scheme.mode == "shares":
-        return float("inf")
-    ring, norm = profile_named(scheme.profile), _norm(program, scheme)
-    return -statistical_distance_log2(ring, norm, scheme.flooding_bits)

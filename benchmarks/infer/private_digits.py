@@ -24,26 +24,28 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from measure import Notes, fresh, markdown, peak_bytes, publish
-from measure_asking import Pair, Spent, default_scheme, drowned_bits, mismatches
+from measure_asking import Pair, Spent, mismatches
 from measure_private import Digits, compiled, digits, lenet, mlp, trained
 
 from hansa.base.errors import ConfigError
+from hansa.infer.private.compiling.certificate import choose_scheme, hidden_bits
 from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.program import Program
 
 NETS: dict[str, Callable[[], nn.Sequential]] = {"MLP": mlp, "LeNet-5": lenet}
 Way = dict[str, Any]
-SHARES: Way = {"mode": "shares", "hides": "none"}
+ROWS: Way = {"packing": "rows", "profile_name": "n4096"}
 WAYS: list[tuple[str, Way, int]] = [
     ("default", {}, 601),
     ("no shuffle", {"hides": "none"}, 20),
-    ("n2048", {"profile": "n2048"}, 20),
-    ("n8192", {"profile": "n8192"}, 20),
+    ("n2048", {"profile_name": "n2048"}, 20),
+    ("n8192", {"profile_name": "n8192"}, 20),
     ("batch", {"packing": "batch"}, 2048),
-    ("rows, elements shuffled", {"packing": "rows", "hides": "element"}, 2),
-    ("shares, class alone", {**SHARES, "reveals": "class"}, 100),
-    ("shares, class alone, n2048", {**SHARES, "reveals": "class", "profile": "n2048"}, 20),
-    ("shares, logits", {**SHARES, "reveals": "logits"}, 20),
+    ("rows, elements shuffled", {**ROWS, "hides": "element"}, 2),
+    ("shares", {"mode": "shares"}, 601),
+    ("shares, n4096", {"mode": "shares", "profile_name": "n4096"}, 20),
+    ("shares, logits told", {"mode": "shares", "reveals": "logits"}, 20),
+    ("budget", {"mode": "budget"}, 1),
 ]
 """(what it is called, what differs from the default scheme, images)."""
 
@@ -100,7 +102,7 @@ def asked(net: str, way: Way, count: int, small: bool) -> dict[str, Any]:
 def costs(program: Program, data: Digits, way: Way, count: int) -> dict[str, Any]:
     """What the queries for so many images cost."""
     try:
-        scheme = default_scheme(program, **way)
+        scheme = choose_scheme(program, **way)
         pair = Pair(program, scheme)
     except ConfigError as error:
         return {"refused": f"{error.field}: {error.problem}"}
@@ -129,7 +131,7 @@ def costs(program: Program, data: Digits, way: Way, count: int) -> dict[str, Any
         "setup_cpu": pair.set_up.client + pair.set_up.server,
         "setup_bytes": pair.set_up.up + pair.set_up.down,
         "flooding": scheme.flooding_bits,
-        "drowned": drowned_bits(program, scheme),
+        "drowned": None if scheme.mode == "shares" else hidden_bits(program, scheme),
         "peak": peak_bytes(),
     }
 
@@ -156,7 +158,7 @@ def line(facts: dict[str, Any]) -> list[str]:
         f"{facts['client'] / facts['cpu']:.0%}",
         *(f"{facts['up'] / 1e6:.3f}", f"{facts['down'] / 1e6:.3f}", str(facts["rounds"])),
         f"{facts['setup_cpu']:.2f} CPU-s, {facts['setup_bytes'] / 1e6:.2f} MB",
-        "uniform" if facts["drowned"] == float("inf") else drowned(facts),
+        "uniform" if facts["drowned"] is None else drowned(facts),
         f"{facts['peak'] / 1e6:.0f}",
     ]
 

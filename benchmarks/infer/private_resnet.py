@@ -27,12 +27,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from measure import Goals, fresh, markdown, peak_bytes, publish
-from measure_asking import Pair, Spent, default_scheme, drowned_bits, mismatches
+from measure_asking import Pair, Spent, mismatches
 from measure_private import compiled
 
 from hansa.base.errors import ConfigError
 from hansa.base.files import sha256
 from hansa.infer.private.client_steps import apply
+from hansa.infer.private.compiling.certificate import choose_scheme, hidden_bits
 from hansa.infer.private.compiling.program_file import read_program
 from hansa.infer.private.integer_net import accumulate, evaluate, read_rows
 from hansa.infer.private.program import Program
@@ -84,7 +85,7 @@ def asked(profile: str, threads: int, rows_file: str, small: bool) -> dict[str, 
     """What images cost, each a query of one session; the first is not counted."""
     torch.set_num_threads(1)
     program = shipped(small)
-    scheme = default_scheme(program, profile)
+    scheme = choose_scheme(program, profile_name=profile)
     pair, spent = Pair(program, scheme, threads=threads), Spent()
     given = np.load(rows_file)
     rows, labels = given["rows"], given["labels"]
@@ -110,7 +111,7 @@ def asked(profile: str, threads: int, rows_file: str, small: bool) -> dict[str, 
         "setup_cpu": pair.set_up.client + pair.set_up.server,
         "setup_bytes": pair.set_up.up + pair.set_up.down,
         "flooding": scheme.flooding_bits,
-        "drowned": drowned_bits(program, scheme),
+        "drowned": hidden_bits(program, scheme),
         "plain": scheme.plain_bits,
         "mismatches": mismatches(program, rows[1:], found),
         "right": float((found.argmax(1) == labels[1:]).mean()),
@@ -185,7 +186,7 @@ def main() -> None:
     goals.add("two threads", f"{two['wall']:.2f} s of wall, one thread {facts['wall']:.2f}")
     for profile in ("n2048", "n8192"):
         try:
-            default_scheme(shipped(given.smoke), profile)
+            choose_scheme(shipped(given.smoke), profile_name=profile)
         except ConfigError as error:
             goals.add(f"profile {profile}", f"refused: {error.problem}")
             continue
