@@ -14,8 +14,8 @@ from hansa.cli.app import app
 from hansa.infer.private.redteam.attacks.extraction import MODES, ExtractionAttack
 from hansa.infer.private.redteam.attacks.hidden_query import HiddenQuery
 from hansa.infer.private.redteam.attacks.last_layer import LastLayer
-from hansa.infer.private.redteam.layer_oracle import LayerOracle
 from hansa.infer.private.redteam.redteam_file import USUAL
+from hansa.infer.private.redteam.session_oracle import SessionOracle
 from hansa.infer.private.redteam.targets import Target, made_target
 from hansa.infer.private.redteam.trial import tried
 
@@ -59,7 +59,7 @@ def test_a_hidden_query_reads_through_flooding_below_the_ceiling(bits: int) -> N
 
 def test_every_number_of_a_hidden_query_decrypts_to_the_bias() -> None:
     target = made_target("conv_16", 1)
-    oracle = LayerOracle(target, "shuffle", seed=bytes(32))
+    oracle = SessionOracle(target, "shuffle", seed=bytes(32))
     hidden = np.zeros(oracle.shape, np.int64)
     hidden[0, 5, 5] = 1
     room = oracle.step / 2 - 2.0**oracle.flooding_bits
@@ -76,8 +76,8 @@ def test_logits_give_the_last_layer_away_in_mode_shares_too() -> None:
 
 def test_a_client_of_shares_decrypts_uniform_numbers() -> None:
     target = made_target("conv_3", 1)
-    oracle = LayerOracle(target, "shares", seed=bytes(32))
-    half = 1 << (target.plain_bits - 1)
+    oracle = SessionOracle(target, "shares", seed=bytes(32))
+    half = 1 << (oracle.plain_bits - 1)
     numbers = oracle.ask(np.zeros(oracle.shape, np.int64)).numbers.ravel()
     counts = np.histogram(numbers, 16, (-half, half))[0]
     expected = len(numbers) / 16
@@ -86,7 +86,7 @@ def test_a_client_of_shares_decrypts_uniform_numbers() -> None:
 
 def test_honest_numbers_are_the_layer() -> None:
     target = made_target("conv_3", 2)
-    oracle = LayerOracle(target, "shuffle", seed=bytes(32))
+    oracle = SessionOracle(target, "shuffle", seed=bytes(32))
     image = np.random.default_rng(0).integers(0, 128, oracle.shape)
     from hansa.infer.private.integer_net import accumulate
 
@@ -97,7 +97,7 @@ def test_honest_numbers_are_the_layer() -> None:
 
 def test_another_session_shuffles_differently() -> None:
     target = made_target("matrix", 1)
-    oracle = LayerOracle(target, "shuffle", seed=bytes(32))
+    oracle = SessionOracle(target, "shuffle", seed=bytes(32))
     ones = np.ones(oracle.shape, np.int64)
     first = oracle.ask(ones).numbers
     second = oracle.another().ask(ones).numbers

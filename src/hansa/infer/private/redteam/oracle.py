@@ -37,8 +37,8 @@ class Equations:
         matrix: [m, U], of numbers that the client has made or been sent.
         right: [m, R], of the reply's R polynomials.
         shape: of the weights.
-        at: int64 [U, R], which of the weights an unknown is, as an index of the flat array; -1
-            where a polynomial holds fewer.
+        at: int64 [U, R], which of the weights an unknown is: its number from 1 on, in the order
+            of the flat array; negative where it is the weight's negative, 0 where it is none.
         prime: equations hold modulo it; 0 if they are of integers.
     """
 
@@ -52,8 +52,8 @@ class Equations:
         """The weights int64 [O, C, kh, kw] of solved unknowns [U, R]; zeros of none."""
         flat = np.zeros(int(np.prod(self.shape)), np.int64)
         if unknowns is not None:
-            held = self.at >= 0
-            flat[self.at[held]] = unknowns[held]
+            held = self.at != 0
+            flat[np.abs(self.at[held]) - 1] = (unknowns * np.sign(self.at))[held]
         return flat.reshape(self.shape)
 
 

@@ -61,7 +61,7 @@ class RedTeamPage(RunPage):
         if not of.done:
             return "Nothing was tried yet."
         kinds = len({row["attack"] for row in of.done})
-        text = f"{number(kinds)} attacks in {number(len(of.done))} trials on real ciphertexts. "
+        text = f"{number(kinds)} attacks in {number(len(of.done))} trials on real sessions. "
         right = sum(row["as_expected"] for row in of.done)
         text += "All came" if right == len(of.done) else f"{number(right)} came"
         return text + " to what these pages say of the modes."

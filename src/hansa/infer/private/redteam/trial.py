@@ -11,8 +11,8 @@ from hansa.infer.private.redteam.attacks.extraction import (
     UNPROTECTED,
     ExtractionAttack,
 )
-from hansa.infer.private.redteam.layer_oracle import LayerOracle
 from hansa.infer.private.redteam.scoring import chance
+from hansa.infer.private.redteam.session_oracle import SessionOracle
 from hansa.infer.private.redteam.targets import Target
 
 NEAR = 0.05
@@ -35,14 +35,14 @@ def tried(
     name = type(attack).name
     key = hashlib.blake2b(f"{seed} {name} {target.name} {mode}".encode(), digest_size=32).digest()
     open_logits = mode == SHARES and attack.logits_shown
-    oracle = LayerOracle(
+    oracle = SessionOracle(
         target,
         mode,
         profile,
         flooding_bits=attack.flooding,
         seed=key,
         bare_key=attack.bare_key,
-        reveals_logits=open_logits,
+        logits=open_logits,
     )
     guess = attack.guess(oracle)
     truth = target.weights[:, : guess.weights.shape[1]]
@@ -61,7 +61,7 @@ def tried(
         "right": right,
         "weights": int(truth.size),
         "queries": oracle.queries,
-        "flooding_bits": 0 if mode == UNPROTECTED else oracle.flooding_bits,
+        "flooding_bits": oracle.flooding_bits if mode not in (UNPROTECTED, SHARES) else None,
         "seconds": time.process_time() - begun,
         "why": why,
         "note": guess.note,
