@@ -278,10 +278,21 @@ def test_float_and_integer_kernels_give_the_same_residues(
                 lift(ring, small, polys.copy()),
                 lift_wide(ring, flooding, polys.copy()),
                 scaled(ring, numbers, 18, polys[:1].copy()),
+                *_whole_steps(name),
             ]
         )
     for one, two in zip(*results, strict=True):
         assert (one == two).all()
+
+
+def _whole_steps(name: str) -> list[np.ndarray]:
+    ring, secret, public, draws = keys(name)
+    messages = np.random.default_rng(2).integers(-8, 8, (5, ring.n))
+    sealed = ciphers.encrypt(secret, messages, 12, draws)
+    a, b = ciphers.rerandomise(public, sealed.b_ntt, sealed.b_ntt, 12, draws)
+    words = ciphers.switch(ring, a), ciphers.switch(ring, b)
+    phases = ciphers.phase(secret, *words, np.tile(np.arange(ring.n), (5, 1)))
+    return [sealed.b_ntt, a, b, phases]
 
 
 def test_memory_is_kept_or_not_without_harm() -> None:

@@ -153,10 +153,12 @@ def test_bits_are_fair() -> None:
 
 
 def test_no_file_of_private_inference_draws_from_numpy_or_the_like() -> None:
-    """Secrets come from the operating system through ``Draws``."""
+    """Secrets come from the operating system through ``Draws``; compiling makes examples only."""
     forbidden = {"random", "default_rng", "RandomState", "SeedSequence", "Philox"}
     wrong = []
     for path in Path(hansa.infer.private.__file__).parent.rglob("*.py"):
+        if "compiling" in path.parts:
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names: list[str] = []
             if isinstance(node, ast.Attribute):

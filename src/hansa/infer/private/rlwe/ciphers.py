@@ -17,20 +17,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.infer.private.rlwe import ntt
-from hansa.infer.private.rlwe.draws import SEED_BYTES, Draws
+from hansa.base.lazy import Lazy
+from hansa.infer.private.rlwe import ntt, real
+from hansa.infer.private.rlwe.draws import MOST_FLOODING, SEED_BYTES, Draws, padded_thresholds
 from hansa.infer.private.rlwe.keys import PublicKey, SecretKey, auxiliary, mask, masks
 from hansa.infer.private.rlwe.profiles import AUXILIARY_PRIME, Profile
 from hansa.infer.private.rlwe.residues import (
     WORD_BITS,
     add,
     check_plain_bits,
+    known_of,
     lift,
-    lift_wide,
     multiply_add,
     pack_residues,
-    phases,
-    product_add,
+    scale_arguments,
     scaled,
     switch,
     unpack_residues,
@@ -41,6 +41,13 @@ __all__ = [
     "Sealed", "add", "decrypt", "encrypt", "masks", "multiply_add", "pack_residues", "phase",
     "rerandomise", "scaled", "switch", "to_ntt", "unpack_residues",
 ]  # fmt: skip
+
+kernels = Lazy("hansa.infer.private.rlwe.whole_kernels")
+
+TOGETHER = 4
+"""Polynomials that a thread works on between two meetings with the interpreter; part of what
+randomness means, so that the number of threads is not."""
+AUXILIARY = np.uint64(AUXILIARY_PRIME)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +84,30 @@ def encrypt(
     if messages.size and (messages.min() < -half or messages.max() >= half):
         raise ConfigError("messages", None, f"do not fit into {plain_bits} bits")
     mask_seed, secrets = draws.bytes(SEED_BYTES), draws.bytes(SEED_BYTES)
-    b_ntt = np.empty((len(messages), profile.levels, profile.n), np.uint64)
+    k, n = messages.shape
+    b_ntt = np.empty((k, profile.levels, n), np.uint64)
+    messages = np.ascontiguousarray(messages, np.int64)
+    known, (there, _) = known_of(profile), ntt.arguments(profile)
+    seal = kernels.seal_real if real.suits(profile.primes) else kernels.seal_words
+    levels, scaling = padded_thresholds(profile.sigma), scale_arguments(profile, plain_bits)
 
-    def work(part: slice) -> None:
-        for one in range(part.start, part.stop):  # one by one, while it is in the cache
-            now = slice(one, one + 1)
-            error = Draws(secrets, str(one)).gaussian(profile, 1)
-            body = scaled(profile, messages[now], plain_bits, lift(profile, error))
-            ntt.forward(profile, body)
-            a_ntt = mask(profile, mask_seed, one)
-            product_add(profile, secret.values, a_ntt, body, b_ntt[now])
+    def work(now: slice) -> None:
+        a_ntt = np.concatenate(
+            [mask(profile, mask_seed, one) for one in range(now.start, now.stop)]
+        )
+        words = _words(secrets, now, n)
+        seal(messages[now], words, levels, a_ntt, secret.values, b_ntt[now], known, there, *scaling)
 
-    spread(work, len(messages), threads)
+    spread(work, k, threads, TOGETHER)
     return Sealed(mask_seed, b_ntt)
+
+
+def _words(secrets: bytes, now: slice, count: int) -> np.ndarray:
+    """Of the streams of some polynomials, uint64 [polynomials, count]."""
+    made = np.empty((now.stop - now.start, count), np.uint64)
+    for one, row in zip(range(now.start, now.stop), made, strict=True):
+        Draws(secrets, str(one)).fill(row)
+    return made
 
 
 def rerandomise(
@@ -108,19 +126,22 @@ def rerandomise(
     Returns:
         Both halves, coefficients [k, L, N].
     """
+    if not 0 <= flooding_bits <= MOST_FLOODING:
+        raise ConfigError("flooding_bits", flooding_bits, f"flooding has 0 to {MOST_FLOODING} bits")
     profile, secrets = public.profile, draws.bytes(SEED_BYTES)
     a, b = np.empty_like(a_ntt), np.empty_like(b_ntt)
+    known, (there, back) = known_of(profile), ntt.arguments(profile)
+    hide = kernels.hide_real if real.suits(profile.primes) else kernels.hide_words
+    keys = public.a_ntt, public.b_ntt
+    levels = padded_thresholds(profile.sigma)
 
-    def work(part: slice) -> None:
-        for one in range(part.start, part.stop):
-            now, own = slice(one, one + 1), Draws(secrets, str(one))
-            mixer = ntt.forward(profile, lift(profile, own.ternary(profile, 1)))
-            for half, key, given in ((a, public.a_ntt, a_ntt), (b, public.b_ntt, b_ntt)):
-                into = product_add(profile, key, mixer, given[now], half[now])
-                lift(profile, own.gaussian(profile, 1), ntt.inverse(profile, into))
-            lift_wide(profile, own.flooding(1, profile.n, flooding_bits), b[now])
+    def work(now: slice) -> None:
+        mixers = Draws(secrets, f"mixers {now.start}").ternary(profile, now.stop - now.start)
+        words = _words(secrets, now, 4 * profile.n).reshape(-1, 4, profile.n)
+        halves = a_ntt[now], b_ntt[now], a[now], b[now]
+        hide(mixers, words, levels, flooding_bits, *keys, *halves, known, there, back)
 
-    spread(work, len(a), threads)
+    spread(work, len(a), threads, TOGETHER)
     return a, b
 
 
@@ -145,17 +166,15 @@ def phase(
     """
     ring, lost = auxiliary(secret.profile), np.uint32(WORD_BITS - bits)
     out = np.empty(b_words.shape, np.uint32)
+    known, (there, back) = known_of(ring), ntt.arguments(ring)
+    undo = kernels.open_real if real.suits(ring.primes) else kernels.open_words
+    given = [np.ascontiguousarray(x) for x in (a_words, b_words, positions)]
 
-    def work(part: slice) -> None:
-        none = np.zeros((1, 1, ring.n), np.uint64)
-        for one in range(part.start, part.stop):
-            signed = (a_words[one : one + 1] << lost).view(np.int32).astype(np.int64)
-            values = ntt.forward(ring, lift(ring, signed))
-            product_add(ring, secret.auxiliary_values, values, none, values)
-            product = ntt.inverse(ring, values)[0, 0]
-            out[one] = phases(AUXILIARY_PRIME, product, positions[one], b_words[one], bits)
+    def work(now: slice) -> None:
+        halves = (one[now] for one in given)
+        undo(*halves, lost, secret.auxiliary_values, out[now], known, there, back, AUXILIARY)
 
-    spread(work, len(a_words), threads)
+    spread(work, len(out), threads, TOGETHER)
     return out
 
 

@@ -35,13 +35,32 @@ def gaussian(words, thresholds, out):  # type: ignore[no-untyped-def]  # pragma:
 
 
 @njit(cache=True, nogil=True)
-def confine(words, mask, prime):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """words &= mask; how many are then no smaller than the prime."""
-    over = np.int64(0)
-    for i in range(words.size):
-        words[i] &= mask
-        over += np.int64(words[i] >= prime)
-    return over
+def confine(words, spare, primes):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Words [k, L, N] cut to the bits of their prime; what is no smaller than it is replaced.
+
+    By the next of the spare words, until one is smaller. True: there were too few of them, and
+    this has to be called again with others (what is in place stays).
+    """
+    used = 0
+    for layer in range(words.shape[1]):
+        prime = primes[layer]
+        mask = prime
+        for shift in (1, 2, 4, 8, 16, 32):
+            mask |= mask >> np.uint64(shift)
+        for k in range(words.shape[0]):
+            row = words[k, layer]
+            over = np.int64(0)
+            for i in range(row.size):
+                row[i] &= mask
+                over += np.int64(row[i] >= prime)
+            if over:
+                for i in range(row.size):
+                    while row[i] >= prime:
+                        if used == spare.size:
+                            return True
+                        row[i] = spare[used] & mask
+                        used += 1
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -22,6 +22,9 @@ kernels = Lazy("hansa.infer.private.rlwe.draw_kernels")
 
 SEED_BYTES = 32
 _ZEROS = bytes(1 << 16)
+MOST_FLOODING = 126
+SPARE = 32
+"""Words more than a uniform polynomial has residues, for those that are rejected."""
 
 
 class Draws:
@@ -52,7 +55,10 @@ class Draws:
 
     def words(self, count: int) -> np.ndarray:
         """uint64 [count], uniform."""
-        words = np.empty(count, np.uint64)
+        return self.fill(np.empty(count, np.uint64))
+
+    def fill(self, words: np.ndarray) -> np.ndarray:
+        """The same into an array uint64 [count], which is returned."""
         view = words.view(np.uint8).data
         for start in range(0, len(view), len(_ZEROS)):
             part = view[start : start + len(_ZEROS)]
@@ -70,13 +76,12 @@ class Draws:
 
         What is rejected tells nothing of what is kept.
         """
-        made = self.words(k * profile.levels * profile.n).reshape(k, profile.levels, profile.n)
-        for layer, prime in enumerate(profile.primes):
-            mask = np.uint64((1 << prime.bit_length()) - 1)
-            if sum(kernels.confine(row, mask, np.uint64(prime)) for row in made[:, layer]):
-                residues = made[:, layer]
-                while (bad := np.nonzero(residues >= np.uint64(prime)))[0].size:
-                    residues[bad] = self.words(len(bad[0])) & mask
+        count = k * profile.levels * profile.n
+        words = self.words(count + SPARE * k)
+        made, spare = words[:count].reshape(k, profile.levels, profile.n), words[count:]
+        primes = np.array(profile.primes, np.uint64)
+        while kernels.confine(made, spare, primes):
+            spare = self.words(SPARE)  # all were used and this was not enough
         return made
 
     def ternary(self, profile: Profile, k: int) -> np.ndarray:
@@ -94,7 +99,7 @@ class Draws:
         statistical distance.
         """
         made = np.empty((k, profile.n), np.int8)
-        kernels.gaussian(self.words(made.size), _padded(profile.sigma), made.reshape(-1))
+        kernels.gaussian(self.words(made.size), padded_thresholds(profile.sigma), made.reshape(-1))
         return made
 
     def flooding(self, k: int, n: int, bits: int) -> np.ndarray:
@@ -102,8 +107,8 @@ class Draws:
 
         Low words first. ``residues.lift_wide`` adds them to polynomials.
         """
-        if not 0 <= bits <= 126:
-            raise ConfigError("flooding_bits", bits, "flooding has 0 to 126 bits")
+        if not 0 <= bits <= MOST_FLOODING:
+            raise ConfigError("flooding_bits", bits, f"flooding has 0 to {MOST_FLOODING} bits")
         made = self.words(2 * k * n).reshape(k, 2, n)
         kernels.spread_around(made, bits)
         return made
@@ -133,7 +138,7 @@ def thresholds(sigma: float) -> np.ndarray:
 
 
 @cache
-def _padded(sigma: float) -> np.ndarray:
+def padded_thresholds(sigma: float) -> np.ndarray:
     """The thresholds and as many that no word reaches as make a multiple of four."""
     own = thresholds(sigma)
     return np.append(own, np.full(-len(own) % 4, 1 << 63, np.uint64))

@@ -107,46 +107,32 @@ def _quotients(factors: np.ndarray, prime: int) -> np.ndarray:
     return (factors << 64) // prime
 
 
+def arguments(profile: Profile) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """What the kernels take behind the polynomials, there and back; of float64 if that suits."""
+    own = tables(profile.n, profile.primes)
+    if not real.suits(profile.primes):
+        there = (own.primes, own.roots, own.quotients)
+        return there, (own.primes, own.back, own.back_quotients, own.scales)
+    roots, inverses, scales = _real_tables(profile.n, profile.primes)
+    known = real.constants(profile.primes)
+    return (known, roots.factors, roots.ratios, roots.last, roots.last_ratios), (
+        known, inverses.factors, inverses.ratios, inverses.last, inverses.last_ratios, scales,
+    )  # fmt: skip
+
+
 def forward(profile: Profile, polys: np.ndarray, threads: int = 1) -> np.ndarray:
     """In place: uint64 [k, L, N], canonical residues of coefficients to canonical values."""
-    own = tables(profile.n, profile.primes)
-
-    def work(part: slice) -> None:
-        if real.suits(profile.primes):
-            roots, _, _ = _real_tables(profile.n, profile.primes)
-            real_kernels.forward(
-                polys[part],
-                real.constants(profile.primes),
-                roots.factors,
-                roots.ratios,
-                roots.last,
-                roots.last_ratios,
-            )
-        else:
-            kernels.forward(polys[part], own.primes, own.roots, own.quotients)
-
-    spread(work, len(polys), threads)
+    (there, _), chosen = arguments(profile), _kernels(profile)
+    spread(lambda part: chosen.forward(polys[part], *there), len(polys), threads)
     return polys
 
 
 def inverse(profile: Profile, polys: np.ndarray, threads: int = 1) -> np.ndarray:
     """In place: uint64 [k, L, N], canonical values to canonical residues of coefficients."""
-    own = tables(profile.n, profile.primes)
-
-    def work(part: slice) -> None:
-        if real.suits(profile.primes):
-            _, back, scales = _real_tables(profile.n, profile.primes)
-            real_kernels.inverse(
-                polys[part],
-                real.constants(profile.primes),
-                back.factors,
-                back.ratios,
-                back.last,
-                back.last_ratios,
-                scales,
-            )
-        else:
-            kernels.inverse(polys[part], own.primes, own.back, own.back_quotients, own.scales)
-
-    spread(work, len(polys), threads)
+    (_, back), chosen = arguments(profile), _kernels(profile)
+    spread(lambda part: chosen.inverse(polys[part], *back), len(polys), threads)
     return polys
+
+
+def _kernels(profile: Profile) -> Lazy:
+    return real_kernels if real.suits(profile.primes) else kernels

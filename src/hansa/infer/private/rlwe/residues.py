@@ -50,6 +50,13 @@ def constants(primes: tuple[int, ...]) -> Constants:
     return Constants(np.array(rows, np.uint64), np.array(crt, np.uint64), min(most, 1 << 30))
 
 
+def known_of(profile: Profile) -> np.ndarray:
+    """The constants that the kernels take: of float64 if that suits, or of words."""
+    if real.suits(profile.primes):
+        return real.constants(profile.primes)
+    return constants(profile.primes).primes
+
+
 def lift(profile: Profile, numbers: np.ndarray, onto: np.ndarray | None = None) -> np.ndarray:
     """Signed integers int8 or int64 [k, N] as residues [k, L, N], added to ``onto`` if given."""
     if onto is None:
@@ -65,10 +72,8 @@ def lift(profile: Profile, numbers: np.ndarray, onto: np.ndarray | None = None) 
 
 def lift_wide(profile: Profile, numbers: np.ndarray, onto: np.ndarray) -> np.ndarray:
     """``onto`` [k, L, n] and signed integers of two words, uint64 [k, 2, n], added in place."""
-    if real.suits(profile.primes):
-        real_kernels.lift_wide(numbers, onto, real.constants(profile.primes))
-    else:
-        kernels.lift_wide(numbers, onto, constants(profile.primes).primes)
+    chosen = real_kernels if real.suits(profile.primes) else kernels
+    chosen.lift_wide(numbers, onto, known_of(profile))
     return onto
 
 
@@ -84,30 +89,28 @@ def scaled(
     messages = np.ascontiguousarray(messages, np.int64)
     if onto is None:
         onto = np.zeros((len(messages), profile.levels, messages.shape[1]), np.uint64)
-    t = 1 << plain_bits
-    inverses = [pow(t, -1, prime) for prime in profile.primes]
-    if real.suits(profile.primes):
-        signed = [real.centred(one, p) for one, p in zip(inverses, profile.primes, strict=True)]
-        pairs = [[one, one / p] for one, p in zip(signed, profile.primes, strict=True)]
-        real_kernels.scale(
-            messages,
-            onto,
-            real.constants(profile.primes),
-            profile.q % t,
-            plain_bits,
-            np.array(pairs, np.float64),
-        )
-    else:
-        words = [[one, (one << 64) // p] for one, p in zip(inverses, profile.primes, strict=True)]
-        kernels.scale(
-            messages,
-            onto,
-            constants(profile.primes).primes,
-            np.uint64(profile.q % t),
-            plain_bits,
-            np.array(words, np.uint64),
-        )
+    scale = real_kernels.scale if real.suits(profile.primes) else kernels.scale
+    scale(messages, onto, known_of(profile), *scale_arguments(profile, plain_bits))
     return onto
+
+
+def scale_arguments(profile: Profile, plain_bits: int) -> tuple[object, int, np.ndarray]:
+    """What the kernels of :func:`scaled` take: q mod t, the bits of t, and 1 / t twice."""
+    return _scale_arguments(profile, plain_bits, real.suits(profile.primes))
+
+
+@cache
+def _scale_arguments(
+    profile: Profile, plain_bits: int, floats: bool
+) -> tuple[object, int, np.ndarray]:
+    t = 1 << plain_bits
+    inverses = [(pow(t, -1, prime), prime) for prime in profile.primes]
+    if floats:
+        signed = [(real.centred(one, prime), prime) for one, prime in inverses]
+        pairs = np.array([[one, one / prime] for one, prime in signed], np.float64)
+        return profile.q % t, plain_bits, pairs
+    words = np.array([[one, (one << 64) // prime] for one, prime in inverses], np.uint64)
+    return np.uint64(profile.q % t), plain_bits, words
 
 
 def check_plain_bits(plain_bits: int) -> None:
@@ -134,10 +137,8 @@ def product_add(
     """x·y + z pointwise, of values [1 or k, L, N] and twice [k, L, N]."""
     if out is None:
         out = np.empty_like(y)
-    if real.suits(profile.primes):
-        real_kernels.product_add(x, y, z, out, real.constants(profile.primes))
-    else:
-        kernels.product_add(x, y, z, out, constants(profile.primes).primes)
+    chosen = real_kernels if real.suits(profile.primes) else kernels
+    chosen.product_add(x, y, z, out, known_of(profile))
     return out
 
 
@@ -180,15 +181,6 @@ def switch(profile: Profile, polys: np.ndarray, bits: int = WORD_BITS) -> np.nda
         raise ConfigError("bits", bits, "a ciphertext is rounded to 8 to 32 bits")
     out, own = np.empty((len(polys), polys.shape[2]), np.uint32), constants(profile.primes)
     kernels.switch(polys, out, own.primes, own.crt, bits)
-    return out
-
-
-def phases(
-    prime: int, product: np.ndarray, positions: np.ndarray, body: np.ndarray, bits: int
-) -> np.ndarray:
-    """body - product modulo 2^bits at positions int64 [P]: residues [N] of a small product."""
-    out = np.empty(len(positions), np.uint32)
-    kernels.phases(product, positions, body, np.uint64(prime), np.uint32(WORD_BITS - bits), out)
     return out
 
 

@@ -12,12 +12,23 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="hansa-rlwe")
 
 
-def spread(work: Callable[[slice], object], count: int, threads: int = 1) -> None:
+def spread(
+    work: Callable[[slice], object], count: int, threads: int = 1, together: int = 0
+) -> None:
     """Call ``work`` with slices that together are ``range(count)``, at the same time.
 
-    The kernels hold no lock of the interpreter, so that threads run at once; what they compute
-    does not depend on how many there are.
+    The kernels hold no lock of the interpreter, so that threads run at once. With ``together``
+    slices are of so many and begin at its multiples, however many threads there are.
     """
+    if together:
+        groups = -(-count // together)
+
+        def several(part: slice) -> None:
+            for group in range(part.start, part.stop):
+                work(slice(group * together, min((group + 1) * together, count)))
+
+        spread(several, groups, threads)
+        return
     threads = min(threads, count)
     if threads <= 1:
         if count:
