@@ -28,6 +28,8 @@ def _no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "costs_of", lambda _: SOME)
     shares = costs.ShareCosts(1e-3, 1e-3, 5e-9, 5e-9, 0.2)
     monkeypatch.setattr(planner, "share_costs_of", lambda _: shares)
+    rows = costs.RowCosts(4e-4, 1e-7, 1e-2)
+    monkeypatch.setattr(planner, "row_costs_of", lambda _: rows)
 
 
 def sent(made: Plan, program: Program) -> tuple[tuple[int, int], list[tuple[int, int]]]:
@@ -74,6 +76,7 @@ def few_bits() -> Program:
         (mlp, "shuffle", 1, {"profile_name": "n8192"}),
         (few_bits, "shuffle", 300, {"packing": "batch", "profile_name": "n2048"}),
         (few_bits, "shares", 1, {}),
+        (few_bits, "shuffle", 1, {"packing": "rows", "profile_name": "n4096"}),
     ],
 )
 def test_planned_bytes_are_sent_bytes(
@@ -101,6 +104,13 @@ def test_a_profile_that_hides_too_little_is_left_unless_it_is_named() -> None:
     assert made.scheme.profile != "n2048"
     assert any(one.startswith("n2048") for one, _ in left)
     assert choose(program, profile_name="n2048")[0].scheme.profile == "n2048"
+
+
+def test_numbers_change_places_where_each_is_a_ciphertext() -> None:
+    made, left = choose(few_bits(), packing="rows")
+    assert (made.scheme.packing, made.scheme.hides) == ("rows", "element")
+    assert any(one.startswith("n2048") for one, _ in left)
+    assert made.opening[0] > 10 * choose(few_bits())[0].opening[0]
 
 
 def test_latency_is_time_and_bytes_and_rounds() -> None:

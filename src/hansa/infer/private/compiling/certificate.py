@@ -141,9 +141,11 @@ def choose_scheme(
 
     Args:
         profile_name: of the ring; None: the smallest in which flooding is 40 bits above the errors
-            that it hides (in mode shares: in which answers are exact).
+            that it hides, else that in which it is most (in mode shares: in which answers are
+            exact).
         packing: how numbers lie in polynomials.
-        hides: what is shuffled; None: channels, or nothing in mode shares.
+        hides: what is shuffled; None: channels, single numbers in packing rows, or nothing in mode
+            shares.
         reveals: None: logits, or the class alone in mode shares.
         rows: the most rows of one query.
         insist: take mode budget though convolutions leave it nothing to count.
@@ -157,19 +159,23 @@ def choose_scheme(
         (profile_name,) if profile_name else tuple(sorted(PROFILES, key=lambda p: PROFILES[p].n))
     )
     refusal: ConfigError | None = None
-    best: Scheme | None = None
+    best: tuple[float, Scheme] | None = None
     for name in names:
         try:
             made = _fitted(program, mode, name, packing, hides, reveals, rows)
-            if mode == "shares" or profile_name or hidden_bits(program, made) >= WANTED_FLOODING:
+            if mode == "shares" or profile_name:
                 return made
-            best = made
+            hidden = hidden_bits(program, made)
+            if hidden >= WANTED_FLOODING:
+                return made
+            if best is None or hidden > best[0]:
+                best = hidden, made
         except ConfigError as error:
             if error.field not in ("plain_bits", "scheme.plain_bits"):
                 raise
             refusal = error
     if best is not None:
-        return best
+        return best[1]
     assert refusal is not None
     fix = "compile it to fewer bits: --weights, --activations, or --accumulator 22"
     raise ConfigError(refusal.field, refusal.value, refusal.problem, fix)
@@ -209,7 +215,7 @@ def _fitted(
         profile=name,
         plain_bits=max(program.accumulator_bits, _value_bits(program)),
         packing=packing,
-        hides=hides or ("none" if shares else "channel"),
+        hides=hides or ("none" if shares else "element" if packing == "rows" else "channel"),
         mode=mode,
         flooding_bits=0,
         reveals=reveals or ("class" if shares else "logits"),

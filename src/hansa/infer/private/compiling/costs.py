@@ -28,6 +28,8 @@ from hansa.infer.private.sessions.scheme import Scheme
 
 ciphers = Lazy("hansa.infer.private.rlwe.ciphers")
 batched = Lazy("hansa.infer.private.linear.batched")
+packing = Lazy("hansa.infer.private.lwe.packing")
+switch_keys = Lazy("hansa.infer.private.lwe.switch_keys")
 share_model = Lazy("hansa.infer.private.shares.share_model")
 sides = Lazy("hansa.infer.private.sessions.sides")
 
@@ -37,6 +39,7 @@ _TRIES = 4
 _AT_ONCE = 6  # polynomials
 _PLAIN_BITS, _FLOODING = 16, 30
 _SIDE = 16  # of the weights of a product
+_LEVELS, _TAPS = 6, (8, 256)  # of a tree that packs rows, and weights of each of its rows
 _SHARED = (16, 512)  # numbers that are rectified
 
 
@@ -85,7 +88,22 @@ class ShareCosts:
     opening: float
 
 
-C = TypeVar("C", Costs, ShareCosts)
+@dataclass(frozen=True)
+class RowCosts:
+    """Seconds of one thread that packing rows takes at the server.
+
+    Attributes:
+        row: of a number's ciphertext, packed with others again.
+        tap: of a weight that it sums.
+        keys: of the packing keys, at the client.
+    """
+
+    row: float
+    tap: float
+    keys: float
+
+
+C = TypeVar("C", Costs, ShareCosts, RowCosts)
 
 
 def costs_of(profile: Profile, measure_again: bool = False) -> Costs:
@@ -98,6 +116,15 @@ def share_costs_of(profile: Profile, measure_again: bool = False) -> ShareCosts:
     ordinary = costs_of(profile)
     name = f"{profile.name}, shares"
     return _kept(ShareCosts, name, lambda: share_measured(profile, ordinary), measure_again)
+
+
+def row_costs_of(profile: Profile, measure_again: bool = False) -> RowCosts:
+    """Those of packing rows.
+
+    Raises:
+        ConfigError: the profile has no room for it.
+    """
+    return _kept(RowCosts, f"{profile.name}, rows", lambda: row_measured(profile), measure_again)
 
 
 def _kept(kind: type[C], label: str, measure: Callable[[], C], measure_again: bool) -> C:
@@ -226,6 +253,23 @@ def _one_layer(shape: tuple[int, int, int], weights: np.ndarray) -> Program:
     )
     values = {"input": Value("input", shape, -63, 63, 1.0), "made": made}
     return Program(values, rounds, shape, np.zeros(shape[0]))
+
+
+def row_measured(profile: Profile) -> RowCosts:
+    """What rows take, from sums of few and of many weights."""
+    draws, generator = Draws(bytes(32), "costs"), np.random.default_rng(0)
+    secret = SecretKey.make(profile, draws)
+    make = lambda: switch_keys.SwitchKeys.make(secret, bytes(32), draws, _LEVELS)  # noqa: E731
+    keys, outs = make(), 1 << _LEVELS
+    half = ciphers.masks(profile, bytes(32), 1)
+    times = []
+    for taps in _TAPS:
+        at = generator.integers(0, profile.n, (outs, taps))
+        weights = generator.integers(-99, 99, (outs, taps))
+        work = lambda a=at, w=weights: packing.combine_pack(keys, half, half, a, w)  # noqa: E731
+        times.append(least(work, 2) / outs)
+    tap = max((times[1] - times[0]) / (_TAPS[1] - _TAPS[0]), 0.0)
+    return RowCosts(max(times[0] - tap * _TAPS[0], 0.0), tap, least(make, 2) * 9 / _LEVELS)
 
 
 def share_measured(profile: Profile, costs: Costs) -> ShareCosts:

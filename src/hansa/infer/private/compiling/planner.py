@@ -22,8 +22,16 @@ from hansa.infer.private.compiling.certificate import (
     choose_scheme,
     hidden_bits,
 )
-from hansa.infer.private.compiling.costs import Costs, ShareCosts, costs_of, share_costs_of
+from hansa.infer.private.compiling.costs import (
+    Costs,
+    RowCosts,
+    ShareCosts,
+    costs_of,
+    row_costs_of,
+    share_costs_of,
+)
 from hansa.infer.private.linear.encrypted import ChannelLayers
+from hansa.infer.private.linear.rows import RowLayers
 from hansa.infer.private.program import Block, Program, Round
 from hansa.infer.private.rlwe.profiles import PROFILES, profile
 from hansa.infer.private.sessions.model import ServerModel, layers_of
@@ -127,6 +135,7 @@ def plan(program: Program, scheme: Scheme, rows: int = 1, costs: Costs | None = 
     if scheme.mode == "shares":
         return _of_shares(program, scheme, costs, share_costs_of(profile(scheme.profile)))
     model, ring = ServerModel(program, scheme), profile(scheme.profile)
+    trees = row_costs_of(ring) if scheme.packing == "rows" else RowCosts(0, 0, 0)
     steps, weights, laid = [], 0, 0.0
     for at, one in enumerate(program.rounds):
         uploads = sum(model.layers.uploads[name].polynomials(rows) for name in one.uploads)
@@ -139,6 +148,8 @@ def plan(program: Program, scheme: Scheme, rows: int = 1, costs: Costs | None = 
             laid += time.process_time() - began
             work = rows * costs.product * sum(times for times, _ in products)
             weights += sum(count for _, count in products)
+        elif isinstance(model.layers, RowLayers):
+            work = rows * sum(_of_rows(b, trees) for b in one.blocks)
         else:
             work = costs.multiply * sum(_multiplications(program, b) for b in one.blocks)
         server = costs.receive * uploads + work + costs.hide * replies + costs.step
@@ -153,9 +164,9 @@ def plan(program: Program, scheme: Scheme, rows: int = 1, costs: Costs | None = 
                 client + _client_steps(one, rows),
             )
         )
-    prepare = laid + costs.weights * weights + costs.key
+    prepare = laid + costs.weights * weights + costs.key + trees.keys
     memory = weights * ring.levels * ring.n * 8
-    return Plan(scheme, rows, tuple(steps), (ring.polynomial_bytes, 0), prepare, memory)
+    return Plan(scheme, rows, tuple(steps), (model.opening_bytes, 0), prepare, memory)
 
 
 def _products(layers: ChannelLayers, block: Block) -> tuple[int, int]:
@@ -168,6 +179,13 @@ def _products(layers: ChannelLayers, block: Block) -> tuple[int, int]:
 
 
 _SPARSE = 0.6
+
+
+def _of_rows(block: Block, costs: RowCosts) -> float:
+    """Seconds of a block whose numbers are ciphertexts of their own."""
+    outputs = block.shape[0] * block.shape[1] * block.shape[2]
+    taps = sum(term.weight[0].size for term in block.terms)  # some fewer at borders
+    return outputs * (costs.row + costs.tap * taps)
 
 
 def _multiplications(program: Program, block: Block) -> int:
