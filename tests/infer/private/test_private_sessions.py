@@ -219,6 +219,13 @@ def test_threads_change_no_byte(small: Program) -> None:
     assert one.replies == two.replies
 
 
+def test_an_outline_holds_no_name_and_no_weight(small: Program) -> None:
+    told = json.dumps(ServerModel(small, scheme_of(small)).outline.plain())
+    names = [*small.values, *(block.name for one in small.rounds for block in one.blocks)]
+    assert not [name for name in names if f'"{name}"' in told]
+    assert "weight" not in told
+
+
 def test_sizes_are_known_beforehand(small: Program) -> None:
     pair = Pair(small, scheme_of(small))
     check(pair, 0)

@@ -231,9 +231,12 @@ KINDS: dict[str, type[Any]] = {
 
 
 def plain(place: Upload | Download) -> dict[str, Any]:
-    """A place as JSON can hold it."""
+    """A place as JSON can hold it; values bear no names, which may be those of layers."""
     kind = next(name for name, one in KINDS.items() if type(place) is one)
-    return {"kind": kind, **asdict(place)}  # type: ignore[call-overload]
+    facts: dict[str, Any] = {"kind": kind, **asdict(place)}  # type: ignore[call-overload]
+    for one in facts.get("placements", ()):
+        del one["value"]
+    return facts
 
 
 def place_of(facts: Any) -> Any:
@@ -262,7 +265,7 @@ def place_of(facts: Any) -> Any:
 
 def _placement(facts: Any) -> Placement:
     return Placement(
-        str(facts["value"]), _one(facts["channels"]), _axis(facts["rows"]),
+        "", _one(facts["channels"]), _axis(facts["rows"]),
         _axis(facts["columns"]), tuple((int(a), int(b)) for a, b in facts["phases"]),
         _one(facts["width"]), _one(facts["plane"]), _one(facts["together"]),
     )  # fmt: skip

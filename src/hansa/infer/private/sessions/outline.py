@@ -96,7 +96,6 @@ class Outline:
         scale, offset: a row is read as round((row - offset) / scale), halves to the even.
         logits_scale: what one of a logit stands for.
         classes: what the logits stand for, where that is known.
-        facts: more, for people.
     """
 
     values: tuple[Sent, ...]
