@@ -5,7 +5,7 @@ interpreter that others may run (``--python``), and neither can read the other's
 killed at several moments of a query, told by the replies that the client has kept by then; weights
 are random, or those of a program that hansa compiled.
 
-    python benchmarks/infer/private_killed.py [--program FILE] [--smoke]
+    python benchmarks/infer/private_killed.py [--program FILE] [--mode NAME] [--smoke]
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class User:
         self.number = number if os.geteuid() == 0 and may_run(number, python) else None
         if self.number is not None:
             os.chown(home, number, number)
-        self.environment = {
-            **os.environ,
-            "HOME": str(home),
-            "NUMBA_CACHE_DIR": str(home / "numba"),
-            "HANSA_CACHE": str(home / "hansa"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if self.number is not None:
+            self.environment |= {
+                "HOME": str(home),
+                "NUMBA_CACHE_DIR": str(home / "numba"),
+                "HANSA_CACHE": str(home / "hansa"),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """A command of ``hansa infer private``."""
@@ -101,11 +101,13 @@ def kill(process: subprocess.Popen[str]) -> None:
 class Trial:
     """A server and a client in folders of their own."""
 
-    def __init__(self, place: Path, program: Path, rows: Path, python: str) -> None:
+    def __init__(
+        self, place: Path, program: Path, rows: Path, python: str, scheme: list[str]
+    ) -> None:
         place.chmod(0o711)
         self.server = User(SERVER, place / "server", python)
         self.client = User(CLIENT, place / "client", python)
-        self.program, self.rows = program, rows
+        self.program, self.rows, self.scheme = program, rows, scheme
         done = self.server.start("keygen", "--out", self.server.home / "keys")
         self.pin = json.loads(done.communicate(timeout=TIMEOUT_S)[0])["fingerprint"]
         self.port = 0
@@ -116,7 +118,7 @@ class Trial:
         home = self.server.home
         process = self.server.start(
             "serve", self.program, "--keys", home / "keys", "--state", home / "state",
-            "--at", f"127.0.0.1:{self.port}",
+            "--at", f"127.0.0.1:{self.port}", *self.scheme,
         )  # fmt: skip
         self.port = int(first_line(process)["port"])
         return process
@@ -186,8 +188,9 @@ VICTIMS: dict[str, Callable[[Trial, int], tuple[bool, subprocess.Popen[str]]]] =
 }
 
 
-def main(program: Program, name: str, python: str, smoke: bool) -> None:
+def main(program: Program, name: str, python: str, mode: str, smoke: bool) -> None:
     goals = Goals()
+    scheme = ["--mode", mode, "--reveals", "logits"]
     shares = (0.3,) if smoke else (0.1, 0.5, 0.9)
     victims = ("both",) if smoke else tuple(VICTIMS)
     value = program.input
@@ -204,12 +207,15 @@ def main(program: Program, name: str, python: str, smoke: bool) -> None:
         for one in (path, place / "rows.npy"):
             one.chmod(0o644)
         (place / "trial").mkdir()
-        trial = Trial(place / "trial", path, place / "rows.npy", python)
-        began = time.perf_counter()
-        same = np.array_equal(trial.logits(trial.ask()), wanted)
-        whole = time.perf_counter() - began
-        goals.add(f"{name} without a death", f"{whole:.2f} s of a client's process", "", same)
-        total = down_bytes(trial)
+        trial = Trial(place / "trial", path, place / "rows.npy", python, scheme)
+        for turn in ("the first, which compiles for a new user", "the second"):
+            began, asking = time.perf_counter(), trial.ask()
+            total = most_kept(trial, asking)
+            same = np.array_equal(trial.logits(asking), wanted)
+            told = f"{time.perf_counter() - began:.2f} s of a client's process, {turn}"
+            goals.add(f"{name} without a death", told, "", same)
+            if smoke:
+                break
         for who in victims:
             for share in shares:
                 trial.out.unlink(missing_ok=True)
@@ -234,17 +240,15 @@ def main(program: Program, name: str, python: str, smoke: bool) -> None:
         Goals.HEADER,
         goals.rows,
     )
-    publish("private_killed", text, smoke)
+    publish("private_killed", text, smoke or mode != "shuffle")
 
 
-def down_bytes(trial: Trial) -> int:
-    """Bytes that a query's replies take, as a client keeps them."""
-    asking = trial.ask()
+def most_kept(trial: Trial, asking: subprocess.Popen[str]) -> int:
+    """The most bytes of replies that a client keeps until its end."""
     most = 0
     while asking.poll() is None:
         most = max(most, trial.kept())
         time.sleep(0.001)
-    asking.communicate()
     return most
 
 
@@ -252,11 +256,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", type=Path)
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--mode", default="shuffle")
     parser.add_argument("--smoke", action="store_true")
     given = parser.parse_args()
     if given.program is not None:
-        main(read_program(given.program), given.program.name, given.python, given.smoke)
+        main(read_program(given.program), given.program.name, given.python, given.mode, given.smoke)
     elif given.smoke:
-        main(made_programs.lenet(), "LeNet-5", given.python, True)
+        main(made_programs.lenet(), "LeNet-5", given.python, given.mode, True)
     else:
-        main(made_programs.resnet(3), "ResNet-20, random weights", given.python, False)
+        main(made_programs.resnet(3), "ResNet-20, random weights", given.python, given.mode, False)
