@@ -83,21 +83,21 @@ class RedTeamPage(RunPage):
         return [_heat_map(of.done)] if of.done else []
 
     def unfolded(self, of: Attacked) -> list[Section]:  # type: ignore[override]
-        """What the modes claim, and every trial."""
+        """What the modes claim."""
+        return [Section("What modes hide", grid=claims_grid())]
+
+    def folded(self, of: Attacked) -> list[Section]:  # type: ignore[override]
+        """Every trial, and why each is expected."""
         note = "unprotected is there to show that attacks work; nothing serves it. Recovered: the "
         note += "share of weights that is exact, up to the order of channels where these are "
         note += "shuffled. Chance: what a guess gets that knows how often each weight occurs."
+        rows = [(row["attack"], row["mode"], row["why"], row["note"]) for row in of.done]
+        words = [list(row) for row in dict.fromkeys(rows)]
+        why = Grid("", ["attack", "mode", "why", "note"], words, words=4)
         return [
-            Section("What modes hide", grid=claims_grid()),
-            Section("Trials", grid=self.table(of), note=note),
+            Section("Every trial", grid=self.table(of), note=note, folded=True),
+            Section("Why", grid=why, folded=True),
         ]
-
-    def folded(self, of: Attacked) -> list[Section]:  # type: ignore[override]
-        """Why each is expected."""
-        rows = [[row["attack"], row["mode"], row["why"], row["note"]] for row in of.done]
-        unique = list(dict.fromkeys(map(tuple, rows)))
-        grid = Grid("", ["attack", "mode", "why", "note"], [list(row) for row in unique], words=4)
-        return [Section("Why", grid=grid, folded=True)]
 
     def others(self, of: Measured) -> list[Section]:
         """There are no curves over rounds."""

@@ -22,7 +22,7 @@ USUAL: tuple[Any, ...] = (
     {"name": "hidden_query", "flooding_bits": 62},
     {"name": "hidden_query", "flooding_bits": 64},
     "hidden_query",
-    {"name": "hidden_query", "queries": 128},
+    {"name": "hidden_query", "queries": 64},
     "last_layer",
     {"name": "last_layer", "logits": True},
 )

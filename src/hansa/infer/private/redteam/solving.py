@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_OUTERMOST = 0.01
+
 
 def solve_modulo(matrix: np.ndarray, right: np.ndarray, prime: int) -> np.ndarray | None:
     """Gaussian elimination: the unknowns of ``matrix @ unknowns = right`` modulo a prime.
@@ -46,5 +48,10 @@ def solve_rounded(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def middle(readings: np.ndarray) -> np.ndarray:
     """Numbers [d] out of readings [n, d] with uniform errors: the middle of their range, whose
-    error falls as 1 / n, where that of the mean falls as 1 / sqrt(n)."""
-    return (readings.max(0) + readings.min(0)) / 2
+    error falls as 1 / n, where that of the mean falls as 1 / sqrt(n).
+
+    Of many readings the outermost hundredths are left out: there the normal error of the rounding
+    to words blurs the ends.
+    """
+    low, high = np.quantile(readings, [_OUTERMOST, 1 - _OUTERMOST], 0)
+    return np.asarray((low + high) / 2)

@@ -22,7 +22,7 @@ from hansa.infer.private.redteam.oracle import Oracle, Refused
 from hansa.infer.private.redteam.solving import middle
 
 _LARGEST_WEIGHT = 64
-_ENOUGH = 128
+_ENOUGH = 64
 
 
 @register("hidden_query")
