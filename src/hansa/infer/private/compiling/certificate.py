@@ -171,7 +171,8 @@ def choose_scheme(
             if best is None or hidden > best[0]:
                 best = hidden, made
         except ConfigError as error:
-            if error.field not in ("plain_bits", "scheme.plain_bits"):
+            too_small = error.field == "profile" and not profile_name  # of a ring for a packing
+            if error.field not in ("plain_bits", "scheme.plain_bits") and not too_small:
                 raise
             refusal = error
     if best is not None:

@@ -120,6 +120,13 @@ class Scheme:
                 f"{worst.name} accumulates numbers of {program.accumulator_bits} bits",
                 f"plain_bits: {program.accumulator_bits}, or quantize to fewer bits",
             )  # fmt: skip
+        half = 1 << (self.plain_bits - 1)
+        for name, value in program.values.items():
+            if value.low < -half or value.high >= half:
+                raise ConfigError(
+                    "scheme.plain_bits", self.plain_bits,
+                    f"{name} holds numbers from {value.low} to {value.high}", "more bits",
+                )  # fmt: skip
         ceiling = noise.flooding_ceiling(profile(self.profile), self.plain_bits, norm)
         if self.flooding_bits > ceiling:
             raise ConfigError(
