@@ -212,12 +212,15 @@ def _certificate(answer: Answer, made: Certificate) -> None:
     scheme = made.scheme
     answer.line(f"mode              {scheme.mode}, packing {scheme.packing}, hides {scheme.hides}")
     answer.line(f"plaintext         {made.plain_bits} bits; accumulators {made.accumulator_bits}")
+    flooding = (
+        "masks are uniform" if scheme.mode == "shares" else f"flooding 2^{made.flooding_bits}"
+    )
     answer.line(
-        f"noise             errors below 2^{made.residual_bits}, flooding 2^{made.flooding_bits}, "
+        f"noise             errors below 2^{made.residual_bits}, {flooding}, "
         f"wrong from 2^{made.room_bits}"
     )
     answer.line(f"failure           2^{made.failure_log2} a query")
-    told = "0: masks are uniform" if made.distance_log2 is None else f"2^{made.distance_log2}"
+    told = "0" if made.distance_log2 is None else f"2^{made.distance_log2}"
     answer.line(f"distance          {told} a coefficient (honest noise)")
     answer.line(f"security          {made.security}")
 
@@ -324,7 +327,7 @@ def _plan(answer: Answer, made: Plan, bandwidth: float, latency: float) -> None:
     up, down = made.opening
     answer.line(
         f"session           {up:,} bytes up, {down:,} down, {made.prepare:.2f} s, once; "
-        f"{made.memory / 1e6:.0f} MB of weights at the server"
+        f"{made.memory / 1e6:.1f} MB of weights at the server"
     )
     answer.line(
         f"here              {_seconds(made.latency(bandwidth, latency))} s a query at "

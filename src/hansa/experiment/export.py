@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import write_json
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
+from hansa.data import Dataset
 from hansa.experiment.trained import TrainedRun, open_trained, settings_of
 from hansa.models import Model
 from hansa.report import RunFolder
@@ -60,20 +62,38 @@ def export(
         if file.exists():
             raise ConfigError("out", str(path), f"{file} is there already", "another name")
     module = run.module(node, average)
+    return write_export(path, module, facts(run, module, node, average))
+
+
+def write_export(path: Path, module: nn.Module, told: Mapping[str, Any]) -> Path:
+    """Write a network's numbers to ``path`` and what there is to know beside it; returns the facts.
+
+    Args:
+        told: of :func:`facts_of`, and more.
+
+    Raises:
+        DiskError: the disk is full or fails.
+    """
     digest = write_tensors(path, module.state_dict())
     card = path.with_suffix(".json")
-    write_json(card, {**facts(run, module, node, average), "sha256": digest})
+    write_json(card, {**told, "sha256": digest})
     return card
 
 
 def facts(run: TrainedRun, module: nn.Module, node: int | None, average: bool) -> dict[str, Any]:
     """What somebody needs to know who uses the model, in plain data."""
-    data, spec = run.job.dataset, run.job.dataset.spec
-    card: dict[str, Any] = {
+    return {
         "run": run.folder.path.resolve().name,
         "round": run.done,
         "node": "average" if average else node,
-        "model": run.settings.model.dump(),
+    } | facts_of(run.job.dataset, run.settings.model, module)
+
+
+def facts_of(data: Dataset, model: Model, module: nn.Module) -> dict[str, Any]:
+    """What a network is and what inputs it takes, in plain data."""
+    spec = data.spec
+    card: dict[str, Any] = {
+        "model": model.dump(),
         "parameters": sum(p.numel() for p in module.parameters()),
         "task": spec.task,
         "input": {"kind": spec.kind, "shape": list(spec.shape)},

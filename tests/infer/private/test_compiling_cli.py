@@ -191,3 +191,56 @@ def test_a_plan_is_printed_and_written(
     status, told = said(capsys, "infer", "private", "plan", tmp_path / "none")
     assert status == 2
     assert "missing" in told["error"]["message"]
+
+
+def test_a_distilled_ensemble_is_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ensemble.yaml"
+    file.write_text(
+        "verb: combine\nseed: 1\nclients: 3\nrules: [average]\n"
+        "models: [{name: mlp, hidden: [16]}]\n"
+        "data: {name: digits, partition: iid, public: 0.3}\n"
+        "local: {epochs: 6, batch_size: 32, optimizer: {name: sgd, lr: 0.1}}\n"
+        "baselines: {methods: [distilled], distillation: {epochs: 6}}\n"
+    )
+    run = tmp_path / "run"
+    words = ["combine", "ensemble", file, "--out", run, "--quiet", "--no-report"]
+    assert main([*map(str, words)]) == 0
+    student = run / "baselines" / "distilled" / "model.safetensors"
+    source = open_source(str(student))
+    assert source.shape == (1, 8, 8)
+    status, told = said(capsys, "infer", "compile", student, "--out", tmp_path / "net")
+    assert status == 0, told
+    program = read_program(told["file"])
+    assert len(program.rounds) == 2
+    assert program.facts["prepare"]
+
+
+def test_a_task_of_a_merged_cut_is_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, merged, cut = tmp_path / "alone", tmp_path / "merged", tmp_path / "cut.safetensors"
+    words = "learn isolated --quiet --no-report --set rounds=4 --set nodes=3 --set data.name=digits"
+    words += " --set data.partition=iid --set model.name=mlp --set train.local_steps=20"
+    assert main([*words.split(), "--out", str(run)]) == 0
+    file = tmp_path / "merge.yaml"
+    file.write_text(
+        f"verb: merge\ntasks: {{name: sites, run: {run}}}\nsizes: [1.0]\nalgorithms: [ties]\n"
+    )
+    words_ = ["combine", "merge", file, "--out", merged, "--quiet", "--no-report"]
+    assert main([*map(str, words_)]) == 0
+    assert main(["combine", "cut", str(merged), "--size", "1", "--out", str(cut)]) == 0
+    status, told = said(
+        capsys, "infer", "compile", run, "--node", 0, "--state", cut, "--task", "site_0", "--out",
+        tmp_path / "net",
+    )  # fmt: skip
+    assert status == 0, told
+    facts = told["facts"]
+    assert facts["accuracy_plain"] > 0.6
+    assert facts["accuracy"] >= facts["accuracy_plain"] - 0.01
+    status, told = said(
+        capsys, "infer", "compile", run, "--node", 0, "--state", run / "summary.json", "--out",
+        tmp_path / "other",
+    )  # fmt: skip
+    assert (status, told["error"]["field"]) == (2, "state")

@@ -12,15 +12,20 @@ from hansa.base.errors import ConfigError
 from hansa.combine.ensemble import cost
 from hansa.combine.ensemble.baseline import FIELD, Baseline, Compared
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings
+from hansa.combine.ensemble.finished import slug
 from hansa.data import Dataset
 from hansa.ensemble import Ensemble, Teacher, Weighted, distill, label_weights
+from hansa.experiment.export import facts_of, write_export
 
 if TYPE_CHECKING:
     from hansa.combine.ensemble.harness import Harness
 
 
 class Student(Baseline):
-    """One network that learns what the ensemble says of public examples."""
+    """One network that learns what the ensemble says of public examples.
+
+    It is kept below the run's folder, ``baselines/NAME/model.safetensors``, as an export is.
+    """
 
     @abstractmethod
     def teacher(self, harness: Harness) -> Teacher:
@@ -39,6 +44,8 @@ class Student(Baseline):
         settings = harness.settings.baselines.distillation
         taught = harness.examples(public)
         distill(student, taught, self.teacher(harness), settings, rng)
+        file = harness.path / slug(name) / "model.safetensors"
+        write_export(file, student, facts_of(harness.dataset, harness.settings.models[0], student))
         note = f"one network, taught on {len(public)} public examples"
         counted = harness.upload() + harness.size
         formula = cost.one_shot(harness.size)

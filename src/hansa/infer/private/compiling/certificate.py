@@ -171,15 +171,20 @@ def choose_scheme(
             if best is None or hidden > best[0]:
                 best = hidden, made
         except ConfigError as error:
-            too_small = error.field == "profile" and not profile_name  # of a ring for a packing
-            if error.field not in ("plain_bits", "scheme.plain_bits") and not too_small:
-                raise
+            if profile_name or error.field not in ("plain_bits", "scheme.plain_bits", "profile"):
+                raise _in_terms_of_compiling(error) from None
             refusal = error
     if best is not None:
         return best[1]
     assert refusal is not None
+    raise _in_terms_of_compiling(refusal)
+
+
+def _in_terms_of_compiling(error: ConfigError) -> ConfigError:
+    if error.field not in ("plain_bits", "scheme.plain_bits"):
+        return error
     fix = "compile it to fewer bits: --weights, --activations, or --accumulator 22"
-    raise ConfigError(refusal.field, refusal.value, refusal.problem, fix)
+    return ConfigError(error.field, error.value, error.problem, fix)
 
 
 def hidden_bits(program: Program, scheme: Scheme) -> float:
