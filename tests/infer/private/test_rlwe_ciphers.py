@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -365,3 +367,32 @@ def test_bounds_grow_with_what_makes_noise(bits: int, plain_bits: int, l1: int) 
     assert noise.failure_log2(ring, plain_bits, l1, ceiling + 1) > -40
     distance = noise.statistical_distance_log2(ring, l1, bits)
     assert distance == pytest.approx(noise.statistical_distance_log2(ring, l1, bits + 1) + 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_switchs_rounding_stays_below_its_bound(name: str) -> None:
+    """Of a thousand uniform halves, and the bound is no more than a tail of 10 sigma."""
+    ring, secret, _, draws = keys(name, 3)
+    polys = draws.uniform(ring, 8)
+    words = ciphers.switch(ring, polys).astype(np.int64)
+    exact = [int(x) for x in _composed(ring, polys).ravel()]
+    off = [
+        (int(w) * ring.q - (x << 32)) / ring.q for w, x in zip(words.ravel(), exact, strict=True)
+    ]
+    roundings = (np.array(off) + 0.5) % 1 - 0.5
+    rolled = [
+        np.concatenate(
+            [roundings.reshape(8, -1)[k, ::-1][-at:], -roundings.reshape(8, -1)[k, ::-1][:-at]]
+        )
+        for k in range(8)
+        for at in range(1, ring.n, ring.n // 128)
+    ]
+    sums = np.array(rolled) @ secret.coefficients[0]
+    assert np.abs(sums).max() < noise.switch_bound(ring) < 11 * math.sqrt(ring.n / 12)
+    assert sums.std() < math.sqrt(ring.n / 12)
+
+
+def _composed(ring: Profile, polys: np.ndarray) -> np.ndarray:
+    p0, p1 = ring.primes
+    r0, r1 = (polys[:, layer].astype(object) for layer in range(2))
+    return (r0 * p1 * pow(p1, -1, p0) + r1 * p0 * pow(p0, -1, p1)) % ring.q

@@ -45,10 +45,11 @@ def switch_bound(profile: Profile, coefficients_log2: float = COEFFICIENTS_LOG2)
     """In words: what rounding both halves moves a coefficient by, but with 2^-40 for all of them.
 
     The roundings of ``a`` meet a ternary secret; of a hidden ciphertext they are independent of
-    it and centred (Hoeffding's inequality).
+    it and uniform in ±1/2, whose sums have tails no heavier than a normal distribution's of the
+    same variance, 1/12 each: sinh(x/2) / (x/2) <= exp(x²/24) (Chernoff's bound).
     """
     wanted = (coefficients_log2 - FAILURE_LOG2 + 1) * math.log(2)
-    return 1 + math.sqrt(profile.n * wanted / 2)
+    return 1 + math.sqrt(profile.n * wanted / 6)
 
 
 def flooding_ceiling(
@@ -91,7 +92,7 @@ def failure_log2(
     room = left - 1
     if room <= 0:
         return 0.0
-    each = 1 - 2 * room * room / profile.n / math.log(2)
+    each = 1 - 6 * room * room / profile.n / math.log(2)
     return min(0.0, each + coefficients_log2)
 
 
