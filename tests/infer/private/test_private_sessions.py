@@ -105,6 +105,24 @@ def test_profiles_answer_bit_for_bit(small: Program, profile: str) -> None:
     check(Pair(small, scheme_of(small, profile=profile)), 0)
 
 
+@pytest.mark.parametrize("profile", ["n4096", "n8192"])
+@pytest.mark.parametrize("extra", [23, 25, 28])
+def test_wide_accumulators_are_answered_in_wider_words(profile: str, extra: int) -> None:
+    most = 1 << (extra - 13)
+    maker = made_programs.Maker((40, 1, 1), weight_bits=8, low=-most, high=most)
+    maker.then("logits", [maker.whole("input", 6)])
+    program = maker.program((40,))
+    assert program.accumulator_bits in (extra - 1, extra)
+    bare = Scheme(profile=profile, plain_bits=extra)
+    layers = layers_of(program, bare)
+    scheme = bare.at_ceiling(layers.norm(program.rounds[0].blocks[0]))
+    assert 32 < scheme.word_bits <= 40
+    pair = Pair(program, scheme)
+    for query in range(3):
+        check(pair, query, seed=query)
+    assert len(pair.replies[0]) == pair.model.reply_bytes(0, 1)
+
+
 def test_the_fast_profile_answers_where_accumulators_are_small() -> None:
     maker = made_programs.Maker((40, 1, 1), weight_bits=4, low=0, high=15)
     maker.then("logits", [maker.whole("input", 10)])

@@ -104,7 +104,7 @@ def certify(program: Program, scheme: Scheme) -> Certificate:
     else:
         scheme.check_program(program, norm)
         failure = noise.failure_log2(
-            ring, scheme.plain_bits, norm, scheme.flooding_bits, coefficients_log2=numbers
+            ring, scheme.plain_bits, norm, scheme.flooding_bits, scheme.word_bits, numbers
         )
         distance = noise.statistical_distance_log2(ring, norm, scheme.flooding_bits)
     return Certificate(

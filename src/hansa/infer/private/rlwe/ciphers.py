@@ -21,7 +21,7 @@ from hansa.base.lazy import Lazy
 from hansa.infer.private.rlwe import ntt, real
 from hansa.infer.private.rlwe.draws import MOST_FLOODING, SEED_BYTES, Draws, padded_thresholds
 from hansa.infer.private.rlwe.keys import PublicKey, SecretKey, auxiliary, mask, masks
-from hansa.infer.private.rlwe.profiles import AUXILIARY_PRIME, Profile
+from hansa.infer.private.rlwe.profiles import AUXILIARY_PRIME, WIDE_PRIME, Profile
 from hansa.infer.private.rlwe.residues import (
     WORD_BITS,
     add,
@@ -30,6 +30,7 @@ from hansa.infer.private.rlwe.residues import (
     lift,
     multiply_add,
     pack_residues,
+    product_add,
     scale_arguments,
     scaled,
     switch,
@@ -156,14 +157,16 @@ def phase(
     """b - a·s modulo 2^bits at some coefficients, exactly.
 
     Args:
-        a_words: uint32 [k, N], rounded by :func:`switch`.
-        b_words: uint32 [k, P], the coefficients at ``positions``.
+        a_words: uint32 [k, N], rounded by :func:`switch`; uint64 of more than 32 bits.
+        b_words: the same [k, P], the coefficients at ``positions``.
         positions: int64 [k, P].
         bits: what they were rounded to.
 
     Returns:
-        uint32 [k, P].
+        [k, P], of the same type.
     """
+    if bits > WORD_BITS:
+        return _wide_phase(secret, a_words, b_words, positions, bits, threads)
     ring, lost = auxiliary(secret.profile), np.uint32(WORD_BITS - bits)
     out = np.empty(b_words.shape, np.uint32)
     known, (there, back) = known_of(ring), ntt.arguments(ring)
@@ -189,10 +192,35 @@ def decrypt(
 ) -> np.ndarray:
     """The messages int64 [k, P] of rounded ciphertexts; arguments as of :func:`phase`."""
     check_plain_bits(plain_bits)
+    if bits > WORD_BITS:
+        high = np.uint64(64 - bits)
+        wide = phase(secret, a_words, b_words, positions, bits, threads) << high
+        wide += np.uint64(1 << (63 - plain_bits))
+        return wide.view(np.int64) >> np.int64(64 - plain_bits)
     lost = np.uint32(WORD_BITS - bits)
     words = phase(secret, a_words, b_words, positions, bits, threads) << lost
     rounded = words + np.uint32(1 << (WORD_BITS - 1 - plain_bits))
     return (rounded.view(np.int32) >> np.int32(WORD_BITS - plain_bits)).astype(np.int64)
+
+
+def _wide_phase(
+    secret: SecretKey,
+    a_words: np.ndarray,
+    b_words: np.ndarray,
+    positions: np.ndarray,
+    bits: int,
+    threads: int,
+) -> np.ndarray:
+    """:func:`phase` of uint64 words, modulo a wider prime: rarely needed, a step at a time."""
+    ring, high = Profile("wide", secret.profile.n, (WIDE_PRIME,)), np.uint64(64 - bits)
+    key = ntt.forward(ring, lift(ring, secret.coefficients))
+    centred = (a_words << high).view(np.int64) >> np.int64(64 - bits)
+    values = ntt.forward(ring, lift(ring, centred), threads)
+    whole = product_add(ring, key, values, np.zeros_like(values))
+    found = ntt.inverse(ring, whole, threads)[:, 0].view(np.int64)
+    found -= WIDE_PRIME * (found > WIDE_PRIME // 2)
+    taken = np.take_along_axis(found, positions, 1).view(np.uint64)
+    return (b_words - taken) & np.uint64((1 << bits) - 1)
 
 
 def _check_size(profile: Profile, numbers: np.ndarray, name: str) -> None:

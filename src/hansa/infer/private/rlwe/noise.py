@@ -12,10 +12,12 @@ import math
 from hansa.base.errors import ConfigError
 from hansa.infer.private.rlwe.draws import largest_error
 from hansa.infer.private.rlwe.profiles import Profile
-from hansa.infer.private.rlwe.residues import WORD_BITS, check_plain_bits
+from hansa.infer.private.rlwe.residues import WORD_BITS, check_plain_bits, most_bits
 
 FAILURE_LOG2 = -40
 """An inference fails with no larger probability, whatever its size."""
+WIDEST_IN_WORDS = 22
+"""Bits of messages for which words of 32 bits do, at N = 4096."""
 COEFFICIENTS_LOG2 = 24
 """So many decrypted coefficients that probability is for."""
 
@@ -50,6 +52,13 @@ def switch_bound(profile: Profile, coefficients_log2: float = COEFFICIENTS_LOG2)
     """
     wanted = (coefficients_log2 - FAILURE_LOG2 + 1) * math.log(2)
     return 1 + math.sqrt(profile.n * wanted / 6)
+
+
+def word_bits(profile: Profile, plain_bits: int) -> int:
+    """Bits of a reply's words: 32, or more where that leaves messages no room beside rounding."""
+    if plain_bits <= WIDEST_IN_WORDS:
+        return WORD_BITS
+    return min(plain_bits + 11, most_bits(profile))
 
 
 def flooding_ceiling(

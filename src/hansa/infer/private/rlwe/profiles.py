@@ -17,6 +17,8 @@ QUANTUM_BITS = {2048: 50, 4096: 101, 8192: 203}
 
 AUXILIARY_PRIME = 70368743669761
 """46 bits, 1 modulo 2·8192: in which a ciphertext of 32-bit words is multiplied by a secret."""
+WIDE_PRIME = 1152921504606748673
+"""60 bits, the same of wider words."""
 
 
 @dataclass(frozen=True)

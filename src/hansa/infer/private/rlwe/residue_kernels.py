@@ -152,7 +152,7 @@ def switch(x, out, constants, crt, bits):  # type: ignore[no-untyped-def]  # pra
                 c, prime = crt[layer], constants[layer, 0]
                 part = _less(shoup(x[k, layer, j], c[0], c[1], prime), prime)
                 total += part * c[2] + high(part, c[3])
-            out[k, j] = np.uint32(total >> drop)
+            out[k, j] = total >> drop
 
 
 @njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ import numpy as np
 from hansa.base.errors import ConfigError, WireError
 from hansa.base.lazy import Lazy
 from hansa.infer.private.rlwe import real
-from hansa.infer.private.rlwe.profiles import Profile
+from hansa.infer.private.rlwe.profiles import WIDE_PRIME, Profile
 from hansa.infer.private.rlwe.spreading import spread
 
 kernels = Lazy("hansa.infer.private.rlwe.residue_kernels")
@@ -173,15 +173,25 @@ def multiply_add(
 
 
 def switch(profile: Profile, polys: np.ndarray, bits: int = WORD_BITS) -> np.ndarray:
-    """round(x·2^bits / q) modulo 2^bits, uint32 [k, n] of coefficients [k, L, n].
+    """round(x·2^bits / q) modulo 2^bits, [k, n] of coefficients [k, L, n].
 
-    At most 1/2 + 2^-30 from the exact quotient.
+    At most 1/2 + 2^-20 from the exact quotient.
+
+    Returns:
+        uint32, or uint64 where they have more than 32 bits.
     """
-    if not 8 <= bits <= WORD_BITS:
-        raise ConfigError("bits", bits, "a ciphertext is rounded to 8 to 32 bits")
-    out, own = np.empty((len(polys), polys.shape[2]), np.uint32), constants(profile.primes)
+    if not 8 <= bits <= most_bits(profile):
+        most = most_bits(profile)
+        raise ConfigError("bits", bits, f"a ciphertext is rounded to 8 to {most} bits here")
+    kind: type[np.unsignedinteger] = np.uint32 if bits <= WORD_BITS else np.uint64
+    out, own = np.empty((len(polys), polys.shape[2]), kind), constants(profile.primes)
     kernels.switch(polys, out, own.primes, own.crt, bits)
     return out
+
+
+def most_bits(profile: Profile) -> int:
+    """Bits of the widest words that are multiplied by a secret modulo the wide prime."""
+    return WIDE_PRIME.bit_length() - profile.n.bit_length()
 
 
 def pack_numbers(numbers: np.ndarray, bits: int) -> bytes:

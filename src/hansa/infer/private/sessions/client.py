@@ -71,7 +71,12 @@ class ClientSession:
     def largest_reply(self) -> int:
         """Bytes of the longest reply to a query of the most rows."""
         return max(
-            reply_bytes(self.profile, [one.place for one in turn.replies], self.outline.rows)
+            reply_bytes(
+                self.profile,
+                [one.place for one in turn.replies],
+                self.outline.rows,
+                self.scheme.word_bits,
+            )
             for turn in self.outline.turns
         )
 
@@ -142,15 +147,14 @@ class ClientSession:
         Raises:
             ProtocolError: another size.
         """
-        places = [one.place for one in replies]
+        places, bits = [one.place for one in replies], self.scheme.word_bits
         made = []
         for place, (a_words, b_words, positions) in zip(
-            places, read_reply(self.profile, payload, places, rows), strict=True
+            places, read_reply(self.profile, payload, places, rows, bits), strict=True
         ):
             found = ciphers.decrypt(
-                self._key, a_words, b_words, positions, self.scheme.plain_bits,
-                threads=self.threads,
-            )  # fmt: skip
+                self._key, a_words, b_words, positions, self.scheme.plain_bits, bits, self.threads
+            )
             made.append(place.unpack(found, rows))
         return made
 

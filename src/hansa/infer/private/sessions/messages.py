@@ -16,6 +16,7 @@ from hansa.infer.private.sessions.errors import ProtocolError
 residues = Lazy("hansa.infer.private.rlwe.residues")
 
 SEED_BYTES = 32
+WORD_BITS = 32
 _HEAD = struct.Struct("<I")
 
 
@@ -57,44 +58,69 @@ def read_upload(profile: Profile, payload: bytes, polynomials: int) -> tuple[byt
     return seed, b_ntt
 
 
-def reply_payload(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> bytes:
-    """A reply: for each block (a uint32 [k, N], b uint32 [k, P], positions [k, P]).
+def reply_payload(
+    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], bits: int = WORD_BITS
+) -> bytes:
+    """A reply: for each block (a [k, N], b [k, P], positions [k, P]), words of ``bits`` bits.
 
     Of ``b`` only what has a position is sent.
     """
-    made = []
-    for a_words, b_words, positions in parts:
-        made += [a_words.astype("<u4").tobytes(), b_words[positions >= 0].astype("<u4").tobytes()]
-    return b"".join(made)
+    return b"".join(
+        residues.pack_numbers(words, bits) if bits != WORD_BITS else words.astype("<u4").tobytes()
+        for a_words, b_words, positions in parts
+        for words in (a_words, b_words[positions >= 0])
+    )
 
 
-def reply_bytes(profile: Profile, downloads: Sequence[Download], rows: int) -> int:
+def reply_bytes(
+    profile: Profile, downloads: Sequence[Download], rows: int, bits: int = WORD_BITS
+) -> int:
     """Size of a reply."""
     return sum(
-        4 * (one.polynomials(rows) * profile.n + int((one.positions(rows) >= 0).sum()))
+        packed_bytes(one.polynomials(rows) * profile.n, bits)
+        + packed_bytes(int((one.positions(rows) >= 0).sum()), bits)
         for one in downloads
     )
 
 
+def packed_bytes(count: int, bits: int) -> int:
+    """Size of so many words."""
+    return -(-count * bits // 8)
+
+
 def read_reply(
-    profile: Profile, payload: bytes, downloads: Sequence[Download], rows: int
+    profile: Profile,
+    payload: bytes,
+    downloads: Sequence[Download],
+    rows: int,
+    bits: int = WORD_BITS,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each block (a uint32 [k, N], b uint32 [k, P], positions int64 [k, P], none as 0).
+    """Of each block (a [k, N], b [k, P], positions int64 [k, P], none as 0).
+
+    Words are uint32, or uint64 where they have more than 32 bits.
 
     Raises:
         ProtocolError: another size.
     """
-    wanted = reply_bytes(profile, downloads, rows)
+    wanted = reply_bytes(profile, downloads, rows, bits)
     if len(payload) != wanted:
         raise ProtocolError("malformed", f"the reply has {len(payload)} bytes, not {wanted}")
-    words, at, made = np.frombuffer(payload, "<u4").astype(np.uint32), 0, []
+    at, made = 0, []
+
+    def take(count: int) -> np.ndarray:
+        nonlocal at
+        data = payload[at : at + packed_bytes(count, bits)]
+        at += len(data)
+        if bits == WORD_BITS:
+            return np.frombuffer(data, "<u4").astype(np.uint32)
+        numbers: np.ndarray = residues.unpack_numbers(data, count, bits)
+        return numbers
+
     for one in downloads:
         positions = one.positions(rows)
         held = positions >= 0
-        size, count = len(positions) * profile.n, int(held.sum())
-        a_words = words[at : at + size].reshape(-1, profile.n)
-        b_words = np.zeros(positions.shape, np.uint32)
-        b_words[held] = words[at + size : at + size + count]
+        a_words = take(len(positions) * profile.n).reshape(-1, profile.n)
+        b_words = np.zeros(positions.shape, a_words.dtype)
+        b_words[held] = take(int(held.sum()))
         made.append((a_words, b_words, np.maximum(positions, 0)))
-        at += size + count
     return made

@@ -146,7 +146,10 @@ class ServerModel:
         """Bytes of a step's reply."""
         blocks = self.program.rounds[step].blocks
         return reply_bytes(
-            self.profile, [self.layers.downloads[block.name] for block in blocks], rows
+            self.profile,
+            [self.layers.downloads[block.name] for block in blocks],
+            rows,
+            self.scheme.word_bits,
         )
 
     def prepared(

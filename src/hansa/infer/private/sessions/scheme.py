@@ -42,6 +42,13 @@ class Scheme:
     reveals: Reveals = "logits"
     rows: int = 1
 
+    @property
+    def word_bits(self) -> int:
+        """Bits of a reply's words."""
+        if self.mode == "shares":
+            return noise.WORD_BITS
+        return noise.word_bits(profile(self.profile), self.plain_bits)
+
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return asdict(self)
@@ -127,7 +134,9 @@ class Scheme:
                     "scheme.plain_bits", self.plain_bits,
                     f"{name} holds numbers from {value.low} to {value.high}", "more bits",
                 )  # fmt: skip
-        ceiling = noise.flooding_ceiling(profile(self.profile), self.plain_bits, norm)
+        ceiling = noise.flooding_ceiling(
+            profile(self.profile), self.plain_bits, norm, self.word_bits
+        )
         if self.flooding_bits > ceiling:
             raise ConfigError(
                 "scheme.flooding_bits", self.flooding_bits,
@@ -145,7 +154,7 @@ class Scheme:
 
     def at_ceiling(self, norm: int) -> Scheme:
         """The same, flooded as much as exact answers allow."""
-        bits = noise.flooding_ceiling(profile(self.profile), self.plain_bits, norm)
+        bits = noise.flooding_ceiling(profile(self.profile), self.plain_bits, norm, self.word_bits)
         return replace(self, flooding_bits=bits)
 
 

@@ -23,13 +23,17 @@ from hansa.infer.private.rlwe.draws import Draws
 from hansa.infer.private.rlwe.keys import PublicKey
 from hansa.infer.private.rlwe.spreading import spread
 from hansa.infer.private.sessions.errors import ProtocolError
-from hansa.infer.private.sessions.messages import read_upload, reply_payload, upload_rows
+from hansa.infer.private.sessions.messages import (
+    WORD_BITS,
+    read_upload,
+    reply_payload,
+    upload_rows,
+)
 from hansa.infer.private.sessions.model import ServerModel
 
 ciphers = Lazy("hansa.infer.private.rlwe.ciphers")
 switch_keys = Lazy("hansa.infer.private.lwe.switch_keys")
 
-WORD_BITS = 32
 AT_ONCE = 8
 """Ciphertexts that are hidden at once, by one thread, with noise of their own stream."""
 
@@ -76,7 +80,7 @@ class ServerSession:
         for block in self.model.program.rounds[step].blocks:
             draws = Draws(self._secret, f"hide {query} {step} {block.name} ".encode() + digest)
             parts.append(self._reply(block, draws))
-        return reply_payload(parts)
+        return reply_payload(parts, self.model.scheme.word_bits)
 
     def restore(self, query: int, payloads: Sequence[bytes]) -> None:
         """Take requests that were accepted before, in order, and answer none of them.
@@ -171,19 +175,23 @@ class ServerSession:
         self._accepted[step], self._next = digest, step + 1
 
     def _reply(self, block: Block, draws: Draws) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(a uint32 [k, N], b uint32 [k, P], positions [k, P]) of a block, hidden."""
+        """(a [k, N], b [k, P], positions [k, P]) of a block, hidden, in words."""
         model, prepared = self.model, self._prepared(block)
         positions = model.layers.downloads[block.name].positions(self._rows)
-        a_words = np.empty((len(positions), model.profile.n), np.uint32)
-        b_words = np.empty(positions.shape, np.uint32)
+        bits = model.scheme.word_bits
+        kind = np.uint32 if bits <= WORD_BITS else np.uint64
+        a_words = np.empty((len(positions), model.profile.n), kind)
+        b_words = np.empty(positions.shape, kind)
         for which, a_ntt, b_ntt in model.layers.chunks(
             block, prepared, self._held, self._rows, model.threads, self._switch_keys
         ):
             for at, a, b in self._hidden(block, which, a_ntt, b_ntt, positions, draws):
                 a_words[at], b_words[at] = a, b
-        # q·m / 2^plain_bits becomes m·2^(32 - plain_bits) in words: exact, and without noise
+        # q·m / 2^plain_bits becomes m·2^(bits - plain_bits) in words: exact, and without noise
         bias = model.layers.bias_words(block, prepared, self._rows)
-        b_words += (bias << (WORD_BITS - model.scheme.plain_bits)).astype(np.uint32)
+        b_words += (bias << (bits - model.scheme.plain_bits)).astype(kind)
+        if bits > WORD_BITS:
+            b_words &= np.uint64((1 << bits) - 1)
         return a_words, b_words, positions
 
     def _hidden(
@@ -191,7 +199,7 @@ class ServerSession:
         positions: np.ndarray, draws: Draws,
     ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # fmt: skip
         """(which, words of a, words of b at the positions) of some ciphertexts, a few at a time."""
-        ring = self.model.profile
+        ring, bits = self.model.profile, self.model.scheme.word_bits
         groups = [slice(start, start + AT_ONCE) for start in range(0, len(which), AT_ONCE)]
         made: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [(which,) * 3] * len(groups)
 
@@ -203,7 +211,8 @@ class ServerSession:
                 at = np.maximum(positions[chosen], 0)[:, None, :]
                 at = np.broadcast_to(at, (len(b), b.shape[1], at.shape[2]))
                 taken = np.take_along_axis(b, at, 2)
-                made[number] = (chosen, ciphers.switch(ring, a), ciphers.switch(ring, taken))
+                halves = [ciphers.switch(ring, half, bits) for half in (a, taken)]
+                made[number] = (chosen, halves[0], halves[1])
 
         spread(work, len(groups), self.model.threads)
         return made
