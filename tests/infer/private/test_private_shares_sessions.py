@@ -12,8 +12,18 @@ import numpy as np
 import pytest
 
 from hansa.base.errors import ConfigError
+from hansa.infer.private.client_steps import Shift, SumPool, Table
 from hansa.infer.private.integer_net import accumulate, evaluate, read_rows
-from hansa.infer.private.program import Program
+from hansa.infer.private.program import (
+    LOGITS,
+    Activation,
+    Block,
+    Program,
+    Round,
+    Term,
+    Value,
+    bounds,
+)
 from hansa.infer.private.rlwe import ciphers
 from hansa.infer.private.sessions.errors import ProtocolError
 from hansa.infer.private.sessions.messages import read_upload, upload_payload
@@ -105,6 +115,60 @@ def test_images_pools_and_residuals_come_to_the_same(monkeypatch: pytest.MonkeyP
         row = rows_of(program, 1)
         answers, _ = drive(client.ask(0, row), server, 0)
         np.testing.assert_array_equal(answers.logits, expected(program, row))
+
+
+def answered(program: Program, row: np.ndarray) -> np.ndarray:
+    """Logits of one query of a fresh session."""
+    scheme = replace(SCHEME, plain_bits=least_plain_bits(program), reveals="logits")
+    client, server = pair(server_model(program, scheme))
+    drive(client.open(), server, -1)
+    return np.asarray(drive(client.ask(0, row), server, 0)[0].logits)
+
+
+def test_random_layers_and_networks_come_to_the_same() -> None:
+    draw = np.random.default_rng(7)
+    for seed in range(10):
+        program = (made_programs.one_layer if seed % 2 else made_programs.network)(draw)
+        row = rows_of(program, 1, seed)
+        np.testing.assert_array_equal(answered(program, row), expected(program, row))
+
+
+def test_two_activations_of_one_block_and_negative_values() -> None:
+    values = {
+        "in": Value("in", (3, 2, 2), -9, 9, 1.0),
+        "one": Value("one", (4, 1, 1), -20, 20, 1.0),
+        "two": Value("two", (4, 2, 2), -3, 12, 1.0),
+    }
+    draw = np.random.default_rng(3)
+
+    def block(name: str, shape: tuple[int, int, int], *terms: Term) -> Block:
+        bias = draw.integers(-50, 50, shape[0])
+        return Block(name, terms, bias, shape, *bounds(terms, bias, values), 1.0)
+
+    def weight(*shape: int) -> np.ndarray:
+        return draw.integers(-7, 8, shape)
+
+    first = block("first", (4, 2, 2), Term("in", weight(4, 3, 1, 1)))
+    last = block(
+        "last", (5, 1, 1), Term("one", weight(5, 4, 1, 1)), Term("two", weight(5, 4, 2, 2))
+    )
+    pool = SumPool((2, 2), (2, 2), (0, 0, 0, 0))
+    made = (
+        Activation("first", (Shift(2, -40, 40), pool, Shift(3, -20, 20)), "one"),
+        Activation("first", (Table((-60, 0, 9), (-3, 4, 12, 5)),), "two"),
+    )
+    program = Program(
+        values,
+        (
+            Round(("in",), (first,), made),
+            Round(("one", "two"), (last,), (Activation("last", (), LOGITS),)),
+        ),
+        (3, 2, 2),
+        np.zeros(3),
+    )
+    for seed in range(4):
+        row = rows_of(program, 1, seed)
+        np.testing.assert_array_equal(answered(program, row), expected(program, row))
 
 
 def test_the_same_secrets_make_the_same_bytes_and_others_do_not() -> None:

@@ -209,8 +209,10 @@ class Tables:
 
 
 def read_tables(turn: TurnCircuits, payload: bytes) -> Tables:
-    """Raises:
-    ProtocolError: a reply of another size.
+    """What :func:`write_tables` wrote.
+
+    Raises:
+        ProtocolError: a reply of another size.
     """
     if len(payload) != turn.tables_bytes:
         raise ProtocolError(

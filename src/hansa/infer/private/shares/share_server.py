@@ -162,7 +162,7 @@ class ShareServer:
         model, scheme = self.model, self.model.scheme
         profile, threads = model.profile, model.threads
         told, one = model.outline.turns[turn], model.program.rounds[turn]
-        for name in [name for name in state.held if model.last_reads[name] < turn]:
+        for name in [name for name in state.held if model.last_reads.get(name, -1) < turn]:
             del state.held[name]
         if upload_rows(payload) != 1:
             raise ProtocolError("malformed", "a request of more rows than one")
