@@ -144,7 +144,13 @@ def compile_(
             "certificate": made.plain(),
         }
         _layers(answer, program)
+        _rounds(answer, program)
         _certificate(answer, made)
+        if "held_to" in facts:
+            answer.line(
+                f"held              sums to {facts['held_to']} bits, by coarser weights: "
+                "--accumulator sets another width"
+            )
         for key in ("accuracy_plain", "accuracy"):
             if key in facts:
                 answer.line(f"{key.replace('_', ' '):<18}{facts[key]:.4f}")
@@ -198,6 +204,30 @@ def _layers(answer: Answer, program: Program) -> None:
     told = program.facts.get("layers", [])
     rows = [[str(part) for part in one] for one in told]  # type: ignore[attr-defined]
     answer.table(Grid("What became of each layer", ["layer", "kind", "became"], rows, words=3))
+
+
+def _rounds(answer: Answer, program: Program) -> None:
+    """What each side does in each round."""
+    from hansa.infer.private.client_steps import plain
+    from hansa.infer.private.program import LOGITS
+    from hansa.report.grid import Grid
+
+    rows = []
+    for at, one in enumerate(program.rounds):
+        sent = [
+            f"{name} {list(value.shape)}, {value.low} to {value.high}"
+            for name, value in program.values.items()
+            if name in one.uploads
+        ]
+        for made in one.activations:
+            steps = [str(plain(step)["kind"]).replace("_", " ") for step in made.steps]
+            does = (
+                "reads the logits" if made.makes == LOGITS else f"{', '.join(steps)}: {made.makes}"
+            )
+            rows.append([str(at + 1), "; ".join(sent), made.block, does])
+            sent = []
+    heads = ["round", "client sends", "server sums", "client makes"]
+    answer.table(Grid("What is done in each round", heads, rows, words=4))
 
 
 def _certificate(answer: Answer, made: Certificate) -> None:

@@ -123,6 +123,18 @@ def test_made_up_rows_are_warned_of(
     assert read_program(tmp_path / "net").facts["calibration"] == "made up"
 
 
+def test_sums_that_no_ring_takes_are_held_and_it_is_said(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["infer", "compile", f"{own}:Net", "--shape", "1,8,8", "--out", tmp_path / "net"]
+    words += ["--weights", 11, "--activations", 11]
+    assert main([*map(str, words)]) == 0
+    assert "sums to 22 bits" in capsys.readouterr().out
+    program = read_program(tmp_path / "net")
+    assert program.accumulator_bits <= 22
+    assert program.facts["held_to"] == 22
+
+
 def test_a_state_and_arguments_fill_a_network(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

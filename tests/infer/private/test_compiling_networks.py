@@ -45,6 +45,9 @@ def compiled(module: nn.Module, *shape: int, bits: Bits | None = None, rows: int
         wanted = module(x).reshape(rows, -1).double().numpy()
     whole = evaluate(made.program, read_rows(made.program, x.numpy()))
     logits = whole * made.program.logits.scale
+    if made.ending:  # left to the reader
+        named = {"log_softmax": lambda z: z.log_softmax(1), "sigmoid": torch.sigmoid}
+        logits = named[made.ending](torch.from_numpy(logits)).numpy()
     return made, float(np.abs(logits - wanted).mean() / wanted.std())
 
 
@@ -187,8 +190,7 @@ def test_a_network_compiles_to_what_it_computes(name: str) -> None:
     maker, shape = NETWORKS[name]
     torch.manual_seed(1)
     made, off = compiled(maker(), *shape)
-    limit = {"viewed": 9.0, "one slope": 9.0}.get(name, 0.03)  # whose endings are left out
-    assert off < limit, off
+    assert off < 0.03, off
     assert made.program.facts["layers"]
 
 

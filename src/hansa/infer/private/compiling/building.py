@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _AT_ONCE = 250
+HELD = 22
+"""Bits of an accumulator that every packing and mode takes: longer sums are held to so many."""
 
 
 def build(
@@ -82,14 +84,14 @@ def build_of(
             stacklevel=2,
         )
         examples, facts["calibration"] = made_up(tuple(wanted)), "made up"
-    compiled = compile_network(
-        opened.network,
-        examples,
-        bits,
-        classes=_classes(opened),
-        facts=facts,
-        epochs=epochs,
+    classes = tuple(opened.classes)
+    made = lambda width: compile_network(  # noqa: E731
+        opened.network, examples, width, classes=classes, facts=facts, epochs=epochs
     )
+    compiled = made(bits)
+    if bits.accumulator is None and compiled.program.accumulator_bits > HELD:
+        facts["held_to"] = HELD
+        compiled = made(replace(bits, accumulator=HELD))
     if opened.tests is None:
         return compiled
     tests, labels = opened.tests
@@ -121,7 +123,3 @@ def plain_accuracy(network: nn.Module, rows: np.ndarray, labels: np.ndarray) -> 
             made = network(some).reshape(len(some), -1).argmax(1).numpy()
             right += int((made == labels[start : start + _AT_ONCE]).sum())
     return right / len(rows)
-
-
-def _classes(opened: Source) -> tuple[str, ...]:
-    return tuple(opened.classes)
