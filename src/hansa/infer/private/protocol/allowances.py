@@ -83,7 +83,7 @@ class Allowances:
         self._program = service.digest.hex()
 
     def take(self, identity: str, session: str, query: int) -> None:
-        """Count a query that begins, on the disk when this returns.
+        """Count a query that begins; where equations are counted, on the disk when this returns.
 
         Args:
             query: its number in the session, from 0.
@@ -158,7 +158,8 @@ class Allowances:
         return counts
 
     def _write(self, identity: str, counts: dict[str, Any]) -> None:
-        write_whole(self._path(identity), json.dumps(counts).encode())
+        data = json.dumps(counts).encode()
+        write_whole(self._path(identity), data, sync=self._service.budgeted)
 
     @staticmethod
     def _total(counts: dict[str, Any]) -> int:

@@ -21,8 +21,11 @@ def own_folder(path: Path) -> Path:
     return path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file; on the disk when this returns.
+def write_whole(path: Path, data: bytes, sync: bool = True) -> None:
+    """Replace a file.
+
+    Args:
+        sync: whether it is on the disk when this returns, or safe from the process's end only.
 
     Raises:
         DiskError: it cannot be written.
@@ -33,9 +36,11 @@ def write_whole(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             Path(name).replace(path)
-            sync_folder(path.parent)
+            if sync:
+                sync_folder(path.parent)
         except BaseException:
             with suppress(FileNotFoundError):
                 Path(name).unlink()

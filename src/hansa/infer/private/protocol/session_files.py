@@ -84,7 +84,7 @@ class SessionFiles:
         if frame.query == OPENING:
             append(self._place(frame.session) / _OPENING, frame, sync=False)
         elif frame.step == 0:
-            write_whole(self._place(frame.session) / _QUERY, frame.encode())
+            write_whole(self._place(frame.session) / _QUERY, frame.encode(), sync=False)
         else:
             append(self._place(frame.session) / _QUERY, frame, sync=False)
 
