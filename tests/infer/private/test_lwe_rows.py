@@ -205,5 +205,9 @@ def test_what_cannot_be_packed_is_refused_by_name(made: Made) -> None:
     places, weights, _ = layer(made, 17, 2, 0)
     with pytest.raises(ConfigError, match="up to 16 rows"):
         combine_pack(made.keys, made.a_ntt, made.b, places, weights)
+    with pytest.raises(ConfigError, match="taps"):
+        combine_pack(made.keys, made.a_ntt, made.b, places[:3] + made.numbers.size, weights[:3])
+    with pytest.raises(ConfigError, match="taps"):
+        extract(made.ring, made.a_ntt, made.b, np.array([-1]))
     assert levels_of(1) == 0
     assert levels_of(17) == 5

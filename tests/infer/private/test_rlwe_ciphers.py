@@ -30,6 +30,7 @@ from hansa.infer.private.rlwe.residues import (
     scaled,
     unpack_numbers,
 )
+from hansa.infer.private.rlwe.spreading import spread
 
 NAMES = list(PROFILES)
 PLAIN_BITS = {"n4096": 20, "n2048": 16, "n8192": 20}
@@ -309,6 +310,14 @@ def test_bad_input_is_refused_by_name() -> None:
         ciphers.encrypt(secret, np.zeros((1, 7), np.int64), 8, draws)
     with pytest.raises(ConfigError, match="messages"):
         ciphers.encrypt(secret, np.full((1, ring.n), 128), 8, draws)
+    words, at = np.zeros((1, ring.n), np.uint32), np.zeros((1, 3), np.int64)
+    for wrong in (at - 1, at + ring.n):
+        with pytest.raises(ConfigError, match="positions"):
+            ciphers.phase(secret, words, words[:, :3], wrong)
+    with pytest.raises(ConfigError, match="positions"):
+        ciphers.phase(secret, words, words[:, :4], at)
+    with pytest.raises(ConfigError, match="a_words"):
+        ciphers.phase(secret, words[:, :5], words[:, :3], at)
     with pytest.raises(ConfigError, match="seed"):
         Draws(b"short", "x")
     with pytest.raises(ConfigError, match="flooding_bits"):
@@ -396,3 +405,27 @@ def _composed(ring: Profile, polys: np.ndarray) -> np.ndarray:
     p0, p1 = ring.primes
     r0, r1 = (polys[:, layer].astype(object) for layer in range(2))
     return (r0 * p1 * pow(p1, -1, p0) + r1 * p0 * pow(p0, -1, p1)) % ring.q
+
+
+def test_slices_cover_everything_once_and_errors_come_through() -> None:
+    for count in range(12):
+        for threads in (1, 2, 5):
+            for together in (0, 1, 4):
+                seen: list[int] = []
+                parts: list[slice] = []
+
+                def note(part: slice, seen: list[int] = seen, parts: list[slice] = parts) -> None:
+                    seen.extend(range(part.start, part.stop))
+                    parts.append(part)
+
+                spread(note, count, threads, together)
+                assert sorted(seen) == list(range(count))
+                if together:
+                    assert all(part.start % together == 0 for part in parts)
+
+    def fail(part: slice) -> None:
+        if part.start:
+            raise ValueError("the second part")
+
+    with pytest.raises(ValueError, match="second part"):
+        spread(fail, 4, 2)

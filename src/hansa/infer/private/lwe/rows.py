@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import Lazy
 from hansa.infer.private.rlwe import ntt
 from hansa.infer.private.rlwe.profiles import Profile
@@ -58,6 +59,7 @@ def extract(profile: Profile, a_ntt: np.ndarray, b: np.ndarray, places: np.ndarr
         b: uint64 [k, L, N], the other halves as coefficients.
         places: int64 [R] in [0, k·N): ciphertext and coefficient.
     """
+    check_places(places, len(a_ntt) * profile.n)
     masks = np.empty((len(places), *a_ntt.shape[1:]), np.uint64)
     for row, place in enumerate(places):
         one, at = divmod(int(place), profile.n)
@@ -82,6 +84,7 @@ def combine(
         weights: int64 [outs, T], of each tap.
         bias: uint64 [outs, L], added to the bodies; of :func:`biases`.
     """
+    check_places(taps, len(rows))
     own = constants(profile.primes)
     masks = np.empty((len(taps), profile.levels, profile.n), np.uint64)
     bodies = np.empty((len(taps), profile.levels), np.uint64)
@@ -119,6 +122,7 @@ def combine_ciphers(
         a_ntt, b: of the ciphertexts, as for :func:`extract`.
         taps: int64 [outs, T], places in [0, k·N).
     """
+    check_places(taps, len(a_ntt) * profile.n)
     masks = np.empty((len(taps), profile.levels, profile.n), np.uint64)
     bodies = np.empty((len(taps), profile.levels), np.uint64)
     own = constants(profile.primes).primes
@@ -134,6 +138,16 @@ def combine_ciphers(
         masks[one] = total[0]
         kernels.sum_bodies(b, taps[one], weights[one], own, bodies[one])
     return Rows(masks, bodies if bias is None else _plus(profile, bodies, bias))
+
+
+def check_places(places: np.ndarray, count: int) -> None:
+    """Places int64 among ``count`` rows or coefficients.
+
+    Raises:
+        ConfigError: some lie outside.
+    """
+    if places.size and not 0 <= places.min() <= places.max() < count:
+        raise ConfigError("taps", None, f"lie outside 0 to {count - 1}")
 
 
 def biases(profile: Profile, messages: np.ndarray, plain_bits: int) -> np.ndarray:

@@ -96,19 +96,11 @@ def encrypt(
         a_ntt = np.concatenate(
             [mask(profile, mask_seed, one) for one in range(now.start, now.stop)]
         )
-        words = _words(secrets, now, n)
+        words = Draws(secrets, str(now.start)).words(len(a_ntt) * n).reshape(-1, n)
         seal(messages[now], words, levels, a_ntt, secret.values, b_ntt[now], known, there, *scaling)
 
     spread(work, k, threads, TOGETHER)
     return Sealed(mask_seed, b_ntt)
-
-
-def _words(secrets: bytes, now: slice, count: int) -> np.ndarray:
-    """Of the streams of some polynomials, uint64 [polynomials, count]."""
-    made = np.empty((now.stop - now.start, count), np.uint64)
-    for one, row in zip(range(now.start, now.stop), made, strict=True):
-        Draws(secrets, str(one)).fill(row)
-    return made
 
 
 def rerandomise(
@@ -137,9 +129,9 @@ def rerandomise(
     levels = padded_thresholds(profile.sigma)
 
     def work(now: slice) -> None:
-        mixers = Draws(secrets, f"mixers {now.start}").ternary(profile, now.stop - now.start)
-        words = _words(secrets, now, 4 * profile.n).reshape(-1, 4, profile.n)
-        halves = a_ntt[now], b_ntt[now], a[now], b[now]
+        own, halves = Draws(secrets, str(now.start)), (a_ntt[now], b_ntt[now], a[now], b[now])
+        mixers = own.ternary(profile, len(a[now]))
+        words = own.words(4 * mixers.size).reshape(-1, 4, profile.n)
         hide(mixers, words, levels, flooding_bits, *keys, *halves, known, there, back)
 
     spread(work, len(a), threads, TOGETHER)
@@ -164,7 +156,15 @@ def phase(
 
     Returns:
         [k, P], of the same type.
+
+    Raises:
+        ConfigError: shapes that do not fit, or positions outside a polynomial.
     """
+    _check_size(secret.profile, a_words, "a_words")
+    if positions.shape != b_words.shape or len(positions) != len(a_words):
+        raise ConfigError("positions", positions.shape, f"do not fit {b_words.shape} coefficients")
+    if positions.size and not 0 <= positions.min() <= positions.max() < secret.profile.n:
+        raise ConfigError("positions", None, f"lie outside 0 to {secret.profile.n - 1}")
     if bits > WORD_BITS:
         return _wide_phase(secret, a_words, b_words, positions, bits, threads)
     ring, lost = auxiliary(secret.profile), np.uint32(WORD_BITS - bits)
