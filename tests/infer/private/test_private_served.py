@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hansa.base.errors import ConfigError, DataError, HansaWarning
+from hansa.base.errors import ConfigError, DataError, HansaError, HansaWarning
 from hansa.infer.private.compiling.certificate import choose_scheme
 from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.program import Program
@@ -203,6 +204,38 @@ def test_budgets_are_counted_by_certificate_and_layer(keys: Identity, tmp_path: 
             asking(nearby.address, nearby.pin, client_side, identity=me) as client,
         ):
             client.ask(rows_of(program, 1))
+
+
+def places(facts: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in plain data: what holds it, and its key."""
+    if not isinstance(facts, (dict, list)):
+        return
+    for key in facts if isinstance(facts, dict) else range(len(facts)):
+        value = facts[key]
+        yield facts, key
+        yield from places(value)
+
+
+def test_whatever_a_server_tells_of_its_program_is_read_or_refused() -> None:
+    draw = random.Random(3)
+    program = lenet()
+    service = ModelService(program, choose_scheme(program))
+    strange = (None, -1, 0, 1, 7, 2**40, 2**63, 1e308, float("nan"), "x", [], {}, [[1]], True)
+    read = 0
+    for k in range(400):
+        facts = [json.loads(service.outline), json.loads(service.scheme)]
+        for _ in range(draw.randint(1, 2)):
+            holder, key = draw.choice(list(places(facts[k % 8 == 0])))
+            holder[key] = draw.choice(strange)
+        outline, scheme = (json.dumps(one).encode() for one in facts)
+        try:
+            side = client_side(outline, scheme, bytes(32), bytes(32))
+            request = next(side.ask(0, np.zeros((1, *program.input_shape))))
+        except HansaError:
+            continue
+        assert len(request) < 1 << 22
+        read += 1
+    assert 0 < read < 400
 
 
 def test_a_digest_tells_any_two_programs_apart() -> None:

@@ -125,10 +125,12 @@ def client_side(
     try:
         told = outlines.Outline.of(json.loads(outline))
         agreed = schemes.Scheme.of(json.loads(scheme))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        problem = f"what the server tells of its program cannot be read ({error})"
-        raise WireError(problem) from None
+        side = sides.client_session(told, agreed, mask_seed, secret, threads)
     except ConfigError as error:
         raise WireError(f"the server's scheme is refused: {error}") from None
-    side = sides.client_session(told, agreed, mask_seed, secret, threads)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        problem = f"what the server tells of its program cannot be read ({error!r})"
+        raise WireError(problem) from None
+    except RecursionError:
+        raise WireError("what the server tells of its program is too deep") from None
     return SizedSide(side, told.rows)
