@@ -171,6 +171,18 @@ def test_two_activations_of_one_block_and_negative_values() -> None:
         np.testing.assert_array_equal(answered(program, row), expected(program, row))
 
 
+def test_accumulators_that_need_wider_words() -> None:
+    program, rows = small(), rows_of(small(), 2)
+    for profile, bits in (("n2048", 23), ("n4096", 26), ("n8192", 24)):
+        scheme = replace(SCHEME, profile=profile, plain_bits=bits, reveals="logits")
+        assert scheme.word_bits > 32
+        client, server = pair(server_model(program, scheme))
+        drive(client.open(), server, -1)
+        for query, row in enumerate(rows):
+            answers, _ = drive(client.ask(query, row[None]), server, query)
+            np.testing.assert_array_equal(answers.logits, expected(program, row[None]))
+
+
 def test_the_same_secrets_make_the_same_bytes_and_others_do_not() -> None:
     of, row = model(), rows_of(small(), 1)
     saids = []
@@ -276,7 +288,7 @@ def test_numbers_that_do_not_fit_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="plain_bits: "):
         ShareModel(small(), replace(SCHEME, plain_bits=8))
     with pytest.raises(ConfigError, match="no room for exact answers"):
-        ShareModel(small(), replace(SCHEME, plain_bits=25))
+        ShareModel(small(), replace(SCHEME, plain_bits=30))
     client, server = pair(model())
     drive(client.open(), server, -1)
     with pytest.raises(ConfigError, match="one query takes one row"):
@@ -302,4 +314,4 @@ def test_the_bound_of_failure_holds_what_is_measured() -> None:
     # Both roundings together: one at most, of four in a unit.
     assert np.abs(np.concatenate(errors)).max() <= 1
     assert failure_log2(of.scheme, 10**4) < -40
-    assert failure_log2(replace(of.scheme, plain_bits=24), 10**4) > -40
+    assert failure_log2(replace(of.scheme, plain_bits=30), 10**4) > -40

@@ -45,8 +45,6 @@ class Scheme:
     @property
     def word_bits(self) -> int:
         """Bits of a reply's words."""
-        if self.mode == "shares":
-            return noise.WORD_BITS
         return noise.word_bits(profile(self.profile), self.plain_bits)
 
     def plain(self) -> dict[str, Any]:

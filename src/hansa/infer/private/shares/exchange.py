@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.infer.private.rlwe.profiles import Profile
+from hansa.infer.private.rlwe.profiles import Profile, profile
 from hansa.infer.private.sessions.errors import ProtocolError
 from hansa.infer.private.sessions.messages import reply_bytes, upload_bytes
 from hansa.infer.private.sessions.outline import Outline, Turn
@@ -28,8 +28,6 @@ from hansa.infer.private.shares.step_circuits import (
 )
 
 KEY_BYTES = 16
-WORD_BITS = 32
-"""Bits of what is decrypted, before it is rounded to ``plain_bits`` and the guard bits."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +103,20 @@ class Sizes:
     replies: tuple[int, ...]
 
 
-def sizes(profile: Profile, outline: Outline, turns: Sequence[TurnCircuits]) -> Sizes:
+def sizes(outline: Outline, scheme: Scheme, turns: Sequence[TurnCircuits]) -> Sizes:
     """Of one query of one row."""
-    requests, replies = [], []
+    ring, requests, replies = profile(scheme.profile), [], []
     for turn, circuit in zip(outline.turns, turns, strict=True):
-        requests += [upload_bytes(profile, ciphertexts(outline, turn))]
-        replies += [reply_bytes(profile, [one.place for one in turn.replies], 1)]
+        requests += [upload_bytes(ring, ciphertexts(outline, turn))]
+        replies += [reply_bytes(ring, [one.place for one in turn.replies], 1, scheme.word_bits)]
         requests += [request_size(circuit.transfers)]
         replies += [circuit.tables_bytes]
     return Sizes(tuple(requests), tuple(replies))
 
 
-def opening_sizes(profile: Profile) -> tuple[int, int]:
+def opening_sizes(ring: Profile) -> tuple[int, int]:
     """Request and reply: the public key and one point, then two points a base transfer."""
-    return profile.polynomial_bytes + SIZE, 2 * COUNT * SIZE
+    return ring.polynomial_bytes + SIZE, 2 * COUNT * SIZE
 
 
 def ciphertexts(outline: Outline, turn: Turn) -> int:
@@ -126,12 +124,13 @@ def ciphertexts(outline: Outline, turn: Turn) -> int:
     return sum(outline.values[at].place.polynomials(1) for at in turn.uploads)
 
 
-def masked_numbers(words: np.ndarray, plain_bits: int) -> np.ndarray:
-    """uint32 of 32 bits rounded to ``plain_bits`` and the guard bits, as int64."""
-    lost = np.uint32(WORD_BITS - plain_bits - guard_bits(plain_bits))
-    if not lost:
-        return words.astype(np.int64)
-    return ((words + np.uint32(1 << int(lost - 1))) >> lost).astype(np.int64)
+def masked_numbers(words: np.ndarray, scheme: Scheme) -> np.ndarray:
+    """Words rounded to ``plain_bits`` and the guard bits, as int64."""
+    kept = scheme.plain_bits + guard_bits(scheme.plain_bits)
+    lost = scheme.word_bits - kept
+    half = (1 << lost) >> 1
+    rounded: np.ndarray = ((words.astype(np.int64) + half) >> lost) & ((1 << kept) - 1)
+    return rounded
 
 
 def domain(query: int, step: int, before: bytes) -> bytes:

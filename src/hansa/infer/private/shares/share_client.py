@@ -66,7 +66,7 @@ class ShareClient:
     @property
     def largest_reply(self) -> int:
         """Bytes of the largest reply, which the outline tells."""
-        known = sizes(self.profile, self.outline, self._circuits)
+        known = sizes(self.outline, self.scheme, self._circuits)
         return max(*known.replies, opening_sizes(self.profile)[1])
 
     def open(self) -> Generator[bytes, bytes, None]:
@@ -143,12 +143,12 @@ class ShareClient:
         Raises:
             ProtocolError: a reply of another size.
         """
-        places, made = [one.place for one in turn.replies], []
+        places, made, bits = [one.place for one in turn.replies], [], self.scheme.word_bits
         for place, (a_words, b_words, positions) in zip(
-            places, read_reply(self.profile, payload, places, 1), strict=True
+            places, read_reply(self.profile, payload, places, 1, bits), strict=True
         ):
-            words = ciphers.phase(self._key, a_words, b_words, positions, threads=self.threads)
-            numbers = masked_numbers(words, self.scheme.plain_bits)
+            words = ciphers.phase(self._key, a_words, b_words, positions, bits, self.threads)
+            numbers = masked_numbers(words, self.scheme)
             made.append(place.unpack(numbers, 1).reshape(-1))
         return made
 

@@ -12,7 +12,7 @@ from hansa.infer.private.rlwe import noise
 from hansa.infer.private.rlwe.profiles import profile
 from hansa.infer.private.sessions.outline import Outline, outline
 from hansa.infer.private.sessions.scheme import Scheme
-from hansa.infer.private.shares.exchange import WORD_BITS, circuits, opening_sizes, sizes
+from hansa.infer.private.shares.exchange import circuits, opening_sizes, sizes
 from hansa.infer.private.shares.step_circuits import guard_bits, rounded_width
 
 
@@ -48,11 +48,9 @@ def failure_log2(
         norm: the largest sum of the sizes of weights that an output's error meets.
     """
     ring, guard = profile(scheme.profile), guard_bits(scheme.plain_bits)
-    if scheme.plain_bits + guard > WORD_BITS:
-        return 0.0
     errors = noise.residual_bound(ring, 2 * norm) + noise.zero_bound(ring) + 1
-    words = 2.0 ** (WORD_BITS - scheme.plain_bits) * (0.5 - 2.0**-guard)
-    left = words - errors * 2.0**WORD_BITS / ring.q - 2
+    words = 2.0 ** (scheme.word_bits - scheme.plain_bits) * (0.5 - 2.0**-guard)
+    left = words - errors * 2.0**scheme.word_bits / ring.q - 2
     if left <= 0:
         return 0.0
     return min(0.0, 1 - 6 * (left / 1.01) ** 2 / ring.n / log(2) + coefficients_log2)
@@ -122,7 +120,7 @@ class ShareModel:
             for term in block.terms
         }
         self.turns = circuits(self.outline, scheme)
-        self.sizes = sizes(self.profile, self.outline, self.turns)
+        self.sizes = sizes(self.outline, scheme, self.turns)
         self.prepared: dict[str, Prepared] = {
             block.name: self.layers.prepare(block, {}, None, threads) for block in blocks
         }

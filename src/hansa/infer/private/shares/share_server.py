@@ -16,7 +16,6 @@ from hansa.infer.private.sessions.errors import ProtocolError
 from hansa.infer.private.sessions.messages import read_upload, reply_payload, upload_rows
 from hansa.infer.private.shares.base_transfer import COUNT, BaseReceiver
 from hansa.infer.private.shares.exchange import (
-    WORD_BITS,
     ciphertexts,
     domain,
     hash_keys,
@@ -179,7 +178,7 @@ class ShareServer:
                 b = ciphers.add(profile, ntt.forward(profile, residues, threads), b)
             state.held[name] = Held(a, b)
         draws = draws_of.Draws(seed, "masks")
-        parts, state.masks = [], []
+        parts, state.masks, bits = [], [], scheme.word_bits
         for block in one.blocks:
             prepared = model.prepared[block.name]
             bare = model.layers.apply(block, prepared, state.held, 1, threads)
@@ -189,15 +188,16 @@ class ShareServer:
             download = model.layers.downloads[block.name]
             positions = download.positions(1)
             at_positions = np.maximum(positions, 0)
-            words = np.take_along_axis(ciphers.switch(profile, b), at_positions, 1)
-            # q·m / 2^plain_bits is m·2^(32 - plain_bits) words: exact
+            words = np.take_along_axis(ciphers.switch(profile, b, bits), at_positions, 1)
+            # q·m / 2^plain_bits is m·2^(bits - plain_bits) words: exact
             bias = model.layers.bias_words(block, prepared, 1)
-            words += (bias << (WORD_BITS - scheme.plain_bits)).astype(np.uint32)
-            parts.append((ciphers.switch(profile, a), words, positions))
-            own = np.take_along_axis(ciphers.switch(profile, mask), at_positions, 1)
-            numbers = masked_numbers(own, scheme.plain_bits)
+            words += (bias << (bits - scheme.plain_bits)).astype(words.dtype)
+            words &= words.dtype.type((1 << bits) - 1)
+            parts.append((ciphers.switch(profile, a, bits), words, positions))
+            own = np.take_along_axis(ciphers.switch(profile, mask, bits), at_positions, 1)
+            numbers = masked_numbers(own, scheme)
             state.masks.append(download.unpack(numbers, 1).reshape(-1))
-        reply = reply_payload(parts)
+        reply = reply_payload(parts, bits)
         state.before = sha256(reply).digest()
         return reply
 

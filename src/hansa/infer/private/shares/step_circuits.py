@@ -90,8 +90,9 @@ def guard_bits(plain_bits: int) -> int:
     """Bits under an accumulator's lowest: more where its unit is few words of what is decrypted.
 
     Two roundings to g bits err by 2^-g of the unit at most; noise may take the rest of its half.
+    From 23 bits on words are wider (``noise.word_bits``).
     """
-    return 2 if plain_bits <= 20 else 3 if plain_bits <= 22 else 4
+    return 3 if plain_bits in (21, 22) else 2
 
 
 class NotInCircuits(ValueError):
