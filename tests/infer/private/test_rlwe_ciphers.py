@@ -18,6 +18,7 @@ from hansa.infer.private.rlwe.profiles import (
     AUXILIARY_PRIME,
     PROFILES,
     QUANTUM_BITS,
+    WIDE_PRIME,
     Profile,
     profile,
 )
@@ -25,6 +26,7 @@ from hansa.infer.private.rlwe.residues import (
     constants,
     lift,
     lift_wide,
+    most_bits,
     pack_numbers,
     product_add,
     scaled,
@@ -64,7 +66,7 @@ def sparse(generator: np.random.Generator, k: int, n: int, size: int) -> np.ndar
 def test_parameters_are_as_secure_as_the_table_says(name: str) -> None:
     ring = profile(name)
     assert ring.q.bit_length() <= QUANTUM_BITS[ring.n]
-    for prime in (*ring.primes, AUXILIARY_PRIME):
+    for prime in (*ring.primes, AUXILIARY_PRIME, WIDE_PRIME):
         assert prime % (2 * ring.n) == 1
         assert prime < 1 << 62
         assert all(pow(base, prime - 1, prime) == 1 for base in (2, 3, 5, 7, 11, 13, 17, 19, 23))
@@ -72,6 +74,7 @@ def test_parameters_are_as_secure_as_the_table_says(name: str) -> None:
     assert len(set(ring.primes)) == 2
     # a coefficient of words times a ternary secret, centred, does not wrap
     assert (1 << 31) * ring.n < AUXILIARY_PRIME // 2
+    assert (1 << (most_bits(ring) - 1)) * ring.n < WIDE_PRIME // 2
 
 
 @pytest.mark.parametrize("name", ["n1024", "", None, "N4096", "4096"])
@@ -429,3 +432,19 @@ def test_slices_cover_everything_once_and_errors_come_through() -> None:
 
     with pytest.raises(ValueError, match="second part"):
         spread(fail, 4, 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("plain_bits", [24, 30])
+def test_replies_of_wider_words_are_exact(name: str, plain_bits: int) -> None:
+    ring, secret, _, draws = keys(name)
+    bits = noise.word_bits(ring, plain_bits)
+    assert 32 < bits <= most_bits(ring)
+    half = 1 << (plain_bits - 1)
+    numbers = np.random.default_rng(4).integers(-half, half, (2, ring.n))
+    sealed = ciphers.encrypt(secret, numbers, plain_bits, draws)
+    a = ntt.inverse(ring, ciphers.masks(ring, sealed.mask_seed, 2))
+    b = ntt.inverse(ring, sealed.b_ntt.copy())
+    positions = np.tile(np.arange(ring.n), (2, 1))
+    words = ciphers.switch(ring, a, bits), ciphers.switch(ring, b, bits)
+    assert (ciphers.decrypt(secret, *words, positions, plain_bits, bits) == numbers).all()
