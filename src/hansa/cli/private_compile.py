@@ -46,6 +46,14 @@ Packing = Annotated[
     ),
 ]
 
+Hides = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What is shuffled: none, channel or element.",
+        show_default="channel; element in packing rows, none in mode shares",
+    ),
+]
 Insist = Annotated[
     bool, typer.Option("--insist", help="Take mode budget whatever it cannot count.")
 ]
@@ -103,6 +111,7 @@ def compile_(
     mode: Mode = "shuffle",
     profile: ProfileName = None,
     packing: Packing = None,
+    hides: Hides = None,
     insist: Insist = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -120,7 +129,7 @@ def compile_(
         from hansa.infer.private.compiling.program_file import program_path, write_program
         from hansa.infer.private.compiling.quantize import Bits
 
-        _check_mode(mode, packing)
+        _check_mode(mode, packing, hides)
         bits = Bits(weights, activations, accumulator=accumulator)
         file = program_path(out)
         if file.exists():
@@ -131,7 +140,8 @@ def compile_(
         )  # fmt: skip
         program = built.program
         scheme = certificate.choose_scheme(
-            program, mode, profile_name=profile, packing=packing or "channel", insist=insist,  # type: ignore[arg-type]
+            program, mode, profile_name=profile, packing=packing or "channel", hides=hides,  # type: ignore[arg-type]
+            insist=insist,
         )  # fmt: skip
         made = certificate.certify(program, scheme)
         facts = dict(program.facts) | {certificate.SCHEME: scheme.plain()}
@@ -160,13 +170,14 @@ def compile_(
         answer.line(f"program           {file}, {file.stat().st_size:,} bytes")
 
 
-def _check_mode(mode: str, packing: str | None) -> None:
+def _check_mode(mode: str, packing: str | None, hides: str | None = None) -> None:
     from typing import get_args
 
     from hansa.infer.private.sessions import scheme
 
     for field, value, choices in (
         ("mode", mode, scheme.Mode), ("packing", packing, scheme.Packing),
+        ("hides", hides, scheme.Hides),
     ):  # fmt: skip
         if value is not None and value not in get_args(choices):
             fix = f"one of {', '.join(get_args(choices))}"

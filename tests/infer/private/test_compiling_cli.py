@@ -166,6 +166,8 @@ def test_a_state_and_arguments_fill_a_network(
         (["{own}:Net", "--shape", "1,x"], "shape", "1,28,28"),
         (["{own}:Net", "--shape", "1,8,8", "--mode", "magic"], "mode", "shares"),
         (["{own}:Net", "--shape", "1,8,8", "--packing", "magic"], "packing", "batch"),
+        (["{own}:Net", "--shape", "1,8,8", "--hides", "magic"], "hides", "element"),
+        (["{own}:Net", "--shape", "1,8,8", "--hides", "element"], "scheme.hides", "rows"),
         (["{own}:Net", "--shape", "1,8,8", "--profile", "n1024"], "profile", "n4096"),
         (["{own}:Net", "--shape", "1,8,8", "--mode", "budget"], "mode", "shares"),
         (["{own}:Net", "--shape", "1,8,8", "--weights", "1"], "weights", "2 to 12"),

@@ -112,6 +112,9 @@ KINDS: dict[str, type[Any]] = {
     "max_pool": MaxPool,
     "sum_pool": SumPool,
 }
+_LISTS = {"kernel": 2, "stride": 2, "padding": 4, "thresholds": None, "values": None}
+"""Settings of steps that are lists, and how long they are."""
+_LARGEST = 1 << 61
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
@@ -133,9 +136,19 @@ def step_of(facts: Mapping[str, Any]) -> Step:
     Raises:
         KeyError, TypeError, ValueError: it is none.
     """
-    rest = {name: value for name, value in facts.items() if name != "kind"}
-    settings = {
-        name: tuple(int(one) for one in value) if isinstance(value, (list, tuple)) else int(value)
-        for name, value in rest.items()
-    }
+    given = {name: value for name, value in facts.items() if name != "kind"}
+    settings: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in _LISTS:
+            settings[name] = _whole(value)
+            continue
+        if not isinstance(value, list | tuple) or len(value) != (_LISTS[name] or len(value)):
+            raise ValueError(f"{name} is {value!r}")
+        settings[name] = tuple(_whole(one) for one in value)
     return KINDS[facts["kind"]](**settings)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not -_LARGEST < value < _LARGEST:
+        raise ValueError(f"{value!r} is no integer of 62 bits")
+    return value

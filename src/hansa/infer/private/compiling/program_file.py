@@ -44,6 +44,7 @@ ENDING = ".safetensors"
 _REMEDY = "compile it again: hansa infer compile"
 _WIDTHS = ((8, np.int8), (16, np.int16), (32, np.int32), (64, np.int64))
 _LARGEST = 1 << 52
+_FARTHEST = 1 << 20  # of a stride, a dilation or a border
 
 
 def _stem(path: Path) -> Path:
@@ -217,7 +218,7 @@ def check_program(program: Program) -> None:
     ):
         raise ValueError("the input's shape, rows and offset do not fit each other")
     for value in program.values.values():
-        if min(value.shape) < 1 or value.low > value.high:
+        if min(value.shape) < 1 or not -_LARGEST < value.low <= value.high < _LARGEST:
             raise ValueError(f"value {value.name} has no numbers")
         if not (isfinite(value.scale) and value.scale > 0):
             raise ValueError(f"value {value.name} has a scale of {value.scale}")
@@ -268,6 +269,7 @@ def _check_block(block: Block, values: dict[str, Value], uploaded: set[str]) -> 
             or min(term.weight.shape) < 1
             or min(*term.stride, *term.dilation, term.groups) < 1
             or min(term.padding) < 0
+            or max(*term.stride, *term.dilation, *term.padding, term.groups) > _FARTHEST
             or term.weight.shape[1] * term.groups != shape[0]
             or term.weight.shape[0] % term.groups
             or term.output_shape(shape) != block.shape
@@ -287,7 +289,8 @@ def _check_steps(steps: tuple[Step, ...], block: Block, value: Value) -> None:
     for step in steps:
         if isinstance(step, MaxPool | SumPool):
             (down, across), (top, bottom, left, right) = step.kernel, step.padding
-            if min(down, across, *step.stride) < 1 or min(step.padding) < 0:
+            sizes = (*step.kernel, *step.stride)
+            if min(sizes) < 1 or min(step.padding) < 0 or max(*sizes, *step.padding) > _FARTHEST:
                 raise ValueError(f"{value.name} is made with windows of no size")
             tall = (shape[1] + top + bottom - down) // step.stride[0] + 1
             shape = (shape[0], tall, (shape[2] + left + right - across) // step.stride[1] + 1)
