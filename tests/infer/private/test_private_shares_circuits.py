@@ -207,10 +207,13 @@ def test_the_first_largest_logit(found: list[int]) -> None:
     assert from_bits(bits, signed=steps.signed).tolist() == [numbers.argmax()]
 
 
-def test_a_long_table_is_refused() -> None:
+def test_what_costs_too_much_is_refused() -> None:
     table = Table(tuple(range(3000)), tuple(range(3001)))
     with pytest.raises(NotInCircuits, match="3000 thresholds"):
         step_circuits((table,), (1, 1, 1), 10, 12)
+    pool = SumPool((900, 900), (1, 1), (0, 0, 0, 0))
+    with pytest.raises(NotInCircuits, match="windows read more"):
+        step_circuits((pool,), (1, 1000, 1000), 10, 12)
 
 
 def transferred() -> tuple[list[tuple[bytes, bytes]], list[bytes], np.ndarray]:

@@ -22,6 +22,10 @@ MOST_THRESHOLDS = 2048
 """A table costs some 32 to 64 bytes a threshold and number; longer ones are refused."""
 
 
+MOST_READ = 1 << 25
+"""Numbers that the windows of a pool read, all together."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Instances of one circuit.
@@ -145,6 +149,9 @@ def _elementwise(build: Builder, value: Number, step: Step) -> Number:
 def _windows(step: MaxPool | SumPool, shape: tuple[int, int, int]) -> list[np.ndarray]:
     """Of every window, in order of the result, the places that it covers."""
     channels, high, wide = shape
+    made = pooled_shape(step, shape)
+    if made[0] * made[1] * made[2] * step.kernel[0] * step.kernel[1] > MOST_READ:
+        raise NotInCircuits(f"a pool whose windows read more than {MOST_READ} numbers")
     places = np.arange(channels * high * wide).reshape(1, channels, high, wide)
     windows = step.windowed(places, -1)[0]
     return [row[row >= 0] for row in windows.reshape(-1, step.kernel[0] * step.kernel[1])]
