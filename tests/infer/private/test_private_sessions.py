@@ -139,6 +139,21 @@ def test_random_networks_answer_bit_for_bit(seed: int) -> None:
     check(Pair(program, scheme_of(program)), 0, seed=seed)
 
 
+def test_images_longer_than_a_polynomial_answer_bit_for_bit() -> None:
+    wide = made_programs.Maker((2, 1, 9000), weight_bits=6)
+    wide.then("a", [wide.conv("input", 4, (1, 9), padding=(0, 0, 4, 4))])
+    apart = {"stride": (1, 3), "dilation": (1, 7), "padding": (0, 0, 1, 9)}
+    wide.then("b", [wide.conv("a", 3, (1, 5), **apart)])
+    wide.then("logits", [wide.whole("b", 3)])
+    high = made_programs.Maker((3, 5000, 2), weight_bits=6)
+    high.then("a", [high.conv("input", 2, (3, 2), padding=(1, 1, 1, 0))])
+    high.then("logits", [high.whole("a", 3)])
+    for program in (wide.program(), high.program()):
+        pair = Pair(program, scheme_of(program))
+        assert any(one.tiles > 1 for one in pair.model.layers.layout.placements)
+        check(pair, 0)
+
+
 def test_a_depthwise_network_answers_bit_for_bit() -> None:
     maker = made_programs.Maker((3, 9, 9))
     maker.then("wide", [maker.conv("input", 40, 1)])

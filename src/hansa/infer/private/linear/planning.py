@@ -17,6 +17,7 @@ from hansa.infer.private.linear.steps import Reader, Stepping, stepping
 from hansa.infer.private.linear.taps import AxisTaps, axis_taps
 from hansa.infer.private.program import Block, Pair, Program
 
+LARGEST_RING = 8192
 PRODUCT_BYTES = 300
 """Bytes that one product of two polynomials is counted as: what it takes at some 30 MB/s."""
 
@@ -131,7 +132,9 @@ class _Planner:
         if best is None:
             name = blocks[0].name
             problem = f"one output of it reads numbers over more than {self.n} coefficients"
-            raise ConfigError(name, None, problem, "use a larger ring: profile: n8192")
+            larger = "use a larger ring: profile: n8192"
+            fix = larger if self.n < LARGEST_RING else "a smaller kernel, or less dilation"
+            raise ConfigError(name, None, problem, fix)
         return best
 
     def _tallest(
