@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Generator
 from dataclasses import replace
@@ -282,6 +283,34 @@ def test_what_the_client_decrypts_is_uniform_whatever_it_sends(kind: str) -> Non
         even = len(numbers) / 16
         # 15 degrees of freedom: larger than 50 once in 10^5 times.
         assert ((seen - even) ** 2 / even).sum() < 50
+
+
+def test_garbage_is_refused_by_name_and_changes_nothing_that_is_sent() -> None:
+    of, row, draw = model(), rows_of(small(), 1), np.random.default_rng(9)
+
+    def spoilt(payload: bytes) -> bytes:
+        at = int(draw.integers(len(payload)))
+        return payload[:at] + bytes([payload[at] ^ int(draw.integers(1, 256))]) + payload[at + 1 :]
+
+    client, server = pair(of)
+    opening = next(client.open())
+    for _ in range(20):
+        fresh = ShareServer(of, SEED, OTHER)
+        with contextlib.suppress(ProtocolError):
+            fresh.answer(-1, 0, spoilt(opening))
+    drive(client.open(), server, -1)
+    for query in range(12):
+        requests, sent, classes = client.ask(query, row), [], -1
+        payload = next(requests)
+        for step in range(of.steps(query)):
+            sent.append(len(payload))
+            reply = server.answer(query, step, payload)
+            try:
+                payload = requests.send(spoilt(reply) if step % 2 else reply)
+            except StopIteration as done:
+                classes = int(done.value.classes[0])
+        assert 0 <= classes < 4
+        assert tuple(sent) == of.sizes.requests
 
 
 def test_numbers_that_do_not_fit_are_refused_by_name() -> None:

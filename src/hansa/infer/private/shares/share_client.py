@@ -98,7 +98,7 @@ class ShareClient:
         if not self._pairs:
             raise ProtocolError("out_of_order", "the session is not open")
         shares = {0: self.outline.read(rows)}
-        logits, place = None, None
+        logits, place, fits = None, None, True
         for number, turn in enumerate(self.outline.turns):
             reply = yield self.request(query, 2 * number, self.messages(turn, shares))
             own = self._circuits[number]
@@ -114,14 +114,17 @@ class ShareClient:
                     centred = (numbers + half) % (2 * half) - half
                     shares[one.makes] = centred.reshape(1, *steps.shape)
                 elif self.scheme.reveals == "class":
-                    place = from_bits(found, signed=False)
+                    place, most = from_bits(found, signed=False), steps.count - 1
+                    # Of a server that garbles something else: told to the caller alone.
+                    fits = bool((place <= most).all())
+                    place = np.minimum(place, most)
                 else:
                     logits = from_bits(found, signed=steps.signed).reshape(1, -1)
         if logits is not None:
             place = logits.argmax(1)
         if place is None:
             raise ProtocolError("malformed", "an outline without an answer")
-        return Answers(logits, place, True, self.outline.logits_scale)
+        return Answers(logits, place, fits, self.outline.logits_scale)
 
     def messages(self, turn: Turn, shares: dict[int, np.ndarray]) -> np.ndarray:
         """What a round encrypts, int64 [k, N], of shares [1, C, H, W] by the value's number."""
