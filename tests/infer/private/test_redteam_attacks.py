@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from hansa.base.component import catalogue
 from hansa.cli.app import app
+from hansa.infer.private.compiling.program_file import write_program
 from hansa.infer.private.redteam.attacks.extraction import MODES, ExtractionAttack
 from hansa.infer.private.redteam.attacks.hidden_query import HiddenQuery
 from hansa.infer.private.redteam.attacks.last_layer import LastLayer
+from hansa.infer.private.redteam.oracle import Untried
 from hansa.infer.private.redteam.redteam_file import USUAL
-from hansa.infer.private.redteam.session_oracle import SessionOracle
+from hansa.infer.private.redteam.session_oracle import SessionOracle, program_of
 from hansa.infer.private.redteam.targets import Target, made_target
 from hansa.infer.private.redteam.trial import tried
 
@@ -141,6 +143,26 @@ def test_the_command_prints_rows_and_leaves_a_page(
     page = (Path(data["run_dir"]) / "report.html").read_text()
     assert "2609.12911" in page
     assert data["final"]["as_expected"] == data["final"]["tried"] == 4
+
+
+def test_layers_of_a_compiled_program_are_attacked(tmp_path: Path) -> None:
+    path = write_program(tmp_path / "small", program_of(made_target("conv_3", 7)))
+    told = CliRunner().invoke(
+        app, ["infer", "redteam", str(path), "--attack", "one_query", "--attack", "mask_leak",
+              "--mode", "unprotected", "--out", str(tmp_path / "run"), "--json", "--quiet",
+              "--no-report"],
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    rows = json.loads(told.stdout.splitlines()[-1])["rows"]
+    found = {(row["attack"], row["layer"]): row["recovered"] for row in rows}
+    assert found["one_query", "attacked"] == found["mask_leak", "attacked"] == 1.0
+    assert ("one_query", "ending") not in found  # it is the last
+
+
+def test_a_layer_of_too_many_unknowns_is_named_and_left() -> None:
+    wide = made_target("matrix", 1)
+    with pytest.raises(Untried):
+        SessionOracle(wide, "unprotected", seed=bytes(32)).mask_equations()
 
 
 @pytest.mark.parametrize(

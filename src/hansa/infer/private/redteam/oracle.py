@@ -15,6 +15,10 @@ class Refused(Exception):
     """The server does not answer any more: a budget is spent, or the layer is not served so."""
 
 
+class Untried(Exception):
+    """The attack says nothing of such a layer: it is too large for it, or of another form."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a client makes of one reply.

@@ -94,9 +94,13 @@ class RedTeamPage(RunPage):
         rows = [(row["attack"], row["mode"], row["why"], row["note"]) for row in of.done]
         words = [list(row) for row in dict.fromkeys(rows)]
         why = Grid("", ["attack", "mode", "why", "note"], words, words=4)
+        left = [row for row in of.rows if row["recovered"] is None]
+        untried = [[row["attack"], row["layer"], row["mode"], row["note"]] for row in left]
+        none = Grid("", ["attack", "layer", "mode", "why"], untried, words=4)
         return [
             Section("Every trial", grid=self.table(of), note=note, folded=True),
             Section("Why", grid=why, folded=True),
+            Section("Not tried", grid=none, folded=True),
         ]
 
     def others(self, of: Measured) -> list[Section]:

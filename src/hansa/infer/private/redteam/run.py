@@ -17,7 +17,7 @@ from hansa.experiment.environment import describe_machine
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
 from hansa.infer.private.compiling.program_file import read_program
 from hansa.infer.private.redteam.attacks.extraction import ExtractionAttack
-from hansa.infer.private.redteam.oracle import Refused
+from hansa.infer.private.redteam.oracle import Untried
 from hansa.infer.private.redteam.redteam_file import RedTeamFile
 from hansa.infer.private.redteam.targets import Target, made_target, targets_of
 from hansa.infer.private.redteam.trial import tried
@@ -104,7 +104,7 @@ def _do(hosting: Hosting, chosen: RedTeamFile, trials: list[Trial], say: Say) ->
         say(f"{attack.label()} on {target.name}, {mode}")
         try:
             rows.append(tried(attack, mode, target, chosen.seed, chosen.profile))
-        except Refused as why:
+        except Untried as why:
             rows.append({"attack": attack.label(), "mode": mode, "layer": target.name,
                          "recovered": None, "chance": None, "note": str(why)})  # fmt: skip
         hosting.folder.write_json(ROWS, rows)

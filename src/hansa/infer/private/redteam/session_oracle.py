@@ -25,7 +25,7 @@ from hansa.infer.private.program import (
     bounds,
 )
 from hansa.infer.private.redteam import ciphertexts
-from hansa.infer.private.redteam.oracle import Equations, Oracle, Refused, Seen
+from hansa.infer.private.redteam.oracle import Equations, Oracle, Refused, Seen, Untried
 from hansa.infer.private.redteam.targets import Target
 from hansa.infer.private.rlwe import ciphers, ntt
 from hansa.infer.private.rlwe.draws import SEED_BYTES, Draws
@@ -40,6 +40,8 @@ _BUDGET = 0.5
 """The share of a layer's unknown weights of which equations are told, as ``serve`` has it."""
 _SPARE = 16
 """Equations more than unknowns."""
+_MOST = 1024
+"""Unknowns that are eliminated modulo a prime: more take the red team too long, not a client."""
 _SIGMAS = 8.0
 """Standard deviations of rounded masks that residuals stay within."""
 
@@ -195,8 +197,12 @@ class SessionOracle(Oracle):
         block = labelled.rounds[0].blocks[0]
         placed, weights = layers.polynomials(block, {}, None)
         if len(placed) != 1 or placed != [0]:
-            raise Refused("a layer that reads several placements has no equations here")
+            raise Untried("a layer that reads several placements has no equations here")
         sources = np.argwhere(weights.any(0))
+        most = _MOST if prime else self.profile.n // 2
+        if len(sources) > most:
+            text = f"{len(sources)} unknowns a polynomial are more than the {most} that are solved"
+            raise Untried(text)
         held = np.stack([weights[:, i, at] for i, at in sources], 1).T
         if where is None:
             rows = np.arange(len(sources) + _SPARE)

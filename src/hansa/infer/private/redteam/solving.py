@@ -13,23 +13,37 @@ def solve_modulo(matrix: np.ndarray, right: np.ndarray, prime: int) -> np.ndarra
     Args:
         matrix: residues [m, d], m at least d.
         right: residues [m, r].
-        prime: below 2^63.
+        prime: below 2^50.
 
     Returns:
         int64 [d, r], centred around zero; None where the equations determine nothing.
     """
     size = matrix.shape[1]
-    rows = np.concatenate([matrix, right], 1).astype(object) % prime
+    rows = np.concatenate([matrix, right], 1).astype(np.int64) % prime
     for k in range(size):
-        pivots = np.flatnonzero(rows[k:, k] != 0)
+        pivots = np.flatnonzero(rows[k:, k])
         if not len(pivots):
             return None
         rows[[k, k + pivots[0]]] = rows[[k + pivots[0], k]]
-        rows[k] = rows[k] * pow(int(rows[k, k]), -1, prime) % prime
-        below = np.arange(len(rows)) != k
-        rows[below] = (rows[below] - np.outer(rows[below, k], rows[k])) % prime
+        inverse = np.int64(pow(int(rows[k, k]), -1, prime))
+        rows[k, k:] = _times(rows[k, k:], inverse, prime)
+        others = rows[:, k].copy()
+        others[k] = 0
+        rows[:, k:] -= _times(others[:, None], rows[k, k:], prime)
+        rows[:, k:] += prime * (rows[:, k:] < 0)
     found = rows[:size, size:]
-    return np.where(found > prime // 2, found - prime, found).astype(np.int64)
+    return np.where(found > prime // 2, found - prime, found)
+
+
+def _times(x: np.ndarray, y: np.ndarray | np.int64, prime: int) -> np.ndarray:
+    """x·y modulo a prime: the quotient in floating point is off by one at most, and the rest fits a
+    word, though the product does not."""
+    quotient = np.asarray(x.astype(float) * y / prime).astype(np.int64)
+    with np.errstate(over="ignore"):
+        rest = np.asarray(x * y - quotient * np.int64(prime))
+    rest += prime * (rest < 0)
+    rest -= prime * (rest >= prime)
+    return rest
 
 
 def solve_rounded(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:

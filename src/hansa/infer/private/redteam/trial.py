@@ -29,7 +29,7 @@ def tried(
         flooding_bits, seconds`` (of a CPU), ``why`` and ``note``.
 
     Raises:
-        Refused: the layer does not fit.
+        Untried: the attack says nothing of such a layer.
     """
     begun = time.process_time()
     name = type(attack).name
