@@ -305,6 +305,22 @@ def test_memory_is_kept_or_not_without_harm() -> None:
     assert keep_freed() in (True, False)
 
 
+def test_masks_with_many_rejected_residues_are_the_same_on_both_sides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A prime just above a power of two rejects half of all words, more than there are spare."""
+    odd = Profile("odd", 4096, (65537, 70368743669761))
+    draws = Draws(b"o" * 32, "odd")
+    secret = SecretKey.make(odd, draws)
+    numbers = np.random.default_rng(0).integers(-8, 8, (6, odd.n))
+    sealed = ciphers.encrypt(secret, numbers, 8, draws)
+    a = ntt.inverse(odd, ciphers.masks(odd, sealed.mask_seed, 6))
+    b = ntt.inverse(odd, sealed.b_ntt.copy())
+    positions = np.tile(np.arange(odd.n), (6, 1))
+    words = ciphers.switch(odd, a), ciphers.switch(odd, b)
+    assert (ciphers.decrypt(secret, *words, positions, 8) == numbers).all()
+
+
 def test_bad_input_is_refused_by_name() -> None:
     ring, secret, _, draws = keys("n2048")
     with pytest.raises(ConfigError, match="plain_bits"):

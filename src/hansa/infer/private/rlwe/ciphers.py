@@ -20,7 +20,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import Lazy
 from hansa.infer.private.rlwe import ntt, real
 from hansa.infer.private.rlwe.draws import MOST_FLOODING, SEED_BYTES, Draws, padded_thresholds
-from hansa.infer.private.rlwe.keys import PublicKey, SecretKey, auxiliary, mask, masks
+from hansa.infer.private.rlwe.keys import PublicKey, SecretKey, auxiliary, mask, masks, raw_masks
 from hansa.infer.private.rlwe.profiles import AUXILIARY_PRIME, WIDE_PRIME, Profile
 from hansa.infer.private.rlwe.residues import (
     WORD_BITS,
@@ -91,13 +91,17 @@ def encrypt(
     known, (there, _) = known_of(profile), ntt.arguments(profile)
     seal = kernels.seal_real if real.suits(profile.primes) else kernels.seal_words
     levels, scaling = padded_thresholds(profile.sigma), scale_arguments(profile, plain_bits)
+    primes = np.array(profile.primes, np.uint64)
 
     def work(now: slice) -> None:
-        a_ntt = np.concatenate(
-            [mask(profile, mask_seed, one) for one in range(now.start, now.stop)]
-        )
-        words = Draws(secrets, str(now.start)).words(len(a_ntt) * n).reshape(-1, n)
-        seal(messages[now], words, levels, a_ntt, secret.values, b_ntt[now], known, there, *scaling)
+        count = now.stop - now.start
+        words = Draws(secrets, str(now.start)).words(count * n).reshape(count, n)
+        raw, spare = raw_masks(profile, mask_seed, now)
+        given = messages[now], words, levels
+        rest = primes, secret.values, b_ntt[now], known, there, *scaling
+        if seal(*given, raw, spare, *rest):  # by chance of 2^-80: more rejected than spare
+            ready = [mask(profile, mask_seed, one) for one in range(now.start, now.stop)]
+            seal(*given, np.concatenate(ready), spare, *rest)
 
     spread(work, k, threads, TOGETHER)
     return Sealed(mask_seed, b_ntt)

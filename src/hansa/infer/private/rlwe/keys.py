@@ -13,7 +13,7 @@ import numpy as np
 
 from hansa.base.errors import WireError
 from hansa.infer.private.rlwe import ntt
-from hansa.infer.private.rlwe.draws import Draws
+from hansa.infer.private.rlwe.draws import SPARE, Draws
 from hansa.infer.private.rlwe.profiles import AUXILIARY_PRIME, Profile
 from hansa.infer.private.rlwe.residues import lift, pack_residues, product_add, unpack_residues
 from hansa.infer.private.rlwe.spreading import spread
@@ -23,7 +23,22 @@ _PUBLIC = "public key"
 
 def mask(profile: Profile, mask_seed: bytes, one: int, use: str = "masks") -> np.ndarray:
     """The polynomial number ``one`` of :func:`masks`, [1, L, N]."""
-    return Draws(mask_seed, f"{use} {profile.name} {one}").uniform(profile, 1)
+    return _stream(profile, mask_seed, one, use).uniform(profile, 1)
+
+
+def raw_masks(profile: Profile, mask_seed: bytes, now: slice) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`masks` confines to residues: words [k, L, N] and spare ones [k, SPARE]."""
+    k, size = now.stop - now.start, profile.levels * profile.n
+    words, spare = np.empty((k, size), np.uint64), np.empty((k, SPARE), np.uint64)
+    for one in range(k):
+        stream = _stream(profile, mask_seed, now.start + one, "masks")
+        stream.fill(words[one])
+        stream.fill(spare[one])
+    return words.reshape(k, profile.levels, profile.n), spare
+
+
+def _stream(profile: Profile, mask_seed: bytes, one: int, use: str) -> Draws:
+    return Draws(mask_seed, f"{use} {profile.name} {one}")
 
 
 def masks(

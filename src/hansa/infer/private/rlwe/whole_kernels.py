@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from hansa.infer.private.rlwe import ntt_kernels, real_kernels, residue_kernels
-from hansa.infer.private.rlwe.draw_kernels import gaussian, spread_around
+from hansa.infer.private.rlwe.draw_kernels import confine, gaussian, spread_around
 
 real_forward, real_inverse = real_kernels.forward, real_kernels.inverse
 real_product, real_lift = real_kernels.product_add, real_kernels.lift
@@ -68,32 +68,65 @@ def hide_words(  # type: ignore[no-untyped-def]  # pragma: no cover
 
 @njit(cache=True, nogil=True)
 def seal_real(  # type: ignore[no-untyped-def]  # pragma: no cover
-    messages, words, thresholds, masks, secret, out, constants, there, modulus, bits, inverses
+    messages,
+    words,
+    thresholds,
+    masks,
+    spare,
+    primes,
+    secret,
+    out,
+    constants,
+    there,
+    modulus,
+    bits,
+    inverses,
 ):
-    """See ``ciphers.encrypt``: messages int64 [k, N], words of the errors [k, N]."""
+    """See ``ciphers.encrypt``: messages int64 [k, N], words of the errors [k, N].
+
+    Masks [k, L, N] are words that are confined first; True: there were too few spare ones [k, S].
+    """
     body, small = np.empty((1, *out.shape[1:]), np.uint64), np.empty((1, out.shape[2]), np.int8)
     for one in range(out.shape[0]):
+        if confine(masks[one : one + 1], spare[one], primes):
+            return True
         body[:] = 0
         gaussian(words[one], thresholds, small[0])
         real_small(small, body, constants)
         real_scale(messages[one : one + 1], body, constants, modulus, bits, inverses)
         real_forward(body, *there)
         real_product(secret, masks[one : one + 1], body, out[one : one + 1], constants)
+    return False
 
 
 @njit(cache=True, nogil=True)
 def seal_words(  # type: ignore[no-untyped-def]  # pragma: no cover
-    messages, words, thresholds, masks, secret, out, constants, there, modulus, bits, inverses
+    messages,
+    words,
+    thresholds,
+    masks,
+    spare,
+    primes,
+    secret,
+    out,
+    constants,
+    there,
+    modulus,
+    bits,
+    inverses,
 ):
     """The same on words."""
     body, small = np.empty((1, *out.shape[1:]), np.uint64), np.empty((1, out.shape[2]), np.int8)
     for one in range(out.shape[0]):
+        if confine(masks[one : one + 1], spare[one], primes):
+            return True
         body[:] = 0
         gaussian(words[one], thresholds, small[0])
         word_lift(small, body, constants)
         word_scale(messages[one : one + 1], body, constants, modulus, bits, inverses)
         word_forward(body, *there)
         word_product(secret, masks[one : one + 1], body, out[one : one + 1], constants)
+    return False
 
 
 @njit(cache=True, nogil=True)
