@@ -21,9 +21,11 @@ from hansa.infer.private.integer_net import evaluate, read_rows
 
 
 def settled(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Batch norms with statistics and scales as after training."""
+    """Weights of a seed, whoever drew before, and batch norms as after training."""
     torch.manual_seed(seed)
     for part in module.modules():
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
             assert part.running_mean is not None
             assert part.running_var is not None
