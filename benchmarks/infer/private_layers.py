@@ -136,9 +136,9 @@ def main() -> None:
     command = "python benchmarks/infer/private_layers.py"
     head = ["packing", "random layers", "numbers compared", "mismatches", "refused"]
     text = markdown("Random layers on ciphertexts", command, head, rows)
-    head = ["network", "threads", "rows", "wrong logits", "server CPU-s", "client CPU-s", "wall s",
-            "server's first query", "MB up", "MB down", "rounds", "plain bits", "flooding bits",
-            "distance", "peak MB so far"]  # fmt: skip
+    head = ["network", "threads", "rows", "wrong logits", "server CPU-s", "client CPU-s",
+            "wall s (shared machine)", "server's first query", "MB up", "MB down", "rounds",
+            "plain bits", "flooding bits", "distance", "peak MB so far"]  # fmt: skip
     text += "\nRandom weights, N = 4096, channels (rows: single numbers) shuffled, flooded to the "
     text += (
         "ceiling; distance: log2 of how far one coefficient's error is from telling nothing of an "
