@@ -13,7 +13,7 @@ from hansa.infer.private.redteam.attacks.extraction import (
 )
 from hansa.infer.private.redteam.scoring import chance
 from hansa.infer.private.redteam.session_oracle import SessionOracle
-from hansa.infer.private.redteam.targets import Target
+from hansa.infer.private.redteam.targets import SHAPES, Target
 
 NEAR = 0.05
 """What lies so little above chance counts as chance: no weight is sure."""
@@ -50,6 +50,8 @@ def tried(
     right, lucky = score(guess.weights, truth), chance(score, truth, seed)
     recovered = right / truth.size
     expected, why = attack.expects(mode)
+    if not attack.sure and target.name not in SHAPES and expected == "all":
+        expected = "any"
     return {
         "attack": attack.label(),
         "mode": mode + ", logits" * open_logits,
@@ -73,4 +75,4 @@ def _agrees(expected: str, recovered: float, lucky: float) -> bool:
         return recovered == 1.0
     if expected == "chance":
         return recovered <= lucky + NEAR
-    return recovered < 1.0
+    return expected == "any" or recovered < 1.0

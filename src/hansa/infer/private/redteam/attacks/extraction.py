@@ -12,7 +12,7 @@ import numpy as np
 from hansa.base.component import Component
 from hansa.infer.private.redteam.oracle import Oracle
 
-Expected = Literal["all", "part", "chance"]
+Expected = Literal["all", "part", "chance", "any"]
 UNPROTECTED, SHUFFLE, BUDGET, SHARES = "unprotected", "shuffle", "budget", "shares"
 MODES = (UNPROTECTED, SHUFFLE, BUDGET, SHARES)
 """What protects weights; the first exists for the red team alone and is never served."""
@@ -43,6 +43,9 @@ class ExtractionAttack(Component, kind="extraction"):
     expected: ClassVar[dict[str, tuple[Expected, str]]]
     """By mode what an honest page says that it recovers, and why; modes that are not there do not
     concern it."""
+
+    sure: ClassVar[bool] = True
+    """Whether what it recovers does not depend on how large weights and images are."""
 
     bare_key: ClassVar[bool] = False
     """Whether the client's public key is a false one."""

@@ -32,7 +32,7 @@ class HiddenQuery(ExtractionAttack):
     Every number decrypts to the bias, and the answer stands in the residuals: flooding is sized for
     honest errors, and a client's may be as large as it likes (microsoft/SEAL issue 89). One input
     channel is asked, 144 weights. Flooding is uniform, so that the middle of the range of readings
-    finds a weight faster than their mean.
+    finds a weight faster than their mean. An honest zero is asked first, for the biases.
     """
 
     queries: int = Field(1, ge=1, description="how often it is asked")
@@ -46,6 +46,7 @@ class HiddenQuery(ExtractionAttack):
         SHARES: ("chance", "a uniform mask covers the number and its error alike"),
     }
 
+    sure: ClassVar[bool] = False
     takes: ClassVar[tuple[str, ...]] = ("convolution",)
 
     @property
@@ -77,9 +78,9 @@ class HiddenQuery(ExtractionAttack):
         outs, _, high, wide = oracle.term.weight.shape
         readings: dict[tuple[int, int], list[np.ndarray]] = {}
         try:
+            bias = oracle.ask(zero).numbers
             for _ in range(self.queries):
                 seen = oracle.ask(zero, hidden, height)
-                bias = np.median(seen.numbers, (1, 2), keepdims=True)
                 whole = (seen.numbers - bias) * oracle.step + seen.residuals
                 for _, i, j, row, column in one.reads:
                     readings.setdefault((i, j), []).append(whole[:, row, column] / height)

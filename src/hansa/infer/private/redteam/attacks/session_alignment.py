@@ -21,7 +21,7 @@ from hansa.infer.private.redteam.oracle import Oracle, Refused
 from hansa.infer.private.redteam.solving import solve_rounded
 
 _ALIGNED: tuple[Expected, str] = (
-    "all", "one common query a session orders its channels, and ordinary queries do the rest"
+    "all", "two common queries a session order its channels, and ordinary queries do the rest"
 )  # fmt: skip
 _HIGH = 128
 _SPARE = 8
@@ -29,9 +29,9 @@ _SPARE = 8
 
 @register("session_alignment", paper="Li et al.", year=2026, url="https://arxiv.org/abs/2605.04901")
 class SessionAlignment(ExtractionAttack):
-    """Short sessions with ordinary inputs, aligned by an input that all have in common.
+    """Short sessions with ordinary inputs, aligned by two inputs that all have in common.
 
-    Sorting the answers to the common input gives every session's channels one order; equations of
+    Sorting the answers to the common inputs gives every session's channels one order; equations of
     all sessions then go into one least squares. No input is out of the ordinary.
     """
 
@@ -49,15 +49,16 @@ class SessionAlignment(ExtractionAttack):
     def guess(self, oracle: Oracle) -> Guess:
         """The weights of all sessions' equations."""
         shape, size = oracle.term.weight.shape, int(np.prod(oracle.shape))
-        common = _row(0, size)
+        common = _row(0, size), _row(1, size)
         inputs: list[np.ndarray] = []
         answers: list[np.ndarray] = []
         note = ""
         try:
             while len(inputs) < size + 1 + _SPARE:
-                order = np.argsort(oracle.ask(common.reshape(oracle.shape)).numbers[:, 0, 0])
+                told = [oracle.ask(row.reshape(oracle.shape)).numbers[:, 0, 0] for row in common]
+                order = np.lexsort(told)  # two, so that hardly any channels tie
                 for _ in range(self.each):
-                    row = _row(len(inputs) + 1, size)
+                    row = _row(len(inputs) + 2, size)
                     seen = oracle.ask(row.reshape(oracle.shape)).numbers[:, 0, 0]
                     inputs.append(row)
                     answers.append(seen[order])
