@@ -33,6 +33,8 @@ WRONG = {
     "another file's": "learn bad.yaml",
     "an ensemble's": "combine ensemble ensemble.yaml",
     "an ensemble's rule": "check rule.yaml",
+    "private inference's": "infer private demo --set mode=none",
+    "an attack's": "infer redteam --attack mask_leek",
     "a data set's": "data digits --set partition=dirichlett",
 }
 

@@ -12,7 +12,6 @@ from hansa.base.errors import ConfigError
 from hansa.combine.ensemble import cost
 from hansa.combine.ensemble.baseline import FIELD, Baseline, Compared
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings
-from hansa.combine.ensemble.finished import slug
 from hansa.data import Dataset
 from hansa.ensemble import Ensemble, Teacher, Weighted, distill, label_weights
 from hansa.experiment.export import facts_of, write_export
@@ -44,6 +43,8 @@ class Student(Baseline):
         settings = harness.settings.baselines.distillation
         taught = harness.examples(public)
         distill(student, taught, self.teacher(harness), settings, rng)
+        from hansa.combine.ensemble.finished import slug  # which needs torch
+
         file = harness.path / slug(name) / "model.safetensors"
         write_export(file, student, facts_of(harness.dataset, harness.settings.models[0], student))
         note = f"one network, taught on {len(public)} public examples"
