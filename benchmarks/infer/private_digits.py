@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,12 @@ from measure import Notes, fresh, markdown, peak_bytes, publish
 from measure_asking import Pair, Spent, mismatches
 from measure_private import Digits, compiled, digits, lenet, mlp, trained
 
+import hansa
 from hansa.base.errors import ConfigError
+from hansa.infer.private.compiling.building import build_of
 from hansa.infer.private.compiling.certificate import choose_scheme, hidden_bits
+from hansa.infer.private.compiling.quantize import Bits
+from hansa.infer.private.compiling.sources import open_source
 from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.program import Program
 
@@ -146,6 +151,26 @@ def elsewhere(small: bool) -> dict[str, Any]:
     return {"odd": odd | {"real": real, "integers": share(program, data)}}
 
 
+def sites(small: bool) -> dict[str, Any]:
+    """Eight sites with two classes each learn one network: it is compiled as the run left it."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            "algorithm": {"name": "fedavg"},
+            "nodes": 8,
+            "rounds": 2 if small else 30,
+            "model": "femnist_cnn",
+            "data": {"name": "digits", "partition": {"name": "shards", "shards_per_node": 2}},
+        }
+        hansa.run(settings, out=Path(folder) / "run")
+        opened = open_source(str(Path(folder) / "run"), average=True)
+        program = build_of(opened, Bits(accumulator=22)).program
+    rows, labels = (torch.as_tensor(one) for one in opened.tests)
+    data = Digits(rows, labels, rows, labels)
+    real, integers = program.facts["accuracy_plain"], program.facts["accuracy"]
+    return costs(program, data, {}, 3 if small else 100) | {"real": real, "integers": integers}
+
+
 def line(facts: dict[str, Any]) -> list[str]:
     """A way's cells, or why it is refused."""
     if "refused" in facts:
@@ -212,9 +237,11 @@ def main() -> None:
         for name, way, count in WAYS[:1] if small else WAYS:
             facts = one("asked", net=net, way=way, count=2 if small else count)
             rows.append([net, name, *line(facts)])
-    odd = one("elsewhere")["odd"]
+    odd, skewed = one("elsewhere")["odd"], one("sites")
     what = f"own module, 4 classes, GELU and tanh ({odd['real']:.1%} in real numbers)"
     rows.append([what, "default", *line(odd)])
+    what = f"a run of eight sites with two classes each ({skewed['real']:.1%} in real numbers)"
+    rows.append([what, "default", *line(skewed)])
     header = [
         *("network", "way", "images", "differ", "accuracy on them", "CPU-ms an image (worst)"),
         *(

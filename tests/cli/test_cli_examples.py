@@ -75,6 +75,8 @@ def shortened(line: str) -> str:
         quick = " ".join(f"tasks.{one}" for one in quick.split())
         quick += " noise=null regimes=[id] methods=[lorauter,base] fit_queries=2"
         return " --set ".join([line, *quick.split()])
+    if line.startswith("hansa infer private demo"):
+        return f"{line} --set train.epochs=2 --set queries=4"
     if line.startswith("hansa infer robust"):
         quick = "clients.local.epochs=3 attacks=[logit_flip,kvote] aggregators=[mean,trimmed_mean]"
         return " --set ".join([line, *quick.split()]) if "--resume" not in line else line
