@@ -23,8 +23,8 @@ CLAIMS: dict[str, tuple[str, str, str]] = {
     "shares": (
         "the client's data from the server; from the client, whatever it sends, all numbers "
         "between the layers: it decrypts uniform ones, and activations run in garbled circuits",
-        "shapes, activations and scales; the class, which many queries turn into a model of their "
-        "own; with reveals: logits the last layer",
+        "shapes, activations and scales; the class, also of activations that a lying client has "
+        "changed, from which very many queries make a model; with reveals: logits the last layer",
         "any client, semi-honest server; no dealer",
     ),
 }
