@@ -233,6 +233,12 @@ def client(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the session that --state holds.")
     ] = False,
+    stored: Annotated[
+        bool,
+        typer.Option(
+            "--stored", help="Rows are as the data are stored: scale them as in training first."
+        ),
+    ] = False,
     threads: Annotated[int, typer.Option(help="Threads of the encryption.", min=1)] = 1,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -265,7 +271,9 @@ def client(
                 say(f"{done} of {count} rows")
 
         keep_freed()
-        asked = ask_file(rows, inputs, out, address, pin, identity, state, resume, threads, told)
+        asked = ask_file(
+            rows, inputs, out, address, pin, identity, state, resume, threads, stored, told
+        )
         answer.data = asked.facts
         _predictions(answer, asked.predictions, asked.names, out)
 

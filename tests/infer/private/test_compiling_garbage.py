@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hansa.base.bundle import read_bundle, write_bundle
-from hansa.base.errors import CheckpointError
+from hansa.base.errors import CheckpointError, ConfigError
 from hansa.infer.private.compiling.compiler import compile_network
 from hansa.infer.private.compiling.program_file import read_program, write_program
 from hansa.infer.private.compiling.quantize import Bits
@@ -118,3 +118,22 @@ def test_kernels_are_neither_rotated_nor_transposed() -> None:
             for r in range(high)
         ]
         assert np.abs(made - by_hand).max() < 0.1, shape
+
+
+def test_a_network_with_a_number_that_is_none_is_refused_by_its_tensor() -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        network[2].weight[0, 1] = float("nan")
+    with pytest.raises(ConfigError, match=r"network\.2.weight.*not finite"):
+        compile_network(network, np.ones((8, 4)))
+
+
+def test_a_bias_beyond_all_weights_is_refused_by_its_layer() -> None:
+    """It would take more than 64 bits beside them."""
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.no_grad():
+        for one in network.parameters():
+            one.mul_(1e-25)
+    rows = np.random.default_rng(0).normal(size=(64, 4))
+    with pytest.raises(ConfigError, match=r"network\.2: adds a bias"):
+        compile_network(network, rows)

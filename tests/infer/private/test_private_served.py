@@ -265,8 +265,12 @@ def test_a_file_is_asked_about(keys: Identity, tmp_path: Path) -> None:
             ask_file(
                 np.ones((2, 3)), source, None, nearby.address, nearby.pin, state=tmp_path / "client"
             )
+        few = rows.copy()
+        few[:, ::20] = 1e6
         with pytest.warns(HansaWarning, match="are they scaled as in training"):
-            ask_file(1000 * rows, source, None, nearby.address, nearby.pin)
+            ask_file(few, source, None, nearby.address, nearby.pin)
+        with pytest.raises(ConfigError, match="rows scaled as in training"):
+            ask_file(1000 * rows + 7, source, None, nearby.address, nearby.pin)
     assert not (tmp_path / "client/session.json").exists()
     with np.load(tmp_path / "out.npz") as file:
         assert np.array_equal(file["accumulators"], wanted)
@@ -303,3 +307,46 @@ def test_rows_of_every_kind_of_file(tmp_path: Path) -> None:
     for name in ("none.npy", "rows.docx"):
         with pytest.raises(ConfigError, match="input"):
             row_files.read_rows(tmp_path / name)
+
+
+def test_rows_in_another_order_of_axes_are_refused(tmp_path: Path) -> None:
+    """As many numbers in another order are another image, whose answer would be wrong."""
+    path = tmp_path / "rows.npy"
+    for held in ((32, 32, 3), (3, 16, 64), (32, 3, 32)):
+        with pytest.raises(ConfigError, match="axes in the network's order"):
+            row_files.fitted(np.zeros((2, *held)), (3, 32, 32), path)
+    for held, wanted in (
+        ((3072,), (3, 32, 32)), ((1, 3, 32, 32), (3, 32, 32)), ((8, 8), (1, 8, 8)),
+        ((8, 8), (64,)), ((8, 8, 1), (1, 8, 8)),
+    ):  # fmt: skip
+        assert row_files.fitted(np.zeros((2, *held)), wanted, path).shape == (2, *wanted)
+
+
+def test_a_table_whose_first_line_is_a_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("0.5,1.5\n2.5,3.5\n")
+    with pytest.raises(DataError, match="its first line holds numbers"):
+        row_files.read_rows(path)
+    path.write_text("5,3\n2,4\n")
+    with pytest.raises(DataError, match="its first line holds numbers"):
+        row_files.read_rows(path)
+    path.write_text("0,1\n2.5,3.5\n")  # as pandas names columns
+    assert row_files.read_rows(path).tolist() == [[2.5, 3.5]]
+
+
+def test_rows_as_they_are_stored(keys: Identity, tmp_path: Path) -> None:
+    """Pixels are prepared where that is asked for, and refused where they are out of all range."""
+    program = mlp()
+    program.facts["prepare"] = {"scale": [0.5], "shift": [-3.0]}
+    service, rows = ModelService(program, choose_scheme(program)), rows_of(program, 2)
+    source = tmp_path / "rows.npy"
+    with served(keys, tmp_path / "state", service) as nearby:
+        ask = lambda rows, **more: ask_file(rows, source, None, nearby.address, nearby.pin, **more)  # noqa: E731
+        plain = ask(rows)
+        stored = ask((rows + 3) / 0.5, stored=True)
+        assert np.array_equal(stored.predictions.logits, plain.predictions.logits)
+        before = nearby.figures()["requests"]
+        with pytest.raises(ConfigError, match="--stored"):
+            ask(1000 * rows + 7)
+        # The server sees what it sees of other rows: its range asks them nothing.
+        assert nearby.figures()["requests"] - before == plain.facts["requests"] + 1

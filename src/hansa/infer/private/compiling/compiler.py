@@ -64,6 +64,10 @@ def compile_network(
         raise ConfigError("rows", list(rows.shape), problem, "an array [n, *shape]")
     if not np.isfinite(rows).all():
         raise ConfigError("rows", None, "hold numbers that are not finite", "finite numbers")
+    for name, tensor in module.state_dict().items():
+        if torch.is_tensor(tensor) and not bool(torch.isfinite(tensor).all()):
+            problem = "holds a number that is not finite"
+            raise ConfigError(f"network.{name}", None, problem, "a network whose training held")
     shape = tuple(int(n) for n in rows.shape[1:])
     net, ending = read_network(module, torch.from_numpy(rows[:_TRIED]))
     more: dict[str, Any] = {"network": type(module).__name__, "ending": ending}

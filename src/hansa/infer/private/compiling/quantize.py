@@ -299,6 +299,10 @@ def _at_scale(
     made = made.mul_(scale)
     mean = (real - made).double().mean((0, 2, 3))
     bias = (mean / scale).round()
+    if not float(bias.abs().max()) < EXACT:
+        problem = f"adds a bias {float(bias.abs().max()):.1g} times as large as a step of its sums"
+        fix = "weights and biases of like sizes: train it on, or scale its input"
+        raise ConfigError(f"network.{block.name}", None, problem, fix)
     made += (bias * scale).to(made.dtype).view(1, -1, 1, 1)
     terms = tuple(
         Term(t.value, w.to(torch.int64).numpy(), t.layer.stride, t.layer.padding, t.layer.dilation,

@@ -15,7 +15,8 @@ from hansa.infer.private.protocol.client_state import digest_of, state_in
 from hansa.infer.private.protocol.model_service import SizedSide, client_side
 from hansa.infer.private.protocol.pins import Identity
 from hansa.infer.private.protocol.private_client import Predictions, asking
-from hansa.infer.private.protocol.row_files import fitted, warn_of_clipping, write_predictions
+from hansa.infer.private.protocol.row_files import fitted, out_of_range, write_predictions
+from hansa.infer.private.sessions.outline import Outline
 
 
 @dataclass
@@ -42,6 +43,7 @@ def ask_file(
     state: Path | None = None,
     resume: bool = False,
     threads: int = 1,
+    stored: bool = False,
     told: Callable[[int, int], None] | None = None,
 ) -> AskedFile:
     """Ask a server about rows, and write what it comes to.
@@ -50,9 +52,11 @@ def ask_file(
         rows: float64 [n, ...] of the file ``source``.
         out: where predictions go; None: nowhere.
         state: folder of the session; with ``resume`` it holds one.
+        stored: rows are as the data are stored: they are prepared as in training first.
 
     Raises:
-        ConfigError: rows that the network does not read, or a state that is another's.
+        ConfigError: rows that the network does not read, or are scaled otherwise, or a state that
+            is another's.
         Refusal, Unreachable, WrongServer, WireError: the server refuses, is gone, is another, or
             does not keep to the protocol.
     """
@@ -65,25 +69,26 @@ def ask_file(
 
     with state_in(state) as kept:
         more: dict[str, Any] = {"identity": identity, "state": kept, "resume": resume}
-        with asking(address, pin, opened, rows=digest_of(rows), **more) as client:
+        more |= {"rows": digest_of(rows, stored), "stored": stored}
+        with asking(address, pin, opened, **more) as client:
             client.open()
             outline = sides[-1].outline
             try:
                 shaped = fitted(rows, outline.input_shape, source)
+                read = outline.prepared(shaped) if stored else shaped
             except ConfigError:
                 client.end()
                 raise
-            value = outline.values[0]
-            offset = np.asarray(outline.offset)
-            low, high = (offset + bound * outline.scale for bound in (value.low, value.high))
-            warn_of_clipping(shaped.reshape(len(shaped), len(offset), -1), low, high)
+            refusal = _out_of_range(read, outline, source, stored)
             made = client.ask(shaped, told)
             columns: dict[str, Any] = {"classes": made.classes}
             if made.logits is not None:
                 columns["logits"] = made.logits * outline.logits_scale
                 columns["accumulators"] = made.logits
-            if out is not None:
+            if out is not None and refusal is None:
                 write_predictions(out, columns, outline.classes)
+    if refusal is not None:
+        raise refusal
     if not made.in_range.all():
         text = (
             f"{int((~made.in_range).sum())} rows met numbers that the network cannot come to: "
@@ -106,3 +111,13 @@ def ask_file(
         "out": None if out is None else str(out),
     }
     return AskedFile(made, names, facts)
+
+
+def _out_of_range(
+    read: np.ndarray, outline: Outline, source: Path, stored: bool
+) -> ConfigError | None:
+    """What is wrong with the scale of rows as the network reads them, if it is much."""
+    value, offset = outline.values[0], np.asarray(outline.offset)
+    low, high = (offset + bound * outline.scale for bound in (value.low, value.high))
+    way = ", or --stored" if outline.prepare is not None and not stored else ""
+    return out_of_range(read.reshape(len(read), len(offset), -1), low, high, source, way)

@@ -49,10 +49,10 @@ class ClientFacts:
     rows: str
 
 
-def digest_of(rows: np.ndarray) -> str:
-    """SHA-256 of rows' numbers, whatever shape each row has."""
+def digest_of(rows: np.ndarray, stored: bool = False) -> str:
+    """SHA-256 of rows' numbers, whatever shape each row has, and of how they are read."""
     array = np.ascontiguousarray(rows, np.float64)
-    head = f"{len(array)} {array.size} ".encode()
+    head = f"{len(array)} {array.size} {'stored ' if stored else ''}".encode()
     return hashlib.sha256(head + array.tobytes()).hexdigest()
 
 

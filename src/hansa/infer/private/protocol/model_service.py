@@ -111,7 +111,7 @@ class SizedSide:
         self._side, self.rows = side, rows
         self.outline = side.outline
         self.largest_reply = int(getattr(side, "largest_reply", _LARGEST_REPLY))
-        self.open, self.ask = side.open, side.ask
+        self.open, self.ask, self.prepared = side.open, side.ask, side.outline.prepared
 
 
 def client_side(

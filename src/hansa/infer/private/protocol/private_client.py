@@ -71,6 +71,7 @@ class PrivateClient:
         state: where the session is kept, to go on with it in another process.
         resume: go on with the session that ``state`` holds.
         rows: digest of what will be asked; with a state each is a session for these rows alone.
+        stored: rows are as the data are stored, and prepared before they are asked.
     """
 
     def __init__(
@@ -82,12 +83,13 @@ class PrivateClient:
         state: ClientState | None = None,
         resume: bool = False,
         rows: str = "",
+        stored: bool = False,
         retries: Retries = Retries(),
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._line = Telephone(address, pin, identity, retries, wait)
         self._state, self._opened = state, open_session
-        self._pin, self._rows = pin, rows
+        self._pin, self._rows, self._stored = pin, rows, stored
         self._session, self._welcome = NO_SESSION, b""
         self._secret = secrets.token_bytes(_SECRET_BYTES)
         self._side: ClientSide | None = None
@@ -140,7 +142,7 @@ class PrivateClient:
         for query, start in enumerate(starts, first):
             if query not in kept:
                 self._stuck = True  # until it is through, whatever happens meanwhile
-                part = rows[start : start + side.rows]
+                part = self._prepared(side, rows[start : start + side.rows])
                 kept[query] = self._arrays(self._drive(side.ask(query, part), query), len(part))
                 if self._state is not None:
                     self._state.keep_answer(self._session, query, kept[query])
@@ -177,6 +179,9 @@ class PrivateClient:
         """Hang up; the session stays, here and at the server."""
         self._line.close()
 
+    def _prepared(self, side: ClientSide, rows: np.ndarray) -> np.ndarray:
+        return side.prepared(rows) if self._stored else rows
+
     def _first_query(self, rows: np.ndarray) -> int:
         """The number of the next query, which no rows but these may ever have.
 
@@ -190,7 +195,7 @@ class PrivateClient:
             if self._stuck:
                 raise RunError("a query was cut short; its session can ask nothing else")
             return self._query
-        if digest_of(rows) != self._rows:
+        if digest_of(rows, self._stored) != self._rows:
             raise ConfigError("rows", None, "are not those that the session was begun for")
         return 0
 

@@ -16,12 +16,15 @@ import numpy as np
 from hansa.base.errors import ConfigError, DataError, HansaWarning
 from hansa.base.files import atomic_write
 from hansa.base.lazy import safetensors
+from hansa.infer.private.sessions.outline import fits
 
 ARRAYS = (".npy", ".npz", ".safetensors")
 OUTPUTS = (".npz", ".csv", ".json")
 _NAMES = ("inputs", "input", "x", "rows", "test", "data")
 """An array of a file of several that is taken for the rows, the first that there is."""
 _OFTEN = 0.01
+_MOSTLY = 0.2
+"""Shares of numbers out of range that are warned of, and refused."""
 
 
 def check_input(path: Path) -> None:
@@ -69,31 +72,50 @@ def fitted(rows: np.ndarray, shape: Sequence[int], path: Path) -> np.ndarray:
     """Rows in the network's shape [n, *shape].
 
     Raises:
-        ConfigError: each has another number of numbers.
+        ConfigError: each has another number of numbers, or the same in another order of axes.
     """
     wanted, held = math.prod(shape), math.prod(rows.shape[1:])
     if wanted != held:
         problem = f"holds rows of {held} numbers, and the network reads {wanted}: {list(shape)}"
         raise ConfigError("input", str(path), problem, "a file without labels and other columns")
+    if not fits(rows.shape[1:], tuple(shape)):
+        problem = f"holds rows {list(rows.shape[1:])}, and the network reads {list(shape)}"
+        raise ConfigError("input", str(path), problem, "the axes in the network's order")
     return rows.reshape(len(rows), *shape)
 
 
-def warn_of_clipping(rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    """Say where many numbers lie outside of what the network's integers can stand for.
+def out_of_range(
+    rows: np.ndarray, low: np.ndarray, high: np.ndarray, path: Path, stored: str
+) -> ConfigError | None:
+    """Warn where many numbers lie outside of what the network's integers can stand for.
 
     Args:
         rows: [n, channels, ...] or [n, features].
         low, high: the least and the largest, by channel.
+        stored: the way out of rows that nobody scaled.
+
+    Returns:
+        the error of rows of which so many do that they are not scaled as the network's were. It
+        is to be raised when the session is over: a server that says what range it reads must not
+        see whether these rows are in it.
     """
     sides = (-1, *(1 for _ in rows.shape[2:]))
     off = (rows < low.reshape(sides)) | (rows > high.reshape(sides))
-    if (share := float(off.mean())) > _OFTEN:
+    share = float(off.mean())
+    if share > _MOSTLY:
+        problem = (
+            f"{share:.0%} of its numbers lie outside of {low.min():.3g} to {high.max():.3g}, which "
+            "is what the network reads"
+        )
+        return ConfigError("input", str(path), problem, f"rows scaled as in training{stored}")
+    if share > _OFTEN:
         text = (
             f"{share:.0%} of the input's numbers lie outside of {low.min():.3g} to "
             f"{high.max():.3g}, which is what the network was compiled for, and are clipped: "
             "are they scaled as in training?"
         )
         warnings.warn(HansaWarning(text), stacklevel=2)
+    return None
 
 
 def write_predictions(path: Path, columns: dict[str, Any], classes: Sequence[str]) -> None:
@@ -139,6 +161,14 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in (*TEXT, *BINARY)
 
 
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _array(path: Path) -> np.ndarray:
     try:
         if path.suffix.lower() == ".npy":
@@ -170,6 +200,9 @@ def _table(path: Path) -> np.ndarray:
     from hansa.data.tablefile import read_frame
 
     frame = read_frame(path)
+    counted = [[str(k + first) for k in range(len(frame.columns))] for first in (0, 1)]
+    if list(frame.columns) not in counted and all(map(_is_number, frame.columns)):
+        raise DataError(f"{path}: its first line holds numbers; give it a line of columns' names")
     columns = []
     for name in frame.columns:
         try:

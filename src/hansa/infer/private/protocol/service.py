@@ -35,6 +35,10 @@ class ClientSide(Protocol):
         """Bytes of a reply at most."""
         ...
 
+    def prepared(self, rows: Any) -> Any:
+        """Rows as the data are stored, as the network reads them."""
+        ...
+
     def open(self) -> Generator[bytes, bytes, Any]:
         """What comes before the first query."""
         ...

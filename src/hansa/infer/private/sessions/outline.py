@@ -96,6 +96,9 @@ class Outline:
         scale, offset: a row is read as round((row - offset) / scale), halves to the even.
         logits_scale: what one of a logit stands for.
         classes: what the logits stand for, where that is known.
+        prepare: (factors, summands), one each or one a channel or number: what the network reads
+            is an example as the data are stored times the first plus the second; None where that
+            is not known.
     """
 
     values: tuple[Sent, ...]
@@ -106,6 +109,22 @@ class Outline:
     offset: tuple[float, ...]
     logits_scale: float
     classes: tuple[str, ...]
+    prepare: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    def prepared(self, rows: np.ndarray) -> np.ndarray:
+        """Rows [n, *input_shape] as the data are stored, as the network reads them.
+
+        Raises:
+            ConfigError: it is not known how the network's data were prepared.
+        """
+        if self.prepare is None:
+            raise ConfigError(
+                "stored", True, "is not known of this network: it was compiled without its data",
+                "rows as the network reads them",
+            )  # fmt: skip
+        sides = (-1, *(1 for _ in rows.shape[2:]))
+        factors, summands = (np.asarray(part).reshape(sides) for part in self.prepare)
+        return np.asarray(rows, np.float64) * factors + summands
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Rows [n, *input_shape] as integers int64 [n, C, H, W].
@@ -114,7 +133,7 @@ class Outline:
             ConfigError: another shape, or a number that is not finite.
         """
         into, n = self.values[0], len(rows)
-        if rows.ndim < 2 or int(np.prod(rows.shape[1:])) != math.prod(into.shape):
+        if not fits(rows.shape[1:], self.input_shape):
             raise ConfigError("rows", tuple(rows.shape), f"each row is {self.input_shape} numbers")
         real = np.asarray(rows, np.float64).reshape(n, *into.shape)
         if not np.isfinite(real).all():
@@ -166,6 +185,7 @@ class Outline:
             "offset": list(self.offset),
             "logits_scale": self.logits_scale,
             "classes": list(self.classes),
+            "prepare": None if self.prepare is None else [list(part) for part in self.prepare],
         }  # fmt: skip
 
     @classmethod
@@ -193,6 +213,7 @@ class Outline:
                 tuple(float(one) for one in facts["offset"]),
                 float(facts["logits_scale"]),
                 tuple(str(one) for one in _few(facts["classes"], "classes")),
+                _prepare(facts.get("prepare")),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ProtocolError("malformed", f"an outline that cannot be read: {error}") from error
@@ -231,8 +252,37 @@ def outline(
     return Outline(
         values, tuple(turns), rows, tuple(program.input_shape), float(program.input.scale),
         tuple(float(one) for one in program.offset), float(program.logits.scale),
-        tuple(program.classes),
+        tuple(program.classes), told_prepare(program),
     )  # fmt: skip
+
+
+def told_prepare(program: Program) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """How a program's data were prepared, where it says so in a way that fits its input."""
+    told = program.facts.get("prepare")
+    if not isinstance(told, Mapping):
+        return None
+    made = _prepare([told["scale"], told["shift"]])
+    assert made is not None
+    lengths = {1, program.input_shape[0]}
+    return made if lengths >= {len(part) for part in made} else None
+
+
+def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether rows of a shape are a network's: the same, or one of both in a line.
+
+    Axes of one do not count. As many numbers in another order are another image.
+    """
+    if not shape or math.prod(shape) != math.prod(wanted):
+        return False
+    sizes, others = ([one for one in each if one != 1] for each in (shape, wanted))
+    return sizes == others or min(len(sizes), len(others)) < 2
+
+
+def _prepare(told: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if told is None:
+        return None
+    factors, summands = (tuple(float(one) for one in part) for part in told)
+    return factors, summands
 
 
 def _turn(facts: Any) -> Turn:
@@ -276,6 +326,13 @@ def _check(made: Outline) -> None:
         raise ProtocolError("malformed", "an outline whose input cannot be read")
     if not (math.isfinite(made.scale) and all(map(math.isfinite, made.offset))):
         raise ProtocolError("malformed", "an outline whose input cannot be read")
+    into = made.input_shape
+    if not into or min(into) < 1 or math.prod(into) != math.prod(made.values[0].shape):
+        raise ProtocolError("malformed", "an outline whose input cannot be read")
+    lengths = {1, into[0]}
+    for part in made.prepare or ():
+        if len(part) not in lengths or not all(map(math.isfinite, part)):
+            raise ProtocolError("malformed", "an outline whose input cannot be prepared")
     held, shapes = {0}, {0: made.values[0].shape}
     for turn in made.turns:
         for at in turn.uploads:
