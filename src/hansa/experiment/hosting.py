@@ -36,6 +36,7 @@ from hansa.base.errors import (
 )
 from hansa.base.telling import doing
 from hansa.engine.runtimes.interrupts import never
+from hansa.experiment.environment import describe_machine
 from hansa.experiment.inputs import plugins_of
 from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.settings_file import SettingsFile
@@ -43,6 +44,7 @@ from hansa.report import RunFolder
 from hansa.report.folder import check_free, held
 
 F = TypeVar("F", bound=SettingsFile)
+T = TypeVar("T")
 
 
 @dataclass
@@ -244,3 +246,51 @@ def reopened(
                 problem = "cannot change when a run is resumed"
                 raise ConfigError(key, None, problem, f"only {', '.join(kind.resumable) or 'none'}")
         yield Reopened(folder, kind.parse(config), config != folder.config)
+
+
+@dataclass(frozen=True)
+class HostedWork(Generic[F, T]):
+    """How a verb's runs are begun and gone on with, where nothing more is to be said of it.
+
+    Attributes:
+        kind: of the run's settings, which have a ``seed``.
+        prepare: checks everything and reads what the work needs, before any folder is made or
+            changed; what it refuses leaves all as it is.
+        work: does what is left to do.
+    """
+
+    kind: type[F]
+    prepare: Callable[[F], T]
+    work: Callable[[Hosting, F, T], None]
+
+    def begin(
+        self, settings: F | Mapping[str, Any], out: str | Path | None, report: bool
+    ) -> RunFolder:
+        """A run in a new folder, taken to its end.
+
+        Raises:
+            ConfigError: the settings or the folder cannot work; and what ``prepare`` raises.
+        """
+        chosen = settings if isinstance(settings, self.kind) else self.kind.parse(dict(settings))
+        with placed(chosen, out) as path:
+            prepared = self.prepare(chosen)
+            environment = describe_machine(chosen.dump()["seed"])
+            with begun(path, chosen, environment, report) as hosting:
+                self.work(hosting, chosen, prepared)
+            return hosting.folder
+
+    def resume(
+        self, run: str | Path, report: bool, changes: Mapping[str, Any] | None = None
+    ) -> RunFolder:
+        """A run that was interrupted, taken to its end.
+
+        Raises:
+            CheckpointError, ConfigError: see :func:`reopened`.
+        """
+        with reopened(run, self.kind, changes) as again:
+            folder, chosen = again.folder, again.settings
+            prepared = self.prepare(chosen)
+            again.enter()
+            with hosted(folder, chosen.own_verb(), report) as hosting:
+                self.work(hosting, chosen, prepared)
+            return folder

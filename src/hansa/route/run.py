@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.experiment.environment import describe_machine
-from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.experiment.hosting import HostedWork, Hosting
 from hansa.report import RunFolder
 from hansa.route.base_models import fingerprint, open_model
 from hansa.route.embeddings import embedded
@@ -54,12 +53,7 @@ def route(
     Raises:
         ConfigError: a setting that cannot work, before anything is trained or asked.
     """
-    chosen = settings if isinstance(settings, RouteFile) else RouteFile.parse(settings)
-    with placed(chosen, out) as path:
-        chosen.check()
-        with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return hosting.folder
+    return _hosted_work(say).begin(settings, out, report)
 
 
 def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
@@ -69,13 +63,14 @@ def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -
         CheckpointError: the folder is another verb's, or is damaged.
         ConfigError: it has finished.
     """
-    with reopened(run, RouteFile) as again:
-        folder, chosen = again.folder, again.settings
-        chosen.check()
-        again.enter()
-        with hosted(folder, chosen.verb, report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return folder
+    return _hosted_work(say).resume(run, report)
+
+
+def _hosted_work(say: Say) -> HostedWork[RouteFile, None]:
+    def work(hosting: Hosting, chosen: RouteFile, prepared: None) -> None:
+        _Work(hosting, chosen, say).do()
+
+    return HostedWork(RouteFile, RouteFile.check, work)
 
 
 class _Work:

@@ -32,8 +32,7 @@ from hansa.combine.merge.page import EXPLAINED
 from hansa.combine.merge.recounting import Recounting, check_statistics, statistics_of
 from hansa.combine.merge.scales import variants
 from hansa.combine.merge.size_points import Point, SizePoints, points
-from hansa.experiment.environment import describe_machine
-from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.experiment.hosting import HostedWork, Hosting
 from hansa.report import RunFolder
 from hansa.weights.blocks import blocks_of, parts_of
 
@@ -54,12 +53,7 @@ def merge(
             that fine-tuning hardly helps.
         DataError, RunError: models could not be made.
     """
-    chosen = settings if isinstance(settings, MergeFile) else MergeFile.parse(settings)
-    with placed(chosen, out) as path:
-        check(chosen)
-        with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return hosting.folder
+    return _hosted_work(say).begin(settings, out, report)
 
 
 def resume(
@@ -74,13 +68,14 @@ def resume(
         CheckpointError: the folder is another verb's, or is damaged.
         ConfigError: it has finished, or a setting cannot change any more.
     """
-    with reopened(run, MergeFile, changes) as again:
-        folder, chosen = again.folder, again.settings
-        check(chosen)
-        again.enter()
-        with hosted(folder, chosen.verb, report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return folder
+    return _hosted_work(say).resume(run, report, changes)
+
+
+def _hosted_work(say: Say) -> HostedWork[MergeFile, OpenModels | None]:
+    def work(hosting: Hosting, chosen: MergeFile, prepared: OpenModels | None) -> None:
+        _Work(hosting, chosen, say).do()
+
+    return HostedWork(MergeFile, check, work)
 
 
 def check(chosen: MergeFile) -> OpenModels | None:

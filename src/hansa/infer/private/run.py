@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import ConfigError, RunError
-from hansa.experiment.environment import describe_machine
-from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.experiment.hosting import HostedWork, Hosting
 from hansa.infer.private.compiling.certificate import certify, choose_scheme
 from hansa.infer.private.compiling.compiler import compile_network
 from hansa.infer.private.compiling.program_file import read_program, write_program
@@ -53,13 +52,7 @@ def private(
         DataError: data are missing or damaged.
         RunError: training failed, or the server did not start.
     """
-    chosen = settings if isinstance(settings, PrivateFile) else PrivateFile.parse(settings)
-    with placed(chosen, out) as path:
-        if chosen.run is not None and not chosen.run.expanduser().is_dir():
-            raise ConfigError("run", str(chosen.run), "there is no such folder", "a run's folder")
-        with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return hosting.folder
+    return _hosted_work(say).begin(settings, out, report)
 
 
 def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
@@ -69,12 +62,19 @@ def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -
         CheckpointError: the folder is another verb's, or is damaged.
         ConfigError: it has finished.
     """
-    with reopened(run, PrivateFile) as again:
-        folder, chosen = again.folder, again.settings
-        again.enter()
-        with hosted(folder, chosen.verb, report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return folder
+    return _hosted_work(say).resume(run, report)
+
+
+def _hosted_work(say: Say) -> HostedWork[PrivateFile, None]:
+    def work(hosting: Hosting, chosen: PrivateFile, prepared: None) -> None:
+        _Work(hosting, chosen, say).do()
+
+    return HostedWork(PrivateFile, _check, work)
+
+
+def _check(chosen: PrivateFile) -> None:
+    if chosen.run is not None and not chosen.run.expanduser().is_dir():
+        raise ConfigError("run", str(chosen.run), "there is no such folder", "a run's folder")
 
 
 class _Work:

@@ -28,8 +28,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.ensemble.kvote import kvote
 from hansa.experiment.clients import Answers
-from hansa.experiment.environment import describe_machine
-from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.experiment.hosting import HostedWork, Hosting
 from hansa.infer.robust.cached_scores import keep_answers, kept_answers
 from hansa.infer.robust.entries import Entry
 from hansa.infer.robust.learned import LearnedAggregator
@@ -62,12 +61,7 @@ def robust(
         DataError: data or answers are missing or damaged.
         RunError: training failed.
     """
-    chosen = settings if isinstance(settings, RobustFile) else RobustFile.parse(settings)
-    with placed(chosen, out) as path:
-        _check(chosen)
-        with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return hosting.folder
+    return _hosted_work(say).begin(settings, out, report)
 
 
 def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
@@ -77,13 +71,14 @@ def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -
         CheckpointError: the folder is another verb's, or is damaged.
         ConfigError: it has finished.
     """
-    with reopened(run, RobustFile) as again:
-        folder, chosen = again.folder, again.settings
-        _check(chosen)
-        again.enter()
-        with hosted(folder, chosen.verb, report) as hosting:
-            _Work(hosting, chosen, say).do()
-        return folder
+    return _hosted_work(say).resume(run, report)
+
+
+def _hosted_work(say: Say) -> HostedWork[RobustFile, None]:
+    def work(hosting: Hosting, chosen: RobustFile, prepared: None) -> None:
+        _Work(hosting, chosen, say).do()
+
+    return HostedWork(RobustFile, _check, work)
 
 
 def _check(chosen: RobustFile) -> None:

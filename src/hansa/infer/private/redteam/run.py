@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import ConfigError
-from hansa.experiment.environment import describe_machine
-from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
+from hansa.experiment.hosting import HostedWork, Hosting
 from hansa.infer.private.compiling.program_file import read_program
 from hansa.infer.private.redteam.attacks.extraction import ExtractionAttack
 from hansa.infer.private.redteam.oracle import Untried
@@ -27,6 +26,7 @@ ROWS = "rows.json"
 _MOST = 1024
 """Columns of a matrix that is asked column by column."""
 Say = Callable[[str], None]
+Trial = tuple[ExtractionAttack, str, Target]
 
 
 def redteam(
@@ -40,13 +40,7 @@ def redteam(
     Raises:
         CheckpointError, ConfigError: there is no such program, or no layer that an attack takes.
     """
-    chosen = settings if isinstance(settings, RedTeamFile) else RedTeamFile.parse(settings)
-    with placed(chosen, out) as path:
-        trials = list(_trials(chosen))
-        _check(chosen, trials)
-        with begun(path, chosen, describe_machine(chosen.seed), report) as hosting:
-            _do(hosting, chosen, trials, say)
-        return hosting.folder
+    return _hosted_work(say).begin(settings, out, report)
 
 
 def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
@@ -56,23 +50,23 @@ def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -
         CheckpointError: the folder is another verb's, or is damaged.
         ConfigError: it has finished.
     """
-    with reopened(run, RedTeamFile) as again:
-        folder, chosen = again.folder, again.settings
-        trials = list(_trials(chosen))
-        again.enter()
-        with hosted(folder, chosen.verb, report) as hosting:
-            _do(hosting, chosen, trials, say)
-        return folder
+    return _hosted_work(say).resume(run, report)
 
 
-Trial = tuple[ExtractionAttack, str, Target]
+def _hosted_work(say: Say) -> HostedWork[RedTeamFile, list[Trial]]:
+    def work(hosting: Hosting, chosen: RedTeamFile, trials: list[Trial]) -> None:
+        _do(hosting, chosen, trials, say)
+
+    return HostedWork(RedTeamFile, _checked, work)
 
 
-def _check(chosen: RedTeamFile, trials: list[Trial]) -> None:
+def _checked(chosen: RedTeamFile) -> list[Trial]:
+    trials = list(_trials(chosen))
     if not trials:
         names = ", ".join(attack.label() for attack in chosen.attacks)
         problem = "finds no layer in these modes"
         raise ConfigError("attacks", names, problem, "other attacks, more modes or no program")
+    return trials
 
 
 def _trials(chosen: RedTeamFile) -> Iterator[Trial]:
