@@ -138,7 +138,7 @@ def bound(host: str, port: int) -> socket.socket:
         why = (error.strerror or str(error)).lower()
         field, value = ("port", port) if not isinstance(error, socket.gaierror) else ("host", host)
         problem = f"cannot be listened on at {host}: {why}"
-        raise ConfigError(field, value, problem, "another one; --port 0 takes a free one") from None
+        raise ConfigError(field, value, problem, "another one; port 0 takes a free one") from None
 
 
 def listen(app: Starlette, listening: Listening, sock: socket.socket, started: Say) -> str:
