@@ -210,6 +210,26 @@ def test_a_query_that_is_asked_again_counts_once(tmp_path: Path) -> None:
     assert client.desk._allowances.left(ME) == 0
 
 
+def test_budgets_follow_the_weights_and_not_how_they_are_served(tmp_path: Path) -> None:
+    """Another scheme or version of hansa is another service, of the same equations."""
+    first = Desk(ToyService(1, name=b"one scheme"), tmp_path)  # mode shuffle: counted as well
+    client = talk(first)
+    for query in range(2):
+        client.drive(query, ROW)
+    desk = Desk(ToyService(1, name=b"another", budgeted=True), tmp_path, Quotas(budget=0.5))
+    assert desk._allowances.left(ME) == 3
+    client = talk(desk)
+    for query in range(3):
+        client.drive(query, ROW)
+    assert desk._allowances.left(ME) == 0
+    with pytest.raises(Refusal, match="layer 0 would tell 60 equations"):
+        client.drive(3, ROW)
+    assert desk._allowances.left(OTHER) == 5
+    fresh = ToyService(1, name=b"a third", budgeted=True)
+    fresh.weights = b"of other weights"
+    assert Desk(fresh, tmp_path, Quotas(budget=0.5))._allowances.left(ME) == 5
+
+
 def test_budgets_need_to_know_whose_they_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="certificates"):
         Desk(ToyService(budgeted=True), tmp_path, identified=False)

@@ -97,6 +97,7 @@ class ToyService:
 
     def __post_init__(self) -> None:
         self.digest = hashlib.sha256(self.name).digest()
+        self.weights, self.told_rows = hashlib.sha256(b"weights").digest(), 1
         self.outline = json.dumps({"steps": self.count}).encode()
         self.scheme = b"{}"
         self.equations = {"first": Equations(10, 100), "second": Equations(3, 90)}

@@ -22,6 +22,7 @@ from hansa.infer.private.compiling.certificate import certify, choose_scheme
 from hansa.infer.private.compiling.compiler import compile_network
 from hansa.infer.private.compiling.program_file import read_program, write_program
 from hansa.infer.private.compiling.quantize import Bits
+from hansa.infer.private.compiling.sources import prepare_fact, prepare_of
 from hansa.infer.private.demo_asking import Asked, ask_child
 from hansa.infer.private.demo_network import DemoNetwork, demo_network
 from hansa.infer.private.integer_net import evaluate, read_rows
@@ -121,6 +122,7 @@ class _Work:
             network.calibrating,
             Bits(self.chosen.weights, self.chosen.activations),
             classes=network.dataset.class_names,
+            facts=prepare_fact(prepare_of(network.dataset.scale, network.dataset.shift)),
         )
         write_program(path, made.program)
         return made.program

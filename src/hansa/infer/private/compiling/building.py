@@ -18,6 +18,7 @@ from hansa.infer.private.compiling.sources import (
     Source,
     made_up,
     open_source,
+    prepare_fact,
     read_arguments,
     with_rows,
 )
@@ -68,12 +69,10 @@ def build_of(
     if epochs < 0 or (epochs and bits.accumulator is None):
         problem, fix = "trains for accumulators of no width", "--accumulator BITS"
         raise ConfigError("a2q", epochs, problem, fix)
-    facts: dict[str, object] = {"source": opened.name}
-    if opened.prepare is not None:
-        facts["prepare"] = {"scale": opened.prepare[0], "shift": opened.prepare[1]}
+    facts: dict[str, object] = {"source": opened.name, **prepare_fact(opened.prepare)}
     examples = opened.rows
     if examples is None:
-        wanted = opened.shape or shape
+        wanted = shape or opened.shape
         if wanted is None:
             problem = "does not tell what its network reads"
             raise ConfigError("source", opened.name, problem, "rows of it (--rows), or --shape")

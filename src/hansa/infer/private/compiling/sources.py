@@ -165,7 +165,7 @@ def _of_client(path: Path, node: int | None, trust: bool) -> Source:
         return Source(
             f"client {node} of {path.resolve().name}", models.modules()[node],
             shape=tuple(models.spec.shape), classes=models.class_names,
-            prepare=_prepare(models.scale, models.shift),
+            prepare=prepare_of(models.scale, models.shift),
         )  # fmt: skip
     raise ConfigError("source", str(path), "has no models of its own", "a run that trained clients")
 
@@ -175,7 +175,7 @@ def _of_export(path: Path) -> Source:
     _readable(exported.spec, path)
     return Source(
         path.stem, exported.network, shape=tuple(exported.spec.shape),
-        classes=exported.class_names, prepare=_prepare(exported.scale, exported.shift),
+        classes=exported.class_names, prepare=prepare_of(exported.scale, exported.shift),
     )  # fmt: skip
 
 
@@ -185,7 +185,7 @@ def _of_data(name: str, network: nn.Module, data: Dataset) -> Source:
     if data.spec.task == "classification" and len(data.test):
         tests = _examples(data, data.test, MOST_TESTED)
     shape = tuple(data.spec.shape)
-    prepare = _prepare(data.scale, data.shift)
+    prepare = prepare_of(data.scale, data.shift)
     return Source(name, network, rows, tests, shape, data.class_names, prepare)
 
 
@@ -197,10 +197,18 @@ def _examples(data: Dataset, split: Split, most: int) -> tuple[np.ndarray, np.nd
     return np.ascontiguousarray(x.cpu().numpy(), np.float32), y.cpu().numpy()
 
 
-def _prepare(scale: Tensor | None, shift: Tensor | None) -> tuple[list[float], list[float]] | None:
+def prepare_of(
+    scale: Tensor | None, shift: Tensor | None
+) -> tuple[list[float], list[float]] | None:
+    """How stored examples become what a network reads, as a source holds it."""
     if scale is None or shift is None:
         return None
     return [float(x) for x in scale.reshape(-1)], [float(x) for x in shift.reshape(-1)]
+
+
+def prepare_fact(prepare: tuple[list[float], list[float]] | None) -> dict[str, object]:
+    """The same as a fact of a program."""
+    return {} if prepare is None else {"prepare": {"scale": prepare[0], "shift": prepare[1]}}
 
 
 def _readable(spec: DataSpec, path: Path) -> None:

@@ -3,6 +3,8 @@
 In mode ``budget`` what is counted is equations: each query gives a client that chooses what it
 uploads one equation on a layer's weights an output. The count is of what was told, not of what was
 asked for: a query counts whole as soon as it begins, and once, however often it is asked again.
+What was told of weights stays told when they are served in another scheme or by another version:
+it is counted from what their other services of the folder have kept.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ class Allowances:
     def __init__(self, folder: Path, service: Service, quotas: Quotas) -> None:
         self._folder, self._service, self._quotas = own_folder(folder), service, quotas
         self._lock = threading.Lock()
-        self._program = service.digest.hex()
+        self._program, self._weights = service.digest.hex(), service.weights.hex()
+        self._before = self._told_before() if service.budgeted else {}
 
     def take(self, identity: str, session: str, query: int) -> None:
         """Count a query that begins; where equations are counted, on the disk when this returns.
@@ -103,7 +106,7 @@ class Allowances:
             if total > self._quotas.client_queries:
                 text = f"{self._quotas.client_queries} queries are all that a client has"
                 raise Refusal("client_quota", text)
-            self._equations(total)
+            self._equations(identity, total)
             counts["sessions"][session] = query + 1
             self._write(identity, counts)
 
@@ -113,7 +116,10 @@ class Allowances:
             used = self._total(self._read(identity))
         left = self._quotas.client_queries - used
         if self._service.budgeted:
-            most = min(int(self._quotas.budget * e.unknown) // e.told for e in self._told())
+            most = min(
+                (int(self._quotas.budget * e.unknown) - self._earlier(identity, e)) // e.told
+                for e in self._told()
+            )
             left = min(left, most - used)
         return max(0, left)
 
@@ -128,30 +134,51 @@ class Allowances:
     def _told(self) -> list[Any]:
         return list(self._service.equations.values())
 
-    def _equations(self, queries: int) -> None:
+    def _equations(self, identity: str, queries: int) -> None:
         if not self._service.budgeted:
             return
-        for k, (told, unknown) in enumerate(self._told()):
-            most = int(self._quotas.budget * unknown)
-            if queries * told > most:
+        for k, one in enumerate(self._told()):
+            most = int(self._quotas.budget * one.unknown)
+            told = queries * one.told + self._earlier(identity, one)
+            if told > most:
                 text = (
-                    f"layer {k} would tell {queries * told} equations on its {unknown} weights, "
+                    f"layer {k} would tell {told} equations on its {one.unknown} weights, "
                     f"and {most} are the budget"
                 )
                 raise Refusal("budget", text)
+
+    def _earlier(self, identity: str, one: Equations) -> int:
+        """Equations on a layer that other services of the same weights told."""
+        return self._before.get(identity, 0) * one.told // self._service.told_rows
+
+    def _told_before(self) -> dict[str, int]:
+        """Rows of which other services of the same weights told the sums, by client."""
+        rows: dict[str, int] = {}
+        for path in sorted(self._folder.glob("*.json")):
+            counts = self._counts(path)
+            if counts.get("weights") == self._weights and counts["program"] != self._program:
+                told = self._total(counts) * int(counts["told_rows"])
+                rows[counts["client"]] = rows.get(counts["client"], 0) + told
+        return rows
 
     def _path(self, identity: str) -> Path:
         name = hashlib.sha256(f"{identity} {self._program}".encode()).hexdigest()
         return self._folder / f"{name}.json"
 
     def _read(self, identity: str) -> dict[str, Any]:
-        path = self._path(identity)
+        try:
+            return self._counts(self._path(identity))
+        except FileNotFoundError:
+            told = {"weights": self._weights, "told_rows": self._service.told_rows}
+            client = {"client": identity, "program": self._program}
+            return {**client, **told, "closed": 0, "sessions": {}}
+
+    @staticmethod
+    def _counts(path: Path) -> dict[str, Any]:
         try:
             counts: dict[str, Any] = json.loads(path.read_text())
             if not isinstance(counts["closed"], int) or not isinstance(counts["sessions"], dict):
                 raise TypeError
-        except FileNotFoundError:
-            return {"client": identity, "program": self._program, "closed": 0, "sessions": {}}
         except (ValueError, KeyError, TypeError):
             # A damaged count that were taken for none would give the budget away.
             raise CheckpointError(f"{path} is damaged: it holds what a client was told") from None

@@ -44,6 +44,8 @@ class ModelService:
         self.outline = json.dumps(self.model.outline.plain()).encode()
         self.scheme = json.dumps(scheme.plain(), sort_keys=True).encode()
         self.digest = program_digest(program, self.scheme)
+        self.weights = weights_digest(program)
+        self.told_rows = 0 if scheme.mode == "shares" else int(self.model.outline.rows)
         self.budgeted = scheme.mode == "budget"
         self.equations: Mapping[str, Equations] = equations(program, self.model.outline.rows)
         self.largest_request = int(self.model.largest_request)
@@ -101,6 +103,15 @@ def program_digest(program: Program, scheme: bytes) -> bytes:
                 facts = {k: v for k, v in vars(term).items() if k != "weight"}
                 digest.update(repr((facts, term.weight.shape)).encode())
                 digest.update(np.int64(term.weight).tobytes())
+    return digest.digest()
+
+
+def weights_digest(program: Program) -> bytes:
+    """SHA-256 of a program's weights and biases, which a client is told equations on."""
+    digest = hashlib.sha256()
+    for block in [block for one in program.rounds for block in one.blocks]:
+        for whole in (block.bias, *(term.weight for term in block.terms)):
+            digest.update(repr(whole.shape).encode() + np.int64(whole).tobytes())
     return digest.digest()
 
 

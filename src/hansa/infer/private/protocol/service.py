@@ -65,6 +65,8 @@ class Service(Protocol):
 
     Attributes:
         digest: of program and scheme: sessions go on only with the same.
+        weights: digest of the integers of the network alone, whatever the scheme.
+        told_rows: rows of which a query tells the sums of each layer at most; none in mode shares.
         outline, scheme: as clients get them, JSON.
         budgeted: whether equations are counted.
         equations: by layer.
@@ -72,6 +74,8 @@ class Service(Protocol):
     """
 
     digest: bytes
+    weights: bytes
+    told_rows: int
     outline: bytes
     scheme: bytes
     budgeted: bool
