@@ -275,7 +275,7 @@ def client(
             rows, inputs, out, address, pin, identity, state, resume, threads, stored, told
         )
         answer.data = asked.facts
-        _predictions(answer, asked.predictions, asked.names, out)
+        _predictions(answer, asked.predictions, asked.names, "classes" in asked.facts, out)
 
 
 def _open_to(host: str, clients: Path | None, anyone: bool) -> None:
@@ -305,12 +305,15 @@ def _service(program: Path, mode: str | None, said: dict[str, Any], threads: int
     return service
 
 
-def _predictions(answer: Answer, made: Predictions, names: list[str], out: Path | None) -> None:
+def _predictions(
+    answer: Answer, made: Predictions, names: list[str], classes: bool, out: Path | None
+) -> None:
     from hansa.report.grid import Grid
 
     if out is None:
         rows = [[str(k), name] for k, name in enumerate(names[:_SHOWN])]
-        answer.table(Grid("Predictions", ["row", "class"], rows, words=2))
+        heads = ["row", "class" if classes else "value"]
+        answer.table(Grid("Predictions", heads, rows, words=2))
         if len(names) > _SHOWN:
             answer.line(f"... and {len(names) - _SHOWN} more; --out FILE writes all")
     else:

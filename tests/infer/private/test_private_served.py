@@ -350,3 +350,21 @@ def test_rows_as_they_are_stored(keys: Identity, tmp_path: Path) -> None:
             ask(1000 * rows + 7)
         # The server sees what it sees of other rows: its range asks them nothing.
         assert nearby.figures()["requests"] - before == plain.facts["requests"] + 1
+
+
+def test_a_network_of_one_output_tells_numbers_and_no_class(keys: Identity, tmp_path: Path) -> None:
+    """The largest of one number is always the first: a class would be a wrong answer."""
+    program = mlp((6, 8, 1))
+    rows, source = rows_of(program, 3), tmp_path / "rows.npy"
+    wanted = evaluate(program, read_rows(program, rows))[:, 0] * program.logits.scale
+    service = ModelService(program, choose_scheme(program))
+    with served(keys, tmp_path / "state", service) as nearby:
+        for ending in (".npz", ".csv", ".json"):
+            out = tmp_path / f"out{ending}"
+            asked = ask_file(rows, source, out, nearby.address, nearby.pin)
+            assert asked.facts["values"] == wanted.tolist()
+            assert "classes" not in asked.facts
+    assert (tmp_path / "out.csv").read_text().splitlines()[0] == "row,logit_0"
+    assert "classes" not in json.loads((tmp_path / "out.json").read_text())
+    with pytest.raises(ConfigError, match="one output"):
+        choose_scheme(program, "shares")

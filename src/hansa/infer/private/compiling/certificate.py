@@ -91,6 +91,7 @@ def certify(program: Program, scheme: Scheme) -> Certificate:
     )
     norm, ring = max(one.norm for one in blocks), profile(scheme.profile)
     _check_values(program, scheme)
+    _check_told(program, scheme)
     count = sum(b.shape[0] * b.shape[1] * b.shape[2] for one in program.rounds for b in one.blocks)
     numbers = log2(max(count * scheme.rows, 2))
     distance: float | None = None
@@ -230,6 +231,7 @@ def _fitted(
     if shares:
         made = replace(made, plain_bits=max(made.plain_bits, share_model.least_plain_bits(program)))
     made.check()
+    _check_told(program, made)
     layers = layers_of(program, made)
     norm = max(int(layers.norm(b)) for one in program.rounds for b in one.blocks)
     if shares:
@@ -242,6 +244,13 @@ def _fitted(
 
 def _value_bits(program: Program) -> int:
     return max(1 + max(-v.low - 1, v.high, 0).bit_length() for v in program.values.values())
+
+
+def _check_told(program: Program, scheme: Scheme) -> None:
+    if scheme.reveals == "class" and program.logits.shape == (1, 1, 1):
+        problem = "says nothing of a network of one output, which has no classes"
+        fix = "mode: shuffle; or serve --reveals logits, which tells of the last layer's weights"
+        raise ConfigError("scheme.reveals", scheme.reveals, problem, fix)
 
 
 def _check_values(program: Program, scheme: Scheme) -> None:

@@ -78,6 +78,15 @@ def open_source(
         ConfigError: it names no network, or it is not clear which one.
     """
     path = Path(source).expanduser()
+    saved = path.is_dir() or path.is_file()
+    if saved and arguments:
+        problem = "are of a class at an import path, and this is what hansa has saved"
+        raise ConfigError("arguments", dict(arguments), problem, "leave them out")
+    if not path.is_dir() and (node is not None or average):
+        field, value = ("node", node) if node is not None else ("average", average)
+        raise ConfigError(
+            field, value, "chooses a model of a run, and this is none", "leave it out"
+        )
     if path.is_dir():
         opened = _of_run(path, node, average, trust)
     elif path.suffix == ".safetensors" and path.with_suffix(".json").exists():

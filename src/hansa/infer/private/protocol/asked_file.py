@@ -24,7 +24,7 @@ class AskedFile:
     """Predictions of a file's rows.
 
     Attributes:
-        names: each row's class.
+        names: each row's class; its number, of a network of one output, which has no classes.
         facts: as JSON can hold them.
     """
 
@@ -81,7 +81,8 @@ def ask_file(
                 raise
             refusal = _out_of_range(read, outline, source, stored)
             made = client.ask(shaped, told)
-            columns: dict[str, Any] = {"classes": made.classes}
+            single = made.logits is not None and made.logits.shape[1] == 1
+            columns: dict[str, Any] = {} if single else {"classes": made.classes}
             if made.logits is not None:
                 columns["logits"] = made.logits * outline.logits_scale
                 columns["accumulators"] = made.logits
@@ -96,10 +97,16 @@ def ask_file(
         )
         warnings.warn(HansaWarning(text), stacklevel=2)
     classes = outline.classes
-    names = [classes[k] if k < len(classes) else str(k) for k in made.classes.tolist()]
+    told_facts: dict[str, Any]
+    if single:
+        values = columns["logits"][:, 0].tolist()
+        names, told_facts = [f"{value:.6g}" for value in values], {"values": values}
+    else:
+        names = [classes[k] if k < len(classes) else str(k) for k in made.classes.tolist()]
+        told_facts = {"classes": names}
     facts = {
         "rows": len(names),
-        "classes": names,
+        **told_facts,
         "in_range": bool(made.in_range.all()),
         "queries": made.queries,
         "requests": made.requests,

@@ -122,8 +122,9 @@ def write_predictions(path: Path, columns: dict[str, Any], classes: Sequence[str
     """Write classes and logits.
 
     Args:
-        columns: ``classes`` [n], and where they are told ``logits`` [n, outputs] (real numbers)
-            and ``accumulators``, the integers that they stand for.
+        columns: ``classes`` [n] (but of a network of one output, which has none), and where
+            they are told ``logits`` [n, outputs] (real numbers) and ``accumulators``, the integers
+            that they stand for.
         classes: their names, or none.
 
     Raises:
@@ -134,11 +135,14 @@ def write_predictions(path: Path, columns: dict[str, Any], classes: Sequence[str
         with atomic_write(path) as file:
             np.savez(file, **columns, class_names=np.array(list(classes), dtype=str))
         return
-    numbers = columns["classes"].tolist()
-    names = [classes[k] if k < len(classes) else str(k) for k in numbers]
     logits = columns.get("logits")
+    told: dict[str, Any] = {}
+    if "classes" in columns:
+        numbers = columns["classes"].tolist()
+        told["classes"] = [classes[k] if k < len(classes) else str(k) for k in numbers]
+        told["class_numbers"] = numbers
     if path.suffix.lower() == ".json":
-        plain: dict[str, Any] = {"classes": names, "class_numbers": numbers}
+        plain: dict[str, Any] = dict(told)
         if logits is not None:
             plain |= {"logits": logits.tolist(), "accumulators": columns["accumulators"].tolist()}
         with atomic_write(path, "w") as file:
@@ -148,9 +152,10 @@ def write_predictions(path: Path, columns: dict[str, Any], classes: Sequence[str
     heads = [] if logits is None else [f"logit_{k}" for k in range(logits.shape[1])]
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", "class", *heads])
-        for k, name in enumerate(names):
-            writer.writerow([k, name, *([] if logits is None else map(repr, logits[k].tolist()))])
+        named = [[name] for name in told["classes"]] if told else [[]] * len(columns["logits"])
+        writer.writerow(["row", *(["class"] if told else []), *heads])
+        for k, name in enumerate(named):
+            writer.writerow([k, *name, *([] if logits is None else map(repr, logits[k].tolist()))])
 
 
 def _is_table(path: Path) -> bool:
