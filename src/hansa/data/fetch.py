@@ -47,13 +47,18 @@ def find(folder: str, *patterns: str) -> list[Path]:
     return []
 
 
+def offline() -> bool:
+    """Whether ``HANSA_OFFLINE`` forbids to download anything."""
+    return os.environ.get("HANSA_OFFLINE", "") not in ("", "0")
+
+
 def refuse_offline(what: str, folder: str, hint: str) -> None:
     """Stop before any download where ``HANSA_OFFLINE`` is set.
 
     Raises:
         DataError: says what is missing, where it was looked for and how to supply it.
     """
-    if os.environ.get("HANSA_OFFLINE", "") not in ("", "0"):
+    if offline():
         looked = " or ".join(
             str(Path(place) / folder)
             for place in (os.environ.get("HANSA_DATA"), cache_folder())

