@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hansa.base.bundle import read_bundle, write_bundle
-from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.errors import CheckpointError, ConfigError, HansaWarning
+from hansa.infer.private.compiling.building import build_of
 from hansa.infer.private.compiling.compiler import compile_network
 from hansa.infer.private.compiling.program_file import read_program, write_program
 from hansa.infer.private.compiling.quantize import Bits
+from hansa.infer.private.compiling.sources import Source
 from hansa.infer.private.integer_net import evaluate, read_rows
 
 
@@ -137,3 +139,40 @@ def test_a_bias_beyond_all_weights_is_refused_by_its_layer() -> None:
     rows = np.random.default_rng(0).normal(size=(64, 4))
     with pytest.raises(ConfigError, match=r"network\.2: adds a bias"):
         compile_network(network, rows)
+
+
+def test_a_comparison_is_a_function_like_any_other() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 16), nn.Linear(16, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last((self.first(x) > 0).float())
+
+    torch.manual_seed(0)
+    network, rows = Steps(), np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    program = compile_network(network, rows).program
+    made = evaluate(program, read_rows(program, rows)) * program.logits.scale
+    with torch.no_grad():
+        real = network(torch.from_numpy(rows)).numpy()
+    assert np.corrcoef(made.ravel(), real.ravel())[0, 1] > 0.95
+
+
+def test_integers_that_are_far_from_their_network_are_warned_of() -> None:
+    """What has no labels has no accuracy, so that nobody would see it."""
+
+    class Poles(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 64), nn.Linear(64, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(1 / self.first(x))
+
+    torch.manual_seed(0)
+    rows = np.random.default_rng(0).normal(size=(250, 4)).astype(np.float32)
+    with pytest.warns(HansaWarning, match="the integers differ from the network by"):
+        build_of(Source("poles", Poles(), rows), Bits())
+    plain = build_of(Source("linear", nn.Linear(4, 2), rows), Bits())
+    assert 0 < plain.program.facts["rounding_error"] < 0.05

@@ -409,3 +409,9 @@ def test_an_outline_that_lies_is_refused_or_asked_within_its_sizes(data: st.Data
     except ProtocolError:
         return
     assert len(next(client.ask(0, np.zeros((1, 12))))) < 1 << 20
+
+
+def test_names_of_classes_are_fit_for_a_terminal() -> None:
+    program = replace(made_programs.mlp((6, 8, 2)), classes=("\x1b[2J", "b" * 5000))
+    told = ServerModel(program, scheme_of(program)).outline.plain()
+    assert Outline.of(told).classes == ("?[2J", "b" * 200)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _AT_ONCE = 250
+_FAR = 0.5
+"""An error of rounding that is warned of."""
 HELD = 22
 """Bits of an accumulator that every packing and mode takes: longer sums are held to so many."""
 
@@ -91,16 +93,44 @@ def build_of(
     if bits.accumulator is None and compiled.program.accumulator_bits > HELD:
         facts["held_to"] = HELD
         compiled = made(replace(bits, accumulator=HELD))
+    error = round(rounding_error(compiled, examples[:_AT_ONCE]), 6)
+    compiled = _with_facts(compiled, {"rounding_error": error})
+    if error > _FAR:
+        text = (
+            f"the integers differ from the network by {error:.0%} of what its outputs vary by: "
+            "more bits (--weights, --activations), rows of its kind (--rows), or it has functions "
+            "that jump where they are rounded"
+        )
+        warnings.warn(HansaWarning(text), stacklevel=2)
     if opened.tests is None:
         return compiled
     tests, labels = opened.tests
-    told = {
+    told: dict[str, object] = {
         "accuracy_plain": round(plain_accuracy(opened.network, tests, labels), 6),
         "accuracy": round(accuracy(compiled.program, tests, labels), 6),
         "tested_on": len(labels),
     }
-    program = replace(compiled.program, facts=dict(compiled.program.facts) | told)
+    return _with_facts(compiled, told)
+
+
+def _with_facts(compiled: Compiled, facts: dict[str, object]) -> Compiled:
+    program = replace(compiled.program, facts=dict(compiled.program.facts) | facts)
     return replace(compiled, program=program)
+
+
+def rounding_error(compiled: Compiled, rows: np.ndarray) -> float:
+    """How far the integers' outputs are from the network's, by the deviation of these.
+
+    Root mean square over rows [n, *shape] and outputs; 0 where the outputs do not vary.
+    """
+    program = compiled.program
+    with torch.no_grad():
+        images = torch.from_numpy(np.asarray(rows, np.float64))
+        real = compiled.net(images.reshape(len(rows), *program.input.shape)).numpy()
+    real = real.reshape(len(rows), -1)
+    made = evaluate(program, read_rows(program, rows)) * program.logits.scale
+    spread = float(real.std())
+    return float(np.sqrt(np.square(made - real).mean())) / spread if spread > 0 else 0.0
 
 
 def accuracy(program: Program, rows: np.ndarray, labels: np.ndarray) -> float:

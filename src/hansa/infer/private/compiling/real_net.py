@@ -184,8 +184,10 @@ class RealValue:
 
     def __call__(self, total: Tensor) -> Tensor:
         """The value of the block's sum."""
+        kind = total.dtype
         for stage in self.stages:
             total = stage(total)
+        total = total.to(kind)  # a comparison says true and false
         return total * self.gain if self.gain != 1 else total
 
 

@@ -17,6 +17,7 @@ from hansa.infer.private.program import LOGITS, Program
 from hansa.infer.private.sessions.errors import ProtocolError
 
 VERSION = 1
+_LONGEST_NAME = 200
 MOST = {
     "rounds": 4096, "values": 8192, "blocks": 64, "steps": 64, "table": 1 << 20,
     "numbers": 1 << 26, "polynomials": 1 << 17, "classes": 1 << 16,
@@ -212,7 +213,7 @@ class Outline:
                 float(facts["scale"]),
                 tuple(float(one) for one in facts["offset"]),
                 float(facts["logits_scale"]),
-                tuple(str(one) for one in _few(facts["classes"], "classes")),
+                tuple(_shown(one) for one in _few(facts["classes"], "classes")),
                 _prepare(facts.get("prepare")),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -276,6 +277,11 @@ def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         return False
     sizes, others = ([one for one in each if one != 1] for each in (shape, wanted))
     return sizes == others or min(len(sizes), len(others)) < 2
+
+
+def _shown(name: Any) -> str:
+    """A class's name from a peer, fit for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in str(name)[:_LONGEST_NAME])
 
 
 def _prepare(told: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
