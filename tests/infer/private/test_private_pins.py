@@ -112,3 +112,28 @@ def test_keygen_says_the_fingerprint(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["error"]["field"] == "out"
     wrong = CliRunner().invoke(app, [*arguments[:-2], "owner", "--json"])
     assert json.loads(wrong.stdout)["error"]["field"] == "role"
+
+
+def test_two_certificates_of_one_name_are_refused(tmp_path: Path) -> None:
+    """As other programs make them: TLS would try one of both and shut the other client out."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "client")])
+    now = datetime.datetime.now(datetime.UTC)
+    for k in range(2):
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(k + 1)
+            .not_valid_before(now)
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .sign(key, hashes.SHA256())
+        )
+        (tmp_path / f"{k}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    with pytest.raises(ConfigError, match="only one would be let in"):
+        clients_in(tmp_path)

@@ -127,6 +127,18 @@ def test_clients_are_known_by_their_certificates(keys: Identity, tmp_path: Path)
     assert server.figures()["sessions"] == 1
 
 
+def test_each_of_many_clients_is_known(keys: Identity, tmp_path: Path) -> None:
+    """TLS looks certificates up by name, and tries one of those that share it."""
+    (folder := tmp_path / "known").mkdir()
+    made = [make_identity(tmp_path / f"client{k}", "client") for k in range(4)]
+    for k, one in enumerate(made):
+        (folder / f"{k}.pem").write_bytes(one.certificate.read_bytes())
+    with serving(keys, tmp_path / "state", clients=clients_in(folder)) as (nearby, server):
+        for one in made:
+            assert np.array_equal(asked(nearby, identity=one), expected(ROWS, 4))
+    assert server.figures()["sessions"] == 4
+
+
 def test_quotas_are_refused_by_code(keys: Identity, tmp_path: Path) -> None:
     with (
         serving(keys, tmp_path, quotas=Quotas(session_queries=2)) as (nearby, _),
@@ -334,6 +346,21 @@ def test_too_many_lines_are_refused(keys: Identity, tmp_path: Path) -> None:
             threading.Event().wait(0.01)
         with raw(nearby) as second:
             assert refusal(second).code == "busy"
+
+
+def test_no_client_holds_all_lines(keys: Identity, tmp_path: Path) -> None:
+    one, other = (make_identity(tmp_path / name, "client") for name in ("a", "b"))
+    clients = clients_in(tmp_path / "a") | clients_in(tmp_path / "b")
+    few = Patience(client_connections=1)
+    with (
+        serving(keys, tmp_path / "state", clients=clients, patience=few) as (nearby, server),
+        asking(nearby.address, nearby.pin, ToyClient, identity=one) as client,
+    ):
+        assert len(client.ask(ROWS).logits) == len(ROWS)
+        with pytest.raises(Unreachable, match="busy: 1 connections are all of a client's"):
+            asked(nearby, identity=one)
+        assert np.array_equal(asked(nearby, identity=other), expected(ROWS, 4))
+    assert not +server._lines
 
 
 def test_the_end_is_told_to_those_who_wait(keys: Identity, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ ROLES: tuple[Role, ...] = ("server", "client")
 CERTIFICATE, KEY = "{}.crt.pem", "{}.key.pem"
 ANYONE = "anyone"
 """The identity of clients where the server asks for no certificate."""
+_LONGEST_NAME = 64
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 _EARLIER = datetime.timedelta(minutes=5)  # clocks differ
 
@@ -64,14 +65,17 @@ def make_identity(folder: Path, role: Role, days: int = 825) -> Identity:
             raise ConfigError("out", str(folder), f"has a {path.name} already", fix)
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"hansa private {role}")])
+    serial = x509.random_serial_number()
+    # Of several certificates of one name TLS tries the first alone: each has a name of its own.
+    common = f"hansa private {role} {serial:040x}"[:_LONGEST_NAME]
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     use = ExtendedKeyUsageOID.SERVER_AUTH if role == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(now - _EARLIER)
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -160,14 +164,27 @@ def clients_in(folder: Path) -> dict[str, Path]:
     """The client certificates in a folder (``*.pem``) by fingerprint.
 
     Raises:
-        ConfigError: there are none, or one is damaged or does not hold today.
+        ConfigError: there are none, or one is damaged or does not hold today, or two that differ
+            bear one name, of which TLS would let one in alone.
     """
+    from cryptography import x509
+
     paths = sorted(folder.glob("*.pem")) if folder.is_dir() else []
     paths = [path for path in paths if not path.name.endswith(".key.pem")]
     if not paths:
         fix = "copy the client.crt.pem of each client into it, named as you like"
         raise ConfigError("clients", str(folder), "holds no certificates (*.pem)", fix)
-    return {_checked(path, "clients"): path for path in paths}
+    known = {_checked(path, "clients"): path for path in paths}
+    named: dict[str, Path] = {}
+    for path in known.values():
+        name = x509.load_pem_x509_certificate(path.read_bytes()).subject.rfc4514_string()
+        if name in named:
+            problem = f"bears the name of {named[name].name} ({name}): only one would be let in"
+            raise ConfigError(
+                "clients", str(path), problem, "make one of the keys anew with keygen"
+            )
+        named[name] = path
+    return known
 
 
 def server_context(identity: Identity, clients: Sequence[Path] | None) -> ssl.SSLContext:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -54,6 +55,7 @@ class Patience:
         slowest: bytes a second at least of a long frame.
         held_bytes: of requests and replies of all connections.
         connections: at a time.
+        client_connections: of one certificate, so that none shuts the others out.
         drain_s: for what is under way at the end.
     """
 
@@ -63,6 +65,7 @@ class Patience:
     slowest: float = 20e3
     held_bytes: int = 512 << 20
     connections: int = 256
+    client_connections: int = 64
     drain_s: float = 30.0
 
 
@@ -87,6 +90,7 @@ class PrivateServer:
         self._context = server_context(identity, None if clients is None else [*clients.values()])
         self._workers = workers or os.cpu_count() or 1
         self._held = 0
+        self._lines: Counter[str] = Counter()
         self._talking: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -164,12 +168,30 @@ class PrivateServer:
         if len(self._talking) > self.patience.connections:
             await self._send(writer, Refusal("busy", "too many connections").frame())
             return
+        self._lines[identity] += 1
+        try:
+            own = self._lines[identity]
+            many = own > self.patience.client_connections and identity != ANYONE
+            await self._answer(identity, reader, writer, many)
+        finally:
+            self._lines[identity] -= 1
+
+    async def _answer(
+        self,
+        identity: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        many: bool,
+    ) -> None:
         loop, first = asyncio.get_running_loop(), True
         while True:
             size = 0
             try:
                 frame, size = await self._read(reader, first)
                 self.bytes_in += HEADER_BYTES + size
+                if many:  # told after it has spoken: else its words would cut the answer off
+                    text = f"{self.patience.client_connections} connections are all of a client's"
+                    raise Refusal("busy", text)
                 reply = await loop.run_in_executor(self._pool, self.desk.dispatch, identity, frame)
             except Refusal as refusal:
                 reply = refusal.frame()
