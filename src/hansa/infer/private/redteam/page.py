@@ -60,21 +60,21 @@ class RedTeamPage(RunPage):
         """How many attacks, and what the best came to in each mode."""
         if not of.done:
             return "Nothing was tried yet."
-        kinds = len({row["attack"] for row in of.done})
+        kinds = len({row["attack"].partition(" (")[0] for row in of.done})
         text = f"{number(kinds)} attacks in {number(len(of.done))} trials on real sessions. "
         right = sum(row["as_expected"] for row in of.done)
         text += "All came" if right == len(of.done) else f"{number(right)} came"
         return text + " to what these pages say of the modes."
 
     def tiles(self, of: Attacked) -> list[Tile]:  # type: ignore[override]
-        """The most that any attack recovered, by mode."""
+        """What the attack recovered that is farthest above chance, by mode."""
         tiles = []
         for mode in ("shuffle", "budget", "shares", "shares, logits"):
             rows = [row for row in of.done if row["mode"] == mode]
             if rows:
                 best = max(rows, key=lambda row: row["recovered"] - row["chance"])
                 share = quantity(best["recovered"], "accuracy")
-                tiles.append(Tile(f"most in mode {mode}", share, f"{best['attack']}, chance "
+                tiles.append(Tile(f"best attack, mode {mode}", share, f"{best['attack']}, chance "
                                   f"{quantity(best['chance'], 'accuracy')}"))  # fmt: skip
         return tiles
 
