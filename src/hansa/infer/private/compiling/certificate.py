@@ -270,5 +270,8 @@ def _refuse_convolutions(program: Program) -> None:
                     f"{high * wide * outputs} equations of them: no budget is below that"
                 )
                 raise ConfigError(
-                    "mode", "budget", problem, "mode: shares, or insist on budget (--insist)"
+                    "mode",
+                    "budget",
+                    problem,
+                    "mode: shares (--mode shares), or compile with --insist",
                 )
