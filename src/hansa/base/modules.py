@@ -64,9 +64,10 @@ def load_module(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and not name.startswith(error.name):
             raise _broken(name, error) from error
-        raise ConfigError(
-            "name", name, "cannot be imported", "check the spelling and the installation"
-        ) from None
+        here = Path(*name.split(".")).with_suffix(".py")
+        fix = "check the spelling and the installation"
+        fix = f"the path of its file, {here}" if here.is_file() else fix
+        raise ConfigError("name", name, "cannot be imported", fix) from None
     except Exception as error:
         raise _broken(name, error) from error
     if file := getattr(module, "__file__", None):

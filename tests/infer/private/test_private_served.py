@@ -21,7 +21,7 @@ from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.program import Program
 from hansa.infer.private.protocol import row_files
 from hansa.infer.private.protocol.allowances import Quotas, check_budget
-from hansa.infer.private.protocol.asked_file import ask_file
+from hansa.infer.private.protocol.asked_file import WrongAnswers, ask_file
 from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.desk import Desk
 from hansa.infer.private.protocol.dialing import Retries
@@ -280,6 +280,33 @@ def test_a_file_is_asked_about(keys: Identity, tmp_path: Path) -> None:
     assert told["accumulators"] == wanted.tolist()
     table = list(csv.reader((tmp_path / "out.csv").open()))
     assert [len(line) for line in table] == [2 + wanted.shape[1]] * 3
+
+
+class Lying(ModelService):
+    """Answers with noise of the right size."""
+
+    def session(self, mask_seed: bytes, secret: bytes) -> Any:
+        side = super().session(mask_seed, secret)
+        honest = side.answer
+
+        def answer(query: int, step: int, payload: bytes) -> bytes:
+            reply = honest(query, step, payload)
+            return reply if query < 0 else random.Random(step).randbytes(len(reply))
+
+        side.answer = answer  # type: ignore[method-assign]
+        return side
+
+
+def test_answers_of_a_server_that_lies_are_not_given(keys: Identity, tmp_path: Path) -> None:
+    program = mlp()
+    service, rows = Lying(program, choose_scheme(program)), rows_of(program, 2)
+    source, out = tmp_path / "rows.npy", tmp_path / "out.json"
+    with (
+        served(keys, tmp_path / "state", service) as nearby,
+        pytest.raises(WrongAnswers, match="2 of 2 rows"),
+    ):
+        ask_file(rows, source, out, nearby.address, nearby.pin)
+    assert not out.exists()
 
 
 def test_rows_of_every_kind_of_file(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ class PrivatePage(RunPage):
         final = of.final
         names = {
             "queries": "queries", "mismatches": "answers that differ", "accuracy": "accuracy",
-            "accuracy_plain": "accuracy in float", "cpu_seconds": "CPU seconds",
+            "accuracy_plain": "accuracy in float", "cpu_seconds": "CPU time",
             "client_seconds": "of the client", "server_seconds": "of the server",
             "bytes_up": "bytes up", "bytes_down": "bytes down", "rounds": "requests a query",
         }  # fmt: skip
@@ -159,8 +159,7 @@ class PrivatePage(RunPage):
         for name, words in names.items():
             value = final.get(name)
             if value is not None:
-                shown = quantity(value, name) if name.startswith("acc") else f"{value:,.6g}"
-                rows.append([words, shown.replace(",", " ")])
+                rows.append([words, quantity(value, name)])
         return Grid(f"Private inference, mode {of.mode}", ["", ""], rows)
 
     def _certificate(self, of: Answered) -> Grid:

@@ -110,6 +110,19 @@ class _Work:
         if asked.scheme and asked.scheme != scheme.plain():
             raise RunError("the server serves the program in another scheme than was asked for")
         keep()
+        self._record()
+
+    def _record(self) -> None:
+        """Note what comparisons of runs show; of two sides, the client's is first."""
+        final, sides = self.final, np.arange(2)
+        if not final["queries"]:
+            return
+        self.folder.record(1, "accuracy", final["accuracy"], time=final["wall_seconds"])
+        for name, own, others in (
+            ("bytes_sent", "bytes_up", "bytes_down"),
+            ("compute_time", "client_seconds", "server_seconds"),
+        ):
+            self.folder.record(1, name, np.array([final[own], final[others]], float), node=sides)
 
     def _program(self, network: DemoNetwork) -> Program:
         """The compiled network, now or before an interrupt."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from hansa.base.errors import ConfigError, HansaWarning
+from hansa.base.errors import ConfigError, HansaError
 from hansa.infer.private.protocol.client_state import digest_of, state_in
 from hansa.infer.private.protocol.model_service import SizedSide, client_side
 from hansa.infer.private.protocol.pins import Identity
 from hansa.infer.private.protocol.private_client import Predictions, asking
 from hansa.infer.private.protocol.row_files import fitted, out_of_range, write_predictions
 from hansa.infer.private.sessions.outline import Outline
+
+
+class WrongAnswers(HansaError):
+    """A server computes something else than it says: none of its answers is given."""
 
 
 @dataclass
@@ -57,6 +60,7 @@ def ask_file(
     Raises:
         ConfigError: rows that the network does not read, or are scaled otherwise, or a state that
             is another's.
+        WrongAnswers: the server computes something else than it says; nothing is written.
         Refusal, Unreachable, WrongServer, WireError: the server refuses, is gone, is another, or
             does not keep to the protocol.
     """
@@ -86,16 +90,17 @@ def ask_file(
             if made.logits is not None:
                 columns["logits"] = made.logits * outline.logits_scale
                 columns["accumulators"] = made.logits
-            if out is not None and refusal is None:
+            wrong = int((~made.in_range).sum())
+            if out is not None and refusal is None and not wrong:
                 write_predictions(out, columns, outline.classes)
     if refusal is not None:
         raise refusal
-    if not made.in_range.all():
-        text = (
-            f"{int((~made.in_range).sum())} rows met numbers that the network cannot come to: "
-            "the server is not computing what it says, and these predictions are worth nothing"
+    if wrong:
+        raise WrongAnswers(
+            f"{wrong} of {len(made.classes)} rows met numbers that the network cannot come to: the "
+            "server is not computing what it says, and its answers are worth nothing\n"
+            "  fix: ask another server, or its owner"
         )
-        warnings.warn(HansaWarning(text), stacklevel=2)
     classes = outline.classes
     told_facts: dict[str, Any]
     if single:
