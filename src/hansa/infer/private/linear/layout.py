@@ -39,8 +39,30 @@ class Axis:
     count: int
 
 
+class _Tiled:
+    """What is cut into tiles, each of so many groups of numbers that share a polynomial."""
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def groups(self) -> int:
+        """Polynomials of a tile."""
+        raise NotImplementedError
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a row of the batch."""
+        return self.rows.tiles * self.columns.tiles
+
+    @property
+    def polynomials(self) -> int:
+        """Of one row of the batch: tiles times groups, in this order."""
+        return self.tiles * self.groups
+
+
 @dataclass(frozen=True)
-class Placement:
+class Placement(_Tiled):
     """Where a value lies in the ciphertexts that the client uploads.
 
     Attributes:
@@ -68,19 +90,9 @@ class Placement:
         """Polynomials of a tile."""
         return -(-self.channels * len(self.phases) // self.together)
 
-    @property
-    def tiles(self) -> int:
-        """Tiles of a row of the batch."""
-        return self.rows.tiles * self.columns.tiles
-
-    @property
-    def polynomials(self) -> int:
-        """Of one row of the batch: tiles times groups, in this order."""
-        return self.tiles * self.groups
-
 
 @dataclass(frozen=True)
-class Landing:
+class Landing(_Tiled):
     """Where a block's accumulators lie in the ciphertexts that the server sends.
 
     Attributes:
@@ -108,16 +120,6 @@ class Landing:
     def groups(self) -> int:
         """Polynomials of a tile."""
         return -(-self.numbers // self.together)
-
-    @property
-    def tiles(self) -> int:
-        """Tiles of a row of the batch."""
-        return self.rows.tiles * self.columns.tiles
-
-    @property
-    def polynomials(self) -> int:
-        """Of one row of the batch: tiles times groups, in this order."""
-        return self.tiles * self.groups
 
 
 @dataclass(frozen=True)
