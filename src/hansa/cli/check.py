@@ -25,14 +25,15 @@ def check(
 ) -> None:
     """Load the data, build everything, print the plan of a run, and start nothing.
 
-    A file says whose it is by its verb: learn, combine, merge, route or audit. One without is an
-    ensemble's if it has a setting that only ensembles have, such as clients.
+    A file says whose it is by its verb: learn, combine, merge, route, private or audit. One
+    without is an ensemble's if it has a setting that only ensembles have, such as clients.
     """
     with answering(as_json, debug) as answer:
         from hansa.audit.audit_file import AuditFile
         from hansa.combine.ensemble.ensemble_file import EnsembleFile
         from hansa.combine.merge.merge_file import MergeFile
         from hansa.experiment import RunFile
+        from hansa.infer.private.private_file import PrivateFile
         from hansa.infer.serving.serve_file import ServeFile
         from hansa.route.route_file import RouteFile
 
@@ -45,6 +46,8 @@ def check(
             _merged(answer, chosen)
         elif isinstance(chosen, RouteFile):
             _routed(answer, chosen)
+        elif isinstance(chosen, PrivateFile):
+            _private(answer, chosen)
         elif isinstance(chosen, EnsembleFile):
             _ensemble(answer, chosen)
         elif isinstance(chosen, RunFile):
@@ -113,6 +116,28 @@ def _routed(answer: Answer, chosen: Any) -> None:
         "seeds": chosen.repeats,
     }
     _table(answer, facts)
+
+
+def _private(answer: Answer, chosen: Any) -> None:
+    from hansa.infer.private.run import checked
+    from hansa.infer.private.sessions.sides import server_model
+
+    network, program, scheme = checked(chosen)
+    steps = range(server_model(program, scheme).steps(0))
+    answer.data = facts = {
+        "network": f"run {chosen.run}" if chosen.run is not None else type(chosen.model).name,
+        "test_examples": len(network.dataset.test),
+        "queries": chosen.queries,
+        "mode": scheme.mode,
+        "packing": scheme.packing,
+        "shuffle": scheme.hides,
+        "profile": scheme.profile,
+        "accumulator_bits": program.accumulator_bits,
+        "requests": len(steps),
+    }
+    _table(answer, facts)
+    if chosen.run is None:
+        answer.line("Bits are of the network before its training.")
 
 
 def _ensemble(answer: Answer, chosen: Any) -> None:

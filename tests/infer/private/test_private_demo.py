@@ -129,6 +129,29 @@ def test_bad_settings_name_their_field(settings: list[str], field: str, tmp_path
         assert "GroupNorm" in data["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["--set", "model=gn_lenet"], "GroupNorm"),
+        (["--set", "model=femnist_cnn", "--set", "mode=budget"], "no budget is below"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_before_any_training(settings: list[str], said: str) -> None:
+    status, data = demo(*settings)
+    assert status != 0
+    assert said in data["error"]["message"]
+    assert not list(Path().rglob("training"))
+    assert not list(Path().rglob("config.yaml"))
+
+
+def test_the_plan_of_a_file_is_shown() -> None:
+    Path("private.yaml").write_text("verb: private\nmodel: {name: mlp, hidden: [24]}\n")
+    told = CliRunner().invoke(app, ["check", "private.yaml", "--json"])
+    data = json.loads(told.stdout)
+    assert (data["requests"], data["mode"], data["profile"]) == (2, "shuffle", "n4096")
+    assert not list(Path().rglob("training"))
+
+
 def test_the_shipped_example_is_the_default() -> None:
     path = Path(__file__).parents[3] / "examples" / "digits_private.yaml"
     assert PrivateFile.load(path).dump() == PrivateFile.parse({}).dump()

@@ -32,7 +32,6 @@ class DemoNetwork:
 
     Attributes:
         module: in float, to evaluate.
-        spent: CPU seconds of its training; 0 where it was there.
     """
 
     module: nn.Module
@@ -55,15 +54,11 @@ class DemoNetwork:
         return self.module(torch.from_numpy(rows)).argmax(-1).numpy()
 
 
-def demo_network(chosen: PrivateFile, place: Path, say: Callable[[str], None]) -> DemoNetwork:
-    """The network that a file names.
-
-    Args:
-        place: a folder for the training, there or not; an interrupted one goes on.
-        say: is told what begins.
+def untrained(chosen: PrivateFile) -> DemoNetwork:
+    """The network that a file names, before any training; that of a run as it is.
 
     Raises:
-        CheckpointError, ConfigError, DataError, RunError: there is none.
+        CheckpointError, ConfigError, DataError: there is none.
     """
     if chosen.run is not None:
         folder = RunFolder.open(chosen.run)
@@ -81,6 +76,24 @@ def demo_network(chosen: PrivateFile, place: Path, say: Callable[[str], None]) -
         module = initial_model(chosen.model, dataset.spec, streams)
     except ConfigError as error:
         raise error.under("model") from None
+    return DemoNetwork(module.eval(), dataset)
+
+
+def trained_here(
+    network: DemoNetwork, chosen: PrivateFile, place: Path, say: Callable[[str], None]
+) -> DemoNetwork:
+    """A network after the training that its file tells of; that of a run as it is.
+
+    Args:
+        place: a folder for the training, there or not; an interrupted one goes on.
+        say: is told what begins.
+
+    Raises:
+        RunError: training failed.
+    """
+    if chosen.run is not None:
+        return network
+    module, dataset = network.module, network.dataset
     say("training the network")
     played = play(
         place,

@@ -24,7 +24,7 @@ from hansa.infer.private.compiling.program_file import read_program, write_progr
 from hansa.infer.private.compiling.quantize import Bits
 from hansa.infer.private.compiling.sources import prepare_fact, prepare_of
 from hansa.infer.private.demo_asking import Asked, ask_child
-from hansa.infer.private.demo_network import DemoNetwork, demo_network
+from hansa.infer.private.demo_network import DemoNetwork, trained_here, untrained
 from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.private_file import PrivateFile
 from hansa.infer.private.program import Program
@@ -66,16 +66,34 @@ def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -
     return _hosted_work(say).resume(run, report)
 
 
-def _hosted_work(say: Say) -> HostedWork[PrivateFile, None]:
-    def work(hosting: Hosting, chosen: PrivateFile, prepared: None) -> None:
-        _Work(hosting, chosen, say).do()
+def _hosted_work(say: Say) -> HostedWork[PrivateFile, DemoNetwork]:
+    def work(hosting: Hosting, chosen: PrivateFile, network: DemoNetwork) -> None:
+        _Work(hosting, chosen, say).do(network)
 
-    return HostedWork(PrivateFile, _check, work)
+    return HostedWork(PrivateFile, lambda chosen: checked(chosen)[0], work)
 
 
-def _check(chosen: PrivateFile) -> None:
+def checked(chosen: PrivateFile) -> tuple[DemoNetwork, Program, Scheme]:
+    """The network before it is trained, compiled as it will be: what cannot be is told at once.
+
+    Raises:
+        CheckpointError, ConfigError, DataError: there is no such network, or it cannot be asked so.
+    """
     if chosen.run is not None and not chosen.run.expanduser().is_dir():
         raise ConfigError("run", str(chosen.run), "there is no such folder", "a run's folder")
+    network = untrained(chosen)
+    program = _compiled(network, chosen)
+    return network, program, _scheme(program, chosen)
+
+
+def _compiled(network: DemoNetwork, chosen: PrivateFile) -> Program:
+    return compile_network(
+        network.module,
+        network.calibrating,
+        Bits(chosen.weights, chosen.activations),
+        classes=network.dataset.class_names,
+        facts=prepare_fact(prepare_of(network.dataset.scale, network.dataset.shift)),
+    ).program
 
 
 class _Work:
@@ -87,10 +105,10 @@ class _Work:
         self.final: dict[str, Any] = {}
         hosting.facts = lambda: {**self.about, "final": self.final}
 
-    def do(self) -> None:
-        """All of it."""
+    def do(self, network: DemoNetwork) -> None:
+        """All of it, from a network that was not trained yet."""
         chosen = self.chosen
-        network = demo_network(chosen, self.folder.path / "training", self.say)
+        network = trained_here(network, chosen, self.folder.path / "training", self.say)
         program = self._program(network)
         scheme = _scheme(program, chosen)
         rows, labels = network.rows(network.dataset.test, chosen.queries)
@@ -130,15 +148,9 @@ class _Work:
         if path.exists():
             return read_program(path)
         self.say("compiling")
-        made = compile_network(
-            network.module,
-            network.calibrating,
-            Bits(self.chosen.weights, self.chosen.activations),
-            classes=network.dataset.class_names,
-            facts=prepare_fact(prepare_of(network.dataset.scale, network.dataset.shift)),
-        )
-        write_program(path, made.program)
-        return made.program
+        program = _compiled(network, self.chosen)
+        write_program(path, program)
+        return program
 
 
 class _Truth:
