@@ -24,10 +24,11 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from measure import Notes, fresh, markdown, peak_bytes, publish
-from measure_asking import Pair, Spent, default_scheme
+from measure_asking import Pair, Spent
 from measure_private import compiled, digits, lenet, mlp, trained
 from resnet20_train import ResNet20
 
+from hansa.infer.private.compiling.certificate import choose_scheme
 from hansa.infer.private.integer_net import evaluate, read_rows
 from hansa.infer.private.program import Program
 from hansa.infer.private.shares.exchange import TurnCircuits
@@ -72,7 +73,7 @@ def asked(net: str, profile: str, reveals: str, count: int, small: bool) -> dict
     """What a network's queries cost."""
     torch.set_num_threads(1)
     program, rows = network(net, small)
-    scheme = default_scheme(program, profile, mode="shares", hides="none", reveals=reveals)
+    scheme = choose_scheme(program, "shares", profile_name=profile, reveals=reveals)
     pair, spent = Pair(program, scheme), Spent()
     model: ShareModel = pair.model
     pair.ask(rows[:1], Spent())  # numba's code is compiled

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import polars
-import psutil
 import pytest
 import torch
 
@@ -14,6 +13,8 @@ from hansa.engine import Processes
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.experiment import resume, run
 from hansa.report import RunFolder
+
+from .conftest import children
 
 CLOCK = {"name": "modelled", "spread": 0.5, "bandwidth": 1e5, "radio_joules_per_byte": 1e-6}
 ROUNDS, N, DEGREE = 6, 8, 3
@@ -59,7 +60,7 @@ def processed(
 ) -> Iterator[RunFolder]:
     settings = small(CHANGES) | {"runtime": {"name": "processes", "workers": request.param}}
     yield run(settings, tmp_path_factory.mktemp("proc") / "run", report=False)
-    assert psutil.Process().children(recursive=True) == []
+    assert children() == []
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -201,7 +202,7 @@ def test_a_run_of_processes_goes_on_anywhere(
     settings = small(RESUMED) | {"runtime": {"name": "processes", "workers": 3}}
     with pytest.raises(Cut):
         run(settings, tmp_path / "run", progress=cut_at(3), report=False)
-    assert psutil.Process().children(recursive=True) == []
+    assert children() == []
     fewer = {"runtime": {"name": "processes", "workers": 2}}
     with pytest.raises(Cut):
         resume(tmp_path / "run", fewer, progress=cut_at(5), report=False)
