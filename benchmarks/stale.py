@@ -32,7 +32,7 @@ from measure import HERE, RESULTS, git
 
 ROOT = HERE.parent
 SHOWING = ("src/hansa/cli/", "src/hansa/report/")
-MADE = re.compile(r"^`python (\S+)[^`]*`(?: at commit (\w+))?", re.MULTILINE)
+MADE = re.compile(r"^`python ([^\s`]+)[^`]*`(?: at commit (\w+))?", re.MULTILINE)
 Meanings = dict[str, str]
 
 
