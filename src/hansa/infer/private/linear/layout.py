@@ -14,6 +14,7 @@ other coefficients of a product are garbage: linear in the weights, and never se
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from hansa.infer.private.program import Pair
@@ -39,16 +40,16 @@ class Axis:
     count: int
 
 
-class _Tiled:
+class _Tiled(ABC):
     """What is cut into tiles, each of so many groups of numbers that share a polynomial."""
 
     rows: Axis
     columns: Axis
 
     @property
+    @abstractmethod
     def groups(self) -> int:
         """Polynomials of a tile."""
-        raise NotImplementedError
 
     @property
     def tiles(self) -> int:
