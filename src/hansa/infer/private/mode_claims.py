@@ -10,7 +10,8 @@ CLAIMS: dict[str, tuple[str, str, str]] = {
         "ciphertexts would tell beside the numbers (masks and errors)",
         "weights from a client that chooses what it uploads: one input recovers a convolution, "
         "d + 1 a matrix (Kim and Lee, 2026, arXiv 2609.12911); sessions are aligned (Li et al., "
-        "2026, arXiv 2605.04901). Obfuscation only",
+        "2026, arXiv 2605.04901); a query hidden in noise is read in part, over many in whole. "
+        "Obfuscation only",
         "semi-honest client, semi-honest server",
     ),
     "budget": (

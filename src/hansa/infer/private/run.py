@@ -66,14 +66,17 @@ def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -
     return _hosted_work(say).resume(run, report)
 
 
-def _hosted_work(say: Say) -> HostedWork[PrivateFile, DemoNetwork]:
-    def work(hosting: Hosting, chosen: PrivateFile, network: DemoNetwork) -> None:
-        _Work(hosting, chosen, say).do(network)
-
-    return HostedWork(PrivateFile, lambda chosen: checked(chosen)[0], work)
+Checked = tuple[DemoNetwork, Program, Scheme]
 
 
-def checked(chosen: PrivateFile) -> tuple[DemoNetwork, Program, Scheme]:
+def _hosted_work(say: Say) -> HostedWork[PrivateFile, Checked]:
+    def work(hosting: Hosting, chosen: PrivateFile, before: Checked) -> None:
+        _Work(hosting, chosen, say).do(*before[:2])
+
+    return HostedWork(PrivateFile, checked, work)
+
+
+def checked(chosen: PrivateFile) -> Checked:
     """The network before it is trained, compiled as it will be: what cannot be is told at once.
 
     Raises:
@@ -105,11 +108,11 @@ class _Work:
         self.final: dict[str, Any] = {}
         hosting.facts = lambda: {**self.about, "final": self.final}
 
-    def do(self, network: DemoNetwork) -> None:
-        """All of it, from a network that was not trained yet."""
+    def do(self, network: DemoNetwork, before: Program) -> None:
+        """All of it, from a network that was not trained yet, and from what it compiled to."""
         chosen = self.chosen
         network = trained_here(network, chosen, self.folder.path / "training", self.say)
-        program = self._program(network)
+        program = self._program(network, before)
         scheme = _scheme(program, chosen)
         rows, labels = network.rows(network.dataset.test, chosen.queries)
         if len(rows) < chosen.queries:
@@ -142,13 +145,14 @@ class _Work:
         ):
             self.folder.record(1, name, np.array([final[own], final[others]], float), node=sides)
 
-    def _program(self, network: DemoNetwork) -> Program:
+    def _program(self, network: DemoNetwork, before: Program) -> Program:
         """The compiled network, now or before an interrupt."""
         path = self.folder.path / PROGRAM
         if path.exists():
             return read_program(path)
         self.say("compiling")
-        program = _compiled(network, self.chosen)
+        trained = self.chosen.run is None
+        program = _compiled(network, self.chosen) if trained else before
         write_program(path, program)
         return program
 
