@@ -54,6 +54,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "adpsgd": CLOCK,
     "scalefl": {"algorithm": {"widths": [1.0], "shares": [1.0]}},
     "quickdrop": IMAGES,
+    "secure_dpsgd": {"algorithm": {"keys": "seeded"}},
 }
 """What an algorithm needs to be told."""
 ALONE = ("adpsgd",)

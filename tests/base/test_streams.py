@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.base.streams import SHARED, Streams
+from hansa.base.streams import LEAST_SECRET, SHARED, Streams
 
 names = st.tuples(
     st.integers(-(2**63), 2**63 - 1),
@@ -50,3 +51,44 @@ def test_nearby_streams_are_uncorrelated() -> None:
     correlation = np.corrcoef(drawn)[~np.eye(400, dtype=bool)]
     assert np.abs(correlation).max() < 0.27  # six standard deviations
     assert abs(correlation.std() - 500**-0.5) < 0.005
+
+
+secrets = st.binary(min_size=LEAST_SECRET, max_size=100)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_without_a_secret_own_streams_are_the_shared_ones(seed: int) -> None:
+    streams = Streams(seed)
+    assert streams.own is streams
+    assert not streams.private
+
+
+@given(secrets, secrets, names)
+def test_own_streams_follow_from_the_secret_and_shared_ones_do_not(
+    first: bytes, second: bytes, name: tuple
+) -> None:
+    seed, *rest = name
+    one, again, other = Streams(seed, first), Streams(seed, first), Streams(seed, second)
+    assert one.private
+    assert one.own.private
+    assert one.own.own is one.own
+    assert one.key(*rest) == other.key(*rest) == Streams(seed).key(*rest)
+    assert one.own.key(*rest) == again.own.key(*rest)
+    assert (one.own.key(*rest) == other.own.key(*rest)) == (first == second)
+    assert one.own.key(*rest) != one.key(*rest)
+    np.testing.assert_array_equal(one.own.numpy(*rest).random(3), again.own.numpy(*rest).random(3))
+
+
+@given(secrets, names, names)
+def test_own_streams_of_different_names_differ(secret: bytes, first: tuple, second: tuple) -> None:
+    keys = [Streams(seed, secret).own.key(*name) for seed, *name in (first, second)]
+    assert (keys[0] == keys[1]) == (first == second)
+
+
+def test_a_secret_is_not_shown_and_not_short() -> None:
+    secret = b"nobody shall see this one"
+    streams = Streams(1, secret)
+    for text in (repr(streams), str(streams.own), repr(vars(streams)), repr(vars(streams.own))):
+        assert "nobody" not in text
+    with pytest.raises(ValueError, match="a secret of 15 bytes"):
+        Streams(1, b"x" * 15)

@@ -336,6 +336,7 @@ def test_blocks_apart_reach_the_same_numbers(
     changes: dict[str, Any],
 ) -> None:
     changes = {"algorithm": secure(), "rounds": 3, "clock": {"name": "modelled"}, **changes}
+    changes["algorithm"] = {**changes["algorithm"], "keys": "seeded"}
     whole, reports = host(make_job(changes))
     for workers in (2, 3, 8):
         rows, state, meshes = host_apart(lambda: make_job(changes), workers)
@@ -358,6 +359,21 @@ def test_models_do_not_depend_on_the_keys(make_job: MakeJob, host: Callable[...,
     keys = [block.state["secure.key"] for block in (seeded, *random)]
     assert len({key.numpy().tobytes() for key in keys}) == 3
     assert len(np.unique(keys[0].numpy(), axis=0)) == 8
+
+
+def test_keys_are_random_where_nodes_are_apart(
+    make_job: MakeJob, host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    whole, _ = host(make_job({"algorithm": secure()}))
+    named, _ = host(make_job({"algorithm": secure(keys="seeded")}))
+    assert torch.equal(whole.state["secure.key"], named.state["secure.key"])
+    keys = [whole.state["secure.key"]]
+    for _ in range(2):
+        rows, state, _ = host_apart(lambda: make_job({"algorithm": secure()}), 2)
+        assert torch.equal(rows, whole.rows)
+        keys.append(state["secure.key"])
+    for i in range(8):
+        assert len({key[i].numpy().tobytes() for key in keys}) == 3
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

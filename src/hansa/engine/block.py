@@ -324,6 +324,11 @@ class Block:
         """How many rounds the whole run has."""
         return self.trainer.rounds
 
+    @property
+    def whole(self) -> bool:
+        """Whether these are all nodes of the run: whoever has the block sees everything."""
+        return len(self.ids) == self.nodes
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -51,7 +51,7 @@ class Scene:
     def random(self, k: int) -> np.random.Generator:
         """The stream of the k-th message's sender in this exchange."""
         name = f"attack {self.exchange}"
-        return self.streams.numpy(name, int(self.nodes[k]), self.round)
+        return self.streams.own.numpy(name, int(self.nodes[k]), self.round)
 
 
 class Attack(Component, kind="attack"):

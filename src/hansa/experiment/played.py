@@ -60,7 +60,7 @@ class Alone(Algorithm):
             return
         spec, layout = block.trainer.dataset.spec, block.trainer.layout
         for row, node in enumerate(block.ids):
-            own = Streams(block.streams.integer("initial model", int(node)))
+            own = Streams(block.streams.own.integer("initial model", int(node)))
             block.rows[row] = layout.flatten(initial_model(self.model, spec, own))
 
     def outgoing(self, block: Block, t: int) -> None:

@@ -45,10 +45,10 @@ class Feed:
         self._augmenter = Augmenter(augment, dataset) if augment else None
         drawn, lengths, chances = [], [], []
         for i, count in zip(chunk.tolist(), steps.tolist(), strict=True):
-            part, random = block.parts[i], block.streams.numpy("batches", block.ids[i], draw)
+            part, random = block.parts[i], block.streams.own.numpy("batches", block.ids[i], draw)
             drawn.append(batching.draw(part, count, random))
             if self._augmenter is not None:
-                own = block.streams.numpy("augment", block.ids[i], draw)
+                own = block.streams.own.numpy("augment", block.ids[i], draw)
                 chances.append(self._augmenter.draw(drawn[-1].shape, own))
             if not batching.drop_last:
                 lengths.append(batching.lengths(len(part), count))

@@ -213,7 +213,7 @@ class Trainer(Evaluator):
             if not self.chance:
                 return self._train_rows(work, chunk)
             # A chunk is one node: what draws does not stack.
-            stream = work.block.streams.integer("dropout", work.block.ids[chunk[0]], work.draw)
+            stream = work.block.streams.own.integer("dropout", work.block.ids[chunk[0]], work.draw)
             if self.device.type == "cpu":
                 return self._train_rows(work, chunk, stream)
             with drawing(stream):

@@ -95,7 +95,7 @@ class Crew:
         for cell in self.cells:
             if cell.client not in random:
                 node = int(self.block.ids[cell.client])
-                random[cell.client] = self.block.streams.numpy("quickdrop.batches", node, t)
+                random[cell.client] = self.block.streams.own.numpy("quickdrop.batches", node, t)
             size = int(self.batch_sizes[cell.client, cell.label])
             drawn = [
                 random[cell.client].choice(cell.members, size, replace=False)
@@ -204,7 +204,7 @@ class Crew:
         rows = shelf.take(block.ids, self.layout.width)
         for k, node in enumerate(block.ids.tolist()):
             if node not in shelf or not how.persist:
-                random = block.streams.numpy("quickdrop.images", node, 0 if how.persist else t)
+                random = block.streams.own.numpy("quickdrop.images", node, 0 if how.persist else t)
                 self._begin(rows[k], k, how, random)
         self._rows = rows.to(self.trainer.device)
         self._velocity = torch.zeros_like(self._rows)

@@ -97,7 +97,7 @@ class ADPSGD(Algorithm):
         others = graph.row(i)
         if not len(others):
             return None
-        return int(others[block.streams.numpy("adpsgd", i, wakes).integers(len(others))])
+        return int(others[block.streams.own.numpy("adpsgd", i, wakes).integers(len(others))])
 
     def _work(self, block: Block, t: int, i: int) -> None:
         """Local steps from the copy made when they began; their change is added to the model.

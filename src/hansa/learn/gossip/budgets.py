@@ -103,5 +103,5 @@ class SkipTrainConstrained(Budgeted, SkipTrain):
         if not self.slot(t):
             return np.zeros(len(block), dtype=bool)
         chances = self.chances(block.state["budget.whole"].numpy(), block.rounds)
-        coins = [block.streams.numpy("skiptrain", int(i), t).random() for i in block.ids]
+        coins = [block.streams.own.numpy("skiptrain", int(i), t).random() for i in block.ids]
         return np.array(coins) < chances

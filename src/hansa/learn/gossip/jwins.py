@@ -105,7 +105,7 @@ class JWINS(DPSGD):
     def _counts(self, block: Block, t: int, scores: Tensor) -> np.ndarray:
         """How many coefficients each node sends in round t."""
         drawn = [
-            block.streams.numpy("jwins", int(i), t).choice(self.cutoffs, p=self.probabilities)
+            block.streams.own.numpy("jwins", int(i), t).choice(self.cutoffs, p=self.probabilities)
             for i in block.ids
         ]
         shares = np.where(np.array(drawn) >= self.whole_above, 1.0, drawn)

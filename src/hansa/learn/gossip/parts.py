@@ -89,6 +89,6 @@ def random_positions(block: Block, purpose: str, t: int, share: float) -> list[n
     size = block.rows.shape[1]
     count = round(share * size)
     return [
-        np.sort(block.streams.numpy(purpose, int(i), t).choice(size, count, replace=False))
+        np.sort(block.streams.own.numpy(purpose, int(i), t).choice(size, count, replace=False))
         for i in block.ids
     ]

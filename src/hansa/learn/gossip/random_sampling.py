@@ -30,7 +30,7 @@ class RandomSampling(DPSGD):
         return seeded_rows(torch.zeros(1, 4), np.array([1], dtype=np.uint64), 0.5)
 
     def outgoing(self, block: Block, t: int) -> Send:
-        seeds = [block.streams.integer("random_sampling", int(i), t) for i in block.ids]
+        seeds = [block.streams.own.integer("random_sampling", int(i), t) for i in block.ids]
         part = seeded_rows(block.rows, np.array(seeds, dtype=np.uint64), self.share)
         return Send(part, self.graph(block, t), self.codec, kind="random")
 

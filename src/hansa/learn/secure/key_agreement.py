@@ -32,18 +32,27 @@ KEY_BYTES = 32
 _ENTRY = np.dtype([("node", "<u4"), ("key", "u1", KEY_BYTES)])
 
 
-def own_keys(block: Block, source: Literal["seeded", "random"]) -> None:
+KeySource = Literal["auto", "seeded", "random"]
+
+
+def own_keys(block: Block, source: KeySource) -> None:
     """Give every node its secret key, in ``block.state``.
 
-    ``seeded`` keys follow from the run's seed, so anyone who has the run file has them: they are
-    for emulation. ``random`` ones come from the operating system. Checkpoints hold them.
+    ``seeded`` keys follow from the holder's own streams: from its secret, or where it has none
+    from the run's seed, so that anyone who has the run file has them. ``random`` ones come from
+    the operating system. ``auto`` is seeded where nobody could learn a key who does not hold it
+    anyhow: where the holder has a secret, or one block holds all nodes; else random. Checkpoints
+    hold the keys.
     """
+    if source == "auto":
+        source = "seeded" if block.streams.private or block.whole else "random"
     keys = []
     for i in block.ids:
         if source == "random":
             keys.append(os.urandom(KEY_BYTES))
         else:
-            halves = [block.streams.key(f"secure_dpsgd key {half}", int(i)) for half in (0, 1)]
+            own = block.streams.own
+            halves = [own.key(f"secure_dpsgd key {half}", int(i)) for half in (0, 1)]
             keys.append(b"".join(halves))
     block.state["secure.key"] = _bytes_tensor(keys)
 

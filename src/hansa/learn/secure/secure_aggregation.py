@@ -22,10 +22,11 @@ forges those it relays reads everything. Under ``on_missing: recover`` one that 
 missing reads the "missing" model, so the default is to skip. A sender can still poison a sum, and
 hides behind the masks while it does. Keys travel against the graph's edges too, so messages must
 get through both ways. A round that is done again after a resume, but with other settings, meets its
-old pads: whoever saw both messages sees their difference. With ``keys: seeded``, the default,
-whoever has the run file can compute all masks: that is for emulation, where runs are to be
-repeated. Pads cancel exactly, so the models are the same with ``keys: random``; checkpoints then
-hold the keys. A block holds all the messages that its nodes send, one a receiver.
+old pads: whoever saw both messages sees their difference. Keys are drawn at random where nodes are
+apart, and follow from the run's seed where one process holds all nodes and can see everything
+anyhow. With ``keys: seeded`` they always do, unless a holder has a secret, and whoever has the run
+file can compute all masks. Pads cancel exactly, so the models are the same whatever the keys;
+checkpoints hold them. A block holds all the messages that its nodes send, one a receiver.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from hansa.base.threads import lanes
 from hansa.codec import Packets, Raw
 from hansa.codec.seeded import seeded_positions
 from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send, WeightRule
-from hansa.learn.secure.key_agreement import agree, own_keys
+from hansa.learn.secure.key_agreement import KeySource, agree, own_keys
 from hansa.learn.secure.masking import WORD, add_pads, add_sum_, pad_seed, quantize, total
 from hansa.learn.secure.unmasking import Revealed, reveal
 from hansa.topology import Graph, MixingMatrix
@@ -68,9 +69,10 @@ class SecureDPSGD(Algorithm):
     share: float = Field(
         1.0, gt=0, le=1, description="part of the model that is sent, the same to one receiver"
     )
-    keys: Literal["seeded", "random"] = Field(
-        "seeded",
-        description="secret keys from the run's seed (emulation) or from the operating system",
+    keys: KeySource = Field(
+        "auto",
+        description="secret keys: random = from the operating system; seeded = from the holder's "
+        "secret or the run's seed; auto = seeded where one process holds all nodes, else random",
     )
     allow_exposed: bool = Field(
         False, description="let a node that hears only one other see that one's model"
