@@ -18,10 +18,22 @@ from torch import Tensor
 COMPILED = [] if os.environ.get("NUMBA_DISABLE_JIT") == "1" else ["hansa.codec.bits"]
 with atheris.instrument_imports(include=["hansa.codec"], exclude=COMPILED):
     from hansa.base.errors import WireError
-    from hansa.codec import QSGD, Dense, Lossless, Raw, Seeded, Sign, Sparse, SparseRows, Uniform
+    from hansa.codec import (
+        QSGD,
+        Dense,
+        Lossless,
+        Raw,
+        Seeded,
+        Sign,
+        Sparse,
+        SparseRows,
+        Table,
+        Tables,
+        Uniform,
+    )
 
 VALUES = [Dense(), Dense(dtype="float16"), Uniform(bits=3), QSGD(), Sign(), Lossless()]
-CODECS = [*VALUES, Dense(dtype="bfloat16"), Raw()]
+CODECS = [*VALUES, Dense(dtype="bfloat16"), Raw(), Table()]
 CODECS += [kind(values=values) for kind in (Sparse, Seeded) for values in VALUES]
 
 
@@ -42,6 +54,10 @@ def one(data: bytes) -> None:
         assert (np.diff(positions) > 0).all()
         assert not len(positions) or 0 <= positions[0] <= positions[-1] < elements
         assert np.array_equal(found.positions, codec.decode(data[2:], elements).positions)
+    elif isinstance(found, Tables):
+        assert len(found) == 1
+        assert found.width == elements
+        assert len(codec.encode(found)[0]) <= len(data) - 2
     elif isinstance(found, Tensor):
         assert found.shape == (elements,)
 

@@ -22,10 +22,13 @@ from hansa.codec import (
     Sign,
     Sparse,
     SparseRows,
+    Table,
+    Tables,
     Uniform,
     seeded_rows,
 )
 from hansa.codec.messages import Messages, concatenate, select, width
+from hansa.codec.table_messages import TYPES
 
 DENSE: list[Codec] = [
     Dense(),
@@ -44,7 +47,8 @@ INDEX = ("shortest", "gamma", "rice", "bitmap", "plain")
 SPARSE: list[Codec] = [Sparse(index=index) for index in INDEX]
 SPARSE += [Sparse(values=values) for values in (Dense(dtype="float16"), QSGD(), Lossless())]
 SEEDED: list[Codec] = [Seeded(values=values) for values in (Dense(), Uniform(), Sign(), Lossless())]
-CODECS = [*DENSE, *SPARSE, *SEEDED, Raw()]
+TABLE: list[Codec] = [Table(), Table(rounded={"c0": "float16", "c1": "float32"})]
+CODECS = [*DENSE, *SPARSE, *SEEDED, *TABLE, Raw()]
 ROWS = st.tuples(st.integers(0, 4), st.integers(0, 9)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.floats(width=32))
 )
@@ -65,7 +69,34 @@ def seeded(draw: st.DrawFn) -> SparseRows:
     return seeded_rows(rows, seeds, draw(st.sampled_from([0.0, 0.3, 0.9, 1.0])))
 
 
+NUMBERS = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1), st.just(1000))
+
+
+@st.composite
+def tables(draw: st.DrawFn, floats: bool = False) -> Tables:
+    """Some messages of one form; the first two columns have a point where ``floats``."""
+    counts = np.array(draw(st.lists(st.integers(0, 4), max_size=4)), dtype=np.int64)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    columns = {}
+    for j in range(draw(st.integers(2 if floats else 1, 3))):
+        of = ("float32", "float64") if floats and j < 2 else TYPES
+        dtype = np.dtype(draw(st.sampled_from(of)))
+        shape = draw(st.sampled_from([(), (2,), (3,)]))
+        plain = draw(arrays(np.int64, (int(indptr[-1]), *shape), elements=NUMBERS))
+        with np.errstate(over="ignore"):
+            column = plain.astype(dtype)
+        if dtype.kind == "f" and draw(st.booleans()):
+            width = 8 * dtype.itemsize
+            column = draw(arrays(dtype, column.shape, elements=st.floats(width=width)))  # type: ignore[arg-type]
+        if dtype.kind == "i" and draw(st.booleans()):
+            column = np.sort(column, axis=0)
+        columns[f"c{j}"] = column
+    return Tables(indptr, columns)
+
+
 def messages_for(codec: Codec) -> st.SearchStrategy[Any]:
+    if isinstance(codec, Table):
+        return tables(floats=bool(codec.rounded))
     if isinstance(codec, Raw):
         return st.lists(st.binary(max_size=9)).map(lambda found: Packets(tuple(found)))
     if isinstance(codec, Seeded):
@@ -74,7 +105,7 @@ def messages_for(codec: Codec) -> st.SearchStrategy[Any]:
 
 
 def numbers(message: Messages) -> torch.Tensor:
-    assert not isinstance(message, Packets)
+    assert not isinstance(message, Packets | Tables)
     return message.values if isinstance(message, SparseRows) else message.reshape(-1)
 
 
@@ -83,6 +114,16 @@ def assert_same(one: Messages, other: Messages) -> None:
     assert type(one) is type(other)
     if isinstance(one, Packets):
         assert one == other or (isinstance(other, Packets) and one.packets == other.packets)
+        return
+    if isinstance(one, Tables):
+        assert isinstance(other, Tables)
+        assert one.form == other.form
+        assert one.indptr.tolist() == other.indptr.tolist()
+        for a, b in zip(one.columns.values(), other.columns.values(), strict=True):
+            # As bytes, but for the bits of a NaN that was rounded.
+            known = np.ones(a.size, bool) if a.dtype.kind != "f" else ~np.isnan(b).reshape(-1)
+            assert a.reshape(-1)[known].tobytes() == b.reshape(-1)[known].tobytes()
+            assert a.dtype.kind != "f" or np.isnan(a.reshape(-1)[~known]).all()
         return
     if isinstance(one, SparseRows):
         assert isinstance(other, SparseRows)
@@ -140,6 +181,10 @@ def well_formed(codec: Codec, payload: bytes, elements: int) -> bool:
         assert not len(at) or 0 <= at[0] <= at[-1] < elements
     elif isinstance(found, torch.Tensor):
         assert found.shape == (elements,)
+    elif isinstance(found, Tables):
+        assert len(found) == 1
+        assert found.width == elements
+        assert Table().size(found)[0] <= len(payload)
     return True
 
 
@@ -194,6 +239,8 @@ def test_what_is_announced_reserves_no_memory() -> None:
         (Dense(), b"", 1 << 40),
         (Sign(), bytes(5), 1 << 40),
         (QSGD(), bytes(5), 1 << 40),
+        (Table(), b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x03", 1),
+        (Table(), b"\x04\x83\xff\xff\xff\xff\x07" + bytes(60), (1 << 31) - 1),
     ):
         with pytest.raises(WireError):
             codec.decode(payload, elements)
@@ -288,7 +335,8 @@ def test_tiny_numbers_are_not_lost_to_the_norm() -> None:
 def test_messages_of_another_form_are_refused(codec: Codec) -> None:
     forms: list[Messages] = [torch.zeros(1, 3), Packets((b"",))]
     forms.append(SparseRows.of(torch.zeros(1, 3), [np.array([1])]))
-    fits = {Raw: 1, Sparse: 2}.get(type(codec), 3 if isinstance(codec, Seeded) else 0)
+    forms.append(Tables.rows(id=np.zeros(1, np.int64)))
+    fits = {Raw: 1, Sparse: 2, Table: 3}.get(type(codec), 4 if isinstance(codec, Seeded) else 0)
     for k, form in enumerate(forms):
         if k != fits:
             for use in (codec.encode, codec.size, codec.through):

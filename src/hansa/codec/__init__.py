@@ -1,4 +1,4 @@
-"""Messages <-> bytes: rows of numbers, parts of rows, packets. A size is that of the encoding."""
+"""Messages <-> bytes: rows, parts of rows, tables, packets. A size is that of the encoding."""
 
 from hansa.codec.codec import Codec
 from hansa.codec.dense import Dense
@@ -8,6 +8,8 @@ from hansa.codec.quantize import QSGD, Sign, Uniform
 from hansa.codec.raw import Raw
 from hansa.codec.seeded import Seeded, seeded_rows
 from hansa.codec.sparse import Sparse
+from hansa.codec.table import Table
+from hansa.codec.table_messages import Tables
 from hansa.codec.wavelet import WaveletTransform, transform
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "Sign",
     "Sparse",
     "SparseRows",
+    "Table",
+    "Tables",
     "Uniform",
     "WaveletTransform",
     "seeded_rows",

@@ -1,4 +1,4 @@
-"""The three forms of what nodes send: whole rows, some numbers of a row, or raw bytes."""
+"""The forms of what nodes send: whole rows, some numbers of a row, tables, or raw bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from hansa.base.lazy import torch
+from hansa.codec.table_messages import Tables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ class Packets:
         return len(self.packets)
 
 
-Messages: TypeAlias = "torch.Tensor | SparseRows | Packets"
+Messages: TypeAlias = "torch.Tensor | SparseRows | Packets | Tables"
 
 
 def select(messages: Messages, which: np.ndarray, shared: bool = False) -> Messages:
@@ -92,6 +93,8 @@ def select(messages: Messages, which: np.ndarray, shared: bool = False) -> Messa
         return messages[torch.from_numpy(which).to(messages.device)]
     if isinstance(messages, Packets):
         return Packets(tuple(messages.packets[k] for k in which))
+    if isinstance(messages, Tables):
+        return messages.select(which)
     chosen = _sparse([messages.row(int(k)) for k in which], messages.size)
     if messages.seeds is None:
         return chosen
@@ -109,14 +112,18 @@ def concatenate(parts: Sequence[Messages]) -> Messages:
         return torch.cat(full) if len(full) > 1 else (full or [first])[0]
     if isinstance(first, Packets):
         return Packets(tuple(x for p in parts if isinstance(p, Packets) for x in p.packets))
+    if isinstance(first, Tables):
+        return Tables.joined([p for p in parts if isinstance(p, Tables)])
     rows = [p.row(k) for p in parts if isinstance(p, SparseRows) for k in range(len(p))]
     return _sparse(rows, first.size)
 
 
 def width(messages: Messages) -> int:
-    """Numbers in a whole row (0 for packets)."""
+    """Numbers in a whole row, or in a row of a table (0 for packets)."""
     if isinstance(messages, torch.Tensor):
         return messages.shape[1]
+    if isinstance(messages, Tables):
+        return messages.width
     return messages.size if isinstance(messages, SparseRows) else 0
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from hansa.base.component import import_path
 from hansa.base.errors import OwnCodeError, RunError
 from hansa.base.lazy import torch
-from hansa.codec.messages import Messages, Packets, SparseRows, width
+from hansa.codec import Packets, SparseRows, Tables
+from hansa.codec.messages import Messages, width
 from hansa.engine.exchange.exchange import Send, Share
 from hansa.ensemble.attacks import Attack, Scene
 
@@ -107,6 +108,8 @@ def _numbers(send: Send, which: np.ndarray) -> Tensor:
     rows = send.rows
     if isinstance(rows, Packets):
         raise RunError(f"messages of kind {send.kind} are bytes, which no attack can forge")
+    if isinstance(rows, Tables):
+        raise RunError(f"messages of kind {send.kind} are tables, which no attack can forge")
     if isinstance(rows, torch.Tensor):
         return rows[torch.from_numpy(which).to(rows.device), : rows.shape[1] - send.beside]
     numbers = torch.zeros(len(which), rows.size)
