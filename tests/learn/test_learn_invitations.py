@@ -63,6 +63,10 @@ class Crowd:
     def trainer(self) -> "Crowd":
         return self
 
+    @property
+    def presence(self) -> Devices:
+        return self.clock
+
     def planned(self, ids: np.ndarray, sizes: np.ndarray, *others: Any) -> Any:
         return self.steps[ids], self.steps[ids] * 2
 

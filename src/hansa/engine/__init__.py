@@ -21,6 +21,7 @@ from hansa.engine.time.clock import Clock, DeviceClock, ModelledClock, WallClock
 from hansa.engine.time.devices import DevicesClock
 from hansa.engine.time.energy import PHONES, Phone
 from hansa.engine.time.phones import Phones
+from hansa.engine.time.presence import Presence
 from hansa.engine.time.profile_files import FedScaleProfiles, FileProfiles
 from hansa.engine.time.profiles import DeviceClass, Devices, Profiles
 from hansa.engine.training.augment import Augmentation, Crop, Cutout, Flip
@@ -74,6 +75,7 @@ __all__ = [
     "Periods",
     "Phone",
     "Phones",
+    "Presence",
     "Processes",
     "Profiles",
     "Runtime",

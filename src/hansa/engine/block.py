@@ -16,6 +16,7 @@ from hansa.engine.network import Network, WeightRule
 from hansa.engine.outcome import Outcome
 from hansa.engine.shelf import Shelf
 from hansa.engine.time.clock import Clock
+from hansa.engine.time.presence import Presence
 from hansa.models import ParameterLayout
 from hansa.topology import Graph, MixingMatrix
 
@@ -348,16 +349,24 @@ class Block:
         correct: Correction | None = None,
     ) -> None:
         """Local work of the nodes that are present and awake (see :meth:`LocalWork.train`)."""
-        present = self.present(round)
-        if not present.all():
-            who = np.flatnonzero(present) if who is None else np.asarray(who)[present[who]]
-        if self.awake is not None:
-            who = np.flatnonzero(self.awake) if who is None else who[self.awake[who]]
+        able = self.able(round)
+        if not able.all():
+            who = np.flatnonzero(able) if who is None else np.asarray(who)[able[who]]
         self.trainer.train(self, round, who, steps, draw, correct)
+
+    @property
+    def presence(self) -> Presence:
+        """Who is there in the run, by round and by time."""
+        return Presence(self.network, self.clock)
 
     def present(self, round: int) -> np.ndarray:
         """bool [n]: which of the block's nodes take part in a round; the others do not train."""
-        return self.network.present(round)[self.ids]
+        return self.presence.at(round)[self.ids]
+
+    def able(self, round: int) -> np.ndarray:
+        """bool [n]: which of the block's nodes are present in a round and may train in it."""
+        present = self.present(round)
+        return present if self.awake is None else present & self.awake
 
     def graph(self, round: int) -> Graph:
         """The topology's graph in a round, over all nodes of the run."""

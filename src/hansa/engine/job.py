@@ -17,6 +17,7 @@ from hansa.engine.exchange.attackers import TOGETHER, Attackers
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.clock import Clock
+from hansa.engine.time.presence import Presence
 from hansa.engine.training.bench import Strategy
 from hansa.engine.training.trainer import Trainer
 from hansa.engine.training.trial import Tried, try_out
@@ -63,6 +64,11 @@ class Job:
     def servers(self) -> int:
         """How many of the nodes are servers, which have no data."""
         return self.network.servers
+
+    @property
+    def presence(self) -> Presence:
+        """Who is there, by round and by time."""
+        return Presence(self.network, self.clock)
 
     def trainer(self) -> Trainer:
         """A trainer for some of the nodes."""

@@ -16,9 +16,8 @@ from hansa.base.errors import ConfigError
 from hansa.base.streams import SHARED, Streams
 from hansa.topology.graph import Graph
 from hansa.topology.regular import Regular
+from hansa.topology.timetable import Intervals, away_in, check_timetable
 from hansa.topology.topology import Topology
-
-Intervals = tuple[tuple[int, int | None], ...]
 
 
 @register("churn")
@@ -60,27 +59,7 @@ class Churn(Topology):
                 "leave", self.leave, "and no node is absent: nobody ever leaves",
                 "leave: 0.05, or a timetable under absent, or the inner topology alone",
             )  # fmt: skip
-        for node, intervals in self.absent.items():
-            where = f"absent.{node}"
-            if not 0 <= node < nodes:
-                raise ConfigError(where, None, "is no node of the run", f"nodes are 0..{nodes - 1}")
-            before = 0
-            for start, end in intervals:
-                if start < before or (end is not None and end <= start):
-                    raise ConfigError(
-                        where,
-                        [list(pair) for pair in intervals],
-                        "rounds must be 0 or more, ascending, and not overlap",
-                        "[[from, until], ...] with from < until, such as [[10, 20], [30, null]]",
-                    )
-                before = start + 1 if end is None else end
-                if end is None and (start, end) != intervals[-1]:
-                    raise ConfigError(
-                        where,
-                        [list(pair) for pair in intervals],
-                        f"nothing can follow an absence for good from round {start}",
-                        "give it an end, or drop what follows",
-                    )
+        check_timetable(self.absent, nodes)
 
     def remarks(self, nodes: int) -> list[str]:
         """Those of the inner topology."""
@@ -90,10 +69,7 @@ class Churn(Topology):
         """Who is there: in the inner topology, by the timetable and by chance."""
         here = self.topology.present(nodes, round, streams)
         here &= markov_present(nodes, round, self.leave, self.back, streams)
-        for node, intervals in self.absent.items():
-            if any(start <= round and (end is None or round < end) for start, end in intervals):
-                here[node] = False
-        return here
+        return here & ~away_in(self.absent, nodes, round)
 
     def graph(self, nodes: int, round: int, streams: Streams) -> Graph:
         """The inner topology's graph without the edges of those who are away."""

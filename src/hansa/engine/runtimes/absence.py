@@ -1,4 +1,4 @@
-"""Nodes that are away in a round: whatever an algorithm does, they come back as they left."""
+"""Peers that are away in a round: whatever an algorithm does, they come back as they left."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ if TYPE_CHECKING:
 
 
 class Away:
-    """Models and state of a block's absent nodes, kept at the start of a round.
+    """Models and state of a block's absent peers, kept at the start of a round.
 
     Their modelled time stands still too; on return a node waits, as any does, for the latest
-    message that it needs.
+    message that it needs. Clients of a server have no model between rounds; who is away is not
+    invited, and what it sent before still counts.
     """
 
     def __init__(self, block: Block, round: int) -> None:
         self.block = block
-        self.at = torch.from_numpy(np.flatnonzero(~block.present(round)))
+        gone = ~block.present(round) & (block.network.servers == 0)
+        self.at = torch.from_numpy(np.flatnonzero(gone))
         self._rows: Tensor | None = None
-        self._state: dict[str, Tensor] = {}
+        self._state: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
         if len(self.at):
             self._rows = block.rows[self.at.to(block.rows.device)]
-            self._state = {k: v[self.at.to(v.device)] for k, v in block.state.items()}
+            self._state = [
+                (named, {name: value[self.at.to(value.device)] for name, value in named.items()})
+                for named in (block.state, block.kept)
+            ]
 
     def put_back(self) -> None:
         """Make the absent nodes what they were."""
         if self._rows is None:
             return
         self.block.rows[self.at.to(self.block.rows.device)] = self._rows
-        for name, kept in self._state.items():
-            now = self.block.state[name]
-            now[self.at.to(now.device)] = kept
+        for named, before in self._state:
+            for name, values in before.items():
+                now = named[name]
+                now[self.at.to(now.device)] = values

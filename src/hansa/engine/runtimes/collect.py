@@ -124,8 +124,8 @@ class Collector:
             seen = ~np.isnan(array)
             node = {"node": ids[seen], "step": steps[seen], "time": now, "bytes": sent[seen]}
             record(done, name, array[seen], **node)
-        if done and self.job.network.topology.absences:
-            present = int(self.job.network.present(done - 1).sum())
+        if done and self.job.presence.absences:
+            present = int(self.job.presence.at(done - 1)[: self.job.network.clients].sum())
             record(done, "present", present, **whole)
         if np.isfinite(sizes).any():
             for kind, of in (("mean", np.nanmean), ("min", np.nanmin), ("max", np.nanmax)):

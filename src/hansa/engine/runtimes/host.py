@@ -112,7 +112,7 @@ class Host:
         block.report, block.log, block.events = {}, {}, []
         if job.attackers is not None and t == 0:
             block.events.append(job.attackers.event(block))
-        block.awake = job.clock.awake(block)
+        block.awake = block.presence.charged(block)
         before = block.state["samples"].clone()
         variances = [(e, _of(block.rows, e).clone()) for e in block.trainer.layout.variances]
         away = Away(block, t)

@@ -68,7 +68,7 @@ class FlowerRuntime(Runtime):
             raise CheckpointError(f"{launch.resume}: this run was one of Flower's; {problem}")
         clients = job.nodes - job.servers
         block = job.block(np.arange(clients, job.nodes))
-        if job.clock.awake(block) is not None:
+        if job.presence.charged(block) is not None:
             problem = "has batteries: whether a client is awake only the client would know"
             raise ConfigError("clock", type(job.clock).name, problem, "a clock without batteries")
         if getattr(job.algorithm, "buffers", "average") == "local":

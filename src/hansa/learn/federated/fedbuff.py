@@ -98,6 +98,7 @@ class FedBuff(ClientServer):
         # Nobody trains from one and the same model twice, nor again while its update waits.
         barred = np.zeros(block.clients, dtype=bool)
         barred[asleep] = True
+        barred |= ~block.presence.at(t)[: block.clients]
         schedule = Arrivals([], [], [], [])
         while len(schedule.due) < self.buffer:
             idle = np.flatnonzero(np.isinf(ends) & ~barred)

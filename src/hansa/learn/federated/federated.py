@@ -267,6 +267,7 @@ class Federated(ClientServer):
         for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
             available = np.flatnonzero(members == block.ids[block.residents[row]])
             available = np.setdiff1d(available, asleep, assume_unique=True)
+            available = available[block.presence.at(t)[available]]
             plans.append(self._plan(block, t, int(row), available))
         return Plan.merged(plans)
 

@@ -128,7 +128,7 @@ def invite(block: Block, t: int, server: int, now: float, chosen: np.ndarray, te
         heard = start + down
         trained = heard + work
         end = trained + up
-        leaves = clock.leaves(block, chosen, now)
+        leaves = block.presence.leaves(block, chosen, now)
     outcome = np.full(k, DONE)
     random = block.streams.numpy(terms.failures, server, t)
     fails, when = random.random(k) < terms.failure, random.random(k)
@@ -215,24 +215,16 @@ def wait_for_clients(block: Block, at: int, clients: np.ndarray) -> tuple[np.nda
     Raises:
         RunError: nobody ever does.
     """
-    clock, time = block.clock, block.state["modelled_time"]
-    if clock is None or not clock.modelled or not len(clients):
+    presence, time = block.presence, block.state["modelled_time"]
+    if not presence.timed or not len(clients):
         return clients, np.full(len(clients), np.inf)
     now = float(time[at])
-    stays = _stays(block, clients, now)
+    stays = presence.stays(block, clients, now)
     while not (stays > 0).any():
-        now = float(clock.returns(block, clients, np.nextafter(now, math.inf)).min())
+        now = presence.next_return(block, clients, now)
         if math.isinf(now):
             server = int(block.ids[at])
             raise RunError(f"no client of server {server} ever becomes available again")
         time[at] = now
-        stays = _stays(block, clients, now)
+        stays = presence.stays(block, clients, now)
     return clients[stays > 0], stays[stays > 0]
-
-
-def _stays(block: Block, clients: np.ndarray, now: float) -> np.ndarray:
-    """For how many seconds clients will be available, [k]; 0: it is not, or leaves right now."""
-    clock = block.clock
-    assert clock is not None
-    available = clock.available(block, clients, now)
-    return np.where(available, clock.leaves(block, clients, now) - now, 0.0)

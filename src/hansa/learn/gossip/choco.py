@@ -43,7 +43,7 @@ class Choco(DPSGD):
     codec: Codec = Field(Sparse(), description="how a compressed difference becomes bytes")
 
     def check(self, network: Network) -> None:
-        if network.topology.changing:
+        if network.changing:
             raise ConfigError(
                 "",
                 "choco",

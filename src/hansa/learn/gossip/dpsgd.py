@@ -39,9 +39,9 @@ class DPSGD(Algorithm):
         check_codec(self.codec, self.example())
         if self.uses_topology:
             # A directed graph may look mutual in one round, so a changing one is looked at longer.
-            for t in range(8 if network.topology.changing else 1):
+            for t in range(8 if network.changing else 1):
                 network.mixing(network.graph(t), self.weights)
-            if not network.topology.changing:
+            if not network.changing:
                 self._check_enough(network.graph(0))
 
     def _check_enough(self, graph: Graph) -> None:

@@ -43,8 +43,7 @@ class TrainingSchedule(Wrapper):
     def round(self, block: Block, t: int) -> Script:
         """The inner algorithm's round, in which only some train."""
         before = block.awake
-        able = block.present(t) if before is None else block.present(t) & before
-        block.awake = self.trains(block, t, able)
+        block.awake = self.trains(block, t, block.able(t))
         try:
             return (yield from super().round(block, t))
         finally:

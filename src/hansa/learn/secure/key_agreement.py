@@ -66,7 +66,7 @@ def agree(block: Block, graph: Graph) -> Generator[Send, Inbox, list[dict[int, b
         WireError: a relayed list is malformed, or not that of the receiver's neighbours.
         RunError: two receivers relayed different keys of one node.
     """
-    static = not block.network.topology.changing
+    static = not block.network.changing
     if static and "secure.peers" in block.state:
         return _recalled(block)
     own = [key.numpy().tobytes() for key in block.state["secure.key"]]

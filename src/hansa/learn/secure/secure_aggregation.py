@@ -89,14 +89,14 @@ class SecureDPSGD(Algorithm):
     def check(self, network: Network) -> None:
         graph = network.graph(0)
         network.mixing(graph, self.weights)
-        for t in range(1 if self.allow_exposed or not network.topology.changing else _AHEAD):
+        for t in range(1 if self.allow_exposed or not network.changing else _AHEAD):
             exposed = np.flatnonzero(network.graph(t).in_degrees == 1)
             if len(exposed) and not self.allow_exposed:
                 raise ConfigError(
                     "allow_exposed",
                     False,
                     f"node {exposed[0]} hears only one other"
-                    + f" in round {t + 1}" * network.topology.changing
+                    + f" in round {t + 1}" * network.changing
                     + " and would see its model"
                     + (f", as would {len(exposed) - 1} more" * (len(exposed) > 1)),
                     "a topology in which every node hears at least 2 (without absences, or more "
