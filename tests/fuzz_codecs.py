@@ -50,9 +50,11 @@ def one(data: bytes) -> None:
         positions = found.positions
         assert len(found) == 1
         assert found.size == elements
-        assert len(positions) == len(found.values) == found.indptr[1] <= elements
+        assert elements % found.group == 0
+        assert len(positions) == found.indptr[1] <= elements // found.group
+        assert len(found.values) == len(positions) * found.group
         assert (np.diff(positions) > 0).all()
-        assert not len(positions) or 0 <= positions[0] <= positions[-1] < elements
+        assert not len(positions) or 0 <= positions[0] <= positions[-1] < found.places
         assert np.array_equal(found.positions, codec.decode(data[2:], elements).positions)
     elif isinstance(found, Tables):
         assert len(found) == 1

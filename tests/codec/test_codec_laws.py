@@ -49,6 +49,7 @@ SPARSE += [Sparse(values=values) for values in (Dense(dtype="float16"), QSGD(), 
 SEEDED: list[Codec] = [Seeded(values=values) for values in (Dense(), Uniform(), Sign(), Lossless())]
 TABLE: list[Codec] = [Table(), Table(rounded={"c0": "float16", "c1": "float32"})]
 CODECS = [*DENSE, *SPARSE, *SEEDED, *TABLE, Raw()]
+GROUPS = st.sampled_from([1, 1, 2, 3])
 ROWS = st.tuples(st.integers(0, 4), st.integers(0, 9)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.floats(width=32))
 )
@@ -57,16 +58,20 @@ ROWS = st.tuples(st.integers(0, 4), st.integers(0, 9)).flatmap(
 @st.composite
 def sparse_rows(draw: st.DrawFn) -> SparseRows:
     rows = torch.from_numpy(draw(ROWS))
-    n, size = rows.shape
+    n, group = len(rows), draw(GROUPS)
+    rows = rows[:, : rows.shape[1] // group * group]
+    size = rows.shape[1] // group
     of_one = st.lists(st.integers(0, size - 1), unique=True) if size else st.just([])
-    return SparseRows.of(rows, [np.array(sorted(draw(of_one)), dtype=np.int64) for _ in range(n)])
+    positions = [np.array(sorted(draw(of_one)), dtype=np.int64) for _ in range(n)]
+    return SparseRows.of(rows, positions, group)
 
 
 @st.composite
 def seeded(draw: st.DrawFn) -> SparseRows:
-    rows = torch.from_numpy(draw(ROWS))
+    rows, group = torch.from_numpy(draw(ROWS)), draw(GROUPS)
+    rows = rows[:, : rows.shape[1] // group * group]
     seeds = draw(arrays(np.uint64, len(rows)))
-    return seeded_rows(rows, seeds, draw(st.sampled_from([0.0, 0.3, 0.9, 1.0])))
+    return seeded_rows(rows, seeds, draw(st.sampled_from([0.0, 0.3, 0.9, 1.0])), group)
 
 
 NUMBERS = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1), st.just(1000))
@@ -127,7 +132,7 @@ def assert_same(one: Messages, other: Messages) -> None:
         return
     if isinstance(one, SparseRows):
         assert isinstance(other, SparseRows)
-        assert one.size == other.size
+        assert (one.size, one.group) == (other.size, other.group)
         assert np.array_equal(one.positions, other.positions)
     a, b = numbers(one), numbers(other)
     assert a.dtype == b.dtype == torch.float32
@@ -176,9 +181,10 @@ def well_formed(codec: Codec, payload: bytes, elements: int) -> bool:
         assert len(found) == 1
         assert found.size == elements
         assert found.indptr.tolist() == [0, len(at)]
-        assert len(found.values) == len(at)
+        assert len(found.values) == len(at) * found.group
         assert (np.diff(at) > 0).all()
-        assert not len(at) or 0 <= at[0] <= at[-1] < elements
+        assert not len(at) or 0 <= at[0] <= at[-1] < elements // found.group
+        assert elements % found.group == 0
     elif isinstance(found, torch.Tensor):
         assert found.shape == (elements,)
     elif isinstance(found, Tables):
@@ -254,6 +260,39 @@ def test_a_share_is_part_of_a_whole(share: float) -> None:
 
 
 # -- what each codec is for ----------------------------------------------------------------------
+
+
+@given(st.integers(1, 4), st.integers(0, 6), st.data())
+def test_groups_are_their_numbers_one_by_one(group: int, places: int, data: st.DataObject) -> None:
+    rows = torch.arange(2 * places * group, dtype=torch.float32).reshape(2, places * group)
+    every = st.sets(st.integers(0, places - 1)) if places else st.just(set())
+    chosen = [np.array(sorted(data.draw(every)), dtype=np.int64) for _ in range(2)]
+    grouped = SparseRows.of(rows, chosen, group)
+    flat = [(p[:, None] * group + np.arange(group)).reshape(-1) for p in chosen]
+    assert_same(grouped.single(), SparseRows.of(rows, flat))
+    assert grouped.counts.tolist() == [len(p) for p in flat]
+    assert (Sparse().size(grouped) <= Sparse().size(grouped.single())).all()
+    with pytest.raises(ValueError, match="groups of"):
+        SparseRows.of(torch.zeros(1, 7), [np.zeros(0, np.int64)], 2)
+
+
+def test_an_embedding_costs_one_position() -> None:
+    rows, chosen = torch.randn(1, 10_000), [np.arange(0, 1000, 7)]
+    head = 12
+    alone = Sparse().size(SparseRows.of(rows, chosen, 10).single())[0] - head - 4 * 1430
+    assert Sparse().size(SparseRows.of(rows, chosen, 10))[0] - head - 4 * 1430 < alone / 4
+    drawn = np.array([5], np.uint64)
+    for group in (1, 10):
+        part = seeded_rows(rows, drawn, 0.2, group)
+        assert 0.1 < part.counts[0] / 10_000 < 0.3
+        assert Seeded().size(part)[0] == 16 + 4 * (group > 1) + 4 * part.counts[0]
+
+
+def test_parts_in_other_groups_do_not_go_together() -> None:
+    rows = torch.zeros(1, 6)
+    parts = [SparseRows.of(rows, [np.array([1])], group) for group in (2, 3)]
+    with pytest.raises(WireError, match="groups of 2"):
+        concatenate(parts)
 
 
 def test_float32_is_lossless_and_the_others_are_not() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec.table_messages import Tables
 
@@ -20,12 +21,13 @@ class SparseRows:
     """Some of the numbers of n rows of ``size`` numbers each.
 
     Attributes:
-        indptr: int64 [n+1]; the k-th row's part is ``indptr[k]:indptr[k+1]``.
-        positions: int64 [numbers], ascending within a row.
-        values: float32 [numbers], on the CPU: positions are found and sent there.
+        indptr: int64 [n+1]; the k-th row's part is ``indptr[k]:indptr[k+1]`` of the positions.
+        positions: int64, ascending within a row: position p is the numbers from p ``group`` on.
+        values: float32 [positions x group], on the CPU: positions are found and sent there.
         size: K, numbers in a whole row.
         seeds: uint64 [n] where the positions follow from a seed and a share, else None.
         share: the share of a row that seeded positions were drawn with.
+        group: how many adjacent numbers go together, such as an embedding's: K is a multiple.
     """
 
     indptr: np.ndarray
@@ -34,6 +36,7 @@ class SparseRows:
     size: int
     seeds: np.ndarray | None = None
     share: float = 1.0
+    group: int = 1
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -41,31 +44,51 @@ class SparseRows:
     @property
     def counts(self) -> np.ndarray:
         """int64 [n]: how many numbers of each row there are."""
-        return np.diff(self.indptr)
+        return np.diff(self.indptr) * self.group
+
+    @property
+    def places(self) -> int:
+        """How many positions a whole row has."""
+        return self.size // self.group
 
     def row(self, k: int) -> tuple[np.ndarray, Tensor]:
         """(positions, values) of one row."""
-        span = slice(int(self.indptr[k]), int(self.indptr[k + 1]))
-        return self.positions[span], self.values[span]
+        first, last = int(self.indptr[k]), int(self.indptr[k + 1])
+        return self.positions[first:last], self.values[first * self.group : last * self.group]
+
+    def single(self) -> SparseRows:
+        """The same numbers with a position each; the values are not copied."""
+        if self.group == 1:
+            return self
+        each = (self.positions[:, None] * self.group + np.arange(self.group)).reshape(-1)
+        return SparseRows(self.indptr * self.group, each, self.values, self.size)
 
     def with_values(self, values: Tensor) -> SparseRows:
         """The same positions with other values."""
-        return SparseRows(self.indptr, self.positions, values, self.size, self.seeds, self.share)
+        return replace(self, values=values)
 
     @classmethod
-    def of(cls, rows: Tensor, positions: Sequence[np.ndarray]) -> SparseRows:
+    def of(cls, rows: Tensor, positions: Sequence[np.ndarray], group: int = 1) -> SparseRows:
         """The numbers of ``rows`` [n, K] at these positions, one ascending array a row.
 
         Args:
             rows: on any device.
+            group: how many adjacent numbers a position stands for.
+
+        Raises:
+            ValueError: rows are not of whole groups.
         """
+        size = rows.shape[1]
+        if group < 1 or size % group:
+            raise ValueError(f"rows of {size} numbers are not of groups of {group}")
         counts = [len(p) for p in positions]
         indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         flat = np.concatenate(positions) if len(positions) else np.zeros(0)
         flat = flat.astype(np.int64)
         owners = np.repeat(np.arange(len(counts)), counts)
-        values = rows[torch.from_numpy(owners), torch.from_numpy(flat)]
-        return cls(indptr, flat, values.cpu(), rows.shape[1])
+        grouped = rows.reshape(len(rows), size // group, group)
+        values = grouped[torch.from_numpy(owners), torch.from_numpy(flat)]
+        return cls(indptr, flat, values.reshape(-1).cpu(), size, group=group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +118,7 @@ def select(messages: Messages, which: np.ndarray, shared: bool = False) -> Messa
         return Packets(tuple(messages.packets[k] for k in which))
     if isinstance(messages, Tables):
         return messages.select(which)
-    chosen = _sparse([messages.row(int(k)) for k in which], messages.size)
+    chosen = _sparse([messages.row(int(k)) for k in which], messages)
     if messages.seeds is None:
         return chosen
     return replace(chosen, seeds=messages.seeds[which], share=messages.share)
@@ -105,6 +128,9 @@ def concatenate(parts: Sequence[Messages]) -> Messages:
     """Messages of one form, one after the other; at least one part. Seeds are not kept.
 
     The only one of several parts that is not empty is not copied.
+
+    Raises:
+        WireError: tables of other columns, or parts of rows in other groups, than the first's.
     """
     first = parts[0]
     if isinstance(first, torch.Tensor):
@@ -114,8 +140,10 @@ def concatenate(parts: Sequence[Messages]) -> Messages:
         return Packets(tuple(x for p in parts if isinstance(p, Packets) for x in p.packets))
     if isinstance(first, Tables):
         return Tables.joined([p for p in parts if isinstance(p, Tables)])
-    rows = [p.row(k) for p in parts if isinstance(p, SparseRows) for k in range(len(p))]
-    return _sparse(rows, first.size)
+    sparse = [p for p in parts if isinstance(p, SparseRows)]
+    if any(p.group != first.group for p in sparse):
+        raise WireError(f"parts of rows that are not in groups of {first.group}")
+    return _sparse([p.row(k) for p in sparse for k in range(len(p))], first)
 
 
 def width(messages: Messages) -> int:
@@ -127,12 +155,11 @@ def width(messages: Messages) -> int:
     return messages.size if isinstance(messages, SparseRows) else 0
 
 
-def _sparse(parts: Sequence[tuple[np.ndarray, Tensor]], size: int) -> SparseRows:
+def _sparse(parts: Sequence[tuple[np.ndarray, Tensor]], like: SparseRows) -> SparseRows:
     indptr = np.concatenate([[0], np.cumsum([len(p) for p, _ in parts])]).astype(np.int64)
-    if not parts:
-        return SparseRows(indptr, np.zeros(0, np.int64), torch.zeros(0), size)
-    positions = np.concatenate([p for p, _ in parts])
-    return SparseRows(indptr, positions, torch.cat([v for _, v in parts]), size)
+    positions = np.concatenate([p for p, _ in parts]) if parts else np.zeros(0, np.int64)
+    values = torch.cat([v for _, v in parts]) if parts else torch.zeros(0)
+    return SparseRows(indptr, positions, values, like.size, group=like.group)
 
 
 def whole_rows(messages: Messages) -> Tensor:

@@ -26,7 +26,7 @@ from hansa.codec.codec import Codec, values_size, values_through
 from hansa.codec.dense import Dense
 from hansa.codec.messages import Messages, SparseRows, whole_rows
 
-_HEAD = struct.Struct("<BBHII")  # index code, Rice parameter, unused, count, bytes of positions
+_HEAD = struct.Struct("<BBHII")  # index code, Rice parameter, group - 1, positions, their bytes
 _WHOLE, _GAMMA, _RICE, _BITMAP, _PLAIN = range(5)
 _BY_NAME = {"gamma": _GAMMA, "rice": _RICE, "bitmap": _BITMAP, "plain": _PLAIN}
 
@@ -35,7 +35,8 @@ _BY_NAME = {"gamma": _GAMMA, "rice": _RICE, "bitmap": _BITMAP, "plain": _PLAIN}
 class Sparse(Codec):
     """Positions as Elias gamma gaps, Golomb-Rice gaps, a bitmap or int32, the shortest a message.
 
-    A message with every number of the row carries no positions at all.
+    A message with every number of the row carries no positions at all. Where numbers go in groups
+    there is one position for a group.
     """
 
     index: Literal["shortest", "gamma", "rice", "bitmap", "plain"] = Field(
@@ -48,9 +49,9 @@ class Sparse(Codec):
         payloads: list[bytes | memoryview] = []
         for k in range(len(messages)):
             positions, values = messages.row(k)
-            code, parameter, _ = self._choose(positions, messages.size)
-            index = _encode_positions(positions, messages.size, code, parameter)
-            head = _HEAD.pack(code, parameter, 0, len(positions), len(index))
+            code, parameter, _ = self._choose(positions, messages.places)
+            index = _encode_positions(positions, messages.places, code, parameter)
+            head = _HEAD.pack(code, parameter, messages.group - 1, len(positions), len(index))
             payloads.append(b"".join((head, index, self.values.encode(values.unsqueeze(0))[0])))
         return payloads
 
@@ -58,18 +59,21 @@ class Sparse(Codec):
         view = memoryview(payload)
         if len(view) < _HEAD.size:
             raise WireError(f"sparse payload of {len(view)} bytes has no head")
-        code, parameter, unused, count, length = _HEAD.unpack(view[: _HEAD.size])
+        code, parameter, further, count, length = _HEAD.unpack(view[: _HEAD.size])
         body = view[_HEAD.size :]
         valid = parameter <= (MAX_RICE if code == _RICE else 0)
-        if unused or count > elements or length > len(body) or not valid:
+        places, rest = divmod(elements, further + 1)
+        if rest or count > places or length > len(body) or not valid:
             raise WireError("malformed head of a sparse payload")
-        positions = _decode_positions(body[:length], count, elements, code, parameter)
-        values = whole_rows(self.values.decode(body[length:], count))
-        return SparseRows(np.array([0, count]), positions, values.reshape(-1), elements)
+        values = whole_rows(self.values.decode(body[length:], count * (further + 1)))
+        positions = _decode_positions(body[:length], count, places, code, parameter)
+        return SparseRows(
+            np.array([0, count]), positions, values.reshape(-1), elements, group=further + 1
+        )
 
     def size(self, rows: Messages) -> np.ndarray:
         messages = self._sparse(rows)
-        index = [self._choose(messages.row(k)[0], messages.size)[2] for k in range(len(messages))]
+        index = [self._choose(messages.row(k)[0], messages.places)[2] for k in range(len(messages))]
         return _HEAD.size + np.array(index, dtype=np.int64) + values_size(self.values, messages)
 
     def through(self, rows: Messages) -> SparseRows:
@@ -97,6 +101,8 @@ class Sparse(Codec):
     def _sparse(rows: Messages) -> SparseRows:
         if not isinstance(rows, SparseRows):
             raise TypeError("the sparse codec codes SparseRows; use dense for whole rows")
+        if rows.group > 1 << 16:
+            raise ValueError(f"groups of {rows.group} numbers are over the limit of {1 << 16}")
         return rows
 
 

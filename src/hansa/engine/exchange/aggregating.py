@@ -53,8 +53,8 @@ def _over(row: Tensor, messages: Messages) -> Tensor:
         return messages
     if not isinstance(messages, SparseRows):
         raise TypeError("only rows of numbers can be aggregated")
-    wholes = row.repeat(len(messages), 1)
+    wholes, single = row.repeat(len(messages), 1), messages.single()
     for k, whole in enumerate(wholes):
-        positions, values = messages.row(k)
+        positions, values = single.row(k)
         whole[torch.from_numpy(positions).to(whole.device)] = values.to(whole)
     return wholes

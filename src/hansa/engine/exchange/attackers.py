@@ -112,9 +112,9 @@ def _numbers(send: Send, which: np.ndarray) -> Tensor:
         raise RunError(f"messages of kind {send.kind} are tables, which no attack can forge")
     if isinstance(rows, torch.Tensor):
         return rows[torch.from_numpy(which).to(rows.device), : rows.shape[1] - send.beside]
-    numbers = torch.zeros(len(which), rows.size)
+    numbers, single = torch.zeros(len(which), rows.size), rows.single()
     for whole, k in zip(numbers, which, strict=True):
-        positions, values = rows.row(int(k))
+        positions, values = single.row(int(k))
         whole[torch.from_numpy(positions)] = values
     return numbers
 
@@ -126,8 +126,8 @@ def _with(rows: Messages, which: np.ndarray, found: Tensor) -> Messages:
         forged[torch.from_numpy(which).to(rows.device), : found.shape[1]] = found.to(rows)
         return forged
     assert isinstance(rows, SparseRows)  # _numbers has looked
-    values = rows.values.clone()
+    values, single = rows.values.clone(), rows.single()
     for whole, k in zip(found, which, strict=True):
-        span = slice(int(rows.indptr[k]), int(rows.indptr[k + 1]))
-        values[span] = whole.to(values)[torch.from_numpy(rows.positions[span])]
+        span = slice(int(single.indptr[k]), int(single.indptr[k + 1]))
+        values[span] = whole.to(values)[torch.from_numpy(single.positions[span])]
     return rows.with_values(values)

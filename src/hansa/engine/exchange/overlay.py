@@ -65,6 +65,7 @@ def _each_row(work, rows, begins, ends, slots, weights, table) -> None:  # type:
         weights.astype(numbers.dtype),
         table.indptr,
         table.positions,
+        table.group,
         table.values.detach().numpy(),
     )
     over_rows(work, len(numbers), *arguments)

@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def overlay(rows, begins, ends, slots, weights, starts, positions, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
+def overlay(rows, begins, ends, slots, weights, starts, positions, group, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
     change = np.zeros(rows.shape[1], rows.dtype)
     for i in range(first, last):
         if begins[i] >= ends[i]:
@@ -17,17 +17,19 @@ def overlay(rows, begins, ends, slots, weights, starts, positions, values, first
         for e in range(begins[i], ends[i]):
             w = weights[e]
             for p in range(starts[slots[e]], starts[slots[e] + 1]):
-                c = positions[p]
-                change[c] += w * (values[p] - x[c])
+                for q in range(group):
+                    c = positions[p] * group + q
+                    change[c] += w * (values[p * group + q] - x[c])
         for c in range(x.size):
             x[c] += change[c]
 
 
 @njit(cache=True, nogil=True)
-def add(rows, begins, ends, slots, weights, starts, positions, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
+def add(rows, begins, ends, slots, weights, starts, positions, group, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
     for i in range(first, last):
         x = rows[i]
         for e in range(begins[i], ends[i]):
             w = weights[e]
             for p in range(starts[slots[e]], starts[slots[e] + 1]):
-                x[positions[p]] += w * values[p]
+                for q in range(group):
+                    x[positions[p] * group + q] += w * values[p * group + q]

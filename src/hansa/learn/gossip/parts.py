@@ -81,7 +81,7 @@ def largest(scores: Tensor, counts: np.ndarray) -> list[np.ndarray]:
 def clear_(accumulated: Tensor, sent: SparseRows) -> None:
     """Set the numbers that were sent to zero in an accumulator [n, K]."""
     owners = np.repeat(np.arange(len(sent)), sent.counts)
-    accumulated[torch.from_numpy(owners), torch.from_numpy(sent.positions)] = 0
+    accumulated[torch.from_numpy(owners), torch.from_numpy(sent.single().positions)] = 0
 
 
 def random_positions(block: Block, purpose: str, t: int, share: float) -> list[np.ndarray]:
