@@ -30,9 +30,8 @@ from measure import Goals, fresh, markdown, publish, seconds
 from speed import images, job
 
 from hansa.engine import Algorithm, Job
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
-from hansa.engine.exchange.sockets import SocketExchange
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import split_nodes
 from hansa.learn import DPSGD, SecureDPSGD
@@ -77,7 +76,7 @@ def in_memory(algorithm: Algorithm, **sizes: Any) -> dict[str, float]:
     Host(
         made,
         block,
-        LocalExchange(made.clock),
+        Exchange(made.clock),
         lambda _: ends.append(time.process_time()),
         lambda *_: None,
     ).run()
@@ -103,7 +102,7 @@ def over_sockets(algorithm: Algorithm, **sizes: Any) -> float:
     def one(w: int) -> None:
         mine = work(algorithm, **sizes)
         block = mine.block(split_nodes(nodes, nodes)[w])
-        Host(mine, block, SocketExchange(meshes[w], mine.clock), report, lambda *_: None).run()
+        Host(mine, block, Exchange(mine.clock, meshes[w]), report, lambda *_: None).run()
 
     with ThreadPoolExecutor(nodes) as pool:
         for done in [pool.submit(one, w) for w in range(nodes)]:

@@ -16,9 +16,8 @@ import zmq
 from safetensors.torch import load_file
 
 from hansa.engine import Job
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
-from hansa.engine.exchange.sockets import SocketExchange
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.experiment import RunFile, prepare
@@ -84,7 +83,7 @@ def host() -> Callable[..., Any]:
             values["counters"] = {k: v.copy() for k, v in values["counters"].items()}
             reports.append(values)
 
-        Host(job, block, LocalExchange(job.clock), report, lambda block, done: None).run()
+        Host(job, block, Exchange(job.clock), report, lambda block, done: None).run()
         return block, reports
 
     return go
@@ -122,7 +121,7 @@ def host_apart() -> Callable[..., Any]:
             try:
                 block = jobs[w].block(parts[w])
                 block.workers = workers
-                exchange = SocketExchange(meshes[w], jobs[w].clock)
+                exchange = Exchange(jobs[w].clock, meshes[w])
                 Host(jobs[w], block, exchange, lambda report: None, lambda b, done: None).run()
             except BaseException:
                 failed.set()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hansa.codec import SparseRows
 from hansa.engine.exchange.aggregating import aggregate_
-from hansa.engine.exchange.exchange import Inbox
+from hansa.engine.exchange.inbox import Inbox
 from hansa.ensemble import Aggregator, Median, TrimmedMean
 from hansa.topology import Graph, metropolis_hastings, uniform
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hansa.engine import Job, ModelledClock, Send, WallClock
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
@@ -30,14 +30,14 @@ def test_a_line_of_three_by_hand(make_job: Callable[..., Job]) -> None:
     clock.compute(block, np.array([4, 8, 0]))
     assert block.state["modelled_time"].tolist() == [2, 4, 0]
     assert block.state["energy"].tolist() == [4, 8, 0]
-    LocalExchange(clock)(block, Send(part, LINE), 0, 0)
+    Exchange(clock)(block, Send(part, LINE), 0, 0)
     # The ends send 100 bytes (1 s), the middle 200 (2 s), all arrive 0.25 s later: at 3.25, 6.25
     # and 1.25. The ends hear the middle; the middle hears both and is later than either.
     assert block.state["modelled_time"].tolist() == [6.25, 4, 6.25]
     # A byte costs who sends it and who hears it: 100 + 100, 200 + 200, 100 + 100 bytes.
     assert block.state["energy"].tolist() == pytest.approx([4.2, 8.4, 0.2])
     # A second round: all start where they are, nothing is waited for by a node without news.
-    LocalExchange(clock)(block, Send(part, Graph.from_edges(3, [0], [1])), 1, 0)
+    Exchange(clock)(block, Send(part, Graph.from_edges(3, [0], [1])), 1, 0)
     assert block.state["modelled_time"].tolist() == [6.25, 7.5, 6.25]
 
 

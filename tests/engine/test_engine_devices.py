@@ -19,7 +19,7 @@ from hansa.base.errors import ConfigError, DataError
 from hansa.base.modules import load_module
 from hansa.base.streams import Streams
 from hansa.engine import Block, Clock, DevicesClock, Job, Profiles, Send
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
@@ -128,7 +128,7 @@ def test_a_round_of_three_by_hand(make_job: Callable[..., Job]) -> None:
     # 100 bytes a second up, 200 down, 0.02 s at either end. The ends send 100 bytes, the middle
     # 200: at the receivers' doors at 5.04, 10.04 and 1.04. Then 200 bytes for the middle, 100 for
     # each end.
-    LocalExchange(mine)(block, Send(rows, line), 0, 0)
+    Exchange(mine)(block, Send(rows, line), 0, 0)
     time = block.state["modelled_time"].numpy()
     np.testing.assert_allclose(time, [10.54, 9.0, 10.54], rtol=1e-12)
     np.testing.assert_allclose(block.state["compute_time"], [4, 8, 0])

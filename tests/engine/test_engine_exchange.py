@@ -10,8 +10,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hansa.codec import Codec, Dense
-from hansa.engine import Block, Inbox, Job, Network, Send, WallClock, nobody, star_to
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine import (
+    Algorithm,
+    Block,
+    Inbox,
+    Job,
+    Network,
+    Script,
+    Send,
+    WallClock,
+    nobody,
+    star_to,
+)
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph, Ring, metropolis_hastings, uniform
 
@@ -38,7 +49,7 @@ def test_what_is_sent_is_received(
     graph = graph_of(pairs, symmetric)
     before = {name: block.state[name].clone() for name in block.state}
     block.report = {}
-    inbox = LocalExchange(WallClock())(block, Send(block.rows, graph, Dense(dtype=dtype)), 0, 0)
+    inbox = Exchange(WallClock())(block, Send(block.rows, graph, Dense(dtype=dtype)), 0, 0)
     moved = {n: (block.state[n] - before[n]).numpy() for n in before if n.endswith(("sent", "ved"))}
     size = block.rows.shape[1] * (4 if dtype == "float32" else 2) + HEADER_BYTES
     assert moved["messages_sent"].tolist() == graph.out_degrees.tolist()
@@ -74,7 +85,7 @@ def test_mixing_is_the_weighted_sum_of_own_and_messages(
     weights = metropolis_hastings(graph) if symmetric else uniform(graph)
     matrix = weights.dense()
     sent = block.rows.clone()
-    inbox = LocalExchange(WallClock())(block, Send(sent, graph, Dense(dtype=dtype)), 0, 0)
+    inbox = Exchange(WallClock())(block, Send(sent, graph, Dense(dtype=dtype)), 0, 0)
     rows = sent if alias else sent + 1
     own, heard = rows.double().numpy(), Dense(dtype=dtype).through(sent).double().numpy()
     expected = np.diag(matrix)[:, None] * own + (matrix - np.diag(np.diag(matrix))) @ heard
@@ -88,7 +99,7 @@ def test_mixing_is_the_weighted_sum_of_own_and_messages(
 def test_part_of_the_columns_can_be_sent(block: Block) -> None:
     graph = graph_of([(0, 1), (1, 2)], symmetric=True)
     part = block.rows[:, :5].clone()
-    inbox = LocalExchange(WallClock())(block, Send(part, graph), 0, 0)
+    inbox = Exchange(WallClock())(block, Send(part, graph), 0, 0)
     assert inbox.messages(1)[1].shape == (2, 5)
     assert block.state["bytes_sent"].tolist()[:3] == [84, 168, 84]
 
@@ -96,7 +107,7 @@ def test_part_of_the_columns_can_be_sent(block: Block) -> None:
 @pytest.mark.parametrize("other", [[(0, 1)], [(0, 1), (1, 2), (2, 3)], [(0, 1), (1, 3)]])
 def test_weights_of_another_graph_are_refused(block: Block, other: list[tuple[int, int]]) -> None:
     graph = graph_of([(0, 1), (1, 2)], symmetric=True)
-    inbox = LocalExchange(WallClock())(block, Send(block.rows, graph), 0, 0)
+    inbox = Exchange(WallClock())(block, Send(block.rows, graph), 0, 0)
     before = block.rows.clone()
     with pytest.raises(ValueError, match="not those of the graph"):
         inbox.mix_(block.rows, metropolis_hastings(graph_of(other, symmetric=True)))
@@ -109,7 +120,7 @@ def test_nobody_and_star() -> None:
 
 
 def test_the_largest_message_of_a_round_is_reported(block: Block) -> None:
-    exchange, ring = LocalExchange(WallClock()), Ring().graph(8, 0, block.streams)
+    exchange, ring = Exchange(WallClock()), Ring().graph(8, 0, block.streams)
     block.report = {}
     for columns in (3, 7, 5):
         exchange(block, Send(block.rows[:, :columns].clone(), ring), 0, 0)
@@ -128,7 +139,7 @@ def test_a_gn_lenet_message_on_cifar_sized_images(make_job: Callable[..., Job]) 
     assert Dense().size(row[None])[0] == 359_336
     small = make_job({"model": "gn_lenet"}).block(np.arange(8))
     ring = Ring().graph(8, 0, small.streams)
-    LocalExchange(WallClock())(small, Send(small.rows, ring), 0, 0)
+    Exchange(WallClock())(small, Send(small.rows, ring), 0, 0)
     numbers = small.trainer.layout.size
     assert small.state["bytes_sent"].tolist() == [2 * (4 * numbers + HEADER_BYTES)] * 8
 
@@ -182,3 +193,41 @@ def test_a_kind_that_does_not_fit_the_header_is_refused_at_once(block: Block) ->
     for kind in ("seventeen letters", "é", "nul\0"):
         with pytest.raises(ValueError, match="kind"):
             Send(block.rows, graph, kind=kind)
+
+
+def test_a_turn_needs_a_kind_and_fits_the_header(block: Block) -> None:
+    graph = nobody(8)
+    for kind, turn in (("", 0), ("model", -1), ("model", 1 << 16)):
+        with pytest.raises(ValueError, match="turn"):
+            Send(block.rows, graph, kind=kind, turn=turn)
+    assert Send(block.rows, graph, kind="part", turn=3).when(5, 1) == (5, "part", 3)
+    assert Send(block.rows, graph, kind="part").when(5, 1) == (5, "", 1)
+
+
+class InTurns(Algorithm):
+    """Each worker's own nodes swap models as often as the least of them says, then all once."""
+
+    def round(self, block: Block, t: int) -> Script:
+        ids = block.ids
+        for turn in range(int(ids[0]) // 3):
+            ring = Graph.from_edges(block.nodes, ids, np.roll(ids, 1))
+            came = yield Send(block.rows, ring, kind="near", turn=turn)
+            came.mix_(block.rows, uniform(ring))
+        graph = block.graph(t)
+        (yield Send(block.rows, graph)).mix_(block.rows, block.mixing(graph, "uniform"))
+
+
+def test_blocks_may_take_part_in_different_numbers_of_turns(
+    make_job: Callable[..., Job], host_apart: Callable[..., Any]
+) -> None:
+    """The exchanges that all take part in are counted alike everywhere."""
+
+    def make() -> Job:
+        job = make_job()
+        job.algorithm = InTurns()
+        return job
+
+    _, state, meshes = host_apart(make, 3)
+    near = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    assert state["messages_sent"].tolist() == (5 * (3 + near)).tolist()
+    assert all(not mesh.dropped for mesh in meshes)

@@ -31,7 +31,7 @@ TROUBLE = '''
 import threading
 from pydantic import Field
 from hansa.base.component import register
-from hansa.engine.runtimes.runtime import Deadline
+from hansa.engine.exchange.deadline import Deadline
 from hansa.learn import DPSGD
 
 

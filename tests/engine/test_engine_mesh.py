@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hansa.base.errors import RunError, WireError
 from hansa.codec import Dense
 from hansa.engine import Job, Send, WallClock
+from hansa.engine.exchange.asked import Exchange
+from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.mesh import Mesh
-from hansa.engine.exchange.sockets import SocketExchange
-from hansa.engine.exchange.wire import Header, checksum
-from hansa.engine.runtimes.runtime import Deadline
+from hansa.engine.exchange.wire import Header, When, checksum
 from hansa.topology import Graph
 
 LONG = 300.0  # seconds; only a test that fails waits so long
@@ -92,9 +92,9 @@ def test_messages_arrive_with_their_headers(pair: Pair) -> None:
     first.send(header(0, 2), PAYLOAD)
     first.send(header(1, 2), memoryview(PAYLOAD))
     second.send(header(3, 0), PAYLOAD)
-    got = second.gather(0, 0, {(0, 2), (1, 2)})
+    got = second.gather(When(0, "", 0), {(0, 2), (1, 2)})
     assert got == {(s, 2): (header(s, 2), PAYLOAD) for s in (0, 1)}
-    assert first.gather(0, 0, {(3, 0)})[3, 0] == (header(3, 0), PAYLOAD)
+    assert first.gather(When(0, "", 0), {(3, 0)})[3, 0] == (header(3, 0), PAYLOAD)
     assert first.dropped == second.dropped == {}
 
 
@@ -105,9 +105,29 @@ def test_a_peer_may_be_ahead(pair: Pair) -> None:
     for round, phase in order:
         first.send(header(0, 2, round, phase, arrival=round + phase / 2), PAYLOAD)
     for round, phase in sorted(order):
-        found, _ = second.gather(round, phase, {(0, 2)})[0, 2]
+        found, _ = second.gather(When(round, "", phase), {(0, 2)})[0, 2]
         assert (found.round, found.phase, found.arrival) == (round, phase, round + phase / 2)
     assert second.dropped == {}
+
+
+def test_exchanges_that_not_all_take_part_in_are_told_apart_by_kind_and_turn(pair: Pair) -> None:
+    """Whoever takes no part in them need not know how many there were."""
+    first, second = pair.meshes
+    turns = [("train", 2), ("more", 0), ("train", 0), ("model", 0)]
+    for kind, turn in turns:
+        first.send(header(0, 2, 3, turn, kind=kind, turned=True, arrival=turn), PAYLOAD)
+    first.send(header(0, 2, 3, 1), PAYLOAD)
+    first.send(header(0, 2, 4, 0), PAYLOAD)
+    for kind, turn in reversed(turns):
+        found, _ = second.gather(When(3, kind, turn), {(0, 2)})[0, 2]
+        assert (found.kind, found.phase, found.arrival) == (kind, turn, turn)
+    assert second.gather(When(3, "", 1), {(0, 2)})[0, 2][0].turned is False
+    first.send(header(0, 2, 3, 2, kind="train", turned=True), PAYLOAD)
+    second.gather(When(4, "", 0), {(0, 2)})
+    first.send(header(0, 2, 3, 7, kind="train", turned=True), PAYLOAD)
+    first.send(header(0, 2, 5, 0), PAYLOAD)
+    second.gather(When(5, "", 0), {(0, 2)})
+    assert second.dropped == {"late or repeated": 2}
 
 
 def test_repeated_and_late_messages_are_counted_and_dropped(pair: Pair) -> None:
@@ -116,23 +136,23 @@ def test_repeated_and_late_messages_are_counted_and_dropped(pair: Pair) -> None:
     first.send(header(0, 2), PAYLOAD)
     first.send(header(0, 2, checksum=checksum(other)), other)  # too late to replace the first
     first.send(header(1, 2), PAYLOAD)
-    assert second.gather(0, 0, {(0, 2), (1, 2)})[0, 2][1] == PAYLOAD
+    assert second.gather(When(0, "", 0), {(0, 2), (1, 2)})[0, 2][1] == PAYLOAD
     first.send(header(0, 2), PAYLOAD)
     first.send(header(0, 2, 1), PAYLOAD)
-    second.gather(1, 0, {(0, 2)})
+    second.gather(When(1, "", 0), {(0, 2)})
     assert second.dropped == {"repeated": 1, "late or repeated": 1}
 
 
 def test_nothing_expected_is_nothing_waited_for(pair: Pair) -> None:
-    assert pair.meshes[0].gather(0, 0, set()) == {}
+    assert pair.meshes[0].gather(When(0, "", 0), set()) == {}
 
 
 def test_silence_ends_at_the_deadline_and_names_the_nodes(pair: Pair) -> None:
     first, second = pair.meshes
-    second.deadline = Patience(lambda: bool(second._kept[0, 0]))
+    second.deadline = Patience(lambda: bool(second._kept[When(0, "", 0)]))
     first.send(header(0, 2), PAYLOAD)
     with pytest.raises(RunError, match=r"waited 300 s .* node\(s\) 1;") as caught:
-        second.gather(0, 0, {(0, 2), (1, 2), (1, 3)})
+        second.gather(When(0, "", 0), {(0, 2), (1, 2), (1, 3)})
     assert (caught.value.node, caught.value.round, caught.value.phase) == (1, 1, "exchange")
 
 
@@ -150,7 +170,7 @@ def test_junk_does_not_put_off_the_deadline(pair: Pair) -> None:
     thread.start()
     try:
         with pytest.raises(RunError, match="in vain"):
-            mesh.gather(0, 0, {(0, 2)})
+            mesh.gather(When(0, "", 0), {(0, 2)})
     finally:
         stop.set()
         thread.join()
@@ -161,7 +181,7 @@ def test_junk_does_not_put_off_the_deadline(pair: Pair) -> None:
 def test_whoever_waits_learns_that_it_is_pointless(pair: Pair) -> None:
     pair.gone = True
     with pytest.raises(ConnectionAbortedError):
-        pair.meshes[1].gather(0, 0, {(0, 2)})
+        pair.meshes[1].gather(When(0, "", 0), {(0, 2)})
 
 
 def test_an_oversized_frame_is_cut_off_before_it_is_read(
@@ -175,7 +195,7 @@ def test_an_oversized_frame_is_cut_off_before_it_is_read(
     liar.connect(f"tcp://127.0.0.1:{mesh.port}")
     liar.send_multipart([header(0, 2, size=2000).pack(), b"x" * 2000])
     with pytest.raises(RunError, match="in vain"):
-        mesh.gather(0, 0, {(0, 2)})
+        mesh.gather(When(0, "", 0), {(0, 2)})
     assert mesh.dropped == {}
     mesh.close()
     liar.close()
@@ -220,7 +240,7 @@ def test_forged_frames_are_counted_with_their_sender_and_dropped(
     try:
         liar.send_multipart(frames)
         with pytest.raises(RunError, match="in vain"):
-            mesh.gather(0, 0, {(0, 2)})
+            mesh.gather(When(0, "", 0), {(0, 2)})
         ((why, times),) = mesh.dropped.items()
         assert times == 1
         assert reason in why
@@ -240,7 +260,7 @@ def test_no_frame_breaks_the_ear(pair: Pair, frames: list[bytes]) -> None:
     stranger.send_multipart(frames)
     round = second._oldest[0] + 1
     first.send(header(0, 2, round), PAYLOAD)
-    assert second.gather(round, 0, {(0, 2)})[0, 2][1] == PAYLOAD
+    assert second.gather(When(round, "", 0), {(0, 2)})[0, 2][1] == PAYLOAD
     stranger.close()
 
 
@@ -351,7 +371,7 @@ def test_a_message_of_another_kind_or_length_is_an_error_that_names_the_node(
     graph = Graph.from_edges(4, [0], [2])
     block = make_job({"nodes": 4, "topology": "ring"}).block(np.array([2, 3]))
     part = block.rows[:, :4].clone()
-    exchange = SocketExchange(pair.meshes[1], WallClock())
+    exchange = Exchange(WallClock(), pair.meshes[1])
     first = pair.meshes[0]
     first.send(header(0, 2, 0, kind="other"), PAYLOAD)
     with pytest.raises(WireError, match="node 0 sent 4 numbers of kind 'other' where 4 of kind"):

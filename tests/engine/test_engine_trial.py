@@ -133,7 +133,7 @@ def test_an_algorithm_of_ones_own_is_named_when_it_fails(
 def test_what_would_come_again_says_so(
     make_job: Callable[..., Job], host: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hansa.engine.exchange.exchange import LocalExchange
+    from hansa.engine.exchange.asked import Exchange
 
     job = make_job({"algorithm": {"name": "fedavg", "failure": 1.0}})
     with pytest.raises(RunError) as caught:
@@ -144,7 +144,7 @@ def test_what_would_come_again_says_so(
     def broken(self: Any, *arguments: Any) -> Any:
         raise RunError("a peer is gone")
 
-    monkeypatch.setattr(LocalExchange, "__call__", broken)
+    monkeypatch.setattr(Exchange, "__call__", broken)
     with pytest.raises(RunError) as caught:
         host(job)
     assert not caught.value.repeats

@@ -11,7 +11,7 @@ from flwr.app import Context, Error, Message
 
 from hansa.base.errors import RunError, WireError
 from hansa.engine import Send, Share
-from hansa.engine.exchange.wire import Header, checksum
+from hansa.engine.exchange.wire import Header, When, checksum
 from hansa.interop.flower import client_app
 from hansa.interop.flower.letters import Letter
 from hansa.interop.flower.members import Members
@@ -52,12 +52,12 @@ def test_what_was_said_and_decided_goes_in_one_letter() -> None:
         return answering(round, letters)
 
     post = ServerPost(CLIENTS, 4, deliver, {"settings": "{}"})
-    post.share(0, {"plan": np.array([1])})
+    post.share(When(0, "", 0), {"plan": np.array([1])})
     post.send(*piece(SERVER, 0))
-    assert post.gather(0, 1, set()) == {}
+    assert post.gather(When(0, "", 1), set()) == {}
     assert not seen
     post.send(*piece(SERVER, 1))
-    got = post.gather(0, 2, {(0, SERVER), (2, SERVER)})
+    got = post.gather(When(0, "", 2), {(0, SERVER), (2, SERVER)})
     assert {k: len(letter.mail) for k, letter in seen.items()} == {0: 1, 2: 0}
     assert got[2, SERVER] == piece(2, SERVER, 2)
     assert post.close(0).keys() == {0, 1, 2}  # who is not waited for gets the letter at the end
@@ -68,7 +68,7 @@ def test_what_was_said_and_decided_goes_in_one_letter() -> None:
 def test_a_script_that_turns_to_a_client_twice_is_refused() -> None:
     post = ServerPost(CLIENTS, 4, answering, {})
     post.send(*piece(SERVER, 0))
-    post.gather(0, 2, {(0, SERVER)})
+    post.gather(When(0, "", 2), {(0, SERVER)})
     post.send(*piece(SERVER, 0, 3))
     with pytest.raises(RunError, match="answers once"):
         post.close(0)
@@ -77,7 +77,7 @@ def test_a_script_that_turns_to_a_client_twice_is_refused() -> None:
 def test_what_a_client_did_not_say_is_missed() -> None:
     post = ServerPost(CLIENTS, 4, answering, {})
     with pytest.raises(RunError, match=r"node 1.*did not send what was due"):
-        post.gather(0, 7, {(1, SERVER)})
+        post.gather(When(0, "", 7), {(1, SERVER)})
 
 
 def test_a_message_in_the_name_of_another_is_refused() -> None:
@@ -86,7 +86,7 @@ def test_a_message_in_the_name_of_another_is_refused() -> None:
 
     post = ServerPost(CLIENTS, 4, lie, {})
     with pytest.raises(WireError, match="client 0 sent a message of node 1"):
-        post.gather(0, 2, {(0, SERVER)})
+        post.gather(When(0, "", 2), {(0, SERVER)})
 
 
 def test_a_client_knows_how_far_its_letter_goes() -> None:
@@ -106,7 +106,7 @@ def test_a_client_knows_how_far_its_letter_goes() -> None:
 def test_clients_decide_nothing() -> None:
     post = ClientPost(1, CLIENTS, 4, Letter({"round": 0, "shared": {0: {}}}))
     with pytest.raises(RunError, match="cannot share asleep"):
-        post.share(0, {"asleep": np.array([1])})
+        post.share(When(0, "", 0), {"asleep": np.array([1])})
 
 
 def test_a_client_that_fails_or_keeps_silent_is_named(

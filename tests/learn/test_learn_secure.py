@@ -12,7 +12,7 @@ from scipy.stats import chi2
 from hansa.base.errors import ConfigError, RunError, WireError
 from hansa.codec import Packets
 from hansa.engine import Block, Inbox, Job, Send, WallClock
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
@@ -58,7 +58,7 @@ def play(
     """One round by hand: what was exchanged, by kind. ``meddle`` may change it on its way."""
     found, inbox = {}, None
     block.report = {}
-    exchange, script = LocalExchange(WallClock()), algorithm.round(block, t)
+    exchange, script = Exchange(WallClock()), algorithm.round(block, t)
     phase = 0
     while True:
         try:
@@ -392,13 +392,13 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(
         seal(tmp_path, done, [save_block(block, tmp_path, done)], keep=9)
 
     job.checkpoint = job.checkpoint.model_copy(update={"every": 2})
-    Host(job, block, LocalExchange(job.clock), lambda report: None, save).run()
+    Host(job, block, Exchange(job.clock), lambda report: None, save).run()
 
     again = make_job(changes)
     resumed = again.block(np.arange(8))
     folder = tmp_path / "round-000002"
     load_block(resumed, folder, read_manifest(folder))
-    exchange = LocalExchange(again.clock)
+    exchange = Exchange(again.clock)
     Host(again, resumed, exchange, lambda report: None, lambda block, done: None).run(2)
     assert torch.equal(resumed.rows, block.rows)
     for name, value in block.state.items():

@@ -6,7 +6,8 @@ a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks
 
 from hansa.engine.algorithm import Algorithm, Ending, Script
 from hansa.engine.block import Block
-from hansa.engine.exchange.exchange import Inbox, Send, Share
+from hansa.engine.exchange.exchange import Send, Share
+from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
 from hansa.engine.outcome import Outcome

@@ -9,18 +9,20 @@ import numpy as np
 
 from hansa.base.component import Component
 from hansa.engine.block import Block
-from hansa.engine.exchange.exchange import Inbox, Send, Share
+from hansa.engine.exchange.asked import Asked
+from hansa.engine.exchange.exchange import Send
+from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.network import Network, WeightRule
 from hansa.engine.outcome import Outcome
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Script = Generator[Send | Share, Any, Any]
+Script = Generator[Asked, Any, Any]
 """A round as a coroutine: it yields what to send and is resumed with the :class:`Inbox` of what
 came (or, for a :class:`Share`, with what all blocks shared). One that returns a text ends the run
 with this round, in every block alike; the text says why."""
-Ending = Generator[Send | Share, Any, Outcome | None]
+Ending = Generator[Asked, Any, Outcome | None]
 """The end of a run as a coroutine, which returns what the run has come to."""
 
 
@@ -125,7 +127,7 @@ class Algorithm(Component, kind="algorithm"):
         """Put models [r, D] in the place of the residents', so that nothing is left of those."""
         block.rows.copy_(rows)
 
-    def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
+    def measured(self, block: Block, t: int) -> Generator[Asked, Any, tuple[np.ndarray, Tensor]]:
         """What is measured after round t, (positions [k], rows [k, D]): the block's models.
 
         A script, for models that are put together from what is in several blocks.

@@ -11,7 +11,9 @@ from pydantic import Field
 from hansa.base.errors import ConfigError
 from hansa.engine.algorithm import Algorithm, Ending, Script
 from hansa.engine.block import Block
-from hansa.engine.exchange.exchange import Inbox, Send, Share
+from hansa.engine.exchange.asked import Asked
+from hansa.engine.exchange.exchange import Send
+from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.network import Network, WeightRule
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class Wrapper(Algorithm):
     def adopt(self, block: Block, rows: Tensor) -> None:
         self.algorithm.adopt(block, rows)
 
-    def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
+    def measured(self, block: Block, t: int) -> Generator[Asked, Any, tuple[np.ndarray, Tensor]]:
         return (yield from self.algorithm.measured(block, t))
 
 

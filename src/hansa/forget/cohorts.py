@@ -18,7 +18,7 @@ from hansa.base.lazy import torch
 from hansa.data.dealing.cohorts import Cohorts
 from hansa.data.dealing.given_cohorts import ABSENT, GivenCohorts
 from hansa.engine import Algorithm, Block, Ending, Job, Outcome
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
 from hansa.engine.shelf import Shelf
@@ -121,7 +121,7 @@ def train_again(
     reports: list[Report] = []
     with ledger.phase("retraining"):
         if np.isin(which, plan.there).any():
-            Host(job, block, LocalExchange(job.clock), reports.append, lambda b, done: None).run()
+            Host(job, block, Exchange(job.clock), reports.append, lambda b, done: None).run()
         else:  # all who were in them leave: only the last models are taken down
             block.outcome = _played(job.algorithm.finish(block, job.rounds - 1))
         for last in reports[-1:]:

@@ -14,7 +14,7 @@ import numpy as np
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Job, Network
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
 from hansa.forget.cohorts import InCohorts, reduced, train_again
@@ -105,5 +105,5 @@ def trained(job: Job) -> tuple[Tensor, Report]:
     job.__dict__.pop("roster", None)
     block = job.block(np.arange(job.nodes))
     reports: list[Report] = []
-    Host(job, block, LocalExchange(job.clock), reports.append, lambda b, done: None).run()
+    Host(job, block, Exchange(job.clock), reports.append, lambda b, done: None).run()
     return block.models()[1][0].clone(), reports[-1]

@@ -8,7 +8,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.codec.messages import Messages, SparseRows
-from hansa.engine.exchange.exchange import Inbox
+from hansa.engine.exchange.inbox import Inbox
 from hansa.ensemble.aggregators import Aggregator, Mean
 from hansa.topology import MixingMatrix
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
-from hansa.codec.messages import Messages, SparseRows, concatenate, select, whole_rows, width
-from hansa.engine.exchange.mixing import mix_rows_
-from hansa.engine.exchange.overlay import add_sparse_, overlay_sparse_
-from hansa.engine.exchange.wire import HEADER_BYTES
-from hansa.engine.time.clock import Clock
-from hansa.topology import Graph, MixingMatrix
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from hansa.engine.block import Block
+from hansa.codec.messages import Messages, concatenate, select, width
+from hansa.engine.block import Block
+from hansa.engine.exchange.asked import Asked, Exchange, check_kind
+from hansa.engine.exchange.inbox import Inbox, OnMissing
+from hansa.engine.exchange.wire import HEADER_BYTES, Header, Key, When, checksum, frame
+from hansa.topology import Graph
 
 
 @dataclass(frozen=True)
-class Send:
+class Send(Asked[Inbox]):
     """What the nodes of a block send.
 
     Attributes:
@@ -37,6 +32,9 @@ class Send:
         each: every receiver gets a message of its own.
         senders: int64, positions in the block of those that have a message, ascending; None: all.
         beside: how many of a row's last numbers are no model's and go with it.
+        turn: which exchange of this kind in the round it is, from 0, for exchanges that not every
+            block takes part in; None: every block does, and they are counted through the round.
+        on_missing: what becomes of a message that does not come.
     """
 
     rows: Messages
@@ -46,14 +44,57 @@ class Send:
     each: bool = False
     senders: np.ndarray | None = None
     beside: int = 0
+    turn: int | None = None
+    on_missing: OnMissing = "self"
 
     def __post_init__(self) -> None:
-        if not (self.kind.isascii() and self.kind.isprintable() and len(self.kind) <= 16):
-            raise ValueError(f"the kind {self.kind!r} is not at most 16 ASCII characters")
+        check_kind(self.kind, self.turn)
+
+    def perform(self, exchange: Exchange, block: Block, round: int, phase: int) -> Inbox:
+        """Send, wait for all that the block's nodes should hear, count, and hand it over."""
+        when, routes, sizes = self.when(round, phase), Routes.of(block, self), sizes_of(self)
+        load = count_sent(block, routes, sizes)
+        if exchange.post is None:
+            weights = sizes[routes.message]
+            sent_due = exchange.clock.transfer(block, routes.senders, routes.receivers, weights)
+        else:
+            sent_due = exchange.clock.send(block, load)[routes.senders]
+        home = np.flatnonzero(exchange.here(routes.receivers))
+        _speak(exchange, block, self, routes, home, when, sent_due)
+
+        # What stays goes by the same routes as what leaves: routes are by sender and then
+        # receiver, an inbox is by receiver and then sender.
+        indptr, senders = self.graph.rows(block.ids)
+        order = np.lexsort((routes.senders[home], routes.receivers[home]))
+        local = order if len(home) == len(routes.senders) else home[order]
+        through = what_arrives(self)
+        lossless, n = through is self.rows, len(self.rows)
+        slots, due = routes.message[local], sent_due[local]
+        weight = sizes[slots]
+        if not lossless:
+            slots = slots + n
+        away = np.flatnonzero(~exchange.here(senders))
+        if len(away):
+            slots, weight, due = (_spread(x, len(senders), away) for x in (slots, weight, due))
+        tables = [nothing(self.rows) if lossless else through]
+        filed: dict[int, int] = {}
+        count = n + len(tables[0])
+        for e, header, payload in _heard(exchange, block, when, indptr, senders, away):
+            weight[e], due[e] = header.size + HEADER_BYTES, header.arrival
+            if self.each or header.sender not in filed:
+                filed[header.sender] = count
+                tables.append(_decoded(self, header, payload))
+                count += 1
+            slots[e] = filed[header.sender]
+        exchange.clock.receive(block, count_received(block, indptr, weight), indptr, due)
+        received = concatenate(tables)
+        if isinstance(received, torch.Tensor) and isinstance(self.rows, torch.Tensor):
+            received = received.to(self.rows.device)
+        return Inbox(block.ids, indptr, senders, slots, self.rows, received, due)
 
 
 @dataclass(frozen=True)
-class Share:
+class Share(Asked["dict[str, np.ndarray]"]):
     """What every block of a run must know, though only one of them can: a server's decisions.
 
     Each block gives what it has (often empty arrays) and is resumed with a dict of the same
@@ -63,6 +104,13 @@ class Share:
     """
 
     values: dict[str, np.ndarray]
+
+    def perform(
+        self, exchange: Exchange, block: Block, round: int, phase: int
+    ) -> dict[str, np.ndarray]:
+        if exchange.post is None:
+            return self.values
+        return exchange.post.share(self.when(round, phase), self.values)
 
 
 @dataclass(frozen=True)
@@ -101,226 +149,72 @@ class Routes:
         return cls(senders, receivers, message)
 
 
-@dataclass(frozen=True)
-class Inbox:
-    """What the nodes of a block received in one exchange.
-
-    The messages of the block's k-th node are those at ``indptr[k]:indptr[k+1]``, by ascending
-    sender. They are not copied to each receiver: message e is the one at ``slots[e]`` of the
-    table made of ``sent`` followed by ``received``.
-
-    Attributes:
-        ids: int64 [n], the receivers.
-        indptr: int64 [n+1].
-        senders: int64 [messages].
-        slots: int64 [messages].
-        sent: what the block's own nodes sent, as it left them.
-        received: what came from elsewhere or was changed by the codec on the way.
-        arrivals: float64 [messages], modelled time at which each was sent and on its way over.
-    """
-
-    ids: np.ndarray
-    indptr: np.ndarray
-    senders: np.ndarray
-    slots: np.ndarray
-    sent: Messages
-    received: Messages
-    arrivals: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-    def __len__(self) -> int:
-        return len(self.senders)
-
-    def table(self, who: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """The one message, a whole row, that each node at ``who`` [k] got.
-
-        Returns:
-            (the different messages [m, K], which of them each node got [k]).
-
-        Raises:
-            ValueError: some of these nodes got none or several.
-        """
-        if (np.diff(self.indptr)[who] != 1).any():
-            raise ValueError("not every one of these nodes got exactly one message")
-        slots, which = np.unique(self.slots[self.indptr[:-1][who]], return_inverse=True)
-        sent, received = whole_rows(self.sent), whole_rows(self.received)
-        both = [sent[int(s)] if s < len(sent) else received[int(s) - len(sent)] for s in slots]
-        return torch.stack(both) if both else sent[:0], which
-
-    def messages(self, k: int, shared: bool = False) -> tuple[np.ndarray, Messages]:
-        """(senders, their messages) that the block's k-th node got, by ascending sender.
-
-        Args:
-            shared: they are only read: they may be the very rows that somebody has.
-        """
-        span = slice(self.indptr[k], self.indptr[k + 1])
-        slots, n = self.slots[span], len(self.sent)
-        if (slots < n).all():
-            return self.senders[span], select(self.sent, slots, shared)
-        if (slots >= n).all():
-            return self.senders[span], select(self.received, slots - n, shared)
-        parts = [
-            select(self.sent, slots[e : e + 1])
-            if slots[e] < n
-            else select(self.received, slots[e : e + 1] - n)
-            for e in range(len(slots))
-        ]
-        return self.senders[span], concatenate(parts)
-
-    def mix_(self, rows: Tensor, weights: MixingMatrix) -> None:
-        """x_i <- w_ii x_i + sum_j w_ij m_j in place, for x = ``rows`` [n, K] and whole rows m.
-
-        The terms are added in the order of their sender's id, i's own at its place.
-
-        Raises:
-            ValueError: the weights are not those of the graph that was sent over.
-        """
-        indptr, own, values = self.weighted(weights)
-        if not isinstance(self.sent, torch.Tensor) or not isinstance(self.received, torch.Tensor):
-            raise TypeError("only whole rows can be mixed; see overlay_ for parts of rows")
-        n = len(rows)
-        alias = rows.data_ptr() == self.sent.data_ptr() and rows.shape == self.sent.shape
-        table, slots = self.received, self.slots
-        if not alias:
-            # The messages are not the numbers that are mixed, so all of them are foreign rows.
-            table, slots = torch.cat([self.sent, self.received]), slots + n
-        index = np.empty(len(own), dtype=np.int64)
-        index[~own] = slots
-        index[own] = np.repeat(np.arange(n), np.diff(indptr))[own]
-        mix_rows_(rows, table, indptr, index, values)
-
-    def overlay_(self, rows: Tensor, weights: MixingMatrix) -> None:
-        """x_i <- x_i + sum_j w_ij (m_j - x_i) where j's message has a number, in place.
-
-        As if each neighbour's missing numbers were the receiver's own. For a node all of whose
-        messages are whole rows this is :meth:`mix_`, to the bit, whatever the others of its block
-        hear.
-
-        Raises:
-            ValueError: the weights are not those of the graph that was sent over.
-        """
-        indptr, own, values = self.weighted(weights)
-        table, slots = self._parts()
-        if not len(slots):
-            return
-        gaps = np.concatenate([[0], np.cumsum(table.counts[slots] != table.size)])
-        whole = np.flatnonzero((np.diff(gaps[self.indptr]) == 0) & (np.diff(self.indptr) > 0))
-        mixed = self._mixed(rows, whole, table, slots, indptr, own, values)
-        if len(whole) < len(rows):
-            starts, ends = self.indptr[:-1].copy(), self.indptr[1:].copy()
-            ends[whole] = starts[whole]  # these are mixed
-            overlay_sparse_(rows, starts, ends, slots, values[~own], table)
-        if len(whole):
-            rows[torch.from_numpy(whole)] = mixed
-
-    def add_(self, target: Tensor, weights: MixingMatrix) -> None:
-        """target_i <- target_i + sum_j w_ij m_j over the neighbours' messages, in place.
-
-        Raises:
-            ValueError: the weights are not those of the graph that was sent over.
-        """
-        _, own, values = self.weighted(weights)
-        if isinstance(self.sent, SparseRows):
-            table, slots = self._parts()
-            add_sparse_(target, self.indptr, slots, values[~own], table)
-            return
-        for k in range(len(target)):
-            span = slice(self.indptr[k], self.indptr[k + 1])
-            rows = self.messages(k)[1]
-            assert isinstance(rows, torch.Tensor)
-            for weight, row in zip(values[~own][span], rows, strict=True):
-                target[k].add_(row, alpha=float(weight))
-
-    def weighted(self, weights: MixingMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(indptr, which terms are a node's own, values) of the receivers' sums.
-
-        Raises:
-            ValueError: the weights are not those of the graph that was sent over.
-        """
-        indptr, columns, values = weights.rows(self.ids)
-        own = columns == np.repeat(self.ids, np.diff(indptr))
-        if not np.array_equal(columns[~own], self.senders):
-            raise ValueError("the mixing weights are not those of the graph of this exchange")
-        return indptr, own, values
-
-    def _parts(self) -> tuple[SparseRows, np.ndarray]:
-        """All messages in one table, and where each received one is in it."""
-        if not isinstance(self.sent, SparseRows) or not isinstance(self.received, SparseRows):
-            raise TypeError("these messages are not parts of rows")
-        if not len(self.received):
-            return self.sent, self.slots
-        if len(self.slots) and (self.slots >= len(self.sent)).all():
-            return self.received, self.slots - len(self.sent)
-        table = concatenate([self.sent, self.received])
-        assert isinstance(table, SparseRows)
-        return table, self.slots
-
-    def _mixed(
-        self,
-        rows: Tensor,
-        who: np.ndarray,
-        table: SparseRows,
-        slots: np.ndarray,
-        indptr: np.ndarray,
-        own: np.ndarray,
-        values: np.ndarray,
-    ) -> Tensor:
-        """The mixed rows of the receivers ``who``, who got whole rows only."""
-        n, mixed = len(who), rows[torch.from_numpy(who)]
-        if not n:
-            return mixed
-        receivers = np.repeat(np.arange(len(rows)), np.diff(indptr))
-        terms = np.isin(receivers, who)
-        needed, place = np.unique(slots[terms[~own]], return_inverse=True)
-        whole = torch.stack([table.row(int(k))[1] for k in needed]).to(rows.device)
-        index = np.empty(np.count_nonzero(terms), dtype=np.int64)
-        index[~own[terms]] = n + place
-        index[own[terms]] = np.arange(n)
-        starts = np.concatenate([[0], np.cumsum(np.diff(indptr)[who])])
-        mix_rows_(mixed, whole, starts, index, values[terms])
-        return mixed
-
-
-class Exchange(Protocol):
-    """Moves the messages of one exchange of one block."""
-
-    def __call__(self, block: Block, send: Send, round: int, phase: int) -> Inbox:
-        """Send, wait for all that the block's nodes should hear, count, and hand it over."""
-
-    def share(self, block: Block, share: Share, round: int, phase: int) -> dict[str, np.ndarray]:
-        """The arrays of all blocks, end to end."""
-
-
-class LocalExchange:
-    """All nodes are in this block: nothing is moved, everything is counted."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-
-    def __call__(self, block: Block, send: Send, round: int, phase: int) -> Inbox:
-        graph, n = send.graph, len(send.rows)
-        routes = Routes.of(block, send)
-        sizes = sizes_of(send)
-        count_sent(block, routes, sizes)
-        due = self.clock.transfer(block, routes.senders, routes.receivers, sizes[routes.message])
-        # Routes go by sender and then receiver, an inbox by receiver and then sender.
-        order = np.lexsort((routes.senders, routes.receivers))
-        senders, slots = routes.senders[order], routes.message[order]
-        heard = count_received(block, graph.indptr, sizes[slots])
-        self.clock.receive(block, heard, graph.indptr, due[order])
-        through = what_arrives(send)
-        lossless = through is send.rows
-        return Inbox(
-            ids=block.ids,
-            indptr=graph.indptr,
-            senders=senders,
-            slots=slots if lossless else slots + n,
-            sent=send.rows,
-            received=nothing(send.rows) if lossless else through,
-            arrivals=due[order],
+def _speak(
+    exchange: Exchange,
+    block: Block,
+    send: Send,
+    routes: Routes,
+    home: np.ndarray,
+    when: When,
+    due: np.ndarray,
+) -> None:
+    """Send the messages of all routes but those at ``home``: encoded once, sent once a worker."""
+    if exchange.post is None or len(home) == len(routes.senders):
+        return
+    away = np.delete(np.arange(len(routes.senders)), home)
+    needed, place = np.unique(routes.message[away], return_inverse=True)
+    payloads = send.codec.encode(select(send.rows, needed))
+    digests = [checksum(payload) for payload in payloads]
+    bound: dict[tuple[int, int], list[Header]] = {}
+    for route, k in zip(away.tolist(), place.tolist(), strict=True):
+        header = frame(
+            when,
+            int(block.ids[routes.senders[route]]),
+            int(routes.receivers[route]),
+            send.kind,
+            payloads[k],
+            elements=width(send.rows),
+            arrival=float(due[route]),
+            digest=digests[k],
         )
+        bound.setdefault((k, exchange.worker(header.receiver)), []).append(header)
+    for (k, _), headers in bound.items():
+        exchange.post.send(headers[0], payloads[k], *headers[1:])
 
-    def share(self, block: Block, share: Share, round: int, phase: int) -> dict[str, np.ndarray]:
-        return share.values
+
+def _heard(
+    exchange: Exchange,
+    block: Block,
+    when: When,
+    indptr: np.ndarray,
+    senders: np.ndarray,
+    away: np.ndarray,
+) -> list[tuple[int, Header, bytes]]:
+    """What came from other workers by the edges ``away``: (edge, header, payload), in order."""
+    if exchange.post is None:
+        return []
+    receivers = np.repeat(block.ids, np.diff(indptr))[away]
+    keys: list[Key] = list(zip(senders[away].tolist(), receivers.tolist(), strict=True))
+    got = exchange.post.gather(when, set(keys))
+    return [(e, *got[key]) for e, key in zip(away.tolist(), keys, strict=True)]
+
+
+def _spread(values: np.ndarray, count: int, gaps: np.ndarray) -> np.ndarray:
+    """The values in order, with zeros at the places ``gaps`` of ``count``."""
+    spread = np.zeros(count, dtype=values.dtype)
+    spread[np.delete(np.arange(count), gaps)] = values
+    return spread
+
+
+def _decoded(send: Send, header: Header, payload: bytes) -> Messages:
+    """One received message in the form in which this block's own are sent."""
+    if header.kind != send.kind or header.elements != width(send.rows):
+        raise WireError(
+            f"node {header.sender} sent {header.elements} numbers of kind {header.kind!r} where "
+            f"{width(send.rows)} of kind {send.kind!r} were due"
+        )
+    message = send.codec.decode(payload, header.elements)
+    return message.unsqueeze(0) if isinstance(message, torch.Tensor) else message
 
 
 def sizes_of(send: Send) -> np.ndarray:

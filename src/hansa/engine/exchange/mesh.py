@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from hansa.base.errors import RunError, WireError
 from hansa.base.lazy import zmq
-from hansa.engine.exchange.wire import HEADER_BYTES, MAX_PAYLOAD, Header
-from hansa.engine.runtimes.runtime import Deadline
+from hansa.engine.exchange.deadline import Deadline
+from hansa.engine.exchange.wire import (
+    HEADER_BYTES,
+    MAX_PAYLOAD,
+    Header,
+    Key,
+    When,
+    frame,
+    pack_control,
+    unpack_control,
+)
 
-Key = tuple[int, int]
-"""(sender, receiver) of a message."""
 _POLL_MS = 200
 
 
@@ -45,8 +55,9 @@ class Mesh:
         self._ear.maxmsgsize = MAX_PAYLOAD  # who announces more is cut off before it is read
         self.port = self._ear.bind_to_random_port("tcp://127.0.0.1")
         self._mouths: dict[int, zmq.Socket[bytes]] = {}
-        self._kept: dict[tuple[int, int], dict[Key, tuple[Header, bytes]]] = {}
-        self._oldest = (-1, 0)
+        self._kept: dict[When, dict[Key, tuple[Header, bytes]]] = {}
+        self._oldest = (-1, 0)  # round, and exchange of it that every block takes part in
+        self._closed: set[When] = set()  # of this round, by kind and turn
 
     def connect(self, ports: list[int]) -> None:
         """Open a socket to every peer, given the ports of all workers by index."""
@@ -67,15 +78,14 @@ class Mesh:
         mouth = self._mouths[self.owner[header.receiver]]
         mouth.send_multipart([header.pack(), payload, *(other.pack() for other in more)])
 
-    def gather(self, round: int, phase: int, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
         """Wait until all expected messages of an exchange are there.
 
         Raises:
             RunError: the deadline passed; names the nodes that were not heard.
         """
-        now = (round, phase)
-        self._oldest = now
-        got = self._kept.setdefault(now, {})
+        self._begin(when)
+        got = self._kept.setdefault(when, {})
         self.deadline.touch()
         self.alive()  # a word to stop is heard even where no peer is ever waited for
         while not expected <= got.keys():
@@ -89,12 +99,51 @@ class Mesh:
                     f"{', '.join(map(str, silent[:8]))}; raise runtime.deadline if their work "
                     "takes longer",
                     node=silent[0],
-                    round=round + 1,
+                    round=when.round + 1,
                     phase="exchange",
                 )
-        del self._kept[now]
-        self._oldest = (round, phase + 1)
+        del self._kept[when]
+        if when.kind:
+            self._closed.add(when)
+        else:
+            self._oldest = (when.round, when.number + 1)
         return {key: got[key] for key in expected}
+
+    def share(self, when: When, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The arrays of all workers, end to end; each speaks in the name of its first node.
+
+        Raises:
+            WireError: another worker does not share the same names.
+        """
+        owner = np.asarray(self.owner)
+        first = [int(np.argmax(owner == worker)) for worker in np.unique(owner)]
+        own = first[self.index]
+        others = [other for other in first if other != own]
+        payload = pack_control("share", **values)
+        for other in others:
+            self.send(frame(when, own, other, "share", payload), payload)
+        got = self.gather(when, {(other, own) for other in others})
+        parts = []
+        for other in first:
+            part: dict[str, Any] = values if other == own else unpack_control(got[other, own][1])
+            if not values.keys() <= part.keys():
+                raise WireError(f"the worker of node {other} shared {sorted(part)}")
+            parts.append(part)
+        return {name: np.concatenate([part[name] for part in parts]) for name in values}
+
+    def _begin(self, when: When) -> None:
+        """What comes for exchanges before this one comes too late."""
+        if when.round > self._oldest[0]:
+            self._oldest = (when.round, 0)
+            self._closed.clear()
+        if not when.kind:
+            self._oldest = (when.round, when.number)
+
+    def _late(self, when: When) -> bool:
+        """Whether an exchange is over."""
+        if when.kind:
+            return when.round < self._oldest[0] or when in self._closed
+        return (when.round, when.number) < self._oldest
 
     def _take(self) -> bool:
         """Read what is there and file it; returns whether it came from a peer."""
@@ -106,8 +155,8 @@ class Mesh:
             return False
         self.deadline.touch()
         for header in headers:
-            when, key = (header.round, header.phase), (header.sender, header.receiver)
-            if when < self._oldest:
+            when, key = header.when, (header.sender, header.receiver)
+            if self._late(when):
                 self._drop("late or repeated")
             elif key in self._kept.setdefault(when, {}):
                 self._drop("repeated")

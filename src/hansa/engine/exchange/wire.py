@@ -10,7 +10,7 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,28 @@ from hansa.base.lazy import msgpack
 MAGIC = b"HNSA"
 VERSION = 1
 MAX_PAYLOAD = 1 << 32  # bytes; longer frames are refused before they are read
-_FORMAT = struct.Struct("<4sBxHIIIIIQd16s")
+MAX_TURN = 1 << 16
+_FORMAT = struct.Struct("<4sB?HIIIIIQd16s")
 _GUARD = struct.Struct("<I")  # CRC-32 of the header's other bytes
 HEADER_BYTES = _FORMAT.size + _GUARD.size
+
+
+Key = tuple[int, int]
+"""(sender, receiver) of a message."""
+
+
+class When(NamedTuple):
+    """Which exchange of a run: one and the same for all who take part in it.
+
+    Attributes:
+        round: from 0.
+        kind: of what; empty for those exchanges that every block takes part in.
+        number: which of them in the round, from 0.
+    """
+
+    round: int
+    kind: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -32,12 +51,13 @@ class Header:
     Attributes:
         sender, receiver: nodes of the run.
         round: the sender's round, from 0.
-        phase: which exchange of the round, from 0.
+        phase: which exchange of the round, from 0; or, if ``turned``, which of its kind.
         elements: numbers in the decoded row.
         size: bytes of the payload.
         checksum: CRC-32 of the payload.
         arrival: modelled time at which the message is there, seconds.
         kind: what it is, as the algorithm named it.
+        turned: its exchange is counted by kind, as not every block takes part in it.
     """
 
     sender: int
@@ -49,12 +69,19 @@ class Header:
     checksum: int
     arrival: float
     kind: str
+    turned: bool = False
+
+    @property
+    def when(self) -> When:
+        """Which exchange it belongs to."""
+        return When(self.round, self.kind if self.turned else "", self.phase)
 
     def pack(self) -> bytes:
         """The header's bytes."""
         fields = _FORMAT.pack(
             MAGIC,
             VERSION,
+            self.turned,
             self.phase,
             self.sender,
             self.receiver,
@@ -76,9 +103,8 @@ class Header:
         """
         if len(data) != HEADER_BYTES:
             raise WireError(f"header of {len(data)} bytes instead of {HEADER_BYTES}")
-        magic, version, phase, sender, receiver, round, checksum, elements, size, arrival, kind = (
-            _FORMAT.unpack_from(data)
-        )
+        magic, version, turned, phase, *rest = _FORMAT.unpack_from(data)
+        sender, receiver, round, checksum, elements, size, arrival, kind = rest
         if magic != MAGIC:
             raise WireError("this is not a hansa frame")
         if version != VERSION:
@@ -91,7 +117,7 @@ class Header:
             name = kind.rstrip(b"\0").decode("ascii")
         except UnicodeDecodeError as error:
             raise WireError("the kind of the message is not ASCII") from error
-        return cls(sender, receiver, round, phase, elements, size, checksum, arrival, name)
+        return cls(sender, receiver, round, phase, elements, size, checksum, arrival, name, turned)
 
     def verify(self, payload: bytes | memoryview) -> None:
         """Check the payload against the header.
@@ -108,6 +134,37 @@ class Header:
 def checksum(payload: bytes | memoryview) -> int:
     """CRC-32 of a payload."""
     return zlib.crc32(payload)
+
+
+def frame(
+    when: When,
+    sender: int,
+    receiver: int,
+    kind: str,
+    payload: bytes | memoryview,
+    elements: int = 0,
+    arrival: float = 0.0,
+    digest: int | None = None,
+) -> Header:
+    """The header of a payload in an exchange.
+
+    Args:
+        elements: numbers in the decoded row.
+        arrival: modelled time at which it is there, s.
+        digest: the payload's checksum, where it is known.
+    """
+    return Header(
+        sender=sender,
+        receiver=receiver,
+        round=when.round,
+        phase=when.number,
+        elements=elements,
+        size=len(payload),
+        checksum=checksum(payload) if digest is None else digest,
+        arrival=arrival,
+        kind=kind,
+        turned=bool(when.kind),
+    )
 
 
 def pack_control(kind: str, **fields: Any) -> bytes:

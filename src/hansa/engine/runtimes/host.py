@@ -17,7 +17,8 @@ from hansa.base.own_code import in_own_code
 from hansa.base.telling import doing
 from hansa.base.threads import one_thread
 from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
-from hansa.engine.exchange.exchange import Exchange, Send, Share
+from hansa.engine.exchange.asked import Asked, Exchange
+from hansa.engine.exchange.exchange import Send, Share
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away
@@ -181,18 +182,14 @@ class Host:
                 measured = self._guard("evaluation", t, partial(self._measure, models))
             if ended:
                 return asked, phase, measured
-            if not isinstance(asked, Send | Share):
+            if not isinstance(asked, Asked):
                 raise self._no_exchange(asked)
-            if isinstance(asked, Share):
-                came = self._guard(
-                    "exchange", t, partial(self.exchange.share, block, asked, t, phase)
-                )
-            else:
+            if isinstance(asked, Send):
                 asked, phase = self._attacked(asked, t, phase)
-                work = partial(self.exchange, block, asked, t, phase)
-                came = self._guard("exchange", t, work, asked.codec)
-                name = "incoming"
-            phase += 1
+            work = partial(self.exchange, block, asked, t, phase)
+            came = self._guard("exchange", t, work, asked.codec)
+            name = name if isinstance(asked, Share) else "incoming"
+            phase += asked.turn is None
 
     def _attacked(self, send: Send, t: int, phase: int) -> tuple[Send, int]:
         """(what leaves the block where some of its nodes attack, the next phase)."""
@@ -201,7 +198,7 @@ class Host:
             return send, phase
         share = self._guard("attack", t, partial(attackers.share, self.block, send))
         if share is not None:
-            work = partial(self.exchange.share, self.block, share, t, phase)
+            work = partial(self.exchange, self.block, share, t, phase)
             honest, phase = self._guard("exchange", t, work), phase + 1
         forge = partial(attackers.forged, self.block, send, t, phase, honest)
         return self._guard("attack", t, forge), phase
@@ -234,8 +231,9 @@ class Host:
             except StopIteration as end:
                 models: tuple[np.ndarray, Any] = end.value
                 return models
-            share = partial(self.exchange.share, self.block, asked, t, phase)
-            came, phase = self._guard("exchange", t, share), phase + 1
+            work = partial(self.exchange, self.block, asked, t, phase)
+            came = self._guard("exchange", t, work)
+            phase += asked.turn is None
 
     def _measure(self, wanted: tuple[np.ndarray, Any]) -> dict[str, Any]:
         doing("measuring")

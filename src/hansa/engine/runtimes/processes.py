@@ -17,9 +17,10 @@ from hansa.base.errors import ConfigError, Diverged, OwnCodeError, RunError, Wir
 from hansa.base.files import writing
 from hansa.base.lazy import zmq
 from hansa.base.telling import doing
+from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
-from hansa.engine.runtimes.runtime import Deadline, Launch, Runtime, WorkerCommand, split_nodes
+from hansa.engine.runtimes.runtime import Launch, Runtime, WorkerCommand, split_nodes
 
 _GRACE = 3.0  # seconds that all workers together have to leave
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 from hansa.base.component import Component, register
 from hansa.base.telling import doing
 from hansa.engine.block import Block
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.job import Job
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.runtimes.collect import Collector
@@ -84,7 +83,7 @@ class Simulate(Runtime):
             launch.collector.add(values)
 
         asked = launch.interrupts
-        host = Host(job, block, LocalExchange(job.clock), report, save, lambda done: asked.asked)
+        host = Host(job, block, Exchange(job.clock), report, save, lambda done: asked.asked)
         if not start:
             host.begin()
         if not host.run(start):
@@ -109,20 +108,3 @@ def owners(parts: list[np.ndarray]) -> list[int]:
     for worker, ids in enumerate(parts):
         worker_of[ids] = worker
     return list(map(int, worker_of))
-
-
-class Deadline:
-    """How long a silence may last: the one time limit of a run."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.touch()
-
-    def touch(self) -> None:
-        """Something was heard."""
-        self._last = time.monotonic()
-
-    @property
-    def passed(self) -> bool:
-        """Whether the silence has lasted too long."""
-        return time.monotonic() - self._last > self.seconds

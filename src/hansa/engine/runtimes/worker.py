@@ -11,8 +11,8 @@ from typing import Any
 from hansa.base.errors import OwnCodeError, RunError
 from hansa.base.lazy import torch, zmq
 from hansa.engine.block import Block
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
-from hansa.engine.exchange.sockets import SocketExchange
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
@@ -139,7 +139,7 @@ def serve(
             control.send("report", report=values)
 
         control.begun = start + 1
-        exchange = SocketExchange(mesh, job.clock)
+        exchange = Exchange(job.clock, mesh)
         host = Host(job, block, exchange, report, save, control.ends)
         if not start:
             host.begin()

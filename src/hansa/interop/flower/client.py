@@ -16,11 +16,12 @@ from torch import Tensor
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.engine import Algorithm, Block, Ending, Job, Script, Share
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.host import Host, Report
 from hansa.experiment import RunFile, prepare
 from hansa.interop.flower.letters import KIND, Letter
 from hansa.interop.flower.memory import keep, recall
-from hansa.interop.flower.posts import ClientPost, PostExchange
+from hansa.interop.flower.posts import ClientPost
 from hansa.interop.flower.settings import agreed, digest, for_flower, to_text
 
 
@@ -70,7 +71,7 @@ def visit(job: Job, run: str, client: int, letter: Letter, context: Context) -> 
     # To the host, this round is the whole run.
     brief = replace(job, algorithm=part, rounds=t + 1)
     reports: list[Report] = []
-    exchange = PostExchange(post, job.clock)
+    exchange = Exchange(job.clock, post)
     Host(brief, block, exchange, reports.append, lambda block, done: None).run(t)
     keep(block, context.state, run, t)
     report = {name: value for name, value in reports[0].items() if name != "measured"}
@@ -96,7 +97,7 @@ class Part:
                 script.close()
                 return None
             came = yield asked
-            phase += 1
+            phase += asked.turn is None
 
     def finish(self, block: Block, t: int) -> Ending:
         """Nothing: servers finish a run."""

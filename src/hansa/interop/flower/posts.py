@@ -8,41 +8,20 @@ them, one letter each; a client's runs on that for as far as it goes, and what i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from hansa.base.errors import RunError, WireError
 from hansa.engine import Send, Share
-from hansa.engine.block import Block
-from hansa.engine.exchange.mesh import Key
-from hansa.engine.exchange.sockets import Post, SocketExchange
-from hansa.engine.exchange.wire import Header
+from hansa.engine.exchange.asked import Asked
+from hansa.engine.exchange.wire import Header, Key, When
 from hansa.engine.runtimes.host import Report
-from hansa.engine.time.clock import Clock
 from hansa.interop.flower.letters import Letter, Piece
 
 Deliver = Callable[[int, dict[int, Letter]], dict[int, Letter]]
 """Takes letters to clients in a round, and gives back their replies."""
 Values = dict[str, np.ndarray]
-
-
-class SharingPost(Post, Protocol):
-    """What an exchange needs of either side."""
-
-    def share(self, phase: int, values: Values) -> Values:
-        """What the servers shared."""
-
-
-class PostExchange(SocketExchange):
-    """The exchange between blocks as over sockets; only servers share decisions."""
-
-    def __init__(self, post: SharingPost, clock: Clock) -> None:
-        self.post = post
-        super().__init__(post, clock)
-
-    def share(self, block: Block, share: Share, round: int, phase: int) -> Values:
-        return self.post.share(phase, share.values)
 
 
 class ServerPost:
@@ -60,7 +39,7 @@ class ServerPost:
     def _begin(self) -> None:
         self._shared: dict[int, Values] = {}
         self._waiting: dict[int, list[Piece]] = {}
-        self._came: dict[tuple[int, int, int], Piece] = {}
+        self._came: dict[tuple[When, Key], Piece] = {}
         self._reports: dict[int, Report] = {}
 
     def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
@@ -68,12 +47,12 @@ class ServerPost:
         for each in (header, *more):
             self._waiting.setdefault(each.receiver, []).append((each, bytes(payload)))
 
-    def share(self, phase: int, values: Values) -> Values:
+    def share(self, when: When, values: Values) -> Values:
         """Keep a decision for the letters: a copy, since the script may do with it as it likes."""
-        self._shared[phase] = {name: array.copy() for name, array in values.items()}
+        self._shared[when.number] = {name: array.copy() for name, array in values.items()}
         return values
 
-    def gather(self, round: int, phase: int, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
         """Send what waits, if anything is expected back, and take the replies.
 
         Raises:
@@ -81,12 +60,12 @@ class ServerPost:
         """
         senders = {sender for sender, _ in expected}
         if senders - self._reports.keys():
-            self._ship(round, senders)
-        missing = sorted(key for key in expected if (phase, *key) not in self._came)
+            self._ship(when.round, senders)
+        missing = sorted(key for key in expected if (when, key) not in self._came)
         if missing:
             node = missing[0][0]
-            raise RunError("the client did not send what was due", node=node, round=round + 1)
-        return {key: self._came.pop((phase, *key)) for key in expected}
+            raise RunError("the client did not send what was due", node=node, round=when.round + 1)
+        return {key: self._came.pop((when, key)) for key in expected}
 
     def close(self, round: int) -> dict[int, Report]:
         """End a round: letters that ask for no answer go too. Returns the clients' reports."""
@@ -114,7 +93,7 @@ class ServerPost:
             for header, payload in reply.mail:
                 if (header.sender, header.round) != (client, round):
                     raise WireError(f"client {client} sent a message of node {header.sender}")
-                self._came[header.phase, client, header.receiver] = header, payload
+                self._came[header.when, (client, header.receiver)] = header, payload
 
 
 class ClientPost:
@@ -128,23 +107,26 @@ class ClientPost:
         self.index, self.owner = client, _owner(clients, nodes)
         self.sent: list[Piece] = []
         self._shared: dict[int, Values] = letter.facts["shared"]
-        self._came = {(h.phase, h.sender): (h, payload) for h, payload in letter.mail}
+        self._came = {(h.when, h.sender): (h, payload) for h, payload in letter.mail}
+        self.round: int = letter.facts["round"]
         for header, _ in letter.mail:
-            if (header.receiver, header.round) != (client, letter.facts["round"]):
+            if (header.receiver, header.round) != (client, self.round):
                 raise WireError(f"client {client} got a message for node {header.receiver}")
 
-    def answers(self, asked: Send | Share, phase: int) -> bool:
+    def answers(self, asked: Asked, phase: int) -> bool:
         """Whether the letter has all that a script asks for."""
         if isinstance(asked, Share):
             return not asked.values or phase in self._shared  # nothing to wait for
-        senders = asked.graph.rows(np.array([self.index]))[1]
-        return all((phase, sender) in self._came for sender in senders.tolist())
+        if not isinstance(asked, Send):
+            return False
+        senders, when = asked.graph.rows(np.array([self.index]))[1], asked.when(self.round, phase)
+        return all((when, sender) in self._came for sender in senders.tolist())
 
     def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
         """Put a message into the reply."""
         self.sent.extend((each, bytes(payload)) for each in (header, *more))
 
-    def share(self, phase: int, values: Values) -> Values:
+    def share(self, when: When, values: Values) -> Values:
         """What the servers decided.
 
         Raises:
@@ -152,11 +134,11 @@ class ClientPost:
         """
         if any(len(array) for array in values.values()):
             raise RunError(f"clients cannot share {', '.join(values)} through Flower")
-        return self._shared[phase] if values else {}
+        return self._shared[when.number] if values else {}
 
-    def gather(self, round: int, phase: int, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
         """From the letter."""
-        return {key: self._came[phase, key[0]] for key in expected}
+        return {key: self._came[when, key[0]] for key in expected}
 
 
 def _owner(clients: int, nodes: int) -> list[int]:

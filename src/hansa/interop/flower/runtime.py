@@ -13,10 +13,11 @@ from pydantic import PrivateAttr
 from hansa.base.component import register
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.engine import Block, Job, Launch, Runtime
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import save_block
 from hansa.engine.runtimes.host import Host, Report
 from hansa.interop.flower.members import Members
-from hansa.interop.flower.posts import PostExchange, ServerPost
+from hansa.interop.flower.posts import ServerPost
 from hansa.interop.flower.roll import Roll
 
 _UNSEEN = (
@@ -87,6 +88,6 @@ class FlowerRuntime(Runtime):
             entry = save_block(block, launch.checkpoints, done)
             launch.collector.seal(launch.checkpoints, done, [entry])
 
-        host = Host(job, block, PostExchange(post, job.clock), report, save)
+        host = Host(job, block, Exchange(job.clock, post), report, save)
         host.begin()
         host.run()

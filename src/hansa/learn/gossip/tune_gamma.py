@@ -18,7 +18,7 @@ from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.engine import Block, Network, WallClock
 from hansa.engine.block import COUNTERS, MODELLED, Roster
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.learn.gossip.choco import Choco
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def consensus(choco: Choco, network: Network, rows: Tensor, rounds: int) -> Tens
         | {name: torch.zeros(n, dtype=torch.float64) for name in MODELLED},
     )
     choco.start(block)
-    exchange = LocalExchange(WallClock())
+    exchange = Exchange(WallClock())
     for t in range(rounds):
         send = choco.outgoing(block, t)
         choco.incoming(block, exchange(block, send, t, 0), t)

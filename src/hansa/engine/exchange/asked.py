@@ -1,0 +1,101 @@
+"""What scripts ask for, and what it is done with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from hansa.codec import Codec
+from hansa.engine.block import Block
+from hansa.engine.exchange.wire import MAX_TURN, Header, Key, When
+from hansa.engine.time.clock import Clock
+
+T = TypeVar("T")
+
+
+class Post(Protocol):
+    """What carries messages between the blocks of a run: sockets, or what stands in for them.
+
+    Attributes:
+        index: which of the workers this is.
+        owner: the worker of each node of the run.
+    """
+
+    index: int
+    owner: list[int]
+
+    def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
+        """Take a message for another worker; ``more`` of its nodes may hear the same."""
+
+    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+        """Wait for all expected messages of an exchange."""
+
+    def share(self, when: When, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The arrays of all blocks, end to end."""
+
+
+class Exchange:
+    """What exchanges are done with; calling it does what a script asks for.
+
+    There is one for all runtimes. A block that holds the whole run has no post; then nothing is
+    encoded or framed, but all is counted as if it were.
+
+    Args:
+        post: what carries messages to other workers; None: the whole run is in one block.
+    """
+
+    def __init__(self, clock: Clock, post: Post | None = None) -> None:
+        self.clock, self.post = clock, post
+        self._owner = None if post is None else np.asarray(post.owner)
+
+    def __call__(self, block: Block, asked: Asked[T], round: int, phase: int) -> T:
+        """What a script is resumed with."""
+        return asked.perform(self, block, round, phase)
+
+    def here(self, ids: np.ndarray) -> np.ndarray:
+        """Which of these nodes live in this block, bool [k]."""
+        if self.post is None or self._owner is None:
+            return np.ones(len(ids), dtype=bool)
+        return self._owner[ids] == self.post.index
+
+    def worker(self, node: int) -> int:
+        """Where a node lives."""
+        return 0 if self._owner is None else int(self._owner[node])
+
+
+class Asked(ABC, Generic[T]):
+    """What a script asks for by yielding it; it is resumed with what comes of it."""
+
+    kind: str = ""
+    turn: int | None = None
+    codec: Codec | None = None
+
+    @abstractmethod
+    def perform(self, exchange: Exchange, block: Block, round: int, phase: int) -> T:
+        """Do it for a block and give what the script is resumed with.
+
+        Args:
+            exchange: moves frames between workers and counts what nodes say.
+            round: the block's round, from 0.
+            phase: how many exchanges without a turn the block has had in this round.
+        """
+
+    def when(self, round: int, phase: int) -> When:
+        """Which exchange of the run this is, the same for all blocks that take part in it."""
+        if self.turn is None:
+            return When(round, "", phase)
+        return When(round, self.kind, self.turn)
+
+
+def check_kind(kind: str, turn: int | None = None) -> None:
+    """Refuse what a header cannot carry.
+
+    Raises:
+        ValueError: the kind is not at most 16 ASCII characters, or the turn does not fit.
+    """
+    if not (kind.isascii() and kind.isprintable() and len(kind) <= 16):
+        raise ValueError(f"the kind {kind!r} is not at most 16 ASCII characters")
+    if turn is not None and not (kind and 0 <= turn < MAX_TURN):
+        raise ValueError(f"turn {turn} of kind {kind!r} is not one of {MAX_TURN} of a named kind")
