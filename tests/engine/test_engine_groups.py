@@ -1,11 +1,13 @@
 """Groups of adjacent numbers mix as their numbers one by one."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa.codec import SparseRows
+from hansa.engine.exchange.holders import mix_held_rows_
 from hansa.engine.exchange.overlay import add_sparse_, overlay_sparse_
 
 
@@ -34,3 +36,93 @@ def test_groups_are_laid_over_and_added_as_their_numbers_are(
         work(one, *ends, slots, weights, table)  # type: ignore[operator]
         work(other, *ends, slots, weights, table.single())  # type: ignore[operator]
         assert torch.equal(one, other)
+
+
+# -- means over those who hold a group ------------------------------------------------------------
+
+
+def plain_mean(
+    x: np.ndarray,
+    held: np.ndarray,
+    terms: list[list[tuple[int, float, float]]],
+    table: SparseRows,
+    lend: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number by number, in sender order, as the definition says."""
+    new, holds = x.copy(), held.copy()
+    single = table.single()
+    sent = [
+        dict(zip(*(np.asarray(a) for a in single.row(k)), strict=True)) for k in range(len(table))
+    ]
+    for i, own in enumerate(terms):
+        for c in range(x.shape[1]):
+            mine = held[i, c // table.group]
+            total, weight, heard = np.float32(0), 0.0, False
+            for slot, w, take in own:
+                if slot < 0:
+                    if mine and not lend:
+                        total, weight = total + np.float32(w) * x[i, c], weight + w
+                elif c in sent[slot]:
+                    v = sent[slot][c] - x[i, c] if lend and mine else sent[slot][c]
+                    use = w if mine else take
+                    total, weight, heard = total + np.float32(use) * v, weight + use, True
+            if heard and weight > 0:
+                new[i, c] = x[i, c] + total if lend and mine else total / np.float32(weight)
+                holds[i, c // table.group] = True
+    return new, holds
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts(), st.booleans(), st.booleans())
+def test_a_mean_is_over_those_who_hold_a_group(
+    drawn: tuple[SparseRows, np.random.Generator], take: bool, lend: bool
+) -> None:
+    table, random = drawn
+    n = len(table)
+    x = random.standard_normal((n, table.size)).astype(np.float32)
+    held = random.random((n, table.places)) < 0.5
+    terms = []
+    for i in range(n):
+        others = np.flatnonzero(random.random(n) < 0.7)
+        whole = sorted({*others.tolist(), i})
+        terms.append(
+            [
+                (-1 if j == i else j, float(random.random()), float(random.random()) * take)
+                for j in whole
+            ]
+        )
+    flat = [term for own in terms for term in own]
+    slots, weights, takes = (np.array(column) for column in zip(*flat, strict=True))
+    indptr = np.concatenate([[0], np.cumsum([len(own) for own in terms])])
+    expected, holds = plain_mean(x, held, terms, table, lend)
+
+    whole, after = torch.from_numpy(x.copy()), held.copy()
+    mix_held_rows_(whole, after, indptr, slots, weights, takes, table, lend)
+    assert whole.numpy().tobytes() == expected.tobytes()
+    assert np.array_equal(after, holds)
+    # A receiver alone gets the same, and numbers one by one do.
+    for i in range(n):
+        span = slice(indptr[i], indptr[i + 1])
+        one, some = torch.from_numpy(x[i : i + 1].copy()), held[i : i + 1].copy()
+        bounds = np.array([0, indptr[i + 1] - indptr[i]])
+        mix_held_rows_(one, some, bounds, slots[span], weights[span], takes[span], table, lend)
+        assert torch.equal(one[0], whole[i])
+    each = torch.from_numpy(x.copy())
+    single = np.repeat(held, table.group, axis=1)
+    mix_held_rows_(each, single, indptr, slots, weights, takes, table.single(), lend)
+    assert torch.equal(each, whole)
+
+
+def test_what_is_held_fits_the_messages() -> None:
+    table = SparseRows.of(torch.zeros(1, 6), [np.array([1])], 2)
+    none = np.zeros(0)
+    with pytest.raises(ValueError, match="is due"):
+        mix_held_rows_(
+            torch.zeros(1, 6),
+            np.zeros((1, 6), bool),
+            np.zeros(2, np.int64),
+            none,
+            none,
+            none,
+            table,
+        )

@@ -33,3 +33,64 @@ def add(rows, begins, ends, slots, weights, starts, positions, group, values, fi
             for p in range(starts[slots[e]], starts[slots[e] + 1]):
                 for q in range(group):
                     x[positions[p] * group + q] += w * values[p * group + q]
+
+
+@njit(cache=True, nogil=True)
+def mix_held(
+    rows,
+    held,
+    indptr,
+    slots,
+    shares,
+    weights,
+    takes,
+    lend,
+    starts,
+    positions,
+    group,
+    values,
+    first,
+    last,
+):  # type: ignore[no-untyped-def]  # pragma: no cover
+    total = np.zeros(rows.shape[1], rows.dtype)
+    weight = np.zeros(held.shape[1])
+    heard = np.zeros(held.shape[1], np.bool_)
+    divisor = np.zeros(1, rows.dtype)
+    for i in range(first, last):
+        x = rows[i]
+        total[:] = 0
+        weight[:] = 0
+        heard[:] = False
+        for e in range(indptr[i], indptr[i + 1]):
+            if slots[e] < 0:  # the receiver's own
+                for g in range(0 if lend else held.shape[1]):
+                    if held[i, g]:
+                        weight[g] += weights[e]
+                        for c in range(g * group, (g + 1) * group):
+                            total[c] += shares[e] * x[c]
+                continue
+            for p in range(starts[slots[e]], starts[slots[e] + 1]):
+                g = positions[p]
+                heard[g] = True
+                if held[i, g]:
+                    weight[g] += weights[e]
+                    for q in range(group):
+                        v = values[p * group + q]
+                        if lend:
+                            v -= x[g * group + q]
+                        total[g * group + q] += shares[e] * v
+                else:
+                    weight[g] += takes[e]
+                    divisor[0] = takes[e]
+                    for q in range(group):
+                        total[g * group + q] += divisor[0] * values[p * group + q]
+        for g in range(held.shape[1]):
+            if not heard[g] or weight[g] <= 0:
+                continue
+            divisor[0] = weight[g]
+            for c in range(g * group, (g + 1) * group):
+                if lend and held[i, g]:
+                    x[c] += total[c]
+                else:
+                    x[c] = total[c] / divisor[0]
+            held[i, g] = True
