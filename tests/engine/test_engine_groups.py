@@ -1,12 +1,16 @@
 """Groups of adjacent numbers mix as their numbers one by one."""
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.codec import SparseRows
+from hansa.codec import Sparse, SparseRows
+from hansa.engine import Algorithm, Block, Job, Script, Send
 from hansa.engine.exchange.holders import mix_held_rows_
 from hansa.engine.exchange.overlay import add_sparse_, overlay_sparse_
 
@@ -126,3 +130,54 @@ def test_what_is_held_fits_the_messages() -> None:
             none,
             table,
         )
+
+
+class Holders(Algorithm):
+    """Everybody knows some groups of ten numbers at first, and hears of others."""
+
+    name = "holders"
+    group: ClassVar[int] = 10
+
+    def start(self, block: Block) -> None:
+        places = block.rows.shape[1] // self.group
+        rows = [
+            block.streams.numpy("rows", int(i)).standard_normal(block.rows.shape[1])
+            for i in block.ids
+        ]
+        block.rows[:] = torch.from_numpy(np.stack(rows).astype(np.float32))
+        held = [block.streams.numpy("held", int(i)).random(places) < 0.4 for i in block.ids]
+        block.state["held"] = torch.from_numpy(np.stack(held))
+
+    def round(self, block: Block, t: int) -> Script:
+        graph, held = block.graph(t), block.state["held"].numpy()
+        parts = SparseRows.of(block.rows, [np.flatnonzero(h) for h in held], self.group)
+        inbox = yield Send(parts, graph, Sparse())
+        weights = block.mixing(graph, "metropolis_hastings")
+        inbox.mix_held_(block.rows, weights, held, take=weights if t else None)
+
+
+def test_means_over_holders_are_the_same_in_one_block_and_apart(
+    make_job: Callable[..., Job], host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    def job() -> Job:
+        made = make_job({"rounds": 3})
+        made.algorithm = Holders()
+        return made
+
+    block, _ = host(job())
+    rows, state, _ = host_apart(job, 3)
+    assert torch.equal(rows, block.rows)
+    assert torch.equal(state["held"], block.state["held"])
+    assert block.state["held"].float().mean() > 0.95  # 0.4 at first
+    # In a dense mean: everybody's rows and who holds what.
+    start = job().block(np.arange(8))
+    x, held = start.rows.double().numpy(), start.state["held"].numpy().copy()
+    for t in range(3):
+        w = start.mixing(start.graph(t), "metropolis_hastings").dense()
+        mask = np.repeat(held, 10, axis=1).astype(float)
+        reached = (w > 0).astype(float) @ mask > 0
+        mean = (w @ (mask * x)) / np.where(reached, w @ mask, 1)
+        mine = mask > 0 if not t else reached
+        x, held = np.where(mine, mean, x), held if not t else reached[:, ::10]
+    np.testing.assert_allclose(block.rows.numpy(), x, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(block.state["held"].numpy(), held)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.codec.messages import Messages, SparseRows, concatenate, select, whole_rows
+from hansa.engine.exchange.holders import mix_held_rows_
 from hansa.engine.exchange.mixing import mix_rows_
 from hansa.engine.exchange.overlay import add_sparse_, overlay_sparse_
 from hansa.topology import MixingMatrix
@@ -177,6 +178,41 @@ class Inbox:
             assert isinstance(rows, torch.Tensor)
             for weight, row in zip(values[~own][span], rows, strict=True):
                 target[k].add_(row, alpha=float(weight))
+
+    def mix_held_(
+        self,
+        rows: Tensor,
+        weights: MixingMatrix,
+        held: np.ndarray,
+        take: MixingMatrix | None = None,
+        lend: bool = False,
+    ) -> None:
+        """x_i <- the mean of x_i and the m_j over those who hold a group of numbers, in place.
+
+        A message holds the groups that it has; the receiver those in ``held``. For each group
+        that was heard it is sum_j w_ij m_j / sum_j w_ij over the holders, the receiver among them
+        if it is one, the terms added in the order of their sender's id. A group that nobody sent
+        stays as it is. One whose sender is missing has that holder less, whatever
+        ``on_missing`` is.
+
+        Args:
+            rows: x [n, K].
+            held: bool [n, K / group]; the groups that a receiver takes over are set.
+            take: the weights by which a receiver takes over groups that it does not hold; None:
+                it does not.
+            lend: those who lack a group lend their weight to a receiver that holds it, as in
+                :meth:`overlay_`: x_i <- x_i + sum_j w_ij (m_j - x_i) over the holders.
+
+        Raises:
+            ValueError: the weights are not those of the graph that was sent over, or ``held`` is
+                not of the messages' groups.
+        """
+        indptr, own, values = self.weighted(weights)
+        takes = np.zeros_like(values) if take is None else self.weighted(take)[2]
+        table, among = self._parts()
+        slots = np.full(len(own), -1, dtype=np.int64)
+        slots[~own] = among
+        mix_held_rows_(rows, held, indptr, slots, values, takes, table, lend)
 
     def weighted(self, weights: MixingMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(indptr, which terms are a node's own, values) of the receivers' sums.

@@ -36,7 +36,7 @@ def add(rows, begins, ends, slots, weights, starts, positions, group, values, fi
 
 
 @njit(cache=True, nogil=True)
-def mix_held(
+def mix_held(  # type: ignore[no-untyped-def]  # pragma: no cover
     rows,
     held,
     indptr,
@@ -51,7 +51,7 @@ def mix_held(
     values,
     first,
     last,
-):  # type: ignore[no-untyped-def]  # pragma: no cover
+):
     total = np.zeros(rows.shape[1], rows.dtype)
     weight = np.zeros(held.shape[1])
     heard = np.zeros(held.shape[1], np.bool_)
