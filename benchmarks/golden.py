@@ -3,6 +3,7 @@
     python benchmarks/golden.py --against COMMIT      # records both, prints what differs
     python benchmarks/golden.py record FILE           # this tree alone
     python benchmarks/golden.py compare OLD NEW
+    ... --moved 'bytes|messages'                      # facts that may differ: counted, not refused
 
 Every algorithm in one process, in two workers and resumed half-way; networks with statistics and
 dropout; churn, devices, codecs and stacked training; an ensemble with every rule and baseline;
@@ -22,6 +23,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -230,12 +232,12 @@ def read(path: Path, name: str) -> dict[str, Any]:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        rows = pq.read_table(path).to_pylist()
-        return {
-            f"metric:{row['name']}:{row['round']}:{row['node']}": [repr(row["value"]), row["bytes"]]
-            for row in rows
-            if not ignored(row["name"])
-        }
+        facts = {}
+        for row in pq.read_table(path).to_pylist():
+            if not ignored(row["name"]):
+                key = f"{row['name']}:{row['round']}:{row['node']}"
+                facts |= {f"metric:{key}": repr(row["value"]), f"bytes:{key}": row["bytes"]}
+        return facts
     if path.suffix == ".safetensors":
         from safetensors import safe_open
 
@@ -318,21 +320,30 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def tell(old: dict[str, Any], new: dict[str, Any]) -> int:
-    """Print how two records compare; returns the exit code."""
-    wrong = differences(old, new)
+def tell(old: dict[str, Any], new: dict[str, Any], moved: str = "") -> int:
+    """Print how two records compare; returns the exit code.
+
+    Args:
+        moved: of facts that may differ: they are counted by case and not refused.
+    """
+    every = differences(old, new)
+    wrong = [line for line in every if not (moved and re.search(moved, line))]
     for line in wrong[:60]:
         print(line)
     ran = {case: facts for case, facts in old.items() if REFUSED not in facts}
     facts = sum(map(len, ran.values()))
     more = sum(len(set(new[case]) - set(ran[case])) for case in ran if case in new)
     print(f"{len(ran)} cases, {facts} facts: {len(wrong)} differ; {more} facts are new")
+    if meant := len(every) - len(wrong):
+        named = Counter(line.partition(":")[0] for line in every if re.search(moved, line))
+        told = ", ".join(f"{case} {count}" for case, count in sorted(named.items()))
+        print(f"{meant} more differ as they may: {told}")
     if others := sorted(set(new) - set(ran)):
         print(f"not in the old tree: {', '.join(others)}")
     return 1 if wrong else 0
 
 
-def against(commit: str, only: str) -> int:
+def against(commit: str, only: str, moved: str) -> int:
     """Record a commit and this tree, and compare."""
     with tempfile.TemporaryDirectory() as folder:
         tree, old, new = Path(folder) / "tree", Path(folder) / "old", Path(folder) / "new"
@@ -345,7 +356,7 @@ def against(commit: str, only: str) -> int:
                 subprocess.run([*command, "--only", only], check=True, env=environment)
         finally:
             subprocess.run([*git, "remove", "--force", str(tree)], check=True)
-        return tell(*(json.loads(file.read_text(encoding="utf-8")) for file in (old, new)))
+        return tell(*(json.loads(file.read_text(encoding="utf-8")) for file in (old, new)), moved)
 
 
 def main() -> int:
@@ -353,12 +364,14 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="record FILE, compare OLD NEW")
     parser.add_argument("--against", help="a commit to compare this tree with")
     parser.add_argument("--only", default="", help="cases whose name matches this expression")
+    parser.add_argument("--moved", default="", help="differences that may be, an expression")
     chosen = parser.parse_args()
     if chosen.against:
-        return against(chosen.against, chosen.only)
+        return against(chosen.against, chosen.only, chosen.moved)
     what, *files = chosen.words or [""]
     if what == "compare" and len(files) == 2:
-        return tell(*(json.loads(Path(file).read_text(encoding="utf-8")) for file in files))
+        records = (json.loads(Path(file).read_text(encoding="utf-8")) for file in files)
+        return tell(*records, chosen.moved)
     if what == "record" and len(files) == 1:
         Path(files[0]).write_text(json.dumps(record(chosen.only), indent=0), encoding="utf-8")
     elif what == "perform":
