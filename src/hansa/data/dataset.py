@@ -41,9 +41,16 @@ class Split:
 
     def take(self, index: np.ndarray) -> Split:
         """A copy of the examples at ``index`` (int64)."""
-        rows = torch.from_numpy(index).to(self.inputs.device)
         groups = None if self.groups is None else self.groups[index]
-        return Split(self.inputs.index_select(0, rows), self.targets.index_select(0, rows), groups)
+        return Split(*self.at(torch.from_numpy(index).to(self.inputs.device)), groups)
+
+    def at(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies of inputs and targets at ``index``, int64 [k] on their device.
+
+        Raises:
+            IndexError: an index is negative or past the end.
+        """
+        return self.inputs.index_select(0, index), self.targets.index_select(0, index)
 
 
 @dataclass(frozen=True)
@@ -150,8 +157,7 @@ class Dataset:
             IndexError: an index is negative or past the end of the split.
         """
         flat = (index if index.dim() == 1 else index.reshape(-1)).to(split.inputs.device)
-        x = split.inputs.index_select(0, flat)
-        y = split.targets.index_select(0, flat)
+        x, y = split.at(flat)
         if self.spec.kind in ("tokens", "pairs"):
             x = x.long()
         else:

@@ -14,6 +14,7 @@ from hansa.base.streams import Streams
 from hansa.data import Dataset, Split
 from hansa.engine.network import Network, WeightRule
 from hansa.engine.outcome import Outcome
+from hansa.engine.own_examples import Store, WhenFull
 from hansa.engine.shelf import Shelf
 from hansa.engine.time.clock import Clock
 from hansa.engine.time.presence import Presence
@@ -185,6 +186,7 @@ class Block:
         facts: what can be computed anew at any time, so that it is not saved.
         workers: how many workers the nodes of the run are split over.
         outcome: what the run has come to, once it has ended.
+        store: the nodes' examples where they may grow (:meth:`open_store`), else None.
     """
 
     ids: np.ndarray
@@ -208,6 +210,7 @@ class Block:
     facts: dict[str, Any] = field(default_factory=dict)
     workers: int = 1
     outcome: Outcome | None = None
+    store: Store | None = None
 
     @classmethod
     def start(
@@ -279,6 +282,26 @@ class Block:
         )
         crew._reset()
         return crew
+
+    def open_store(
+        self,
+        unique: Sequence[int] | bool | None = None,
+        capacity: int | None = None,
+        when_full: WhenFull = "refuse",
+    ) -> Store:
+        """Let the nodes' examples grow, from now on; for :meth:`Algorithm.start`.
+
+        What a node gathers counts among its own examples: it is in ``parts``, local steps draw
+        from it and checkpoints hold it. ``roster`` says what was told at joining.
+
+        Args: as those of :class:`Store`.
+        """
+        self.parts = [*self.parts]
+        self.store = Store(
+            self.ids, self.parts, self.trainer.dataset, self.streams, unique, capacity, when_full
+        )
+        self.trainer.dataset = self.store.dataset
+        return self.store
 
     def models(self) -> tuple[np.ndarray, Tensor]:
         """(positions [k], rows [k, D]) of what the run has come to; before: the residents'."""

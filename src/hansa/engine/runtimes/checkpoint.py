@@ -41,6 +41,8 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     for name, shelf in block.shelves.items():
         owners, filed = shelf.all()
         tensors |= {f"shelf.{name}.ids": torch.from_numpy(owners), f"shelf.{name}.rows": filed}
+    if block.store is not None:
+        tensors |= {f"store.{name}": value for name, value in block.store.filed().items()}
     end = block.outcome
     if end is not None and end.ids is not None and end.rows is not None:
         tensors |= {"outcome.ids": torch.from_numpy(end.ids), "outcome.rows": end.rows}
@@ -132,6 +134,7 @@ def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
                 _take_rows(block, file, path)
                 _fill(block.state, "state.", file, source, here, block)
                 _take_shelves(block, file)
+                _take_store(block, file, saved)
                 _take_outcome(block, file, entry.get("outcome"))
                 missing -= set(block.ids[here].tolist())
         except (safetensors.SafetensorError, OSError) as error:
@@ -186,6 +189,17 @@ def _take_shelves(block: Block, file: Any) -> None:
         rows = file.get_tensor(f"shelf.{key}.rows")
         shelf = block.shelves.setdefault(key, Shelf())
         shelf.put(ids[ours], rows[torch.from_numpy(ours)])
+
+
+def _take_store(block: Block, file: Any, ids: np.ndarray) -> None:
+    """Give this block's nodes back what they had gathered, if they gather."""
+    if block.store is None:
+        return
+    names = [name for name in file.keys() if name.startswith("store.")]  # noqa: SIM118
+    filed = {name.removeprefix("store."): file.get_tensor(name) for name in names}
+    if not filed:
+        raise CheckpointError("it holds no gathered examples, and this run's nodes gather some")
+    block.store.restore(ids, filed)
 
 
 def _take_outcome(block: Block, file: Any, facts: dict[str, str] | None) -> None:

@@ -1,0 +1,266 @@
+"""A node's own examples: those that it was dealt, and what it has gathered since.
+
+An algorithm whose nodes pass examples on opens a :class:`Store` when a block starts
+(``block.open_store``). From then on a node's part grows by what is added: local steps draw from all
+of it, its size is that of all of it, and checkpoints hold what was gathered. What was dealt stays
+where it is and is never dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from hansa.base.errors import WireError
+from hansa.base.lazy import torch
+from hansa.base.streams import Streams
+from hansa.codec.table_messages import Tables
+from hansa.data.dataset import Dataset
+from hansa.data.grown import Grown
+from hansa.engine.exchange.inbox import Inbox
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WhenFull: TypeAlias = Literal["refuse", "oldest", "random"]
+"""What a full store does with one more example: leaves it out; drops the one that it gathered
+first; keeps a uniform sample of all that ever came (algorithm R; Vitter, 1985)."""
+INPUTS, TARGETS = "inputs", "targets"
+"""The columns of a table of examples."""
+_KEY_BYTES = 16  # longer keys are digests of that length
+
+
+class Store:
+    """The examples of a block's nodes, which are named by id.
+
+    Args:
+        ids: int64 [n], the nodes.
+        parts: their training examples, positions in ``dataset.train``; changed in place.
+        streams: of the run.
+        unique: which numbers of an input, in a line, say that two examples are the same, so that
+            the first is kept and the second is not taken in; ``True``: all of them; None: nothing
+            is looked for.
+        capacity: how many gathered examples a node keeps at most; None: all.
+        when_full: what becomes of one more.
+
+    Attributes:
+        dataset: the data set with the grown training examples.
+        came: int64 [n], how many different examples each node was ever given.
+
+    Raises:
+        ValueError: there is no such number of an input, or the capacity is below 0.
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        parts: list[np.ndarray],
+        dataset: Dataset,
+        streams: Streams,
+        unique: Sequence[int] | bool | None = None,
+        capacity: int | None = None,
+        when_full: WhenFull = "refuse",
+    ) -> None:
+        self._split = Grown.of(dataset.train)
+        self.dataset = replace(dataset, train=self._split)
+        self._width = max(1, int(np.prod(dataset.train.inputs.shape[1:])))
+        columns = [*range(self._width)] if unique is True else [*(unique or ())]
+        if any(not 0 <= c < self._width for c in columns):
+            raise ValueError(f"unique={unique} names other numbers than an input's {self._width}")
+        if capacity is not None and capacity < 0:
+            raise ValueError(f"a capacity of {capacity} examples")
+        self.capacity, self.when_full = capacity, when_full
+        self._unique = np.array(columns, dtype=np.int64)
+        self._ids, self._streams = ids, streams
+        self._place = {int(i): k for k, i in enumerate(ids)}
+        self._parts = parts
+        self._dealt = np.array([len(part) for part in parts], dtype=np.int64)
+        self._index = [np.array(part, dtype=np.int64) for part in parts]  # longer than the parts
+        keys = [self._keyed(dataset.train.take(part).inputs) for part in parts] if columns else []
+        self._keys = [np.sort(each) for each in keys]
+        self.came = np.zeros(len(ids), dtype=np.int64)
+
+    # -- what is there
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 [n]: how many examples each node of the block has."""
+        return np.array([len(part) for part in self._parts], dtype=np.int64)
+
+    @property
+    def gathered(self) -> np.ndarray:
+        """int64 [n]: how many of them were not dealt."""
+        return self.sizes - self._dealt
+
+    def table(self, node: int, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """A node's examples as columns of a table: ``inputs`` [m, numbers] and ``targets`` [m].
+
+        Args:
+            which: int64 [m], places among the node's examples, those that it was dealt first;
+                None: all.
+        """
+        part = self._parts[self._place[node]]
+        split = self._split.take(part if which is None else part[which])
+        inputs = split.inputs.reshape(len(split), self._width)
+        return {INPUTS: inputs.cpu().numpy(), TARGETS: split.targets.cpu().numpy()}
+
+    def drawn(self, node: int, count: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+        """Different examples of a node, at random and as :meth:`table`; all where it has fewer."""
+        size = len(self._parts[self._place[node]])
+        return self.table(node, random.choice(size, min(count, size), replace=False))
+
+    # -- what comes
+
+    def take(self, inbox: Inbox) -> np.ndarray:
+        """Take in every example of the tables that nodes received, by sender and in its order.
+
+        Returns:
+            How many each of the inbox's nodes took in, int64.
+
+        Raises:
+            WireError: an example is not one of such a data set.
+            TypeError: the messages are no tables.
+        """
+        taken = np.zeros(len(inbox.ids), dtype=np.int64)
+        for k, node in enumerate(inbox.ids.tolist()):
+            tables = inbox.messages(k)[1]
+            if not isinstance(tables, Tables):
+                raise TypeError(f"a store takes tables, not {type(tables).__name__}")
+            taken[k] = self.add(node, tables.columns)
+        return taken
+
+    def add(self, node: int, columns: Mapping[str, np.ndarray]) -> int:
+        """Take in examples of one node; returns how many.
+
+        Args:
+            columns: ``inputs`` [m, numbers] and ``targets`` [m], of the types of the training
+                examples; others are left alone.
+
+        Raises:
+            WireError: an example is not one of such a data set.
+        """
+        inputs, targets = self._checked(node, columns)
+        k = self._place[node]
+        if len(self._unique):
+            new = torch.from_numpy(self._unknown(k, self._keyed(inputs)))
+            inputs, targets = inputs[new], targets[new]
+        kept = self._kept(k, len(targets))
+        self.came[k] += len(targets)
+        return self._rearrange(k, kept, inputs, targets)
+
+    def _checked(self, node: int, columns: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Columns in the form of the training examples, if they can be some."""
+        spec, kept = self.dataset.spec, self._split
+        inputs, targets = (torch.from_numpy(np.array(columns[c])) for c in (INPUTS, TARGETS))
+        m = len(targets)
+        if (inputs.dtype, targets.dtype) != (kept.inputs.dtype, kept.targets.dtype):
+            raise WireError(f"node {node} got examples of {inputs.dtype} and {targets.dtype}")
+        if targets.ndim != 1 or inputs.numel() != m * self._width or len(inputs) != m:
+            raise WireError(f"node {node} got examples of {list(inputs.shape)[1:]} numbers")
+        inputs = inputs.reshape(m, *kept.inputs.shape[1:])
+        # Of what ids are looked up by, and of classes, only so many are known.
+        known = spec.vocabulary if spec.kind in ("tokens", "pairs") else ()
+        fits = _below(targets, (spec.classes,) if spec.classes else ())
+        if not (fits and _below(inputs.reshape(m, self._width), known)):
+            raise WireError(f"node {node} got an example that this data set cannot have")
+        return inputs, targets
+
+    def _kept(self, k: int, m: int) -> np.ndarray:
+        """What a node has gathered once m more have come: old ones by place, then new ones."""
+        old, full = int(self.gathered[k]), self.capacity
+        every = np.arange(old + m)
+        if full is None or old + m <= full:
+            return every
+        if self.when_full == "refuse":
+            return every[: max(full, old)]
+        if self.when_full == "oldest":
+            return every[old + m - full :]
+        came = int(self.came[k])
+        random = self._streams.own.numpy("store", int(self._ids[k]), came)
+        kept = every[:full].copy()
+        begin = full - old  # of the new ones, how many there was room for
+        lots = random.integers(0, came + 1 + np.arange(begin, m))
+        for j, lot in zip(range(begin, m), lots.tolist(), strict=True):
+            if lot < full:
+                kept[lot] = old + j
+        return kept
+
+    def _rearrange(self, k: int, kept: np.ndarray, inputs: Tensor, targets: Tensor) -> int:
+        """Make what was gathered that of :meth:`_kept`; returns how many new ones are in it."""
+        part, first, begin = self._parts[k], len(self._split), int(self._dealt[k])
+        before = part[begin:]
+        gone = before[np.setdiff1d(np.arange(len(before)), kept)]
+        fresh = kept >= len(before)
+        chosen = torch.from_numpy(kept[fresh] - len(before))
+        inputs, targets = inputs[chosen], targets[chosen]
+        if len(self._unique):
+            lost = self._keyed(self._split.take(gone).inputs)
+            keys = np.delete(self._keys[k], np.searchsorted(self._keys[k], lost))
+            more = np.sort(self._keyed(inputs))
+            self._keys[k] = np.insert(keys, np.searchsorted(keys, more), more)
+        self._split.pool.free(gone - first)
+        end = begin + len(kept)
+        if end > len(self._index[k]):
+            self._index[k] = np.resize(self._index[k], max(end, 2 * len(self._index[k])))
+        index = self._index[k][:end]
+        after = np.empty(len(kept), dtype=np.int64)
+        after[~fresh] = before[kept[~fresh]]
+        after[fresh] = first + self._split.pool.put(inputs, targets)
+        index[begin:] = after
+        self._parts[k] = index
+        return len(chosen)
+
+    # -- which are the same
+
+    def _keyed(self, inputs: Tensor) -> np.ndarray:
+        """What makes examples the same, as bytes [m] of one length that can be sorted."""
+        flat = inputs.reshape(len(inputs), self._width).cpu().numpy()[:, self._unique]
+        length = flat.shape[1] * flat.itemsize
+        raw = np.ascontiguousarray(flat).view(np.uint8).reshape(len(flat), length)
+        if length > _KEY_BYTES:
+            digests = [
+                hashlib.blake2b(row.tobytes(), digest_size=_KEY_BYTES).digest() for row in raw
+            ]
+            raw = np.frombuffer(b"".join(digests), np.uint8).reshape(len(flat), _KEY_BYTES)
+        return np.ascontiguousarray(raw).view(f"V{raw.shape[1]}").reshape(-1)
+
+    def _unknown(self, k: int, keys: np.ndarray) -> np.ndarray:
+        """Which examples a node does not have, the first of equal ones, ascending."""
+        firsts = np.sort(np.unique(keys, return_index=True)[1])
+        mine, asked = self._keys[k], keys[firsts]
+        at = np.searchsorted(mine, asked)
+        there = at < len(mine)
+        there[there] = mine[at[there]] == asked[there]
+        return firsts[~there]
+
+    # -- in checkpoints
+
+    def filed(self) -> dict[str, Tensor]:
+        """What the nodes have gathered, in the order of ``ids``, as tensors by name."""
+        pieces = [part[first:] for part, first in zip(self._parts, self._dealt, strict=True)]
+        split = self._split.take(np.concatenate(pieces))
+        counts = {"counts": torch.from_numpy(self.gathered), "came": torch.from_numpy(self.came)}
+        return counts | {INPUTS: split.inputs, TARGETS: split.targets}
+
+    def restore(self, ids: np.ndarray, filed: Mapping[str, Tensor]) -> None:
+        """Take up what those of the nodes ``ids`` that are here had gathered (:meth:`filed`)."""
+        ends = np.cumsum(filed["counts"].numpy())
+        for j, node in enumerate(ids.tolist()):
+            if node not in self._place:
+                continue
+            k, span = self._place[node], slice(int(ends[j] - filed["counts"][j]), int(ends[j]))
+            inputs, targets = filed[INPUTS][span], filed[TARGETS][span]
+            old = int(self.gathered[k])
+            self._rearrange(k, old + np.arange(len(targets)), inputs, targets)
+            self.came[k] = int(filed["came"][j])
+
+
+def _below(values: Tensor, limits: tuple[int, ...]) -> bool:
+    """Whether all are from 0 on and below a limit, one for all or one a column; or finite."""
+    if not limits:
+        return bool(values.isfinite().all())
+    return bool(((values >= 0) & (values < torch.tensor(limits))).all())
