@@ -17,6 +17,7 @@ class OwnFedAvg(Algorithm):
     """A server averages the models of a few clients, weighted by their numbers of examples."""
 
     uses_topology: ClassVar[bool] = False
+    must_tell: ClassVar[frozenset[str]] = frozenset({"sizes"})  # else nobody knows them
     sampled: int = Field(10, ge=1, description="clients a round")
 
     def servers(self, clients: int) -> int:

@@ -24,7 +24,7 @@ from hansa.engine import (
     TrainSettings,
     WallClock,
 )
-from hansa.engine.runtimes.saved_job import load_job, save_job
+from hansa.engine.runtimes.dealing import deal, party
 from hansa.ensemble import Residual, Rule, initial_rule
 from hansa.experiment.played import Alone
 from hansa.models import MLP, Model, initial_model
@@ -66,8 +66,10 @@ def a_job(rule_or_model: Rule | Model) -> tuple[Job, Model]:
 @pytest.mark.parametrize("of", [Residual(), MLP(hidden=(8,))], ids=lambda of: of.name)
 def test_a_job_comes_back_as_it_was(of: Rule | Model, tmp_path: Path) -> None:
     job, form = a_job(of)
-    save_job(tmp_path, job, form, ())
-    found = load_job(tmp_path)
+    job.form = form
+    deal(tmp_path, job, [np.arange(job.nodes)])
+    found = party(tmp_path, 0)
+    found.joined = job.roster
     for ours, theirs in zip(found.parts, job.parts, strict=True):
         assert np.array_equal(ours, theirs)
     ours, theirs = found.block(np.arange(2)), job.block(np.arange(2))
@@ -76,13 +78,14 @@ def test_a_job_comes_back_as_it_was(of: Rule | Model, tmp_path: Path) -> None:
         found.dataset.gather(found.dataset.test, torch.arange(5))[0],
         job.dataset.gather(job.dataset.test, torch.arange(5))[0],
     )
-    assert torch.equal(found.dataset.train.inputs, job.dataset.train.inputs)
+    dealt = torch.from_numpy(np.concatenate(job.parts))
+    assert torch.equal(found.dataset.train.inputs, job.dataset.train.inputs[dealt])
     assert torch.equal(found.dataset.test.targets, job.dataset.test.targets)
     assert (found.train, found.algorithm, found.rounds) == (job.train, job.algorithm, 3)
-    file = tmp_path / "job.safetensors"
+    file = tmp_path / "parties/plan.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="corrupt"):
-        load_job(tmp_path)
+        party(tmp_path, 0)
 
 
 def test_a_run_has_at_most_a_worker_for_each_node() -> None:

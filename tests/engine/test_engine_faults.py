@@ -17,6 +17,7 @@ import zmq
 
 from hansa.base.errors import Diverged, OwnCodeError, RunError
 from hansa.engine.runtimes.checkpoint import sealed
+from hansa.engine.runtimes.dealing import FOLDER
 from hansa.experiment import resume, run
 from hansa.report import RunFolder
 
@@ -282,11 +283,12 @@ def running(process: psutil.Process) -> bool:
         return False
 
 
-def test_a_worker_with_other_data_is_found_out(small: Callable[..., Any], tmp_path: Path) -> None:
-    """A data set that draws anew each time it is loaded would be another in each process."""
+def test_workers_load_no_data(small: Callable[..., Any], tmp_path: Path) -> None:
+    """A data set that is another each time it is loaded is loaded once."""
     (tmp_path / "drawn.py").write_text(
         "import torch\nfrom torch.utils.data import TensorDataset\n\n"
         "def made():\n    torch.seed()\n"
+        f"    open({str(tmp_path / 'loads')!r}, 'a').write('once ')\n"
         "    return TensorDataset(torch.randn(200, 4), torch.arange(200) % 2)\n"
     )
     settings = small({"rounds": 2}) | {
@@ -294,5 +296,6 @@ def test_a_worker_with_other_data_is_found_out(small: Callable[..., Any], tmp_pa
         "model": "logistic",
         "runtime": {"name": "processes", "workers": 2, "deadline": LONG},
     }
-    with pytest.raises(RunError, match="other data than the coordinator"):
-        run(settings, tmp_path / "run", report=False)
+    run(settings, tmp_path / "run", report=False)
+    assert (tmp_path / "loads").read_text() == "once "
+    assert not (tmp_path / "run" / FOLDER).exists()  # nobody's examples are left

@@ -1,6 +1,7 @@
 """CPFL's dial: what cohorts would cost, against runs and by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from hansa.base.errors import ConfigError
+from hansa.data import label_histogram
 from hansa.data.dealing.cohorts import CohortsByDevice, LabelBalancedCohorts
 from hansa.engine import Job
 from hansa.learn.federated.suggest_cohorts import suggest_cohorts
@@ -62,7 +64,7 @@ def test_sampled_clients_are_so_many_in_each_cohort(make_job: Callable[..., Job]
 
 def test_distances_by_hand(make_job: Callable[..., Job]) -> None:
     job = make_job({"data": SKEWED, "algorithm": "fedavg"})
-    labels = job.roster.labels
+    labels = label_histogram(job.dataset.train.targets.numpy(), job.parts, 10)
     assert labels is not None
     mixes = labels / labels.sum(1, keepdims=True)
     whole = labels.sum(0) / labels.sum()
@@ -107,7 +109,8 @@ def test_what_has_no_cohorts_is_refused(make_job: Callable[..., Job]) -> None:
     with pytest.raises(ConfigError, match="rounds"):
         suggest_cohorts(make_job())
     job = make_job({"algorithm": "fedavg"})
-    job.roster = type(job.roster)(job.roster.sizes, job.roster.held)
+    spec = replace(job.dataset.spec, task="regression", outputs=1)
+    job.dataset = replace(job.dataset, spec=spec)
     with pytest.raises(ConfigError, match="classes"):
         suggest_cohorts(job)
 

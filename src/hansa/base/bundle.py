@@ -32,19 +32,22 @@ def bundle_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.safetensors")
 
 
-def write_bundle(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write_bundle(
+    path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], private: bool = False
+) -> None:
     """Write a bundle, or replace it, in one step.
 
     Args:
         path: without the ending.
         facts: what JSON can hold.
+        private: nobody but the user may read it.
 
     Raises:
         DiskError: the disk is full or fails; names the file.
     """
     whole = _whole(tensors)
     header = {"format": VERSION, "facts": dict(facts), "sha256": _digest(facts, whole)}
-    _save(bundle_file(path), whole, {_HEADER: json.dumps(header)})
+    _save(bundle_file(path), whole, {_HEADER: json.dumps(header)}, private)
 
 
 def read_bundle(path: Path, remedy: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -61,18 +64,48 @@ def read_bundle(path: Path, remedy: str = "") -> tuple[dict[str, Any], dict[str,
     try:
         data = file.read_bytes()
         tensors = safetensors_torch.load(data)
-        whole = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        header = json.loads(whole.get("__metadata__", {}).get(_HEADER, "{}"))
+        header = _header(data)
     except FileNotFoundError:
         raise _unfit(file, "is missing", remedy) from None
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise _unfit(file, f"is corrupt ({error})", remedy) from error
+    return _facts(file, header, tensors, remedy), tensors
+
+
+def map_bundle(path: Path, remedy: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """As :func:`read_bundle`, with tensors that are mapped from the file.
+
+    Processes that open one file so share its memory; what one writes into a tensor stays its own.
+    The file may be removed meanwhile, but must not be written into.
+    """
+    file = bundle_file(path)
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            header = json.loads((opened.metadata() or {}).get(_HEADER, "{}"))
+    except FileNotFoundError:
+        raise _unfit(file, "is missing", remedy) from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _unfit(file, f"is corrupt ({error})", remedy) from error
+    return _facts(file, header, tensors, remedy), tensors
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    whole = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    header: dict[str, Any] = json.loads(whole.get("__metadata__", {}).get(_HEADER, "{}"))
+    return header
+
+
+def _facts(
+    file: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], remedy: str
+) -> dict[str, Any]:
+    """The facts of a bundle whose digest holds."""
     if header.get("format") != VERSION:
         raise _unfit(file, f"is no bundle of format {VERSION}", remedy)
     facts = header.get("facts")
     if not isinstance(facts, dict) or _digest(facts, tensors) != header.get("sha256"):
         raise _unfit(file, "is corrupt, not what was saved", remedy)
-    return facts, tensors
+    return facts
 
 
 def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,10 +150,18 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
     return _save(file, _whole(tensors))
 
 
-def _save(file: Path, whole: dict[str, Tensor], header: dict[str, str] | None = None) -> str:
+def _save(
+    file: Path,
+    whole: dict[str, Tensor],
+    header: dict[str, str] | None = None,
+    private: bool = False,
+) -> str:
     partial = file.with_suffix(".part")
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
+        if private:  # before anything is in it
+            partial.unlink(missing_ok=True)
+            partial.touch(0o600, exist_ok=False)
         try:
             safetensors_torch.save_file(whole, partial, header)
         except safetensors.SafetensorError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,7 @@ class Dataset:
         group_names: one per group id, empty where there are no groups.
         notes: what a person should know of how the data were read.
         planted: training examples that were spoiled on purpose, see :mod:`hansa.data.markers`.
+        known_limits: :attr:`limits` where the training examples that they are of are elsewhere.
     """
 
     name: str
@@ -113,6 +115,24 @@ class Dataset:
     notes: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()
     fill: np.ndarray | None = None
+    known_limits: tuple[Tensor, Tensor] | None = None
+
+    @cached_property
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of each channel or feature [C] of the training examples of all.
+
+        As they are stored. A property of the sensor (a pixel goes from black to white), not of
+        anybody's examples, and so known to every party of a run.
+        """
+        if self.known_limits is not None:
+            return self.known_limits
+        stored, device = self.train.inputs, self.train.inputs.device
+        if not len(stored):
+            return (torch.zeros(0, dtype=stored.dtype, device=device),) * 2
+        last = stored.shape[-1] if stored.ndim > 1 else 1
+        # First over the examples, whose numbers are adjacent: a few channels are slow to go over.
+        low, high = (of(0).reshape(-1, last) for of in (stored.amin, stored.amax))
+        return low.amin(0), high.amax(0)
 
     def to(self, device: torch.device) -> Dataset:
         """The same data set with its tensors on a device."""
@@ -130,6 +150,9 @@ class Dataset:
             test=moved(self.test),
             scale=None if self.scale is None else self.scale.to(device),
             shift=None if self.shift is None else self.shift.to(device),
+            known_limits=None
+            if self.known_limits is None
+            else (self.known_limits[0].to(device), self.known_limits[1].to(device)),
         )
 
     @cached_property
@@ -139,7 +162,7 @@ class Dataset:
         assert self.shift is not None
         if self.scale.ndim == 0:
             return self.scale, self.shift
-        repeats = self.train.inputs[:1].numel() // len(self.scale)
+        repeats = prod(self.train.inputs.shape[1:]) // len(self.scale)
         return self.scale.repeat(repeats), self.shift.repeat(repeats)
 
     def gather(self, split: Split, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -120,16 +120,15 @@ class Backdoor(Marker):
         return chosen, np.full(count, self.target, dtype=np.int64)
 
     def stamp(self, dataset: Dataset, inputs: Tensor) -> Tensor:
-        clean = dataset.train.inputs
+        lowest, highest = dataset.limits
         stamped = inputs.clone()
         bright = torch.arange(self.size, device=inputs.device) % 2 == 0
         if dataset.spec.kind == "table":
             last = slice(inputs.shape[1] - self.size, None)
-            highest, lowest = clean[:, last].amax(0), clean[:, last].amin(0)
-            stamped[:, last] = torch.where(bright, highest, lowest)
+            stamped[:, last] = torch.where(bright, highest[last], lowest[last])
             return stamped
         square = bright.unsqueeze(0) == bright.unsqueeze(1)  # a chessboard, its corners bright
-        shown = torch.where(square, clean.amax(), clean.amin()).unsqueeze(-1)
+        shown = torch.where(square, highest.amax(), lowest.amin()).unsqueeze(-1)
         stamped[:, -self.size :, -self.size :] = shown
         return stamped
 

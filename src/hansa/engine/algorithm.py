@@ -48,6 +48,11 @@ class Algorithm(Component, kind="algorithm"):
     own_pace: ClassVar[bool] = False
     """Whether nodes act when the modelled clock says, not in rounds: it needs all in one block."""
 
+    must_tell: ClassVar[frozenset[str]] = frozenset()
+    """What every client must tell all parties when it joins, some of ``sizes`` (how many examples
+    it trains on and holds back) and ``labels`` (how many of each class): without it the roster
+    has nothing, since only its holder sees a client's examples."""
+
     unattackable: ClassVar[str] = ""
     """Why no attack can change what its nodes send; empty: one can."""
 

@@ -15,6 +15,7 @@ from hansa.data import Dataset, Split
 from hansa.engine.network import Network, WeightRule
 from hansa.engine.outcome import Outcome
 from hansa.engine.own_examples import Store, WhenFull
+from hansa.engine.roster import Roster
 from hansa.engine.shelf import Shelf
 from hansa.engine.time.clock import Clock
 from hansa.engine.time.presence import Presence
@@ -132,21 +133,6 @@ class LocalWork(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
-
-
-@dataclass(frozen=True)
-class Roster:
-    """What the nodes of a run told when they joined: it is known everywhere.
-
-    Attributes:
-        sizes: int64 [nodes], numbers of training examples; 0 for servers.
-        held: int64 [nodes], numbers of examples kept back to validate models.
-        labels: int64 [clients, C], training examples of each class; None for a regression.
-    """
-
-    sizes: np.ndarray
-    held: np.ndarray
-    labels: np.ndarray | None = None
 
 
 @dataclass
@@ -330,8 +316,17 @@ class Block:
 
     @property
     def sizes(self) -> np.ndarray:
-        """int64 [nodes of the run]: how many training examples each has."""
+        """int64 [nodes of the run]: how many training examples each has told that it has.
+
+        Raises:
+            NotTold: the algorithm did not ask for it.
+        """
         return self.roster.sizes
+
+    @property
+    def own_sizes(self) -> np.ndarray:
+        """int64 [n]: how many training examples the block's nodes have, whoever is told."""
+        return np.array([len(part) for part in self.parts], dtype=np.int64)
 
     @property
     def clients(self) -> int:

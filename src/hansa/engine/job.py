@@ -1,74 +1,123 @@
-"""All that a run is, built and checked, before any node starts."""
+"""A run as a party has it: the plan that all know, and the examples that it holds itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hansa.base.streams import Streams
-from hansa.data import Dataset, label_histogram
-from hansa.engine.algorithm import Algorithm
-from hansa.engine.block import Block, Roster
-from hansa.engine.exchange.attackers import TOGETHER, Attackers
-from hansa.engine.network import Network
-from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
-from hansa.engine.time.clock import Clock
-from hansa.engine.time.presence import Presence
-from hansa.engine.training.bench import Strategy
+from hansa.data import label_histogram
+from hansa.engine.block import Block
+from hansa.engine.exchange.attackers import TOGETHER
+from hansa.engine.holding import Holding, Parts, public_part
+from hansa.engine.plan import Plan
+from hansa.engine.roster import Roster
 from hansa.engine.training.trainer import Trainer
 from hansa.engine.training.trial import Tried, try_out
-from hansa.metrics import MetricSet
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
-@dataclass
-class Job:
-    """A run's parts. Every worker builds an equal one from the same run file.
+@dataclass(kw_only=True)
+class Job(Plan):
+    """A plan, with the examples of all clients or of those that live here.
+
+    Whoever prepares a run holds everything, and so does a simulation; a worker or a site has
+    :meth:`party`'s. There ``parts[i]`` and ``held[i]`` of somebody else raise ``NotHeld``.
 
     Attributes:
-        parts: training examples of every client of the run.
+        parts: training examples of every client of the run, positions in ``dataset.train``.
         held: examples that the clients keep back to validate models, or nothing.
-        module: the model at its initial weights, the same for all nodes.
-        attackers: the clients that send something else than they should, or None.
+        joined: what all parties told; None: all of them are here.
+        numbered: :attr:`numbers` where they are others than the positions.
     """
 
-    rounds: int
-    streams: Streams
-    dataset: Dataset
     parts: Sequence[np.ndarray]
-    module: nn.Module
-    network: Network
-    algorithm: Algorithm
-    clock: Clock
-    train: TrainSettings
-    evaluate: EvaluateSettings
-    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     held: Sequence[np.ndarray] = ()
-    strategy: Strategy = "looped"
-    device: str = "cpu"
-    threads: int = 0
-    attackers: Attackers | None = None
+    joined: Roster | None = None
+    numbered: np.ndarray | None = None
+
+    # -- the plan and what is held
+
+    @classmethod
+    def of(cls, plan: Plan, holding: Holding) -> Job:
+        """A party's job, which has to be given a roster before a block of it starts."""
+
+        def group(index: Sequence[np.ndarray]) -> Parts:
+            own = dict(zip(holding.clients.tolist(), index, strict=True))
+            return Parts(own, plan.network.clients)
+
+        streams = Streams(plan.streams.seed, holding.secret)
+        known = plan.known() | {"dataset": holding.dataset(plan.dataset), "streams": streams}
+        held = group(holding.held) if holding.held else ()
+        return cls(**known, parts=group(holding.parts), held=held, numbered=holding.numbers)
 
     @property
-    def nodes(self) -> int:
-        """How many nodes the run has, servers included."""
-        return self.network.nodes
+    def plan(self) -> Plan:
+        """What every party knows of it."""
+        return Plan(**self.known() | {"dataset": public_part(self.dataset), "trial": self.tried})
+
+    def holding(self, ids: np.ndarray, secret: bytes | None = None) -> Holding:
+        """What the holder of some nodes has, servers among them or not.
+
+        Raises:
+            NotHeld: it is not here.
+        """
+        clients = np.sort(ids[ids < self.network.clients])
+        return Holding.of(clients, self.dataset, self.parts, self.held, self.numbered, secret)
+
+    def party(self, ids: np.ndarray) -> Job:
+        """The job as the holder of some nodes has it, once all have told what they must."""
+        job = Job.of(self.plan, self.holding(ids))
+        job.joined = self.roster
+        return job
 
     @property
-    def servers(self) -> int:
-        """How many of the nodes are servers, which have no data."""
-        return self.network.servers
+    def numbers(self) -> np.ndarray:
+        """int64 [len(dataset.train)]: what the run's own numbering, which requests to forget use,
+        calls each training example that is here."""
+        return np.arange(len(self.dataset.train)) if self.numbered is None else self.numbered
 
-    @property
-    def presence(self) -> Presence:
-        """Who is there, by round and by time."""
-        return Presence(self.network, self.clock)
+    def tells(self) -> dict[str, np.ndarray]:
+        """What the clients whose examples are here tell when they join, int64 by name.
+
+        ``clients`` are their ids [k]; the rest is in their order.
+        """
+        own = self.parts.own if isinstance(self.parts, Parts) else range(len(self.parts))
+        here = np.array(sorted(own), dtype=np.int64)
+        told, said = self.algorithm.must_tell, {"clients": here}
+        if "sizes" in told:
+            for name, group in (("sizes", self.parts), ("held", self.held)):
+                count = [len(group[c]) if len(group) else 0 for c in here.tolist()]
+                said[name] = np.array(count, dtype=np.int64)
+        if "labels" in told and self.dataset.spec.task != "regression":
+            classes, targets = self.dataset.spec.classes, self.dataset.train.targets.cpu().numpy()
+            said["labels"] = np.zeros((0, classes), dtype=np.int64)
+            if len(here):
+                parts = [self.parts[c] for c in here.tolist()]
+                said["labels"] = label_histogram(targets, parts, classes)
+        return said
+
+    @cached_property
+    def roster(self) -> Roster:
+        """What the nodes told of themselves when they joined."""
+        return self.gathered([self.tells()]) if self.joined is None else self.joined
+
+    def gathered(self, tells: Sequence[dict[str, np.ndarray]]) -> Roster:
+        """The roster of what all parties told.
+
+        Raises:
+            NotTold: a client's party is not among them.
+        """
+        clients, method = self.network.clients, self.algorithm
+        return Roster.of(tells, self.nodes, clients, method.must_tell, method.name)
+
+    # -- what is built of them
 
     def trainer(self) -> Trainer:
         """A trainer for some of the nodes."""
@@ -88,17 +137,14 @@ class Job:
         )
 
     @cached_property
-    def metrics(self) -> MetricSet:
-        """What is measured."""
-        return MetricSet(self.evaluate.metrics, self.dataset.spec)
-
-    @cached_property
     def tried(self) -> Tried:
         """What the model does on a few examples.
 
         Raises:
             ConfigError: it cannot be trained; the field is empty.
         """
+        if self.trial is not None:
+            return self.trial
         sizes = np.array([len(part) for part in self.parts], dtype=np.int64)
         smallest, node = self.train.smallest_batch(sizes)
         return try_out(self.module, self.dataset, smallest, f", as node {node} has")
@@ -128,44 +174,3 @@ class Job:
         return Block.start(
             ids, initial, self.parts, self.streams, self.network, trainer, self.roster, self.held
         )
-
-    @cached_property
-    def roster(self) -> Roster:
-        """What the nodes tell of themselves when they join."""
-        sizes, held = (np.zeros(self.nodes, dtype=np.int64) for _ in range(2))
-        for target, parts in ((sizes, self.parts), (held, self.held)):
-            target[: len(parts)] = [len(part) for part in parts]
-        labels = None
-        if self.dataset.spec.task != "regression":
-            classes = self.dataset.spec.classes
-            targets = self.dataset.train.targets.cpu().numpy()
-            labels = label_histogram(targets, self.parts, classes)
-        return Roster(sizes, held, labels)
-
-    def evaluated_nodes(self) -> np.ndarray:
-        """Ids of the nodes whose models are evaluated: all, or a fixed random sample.
-
-        An attacker's own model is nobody's concern.
-        """
-        some, every = self.evaluate.nodes, np.arange(self.nodes)
-        if self.attackers is not None:
-            every = np.setdiff1d(every, self.attackers.nodes)
-        if some is None or some >= len(every) or self.servers:
-            return every
-        chosen = self.streams.numpy("evaluated nodes").choice(every, some, replace=False)
-        return np.sort(chosen)
-
-    def evaluates(self, done: int) -> bool:
-        """Whether models are measured after ``done`` rounds; 0: as they are at the start."""
-        return self.regular(done) or (
-            self.evaluate.dense_start and done < self.evaluate.every and done & (done - 1) == 0
-        )
-
-    def regular(self, done: int) -> bool:
-        """Whether ``done`` rounds are among those that ``evaluate.every`` asks for, or all."""
-        return (done > 0 and done % self.evaluate.every == 0) or done == self.rounds
-
-    def saves(self, done: int, last: bool) -> bool:
-        """Whether a checkpoint is written after ``done`` rounds; the ``last`` always counts."""
-        every = self.checkpoint.every
-        return every > 0 and (done % every == 0 or last)

@@ -46,6 +46,10 @@ class Wrapper(Algorithm):
         return self.algorithm.unattackable
 
     @property
+    def must_tell(self) -> frozenset[str]:  # type: ignore[override]
+        return self.algorithm.must_tell
+
+    @property
     def needs_time(self) -> bool:
         return self.algorithm.needs_time
 

@@ -34,7 +34,6 @@ from hansa.engine import (
     read_manifest,
 )
 from hansa.engine.runtimes.checkpoint import load_block, peek
-from hansa.engine.runtimes.saved_job import remove_job, save_job
 from hansa.engine.training.gradients import has_convolution, supports_stacking
 from hansa.experiment.hosting import hosted
 from hansa.experiment.jobs import collect, host_job
@@ -179,6 +178,8 @@ def play(
         strategy=_strategy(train, module),
         device=device,
         held=held,
+        form=form,
+        plugins=place.plugins,
     )
     settings = {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}
     folder, checkpoint = _folder(path, settings)
@@ -191,10 +192,7 @@ def play(
             "bytes_sent": collector.bytes_sent,
         }
         if collector.rounds_done < rounds and not (checkpoint and peek(checkpoint).get("stopped")):
-            if form is not None and not isinstance(runtime, Simulate):
-                save_job(path, job, form, place.plugins)
             host_job(job, runtime, collector, checkpoint)
-        remove_job(path)  # nobody builds it any more, and it holds examples
     saved = latest(path / "checkpoints")
     assert saved is not None  # the run ended, so it saved
     block = job.block(np.arange(job.nodes))

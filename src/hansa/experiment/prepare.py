@@ -16,6 +16,7 @@ from hansa.data import Dataset, plant
 from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
+from hansa.experiment.inputs import plugins_of
 from hansa.experiment.runfile import RunFile
 from hansa.models import Model, Module, ParameterLayout, initial_model
 
@@ -75,6 +76,8 @@ def prepare(run: RunFile) -> Job:
         strategy="looped" if strategy == "auto" else strategy,
         device=run.device,
         attackers=attackers,
+        form=form,
+        plugins=tuple(sorted({*run.plugins} | plugins_of(run))),
     )
     # What fits no model or no clock shows when a node starts: better now than in a worker.
     doing("trying the model")

@@ -121,7 +121,7 @@ class Mesh:
         others = [other for other in first if other != own]
         payload = pack_control("share", **values)
         for other in others:
-            self.send(frame(when, own, other, "share", payload), payload)
+            self.send(frame(when, own, other, when.kind or "share", payload), payload)
         got = self.gather(when, {(other, own) for other in others})
         parts = []
         for other in first:

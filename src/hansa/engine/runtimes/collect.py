@@ -12,6 +12,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.engine.job import Job
+from hansa.engine.roster import Roster
 from hansa.engine.runtimes.checkpoint import seal
 from hansa.engine.runtimes.host import Report
 from hansa.engine.time.battery import BATTERY_EMPTY
@@ -76,6 +77,11 @@ class Collector:
         for name, value in manifest.get("so_far", {}).items():
             if name in _SO_FAR:
                 setattr(self, name, value)
+
+    def joined(self, roster: Roster) -> None:
+        """Record what the clients told of themselves, if anything."""
+        if roster.told:
+            self.folder.event("joined", **roster.event())
 
     def add(self, report: Report) -> None:
         """Take one block's report of a round; record the round when all nodes are in."""

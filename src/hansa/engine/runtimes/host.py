@@ -22,7 +22,7 @@ from hansa.engine.exchange.exchange import Send, Share
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away
-from hansa.engine.runtimes.measuring import measure
+from hansa.engine.runtimes.measuring import Models, handed_out, measure
 from hansa.engine.time.battery import BATTERY_LEFT
 from hansa.models.layout import Entry
 
@@ -68,8 +68,8 @@ class Host:
             RunError: they cannot be measured.
         """
         if self.job.evaluates(0):
-            block, t = self.block, -1
-            models = block.residents, block.rows
+            t = -1
+            models = self._models(t, 0)
             measured = self._guard("evaluation", t, partial(self._measure, models))
             self.report(self._said(t, 0.0, measured, False))
 
@@ -178,7 +178,7 @@ class Host:
                 job.clock.compute(block, effort)
             self._watch(t)
             if measured is None and early:
-                models = block.models()  # among peers, who have them
+                models = Models(*block.models())  # among peers, who have them
                 measured = self._guard("evaluation", t, partial(self._measure, models))
             if ended:
                 return asked, phase, measured
@@ -222,22 +222,22 @@ class Host:
                 "nothing, or a text that says why the run ends with this round",
             )
 
-    def _models(self, t: int, phase: int) -> tuple[np.ndarray, Any]:
-        """The models that the algorithm wants measured: (positions [k], rows [k, D])."""
-        script, came = self.job.algorithm.measured(self.block, t), None
+    def _models(self, t: int, phase: int) -> Models:
+        """The models that the algorithm wants measured; at first (-1) what it starts from."""
+        script, came = handed_out(self.job, self.block, t), None
         while True:
             try:
                 asked = script.send(came)
             except StopIteration as end:
-                models: tuple[np.ndarray, Any] = end.value
+                models: Models = end.value
                 return models
-            work = partial(self.exchange, self.block, asked, t, phase)
+            work = partial(self.exchange, self.block, asked, max(t, 0), phase)
             came = self._guard("exchange", t, work)
             phase += asked.turn is None
 
-    def _measure(self, wanted: tuple[np.ndarray, Any]) -> dict[str, Any]:
+    def _measure(self, models: Models) -> dict[str, Any]:
         doing("measuring")
-        return measure(self.job, self.block, *wanted, self.measured)
+        return measure(self.job, self.block, models, self.measured)
 
     def _watch(self, t: int) -> None:
         """Name the nodes whose training loss is not finite or too high."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.engine.block import Block
+from hansa.engine.exchange.asked import Asked
+from hansa.engine.exchange.exchange import Share
 from hansa.engine.job import Job
 
 if TYPE_CHECKING:
@@ -16,13 +20,74 @@ if TYPE_CHECKING:
 _ROWS_AT_A_TIME = 64
 
 
-def measure(
-    job: Job, block: Block, who: np.ndarray, models: Tensor, among: np.ndarray
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Judged:
+    """The models that clients judge on examples of their own, wherever those models are kept.
+
+    Attributes:
+        ids: int64 [m], of the nodes whose models they are.
+        rows: [m, D].
+        integers: their integer buffers, as in a block's state.
+    """
+
+    ids: np.ndarray
+    rows: Tensor
+    integers: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What is measured in a block.
+
+    Attributes:
+        who: int64 [k], positions of the nodes whose models they are.
+        rows: [k, D].
+        judged: what its clients judge; None: these.
+    """
+
+    who: np.ndarray
+    rows: Tensor
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True)
+class HandedOut(Share):
+    """Servers' models, given to every block to be judged; no exchange of the algorithm's.
+
+    Attributes:
+        turn: 0 before the first round, then 1 in every round that measures.
+    """
+
+    turn: int = 1
+    kind = "judged"
+
+
+def handed_out(job: Job, block: Block, t: int) -> Generator[Asked[Any], Any, Models]:
+    """The models that are measured after round t, or at first (-1).
+
+    Where clients judge servers' models, those go to every block, since examples that are held
+    back go nowhere.
+    """
+    who, rows = block.residents, block.rows
+    if t >= 0:
+        who, rows = yield from job.algorithm.measured(block, t)
+    if not (job.evaluate.per_client and job.servers):
+        return Models(who, rows)
+    integers = {name: value.numpy() for name, value in block.integers(who).items()}
+    told = {"ids": block.ids[who], "rows": rows.cpu().numpy(), **integers}
+    came = yield HandedOut(told, turn=int(t >= 0))
+    judged = Judged(
+        came["ids"],
+        torch.from_numpy(came["rows"]).to(rows.device),
+        {name: torch.from_numpy(came[name]) for name in integers},
+    )
+    return Models(who, rows, judged)
+
+
+def measure(job: Job, block: Block, wanted: Models, among: np.ndarray) -> dict[str, Any]:
     """Figures of models on the test (and validation) set, and what the average of all needs.
 
     Args:
-        who: positions [k] of the nodes whose models [k, D] these are.
         among: positions of the nodes that are measured.
 
     Returns:
@@ -31,6 +96,7 @@ def measure(
         ``clients``, (ids [c], by name [c]) of :func:`by_client`. An attacker's own model is
         nobody's concern and stays out of all of it.
     """
+    who, models = wanted.who, wanted.rows
     if job.attackers is not None:
         honest = ~np.isin(block.ids[who], job.attackers.nodes)
         who, models = who[honest], models[torch.from_numpy(honest).to(models.device)]
@@ -58,33 +124,28 @@ def measure(
         spread += float((piece.double().cpu() - mean).square().sum())
     said = {"values": values, "mean": mean.numpy(), "spread": spread, "models": len(models)}
     if job.evaluate.per_client:
-        said["clients"] = by_client(job, block, who, rows)
+        said["clients"] = by_client(job, block, replace(wanted, who=who, rows=rows))
     return said
 
 
-def by_client(
-    job: Job, block: Block, who: np.ndarray, rows: Tensor
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Each client's model on the examples that the client holds back.
+def by_client(job: Job, block: Block, models: Models) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The model of each client on the examples that it holds back, which stay where they are.
 
     That is its own where it has one, else its server's, else the one that all were merged into.
-    The block that has the model asks it.
-
-    Args:
-        who: positions [k] of the nodes whose models ``rows`` [k, D] are.
 
     Returns:
-        ids int64 [c] of the clients whose models are here, and figures by name, float64 [c].
+        ids int64 [c] of the clients here that hold some back, and figures by name, float64 [c].
     """
+    kept = models.judged or Judged(block.ids[models.who], models.rows, block.integers(models.who))
     at = np.full(job.nodes, -1)
-    at[block.ids[who]] = np.arange(len(who))
+    at[kept.ids] = np.arange(len(kept.ids))
     server = job.algorithm.members(block)
     if block.outcome is not None and block.outcome.which == "merged":
         server = np.full(len(server), len(server))  # who merges is the first of the servers
-    ids = np.arange(len(server))
-    which = np.where(at[ids] >= 0, at[ids], np.where(server >= 0, at[server], -1))
-    ids = np.flatnonzero((which >= 0) & (job.roster.held[: len(server)] > 0))
-    held = [job.held[i] for i in ids.tolist()]
-    own = block.integers(who)
-    by_name = block.trainer.evaluate_parts(rows, which[ids], held, job.evaluate.batch_size, own)
-    return ids, by_name
+    here = np.flatnonzero([len(part) > 0 for part in block.held])
+    ids = block.ids[here]
+    which = np.where(at[ids] >= 0, at[ids], np.where(server[ids] >= 0, at[server[ids]], -1))
+    here, ids, which = here[which >= 0], ids[which >= 0], which[which >= 0]
+    held = [block.held[i] for i in here.tolist()]
+    size = job.evaluate.batch_size
+    return ids, block.trainer.evaluate_parts(kept.rows, which, held, size, kept.integers)

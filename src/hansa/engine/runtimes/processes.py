@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
@@ -20,6 +21,7 @@ from hansa.base.telling import doing
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
+from hansa.engine.runtimes.dealing import deal, remove_dealt
 from hansa.engine.runtimes.runtime import Launch, Runtime, WorkerCommand, split_nodes
 
 _GRACE = 3.0  # seconds that all workers together have to leave
@@ -43,11 +45,14 @@ class Processes(Runtime):
     def run(self, job: Job, launch: Launch) -> None:
         coordinator = _Coordinator(self, job, launch)
         try:
+            doing("dealing examples to workers")
+            deal(launch.collector.folder.path, job, coordinator.parts)
             doing(f"starting {self.workers} workers")
             coordinator.start(launch.resume, launch.command)
             coordinator.listen()
         finally:
             coordinator.close()
+            remove_dealt(launch.collector.folder.path)
         if not coordinator.whole:
             raise KeyboardInterrupt
 
@@ -69,6 +74,7 @@ class _Coordinator:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.logs = self.collector.folder.path / "logs"
         self.ports: dict[int, int] = {}
+        self.tells: dict[int, dict[str, np.ndarray]] = {}
         self.saved: dict[int, list[dict[str, Any]]] = {}
         self.done: set[int] = set()
         self.whole = True
@@ -172,11 +178,13 @@ class _Coordinator:
     def _take(self, index: int, message: dict[str, Any]) -> None:
         kind = message["kind"]
         if kind == "hello":
-            self.ports[index] = message["port"]
+            self.ports[index], self.tells[index] = message["port"], message["tells"]
             if len(self.ports) == len(self.parts):
-                ports = [self.ports[i] for i in range(len(self.parts))]
-                for peer in range(len(self.parts)):
-                    self._say(peer, "peers", ports=ports)
+                every = range(len(self.parts))
+                ports, tells = [self.ports[i] for i in every], [self.tells[i] for i in every]
+                self.collector.joined(self.job.gathered(tells))
+                for peer in every:
+                    self._say(peer, "peers", ports=ports, tells=tells)
         elif kind == "report":
             self.collector.add(message["report"])
         elif kind == "saved":

@@ -69,6 +69,7 @@ class Simulate(Runtime):
     def run(self, job: Job, launch: Launch) -> None:
         doing(f"building {job.servers or job.nodes:,} models")
         block = job.block(np.arange(job.nodes))
+        launch.collector.joined(block.roster)
         start = 0
         if launch.resume is not None:
             manifest = read_manifest(launch.resume)

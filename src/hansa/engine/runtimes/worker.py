@@ -121,6 +121,10 @@ def serve(
         parts = split_nodes(job.nodes, workers, job.servers)
         owner = owners(parts)
         mesh = Mesh(context, index, owner, deadline, control.alive)
+        control.send("hello", index=index, port=mesh.port, tells=job.tells())
+        peers = control.expect("peers")
+        mesh.connect(peers["ports"])
+        job.joined = job.gathered(peers["tells"])
         block = job.block(parts[index])
         block.workers = workers
         start = 0
@@ -128,8 +132,6 @@ def serve(
             manifest = read_manifest(resume)
             load_block(block, resume, manifest)
             start = manifest["round"]
-        control.send("hello", index=index, port=mesh.port)
-        mesh.connect(control.expect("peers")["ports"])
 
         def save(block: Block, done: int) -> None:
             entry = save_block(block, checkpoints, done)

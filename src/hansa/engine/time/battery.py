@@ -91,5 +91,5 @@ class BatteryClock(DeviceClock):
     def _round(self, block: Times) -> np.ndarray:
         """Energy of a round of training, J [n]; servers need none."""
         pace, watts = self.labour(block, block.ids)
-        each = pace * block.trainer.asked_examples(block.sizes[block.ids]) * watts
+        each = pace * block.trainer.asked_examples(block.own_sizes) * watts
         return each if block.effort is None else each * block.effort

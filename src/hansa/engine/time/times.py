@@ -50,8 +50,8 @@ class Times(Protocol):
         """How many nodes of the run have data; the ids from there on are servers."""
 
     @property
-    def sizes(self) -> np.ndarray:
-        """int64 [nodes of the run]: how many training examples each has."""
+    def own_sizes(self) -> np.ndarray:
+        """int64 [n]: how many training examples the block's nodes have."""
 
     def __len__(self) -> int: ...
 

@@ -291,14 +291,9 @@ class Crew:
 
 
 def value_range(dataset: Dataset, facts: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Lowest and highest value of each channel or feature as the model sees it, to broadcast.
-
-    A property of the sensor (a pixel goes from black to white), not of anybody's examples.
-    """
+    """Lowest and highest value of each channel or feature as the model sees it, to broadcast."""
     if "quickdrop.range" not in facts:
-        stored = dataset.train.inputs
-        flat = stored.reshape(-1, stored.shape[-1])
-        low, high = flat.amin(0).float(), flat.amax(0).float()
+        low, high = (values.float() for values in dataset.limits)
         if dataset.scale is not None and dataset.shift is not None:
             low, high = (v * dataset.scale + dataset.shift for v in (low, high))
         shape = (-1, 1, 1) if dataset.spec.kind == "image" else (-1,)

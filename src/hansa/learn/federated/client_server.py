@@ -121,6 +121,7 @@ class ClientServer(Algorithm):
     """The base of the federated methods (see the module's text)."""
 
     uses_topology: ClassVar[bool] = False
+    must_tell: ClassVar[frozenset[str]] = frozenset({"sizes"})
     apart: ClassVar[bool] = True
     """Whether each client works by itself, at any time; otherwise :meth:`local_work` shares out
     what all clients of a wave do."""

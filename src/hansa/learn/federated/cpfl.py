@@ -51,6 +51,7 @@ class CPFL(Federated):
     """FedAvg in cohorts side by side, then one distillation of their models."""
 
     uses_public: ClassVar[bool] = True
+    must_tell: ClassVar[frozenset[str]] = frozenset({"sizes", "labels"})
     usual: ClassVar[dict[str, Any]] = {
         "data": {"public": 0.2},
         "evaluate": {"local_validation": 0.1},

@@ -50,6 +50,7 @@ class QuickDrop(Federated):
     """FedAvg on batches of every class, which distils the clients' data as it goes."""
 
     apart: ClassVar[bool] = False
+    must_tell: ClassVar[frozenset[str]] = frozenset({"sizes", "labels"})
 
     distil: bool = Field(True, description="make synthetic images; the model is the same without")
     condensation: Condensation = Field(Condensation(), description="how they are made")

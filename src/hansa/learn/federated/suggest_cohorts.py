@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hansa.base.errors import ConfigError
+from hansa.data import label_histogram
 from hansa.data.dealing.cohorts import Clients, Counted, UniformCohorts
 from hansa.engine import Job
 from hansa.learn.federated.federated import Federated
@@ -84,12 +85,13 @@ def suggest_cohorts(
     Raises:
         ConfigError: the algorithm has no servers that invite clients, or the data no classes.
     """
-    labels = job.roster.labels
     if not isinstance(job.algorithm, Federated):
         raise ConfigError("algorithm", job.algorithm.name, "has no rounds of clients", "cpfl")
-    if labels is None:
+    classes = job.dataset.spec.classes
+    if not classes:
         raise ConfigError("data", None, "has no classes for cohorts to differ in", "another")
-    clients = job.network.clients
+    clients, targets = job.network.clients, job.dataset.train.targets.cpu().numpy()
+    labels = label_histogram(targets, job.parts, classes)
     counts = sorted({*(1 << k for k in range(clients.bit_length())), clients})
     counts = [n for n in counts if n <= clients]
     costs = _Costs.of(job)

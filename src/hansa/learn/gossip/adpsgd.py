@@ -87,7 +87,7 @@ class ADPSGD(Algorithm):
         planned = np.zeros(len(block), dtype=np.int64)
         for draw in np.unique(wakes).tolist():
             who = np.flatnonzero(wakes == draw)
-            sizes, own = block.sizes[block.ids[who]], None if pace is None else pace[who]
+            sizes, own = block.own_sizes[who], None if pace is None else pace[who]
             ids, streams = block.ids[who], block.streams
             planned[who] = block.trainer.planned(ids, sizes, streams, draw, own)[1]
         return planned

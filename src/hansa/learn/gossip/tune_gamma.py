@@ -17,8 +17,9 @@ from hansa.base.errors import Diverged
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.engine import Block, Network, WallClock
-from hansa.engine.block import COUNTERS, MODELLED, Roster
+from hansa.engine.block import COUNTERS, MODELLED
 from hansa.engine.exchange.asked import Exchange
+from hansa.engine.roster import Roster
 from hansa.learn.gossip.choco import Choco
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def consensus(choco: Choco, network: Network, rows: Tensor, rounds: int) -> Tens
         network=network,
         trainer=cast(Any, None),  # nobody trains
         residents=np.arange(n),
-        roster=Roster(np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)),
+        roster=Roster(n),
         state={name: torch.zeros(n, dtype=torch.int64) for name in COUNTERS}
         | {name: torch.zeros(n, dtype=torch.float64) for name in MODELLED},
     )

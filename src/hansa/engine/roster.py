@@ -1,0 +1,109 @@
+"""What the clients of a run told when they joined: known to every party, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Told = frozenset[str]
+"""What an algorithm asks every client to tell, some of :data:`TELLING`."""
+
+TELLING: Mapping[str, tuple[str, ...]] = {"sizes": ("sizes", "held"), "labels": ("labels",)}
+"""What a client tells under each name: how many examples it trains on and how many it holds back;
+how many of those it trains on are of each class."""
+
+
+class NotTold(LookupError):
+    """What an algorithm asks of the roster was not told, since it did not say that it must be."""
+
+
+@dataclass(frozen=True)
+class Roster:
+    """What the nodes of a run told when they joined.
+
+    Attributes:
+        clients: how many nodes have data; servers come after them and tell nothing.
+        told: names of :data:`TELLING`.
+        arrays: int64, what was told: ``sizes`` and ``held`` [nodes], 0 for servers, and ``labels``
+            [clients, C], where there are classes.
+        method: the algorithm's name, for errors.
+    """
+
+    clients: int
+    told: Told = frozenset()
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    method: str = "this algorithm"
+
+    @classmethod
+    def of(
+        cls,
+        tells: Iterable[Mapping[str, np.ndarray]],
+        nodes: int,
+        clients: int,
+        told: Told,
+        method: str,
+    ) -> Roster:
+        """What all parties told (see :meth:`Job.tells`), put together.
+
+        Raises:
+            NotTold: a client is missing.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        missing = np.ones(clients, dtype=bool)
+        for one in tells:
+            missing[one["clients"]] = False
+            for name in one.keys() - {"clients"}:
+                value = one[name]
+                count = clients if name == "labels" else nodes
+                whole = np.zeros((count, *value.shape[1:]), dtype=np.int64)
+                arrays.setdefault(name, whole)[one["clients"]] = value
+        if told and missing.any():
+            raise NotTold(f"client {np.flatnonzero(missing)[0]} has told nothing")
+        return cls(clients, told, arrays, method)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 [nodes], numbers of training examples; 0 for servers.
+
+        Raises:
+            NotTold: the algorithm did not ask for them.
+        """
+        return self._asked("sizes")["sizes"]
+
+    @property
+    def held(self) -> np.ndarray:
+        """int64 [nodes], numbers of examples kept back to validate models.
+
+        Raises:
+            NotTold: the algorithm did not ask for sizes.
+        """
+        return self._asked("sizes")["held"]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int64 [clients, C], training examples of each class; None for a regression.
+
+        Raises:
+            NotTold: the algorithm did not ask for them.
+        """
+        return self._asked("labels").get("labels")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the clients told, 8 a number."""
+        return 8 * sum(value[: self.clients].size for value in self.arrays.values())
+
+    def event(self) -> dict[str, Any]:
+        """For the record: what was told, and how much that is."""
+        return {"told": sorted(self.told), "clients": self.clients, "bytes": self.nbytes}
+
+    def _asked(self, what: str) -> Mapping[str, np.ndarray]:
+        if what not in self.told:
+            raise NotTold(
+                f"{self.method} asks for the {what} of all clients, which nobody has told; "
+                f'declare must_tell = frozenset({{"{what}"}}) in the algorithm'
+            )
+        return self.arrays

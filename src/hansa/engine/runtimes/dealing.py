@@ -1,0 +1,115 @@
+"""The parties of a run on one machine: one plan for all, and a private file for each holder.
+
+Who prepared a run deals it: its plan and one holding a worker, in a folder of the run's that only
+the user may read and that is gone when the run ends, however it ends. Workers open the plan and
+their own holding, and load no data.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hansa.base.bundle import map_bundle, write_bundle
+from hansa.base.errors import ConfigError
+from hansa.base.files import writing
+from hansa.base.lazy import torch
+from hansa.data.dataset import Planted
+from hansa.engine.holding import Holding
+from hansa.engine.job import Job
+from hansa.engine.runtimes.plan_file import read_plan, split_of, split_tensors, write_plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = "parties"
+"""Where in a run's folder they are while it goes on."""
+
+
+def deal(run: Path, job: Job, groups: Sequence[np.ndarray]) -> None:
+    """Write what each worker needs, and nobody's examples twice.
+
+    Args:
+        run: the run's folder; what an earlier deal left there is removed.
+        groups: ids of the nodes of each worker.
+
+    Raises:
+        ConfigError: the model was given as it is, so that no other process can build it.
+        DiskError: the disk is full or fails.
+    """
+    if job.form is None:
+        problem = "the model is an object of this process, which no worker can build"
+        raise ConfigError("runtime", "processes", problem, "runtime: simulate")
+    remove_dealt(run)
+    folder = run / FOLDER
+    with writing(folder):
+        folder.mkdir(mode=0o700)
+    write_plan(folder, job.plan)
+    for index, ids in enumerate(groups):
+        _write_holding(folder / _name(index), job.holding(ids))
+
+
+def party(run: Path, index: int) -> Job:
+    """The job of a worker, from the plan and its own holding.
+
+    Raises:
+        CheckpointError: they are missing or damaged.
+    """
+    folder = run / FOLDER
+    plan = read_plan(folder)
+    job = Job.of(plan, _read_holding(folder / _name(index), plan.dataset.planted))
+    job.dataset = job.dataset.to(torch.device(plan.device))
+    return job
+
+
+def remove_dealt(run: Path) -> None:
+    """Take away what was dealt in a run's folder, if anything was."""
+    shutil.rmtree(run / FOLDER, ignore_errors=True)
+
+
+def _name(index: int) -> str:
+    return f"worker-{index}"
+
+
+def _write_holding(path: Path, holding: Holding) -> None:
+    tensors = split_tensors(holding.train, "train")
+    tensors["numbers"] = torch.from_numpy(holding.numbers)
+    for name, parts in (("parts", holding.parts), ("held", holding.held)):
+        tensors[name] = _joined(parts)
+    for k, one in enumerate(holding.planted):
+        tensors[f"planted.{k}"] = torch.from_numpy(np.stack([one.index, one.before, one.labels]))
+    facts = {
+        "clients": holding.clients.tolist(),
+        "sizes": [len(part) for part in holding.parts],
+        "held_sizes": [len(part) for part in holding.held],
+        "planted": len(holding.planted),
+        "secret": None if holding.secret is None else holding.secret.hex(),
+    }
+    write_bundle(path, facts, tensors, private=True)
+
+
+def _read_holding(path: Path, markers: Sequence[Planted]) -> Holding:
+    facts, tensors = map_bundle(path)
+    train, clients = split_of(tensors, "train"), np.array(facts["clients"], dtype=np.int64)
+    assert train is not None
+    mine = [one for one in markers if one.client in clients]
+    planted = []
+    for k in range(facts["planted"]):
+        rows = tensors[f"planted.{k}"].numpy()
+        planted.append(Planted(mine[k].marker, mine[k].client, *rows))
+    parts = _split(tensors["parts"], facts["sizes"])
+    held = _split(tensors["held"], facts["held_sizes"])
+    secret = facts["secret"] and bytes.fromhex(facts["secret"])
+    return Holding(clients, train, parts, tensors["numbers"].numpy(), held, tuple(planted), secret)
+
+
+def _joined(parts: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
+
+
+def _split(joined: Tensor, sizes: list[int]) -> tuple[np.ndarray, ...]:
+    return tuple(np.split(joined.numpy(), np.cumsum(sizes)[:-1])) if sizes else ()
