@@ -1,7 +1,7 @@
 """The run file and what turns it into a run: schema, overrides, checks, the run itself."""
 
+from hansa.experiment.outlook import plan
 from hansa.experiment.places import default_folder
-from hansa.experiment.plan import plan
 from hansa.experiment.prepare import prepare
 from hansa.experiment.run import resume, run
 from hansa.experiment.runfile import RunFile

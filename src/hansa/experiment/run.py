@@ -15,7 +15,7 @@ from hansa.experiment.environment import describe_environment
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
 from hansa.experiment.jobs import collect, host_job
-from hansa.experiment.plan import describe
+from hansa.experiment.outlook import describe
 from hansa.experiment.prepare import prepare
 from hansa.experiment.progress import RunProgress
 from hansa.experiment.remarks import remarks
