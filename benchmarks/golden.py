@@ -60,7 +60,7 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 """What an algorithm needs to be told."""
 ALONE = ("adpsgd",)
-"""These act on all nodes at once and say so: they have no second worker."""
+"""Between workers the sockets say what comes when, so that no two runs are alike."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "momentum": {"algorithm": "dpsgd", "train": {"optimizer": {"name": "sgd", "momentum": 0.9}}},
     "adam": {"algorithm": "dpsgd", "train": {"optimizer": {"name": "adam", "lr": 0.01}}},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hansa.base.errors import ConfigError, RunError
+from hansa.base.errors import ConfigError
 from hansa.codec import Dense
 from hansa.engine import Job
 from hansa.engine.exchange.asked import Exchange
@@ -182,7 +182,8 @@ def test_who_was_away_starts_again_from_now(make_job: MakeJob, host: Any) -> Non
     ("changes", "field", "problem"),
     [
         ({"algorithm": "adpsgd", "clock": "wall"}, "clock", "modelled time"),
-        ({**ASYNC, "runtime": {"name": "processes"}}, "runtime", "one place"),
+        ({**ASYNC, "runtime": {"name": "processes"}, "attack": {"name": "mimic", "nodes": [1]}},
+         "attack", "step"),
         ({**ASYNC, "topology": "exponential"}, "algorithm", "one-way"),
         ({"algorithm": {"name": "local_sgd", "period": 0}}, "algorithm.period", "greater"),
         ({"algorithm": {"name": "local_sgd", "algorithm": "adpsgd"}, "clock": SLOW},
@@ -209,11 +210,32 @@ def test_what_cannot_work_is_explained_beforehand(
     assert caught.value.fix
 
 
-def test_blocks_apart_are_refused_by_the_algorithm_itself(
-    make_job: MakeJob, host_apart: Any
+@pytest.mark.parametrize("workers", [2, 3])
+def test_in_blocks_apart_the_mean_stays_and_all_wake(
+    make_job: MakeJob, host_apart: Any, workers: int
 ) -> None:
-    with pytest.raises(RunError, match="one block"):
-        host_apart(lambda: make_job(ASYNC), 2)
+    """Whatever comes when: nothing of any model is lost between workers."""
+    rng = np.random.default_rng(workers)
+    start = torch.from_numpy(rng.standard_normal((8, 910)).astype(np.float32))
+
+    def make() -> Job:
+        job = make_job({**ASYNC, "train.local_steps": 0, "rounds": 6})
+        block = job.block
+
+        def begun(ids: np.ndarray) -> Any:
+            made = block(ids)
+            made.rows.copy_(start[ids])
+            made.state["adpsgd.copy"].copy_(start[ids])
+            return made
+
+        job.block = begun  # type: ignore[method-assign]
+        return job
+
+    rows, state, _ = host_apart(make, workers)
+    torch.testing.assert_close(rows.double().mean(0), start.double().mean(0), rtol=0, atol=1e-6)
+    assert (rows - rows.mean(0)).square().sum() < 0.1 * (start - start.mean(0)).square().sum()
+    assert state["adpsgd.wakes"].sum() == 6 * 8
+    assert state["messages_sent"].sum() == state["messages_received"].sum() == 2 * 6 * 8
 
 
 # -- local SGD --------------------------------------------------------------------------------

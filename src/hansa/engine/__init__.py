@@ -5,9 +5,11 @@ a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks
 """
 
 from hansa.engine.algorithm import Algorithm, Ending, Script
+from hansa.engine.asynchronous import Asynchronous
 from hansa.engine.block import Block
 from hansa.engine.exchange.exchange import Send, Share
 from hansa.engine.exchange.inbox import Inbox
+from hansa.engine.exchange.taking import Put, Take, Until
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
 from hansa.engine.outcome import Outcome
@@ -41,6 +43,7 @@ __all__ = [
     "AdamW",
     "Algorithm",
     "Ask",
+    "Asynchronous",
     "Augmentation",
     "Availability",
     "Block",
@@ -79,6 +82,7 @@ __all__ = [
     "Presence",
     "Processes",
     "Profiles",
+    "Put",
     "Runtime",
     "Schedule",
     "Script",
@@ -87,10 +91,12 @@ __all__ = [
     "Simulate",
     "Step",
     "Strategy",
+    "Take",
     "Time",
     "TrainSettings",
     "Trainer",
     "Uniform",
+    "Until",
     "WallClock",
     "WeightRule",
     "choose_strategy",

@@ -25,6 +25,8 @@ from hansa.topology import Graph, MixingMatrix
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from hansa.engine.exchange.letter import Letter
+
 COUNTERS = (
     "steps",
     "samples",
@@ -173,6 +175,7 @@ class Block:
         workers: how many workers the nodes of the run are split over.
         outcome: what the run has come to, once it has ended.
         store: the nodes' examples where they may grow (:meth:`open_store`), else None.
+        mail: what was sent to its nodes and not taken yet, for algorithms without rounds.
     """
 
     ids: np.ndarray
@@ -197,6 +200,7 @@ class Block:
     workers: int = 1
     outcome: Outcome | None = None
     store: Store | None = None
+    mail: list[Letter] = field(default_factory=list)
 
     @classmethod
     def start(

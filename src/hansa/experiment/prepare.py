@@ -139,12 +139,13 @@ def _check_pace(run: RunFile) -> None:
             f"{name} decides by modelled time, and this clock has none",
             "clock: phones, modelled or devices",
         )
-    if run.algorithm.own_pace and not isinstance(run.runtime, Simulate):
+    colluding = run.attack is not None and run.attack.colluding
+    if run.algorithm.own_pace and colluding and not isinstance(run.runtime, Simulate):
         raise ConfigError(
-            "runtime",
-            run.runtime.name,
-            f"{name} acts on all nodes in the order of modelled time, so they must be in one place",
-            "runtime: simulate",
+            "attack",
+            run.attack.name if run.attack else None,
+            f"agrees before every exchange, and in {name} nobody keeps step with others",
+            "an attack that does not collude, or runtime: simulate",
         )
 
 

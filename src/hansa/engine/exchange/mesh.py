@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.wire import (
     HEADER_BYTES,
     MAX_PAYLOAD,
+    UNASKED,
     Header,
     Key,
     When,
@@ -58,6 +60,7 @@ class Mesh:
         self._kept: dict[When, dict[Key, tuple[Header, bytes]]] = {}
         self._oldest = (-1, 0)  # round, and exchange of it that every block takes part in
         self._closed: set[When] = set()  # of this round, by kind and turn
+        self._unasked: deque[list[tuple[Header, bytes]]] = deque()
 
     def connect(self, ports: list[int]) -> None:
         """Open a socket to every peer, given the ports of all workers by index."""
@@ -109,6 +112,19 @@ class Mesh:
             self._oldest = (when.round, when.number + 1)
         return {key: got[key] for key in expected}
 
+    def receive(self, wait: int) -> list[tuple[Header, bytes]]:
+        """The next message that belongs to no numbered exchange, for each who hears it here.
+
+        Args:
+            wait: ms; if none comes in them, there is nothing.
+        """
+        while not self._unasked:
+            if not self._ear.poll(wait):
+                return []
+            self._take()
+            wait = 0
+        return self._unasked.popleft()
+
     def share(self, when: When, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The arrays of all workers, end to end; each speaks in the name of its first node.
 
@@ -154,6 +170,9 @@ class Mesh:
             self._drop(f"from {frames[0][:32]!r}: {error}")
             return False
         self.deadline.touch()
+        if headers[0].when.number == UNASKED:
+            self._unasked.append([(header, frames[2]) for header in headers])
+            return True
         for header in headers:
             when, key = header.when, (header.sender, header.receiver)
             if self._late(when):

@@ -20,7 +20,9 @@ from hansa.base.lazy import msgpack
 MAGIC = b"HNSA"
 VERSION = 1
 MAX_PAYLOAD = 1 << 32  # bytes; longer frames are refused before they are read
-MAX_TURN = 1 << 16
+MAX_TURN = (1 << 16) - 1
+UNASKED = MAX_TURN
+"""The number of messages that belong to no numbered exchange, of asynchronous algorithms."""
 _FORMAT = struct.Struct("<4sB?HIIIIIQd16s")
 _GUARD = struct.Struct("<I")  # CRC-32 of the header's other bytes
 HEADER_BYTES = _FORMAT.size + _GUARD.size

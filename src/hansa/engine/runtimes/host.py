@@ -16,13 +16,17 @@ from hansa.base.modules import import_path
 from hansa.base.own_code import in_own_code
 from hansa.base.telling import doing
 from hansa.base.threads import one_thread
+from hansa.engine.asynchronous import Wakes
 from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
 from hansa.engine.exchange.asked import Asked, Exchange
 from hansa.engine.exchange.exchange import Send, Share
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away
+from hansa.engine.runtimes.agenda import Agenda
+from hansa.engine.runtimes.arrivals import Order
 from hansa.engine.runtimes.measuring import Models, handed_out, measure
+from hansa.engine.runtimes.pacing import agenda_of
 from hansa.engine.time.battery import BATTERY_LEFT
 from hansa.models.layout import Entry
 
@@ -46,6 +50,7 @@ class Host:
         report: is given each round's :data:`Report`.
         save: is asked to save the block after the given number of rounds.
         ends: whether the run was asked to end after the given number of rounds.
+        order: what an asynchronous run does when, if it shall do as another did.
     """
 
     def __init__(
@@ -56,9 +61,12 @@ class Host:
         report: Callable[[Report], None],
         save: Callable[[Block, int], None],
         ends: Callable[[int], bool] = lambda done: False,
+        order: Order | None = None,
     ) -> None:
         self.job, self.block, self.exchange = job, block, exchange
-        self.report, self.save, self.ends = report, save, ends
+        self.report, self.save, self.ends, self.order = report, save, ends, order
+        self.agenda: Agenda | None = None
+        self._ending = False
         self.measured = block.positions(job.evaluated_nodes())
 
     def begin(self) -> None:
@@ -93,7 +101,9 @@ class Host:
                         if self.job.checkpoint.every:
                             self._save(t)
                         raise
-                    ends = not last and self.ends(t + 1)
+                    ends = self._ending
+                    if self.agenda is None:
+                        ends = not last and self.ends(t + 1)
                     if ends or self.job.saves(t + 1, last):
                         self._save(t)
                     if ends:
@@ -118,6 +128,7 @@ class Host:
         variances = [(e, _of(block.rows, e).clone()) for e in block.trainer.layout.variances]
         away = Away(block, t)
         early = job.evaluates(t + 1) and job.evaluate.when == "after_training"
+        early &= not job.algorithm.own_pace  # there is no such moment
         block.outcome = None
         reason, phase, measured = self._play(job.algorithm.round(block, t), t, 0, early)
         self._check_reason(reason)
@@ -157,6 +168,7 @@ class Host:
             "measured": measured,
             "extra": not (last or job.regular(t + 1)),
             "outcome": None if block.outcome is None else block.outcome.facts(),
+            "arrivals": None if self.agenda is None else self.agenda.events.drain(),
         }
 
     def _play(self, script: Any, t: int, phase: int, early: bool) -> tuple[Any, int, Any]:
@@ -184,12 +196,28 @@ class Host:
                 return asked, phase, measured
             if not isinstance(asked, Asked):
                 raise self._no_exchange(asked)
+            if isinstance(asked, Wakes):
+                self._interleave(asked, t)
+                came = None
+                continue
             if isinstance(asked, Send):
                 asked, phase = self._attacked(asked, t, phase)
             work = partial(self.exchange, block, asked, t, phase)
             came = self._guard("exchange", t, work, asked.codec)
             name = name if isinstance(asked, Share) else "incoming"
             phase += asked.turn is None
+
+    def _interleave(self, wakes: Wakes, t: int) -> None:
+        """A round of nodes at their own pace; where it is saved nothing is on its way."""
+        job, block = self.job, self.block
+        if self.agenda is None:
+            self.agenda = agenda_of(job, block, self.exchange, self._guard, self._watch, self.order)
+        self._guard("exchange", t, partial(self.agenda.play, wakes.algorithm, t))
+        last = t + 1 == job.rounds
+        self._ending = not last and self.ends(t + 1)
+        still = last or self._ending or job.saves(t + 1, last)
+        self._guard("exchange", t, partial(self.agenda.settle, t, still))
+        block.mail = self.agenda.letters()
 
     def _attacked(self, send: Send, t: int, phase: int) -> tuple[Send, int]:
         """(what leaves the block where some of its nodes attack, the next phase)."""

@@ -5,36 +5,47 @@ their change to its model, which others may have averaged into meanwhile, and av
 random neighbour's current model: x_i, x_j <- (x_i + x_j) / 2. Then it starts again. The neighbour
 is not held up: its own steps go on from the copy it made, so that they are stale, as in the paper.
 
-The modelled clock says who is done when. Averages happen one at a time in that order (ties by
-wake-ups, then id), the atomic averaging of the paper, so its bipartite graphs against deadlock are
-not needed. What a run file calls a round is here as many wake-ups as nodes are present: fast nodes
-wake more often, but a round has as many local steps as one of D-PSGD. After averaging a node also
-waits until the models have crossed the link, which the paper hides behind computation: time is
-not flattered. A codec that loses something makes the mean of the models drift a little.
+The average needs no lock. Node i sends its model m_i; j answers with its model m_j of that moment
+and moves by (m_i - m_j) / 2; i moves by (m_j - m_i) / 2 when the answer comes, whatever has
+happened to it meanwhile. So the sum of all models stays as it is in any order of events, and where
+nothing came in between both are at the plain average, to the bit. While i waits it answers others,
+so that nobody waits in a circle and the paper's bipartite graphs are not needed.
+
+In ``simulate`` averages happen one at a time, when i is done by the modelled clock (ties by
+wake-ups, then id): the atomic averaging of the paper. What a run file calls a round is as many
+wake-ups as nodes are present: fast nodes wake more often, but a round has as many local steps as
+one of D-PSGD. After averaging a node also waits until the models have crossed the link, which the
+paper hides behind computation: time is not flattered. A codec that loses something makes the mean
+of the models drift a little. A node that is away when it is asked says so, and nothing happens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.base.errors import ConfigError, RunError
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
-from hansa.engine import Algorithm, Block, Network, Script, Send
-from hansa.engine.block import TRAIN_LOSS
+from hansa.engine import Asynchronous, Block, Network, Put, Script, Take
+from hansa.engine.exchange.letter import Letter
 from hansa.learn.gossip.parts import check_codec
-from hansa.topology import Graph
+
+ASK, ANSWER = "pair", "half"
+LATEST = "adpsgd.latest"
+"""The fact of a block that says when one of its nodes was last done."""
 
 
 @register("adpsgd", paper="Lian et al.", year=2018, url="https://arxiv.org/abs/1710.06952")
-class ADPSGD(Algorithm):
+class ADPSGD(Asynchronous):
     """Asynchronous D-PSGD: local steps, then an average with one neighbour, without waiting."""
 
-    own_pace: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = (ASK, ANSWER)
+    hears: ClassVar[tuple[str, ...]] = (ASK,)
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
     def check(self, network: Network) -> None:
@@ -53,80 +64,73 @@ class ADPSGD(Algorithm):
         block.state["adpsgd.wakes"] = torch.zeros(n, dtype=torch.int64)
         block.state["adpsgd.last"] = torch.zeros(n, dtype=torch.float64)
 
-    def round(self, block: Block, t: int) -> Script:
-        if len(block) < block.nodes or block.clock is None:
-            raise RunError("adpsgd needs all nodes in one block, and a clock")
-        present = np.flatnonzero(block.present(t))
-        graph = block.graph(t)
-        losses: list[list[float]] = [[] for _ in range(len(block))]
-        for _ in present:
-            i = self._next(block, present)
-            j = self._partner(block, graph, i)
-            self._work(block, t, i)
-            if TRAIN_LOSS in block.report:
-                losses[i].append(float(block.report[TRAIN_LOSS][i]))
-            yield from self._average(block, i, j)
-        block.report[TRAIN_LOSS] = np.array([np.mean(x) if x else np.nan for x in losses])
+    def due(self, node: Block, t: int) -> tuple[float, int]:
+        wakes = int(node.state["adpsgd.wakes"][0])
+        return super().due(node, wakes)[0], wakes
+
+    def opening(self, block: Block, t: int) -> Iterator[tuple[int, Put]]:
+        block.facts[LATEST] = float(block.state["adpsgd.last"].max())
+        yield from ()
+
+    def wake(self, node: Block, t: int) -> Script:
+        done, wakes = self.due(node, t)
+        now = self._now(node, done)
+        last, time = node.state["adpsgd.last"], node.state["modelled_time"]
+        time[0] += max(0.0, now - done)  # the time that it was away, if it was, has gone by
+        last[0] = now
+        partner = self._partner(node, t, wakes)
+        self._work(node, t, wakes)
+        if partner is not None:
+            mine = node.rows.clone()
+            to, at = np.array([partner]), np.array([[now]])
+            yield Put(to, ASK, mine, self.codec, notes=at, at_once=True)
+            answer = yield Take(ANSWER, self.codec, to)
+            if len(answer):
+                theirs = whole_rows(answer.received)[0]
+                if torch.equal(node.rows, mine):  # nobody came in between
+                    node.rows[0] = (node.rows[0] + theirs) / 2
+                else:
+                    node.rows[0] += (theirs - mine[0]) / 2
+        node.state["adpsgd.copy"][0] = node.rows[0]
+
+    def hear(self, node: Block, t: int, letter: Letter) -> Script:
+        """Answer, and average; a node is not held up by what others do."""
+        who, time = np.array([letter.sender]), node.state["modelled_time"]
+        before = float(time[0])
+        here = bool(node.present(t)[0])
+        if here:
+            time[0] = letter.note[0]  # both send at the same moment
+        yield Put(who, ANSWER, node.rows if here else None, self.codec, at_once=True)
+        asked = yield Take(ASK, self.codec, who)
+        time[0] = before
+        if here:
+            node.rows[0] = (node.rows[0] + whole_rows(asked.received)[0]) / 2
+
+    def closing(self, block: Block, t: int) -> None:
         block.report["wakes"] = block.state["adpsgd.wakes"].numpy().astype(np.float64)
 
-    def _next(self, block: Block, present: np.ndarray) -> int:
-        """Who is done first; the time that it was away, if it was, has gone by."""
-        assert block.clock is not None  # see round
-        wakes = block.state["adpsgd.wakes"].numpy()
-        done = block.clock.finish(block, self._planned(block, wakes))
-        i = int(present[np.lexsort((wakes[present], done[present]))[0]])
-        now = float(block.state["adpsgd.last"].max())
-        block.state["modelled_time"][i] += max(0.0, now - done[i])
-        block.state["adpsgd.last"][i] = max(now, done[i])
-        return i
+    def _now(self, node: Block, done: float) -> float:
+        """The moment at which a node that was ``done`` then acts: no time goes backwards."""
+        node.facts[LATEST] = max(node.facts[LATEST], done)
+        return float(node.facts[LATEST])
 
-    def _planned(self, block: Block, wakes: np.ndarray) -> np.ndarray:
-        """Examples that each node takes when it wakes next, int64 [n]."""
-        assert block.clock is not None  # see round
-        pace = block.clock.pace(block, block.ids) if block.clock.modelled else None
-        planned = np.zeros(len(block), dtype=np.int64)
-        for draw in np.unique(wakes).tolist():
-            who = np.flatnonzero(wakes == draw)
-            sizes, own = block.own_sizes[who], None if pace is None else pace[who]
-            ids, streams = block.ids[who], block.streams
-            planned[who] = block.trainer.planned(ids, sizes, streams, draw, own)[1]
-        return planned
-
-    def _partner(self, block: Block, graph: Graph, i: int) -> int | None:
-        wakes = int(block.state["adpsgd.wakes"][i])
-        others = graph.row(i)
+    def _partner(self, node: Block, t: int, wakes: int) -> int | None:
+        others = node.graph(t).row(int(node.ids[0]))
         if not len(others):
             return None
-        return int(others[block.streams.own.numpy("adpsgd", i, wakes).integers(len(others))])
+        random = node.streams.own.numpy("adpsgd", int(node.ids[0]), wakes)
+        return int(others[random.integers(len(others))])
 
-    def _work(self, block: Block, t: int, i: int) -> None:
+    def _work(self, node: Block, t: int, wakes: int) -> None:
         """Local steps from the copy made when they began; their change is added to the model.
 
         Statistics of normalization layers are no steps that add up: they are as these steps saw
         them, and averaged next.
         """
-        copy, wakes = block.state["adpsgd.copy"], block.state["adpsgd.wakes"]
-        model = block.rows[i].clone()
-        block.rows[i] = copy[i]
-        block.train(t, who=np.array([i]), draw=int(wakes[i]))
-        moved = slice(0, block.rows.shape[1] - block.trainer.layout.statistics)
-        block.rows[i, moved] += model[moved] - copy[i, moved]
-        wakes[i] += 1
-
-    def _average(self, block: Block, i: int, j: int | None) -> Script:
-        """Both at the mean of the two, at once; only i waits for the messages."""
-        pair = np.array([] if j is None else sorted((i, j)), dtype=np.int64)
-        graph = Graph.from_edges(block.nodes, pair, pair[::-1])
-        time = block.state["modelled_time"]
-        before = time.clone()
-        time[pair] = block.state["adpsgd.last"][i]  # both send now
-        time[i] = before[i]  # which the clock moves there
-        models = torch.stack([block.rows[k] for k in pair]) if len(pair) else block.rows[:0]
-        inbox = yield Send(models, graph, self.codec, "pair", each=True)
-        if j is not None:
-            time[j] = before[j]
-            heard = [*whole_rows(inbox.sent), *whole_rows(inbox.received)]
-            for k in pair:
-                message = heard[int(inbox.slots[inbox.indptr[k]])]
-                block.rows[k] = (block.rows[k] + message) / 2
-        block.state["adpsgd.copy"][i] = block.rows[i]
+        copy = node.state["adpsgd.copy"]
+        model = node.rows.clone()
+        node.rows[0] = copy[0]
+        node.train(t, draw=wakes)
+        moved = slice(0, node.rows.shape[1] - node.trainer.layout.statistics)
+        node.rows[0, moved] += model[0, moved] - copy[0, moved]
+        node.state["adpsgd.wakes"][0] += 1

@@ -1,0 +1,132 @@
+"""An asynchronous run whose nodes live in several workers: the sockets say what comes when.
+
+A worker that has nodes that act ends its round when their wake-ups are over; one without ends it
+with those that have some. Each tells the others, so that nobody is more than :data:`LEAD` rounds
+ahead. Sockets keep the order of what one worker sends another. So where blocks are saved (and at
+the end) two tellings make sure that nothing is on its way: after the first of all others nobody
+wakes any more, and after the second all that wake-ups had led to was heard.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from hansa.base.errors import RunError
+from hansa.engine.asynchronous import Asynchronous
+from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.wire import UNASKED, Header, When, frame
+from hansa.engine.runtimes.agenda import Agenda
+
+LEAD = 4
+"""Rounds that a worker may be ahead of the slowest."""
+MARK = "round over"
+
+
+class Live(Agenda):
+    """The agenda of a worker's block."""
+
+    mesh: Mesh
+
+    def connect(self, mesh: Mesh) -> Live:
+        """Take what this mesh brings."""
+        self.mesh = mesh
+        owner = np.asarray(mesh.owner)
+        self.first = {int(w): int(np.argmax(owner == w)) for w in np.unique(owner)}
+        self.others = [w for w in self.first if w != mesh.index]
+        servers = self.block.network.servers
+        leads = {int(w) for w in np.unique(owner[len(owner) - servers :])}
+        self.leaders = leads if servers else set(self.first)
+        self._marks = dict.fromkeys(self.others, -1)
+        self._aside: deque[tuple[Header, bytes]] = deque()
+        self._closed = False
+        return self
+
+    def play(self, algorithm: Asynchronous, t: int) -> None:
+        """A round: own nodes by modelled time, other workers' messages as they come.
+
+        Raises:
+            RunError: nothing was heard for too long.
+        """
+        self.begin(algorithm, t)
+        self._closed = False
+        waited, self._aside = self._aside, deque()
+        for header, payload in waited:
+            self._hear(header, payload)
+        left = self.enter(t)
+        self.mesh.deadline.touch()
+        while True:
+            moved = self._receive(0) or self.poll_parked()
+            if self.arrives_next(left):
+                self.arrive()
+            elif left and self.pending:
+                left -= self.wake_next(t)
+                self.mesh.deadline.touch()
+            elif self._over_for_me(t, left):
+                break
+            elif not moved:
+                self._wait(t, "a message")
+
+    def settle(self, t: int, still: bool) -> None:
+        """End a round for all: ``still``, so that nothing is on its way when it is saved."""
+        if still:
+            self.finish_parked()
+        self._tell(t, 0)
+        while not self._heard_of(self.others, 2 * t if still else 2 * (t - LEAD)):
+            self._closed = still
+            self._wait(t, "the end of the round")
+        if still:
+            self._closed = True
+            self.finish_parked()
+            self._tell(t, 1)
+            while not self._heard_of(self.others, 2 * t + 1):
+                self._wait(t, "the end of the round")
+        self.report()
+
+    def _over_for_me(self, t: int, left: int) -> bool:
+        """Whether nothing is left to do here in a round."""
+        if self.mesh.index in self.leaders:
+            return not left and not self.unfinished
+        return self._heard_of(self.leaders, 2 * t)
+
+    def _heard_of(self, workers: list[int] | set[int], mark: int) -> bool:
+        return all(self._marks[w] >= mark for w in workers if w != self.mesh.index)
+
+    def _tell(self, t: int, phase: int) -> None:
+        own = self.first[self.mesh.index]
+        for worker in self.others:
+            there = self.first[worker]
+            mark = frame(When(t, MARK, UNASKED), own, there, MARK, b"", elements=phase)
+            self.mesh.send(mark, b"")
+
+    def _receive(self, wait: int) -> bool:
+        """Hear the next message, if one comes within so many ms."""
+        came = self.mesh.receive(wait)
+        for header, payload in came:
+            self._hear(header, payload)
+        return bool(came)
+
+    def _hear(self, header: Header, payload: bytes) -> None:
+        if header.kind == MARK:
+            worker = self.mesh.owner[header.sender]
+            self._marks[worker] = max(self._marks[worker], 2 * header.round + header.elements)
+        elif self._closed and header.round > self.t:
+            self._aside.append((header, payload))  # its sender has saved this round already
+        else:
+            self.came([self.mailing.letter(header, payload)], False)
+
+    def _wait(self, t: int, what: str) -> None:
+        if self._receive(self.patience) or self.poll_parked():
+            return
+        self.mesh.alive()
+        if self.mesh.deadline.passed:
+            silent = [w for w in self.others if self._marks[w] < 2 * t]
+            node = self.first[silent[0]] if silent else None
+            raise RunError(
+                f"waited {self.mesh.deadline.seconds:g} s in vain for {what} of worker(s) "
+                f"{', '.join(map(str, silent))}; raise runtime.deadline if their work takes longer",
+                node=node,
+                round=t + 1,
+                phase="exchange",
+            )

@@ -1,0 +1,238 @@
+"""Moves the messages of asynchronous scripts, counts them, and lets the clock see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hansa.base.errors import WireError
+from hansa.base.lazy import torch
+from hansa.codec import Codec
+from hansa.codec.messages import Messages, concatenate, select, width
+from hansa.engine.block import Block
+from hansa.engine.exchange.attackers import Attackers
+from hansa.engine.exchange.exchange import (
+    Routes,
+    Send,
+    count_received,
+    count_sent,
+    sizes_of,
+    what_arrives,
+)
+from hansa.engine.exchange.letter import Letter, pack_aside, unpack_aside
+from hansa.engine.exchange.taking import Put, Taken
+from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, When, frame
+from hansa.engine.network import nobody
+from hansa.engine.time.clock import Clock
+
+if TYPE_CHECKING:
+    from hansa.engine.exchange.mesh import Mesh
+
+_NOBODY = nobody(0)
+
+
+class Mailing:
+    """What carries letters between the nodes of a block, and to those of others.
+
+    Args:
+        mesh: the sockets to other workers; None: there are none, all nodes are here.
+
+    Attributes:
+        live: whether what other workers send decides what comes when.
+        place: int64 [nodes], where each node of the run is in the block; -1: in another.
+    """
+
+    def __init__(
+        self, block: Block, clock: Clock, attackers: Attackers | None, mesh: Mesh | None
+    ) -> None:
+        self.block, self.clock, self.attackers, self.mesh = block, clock, attackers, mesh
+        self.live = mesh is not None
+        self.place = np.full(block.nodes, -1, dtype=np.int64)
+        self.place[block.ids] = np.arange(len(block))
+        self._spoken: dict[int, tuple[int, int]] = {}
+
+    def send(self, group: list[tuple[Block, Put]], t: int) -> list[list[Letter]]:
+        """Send what nodes put in one moment; returns the letters for nodes of this block."""
+        sends = [self._forged(group, node, put, t) for node, put in group]
+        arrivals = self._clocked(group, sends)
+        return [
+            self._deliver(node, put, send, due, t)
+            for (node, put), send, due in zip(group, sends, arrivals, strict=True)
+        ]
+
+    def open(self, node: Block, letters: list[Letter], codec: Codec) -> Taken:
+        """Hand letters over: they are counted, and the node has waited for them.
+
+        Raises:
+            WireError: one is malformed.
+        """
+        full = [letter for letter in letters if letter.content is not None]
+        sizes = np.array([letter.size for letter in full], dtype=np.int64)
+        indptr = np.array([0, len(full)])
+        if full:
+            heard = count_received(node, indptr, sizes)
+            due = np.array([letter.arrival for letter in full])
+            self.clock.receive(node, heard, indptr, due)
+        none = torch.zeros(0, 0)
+        parts = [_decoded(letter, codec) for letter in full]
+        came: Messages = concatenate(parts) if parts else none
+        if isinstance(came, torch.Tensor):
+            came = came.to(node.rows.device)
+        return Taken(
+            ids=node.ids,
+            indptr=indptr,
+            senders=np.array([letter.sender for letter in full], dtype=np.int64),
+            slots=np.arange(len(full)),
+            sent=select(came, np.zeros(0, dtype=np.int64)),
+            received=came,
+            arrivals=np.array([letter.arrival for letter in full]),
+            letters=tuple(letters),
+        )
+
+    def _forged(self, group: list[tuple[Block, Put]], node: Block, put: Put, t: int) -> Send | None:
+        """What leaves in the place of what a node puts; None for a word."""
+        if put.rows is None:
+            return None
+        send = Send(put.rows, _NOBODY, put.codec, put.kind, beside=put.beside)
+        if self.attackers is None:
+            return send
+        sender = int(node.ids[0])
+        last, turn = self._spoken.get(sender, (t, 0))
+        turn = turn if last == t else 0
+        self._spoken[sender] = t, turn + 1
+        told = self._told(group)
+        return self.attackers.forged(node, send, t, turn, told)
+
+    def _told(self, group: list[tuple[Block, Put]]) -> dict[str, np.ndarray] | None:
+        """What attackers that speak in one moment know of each other."""
+        assert self.attackers is not None
+        parts = []
+        for node, put in group:
+            if put.rows is not None:
+                send = Send(put.rows, _NOBODY, put.codec, put.kind, beside=put.beside)
+                share = self.attackers.share(node, send)
+                if share is None:
+                    return None
+                parts.append(share.values)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _clocked(
+        self, group: list[tuple[Block, Put]], sends: list[Send | None]
+    ) -> list[np.ndarray]:
+        """When each message is at each receiver's door, [k] of each; they are counted."""
+        sizes = [None if send is None else sizes_of(send) for send in sends]
+        spoken = []
+        for (node, put), size in zip(group, sizes, strict=True):
+            k = len(put.to)
+            if size is not None:
+                zeros = np.zeros(k, dtype=np.int64)
+                routes = Routes(zeros, put.to, zeros)
+                count_sent(node, routes, size)
+                spoken.append((node, routes, size))
+        if getattr(self.clock, "contention", "none") == "none":
+            due = [
+                self.clock.transfer(n, r.senders, r.receivers, s[r.message]) for n, r, s in spoken
+            ]
+        else:  # these meet on their links, so that the clock has to see all of them
+            senders = [np.repeat(self.place[n.ids], len(r.receivers)) for n, r, _ in spoken]
+            lengths = np.cumsum([len(part) for part in senders])[:-1]
+            due = []
+            if spoken:
+                whole = self.clock.transfer(
+                    self.block,
+                    np.concatenate(senders),
+                    np.concatenate([r.receivers for _, r, _ in spoken]),
+                    np.concatenate([s[r.message] for _, r, s in spoken]),
+                )
+                due = np.split(whole, lengths)
+        times = iter(due)
+        return [
+            _now(node, len(put.to)) if send is None else next(times)
+            for (node, put), send in zip(group, sends, strict=True)
+        ]
+
+    def _deliver(
+        self, node: Block, put: Put, send: Send | None, due: np.ndarray, t: int
+    ) -> list[Letter]:
+        sender, sent = int(node.ids[0]), float(node.state["modelled_time"][0])
+        size = 0 if send is None else int(sizes_of(send)[0])
+        elements = 0 if send is None else width(send.rows)
+        home = self.place[put.to] >= 0
+        content: Messages | None = None
+        if send is not None and home.any():
+            through = what_arrives(send)
+            content = select(through, np.arange(1))  # a copy: the sender goes on
+        payload = b"" if send is None or home.all() else bytes(send.codec.encode(send.rows)[0])
+        letters = []
+        for e, receiver in enumerate(put.to.tolist()):
+            note = () if put.notes is None else tuple(put.notes[e].tolist())
+            arrival = float(due[e])
+            waits = arrival if put.due is None else put.due
+            letter = Letter(
+                sender, receiver, put.kind, t, sent, waits, size, elements, content, note
+            )
+            if home[e]:
+                letters.append(letter)
+            else:
+                self._speak(letter, payload, send is None)
+        return letters
+
+    def _speak(self, letter: Letter, payload: bytes, word: bool) -> None:
+        """Send a letter to another worker, with what is not counted behind its payload."""
+        assert self.mesh is not None
+        note = (float(word), *letter.note)
+        whole = payload + pack_aside(letter.sent, letter.arrival, note)
+        header = frame(
+            When(letter.round, letter.kind, UNASKED),
+            letter.sender,
+            letter.receiver,
+            letter.kind,
+            whole,
+            elements=letter.elements,
+            arrival=letter.arrival,
+        )
+        self.mesh.send(header, whole)
+
+    @staticmethod
+    def letter(header: Header, payload: bytes) -> Letter:
+        """What came from another worker.
+
+        Raises:
+            WireError: malformed.
+        """
+        body, sent, due, (word, *note) = unpack_aside(payload)
+        size = 0 if word else len(body) + HEADER_BYTES
+        return Letter(
+            header.sender,
+            header.receiver,
+            header.kind,
+            header.round,
+            sent,
+            due,
+            size,
+            header.elements,
+            None if word else body,
+            tuple(note),
+        )
+
+
+def _now(node: Block, k: int) -> np.ndarray:
+    return np.full(k, float(node.state["modelled_time"][0]))
+
+
+def _decoded(letter: Letter, codec: Codec) -> Messages:
+    """One message in the form in which codecs take several.
+
+    Raises:
+        WireError: it is not of the form that the codec makes.
+    """
+    content = letter.content
+    if not isinstance(content, bytes):
+        assert content is not None  # a word is not decoded
+        return content
+    try:
+        message = codec.decode(content, letter.elements)
+    except (ValueError, IndexError) as error:
+        raise WireError(f"node {letter.sender} sent a malformed {letter.kind}: {error}") from error
+    return message.unsqueeze(0) if isinstance(message, torch.Tensor) else message
