@@ -59,7 +59,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "secure_dpsgd": {"algorithm": {"keys": "seeded"}},
 }
 """What an algorithm needs to be told."""
-ALONE = ("adpsgd",)
+ALONE = ("adpsgd", "fedbuff")
 """Between workers the sockets say what comes when, so that no two runs are alike."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "momentum": {"algorithm": "dpsgd", "train": {"optimizer": {"name": "sgd", "momentum": 0.9}}},

@@ -41,7 +41,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "adpsgd": CLOCK,
     "scalefl": {"algorithm": {"widths": [1.0], "shares": [1.0]}},
 }
-ALONE = ("adpsgd",)  # between workers the sockets say what comes when
+ALONE = ("adpsgd", "fedbuff")  # between workers the sockets say what comes when
 ALGORITHMS = sorted(
     name
     for name, method in catalogue("algorithm").items()

@@ -157,7 +157,7 @@ def saved(path: Path, done: int) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", ["scaffold", "fedbuff", "cpfl"])
+@pytest.mark.parametrize("name", ["scaffold", "cpfl"])
 def test_worker_processes_by_command_and_a_resume(
     small: Callable[..., Any], tmp_path: Path, name: str
 ) -> None:

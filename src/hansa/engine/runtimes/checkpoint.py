@@ -19,6 +19,7 @@ from hansa.base.errors import CheckpointError
 from hansa.base.files import write_json, writing
 from hansa.base.lazy import safetensors, torch
 from hansa.engine.block import Block
+from hansa.engine.exchange.letter import as_tensors, from_tensors
 from hansa.engine.outcome import Outcome, Which
 from hansa.engine.shelf import Shelf
 
@@ -41,6 +42,7 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     for name, shelf in block.shelves.items():
         owners, filed = shelf.all()
         tensors |= {f"shelf.{name}.ids": torch.from_numpy(owners), f"shelf.{name}.rows": filed}
+    tensors |= {f"mail.{name}": value for name, value in as_tensors(block.mail).items()}
     if block.store is not None:
         tensors |= {f"store.{name}": value for name, value in block.store.filed().items()}
     end = block.outcome
@@ -135,6 +137,7 @@ def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
                 _fill(block.state, "state.", file, source, here, block)
                 _take_shelves(block, file)
                 _take_store(block, file, saved)
+                _take_mail(block, file, path)
                 _take_outcome(block, file, entry.get("outcome"))
                 missing -= set(block.ids[here].tolist())
         except (safetensors.SafetensorError, OSError) as error:
@@ -200,6 +203,17 @@ def _take_store(block: Block, file: Any, ids: np.ndarray) -> None:
     if not filed:
         raise CheckpointError("it holds no gathered examples, and this run's nodes gather some")
     block.store.restore(ids, filed)
+
+
+def _take_mail(block: Block, file: Any, path: Path) -> None:
+    """Put back what was sent to nodes of this block and not taken yet."""
+    names = [name for name in file.keys() if name.startswith("mail.")]  # noqa: SIM118
+    try:
+        letters = from_tensors({n.removeprefix("mail."): file.get_tensor(n) for n in names})
+    except (ValueError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} holds {error}") from error
+    here = set(block.ids.tolist())
+    block.mail += [letter for letter in letters if letter.receiver in here]
 
 
 def _take_outcome(block: Block, file: Any, facts: dict[str, str] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,9 +161,12 @@ class Mailing:
         elements = 0 if send is None else width(send.rows)
         home = self.place[put.to] >= 0
         content: Messages | None = None
+        encode = None
         if send is not None and home.any():
             through = what_arrives(send)
             content = select(through, np.arange(1))  # a copy: the sender goes on
+            if not put.at_once:  # it may have to wait, in a checkpoint too
+                encode = partial(_encoded, send.codec, select(send.rows, np.arange(1)))
         payload = b"" if send is None or home.all() else bytes(send.codec.encode(send.rows)[0])
         letters = []
         for e, receiver in enumerate(put.to.tolist()):
@@ -170,7 +174,7 @@ class Mailing:
             arrival = float(due[e])
             waits = arrival if put.due is None else put.due
             letter = Letter(
-                sender, receiver, put.kind, t, sent, waits, size, elements, content, note
+                sender, receiver, put.kind, t, sent, waits, size, elements, content, note, encode
             )
             if home[e]:
                 letters.append(letter)
@@ -215,6 +219,10 @@ class Mailing:
             None if word else body,
             tuple(note),
         )
+
+
+def _encoded(codec: Codec, row: Messages) -> bytes:
+    return bytes(codec.encode(row)[0])
 
 
 def _now(node: Block, k: int) -> np.ndarray:

@@ -17,8 +17,15 @@ def for_flower(run: RunFile) -> RunFile:
     """A run file as a Flower app runs it: every client is a block of one node.
 
     Raises:
-        ConfigError: the algorithm is none of clients and servers.
+        ConfigError: the algorithm is none of clients and servers, or has no rounds.
     """
+    if run.algorithm.own_pace:
+        raise ConfigError(
+            "algorithm",
+            type(run.algorithm).name,
+            "has no rounds, and a Flower app carries its messages in rounds",
+            "a federated method such as fedavg; or hansa learn with runtime: processes",
+        )
     if not run.algorithm.servers(run.nodes):
         raise ConfigError(
             "algorithm",

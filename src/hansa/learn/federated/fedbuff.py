@@ -4,15 +4,18 @@ So many clients train at any time. As soon as one is done another starts, from w
 is then; the server keeps the updates in a buffer and takes a step when it is full. An update
 that started from the model of tau steps ago counts 1 / sqrt(1 + tau) of its share.
 
-A round is one step of the server, at the modelled time at which its buffer fills. When everything
-happens follows from devices and links, so that it is known before anybody trains; a client trains
-in the round in which it starts and its update waits until it is due.
+A round is one step of the server. A client that has trained says so, and keeps its update until the
+server asks for it: what is too old by then is never sent. In ``simulate`` clients are done when
+devices and links of the modelled clock say, and the step is at the modelled time at which the
+buffer fills; between workers they are done when they are. What the clock and the faults have in
+store for a client goes with the model that it gets and is not counted: a real one knows it itself.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,21 +24,30 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
-from hansa.engine import Block, Network, Script, Share
+from hansa.codec import Codec, Dense
+from hansa.engine import Asynchronous, Block, Network, Put, Script, Take, Until
+from hansa.engine.exchange.letter import Letter
 from hansa.ensemble.aggregators import Mean
 from hansa.learn.federated.client_server import ClientServer
 from hansa.learn.federated.invitation import DONE, Plan, Terms, charge, invite, wait_for_clients
-from hansa.learn.federated.mail import post
+from hansa.learn.federated.mail import Mail, is_exact
 from hansa.learn.federated.samplers import Pool
 from hansa.learn.federated.sums import Sums
-from hansa.topology import Graph
 
 PENDING = "pending"
+ASLEEP, MODEL, DONE_WORD, DUE, VOID, UPDATE = "asleep", "model", "done", "due", "void", "update"
+PLANS = "fedbuff.plans"
+"""The fact of a block that says who has started in a round."""
 
 
 @register("fedbuff", paper="Nguyen et al.", year=2022, url="https://arxiv.org/abs/2106.06639")
-class FedBuff(ClientServer):
+class FedBuff(Asynchronous, ClientServer):
     """Asynchronous federated learning with a buffer of updates."""
+
+    kinds: ClassVar[tuple[str, ...]] = (
+        ASLEEP, MODEL, f"{MODEL}+", DONE_WORD, DUE, VOID, UPDATE, f"{UPDATE}+",
+    )  # fmt: skip
+    hears: ClassVar[tuple[str, ...]] = (ASLEEP, MODEL, DUE, VOID)
 
     usual: ClassVar[dict[str, Any]] = {"algorithm": {"concurrency": 8, "buffer": 4}}
     concurrency: int = Field(20, ge=1, description="clients that train at any time")
@@ -43,10 +55,6 @@ class FedBuff(ClientServer):
     max_staleness: int | None = Field(
         None, ge=0, description="an older update is thrown away; none = every one counts"
     )
-
-    @property
-    def needs_time(self) -> bool:
-        return True
 
     def check(self, network: Network) -> None:
         if self.concurrency > network.clients:
@@ -72,60 +80,175 @@ class FedBuff(ClientServer):
             problem = "cannot aggregate statistics of models of different rounds"
             fix = "algorithm.buffers: local, or mean"
             raise ConfigError("aggregator", self.aggregator.name, problem, fix)
+        block.kept["fedbuff.asleep"] = torch.zeros(shape, dtype=torch.bool)
         block.kept["fedbuff.statistics"] = torch.zeros(*shape, statistics)
 
-    def round(self, block: Block, t: int) -> Script:
-        asleep = yield from self.asleep(block)
-        server = len(block.residents) > 0
-        began = float(block.state["modelled_time"][block.residents[0]]) if server else 0.0
-        schedule = self._schedule(block, t, asleep) if server else Arrivals([], [], [], [])
-        scheduled = yield Share(schedule.arrays())
-        due, age, void = (scheduled.pop(name) for name in ("due", "age", "void"))
-        plan = Plan.of(scheduled)
-        self.log(block, plan)
-        if server:  # it sends the model when it has it, which is before anybody starts
-            block.state["modelled_time"][block.residents[0]] = began
-        yield from self._begin(block, t, plan)
-        self.shelf(block, PENDING).drop(void)
-        yield from self._end(block, due, age)
+    def due(self, node: Block, t: int) -> tuple[float, int]:
+        """A server's next step begins with the end of its last."""
+        return float(node.state["modelled_time"][0]), 0
 
-    def _schedule(self, block: Block, t: int, asleep: np.ndarray) -> Arrivals:
-        """Who starts until the buffer is full, and whose updates fill it."""
-        at = int(block.residents[0])
+    def opening(self, block: Block, t: int) -> Iterator[tuple[int, Put]]:
+        """Clients whose batteries do not last another round tell the server so."""
+        if block.awake is None:
+            return
+        told = block.facts.setdefault("fedbuff.told", set())
+        for k in np.flatnonzero(~block.awake & (block.ids < block.clients)).tolist():
+            if k not in told:
+                told.add(k)
+                yield k, Put(np.array([block.clients]), ASLEEP, at_once=True)
+
+    def wake(self, node: Block, t: int) -> Script:
+        """The server's step: clients start until updates enough to fill the buffer are there."""
         ends, version, outcome = (
-            block.kept[f"fedbuff.{name}"][0].numpy() for name in ("end", "version", "outcome")
+            node.kept[f"fedbuff.{name}"][0].numpy() for name in ("end", "version", "outcome")
         )
+        time = node.state["modelled_time"]
+        began = float(time[0])
         # Nobody trains from one and the same model twice, nor again while its update waits.
-        barred = np.zeros(block.clients, dtype=bool)
-        barred[asleep] = True
-        barred |= ~block.presence.at(t)[: block.clients]
-        schedule = Arrivals([], [], [], [])
-        while len(schedule.due) < self.buffer:
+        barred = node.kept["fedbuff.asleep"][0].numpy() | ~node.presence.at(t)[: node.clients]
+        plans: list[Plan] = []
+        due: list[int] = []
+        age: list[int] = []
+        void: list[int] = []
+        while len(due) < self.buffer:
             idle = np.flatnonzero(np.isinf(ends) & ~barred)
             wanted = min(self.concurrency - int(np.isfinite(ends).sum()), len(idle))
             if wanted:
-                plan = self._invite(block, t, at, idle, wanted, len(schedule.plans))
+                plan = self._invite(node, t, 0, idle, wanted, len(plans))
                 ends[plan.client], version[plan.client] = plan.end, t
                 outcome[plan.client], barred[plan.client] = plan.outcome, True
-                schedule.plans.append(plan)
+                plans.append(plan)
+                now = float(time[0])
+                time[0] = began  # it sends the model when it has it, before anybody starts
+                yield from self._start(node, plan)
+                time[0] = now
             if np.isinf(ends).all():
                 raise RunError(
-                    f"the buffer holds {len(schedule.due)} of {self.buffer} updates and no client "
+                    f"the buffer holds {len(due)} of {self.buffer} updates and no client "
                     "is left that could start; lower algorithm.buffer",
                     phase="round",
                 )
-            first = int(np.argmin(ends))
-            time = block.state["modelled_time"]
-            time[at] = max(float(time[at]), float(ends[first]))
+            first = int((yield Take(DONE_WORD, count=1)).letters[0].sender)
+            time[0] = max(float(time[0]), float(ends[first]))
             ends[first], barred[first] = math.inf, True
-            age = t - int(version[first])
-            late = self.max_staleness is not None and age > self.max_staleness
-            if outcome[first] == DONE and not late:
-                schedule.due.append(first)
-                schedule.age.append(age)
+            late = t - int(version[first])
+            if outcome[first] == DONE and (
+                self.max_staleness is None or late <= self.max_staleness
+            ):
+                due.append(first)
+                age.append(late)
             else:
-                schedule.void.append(first)
-        return schedule
+                void.append(first)
+        time[0] = began
+        node.facts[PLANS] = Plan.of(Plan.merged(plans))
+        yield Put(np.array(void, dtype=np.int64), VOID, at_once=True)
+        yield from self._step(node, np.array(due), np.array(age))
+
+    def hear(self, node: Block, t: int, letter: Letter) -> Script:
+        """What the server hears of those asleep, and clients of the server."""
+        who, pending = np.array([letter.sender]), self.shelf(node, PENDING)
+        if letter.kind == MODEL:
+            yield from self._work_on(node, letter)
+            return
+        yield Take(letter.kind, senders=who)
+        if letter.kind == ASLEEP:
+            node.kept["fedbuff.asleep"][0, letter.sender] = True
+        elif letter.kind == VOID:
+            pending.drop(node.ids)
+        else:
+            sent, aside = self.sent(node), self.aside(node)
+            kept = pending.take(node.ids, sent + aside).to(node.rows.device)
+            pending.drop(node.ids)
+            rest = [kept[:, sent:]] if aside else []
+            yield from self._put(who, UPDATE, self.codec, kept[:, :sent], rest)
+
+    def closing(self, block: Block, t: int) -> None:
+        if PLANS in block.facts:
+            self.log(block, block.facts.pop(PLANS))
+
+    def _start(self, node: Block, plan: Plan) -> Script:
+        """Clients get the model, and what is in store for them."""
+        started = node.kept["fedbuff.statistics"]
+        started[:, plan.client] = self._statistics(node)[:, None].to(started.device)
+        rows = [getattr(plan, each.name) for each in fields(plan)]
+        notes = np.stack([np.asarray(row, dtype=np.float64) for row in rows], axis=1)
+        model, with_it = node.rows[:, : self.sent(node)], list(self.told(node).values())
+        yield from self._put(plan.client, MODEL, self.download, model, with_it, notes)
+
+    def _work_on(self, node: Block, letter: Letter) -> Script:
+        """A client trains; its update waits until it is asked for."""
+        node.awake = None  # it was when it was invited
+        plan, time = _plan_of(letter.note), node.state["modelled_time"]
+        time.clamp_(min=float(plan.start[0]))
+        server, aside = np.array([letter.sender]), self._told_with(node)
+        mail = yield from self._taken(MODEL, self.download, server, aside, self.sent(node))
+        # It was sent the model when it started, not when the server got it.
+        time.clamp_(min=float(plan.heard[0]))
+        end = float(plan.end[0])
+        if plan.outcome[0] != DONE:
+            charge(node, plan, np.zeros(1, dtype=np.int64))
+            yield Put(server, DONE_WORD, due=end)
+            return
+        who = np.zeros(1, dtype=np.int64)
+        flight = self.launch(node, self.heard(node, who, mail, plan, letter.round))
+
+        def trained() -> bool:
+            return all(done.done() for done in flight.done)
+
+        yield Put(server, DONE_WORD, due=end, after=trained)
+        yield Until(trained)
+        updates, rest = self.land(node, flight)
+        self.shelf(node, PENDING).put(node.ids, torch.cat([updates, *rest], dim=1))
+
+    def _step(self, node: Block, due: np.ndarray, age: np.ndarray) -> Script:
+        """The server asks for the updates that are due, and takes its step."""
+        yield Put(due, DUE, at_once=True)
+        who, aside, sent = np.sort(due), self.aside(node), self.sent(node)
+        mail = yield from self._taken(UPDATE, self.codec, who, aside, sent)
+        weight, discount = np.zeros(node.clients), np.zeros(node.clients)
+        weight[due], discount[due] = 1 / self.buffer, 1 / np.sqrt(1 + age)
+        sums = Sums.start(node, self.aggregator, sent)
+        self.gather(node, 0, mail, weight, sums, discount)
+        sums.settle(0)
+        now = self._statistics(node)
+        before = node.kept["fedbuff.statistics"][0, who].to(now.device)
+        others = sums.rest[0]
+        others[len(others) - now.shape[1] :] += (before - now).mean(0)
+        self.move(node, 0, sums)
+        node.report["staleness"] = np.array([float(age.mean())])
+
+    def _put(
+        self,
+        to: np.ndarray,
+        kind: str,
+        codec: Codec,
+        row: torch.Tensor,
+        aside: list[torch.Tensor],
+        notes: np.ndarray | None = None,
+    ) -> Script:
+        """A row [1, K] and what goes with it, as :func:`hansa.learn.federated.mail.post` does."""
+        beside = sum(part.shape[1] for part in aside)
+        exact = is_exact(codec)
+        if exact and aside:
+            row = torch.cat([row, *aside], dim=1)
+        own = beside if exact else 0
+        yield Put(to, kind, row, codec, own, notes, at_once=True)
+        if aside and not exact:
+            rest = torch.cat(aside, dim=1)
+            yield Put(to, f"{kind}+", rest, Dense(), beside, at_once=True)
+
+    def _taken(
+        self, kind: str, codec: Codec, senders: np.ndarray, aside: int, size: int
+    ) -> Generator[Take, Any, Mail]:
+        """What :meth:`_put` has sent."""
+        inbox = yield Take(kind, codec, senders)
+        if not aside or is_exact(codec):
+            return Mail(inbox, inbox if aside else None, None, size)
+        return Mail(inbox, (yield Take(f"{kind}+", Dense(), senders)), None, size)
+
+    def _told_with(self, node: Block) -> int:
+        """How many numbers come with a model."""
+        return sum(rows.shape[1] for rows in self.told(node).values())
 
     def _invite(
         self, block: Block, t: int, at: int, idle: np.ndarray, wanted: int, turn: int
@@ -144,74 +267,14 @@ class FedBuff(ClientServer):
         now = float(block.state["modelled_time"][at])
         return invite(block, t, server, now, chosen, terms)
 
-    def _begin(self, block: Block, t: int, plan: Plan) -> Script:
-        """Clients get the model and train; their updates wait."""
-        here = plan.take(np.isin(plan.client, block.ids))
-        who, counts = block.positions(here.client), here.outcome == DONE
-        time = block.state["modelled_time"]
-        time[who] = torch.maximum(time[who], torch.from_numpy(here.start))
-        down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
-        with_it = list(self.told(block).values())
-        if len(block.residents):
-            started = block.kept["fedbuff.statistics"]
-            started[:, plan.client] = self._statistics(block)[:, None].to(started.device)
-        mail = yield from post(down, self.download, "model", block.residents, model, with_it)
-        # Each was sent the model when it started, not when the server got it.
-        time[who] = torch.maximum(time[who], torch.from_numpy(here.heard))
-        charge(block, here.take(~counts), who[~counts])
-        who = who[counts]
-        updates, aside = self.train(block, self.heard(block, who, mail, here.take(counts), t))
-        self.shelf(block, PENDING).put(block.ids[who], torch.cat([updates, *aside], dim=1))
-
-    def _end(self, block: Block, due: np.ndarray, age: np.ndarray) -> Script:
-        """The updates that are due arrive, and the server takes its step."""
-        server, pending = block.clients, self.shelf(block, PENDING)
-        who = block.positions(np.sort(due))
-        sent, aside = self.sent(block), self.aside(block)
-        kept = pending.take(block.ids[who], sent + aside).to(block.rows.device)
-        updates, rest = kept[:, :sent], [kept[:, sent:]] if aside else []
-        pending.drop(block.ids[who])
-        graph = Graph.from_edges(block.nodes, due, np.full(len(due), server))
-        mail = yield from post(graph, self.codec, "update", who, updates, rest)
-        if not len(block.residents):
-            return
-        at = int(block.residents[0])
-        weight, discount = np.zeros(block.clients), np.zeros(block.clients)
-        weight[due], discount[due] = 1 / self.buffer, 1 / np.sqrt(1 + age)
-        sums = Sums.start(block, self.aggregator, sent)
-        self.gather(block, 0, mail, weight, sums, discount)
-        sums.settle(0)
-        now = self._statistics(block)
-        before = block.kept["fedbuff.statistics"][0, np.sort(due)].to(now.device)
-        others = sums.rest[0]
-        others[len(others) - now.shape[1] :] += (before - now).mean(0)
-        self.move(block, 0, sums)
-        block.report["staleness"] = np.full(len(block), np.nan)
-        block.report["staleness"][at] = float(age.mean())
-
     def _statistics(self, block: Block) -> torch.Tensor:
         """The statistics of normalization layers that travel, a view [r, S] of the models."""
         layout, sent = block.trainer.layout, self.sent(block)
         return block.rows[:, layout.size - layout.statistics : sent]
 
 
-@dataclass
-class Arrivals:
-    """What happens until a server's buffer is full.
-
-    Attributes:
-        plans: who starts, in the order of time.
-        due, age: whose updates count, and by how many steps of the server each is late.
-        void: whose work was in vain.
-    """
-
-    plans: list[Plan]
-    due: list[int]
-    age: list[int]
-    void: list[int]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All of it as arrays, for the other blocks."""
-        lists = {"due": self.due, "age": self.age, "void": self.void}
-        integers = {name: np.array(values, dtype=np.int64) for name, values in lists.items()}
-        return {**Plan.merged(self.plans), **integers}
+def _plan_of(note: tuple[float, ...]) -> Plan:
+    """One client's invitation, as :meth:`FedBuff._start` has it."""
+    named = zip(fields(Plan), note, strict=True)
+    whole = ("server", "client", "steps", "samples", "outcome")
+    return Plan(**{f.name: np.array([int(x) if f.name in whole else x]) for f, x in named})
