@@ -76,7 +76,6 @@ CASES: dict[str, dict[str, Any]] = {
         "algorithm": {"name": "cpfl", "cohorts": 2, "merge": "average"},
         "evaluate": {"every": 2, "local_validation": 0.2},
     },
-    "buffered": {"algorithm": {"name": "fedbuff", "concurrency": 4, "buffer": 2}, "rounds": 8},
     "own statistics": {
         "algorithm": {"name": "fedavg", "sampled": 3, "buffers": "local"},
         "model": {"name": "module", "path": f"{__file__}:Normed"},
@@ -196,6 +195,8 @@ def test_the_example_runs(grid: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["dpsgd", "secure_dpsgd", "centralized"])
 def test_peers_are_refused(name: str, settings: Any) -> None:
+    with pytest.raises(ConfigError, match="has no rounds"):
+        HansaStrategy(RunFile.parse({"algorithm": {"name": "fedbuff", "concurrency": 4}}))
     with pytest.raises(ConfigError, match="has no server"):
         HansaStrategy(RunFile.parse(settings(algorithm={"name": name})))
 
