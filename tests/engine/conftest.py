@@ -2,9 +2,7 @@
 
 import contextlib
 import gc
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,16 @@ import numpy as np
 import psutil
 import pytest
 import torch
-import zmq
 from safetensors.torch import load_file
 
 from hansa.engine import Job
 from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.runtimes.host import Host
-from hansa.engine.runtimes.runtime import owners, split_nodes
+from hansa.engine.runtimes.runtime import split_nodes
 from hansa.experiment import RunFile, prepare
+
+from .apart import in_order, parties_of, play_apart
 
 BASE: dict[str, Any] = {
     "seed": 3,
@@ -93,8 +92,8 @@ def host() -> Callable[..., Any]:
 def host_apart() -> Callable[..., Any]:
     """Takes a job's nodes through its rounds in blocks that exchange over real sockets.
 
-    Each block has a thread of its own, so this is the ``processes`` runtime but for the processes:
-    (rows, state, meshes), nodes in order.
+    Each block has a thread of its own, and its party's plan and holding, so this is the
+    ``processes`` runtime but for the processes: (rows, state, meshes), nodes in order.
     """
 
     def go(
@@ -104,48 +103,25 @@ def host_apart() -> Callable[..., Any]:
         deadline: float = 300.0,
     ) -> Any:
         jobs = [make() for _ in range(workers)]
-        parts = split_nodes(jobs[0].nodes, workers, jobs[0].servers)
-        owner = owners(parts)
-        failed = threading.Event()
+        groups = split_nodes(jobs[0].nodes, workers, jobs[0].servers)
+        parties = [job.party(ids) for job, ids in zip(jobs, groups, strict=True)]
+        blocks, meshes = play_apart(parties, groups, meddle, deadline)
+        return in_order(blocks).rows, in_order(blocks).state, meshes
 
-        def alive() -> None:
-            if failed.is_set():
-                raise ConnectionAbortedError("another block failed")
+    return go
 
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        meshes = [Mesh(context, w, owner, deadline, alive) for w in range(workers)]
-        for mesh in meshes:
-            mesh.connect([other.port for other in meshes])
 
-        def one(w: int) -> Any:
-            try:
-                block = jobs[w].block(parts[w])
-                block.workers = workers
-                exchange = Exchange(jobs[w].clock, meshes[w])
-                Host(jobs[w], block, exchange, lambda report: None, lambda b, done: None).run()
-            except BaseException:
-                failed.set()
-                raise
-            return block
+@pytest.fixture
+def poisoned(tmp_path: Path) -> Callable[..., Any]:
+    """Plays a job in blocks that have a plan and a holding from files, and nothing else.
 
-        try:
-            meddle(meshes)
-            with ThreadPoolExecutor(workers) as pool:
-                futures = [pool.submit(one, w) for w in range(workers)]
-            errors = [f.exception() for f in futures if f.exception()]
-            if errors:
-                own = [e for e in errors if not isinstance(e.__cause__, ConnectionAbortedError)]
-                raise (own or errors)[0]
-            blocks = [future.result() for future in futures]
-        finally:
-            for mesh in meshes:
-                mesh.close()
-            context.term()
-        home = torch.from_numpy(np.concatenate([b.ids[b.residents] for b in blocks])).argsort()
-        place = torch.from_numpy(np.concatenate([b.ids for b in blocks])).argsort()
-        rows = torch.cat([block.rows for block in blocks])[home]
-        state = {n: torch.cat([b.state[n] for b in blocks])[place] for n in blocks[0].state}
-        return rows, state, meshes
+    ``poisoned(job, workers=None)`` gives rows and state, nodes in order; by default every node is
+    a party of its own.
+    """
+
+    def go(job: Job, workers: int | None = None) -> Any:
+        groups = split_nodes(job.nodes, workers or job.nodes, job.servers)
+        return in_order(play_apart(parties_of(job, tmp_path, groups), groups)[0])
 
     return go
 
