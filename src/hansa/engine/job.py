@@ -60,7 +60,12 @@ class Job(Plan):
     @property
     def plan(self) -> Plan:
         """What every party knows of it."""
-        return Plan(**self.known() | {"dataset": public_part(self.dataset), "trial": self.tried})
+        public = {
+            "streams": Streams(self.streams.seed),  # without a secret
+            "dataset": public_part(self.dataset),
+            "trial": self.tried,
+        }
+        return Plan(**self.known() | public)
 
     def holding(self, ids: np.ndarray, secret: bytes | None = None) -> Holding:
         """What the holder of some nodes has, servers among them or not.
@@ -74,7 +79,7 @@ class Job(Plan):
     def party(self, ids: np.ndarray) -> Job:
         """The job as the holder of some nodes has it, once all have told what they must."""
         job = Job.of(self.plan, self.holding(ids))
-        job.joined = self.roster
+        job.joined, job.streams = self.roster, self.streams
         return job
 
     @property
