@@ -91,6 +91,9 @@ class Algorithm(Component, kind="algorithm"):
     def start(self, block: Block) -> None:
         """Put the algorithm's own state into ``block.state`` before the first round."""
 
+    def ready(self, block: Block) -> None:
+        """Take up what a checkpoint has brought, before the first round that is played."""
+
     def check_block(self, block: Block) -> None:
         """Refuse what a block that has started shows to be impossible.
 

@@ -32,6 +32,10 @@ class Shelf:
                 rows[k] = self._rows[node]
         return rows
 
+    def row(self, node: int) -> Tensor:
+        """A copy of the row [size] of a node that has one."""
+        return self._rows[node].clone()
+
     def put(self, ids: np.ndarray, rows: Tensor) -> None:
         """File a copy of each of ``rows`` [k, size] under its node."""
         for node, row in zip(ids.tolist(), rows, strict=True):

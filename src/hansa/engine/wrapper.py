@@ -75,6 +75,9 @@ class Wrapper(Algorithm):
     def start(self, block: Block) -> None:
         self.algorithm.start(block)
 
+    def ready(self, block: Block) -> None:
+        self.algorithm.ready(block)
+
     def check_block(self, block: Block) -> None:
         self.algorithm.check_block(block)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from hansa.forget.federation import Federation, Hook
-from hansa.forget.holdings import Holding
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.phases import HALVINGS, WORSE, Settings, shortened
+from hansa.forget.portions import Held
 from hansa.forget.stopping import Goal, foretold_losses, guessing
 from hansa.forget.telling import Told, only, tell
 
@@ -70,9 +69,9 @@ class Ascent(Settings):
         "class the others hold",
     )
 
-    def goal(self, federation: Federation, row: Tensor, holdings: Sequence[Holding]) -> Goal:
+    def goal(self, federation: Federation, row: Tensor, holdings: Sequence[Held]) -> Asking[Goal]:
         """Where it ends, for a model [D] that still knows all of it."""
-        judges = self.judges(federation, holdings)
+        judges = yield from self.judges(federation, holdings)
         if federation.request.levels == {"class"}:
             if self.class_rounds is not None:
                 return Goal(None)
@@ -81,43 +80,53 @@ class Ascent(Settings):
         if self.client_rounds is not None:
             return Goal(None)
         with federation.ledger.phase("checks"):
-            return Goal(*foretold_losses(federation, row, judges), gently=True)
+            return Goal(*(yield from foretold_losses(federation, row, judges)), gently=True)
 
     def run(
         self,
         federation: Federation,
         row: Tensor,
-        holdings: Sequence[Holding],
-        hook: Hook | None = None,
+        holdings: Sequence[Held],
+        term: str = "",
         goal: Goal | None = None,
-        spare: Sequence[Holding] = (),
-    ) -> tuple[Tensor, dict[str, Any]]:
+        spare: Sequence[Held] = (),
+    ) -> Asking[tuple[Tensor, dict[str, Any]]]:
         """(the model after the ascent, its rounds and losses).
 
         Args:
+            term: the name of what clients add to their gradients.
             spare: what remains, which is not to be lost.
         """
-        goal = goal or self.goal(federation, row, holdings)
-        judges = self.judges(federation, holdings)
+        if goal is None:
+            goal = yield from self.goal(federation, row, holdings)
+        judges = yield from self.judges(federation, holdings)
         if goal.target is None:
-            return self._fixed(federation, row, holdings, hook, judges, goal)
-        now, pace, stuck = self.look(federation, row, judges), goal.pace or self.lr, 0
+            return (yield from self._fixed(federation, row, holdings, term, goal))
+        now = yield from self.look(federation, row, judges)
+        pace, stuck = goal.pace or self.lr, 0
         course = [goal.mean(now.losses)]
         with federation.ledger.phase("checks"):
-            bound = max(federation.chance, WORSE * federation.loss(row, spare)) if spare else 0.0
+            bound = 0.0
+            if spare:
+                loss = yield from federation.loss(row, spare)
+                bound = max(federation.chance, WORSE * loss)
 
-        def look(at: Tensor) -> Told:
+        def look(at: Tensor) -> Asking[Told]:
             return tell(federation, at, judges)
+
+        def fits(at: Tensor, after: Told) -> Asking[bool]:
+            if not goal.fits(now, after, low):
+                return False
+            return not spare or (yield from federation.loss(at, spare)) <= bound
 
         while len(course) + stuck <= self.max_rounds and (low := goal.low(now)).any():
             driven = only(holdings, low)
             if not driven or stuck == _STUCK:
                 break  # nobody has an image of what is left, or recovery has to come first
             with federation.ledger.phase("ascent"):
-                new = federation.round(row, driven, self.local_steps, pace, True, hook)
-            fits = partial(_fits, federation, goal, now, low, spare, bound)
+                new = yield from federation.round(row, driven, self.local_steps, pace, True, term)
             with federation.ledger.phase("checks"):
-                new, after = shortened(row, new, look, fits)
+                new, after = yield from shortened(row, new, look, fits)
             if after is None:  # not even a small step
                 pace, stuck = pace / 2**HALVINGS, stuck + 1
                 continue
@@ -132,27 +141,30 @@ class Ascent(Settings):
         self,
         federation: Federation,
         row: Tensor,
-        holdings: Sequence[Holding],
-        hook: Hook | None,
-        judges: Sequence[Holding],
+        holdings: Sequence[Held],
+        term: str,
         goal: Goal,
-    ) -> tuple[Tensor, dict[str, Any]]:
+    ) -> Asking[tuple[Tensor, dict[str, Any]]]:
         """So many rounds at one rate."""
         by_class = federation.request.levels == {"class"}
         rounds = (self.class_rounds if by_class else self.client_rounds) or 0
         for _ in range(rounds):
             with federation.ledger.phase("ascent"):
-                row = federation.round(row, holdings, self.local_steps, self.lr, True, hook)
+                row = yield from federation.round(
+                    row, holdings, self.local_steps, self.lr, True, term
+                )
         return row, self._story(goal, [], None) | {"rounds": rounds}
 
-    def judges(self, federation: Federation, holdings: Sequence[Holding]) -> Sequence[Holding]:
+    def judges(self, federation: Federation, holdings: Sequence[Held]) -> Asking[Sequence[Held]]:
         """What it is judged by whether the forgotten is forgotten."""
-        return federation.real(forget=True) if self.judge == "real" else holdings
+        if self.judge == "real":
+            return (yield from federation.real(forget=True))
+        return holdings
 
-    def look(self, federation: Federation, row: Tensor, judges: Sequence[Holding]) -> Told:
+    def look(self, federation: Federation, row: Tensor, judges: Sequence[Held]) -> Asking[Told]:
         """What holders tell of a model [D] on what is to be forgotten."""
         with federation.ledger.phase("checks"):
-            return tell(federation, row, judges)
+            return (yield from tell(federation, row, judges))
 
     def _story(self, goal: Goal, course: list[float], now: Told | None) -> dict[str, Any]:
         return {
@@ -162,19 +174,3 @@ class Ascent(Settings):
             "right": None if now is None else float(now.right.max()),
             "reached": now is None or not goal.low(now).any(),
         }
-
-
-def _fits(
-    federation: Federation,
-    goal: Goal,
-    before: Told,
-    low: np.ndarray,
-    spare: Sequence[Holding],
-    bound: float,
-    at: Tensor,
-    after: Told,
-) -> bool:
-    """Whether a step of ascent went as far as it should, and has not lost what remains."""
-    if not goal.fits(before, after, low):
-        return False
-    return not spare or federation.loss(at, spare) <= bound

@@ -7,22 +7,23 @@ again would give.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.base.lazy import torch
 from hansa.data.dealing.cohorts import Cohorts
 from hansa.data.dealing.given_cohorts import ABSENT, GivenCohorts
-from hansa.engine import Algorithm, Block, Ending, Job, Outcome
-from hansa.engine.exchange.asked import Exchange
-from hansa.engine.runtimes.host import Host, Report
+from hansa.engine import Algorithm, Block, Job
 from hansa.engine.settings import EvaluateSettings
-from hansa.engine.shelf import Shelf
-from hansa.forget.federation import Federation
+from hansa.experiment.played import HERE, Place
+from hansa.forget.again import Again, InPart, train
+from hansa.forget.case import Case
+from hansa.forget.ledger import Ledger
+from hansa.models import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,29 +68,29 @@ class Reduced:
         return np.unique(self.cohort[self.cohort >= 0])
 
 
-def reduced(federation: Federation) -> Reduced:
+def reduced(case: Case) -> Reduced:
     """The run without what its past requests and the present one name.
 
     Raises:
         ConfigError: a cohort could not be trained with what it would be left with.
     """
-    job, past = federation.job, federation.past
-    members = _cohorted(job.algorithm).members(_trained(federation))
+    job, past = case.job, case.past
+    members = _cohorted(job.algorithm).members(case.server)
     dealt = np.where(members < 0, ABSENT, members - job.network.clients)
-    cohort = _holders(dealt, federation.remaining(job.parts))
-    before = _holders(dealt, federation.remaining(job.parts, past))
+    cohort = _holders(dealt, case.remaining(job.parts))
+    before = _holders(dealt, case.remaining(job.parts, past))
     loses = np.zeros(len(dealt), dtype=bool)
     for groups in (job.parts, job.held):
-        then, now = federation.remaining(groups, past), federation.remaining(groups)
+        then, now = case.remaining(groups, past), case.remaining(groups)
         for client, (old, new) in enumerate(zip(then, now, strict=True)):
             loses[client] |= len(old) != len(new)
     affected = np.unique(before[loses & (before >= 0)])
-    held = federation.remaining(job.held)
+    held = case.remaining(job.held)
     rule = GivenCohorts(members=tuple(cohort.tolist()))
     what_remains = Reduced(
         job=replace(
             job,
-            parts=federation.remaining(job.parts),
+            parts=case.remaining(job.parts),
             held=[h if c >= 0 else h[:0] for h, c in zip(held, cohort, strict=False)],
             algorithm=job.algorithm.model_copy(update={"cohorts": rule, "merge": "none"}),
             evaluate=EvaluateSettings(every=job.rounds, dense_start=False, nodes=1),
@@ -98,65 +99,64 @@ def reduced(federation: Federation) -> Reduced:
         affected=affected,
         dissolved=np.setdiff1d(affected, cohort),
     )
-    _check(federation, what_remains)
+    _check(case, what_remains)
     return what_remains
 
 
 def train_again(
-    federation: Federation, plan: Reduced, which: np.ndarray
-) -> tuple[Tensor, dict[str, Any]]:
+    case: Case,
+    plan: Reduced,
+    which: np.ndarray,
+    folder: Path,
+    place: Place = HERE,
+    form: Model | None = None,
+) -> Again:
     """Train these cohorts from the initial model, and merge the models of all.
 
-    The others keep what they have. ``federation.nodes`` becomes what all nodes have then.
+    The others keep what they have.
 
-    Returns:
-        The merged model [D], and what there is to say about it.
+    Args:
+        folder: where the training is written down.
+        place: where the nodes live.
+        form: what builds the run's model, for workers.
     """
-    job, old, ledger = plan.job, _trained(federation), federation.ledger
-    block = job.block(np.arange(job.nodes))
-    rule = _cohorted(job.algorithm)
-    kept = np.setdiff1d(np.arange(job.servers), which)
-    _copy(old, block, kept)
-    rule.rest(block, kept)
-    reports: list[Report] = []
-    with ledger.phase("retraining"):
-        if np.isin(which, plan.there).any():
-            Host(job, block, Exchange(job.clock), reports.append, lambda b, done: None).run()
-        else:  # all who were in them leave: only the last models are taken down
-            block.outcome = _played(job.algorithm.finish(block, job.rounds - 1))
-        for last in reports[-1:]:
-            ledger.now.sample_gradients += int(last["counters"]["samples"].sum())
-            ledger.now.bytes += int(last["counters"]["bytes_sent"].sum())
-            ledger.now.rounds += int(last["round"])
-    row = models = block.models()[1]
+    job, ledger = plan.job, Ledger()
+    trained = np.intersect1d(which, plan.there)
+    same = np.flatnonzero((plan.cohort >= 0) & ~np.isin(plan.cohort, which))
+    part = InPart(algorithm=job.algorithm, again=tuple(which.tolist()), keep=tuple(same.tolist()))
+    server, end = train(
+        replace(job, algorithm=part), folder, ledger, place=place, form=form,
+        checkpoint=case.checkpoint,
+    )  # fmt: skip
+    cost = ledger.phases["retraining"]
+    if not len(trained):  # all who were in them leave: only the last models were taken down
+        cost.rounds = 0
+    row = models = server.models()[1]
     story: dict[str, Any] = {
         "cohorts": job.servers,
-        "trained_again": np.intersect1d(which, plan.there).tolist(),
+        "trained_again": trained.tolist(),
         "dissolved": plan.dissolved.tolist(),
         "clients": int(np.isin(plan.cohort, which).sum()),
-        "rounds": int(reports[-1]["round"]) if reports else 0,
+        "rounds": cost.rounds,
     }
     if job.servers > 1:
-        row, merged = _merge(federation, plan, block, models)
+        row, merged = _merge(case, plan, server, models, ledger)
         story["merged"] = merged
     else:
         row = models[0].clone()
-    _copy(old, block, kept)  # also what says that they had not stopped
-    shelves = _shelves(old, block, plan.cohort, which)
-    federation.nodes = replace(old, rows=block.rows, kept=block.kept, shelves=shelves)
-    return row, story
+    return Again(row, story, ledger, end)
 
 
 def _merge(
-    federation: Federation, plan: Reduced, block: Block, models: Tensor
+    case: Case, plan: Reduced, block: Block, models: Tensor, ledger: Ledger
 ) -> tuple[Tensor, dict[str, Any]]:
     """The cohorts' models [n, D] sent to the first server and merged as the run did it."""
-    name = _cohorted(federation.job.algorithm).merge
+    name = _cohorted(case.job.algorithm).merge
     rule = _cohorted(plan.job.algorithm.model_copy(update={"merge": name}))
     block.events = []
-    with federation.ledger.phase("distillation" if name == "distill" else "merging"):
+    with ledger.phase("distillation" if name == "distill" else "merging"):
         row = rule.merged(block, models)
-        cost, figures = federation.ledger.now, {"how": name}
+        cost, figures = ledger.now, {"how": name}
         sent = int((plan.there > 0).sum())
         cost.rounds += 1
         cost.bytes += sent * models.shape[1] * models.element_size()
@@ -167,9 +167,9 @@ def _merge(
     return row.clone(), figures
 
 
-def _check(federation: Federation, plan: Reduced) -> None:
+def _check(case: Case, plan: Reduced) -> None:
     """Refuse what the cohorts that are left could not be trained with."""
-    job, request = plan.job, str(federation.request)
+    job, request = plan.job, str(case.request)
     sizes = np.array([len(part) for part in job.parts])[plan.cohort >= 0]
     if job.train.drop_last and sizes.min() < job.train.batch_size:
         raise ConfigError(
@@ -198,46 +198,6 @@ def _holders(cohort: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.where([len(part) > 0 for part in parts], cohort, ABSENT)
 
 
-def _played(end: Ending) -> Outcome | None:
-    """What the end of a run returns that asks for no exchange."""
-    while True:
-        try:
-            next(end)
-        except StopIteration as stop:
-            outcome: Outcome | None = stop.value
-            return outcome
-
-
-def _copy(old: Block, block: Block, kept: np.ndarray) -> None:
-    """Give the servers of cohorts what they had."""
-    at = torch.from_numpy(kept)
-    for name, whole in _whole(block):
-        whole[at] = dict(_whole(old))[name][at].to(whole.device)
-
-
-def _whole(block: Block) -> Iterator[tuple[str, Tensor]]:
-    yield "", block.rows
-    yield from block.kept.items()
-
-
-def _shelves(old: Block, block: Block, cohort: np.ndarray, which: np.ndarray) -> dict[str, Shelf]:
-    """What clients keep: that of cohorts that were trained again is new, leavers' is gone."""
-    shelves: dict[str, Shelf] = {}
-    again = np.flatnonzero(np.isin(cohort, which))
-    same = np.flatnonzero((cohort >= 0) & ~np.isin(cohort, which))
-    for source, clients in ((old, same), (block, again)):
-        for name, shelf in source.shelves.items():
-            ids, rows = shelf.all()
-            at = np.flatnonzero(np.isin(ids, clients))
-            shelves.setdefault(name, Shelf()).put(ids[at], rows[torch.from_numpy(at)])
-    return shelves
-
-
 def _cohorted(algorithm: Algorithm) -> InCohorts:
     assert isinstance(algorithm, InCohorts)  # the method's check saw to it
     return cast(InCohorts, algorithm)
-
-
-def _trained(federation: Federation) -> Block:
-    assert federation.trained is not None
-    return federation.trained

@@ -14,9 +14,10 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.forget.federation import Federation
+from hansa.forget.case import Case
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.method import Forgetting
-from hansa.forget.original_training import OriginalTraining
+from hansa.forget.original_training import OriginalTraining, uniform
 from hansa.forget.request import Level
 
 if TYPE_CHECKING:
@@ -32,23 +33,31 @@ class Downweight(Forgetting):
     down: float = Field(0.0, lt=1, description="factor of those who leave")
     rounds: int = Field(2, ge=1, description="such rounds")
 
-    def check(self, federation: Federation) -> None:
-        super().check(federation)
-        if not OriginalTraining(federation).rate(federation.rounds):
+    def check(self, case: Case) -> None:
+        super().check(case)
+        if not case.plan.rate(case.done):
             problem = "goes on at the run's last learning rate, which is 0 by its train.schedule"
             raise ConfigError("method", "downweight", problem, "--method quickdrop or pgd")
+        staying = case.remaining(case.job.parts)
+        before = case.remaining(case.job.parts, case.past)
+        alike, total = uniform(case.plan), 0.0
+        for then, now in zip(before, staying, strict=True):
+            mass = 1.0 if alike and len(then) else float(len(then))
+            total += mass * (self.up if len(now) else self.down)
+        if total <= 0:
+            problem = "the leavers hold so much that nothing is left of the step"
+            raise ConfigError("down", self.down, problem, "nearer to 0")
 
-    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
+    def forget(self, federation: Federation) -> Asking[tuple[Tensor, dict[str, Any]]]:
         training = OriginalTraining(federation)
-        leaving, staying = federation.real(forget=True), federation.real(forget=False)
+        leaving = yield from federation.real(forget=True)
+        staying = yield from federation.real(forget=False)
         everyone = leaving + staying
         factors = [self.down] * len(leaving) + [self.up] * len(staying)
         weights = [a * mass for a, mass in zip(factors, training.masses(everyone), strict=True)]
-        if sum(weights) <= 0:
-            problem = "the leavers hold so much that nothing is left of the step"
-            raise ConfigError("down", self.down, problem, "nearer to 0")
         row = federation.row
         with federation.ledger.phase("downweighting"):
             for _ in range(self.rounds):
-                row = federation.average(training.another_round(row, everyone), weights)
+                models = yield from training.another_round(row, everyone)
+                row = federation.average(models, weights)
         return row, {"weights": weights}

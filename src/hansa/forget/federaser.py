@@ -23,11 +23,13 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.forget.federation import Federation
-from hansa.forget.holdings import Real
+from hansa.engine.history import UPDATES
+from hansa.forget.case import Case
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.method import Forgetting
 from hansa.forget.original_training import OriginalTraining
-from hansa.forget.request import Level
+from hansa.forget.portions import Held
+from hansa.forget.request import Level, Request
 from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:
@@ -55,46 +57,49 @@ class FedEraser(Forgetting):
         True, description="false: add up the stored updates of those who stay (FedAccum)"
     )
 
-    def check(self, federation: Federation) -> None:
-        super().check(federation)
-        if federation.updates is None:
+    def check(self, case: Case) -> None:
+        super().check(case)
+        if not case.updates_every:
             raise ConfigError(
                 "method",
                 "federaser",
                 "needs the clients' updates, and this run kept none",
                 "train with algorithm.keep_updates: 2; or --method quickdrop, sga or pgd",
             )
-        if not self.calibrate and not _only_clients(federation):
-            problem = f"the stored updates still know {federation.past}, which was forgotten before"
+        if not self.calibrate and not _only_clients(case.past):
+            problem = f"the stored updates still know {case.past}, which was forgotten before"
             raise ConfigError("calibrate", False, problem, "calibrate: true")
 
-    def caveats(self, federation: Federation) -> list[str]:
-        kept = sum(1 for _, _, stored in stored_rounds(federation) if stored.any())
+    def caveats(self, case: Case) -> list[str]:
+        stored = case.server.kept[UPDATES][0]
+        rounds = stored_rounds(stored, case.updates_every, case.done)
+        kept = sum(1 for _, _, updates in rounds if updates.any())
         if kept >= FEW:
             return []
         return [
-            f"federaser has the updates of only {kept} of {federation.rounds} rounds, and what "
+            f"federaser has the updates of only {kept} of {case.done} rounds, and what "
             f"remains will suffer; algorithm.keep_updates: 1 keeps all, here it was "
-            f"{federation.updates_every}"
+            f"{case.updates_every}"
         ]
 
-    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
+    def forget(self, federation: Federation) -> Asking[tuple[Tensor, dict[str, Any]]]:
         assert federation.updates is not None  # check saw to it
         layout, training = federation.network.layout, OriginalTraining(federation)
-        row = layout.flatten(federation.job.module).to(federation.row)
-        server = training.server(row)
-        staying, kept_rounds = federation.real(forget=False), 0
+        row = layout.flatten(federation.plan.module).to(federation.row)
+        server, growth = training.server(row), federation.plan.growth
+        staying, kept_rounds = (yield from federation.real(forget=False)), 0
+        every = federation.updates_every
         with federation.ledger.phase("erasing"):
-            for t, span, stored in stored_rounds(federation):
-                contributors = [h for h in staying if stored[h.client].any()]
+            for t, span, stored in stored_rounds(federation.updates, every, federation.rounds):
+                contributors = [one for one in staying if stored[one.client].any()]
                 if not contributors:
                     continue
-                updates = [stored[holding.client].to(row) for holding in contributors]
-                if self.calibrate and (kept_rounds or not _only_clients(federation)):
-                    updates = self._calibrated(training, row, contributors, updates, t)
+                updates = [stored[one.client].to(row) for one in contributors]
+                if self.calibrate and (kept_rounds or not _only_clients(federation.past)):
+                    updates = yield from self._calibrated(training, row, contributors, updates, t)
                 update = federation.average(updates, training.masses(contributors))
                 for later in range(t, t + span):
-                    server(row, update * training.growth(t, later))
+                    server(row, update * growth(t, later))
                 kept_rounds += 1
         return row, {"rounds": kept_rounds, "stored_bytes": federation.updates.numel() * 4}
 
@@ -102,29 +107,32 @@ class FedEraser(Forgetting):
         self,
         training: OriginalTraining,
         row: Tensor,
-        there: list[Real],
+        there: list[Held],
         stored: list[Tensor],
         t: int,
-    ) -> list[Tensor]:
+    ) -> Asking[list[Tensor]]:
         """New updates [P] of clients in round ``t``, as long as the stored ones."""
         layout = training.federation.network.layout
         size = layout.trainable
-        models = training.train(row, there, t, self.share)
+        models = yield from training.train(row, there, t, self.share)
         pairs = zip(stored, models, strict=True)
         return [calibrated(old, model[:size] - row[:size], layout) for old, model in pairs]
 
 
-def stored_rounds(federation: Federation) -> Iterator[tuple[int, int, Tensor]]:
-    """(round, how many rounds it stands for, updates [clients, P]) of each that was kept."""
-    assert federation.updates is not None
-    every = federation.updates_every
-    for t, stored in zip(range(0, federation.rounds, every), federation.updates, strict=False):
-        yield t, min(every, federation.rounds - t), stored
+def stored_rounds(updates: Tensor, every: int, done: int) -> Iterator[tuple[int, int, Tensor]]:
+    """(round, how many rounds it stands for, updates [clients, P]) of each that was kept.
+
+    Args:
+        updates: float32 [slots, clients, P], kept in one of ``every`` so many rounds.
+        done: rounds of training that there were.
+    """
+    for t, stored in zip(range(0, done, every), updates, strict=False):
+        yield t, min(every, done - t), stored
 
 
-def _only_clients(federation: Federation) -> bool:
+def _only_clients(past: Request) -> bool:
     """Whether clients alone were forgotten before."""
-    return federation.past.levels <= {"client"}
+    return past.levels <= {"client"}
 
 
 def calibrated(stored: Tensor, new: Tensor, layout: ParameterLayout) -> Tensor:

@@ -30,6 +30,14 @@ class Holding(ABC):
         """What the client's model counts in an average, as a number of examples."""
 
     @abstractmethod
+    def labels(self) -> np.ndarray:
+        """int64 [m], the classes of all of it."""
+
+    def counts(self, classes: int) -> np.ndarray:
+        """int64 [C], how much there is of each class."""
+        return np.bincount(self.labels(), minlength=classes)
+
+    @abstractmethod
     def draws(self, random: np.random.Generator, steps: int) -> Iterator[Batch]:
         """The batches of so many steps."""
 
@@ -49,6 +57,9 @@ class Synthetic(Holding):
     @property
     def mass(self) -> float:
         return len(self.y)
+
+    def labels(self) -> np.ndarray:
+        return self.y.cpu().numpy()
 
     def draws(self, random: np.random.Generator, steps: int) -> Iterator[Batch]:
         weight = torch.full((len(self.y),), 1 / len(self.y), device=self.x.device)
@@ -72,10 +83,13 @@ class Real(Holding):
     def mass(self) -> float:
         return len(self.index)
 
+    def labels(self) -> np.ndarray:
+        return self.dataset.train.targets.cpu().numpy()[self.index]
+
     def draws(self, random: np.random.Generator, steps: int) -> Iterator[Batch]:
         train = self.dataset.train
         device = train.targets.device
-        labels = train.targets.cpu().numpy()[self.index]
+        labels = self.labels()
         picked, shares = [], []
         for label in np.unique(labels):  # class by class, as training draws them
             members = self.index[labels == label]
@@ -104,6 +118,9 @@ class Mixed(Holding):
     def mass(self) -> float:
         return self.synthetic.mass
 
+    def labels(self) -> np.ndarray:
+        return self.synthetic.labels()
+
     def draws(self, random: np.random.Generator, steps: int) -> Iterator[Batch]:
         for x, y, _ in self.synthetic.draws(random, steps):
             yield self._joined(x, y, random)
@@ -129,6 +146,9 @@ class Sampled(Holding):
     @property
     def mass(self) -> float:
         return len(self.index)
+
+    def labels(self) -> np.ndarray:
+        return self.dataset.train.targets.cpu().numpy()[self.index]
 
     def draws(self, random: np.random.Generator, steps: int) -> Iterator[Batch]:
         train, size = self.dataset.train, min(self.count, len(self.index))

@@ -8,16 +8,20 @@ algorithm adds to the clients' gradients (FedProx, SCAFFOLD) are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hansa.base.lazy import torch
-from hansa.engine import Ask
+from hansa.engine import Ask, Trainer
 from hansa.engine.training.optimizers import clip_norm_
-from hansa.forget.federation import Federation
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.holdings import Real
+from hansa.forget.orders import Answer, order
+from hansa.forget.party import Party
+from hansa.forget.portions import Held, Portion
+from hansa.forget.run_plan import RunPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,30 +33,10 @@ class OriginalTraining:
 
     federation: Federation
 
-    def rate(self, t: int) -> float:
-        """The learning rate of round ``t`` by the run's schedule; beyond its end, the last one."""
-        job, last = self.federation.job, self.federation.rounds - 1
-        return job.train.optimizer.lr * job.train.schedule.factor(min(t, last), job.rounds)
-
-    def growth(self, t: int, later: int) -> float:
-        """By what factor an update of round ``later`` is longer than one of ``t``, by the rate."""
-        now = self.rate(t)
-        return self.rate(later) / now if now else 1.0
-
-    def steps(self, holdings: Sequence[Real], t: int, share: float = 1.0) -> list[int]:
-        """Local steps of each client in round ``t``, or a share of them, but one at least."""
-        job = self.federation.job
-        sizes = np.array([len(holding.index) for holding in holdings], dtype=np.int64)
-        ids = np.array([holding.client for holding in holdings], dtype=np.int64)
-        asked, train = job.train.asked(sizes), job.train
-        if not train.budget.timed:  # a budget of time is nothing that clients have here
-            asked = train.budget.steps(Ask(ids, sizes, asked, train.batching, job.streams, t))
-        return [max(1, round(share * steps)) for steps in asked.tolist()]
-
-    def masses(self, holdings: Sequence[Real]) -> list[float]:
+    def masses(self, held: Sequence[Held]) -> list[float]:
         """What each client counts in an average: its examples, or 1 with weighting: uniform."""
-        alike = getattr(self.federation.job.algorithm, "weighting", "examples") == "uniform"
-        return [1.0 if alike else holding.mass for holding in holdings]
+        alike = uniform(self.federation.plan)
+        return [1.0 if alike else one.mass for one in held]
 
     def server(self, row: Tensor) -> Callable[[Tensor, Tensor], None]:
         """The server's step, from its beginning: moves a model [D] in place by an update [P].
@@ -60,7 +44,7 @@ class OriginalTraining:
         Of a run whose algorithm has no such rule it adds the update.
         """
         size = self.federation.network.size
-        rule = getattr(self.federation.job.algorithm, "server", None)
+        rule = getattr(self.federation.plan.algorithm, "server", None)
         slots = {} if rule is None else {
             name: torch.full_like(row[:size], value) for name, value in rule.slots.items()
         }  # fmt: skip
@@ -74,63 +58,92 @@ class OriginalTraining:
         return step
 
     def train(
-        self, row: Tensor, holdings: Sequence[Real], t: int, share: float = 1.0
-    ) -> list[Tensor]:
+        self, row: Tensor, held: Sequence[Held], t: int, share: float = 1.0
+    ) -> Asking[list[Tensor]]:
         """Each client's model [D] after the local steps of round ``t`` from one model [D].
 
         A round that is over draws the batches that it drew then; one after the last draws new
         ones, at the last rate.
         """
-        steps = self.steps(holdings, t, share)
-        if hasattr(self.federation.job.algorithm, "condensation"):
-            pairs = zip(holdings, steps, strict=True)
-            return [self._by_class(row, holding, count, t) for holding, count in pairs]
-        return self._plain(row, holdings, steps, t)
+        train = self.federation.plan.train
+        # An earlier request may have left somebody less than a batch: then they use what there is.
+        whole = train.drop_last and min(one.mass for one in held) >= train.batch_size
+        answers = yield from self.federation.each(
+            "train", held, row=row, round=t, share=share, drop_last=whole
+        )
+        return [self.federation.tensor(answer["row"]) for answer in answers]
 
-    def another_round(self, row: Tensor, holdings: Sequence[Real]) -> list[Tensor]:
+    def another_round(self, row: Tensor, held: Sequence[Held]) -> Asking[list[Tensor]]:
         """Each client's model [D] after the local steps of one more round than the run had."""
         federation = self.federation
         t = federation.rounds * federation.number + federation.ledger.turn
-        return self.train(row, holdings, t)
+        return (yield from self.train(row, held, t))
 
-    def _by_class(self, row: Tensor, holding: Real, steps: int, t: int) -> Tensor:
-        """As QuickDrop trains: each step on a batch of every class."""
-        federation, train = self.federation, self.federation.job.train
-        own, size = row.clone(), federation.network.size
-        trained = own[:size].unsqueeze(0)
-        slots = {name: torch.zeros_like(trained) for name in train.optimizer.slots}
-        count = torch.zeros(1, dtype=torch.int64, device=row.device)
-        random = federation.job.streams.numpy("quickdrop.batches", holding.client, t)
-        alike = getattr(federation.job.algorithm, "class_weights", "examples") == "sum"
-        for x, y, weight in holding.draws(random, steps):
-            if alike:
-                weight = 1 / y.bincount()[y]
-            grad, _ = federation.network.gradient(own, x, y, weight)
-            federation.ledger.now.sample_gradients += len(y)
-            some = grad.unsqueeze(0)
-            if train.clip_norm is not None:
-                clip_norm_(some, train.clip_norm)
-            count += 1
-            train.optimizer.step_(trained, some, slots, count, self.rate(t))
-        return own
 
-    def _plain(
-        self, row: Tensor, holdings: Sequence[Real], steps: list[int], t: int
-    ) -> list[Tensor]:
-        """As the engine trains, whatever its batches, augmentations and rule."""
-        federation, job = self.federation, self.federation.job
-        fewest = min(len(holding.index) for holding in holdings)
-        if job.train.drop_last and fewest < job.train.batch_size:
-            # An earlier request has left somebody less than a batch: use what there is.
-            job = replace(job, train=job.train.model_copy(update={"drop_last": False}))
-        block = federation.trained or job.block(np.arange(job.nodes))
-        who = np.array([holding.client for holding in holdings])
-        crew = block.visit(who, row.repeat(len(who), 1))
-        crew.parts = [holding.index for holding in holdings]
-        trainer = job.trainer()
-        try:
-            trainer.train(crew, min(t, federation.rounds - 1), steps=np.array(steps), draw=t)
-        finally:
-            trainer.close()
-        federation.ledger.now.sample_gradients += int(crew.state["samples"].sum())
-        return list(crew.rows)
+def uniform(plan: RunPlan) -> bool:
+    """Whether the clients of a run count alike in its averages."""
+    return getattr(plan.algorithm, "weighting", "examples") == "uniform"
+
+
+def local_steps(plan: RunPlan, client: int, examples: int, t: int, share: float = 1.0) -> int:
+    """Local steps of a client in round ``t``, or a share of them, but one at least."""
+    sizes, train = np.array([examples], dtype=np.int64), plan.train
+    asked = train.asked(sizes)
+    if not train.budget.timed:  # a budget of time is nothing that clients have here
+        ids = np.array([client], dtype=np.int64)
+        asked = train.budget.steps(Ask(ids, sizes, asked, train.batching, plan.streams, t))
+    return max(1, round(share * int(asked[0])))
+
+
+@order("train")
+def _train(
+    party: Party,
+    portion: dict[str, Any],
+    row: np.ndarray,
+    round: int,
+    share: float,
+    drop_last: bool,
+) -> Answer:
+    """The local steps of a round of training, or a share of them."""
+    holding = party.holding(Portion.parse(portion))
+    assert isinstance(holding, Real)  # the server asks those who hold some
+    steps = local_steps(party.plan, party.client, len(holding.index), round, share)
+    work = _by_class if hasattr(party.plan.algorithm, "condensation") else _plain
+    return {"row": work(party, party.to_device(row), holding, steps, round, drop_last)}
+
+
+def _by_class(
+    party: Party, row: Tensor, holding: Real, steps: int, t: int, drop_last: bool
+) -> Tensor:
+    """As QuickDrop trains: each step on a batch of every class."""
+    plan, train = party.plan, party.plan.train
+    own, size = row.clone(), party.network.size
+    trained = own[:size].unsqueeze(0)
+    slots = {name: torch.zeros_like(trained) for name in train.optimizer.slots}
+    count = torch.zeros(1, dtype=torch.int64, device=row.device)
+    random = plan.streams.numpy("quickdrop.batches", party.client, t)
+    alike = getattr(plan.algorithm, "class_weights", "examples") == "sum"
+    for x, y, weight in holding.draws(random, steps):
+        if alike:
+            weight = 1 / y.bincount()[y]
+        grad, _ = party.network.gradient(own, x, y, weight)
+        party.gradients += len(y)
+        some = grad.unsqueeze(0)
+        if train.clip_norm is not None:
+            clip_norm_(some, train.clip_norm)
+        count += 1
+        train.optimizer.step_(trained, some, slots, count, plan.rate(t))
+    return own
+
+
+def _plain(party: Party, row: Tensor, holding: Real, steps: int, t: int, drop_last: bool) -> Tensor:
+    """As the engine trains, whatever its batches, augmentations and rule."""
+    block, plan = party.block, party.plan
+    crew = block.visit(block.positions(np.array([party.client])), row.unsqueeze(0).clone())
+    crew.parts = [holding.index]
+    settings = plan.train.model_copy(update={"drop_last": drop_last})
+    assert isinstance(block.trainer, Trainer)
+    trainer = block.trainer.like(settings, plan.rounds)
+    trainer.train(crew, min(t, plan.done - 1), steps=np.array([steps]), draw=t)
+    party.gradients += int(crew.state["samples"].sum())
+    return crew.rows[0]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from hansa.forget.federation import Asking
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,16 +26,19 @@ class Settings(BaseModel):
 
 
 def shortened(
-    start: Tensor, end: Tensor, look: Callable[[Tensor], Seen], fits: Callable[[Tensor, Seen], bool]
-) -> tuple[Tensor, Seen | None]:
+    start: Tensor,
+    end: Tensor,
+    look: Callable[[Tensor], Asking[Seen]],
+    fits: Callable[[Tensor, Seen], Asking[bool]],
+) -> Asking[tuple[Tensor, Seen | None]]:
     """(the first model on the way back from ``end`` that fits, what was seen of it).
 
     The server halves its step; ``start`` and None if not even a small one fits.
     """
     at = end
     for _ in range(HALVINGS + 1):
-        seen = look(at)
-        if fits(at, seen):
+        seen = yield from look(at)
+        if (yield from fits(at, seen)):
             return at, seen
         at = start + (at - start) / 2
     return start, None

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.engine.training.optimizers import clip_norm_
-from hansa.forget.federation import Federation
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.method import Forgetting
+from hansa.forget.orders import Answer, order
 from hansa.forget.original_training import OriginalTraining
+from hansa.forget.party import Party
+from hansa.forget.portions import Portion
 from hansa.forget.recovery import Recovery
 from hansa.forget.request import Level
 
@@ -45,48 +49,62 @@ class ProjectedAscent(Forgetting):
         Recovery(rounds=2, rechecks=0), description="by the others, on their real examples"
     )
 
-    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
+    def forget(self, federation: Federation) -> Asking[tuple[Tensor, dict[str, Any]]]:
         network, training = federation.network, OriginalTraining(federation)
-        leaving = federation.real(forget=True)
-        staying = federation.real(forget=False)
+        leaving = yield from federation.real(forget=True)
+        staying = yield from federation.real(forget=False)
         with federation.ledger.phase("reference"):
-            models = training.another_round(federation.row, staying)
+            models = yield from training.another_round(federation.row, staying)
             reference = federation.average(models, training.masses(staying))
         random = [
-            network.fresh(federation.job.streams.integer("forget.random", k)) for k in range(10)
+            network.fresh(federation.plan.streams.integer("forget.random", k)) for k in range(10)
         ]
         size = network.size
         apart = [float((model[:size] - reference[:size]).norm()) for model in random]
         radius = self.radius * sum(apart) / len(apart)
-        rows, moved = [], []
         with federation.ledger.phase("ascent"):
-            for holding in leaving:
-                row, distance = self._ascend(federation, reference, holding, radius)
-                rows.append(row)
-                moved.append(distance)
-            row = federation.average(rows, [h.mass for h in leaving])
+            answers = yield from federation.each(
+                "projected", leaving, row=reference, radius=radius, steps=self.steps, lr=self.lr,
+                momentum=self.momentum, clip_norm=self.clip_norm,
+                limit=self.until * federation.chance,
+            )  # fmt: skip
+            rows = [federation.tensor(answer["row"]) for answer in answers]
+            row = federation.average(rows, [one.mass for one in leaving])
+        moved = [answer["moved"] for answer in answers]
         story = {"radius": radius, "moved": moved, "model_after_ascent": row}
-        row, story["recovery"] = self.recovery.run(federation, row, staying)
+        row, story["recovery"] = yield from self.recovery.run(federation, row, staying)
         return row, story
 
-    def _ascend(
-        self, federation: Federation, reference: Tensor, holding: Any, radius: float
-    ) -> tuple[Tensor, float]:
-        """(a leaver's model [D], its distance from the reference)."""
-        network, size = federation.network, federation.network.size
-        own, velocity = reference.clone(), torch.zeros_like(reference[:size])
-        random = federation.random(holding.client)
-        for _ in range(self.steps):
-            x, y, weight = holding.draw(random)
-            grad, loss = network.gradient(own, x, y, weight)
-            federation.ledger.now.sample_gradients += len(y)
-            if loss >= self.until * federation.chance:
-                break
-            clip_norm_(grad.unsqueeze(0), self.clip_norm)
-            velocity.mul_(self.momentum).add_(grad)
-            own[:size].add_(velocity, alpha=self.lr)
-            project_(own[:size], reference[:size], radius)
-        return own, float((own[:size] - reference[:size]).norm())
+
+@order("projected")
+def _ascend(
+    party: Party,
+    portion: dict[str, Any],
+    row: np.ndarray,
+    radius: float,
+    steps: int,
+    lr: float,
+    momentum: float,
+    clip_norm: float,
+    limit: float,
+) -> Answer:
+    """A leaver's model [D], and its distance from the reference that it began with."""
+    network, size = party.network, party.network.size
+    reference, holding = party.to_device(row), party.holding(Portion.parse(portion))
+    assert holding is not None  # the server asks those who hold some
+    own, velocity = reference.clone(), torch.zeros_like(reference[:size])
+    random = party.random()
+    for _ in range(steps):
+        x, y, weight = holding.draw(random)
+        grad, loss = network.gradient(own, x, y, weight)
+        party.gradients += len(y)
+        if loss >= limit:
+            break
+        clip_norm_(grad.unsqueeze(0), clip_norm)
+        velocity.mul_(momentum).add_(grad)
+        own[:size].add_(velocity, alpha=lr)
+        project_(own[:size], reference[:size], radius)
+    return {"row": own, "moved": float((own[:size] - reference[:size]).norm())}
 
 
 def reference_model(whole: Tensor, one: Tensor, share: float) -> Tensor:

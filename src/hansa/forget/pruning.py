@@ -11,16 +11,21 @@ each convolution until the class's cross-entropy, as its holders see it, is that
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import nn, torch
-from hansa.forget.federation import Federation
+from hansa.forget.case import Case
+from hansa.forget.classifier import Classifier
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.method import Forgetting
+from hansa.forget.orders import Answer, order
+from hansa.forget.party import Party
+from hansa.forget.portions import Portion
 from hansa.forget.recovery import Recovery
 from hansa.forget.request import Level, Request
 
@@ -45,40 +50,36 @@ class Pruning(Forgetting):
         description="tuning on the real examples that remain",
     )
 
-    def check(self, federation: Federation) -> None:
-        super().check(federation)
-        if not any(isinstance(part, nn.Conv2d) for part in federation.job.module.modules()):
+    def check(self, case: Case) -> None:
+        super().check(case)
+        if not any(isinstance(part, nn.Conv2d) for part in case.job.module.modules()):
             problem = "prunes channels of convolutions, and this model has none"
             raise ConfigError("method", "fu_mp", problem, "--method quickdrop")
 
-    def caveats(self, federation: Federation) -> list[str]:
+    def caveats(self, case: Case) -> list[str]:
         widths = [
-            part.out_channels
-            for part in federation.job.module.modules()
-            if isinstance(part, nn.Conv2d)
+            part.out_channels for part in case.job.module.modules() if isinstance(part, nn.Conv2d)
         ]
-        each = min(widths) / federation.classes
+        each = min(widths) / case.plan.classes
         return [
             "fu_mp needs wide layers, with channels that are a class's own, or what remains "
             f"suffers: here the narrowest of {len(widths)} has {min(widths)} channels, {each:.1f} "
-            f"for each of {federation.classes} classes"
+            f"for each of {case.plan.classes} classes"
         ]
 
-    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
+    def forget(self, federation: Federation) -> Asking[tuple[Tensor, dict[str, Any]]]:
         row = federation.row.clone()
         with federation.ledger.phase("pruning"):
-            activations = class_activations(federation, row)
+            activations = yield from class_activations(federation, row)
             mask = torch.ones(federation.network.size, device=row.device)
             pruned: dict[str, list[int]] = {name: [] for name in activations}
             for label in federation.request.classes:
-                self._prune(federation, row, mask, label, activations, pruned)
+                yield from self._prune(federation, row, mask, label, activations, pruned)
         story: dict[str, Any] = {"pruned": pruned, "model_after_ascent": row}
-
-        def keep(grad: Tensor, _: Tensor) -> None:
-            grad.mul_(mask)
-
-        staying = federation.real(forget=False)
-        row, story["recovery"] = self.recovery.run(federation, row, staying, hook=keep)
+        staying = yield from federation.real(forget=False)
+        with federation.ledger.phase("recovery"):
+            yield from federation.ask("close", [one.client for one in staying], channels=pruned)
+        row, story["recovery"] = yield from self.recovery.run(federation, row, staying, term=CLOSED)
         return row, story
 
     def _prune(
@@ -89,9 +90,10 @@ class Pruning(Forgetting):
         label: int,
         activations: dict[str, Tensor],
         pruned: dict[str, list[int]],
-    ) -> None:
+    ) -> Asking[None]:
         """Close a class's channels in ``row`` and ``mask``, the most telling ones first."""
-        own = replace(federation, request=Request.of(classes=[label])).real(forget=True)
+        portion = Portion(True, Request.of(classes=[label]), federation.past)
+        own = yield from federation.held(portion)
         order, limit = {}, {}
         for name, table in activations.items():
             ranks = tf_idf(table)[label].argsort(descending=True).tolist()
@@ -104,18 +106,51 @@ class Pruning(Forgetting):
             for name, channels in order.items():
                 if k < limit[name]:
                     pruned[name].append(channels[k])
-                    close_channel_(mask, federation, name, channels[k])
+                    close_channel_(mask, federation.network, name, channels[k])
             row[: len(mask)] *= mask
-            if self.ratio is None and own and federation.loss(row, own) >= federation.chance:
-                return
+            if self.ratio is None and own:
+                loss = yield from federation.loss(row, own)
+                if loss >= federation.chance:
+                    return
 
 
-def class_activations(federation: Federation, row: Tensor) -> dict[str, Tensor]:
+CLOSED = "closed"
+"""The term that keeps channels closed, as clients know it."""
+
+
+@order("close")
+def _close(party: Party, channels: dict[str, list[int]]) -> Answer:
+    """From now on leave these channels of each convolution at 0."""
+    mask = torch.ones(party.network.size, device=party.block.trainer.device)
+    for name, closed in channels.items():
+        for channel in closed:
+            close_channel_(mask, party.network, name, channel)
+
+    def keep(grad: Tensor, _: Tensor) -> None:
+        grad.mul_(mask)
+
+    party.terms[CLOSED] = keep
+    return {}
+
+
+def class_activations(federation: Federation, row: Tensor) -> Asking[dict[str, Tensor]]:
     """Mean activation [U, C] of each convolution's channels by class, averaged over clients."""
-    network = federation.network
-    network.layout.bind_tensors(network.layout.tensors(network.module), row)
     sums: dict[str, Tensor] = {}
     counts = torch.zeros(federation.classes, 1)
+    for side in (True, False):
+        held = yield from federation.real(side)
+        for answer in (yield from federation.each("activations", held, row=row)):
+            counts += torch.from_numpy(answer["counts"])
+            for name, total in answer["sums"].items():
+                sums[name] = sums.get(name, 0) + federation.tensor(total)
+    return {name: total / counts.clamp(min=1).to(total) for name, total in sums.items()}
+
+
+@order("activations")
+def _activations(party: Party, portion: dict[str, Any], row: np.ndarray) -> Answer:
+    """Activations [U, C] of each convolution's channels, added up by class over one batch."""
+    network, holding = party.network, party.holding(Portion.parse(portion))
+    assert holding is not None  # the server asks those who hold some
     seen: dict[str, Tensor] = {}
 
     def watch(name: str) -> Any:
@@ -130,19 +165,15 @@ def class_activations(federation: Federation, row: Tensor) -> dict[str, Tensor]:
         if isinstance(part, nn.Conv2d)
     ]
     try:
-        for side in (True, False):
-            for holding in federation.real(side):
-                x, y, _ = holding.draw(federation.random(holding.client))
-                federation.ledger.now.sample_checks += len(y)
-                network.logits(row, x)
-                one_hot = torch.nn.functional.one_hot(y, federation.classes).float().T
-                counts += one_hot.sum(1, keepdim=True).cpu()
-                for name, activation in seen.items():
-                    sums[name] = sums.get(name, 0) + one_hot @ activation
+        x, y, _ = holding.draw(party.random())
+        party.checks += len(y)
+        network.logits(party.to_device(row), x)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: total / counts.clamp(min=1).to(total) for name, total in sums.items()}
+    one_hot = torch.nn.functional.one_hot(y, party.plan.classes).float().T
+    sums = {name: (one_hot @ activation).cpu().numpy() for name, activation in seen.items()}
+    return {"sums": sums, "counts": one_hot.sum(1, keepdim=True)}
 
 
 def tf_idf(table: Tensor) -> Tensor:
@@ -152,14 +183,14 @@ def tf_idf(table: Tensor) -> Tensor:
     return tf * torch.log((1 + len(table)) / (1 + often.to(table)))
 
 
-def close_channel_(mask: Tensor, federation: Federation, name: str, channel: int) -> None:
+def close_channel_(mask: Tensor, network: Classifier, name: str, channel: int) -> None:
     """Set to 0 a convolution's channel, and the scale and shift of a normalization behind it."""
-    parts = list(federation.job.module.named_modules())
+    parts = list(network.module.named_modules())
     at = next(k for k, (other, _) in enumerate(parts) if other == name)
     names = [name]
     if at + 1 < len(parts) and isinstance(parts[at + 1][1], nn.GroupNorm | nn.BatchNorm2d):
         names.append(parts[at + 1][0])
-    for entry in federation.network.layout.entries:
+    for entry in network.layout.entries:
         owner, _, _ = entry.name.rpartition(".")
         if owner in names and entry.trainable:
             view = mask[entry.offset : entry.offset + entry.size].view(entry.shape)

@@ -11,17 +11,17 @@ forgotten is looked at after each.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.base.lazy import torch
 from hansa.forget.ascent import Ascent
-from hansa.forget.federation import Federation
-from hansa.forget.holdings import Holding, Synthetic
+from hansa.forget.case import Case
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.method import Forgetting
+from hansa.forget.portions import Held, StandIn
 from hansa.forget.recovery import Recovery
 from hansa.forget.stopping import Watch
 
@@ -39,44 +39,52 @@ class AscendAndRecover(Forgetting):
     )
 
     @abstractmethod
-    def forgotten(self, federation: Federation) -> list[Holding]:
+    def forgotten(self, federation: Federation) -> Asking[list[Held]]:
         """What is ascended on."""
 
     @abstractmethod
-    def remaining(self, federation: Federation) -> list[Holding]:
+    def remaining(self, federation: Federation) -> Asking[list[Held]]:
         """What is recovered with."""
 
-    def hook(self, federation: Federation) -> Any:
-        """A term of the gradients of the ascent."""
-        return None
+    @abstractmethod
+    def remains(self, case: Case) -> bool:
+        """Whether there is anything to recover with."""
 
-    def check(self, federation: Federation) -> None:
-        super().check(federation)
-        if not self.remaining(federation):
+    def term(self, federation: Federation) -> Asking[str]:
+        """The name of what clients add to their gradients in the ascent; empty: nothing."""
+        yield from ()
+        return ""
+
+    def check(self, case: Case) -> None:
+        super().check(case)
+        if not self.remains(case):
             problem = "nothing remains with which the model could be brought back"
-            raise ConfigError("request", str(federation.request), problem, "--method sga")
+            raise ConfigError("request", str(case.request), problem, "--method sga")
 
-    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
-        row, hook = federation.row, self.hook(federation)
+    def forget(self, federation: Federation) -> Asking[tuple[Tensor, dict[str, Any]]]:
+        row = federation.row
+        term = yield from self.term(federation)
         story: dict[str, Any] = {"holders": [], "ascent": {}}
-        watches, remaining = [], self.remaining(federation)
+        watches = []
+        remaining = yield from self.remaining(federation)
         for part in federation.by_level():  # each with a stopping rule of its own
-            holdings = self.forgotten(part)
+            holdings = yield from self.forgotten(part)
             if not holdings:
                 continue  # those who hold it never took part in training
             level = next(iter(part.request.levels))
-            goal = self.ascent.goal(part, row, holdings)
-            row, course = self.ascent.run(part, row, holdings, hook, goal, remaining)
+            goal = yield from self.ascent.goal(part, row, holdings)
+            row, course = yield from self.ascent.run(part, row, holdings, term, goal, remaining)
             story["ascent"][level] = course
             story["holders"] = sorted({*story["holders"], *(h.client for h in holdings)})
             if goal.target is not None:
                 watches.append(Watch(part, holdings, goal))
         story["model_after_ascent"] = row
-        row, story["recovery"] = self.recovery.run(federation, row, remaining, self.ascent, watches)
+        row, story["recovery"] = yield from self.recovery.run(
+            federation, row, remaining, self.ascent, watches
+        )
         return row, story
 
 
-StandIn = Literal["none", "random_real", "noise"]
 STAND_IN = (
     "a control: what takes the place of the synthetic images; random_real: as many original "
     "examples, noise: as many images of noise"
@@ -89,14 +97,8 @@ class Distilled(AscendAndRecover):
     needs_images: ClassVar[bool] = True
     stand_in: StandIn = Field("none", description=STAND_IN)
 
-    def images(self, federation: Federation, given: Synthetic) -> Synthetic:
-        """What a client uses as its synthetic images."""
-        if self.stand_in == "noise":
-            return noise(federation, given)
-        return given if self.stand_in == "none" else random_real(federation, given)
-
-    def forgotten(self, federation: Federation) -> list[Holding]:
-        return [self.images(federation, s) for s in federation.synthetic(forget=True)]
+    def forgotten(self, federation: Federation) -> Asking[list[Held]]:
+        return (yield from federation.synthetic(True, self.stand_in))
 
 
 @register("quickdrop", paper="Dhasade et al.", year=2024, url="https://arxiv.org/abs/2311.15603")
@@ -111,9 +113,11 @@ class QuickDrop(Distilled):
         "step; 0: the synthetic images alone, 0.5: as many of both (both published)",
     )
 
-    def remaining(self, federation: Federation) -> list[Holding]:
-        synthetic = federation.synthetic(forget=False)
-        return federation.mixed([self.images(federation, s) for s in synthetic], self.real_share)
+    def remaining(self, federation: Federation) -> Asking[list[Held]]:
+        return (yield from federation.synthetic(False, self.stand_in, self.real_share))
+
+    def remains(self, case: Case) -> bool:
+        return case.images_remain()
 
 
 @register("quickdrop_originals")
@@ -127,9 +131,13 @@ class OnOriginals(Distilled):
         "synthetic image that remains",
     )
 
-    def remaining(self, federation: Federation) -> list[Holding]:
-        images = sum(len(held.y) for held in federation.synthetic(forget=False))
-        return federation.sampled(round(self.examples * images))
+    def remaining(self, federation: Federation) -> Asking[list[Held]]:
+        images = yield from federation.synthetic(False)
+        count = sum(int(one.counts.sum()) for one in images)
+        return (yield from federation.sampled(round(self.examples * count)))
+
+    def remains(self, case: Case) -> bool:
+        return case.examples_remain()
 
 
 @register("random_real")
@@ -151,24 +159,3 @@ class Noise(QuickDrop):
     """
 
     stand_in: StandIn = Field("noise", description=STAND_IN)
-
-
-def random_real(federation: Federation, given: Synthetic) -> Synthetic:
-    """As many of a client's own examples of each class as it has synthetic images."""
-    job = federation.job
-    random = job.streams.numpy("forget.control", given.client)
-    part = job.parts[given.client]
-    labels = job.dataset.train.targets.cpu().numpy()[part]
-    chosen = []
-    for label, count in zip(*given.y.unique(return_counts=True), strict=True):
-        members = part[labels == int(label)]
-        chosen.append(torch.from_numpy(random.choice(members, int(count), replace=False)))
-    index = torch.cat(chosen).to(given.y.device)
-    return Synthetic(given.client, *job.dataset.gather(job.dataset.train, index))
-
-
-def noise(federation: Federation, given: Synthetic) -> Synthetic:
-    """As many images of standard normal numbers as a client has synthetic images."""
-    random = federation.job.streams.numpy("forget.control", given.client)
-    drawn = random.standard_normal(tuple(given.x.shape), dtype="float32")
-    return Synthetic(given.client, torch.from_numpy(drawn).to(given.x.device), given.y)

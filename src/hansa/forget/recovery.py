@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from hansa.forget.ascent import Ascent
-from hansa.forget.federation import Federation, Hook
-from hansa.forget.holdings import Holding
+from hansa.forget.federation import Asking, Federation
 from hansa.forget.phases import WORSE, Settings, shortened
+from hansa.forget.portions import Held
 from hansa.forget.stopping import Watch
 from hansa.forget.telling import Told
 
@@ -39,11 +39,11 @@ class Recovery(Settings):
         self,
         federation: Federation,
         row: Tensor,
-        remaining: Sequence[Holding],
+        remaining: Sequence[Held],
         ascent: Ascent | None = None,
         watches: Sequence[Watch] = (),
-        hook: Hook | None = None,
-    ) -> tuple[Tensor, dict[str, Any]]:
+        term: str = "",
+    ) -> Asking[tuple[Tensor, dict[str, Any]]]:
         """(the recovered model, what came back on the way).
 
         Recovering slowly brings back what was forgotten. So it is looked at after each round; if
@@ -54,36 +54,39 @@ class Recovery(Settings):
         Args:
             ascent: how to drive out again.
             watches: the parts of the request that are looked at.
-            hook: a term of the gradients, also in ascents.
+            term: the name of what clients add to their gradients, also in ascents.
         """
         losses: list[float] = []
         rounds, left, lr = self.rounds, self.rechecks, self.lr
         watches = watches if ascent is not None and self.rechecks else ()
         back: list[tuple[Watch, Told]] = []
         safe, cut = row, False
-        loss = self._loss(federation, row, remaining) if rounds else 0.0
+        loss = 0.0
+        if rounds:
+            loss = yield from self._loss(federation, row, remaining)
         while rounds:
             with federation.ledger.phase("recovery"):
-                new = federation.round(
-                    row, remaining, self.steps, lr, False, hook, self.weight_decay
+                new = yield from federation.round(
+                    row, remaining, self.steps, lr, False, term, self.weight_decay
                 )
-            row, loss, halved = self._settled(federation, row, new, remaining, loss)
+            settled = yield from self._settled(federation, row, new, remaining, loss)
+            row, loss, halved = settled
             lr, rounds = lr / 2 if halved else lr, rounds - 1
             if ascent is None or not watches:
                 continue
-            back = come_back(row, ascent, watches)
+            back = yield from come_back(row, ascent, watches)
             losses += [watch.goal.mean(now.losses) for watch, now in back]
             back = [(watch, now) for watch, now in back if not watch.goal.reached(now)]
             if back and left:
                 for watch, now in back:
                     watch.goal.aim_beyond(now, federation.chance)
-                    row, _ = ascent.run(
-                        watch.federation, row, watch.holdings, hook, watch.goal, remaining
+                    row, _ = yield from ascent.run(
+                        watch.federation, row, watch.holdings, term, watch.goal, remaining
                     )
                 safe, left, rounds = row, left - 1, max(rounds, 1)
-                loss = self._loss(federation, row, remaining)
+                loss = yield from self._loss(federation, row, remaining)
             elif back and not rounds:
-                row, back = as_far_as_it_holds(safe, row, ascent, watches, back)
+                row, back = yield from as_far_as_it_holds(safe, row, ascent, watches, back)
                 cut = not back
         return row, {
             "losses": losses,
@@ -92,38 +95,42 @@ class Recovery(Settings):
             "came_back": bool(back),
         }
 
-    def _loss(self, federation: Federation, row: Tensor, remaining: Sequence[Holding]) -> float:
+    def _loss(
+        self, federation: Federation, row: Tensor, remaining: Sequence[Held]
+    ) -> Asking[float]:
         with federation.ledger.phase("checks"):
-            return federation.loss(row, remaining)
+            return (yield from federation.loss(row, remaining))
 
     def _settled(
         self,
         federation: Federation,
         row: Tensor,
         new: Tensor,
-        remaining: Sequence[Holding],
+        remaining: Sequence[Held],
         loss: float,
-    ) -> tuple[Tensor, float, bool]:
+    ) -> Asking[tuple[Tensor, float, bool]]:
         """(a model from ``row`` to ``new`` that is no worse, its loss, whether it stops short)."""
         bound = WORSE * loss + _LITTLE * federation.chance
 
-        def look(at: Tensor) -> float:
+        def look(at: Tensor) -> Asking[float]:
             return self._loss(federation, at, remaining)
 
-        def fits(at: Tensor, now: float) -> bool:
+        def fits(at: Tensor, now: float) -> Asking[bool]:
+            yield from ()
             return now <= bound
 
-        kept = shortened(row, new, look, fits)
-        at, kept_loss = kept
+        at, kept_loss = yield from shortened(row, new, look, fits)
         return (row, loss, True) if kept_loss is None else (at, float(kept_loss), at is not new)
 
 
-def come_back(row: Tensor, ascent: Ascent, watches: Sequence[Watch]) -> list[tuple[Watch, Told]]:
+def come_back(
+    row: Tensor, ascent: Ascent, watches: Sequence[Watch]
+) -> Asking[list[tuple[Watch, Told]]]:
     """What is told of a model [D] on each part of a request."""
     states = []
     for watch in watches:
-        judges = ascent.judges(watch.federation, watch.holdings)
-        states.append((watch, ascent.look(watch.federation, row, judges)))
+        judges = yield from ascent.judges(watch.federation, watch.holdings)
+        states.append((watch, (yield from ascent.look(watch.federation, row, judges))))
     return states
 
 
@@ -133,13 +140,18 @@ def as_far_as_it_holds(
     ascent: Ascent,
     watches: Sequence[Watch],
     back: list[tuple[Watch, Told]],
-) -> tuple[Tensor, list[tuple[Watch, Told]]]:
+) -> Asking[tuple[Tensor, list[tuple[Watch, Told]]]]:
     """(a model between the last ascent's and the recovered one, what it still knows too well)."""
 
-    def known(at: Tensor) -> list[tuple[Watch, Told]]:
-        return [(w, now) for w, now in come_back(at, ascent, watches) if not w.goal.reached(now)]
+    def known(at: Tensor) -> Asking[list[tuple[Watch, Told]]]:
+        states = yield from come_back(at, ascent, watches)
+        return [(w, now) for w, now in states if not w.goal.reached(now)]
 
-    at, holds = shortened(safe, row, known, lambda _, still: not still)
+    def fits(_: Tensor, still: list[tuple[Watch, Told]]) -> Asking[bool]:
+        yield from ()
+        return not still
+
+    at, holds = yield from shortened(safe, row, known, fits)
     if holds is None:
-        holds = known(safe)
+        holds = yield from known(safe)
     return (row, back) if holds else (at, [])

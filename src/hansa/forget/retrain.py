@@ -7,68 +7,59 @@ are not part of it, so that the ids behind theirs move up, and with them the ran
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine import Job, Network
-from hansa.engine.exchange.asked import Exchange
-from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.settings import EvaluateSettings
+from hansa.experiment.played import HERE, Place
+from hansa.forget.again import Again, train
+from hansa.forget.case import Case
 from hansa.forget.cohorts import InCohorts, reduced, train_again
-from hansa.forget.federation import Federation
-from hansa.forget.method import Forgetting
-from hansa.forget.request import Level
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from hansa.forget.ledger import Ledger
+from hansa.forget.method import Exact
+from hansa.models import Model
 
 
 @register("retrain")
-class Retrain(Forgetting):
+class Retrain(Exact):
     """Train again without it: exact, and what all others are measured by."""
 
-    levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
-
-    exact: ClassVar[bool] = True
-    several_servers: ClassVar[bool] = True
-
-    def check(self, federation: Federation) -> None:
-        super().check(federation)
-        if isinstance(federation.job.algorithm, InCohorts):
-            reduced(federation)
+    def check(self, case: Case) -> None:
+        super().check(case)
+        if isinstance(case.job.algorithm, InCohorts):
+            reduced(case)
             return
         try:  # clients are left with fewer examples than in training
-            without(federation).tried  # noqa: B018 - for its errors
+            without(case).tried  # noqa: B018 - for its errors
         except ConfigError as error:
             if error.field:
                 raise
             fix = "--method sga, or a run with another train.batch_size or train.drop_last: true"
             raise ConfigError("method", "retrain", error.problem, fix) from error
 
-    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
-        if isinstance(federation.job.algorithm, InCohorts):
-            plan = reduced(federation)
-            return train_again(federation, plan, np.arange(plan.job.servers))
-        job = without(federation)
-        with federation.ledger.phase("retraining"):
-            row, last = trained(job)
-        counters = last["counters"]
-        cost = federation.ledger.phases["retraining"]
-        cost.sample_gradients += int(counters["samples"].sum())
-        cost.bytes += int(counters["bytes_sent"].sum())
-        cost.rounds += int(last["round"])
-        return row, {"clients": job.network.clients}
+    def train_again(
+        self, case: Case, folder: Path, place: Place = HERE, form: Model | None = None
+    ) -> Again:
+        if isinstance(case.job.algorithm, InCohorts):
+            plan = reduced(case)
+            return train_again(case, plan, np.arange(plan.job.servers), folder, place, form)
+        job, ledger = without(case), Ledger()
+        server, _ = train(job, folder, ledger, place=place, form=form)
+        story = {"clients": job.network.clients}
+        return Again(server.models()[1][0].clone(), story, ledger)
 
 
-def without(federation: Federation) -> Job:
+def without(case: Case) -> Job:
     """The run with what remains: clients with nothing left are not part of it."""
-    job = federation.job
-    remaining = federation.remaining(job.parts)
+    job = case.job
+    remaining = case.remaining(job.parts)
     stay = [client for client, part in enumerate(remaining) if len(part)]
-    parts, held = [remaining[c] for c in stay], federation.remaining(job.held)
+    parts, held = [remaining[c] for c in stay], case.remaining(job.held)
     smallest = min(map(len, parts))
     if job.train.drop_last and smallest < job.train.batch_size:
         raise ConfigError(
@@ -98,12 +89,3 @@ def without(federation: Federation) -> Job:
         evaluate=EvaluateSettings(every=job.rounds, dense_start=False, nodes=1),
         attackers=job.attackers and job.attackers.among(stay),
     )
-
-
-def trained(job: Job) -> tuple[Tensor, Report]:
-    """(the server's model [D] at the end of a job, its last report)."""
-    job.__dict__.pop("roster", None)
-    block = job.block(np.arange(job.nodes))
-    reports: list[Report] = []
-    Host(job, block, Exchange(job.clock), reports.append, lambda b, done: None).run()
-    return block.models()[1][0].clone(), reports[-1]

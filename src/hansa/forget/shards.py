@@ -13,33 +13,28 @@ no weight any more: the others share each class by the examples that they have.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
 
 import numpy as np
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.experiment.played import HERE, Place
+from hansa.forget.again import Again
+from hansa.forget.case import Case
 from hansa.forget.cohorts import InCohorts, reduced, train_again
-from hansa.forget.federation import Federation
-from hansa.forget.method import Forgetting
-from hansa.forget.request import Level
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from hansa.forget.method import Exact
+from hansa.models import Model
 
 
 @register("shards", paper="Bourtoule et al.", year=2021, url="https://arxiv.org/abs/1912.03817")
-class Shards(Forgetting):
+class Shards(Exact):
     """Train the leavers' cohorts again without them, then merge all cohorts: exact (as SISA)."""
 
-    levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
-    exact: ClassVar[bool] = True
-    several_servers: ClassVar[bool] = True
-
-    def check(self, federation: Federation) -> None:
+    def check(self, case: Case) -> None:
         """Refuse a run without cohorts, and what its cohorts could not be trained with."""
-        super().check(federation)
-        job = federation.job
+        super().check(case)
+        job = case.job
         if job.servers < 2 or not isinstance(job.algorithm, InCohorts):
             raise ConfigError(
                 "method",
@@ -47,10 +42,13 @@ class Shards(Forgetting):
                 "trains cohorts again, and this run has one server for all clients",
                 "--method retrain; or train with algorithm: cpfl and several cohorts",
             )
-        reduced(federation)
+        reduced(case)
 
-    def forget(self, federation: Federation) -> tuple[Tensor, dict[str, Any]]:
-        plan = reduced(federation)
-        row, story = train_again(federation, plan, plan.affected)
+    def train_again(
+        self, case: Case, folder: Path, place: Place = HERE, form: Model | None = None
+    ) -> Again:
+        plan = reduced(case)
+        again = train_again(case, plan, plan.affected, folder, place, form)
         # A class that every cohort holds leaves nothing to be kept.
-        return row, {**story, "all": bool(np.isin(plan.there, plan.affected).all())}
+        again.story["all"] = bool(np.isin(plan.there, plan.affected).all())
+        return again

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hansa.base.lazy import torch
-from hansa.forget.federation import Federation
-from hansa.forget.holdings import Holding
+from hansa.forget.federation import Asking, Federation
+from hansa.forget.portions import Held
 from hansa.forget.telling import Told, tell, told
 
 if TYPE_CHECKING:
@@ -137,31 +137,23 @@ class Watch:
     """
 
     federation: Federation
-    holdings: Sequence[Holding]
+    holdings: Sequence[Held]
     goal: Goal
 
 
-def guessing(federation: Federation, judges: Sequence[Holding], until: float = 1.0) -> Goal:
+def guessing(federation: Federation, judges: Sequence[Held], until: float = 1.0) -> Goal:
     """The goal for classes that go: a loss of ``until`` times log K and 1 in K right, each."""
     held = np.zeros(federation.classes)
-    for holding in judges:
-        held += held_of(federation, holding)
+    for one in judges:
+        held += one.counts
     share = held / max(held.sum(), 1)
     target = np.where(held > 0, until * federation.chance, 0.0)
     return Goal(target, share, most=SAFE / federation.classes)
 
 
-def held_of(federation: Federation, holding: Holding) -> np.ndarray:
-    """How many examples of each class [C] a client holds of what is real or synthetic."""
-    labels = getattr(holding, "y", None)
-    if labels is None:
-        labels = federation.job.dataset.train.targets[torch.from_numpy(holding.index)]  # type: ignore[attr-defined]
-    return np.bincount(labels.cpu().numpy(), minlength=federation.classes)
-
-
 def foretold_losses(
-    federation: Federation, row: Tensor, judges: Sequence[Holding]
-) -> tuple[np.ndarray, np.ndarray]:
+    federation: Federation, row: Tensor, judges: Sequence[Held]
+) -> Asking[tuple[np.ndarray, np.ndarray]]:
     """The losses on what a request names of a model that was trained without it.
 
     Args:
@@ -171,16 +163,18 @@ def foretold_losses(
     Returns:
         float64 [C] losses, 0 for classes that it does not name, and [C] their shares.
     """
-    now = tell(federation, row, judges)
+    now = yield from tell(federation, row, judges)
     gone, staying = np.zeros_like(now.counts), np.zeros_like(now.counts)
     for counts, forget in ((gone, True), (staying, False)):
-        for holding in federation.real(forget):
-            counts += held_of(federation, holding)
+        for one in (yield from federation.real(forget)):
+            counts += one.counts
     loss = now.losses
-    if (validation := federation.job.dataset.validation) is not None:
+    if (validation := federation.plan.dataset.validation) is not None:
         everything = torch.arange(len(validation), device=validation.targets.device)
-        x, y = federation.job.dataset.gather(validation, everything)
-        loss = np.maximum(loss, told(federation, row, x, y).losses)
+        x, y = federation.plan.dataset.gather(validation, everything)
+        federation.ledger.now.sample_checks += len(y)
+        unseen = told(federation.network, row, x, y, federation.classes)
+        loss = np.maximum(loss, unseen.losses)
     grown = loss * (gone + staying) / np.maximum(staying, 1)
     expected = np.where(staying > 0, np.minimum(grown, federation.chance), federation.chance)
     return np.where(now.counts > 0, expected, 0.0), now.counts / max(now.counts.sum(), 1)

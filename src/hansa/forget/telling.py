@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import torch
-from hansa.forget.federation import Federation
-from hansa.forget.holdings import Holding, Real, Synthetic
+from hansa.forget.classifier import Classifier
+from hansa.forget.federation import Asking, Federation
+from hansa.forget.holdings import Holding, Real
+from hansa.forget.orders import Answer, order
+from hansa.forget.party import Party
+from hansa.forget.portions import Held, Portion
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_NUMBERS = 24
-"""Bytes that a holder sends for each class: a sum of losses, hits and a count."""
 
 
 @dataclass(frozen=True)
@@ -55,28 +56,34 @@ class Told:
         return Told(*(a + b for a, b in pairs))
 
 
-def tell(federation: Federation, row: Tensor, holdings: Sequence[Holding]) -> Told:
+def tell(federation: Federation, row: Tensor, held: Sequence[Held]) -> Asking[Told]:
     """Ask clients how a model [D] does on what they hold: on all real examples, not on a batch.
 
     Each gets the model and sends three numbers a class, which is counted, though a client that
     takes part in the next round needs the model anyhow.
     """
     classes = federation.classes
-    answers = Told(*(np.zeros(classes, kind) for kind in (np.float64, np.int64, np.int64)))
-    for holding in holdings:
-        answers += told(federation, row, *_examples(federation, holding))
-    cost = federation.ledger.now
-    cost.bytes += len(holdings) * (row.numel() * row.element_size() + _NUMBERS * classes)
-    return answers
+    whole = Told(*(np.zeros(classes, kind) for kind in (np.float64, np.int64, np.int64)))
+    for answer in (yield from federation.each("tell", held, row=row)):
+        whole += Told(**{name: np.asarray(answer[name]) for name in vars(whole)})
+    return whole
 
 
-def told(federation: Federation, row: Tensor, x: Tensor, y: Tensor) -> Told:
+@order("tell")
+def _tell(party: Party, portion: dict[str, Any], row: np.ndarray) -> Answer:
+    """Of all that a client holds of a portion."""
+    holding = party.holding(Portion.parse(portion))
+    assert holding is not None  # the server asks those who hold some
+    x, y = _examples(party, holding)
+    party.checks += len(y)
+    return dict(vars(told(party.network, party.to_device(row), x, y, party.plan.classes)))
+
+
+def told(network: Classifier, row: Tensor, x: Tensor, y: Tensor, classes: int) -> Told:
     """The same of some examples [m, ...] with their classes [m]."""
-    federation.ledger.now.sample_checks += len(y)
-    scores = federation.network.logits(row, x)
+    scores = network.logits(row, x)
     losses = F.cross_entropy(scores, y, reduction="none").double().cpu().numpy()
     labels, hits = y.cpu().numpy(), (scores.argmax(1) == y).cpu().numpy()
-    classes = federation.classes
     return Told(
         np.bincount(labels, losses, classes),
         np.bincount(labels[hits], minlength=classes),
@@ -84,27 +91,28 @@ def told(federation: Federation, row: Tensor, x: Tensor, y: Tensor) -> Told:
     )
 
 
-def only(holdings: Sequence[Holding], classes: np.ndarray) -> list[Holding]:
-    """What clients hold of some classes, bool [C]."""
-    parts: list[Holding] = []
-    for holding in holdings:
-        if isinstance(holding, Real):
-            labels = holding.dataset.train.targets.cpu().numpy()[holding.index]
-            if (kept := classes[labels]).any():
-                parts.append(replace(holding, index=holding.index[kept]))
-        elif isinstance(holding, Synthetic):
-            chosen = torch.from_numpy(classes).to(holding.y.device)[holding.y]
-            if chosen.any():
-                parts.append(replace(holding, x=holding.x[chosen], y=holding.y[chosen]))
-        else:
-            raise TypeError(f"{type(holding).__name__} cannot be told apart by class")
+def only(held: Sequence[Held], classes: np.ndarray) -> list[Held]:
+    """What clients hold of some classes, bool [C].
+
+    Raises:
+        TypeError: what they hold cannot be told apart by class.
+    """
+    some, parts = tuple(np.flatnonzero(classes).tolist()), []
+    for one in held:
+        portion = one.portion
+        if portion.share or portion.drawn is not None:
+            raise TypeError(f"{portion} cannot be told apart by class")
+        counts = np.where(classes, one.counts, 0)
+        if counts.any():
+            part = replace(portion, classes=some)
+            parts.append(Held(one.client, part, float(counts.sum()), counts))
     return parts
 
 
-def _examples(federation: Federation, holding: Holding) -> tuple[Tensor, Tensor]:
+def _examples(party: Party, holding: Holding) -> tuple[Tensor, Tensor]:
     if isinstance(holding, Real):  # all of them: a goal is no matter of a lucky batch
         train = holding.dataset.train
         index = torch.from_numpy(holding.index).to(train.targets.device)
         return holding.dataset.gather(train, index)
-    x, y, _ = holding.draw(federation.random(holding.client))
+    x, y, _ = holding.draw(party.random())
     return x, y

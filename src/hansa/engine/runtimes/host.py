@@ -92,6 +92,7 @@ class Host:
         """
         try:
             with one_thread(small=False):
+                self.job.algorithm.ready(self.block)
                 for t in range(start, self.job.rounds):
                     report = self._round(t)
                     last = self.block.outcome is not None

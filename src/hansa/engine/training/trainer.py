@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -84,6 +85,12 @@ class Trainer(Evaluator):
         self.settings = settings
         self.rounds = rounds
         self.weighs_steps = False
+
+    def like(self, settings: TrainSettings, rounds: int) -> Trainer:
+        """A trainer of the same model, examples and threads with other settings."""
+        other = copy.copy(self)
+        other.settings, other.rounds = settings, rounds
+        return other
 
     def asked_examples(self, sizes: np.ndarray) -> np.ndarray:
         """Examples of a round without a budget, int64 [k], for nodes with ``sizes`` [k] of them."""

@@ -1,0 +1,139 @@
+"""What a server may ask of a client: orders by name.
+
+An order is plain data and arrays, never code: it names a function that both sides have imported.
+What a client answers is made the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from hansa.base.errors import WireError
+from hansa.base.lazy import torch
+from hansa.engine.exchange.wire import pack_control, unpack_control
+
+Answer: TypeAlias = "dict[str, Any]"
+Work: TypeAlias = "Callable[..., Answer]"
+
+
+class Obedient(Protocol):
+    """What an order needs of the client that serves it.
+
+    Attributes:
+        turn: names the random streams of the order.
+        gradients, checks: examples of the order whose gradient or loss was computed.
+    """
+
+    client: int
+    turn: int
+    gradients: int
+    checks: int
+
+
+_works: dict[str, Work] = {}
+
+
+def order(name: str) -> Callable[[Work], Work]:
+    """Decorator: make a function ``work(party, **asked)`` the one that serves an order.
+
+    It returns what the server is told: plain data and arrays.
+    """
+
+    def add(work: Work) -> Work:
+        if _works.setdefault(name, work).__qualname__ != work.__qualname__:
+            raise TypeError(f"the order {name!r} is taken by {_works[name].__module__}")
+        return work
+
+    return add
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a server wants some clients to do.
+
+    Attributes:
+        name: which order it is.
+        clients: ids of those who are asked, ascending.
+        turn: names the random streams of what they draw.
+        asked: plain data, arrays and tensors; the same for all of them.
+    """
+
+    name: str
+    clients: tuple[int, ...]
+    turn: int = 0
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        """What is sent."""
+        return pack_control(self.name, turn=self.turn, asked=_plain(self.asked))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came back of an order.
+
+    Attributes:
+        answers: by client, ascending.
+        gradients, checks: examples whose gradient or loss the clients have computed.
+        traffic: bytes that the order and the answers came to on the wire.
+    """
+
+    answers: dict[int, Answer]
+    gradients: int
+    checks: int
+    traffic: int
+
+    @classmethod
+    def unpack(cls, packets: Mapping[int, bytes], traffic: int) -> Answered:
+        """From what each client sent.
+
+        Raises:
+            WireError: an answer is malformed.
+        """
+        answers, spent = {}, np.zeros(2, dtype=np.int64)
+        for client, packet in sorted(packets.items()):
+            said = unpack_control(packet)
+            answer, cost = said.get("answer"), said.get("spent")
+            if not isinstance(answer, dict) or not _two_counts(cost):
+                raise WireError(f"the answer of client {client} is malformed")
+            answers[client] = answer
+            spent += np.array(cost)
+        return cls(answers, int(spent[0]), int(spent[1]), traffic)
+
+
+def obey(party: Obedient, packet: bytes) -> bytes:
+    """Do what an order says, and give the answer.
+
+    Raises:
+        WireError: it is malformed, or there is no such order.
+    """
+    said = unpack_control(packet)
+    work = _works.get(said["kind"])
+    asked, turn = said.get("asked"), said.get("turn")
+    if work is None or not isinstance(asked, dict) or not isinstance(turn, int):
+        raise WireError(f"client {party.client} was sent no order that it knows")
+    party.turn, party.gradients, party.checks = turn, 0, 0
+    answer = work(party, **asked)
+    return pack_control(
+        "answer", answer=_plain(answer), spent=[int(party.gradients), int(party.checks)]
+    )
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """With arrays in the place of tensors."""
+    return {
+        name: value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+        for name, value in fields.items()
+    }
+
+
+def _two_counts(cost: Any) -> bool:
+    return (
+        isinstance(cost, Sequence)
+        and len(cost) == 2
+        and all(isinstance(count, int) and count >= 0 for count in cost)
+    )
