@@ -1,113 +1,166 @@
-"""The end of a request: what has to be destroyed is, and the receipt and its page are written."""
+"""What becomes of synthetic images: destroyed, withheld, put back, and what there is to say of them.
+
+All of that is done by the client that has them, on the shelves of its own block. The server is told
+numbers.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hansa.base.lazy import torch
-from hansa.engine.history import UPDATES
-from hansa.engine.shelf import Shelf
 from hansa.ensemble.condensation import nearest
-from hansa.ensemble.synthetic import SHELF
-from hansa.experiment.hosting import write_page
-from hansa.forget.page import IMAGES
+from hansa.ensemble.synthetic import SHELF, SyntheticLayout
+from hansa.forget.federation import Asking, Federation
+from hansa.forget.orders import Answer, order
+from hansa.forget.party import Party
+from hansa.forget.portions import Portion
 from hansa.forget.request import Request
-from hansa.forget.requests import scrub
-from hansa.forget.trained import Trained
-from hansa.report.image_grid import image_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 COPY = 0.05
 """Root mean squared distance below which a synthetic image counts as a copy of an example."""
+_WITHHELD = "client.withheld."
 
 
-def keep(
-    run: Trained, request: Request, receipt: dict[str, Any], allow_relearn: bool
-) -> dict[str, Any]:
-    """Destroy what has to be, write the request down, and return its receipt.
+def withheld_shelf(number: int) -> str:
+    """The shelf with what a request has taken from the clients' images, kept for relearning."""
+    return f"{_WITHHELD}{number:03d}"
 
-    While the goal is not reached, nothing is destroyed: another request may go on from there.
+
+@order("scrub")
+def scrub(party: Party, request: dict[str, Any], keep: str, withheld: Sequence[str]) -> Answer:
+    """Destroy the images that a request covers.
+
+    Args:
+        keep: the shelf for what was there; empty: it is gone for good.
+        withheld: shelves with what earlier requests have taken, and which lose it too.
+
+    Returns:
+        ``count``, how many images there were, and whether it had a place for some (``any``).
     """
-    images, files = run.images, {}
-    count, withheld, done = 0, {}, receipt["status"] == "done"
-    if run.layout is not None and done:
-        withheld = scrub(images, run.layout, request)
-        count = sum(
-            int((row != 0).any(1).sum()) for row in map(run.layout.stacked, withheld.values())
-        )
-        shelve(run, images, dropped=request.clients)
-        receipt["images"] = _describe(run, request, images)
-        if picture := _picture(run, request, images):
-            files[IMAGES] = picture
-    if run.keeps and done:  # what the leavers have sent is theirs as well
-        run.block.kept[UPDATES][0][:, list(request.clients)] = 0.0
-    replaced = [run.requests.checkpoint] if done else []
-    receipt["deleted"] = {
-        "synthetic_images": count,
-        "synthetic_images_of_clients": sorted(withheld),
-        "kept_for_relearning": bool(withheld) and allow_relearn,
-        "checkpoints": [str(p.relative_to(run.folder.path)) for p in replaced if p is not None],
-        "not_here": "clients delete their original examples themselves",
-    }
-    kept = withheld if allow_relearn else {}
-    folder = run.requests.commit(run.block, run.done, receipt, kept, files, run.layout)
-    event = "forgotten" if done else "not forgotten"
-    run.folder.event(event, request=str(request), method=receipt["method"]["name"])
-    return reported(run, folder)
+    meant, count, any_there = Request.parse(request), 0, False
+    for name in (SHELF, *withheld):
+        row = party.shelf(name).row(party.client)
+        if row is None or party.layout is None:
+            continue
+        was = scrubbed(row, party.layout, party.client, meant)
+        if was is None:
+            continue
+        _put(party, name, row)
+        if name == SHELF:
+            any_there = True
+            count = int((was != 0).view(-1, party.layout.pixels).any(1).sum())
+            if keep:
+                _put(party, keep, was)
+    if party.client in meant.clients:
+        party.shelf(SHELF).drop(np.array([party.client]))
+    return {"count": count, "any": any_there}
 
 
-def reported(run: Trained, folder: Path) -> dict[str, Any]:
-    """The newest receipt, once its page is written."""
-    receipt = run.requests.receipts[-1]
-    write_page(run.folder, folder)
-    return {**receipt, "folder": str(folder)}
+@order("restore")
+def restore(party: Party, kept: str, rest: dict[str, Any], dropped: Sequence[str]) -> Answer:
+    """Put back images that a request has taken, but for what other requests cover.
+
+    Args:
+        kept: the shelf with them; empty: there is nothing to put back.
+        rest: the other requests.
+        dropped: shelves that nobody needs any more.
+    """
+    back = party.shelf(kept).row(party.client) if kept else None
+    if back is not None and party.layout is not None:
+        row = party.shelf(SHELF).row(party.client)
+        row = back if row is None else row + back
+        scrubbed(row, party.layout, party.client, Request.parse(rest))
+        _put(party, SHELF, row)
+    for name in dropped:
+        party.shelf(name).drop(np.array([party.client]))
+    return {}
 
 
-def shelve(run: Trained, images: dict[int, Tensor], dropped: tuple[int, ...] = ()) -> None:
-    """Put the clients' images back on their shelf, but for those who have left."""
-    shelf = run.block.shelves.setdefault(SHELF, Shelf())
-    for client, row in images.items():
-        shelf.put(np.array([client]), row.unsqueeze(0))
-    shelf.drop(np.array(dropped, dtype=np.int64))
+@order("left")
+def left(party: Party, portion: dict[str, Any]) -> Answer:
+    """How near a client's images are to its own examples.
+
+    Returns:
+        ``distances``, float32 [m], of each to the nearest, ascending.
+    """
+    images = party.holding(Portion.parse(portion))
+    if images is None:
+        return {"distances": np.zeros(0, np.float32)}
+    index = party.to_device(party.index)
+    examples, _ = party.dataset.gather(party.dataset.train, index)
+    near = nearest(images.x, examples.reshape(len(examples), *images.x.shape[1:]))[0]
+    return {"distances": near.sort().values}
 
 
-def _remaining(run: Trained, request: Request, images: dict[int, Tensor]) -> list[Any]:
-    federation = run.federation(Request())
-    federation.past, federation.images = run.requests.past | request, images
-    return federation.synthetic(forget=False)
-
-
-def _describe(run: Trained, request: Request, images: dict[int, Tensor]) -> dict[str, Any]:
-    """How many synthetic images are left, and how near they are to their clients' examples."""
-    left, apart = 0, []
-    dataset = run.job.dataset
-    for holding in _remaining(run, request, images):
-        index = torch.from_numpy(np.asarray(run.job.parts[holding.client]))
-        examples, _ = dataset.gather(dataset.train, index.to(holding.x.device))
-        apart.append(nearest(holding.x, examples.reshape(len(examples), *holding.x.shape[1:]))[0])
-        left += len(holding.y)
-    distances = torch.cat(apart) if apart else torch.zeros(0)
+def erased(federation: Federation, keep: str, withheld: Sequence[str]) -> Asking[dict[str, Any]]:
+    """Have all clients destroy what the request covers; what there is to say, as plain data."""
+    answers = yield from federation.ask(
+        "scrub", federation.clients, request=federation.request.dump(), keep=keep,
+        withheld=list(withheld),
+    )  # fmt: skip
+    holders = [client for client, answer in answers.items() if answer["any"]]
     return {
-        "left": left,
-        "bytes": 4 * left * (run.layout.pixels if run.layout else 0),
+        "synthetic_images": sum(answer["count"] for answer in answers.values()),
+        "synthetic_images_of_clients": holders,
+        "kept_for_relearning": bool(holders) and bool(keep),
+    }
+
+
+def restored(federation: Federation, kept: str, dropped: Sequence[str]) -> Asking[None]:
+    """Have all clients put back what was kept of the request, but for what the past covers."""
+    yield from federation.ask(
+        "restore", federation.clients, kept=kept, rest=federation.past.dump(),
+        dropped=list(dropped),
+    )  # fmt: skip
+
+
+def described(federation: Federation, pixels: int) -> Asking[dict[str, Any]]:
+    """How many synthetic images are left, and how near they are to their clients' examples.
+
+    Args:
+        pixels: numbers of an image.
+    """
+    gone = federation.past | federation.request
+    portion = Portion(False, Request(), gone, source="synthetic")
+    answers = yield from federation.ask("left", federation.clients, portion=portion.dump())
+    distances = np.concatenate([answer["distances"] for answer in answers.values()])
+    near = torch.from_numpy(distances)
+    return {
+        "left": len(near),
+        "bytes": 4 * len(near) * pixels,
         "nearest_example": {
-            "median": float(distances.median()) if left else None,
-            "copies": float((distances < COPY).double().mean()) if left else None,
+            "median": float(near.median()) if len(near) else None,
+            "copies": float((near < COPY).double().mean()) if len(near) else None,
             "copy_below": COPY,
         },
     }
 
 
-def _picture(run: Trained, request: Request, images: dict[int, Tensor]) -> bytes | None:
-    """The images that are left, one line a class."""
-    holdings = _remaining(run, request, images)
-    if not holdings or run.job.dataset.spec.kind != "image":
+def scrubbed(row: Tensor, layout: SyntheticLayout, client: int, request: Request) -> Tensor | None:
+    """Overwrite with zeros, in place, the synthetic images in a row that a request covers.
+
+    Returns:
+        What was there, a row that is 0 elsewhere; None if the client has no such images.
+    """
+    meant = [
+        k
+        for k, label in enumerate(layout.labels(client).tolist())
+        if request.covers_cell(client, label)
+    ]
+    if not meant:
         return None
-    x = torch.cat([h.x for h in holdings]).cpu().numpy()
-    y = torch.cat([h.y for h in holdings]).cpu().numpy()
-    return image_grid(x, y)
+    was, at = torch.zeros_like(row), torch.tensor(meant)
+    layout.images(was, client)[at] = layout.images(row, client)[at]
+    layout.images(row, client)[at] = 0.0
+    return was
+
+
+def _put(party: Party, name: str, row: Tensor) -> None:
+    party.shelf(name).put(np.array([party.client]), row.unsqueeze(0))

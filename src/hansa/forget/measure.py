@@ -1,8 +1,12 @@
-"""How well something was forgotten: accuracies, distance to the oracle, a membership attack."""
+"""How well something was forgotten: accuracies, distance to the oracle, a membership attack.
+
+What clients hold is measured by them (:mod:`hansa.forget.own_figures`); the server adds up what
+they tell, and measures on the test set itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +14,9 @@ import numpy as np
 
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import torch
-from hansa.data import Backdoor, Canaries, Marker, Split, marker_power
-from hansa.forget.federation import Federation
+from hansa.data import Backdoor, Canaries, marker_power
+from hansa.forget.federation import Asking, Federation
+from hansa.forget.own_figures import FORGET, MARKERS, RETAIN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,119 +39,137 @@ class Judge:
     measures these as well: *backdoor* is the share of test examples of other classes that get the
     target class once they show the pattern, *canaries* that of planted wrong labels that the model
     gives. Spoiled examples then count nowhere else.
+
+    To be measured costs nothing: it has a ledger of its own.
+
+    Args:
+        told: by client, what :func:`hansa.forget.own_figures.survey` says; see :meth:`of`.
+        metrics: also what the run's metrics say of all parts.
     """
 
-    def __init__(self, federation: Federation) -> None:
-        self.federation = federation
-        dataset, request = federation.job.dataset, federation.request
-        self._test = _whole(federation, dataset.test)
+    def __init__(
+        self, federation: Federation, told: Mapping[int, Mapping[str, Any]], metrics: bool
+    ) -> None:
+        self.federation, self.metrics = federation, metrics
+        self.asked = {"request": federation.request.dump(), "past": federation.past.dump()}
+        request = federation.request
+        self._test = _whole_test(federation)
         labels = self._test[1].cpu().numpy()
         gone = np.isin(labels, federation.past.classes)
         self.by_class = request.levels == {"class"}
-        planted = dataset.planted
-        spoiled = np.concatenate([np.zeros(0, np.int64), *(one.index for one in planted)])
+        nobody = np.zeros((2, federation.classes), np.int64)
+        held = {side: sum((one[side] for one in told.values()), nobody) for side in (FORGET, RETAIN)}
+        # Where nothing is left without spoiled examples, they count as well.
+        self._some = {side: slice(0, 1 if held[side][0].any() else 2) for side in held}
+        self._counts = {side: int(held[side][some].sum()) for side, some in self._some.items()}
+        self._on_test: dict[str, tuple[Tensor, Tensor]] = {"test": self._test}
         if self.by_class:
             meant = np.isin(labels, request.classes) & ~gone
-            own = _gather(federation, forget=True, without=spoiled)
-            self._forget = _some(self._test, meant) if meant.any() else own
-            self._retain = _some(self._test, ~meant & ~gone)
-        else:
-            self._forget = _gather(federation, forget=True, without=spoiled)
-            self._retain = _gather(federation, forget=False, without=spoiled)
-        self._members = _gather(federation, forget=True, without=spoiled)
-        same = np.isin(labels, self._members[1].unique().cpu().numpy())
-        self._strangers = _some(self._test, same)
-        marked = {kind.name: self._marked(kind) for kind in (Backdoor, Canaries)}
-        self._markers = {name: part for name, part in marked.items() if part is not None}
+            if meant.any():
+                self._on_test[FORGET] = _chosen(self._test, meant)
+            self._on_test[RETAIN] = _chosen(self._test, ~meant & ~gone)
+        members = held[FORGET][self._some[FORGET]].sum(0)
+        self._strangers = _chosen(self._test, np.isin(labels, np.flatnonzero(members)))
+        self._sides = [FORGET, *([] if RETAIN in self._on_test else [RETAIN])]
+        self._whom = [c for c, one in told.items() if any(one[side].any() for side in self._sides)]
+        self._holders = [c for c, one in told.items() if one[FORGET].any()]
+        planted = sum((one["planted"] for one in told.values()), np.zeros(len(MARKERS), np.int64))
+        self._planted = dict(zip(MARKERS, planted.tolist(), strict=True))
+        self._stamped = self._backdoor() if self._planted[Backdoor] else None
+        self._known: list[tuple[Tensor, dict[str, float]]] = []
 
-    def figures(self, row: Tensor) -> dict[str, float]:
+    @classmethod
+    def of(cls, federation: Federation, metrics: bool = False) -> Asking[Judge]:
+        """A judge, once all clients have told what they hold of the federation's request."""
+        quiet = federation.relabelled(federation.request, federation.past)
+        request, past = quiet.request.dump(), quiet.past.dump()
+        told = yield from quiet.ask("survey", quiet.clients, request=request, past=past)
+        return cls(quiet, told, metrics)
+
+    def figures(self, row: Tensor) -> Asking[dict[str, float]]:
         """Accuracies of a model and how well its loss tells members from strangers."""
-        return {
-            "forget": self.still_right(row),
-            "retain": self._accuracy(row, self._retain),
-            "test": self._accuracy(row, self._test),
-            "membership_auc": self.membership(row),
-            **{name: self._accuracy(row, part) for name, part in self._markers.items()},
-            **self._asked(row),
-        }
-
-    def _asked(self, row: Tensor) -> dict[str, float]:
-        """The metrics that the run's file asks for, as ``METRIC_forget`` and the like."""
-        job = self.federation.job
-        figures: dict[str, float] = {}
-        if not job.evaluate.metrics:
-            return {}
-        for part, (x, y) in zip(PARTS, (self._forget, self._retain, self._test), strict=True):
-            if len(y):
-                said = job.metrics.of(self.federation.network.logits(row, x), y)
-                figures |= {f"{k}_{part}": v for k, v in said.items() if not np.isnan(v)}
+        for other, known in self._known:
+            if torch.equal(other, row):
+                return known
+        strangers = np.sort(self._losses(row, self._strangers))
+        answers = yield from self.federation.ask(
+            "measure", self._whom, row=row, **self.asked, sides=self._sides, strangers=strangers,
+            metrics=self.metrics,
+        )  # fmt: skip
+        told = list(answers.values())
+        wins, members = _total(told, "wins", self._some[FORGET]), self._counts[FORGET]
+        figures = {part: self._accuracy(row, part, told) for part in PARTS}
+        figures["membership_auc"] = float("nan")
+        if members and len(strangers):
+            figures["membership_auc"] = wins / 2 / members / len(strangers)
+        if self._stamped is not None:
+            figures[Backdoor.name] = _accuracy(self.federation, row, self._stamped)
+        if count := self._planted[Canaries]:
+            figures[Canaries.name] = _total(told, "canaries") / count
+        figures |= self._asked(row, told)
+        self._known.append((row.clone(), figures))
         return figures
 
-    def still_right(self, row: Tensor) -> float:
+    def still_right(self, row: Tensor) -> Asking[float]:
         """*forget*: the share of what is to be forgotten that a model has right."""
-        return self._accuracy(row, self._forget)
+        return (yield from self.figures(row))[FORGET]
 
-    def by_label(self, row: Tensor) -> np.ndarray:
-        """A model's share right of each class [C] of the test set, NaN where it has none."""
-        x, y = self._test
-        labels, classes = y.cpu().numpy(), self.federation.classes
-        hits = labels[(self.federation.network.logits(row, x).argmax(1) == y).cpu().numpy()]
-        counts = np.bincount(labels, minlength=classes)
-        right = np.bincount(hits, minlength=classes) / np.maximum(counts, 1)
-        return np.where(counts > 0, right, np.nan)
-
-    def membership(self, row: Tensor) -> float:
-        """Area under the curve of the attack that takes a low loss for membership.
-
-        Between the training examples that are to be forgotten and test examples of their classes.
-        """
-        losses = [self._losses(row, part) for part in (self._members, self._strangers)]
-        if not all(map(len, losses)):
-            return float("nan")
-        members, strangers = losses
-        below = np.searchsorted(np.sort(members), strangers, side="left")
-        upto = np.searchsorted(np.sort(members), strangers, side="right")
-        return float((below + upto).sum() / 2 / len(members) / len(strangers))
-
-    def distance(self, row: Tensor, oracle: Tensor) -> dict[str, float]:
+    def distance(self, row: Tensor, oracle: Tensor) -> Asking[dict[str, float]]:
         """How far a model is from the oracle: in accuracy, in what it predicts, in numbers."""
-        mine, its = self.figures(row), self.figures(oracle)
+        mine, its = (yield from self.figures(row)), (yield from self.figures(oracle))
         names = [name for name in mine if name != "membership_auc" and name in its]
         gaps = {f"{name}_gap": mine[name] - its[name] for name in names}
-        for name, (x, _) in (("forget", self._forget), ("test", self._test)):
-            p, q = (F.softmax(self.federation.network.logits(m, x), 1) for m in (row, oracle))
-            same = p.argmax(1) == q.argmax(1)
-            gaps[f"{name}_agreement"] = float(same.double().mean())
-            gaps[f"{name}_total_variation"] = float((p - q).abs().sum(1).mean() / 2)
+        for name in (FORGET, "test"):
+            if name in self._on_test:
+                x, _ = self._on_test[name]
+                p, q = (F.softmax(self.federation.network.logits(m, x), 1) for m in (row, oracle))
+                same = float((p.argmax(1) == q.argmax(1)).double().mean())
+                apart = float((p - q).abs().sum(1).mean() / 2)
+            else:
+                answers = yield from self.federation.ask(
+                    "compare", self._holders, row=row, oracle=oracle, **self.asked
+                )
+                count, some = self._counts[name] or float("nan"), self._some[name]
+                same = _total(answers.values(), "same", some) / count
+                apart = _total(answers.values(), "apart", some) / count
+            gaps[f"{name}_agreement"], gaps[f"{name}_total_variation"] = same, apart
         size = self.federation.network.size
         gaps["parameters_l2"] = float((row[:size] - oracle[:size]).norm())
         return gaps
 
-    def _marked(self, kind: type[Marker]) -> tuple[Tensor, Tensor] | None:
-        """Examples with the classes that a marker teaches; None if none is to be forgotten."""
-        dataset = self.federation.job.dataset
-        going = [holding.index for holding in self.federation.real(forget=True)]
-        index = np.concatenate([np.zeros(0, np.int64), *going])
-        planted = [p for p in dataset.planted if isinstance(p.marker, kind)]
-        own = [p.index[np.isin(p.index, index)] for p in planted]
-        device = dataset.train.targets.device
-        chosen = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *own])).to(device)
-        if not len(chosen):
-            return None
-        if not issubclass(kind, Backdoor):
-            return dataset.gather(dataset.train, chosen)
-        marker = next(p.marker for p in planted)  # all have one pattern and one target
-        assert isinstance(marker, Backdoor)
+    def _accuracy(self, row: Tensor, part: str, told: Sequence[Mapping[str, Any]]) -> float:
+        if part in self._on_test:
+            return _accuracy(self.federation, row, self._on_test[part])
+        count = self._counts[part]
+        return _total(told, f"{part}_hits", self._some[part]) / count if count else float("nan")
+
+    def _asked(self, row: Tensor, told: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """The metrics that the run's file asks for, as ``METRIC_forget`` and the like."""
+        figures: dict[str, float] = {}
+        if not self.metrics:
+            return figures
+        measured = self.federation.plan.metrics
+        for part in PARTS:
+            if part in self._on_test:
+                x, y = self._on_test[part]
+                said = measured.of(self.federation.network.logits(row, x), y) if len(y) else {}
+            elif count := self._counts[part]:
+                sums = [one[f"{part}_sums"][self._some[part]].sum(0) for one in told]
+                said = measured.values(np.sum([one for one in sums if len(one)], axis=0), count)
+            else:
+                said = {}
+            figures |= {f"{k}_{part}": v for k, v in said.items() if not np.isnan(v)}
+        return figures
+
+    def _backdoor(self) -> tuple[Tensor, Tensor]:
+        """Test examples of other classes that show the pattern, with the class that it teaches."""
+        dataset = self.federation.plan.dataset
+        # All have one pattern and one target.
+        marker = next(p.marker for p in dataset.planted if isinstance(p.marker, Backdoor))
         test = replace(dataset.test, inputs=marker.stamp(dataset, dataset.test.inputs))
         others = torch.nonzero(test.targets != marker.target).flatten()
         x, y = dataset.gather(test, others)
         return x, torch.full_like(y, marker.target)
-
-    def _accuracy(self, row: Tensor, examples: tuple[Tensor, Tensor]) -> float:
-        x, y = examples
-        if not len(y):
-            return float("nan")
-        return float((self.federation.network.logits(row, x).argmax(1) == y).double().mean())
 
     def _losses(self, row: Tensor, examples: tuple[Tensor, Tensor]) -> np.ndarray:
         x, y = examples
@@ -154,6 +177,16 @@ class Judge:
             return np.zeros(0)
         losses = F.cross_entropy(self.federation.network.logits(row, x), y, reduction="none")
         return losses.double().cpu().numpy()
+
+
+def right_by_label(federation: Federation, row: Tensor) -> np.ndarray:
+    """A model's share right of each class [C] of the test set, NaN where it has none."""
+    x, y = _whole_test(federation)
+    labels, classes = y.cpu().numpy(), federation.classes
+    hits = labels[(federation.network.logits(row, x).argmax(1) == y).cpu().numpy()]
+    counts = np.bincount(labels, minlength=classes)
+    right = np.bincount(hits, minlength=classes) / np.maximum(counts, 1)
+    return np.where(counts > 0, right, np.nan)
 
 
 def attack_remark(original_auc: float) -> str:
@@ -185,21 +218,24 @@ def marker_verdicts(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dic
     return verdicts
 
 
-def _whole(federation: Federation, split: Split) -> tuple[Tensor, Tensor]:
-    device = split.targets.device
-    return federation.job.dataset.gather(split, torch.arange(len(split), device=device))
+def _total(told: Iterable[Mapping[str, Any]], name: str, some: slice | None = None) -> Any:
+    """What all have told under a name, added up, or some entries of it."""
+    return sum(float(np.asarray(one[name])[some or ...].sum()) for one in told)
 
 
-def _some(examples: tuple[Tensor, Tensor], chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+def _accuracy(federation: Federation, row: Tensor, examples: tuple[Tensor, Tensor]) -> float:
+    x, y = examples
+    if not len(y):
+        return float("nan")
+    return float((federation.network.logits(row, x).argmax(1) == y).double().mean())
+
+
+def _whole_test(federation: Federation) -> tuple[Tensor, Tensor]:
+    dataset = federation.plan.dataset
+    everything = torch.arange(len(dataset.test), device=dataset.test.targets.device)
+    return dataset.gather(dataset.test, everything)
+
+
+def _chosen(examples: tuple[Tensor, Tensor], chosen: np.ndarray) -> tuple[Tensor, Tensor]:
     at = torch.from_numpy(np.flatnonzero(chosen)).to(examples[1].device)
     return examples[0][at], examples[1][at]
-
-
-def _gather(federation: Federation, forget: bool, without: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The real examples of one side; if nothing is left without some of them, all of it."""
-    dataset = federation.job.dataset
-    pieces = [np.zeros(0, dtype=np.int64)] + [h.index for h in federation.real(forget)]
-    every = np.concatenate(pieces)
-    plain = every[~np.isin(every, without)]
-    index = torch.from_numpy(plain if len(plain) else every).to(dataset.train.targets.device)
-    return dataset.gather(dataset.train, index)

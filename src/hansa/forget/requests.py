@@ -3,8 +3,8 @@
 ::
 
     requests/001/receipt.json   what was asked, done, deleted and measured
-    requests/001/state/         the server's model and the clients' images since (a checkpoint)
-    requests/001/withheld.safetensors   images kept for relearning, where that was allowed
+    requests/001/state/         the run since, a checkpoint: of each worker what its own nodes have,
+                                the clients' images and those that are kept for relearning
 
 A request is one rename of a finished folder, so that an interrupt leaves the run as it was. What
 the newest state replaces is deleted then, and where that was interrupted, when the folder is
@@ -17,18 +17,16 @@ from __future__ import annotations
 import datetime
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.bundle import read_bundle, read_facts, write_bundle
+from hansa.base.bundle import read_facts
 from hansa.base.errors import CheckpointError
 from hansa.base.files import write_json, writing
-from hansa.base.lazy import torch
-from hansa.engine import Block
-from hansa.engine.runtimes.checkpoint import MANIFEST, save_block, seal
-from hansa.ensemble.synthetic import SyntheticLayout
+from hansa.engine.runtimes.checkpoint import MANIFEST, shelved
 from hansa.experiment.trained import CHANGES, STATE, changes_of, present_checkpoint
+from hansa.forget.erase import withheld_shelf
 from hansa.forget.page import RECEIPT
 from hansa.forget.request import Request
 from hansa.report.folder import plain
@@ -36,7 +34,6 @@ from hansa.report.folder import plain
 if TYPE_CHECKING:
     from torch import Tensor
 
-WITHHELD = "withheld.safetensors"
 _PART = ".part"
 
 
@@ -89,58 +86,60 @@ class Requests:
         """The checkpoint of the run's present state."""
         return present_checkpoint(self.run)
 
-    def withheld(self, request: Request) -> dict[int, Tensor] | None:
-        """The images, by client, kept for learning a request anew; None if they are gone."""
-        for folder, receipt in zip(self.folders, self.receipts, strict=True):
-            kept = folder / WITHHELD
+    def withheld(self, request: Request) -> str | None:
+        """The shelf with the images kept for learning a request anew; None if they are gone."""
+        for receipt in self.receipts:
             if receipt["kind"] == "forget" and Request.parse(receipt["request"]) == request:
-                if not kept.exists():
-                    continue
-                return _withheld(folder)
+                name = withheld_shelf(int(receipt["number"]))
+                if self.checkpoint and len(shelved(self.checkpoint, name)):
+                    return name
         return None
 
+    def shelves(self, which: Callable[[Request], bool]) -> list[str]:
+        """The shelves for what was kept of some of the requests to forget."""
+        numbered = [(Request.parse(r["request"]), r) for r in self.receipts if r["kind"] == "forget"]
+        return [withheld_shelf(int(r["number"])) for request, r in numbered if which(request)]
+
+    def begin(self) -> Path:
+        """An empty folder in which the next request is prepared."""
+        self._clear()
+        part = self.path / f"{_PART}-{len(self.folders) + 1:03d}"
+        with writing(part):
+            part.mkdir(parents=True)
+        return part
+
     def commit(
-        self,
-        block: Block,
-        done: int,
-        receipt: Mapping[str, Any],
-        withheld: Mapping[int, Tensor] | None = None,
-        files: Mapping[str, bytes] | None = None,
-        layout: SyntheticLayout | None = None,
+        self, part: Path, receipt: Mapping[str, Any], files: Mapping[str, bytes] | None = None
     ) -> Path:
         """Make a request part of the run, in one step; returns its folder.
 
         Args:
-            block: the run's nodes as they are from now on.
-            done: rounds of the run.
-            withheld: images to keep for relearning, by client.
+            part: where it was prepared; the run's nodes as they are from now on are in ``state``.
             files: what else goes into the folder.
         """
         number = len(self.folders) + 1
-        part = self.path / f"{_PART}-{number:03d}"
-        shutil.rmtree(part, ignore_errors=True)
-        with writing(part):
-            part.mkdir(parents=True)
-        entry = save_block(block, part / STATE, done)
-        seal(part / STATE, done, [entry], keep=1, seconds=0.0)
-        if withheld:
-            _withhold(part, withheld)
         for name, content in (files or {}).items():
             with writing(part / name):
                 (part / name).write_bytes(content)
         write_json(part / RECEIPT, plain({**receipt, "number": number, "purged": None}))
+        for extra in part.iterdir():
+            if extra.name not in (STATE, RECEIPT, *(files or {})):
+                shutil.rmtree(extra)
         folder = self.path / f"{number:03d}"
         part.rename(folder)
         self.folders.append(folder)
         self.receipts.append(_read(folder / RECEIPT))
         self.purge()
-        self.scrub_withheld(layout)
         return folder
+
+    def _clear(self) -> None:
+        """Delete what an interrupt has left behind."""
+        for stale in self.path.glob(f"{_PART}-*"):
+            shutil.rmtree(stale)
 
     def purge(self) -> None:
         """Delete what the newest state has replaced, and what an interrupt left behind."""
-        for stale in self.path.glob(f"{_PART}-*"):
-            shutil.rmtree(stale)
+        self._clear()
         if not self.folders or _incomplete(self.receipts[-1]):
             return
         old = sorted((self.run / "checkpoints").glob("round-*"))
@@ -149,42 +148,10 @@ class Requests:
             # The manifest goes first: a half-deleted checkpoint is not a valid one.
             (path / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(path)
-        for folder, receipt in zip(self.folders, self.receipts, strict=True):
-            if receipt["kind"] == "forget" and not Request.parse(receipt["request"]) - self.past:
-                continue
-            (folder / WITHHELD).unlink(missing_ok=True)  # it was learned anew: they are back
         newest = self.receipts[-1]
         if newest["purged"] is None:
             newest["purged"] = now()
             write_json(self.folders[-1] / RECEIPT, newest)
-
-    def scrub_withheld(self, layout: SyntheticLayout | None) -> None:
-        """Take what later requests cover out of the images that earlier ones have kept."""
-        for k, folder in enumerate(self.folders):
-            kept = folder / WITHHELD
-            if layout is None or not kept.exists():
-                continue
-            own = Request.parse(self.receipts[k]["request"])
-            later = [r for r in self.receipts[k + 1 :] if r["kind"] == "forget"]
-            rows = _withheld(folder)
-            scrubbed: dict[int, Tensor] = {}
-            for receipt in later:
-                request = Request.parse(receipt["request"])
-                if request != own:
-                    scrubbed |= scrub(rows, layout, request)
-            if any(row.any() for row in scrubbed.values()):
-                _withhold(folder, rows)
-
-
-def _withhold(folder: Path, rows: Mapping[int, Tensor]) -> None:
-    tensors = {str(client): row for client, row in rows.items()}
-    write_bundle((folder / WITHHELD).with_suffix(""), {}, tensors)
-
-
-def _withheld(folder: Path) -> dict[int, Tensor]:
-    """Raises CheckpointError where they are damaged."""
-    tensors = read_bundle((folder / WITHHELD).with_suffix(""))[1]
-    return {int(name): row for name, row in tensors.items()}
 
 
 def now() -> str:
@@ -196,26 +163,6 @@ def fingerprint(row: Tensor) -> str:
     """SHA-256 of a model's numbers [D], as little-endian float32."""
     numbers = row.detach().cpu().contiguous().numpy().astype("<f4")
     return hashlib.sha256(numbers.tobytes()).hexdigest()
-
-
-def scrub(
-    images: dict[int, Tensor], layout: SyntheticLayout, request: Request
-) -> dict[int, Tensor]:
-    """Overwrite with zeros, in place, the synthetic images that a request covers.
-
-    Returns:
-        What was there, rows by client that are 0 elsewhere.
-    """
-    before = {}
-    for client, row in images.items():
-        labels = layout.labels(client).tolist()
-        meant = [k for k, c in enumerate(labels) if request.covers_cell(client, c)]
-        if meant:
-            at = torch.tensor(meant)
-            before[client] = torch.zeros_like(row)
-            layout.images(before[client], client)[at] = layout.images(row, client)[at]
-            layout.images(row, client)[at] = 0.0
-    return before
 
 
 def _incomplete(receipt: Mapping[str, Any]) -> bool:

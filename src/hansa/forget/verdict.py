@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from hansa.forget.federation import Federation
-from hansa.forget.measure import Judge
+from hansa.forget.federation import Asking, Federation
+from hansa.forget.measure import Judge, right_by_label
 from hansa.forget.request import Request
 from hansa.forget.stopping import Goal, foretold_losses, guessing
 from hansa.forget.telling import tell
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MARGIN = 0.05
 """What may still be right beyond the retrained model's share."""
 _ROUNDING = 1e-9
+Judged: TypeAlias = "Asking[tuple[dict[str, Any], list[str]]]"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def judge_outcome(
     until: float = 1.0,
     names: tuple[str, ...] = (),
     served: Request | None = None,
-) -> Verdict:
+) -> Asking[Verdict]:
     """Hold a model [D] to the goal of a request.
 
     A class is forgotten when its holders' loss is log K and no more than one in K of its examples
@@ -72,7 +73,7 @@ def judge_outcome(
     for part in federation.relabelled(federation.request, federation.past).by_level():
         level = next(iter(part.request.levels))
         look = _classes if level == "class" else _others
-        goals[level], failures = look(part, after, oracle, min(until, 1.0), names)
+        goals[level], failures = yield from look(part, after, oracle, min(until, 1.0), names)
         missing += failures
     return Verdict((*missing, *back), goals)
 
@@ -91,10 +92,10 @@ def _came_back(
     past = sorted(set(served.classes) - set(federation.request.classes))
     if not past:
         return {}, []
-    judge = Judge(federation)
-    unseen, bounds = judge.by_label(after), np.full(federation.classes, 1 / federation.classes)
+    unseen = right_by_label(federation, after)
+    bounds = np.full(federation.classes, 1 / federation.classes)
     if oracle is not None:
-        bounds = np.maximum(bounds, np.nan_to_num(judge.by_label(oracle)) + MARGIN)
+        bounds = np.maximum(bounds, np.nan_to_num(right_by_label(federation, oracle)) + MARGIN)
     back, plain = [], {}
     for label in past:
         called = names[label] if label < len(names) else str(label)
@@ -110,15 +111,16 @@ def _came_back(
 
 def _classes(
     part: Federation, after: Tensor, oracle: Tensor | None, until: float, names: tuple[str, ...]
-) -> tuple[dict[str, Any], list[str]]:
-    judges = part.real(forget=True)
+) -> Judged:
+    judges = yield from part.real(forget=True)
     goal = guessing(part, judges, until)
-    answers, judge = tell(part, after, judges), Judge(part)
-    unseen = judge.by_label(after)
+    answers = yield from tell(part, after, judges)
+    unseen = right_by_label(part, after)
     bounds = np.full(part.classes, 1 / part.classes)
     if oracle is not None:
-        own = np.nan_to_num(judge.by_label(oracle)) + MARGIN
-        bounds = np.maximum(bounds, np.maximum(own, tell(part, oracle, judges).right + MARGIN))
+        own = np.nan_to_num(right_by_label(part, oracle)) + MARGIN
+        theirs = yield from tell(part, oracle, judges)
+        bounds = np.maximum(bounds, np.maximum(own, theirs.right + MARGIN))
     missing, plain = [], {}
     assert goal.target is not None
     for label in part.request.classes:
@@ -146,17 +148,18 @@ def _classes(
 
 def _others(
     part: Federation, after: Tensor, oracle: Tensor | None, until: float, names: tuple[str, ...]
-) -> tuple[dict[str, Any], list[str]]:
-    judges = part.real(forget=True)
-    goal = Goal(*foretold_losses(part, part.row, judges), gently=True)
+) -> Judged:
+    judges = yield from part.real(forget=True)
+    goal = Goal(*(yield from foretold_losses(part, part.row, judges)), gently=True)
     assert goal.target is not None
-    answers, judge = tell(part, after, judges), Judge(part)
-    right, what = judge.still_right(after), str(part.request)
+    answers = yield from tell(part, after, judges)
+    judge = yield from Judge.of(part)
+    right, what = (yield from judge.still_right(after)), str(part.request)
     plain = {"right": right, "loss": goal.mean(answers.losses), "foretold": goal.mean(goal.target)}
     if not answers.finite:
         return plain, [f"the model gives no numbers for {what}"]
     if oracle is not None:
-        bound = max(1 / part.classes, judge.still_right(oracle) + MARGIN)
+        bound = max(1 / part.classes, (yield from judge.still_right(oracle)) + MARGIN)
         plain["at_most"] = bound
         if right > bound + _ROUNDING:
             return plain, [

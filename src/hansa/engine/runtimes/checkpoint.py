@@ -115,6 +115,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def shelved(folder: Path, name: str) -> np.ndarray:
+    """Ids of the nodes that have a row on a shelf of a checkpoint, int64, ascending."""
+    ids = [np.zeros(0, dtype=np.int64)]
+    for path in sorted(folder.glob("nodes-*.safetensors")):
+        with safetensors.safe_open(path, framework="pt") as file:
+            if f"shelf.{name}.ids" in file.keys():  # noqa: SIM118
+                ids.append(file.get_tensor(f"shelf.{name}.ids").numpy())
+    return np.sort(np.concatenate(ids))
+
+
 def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
     """Fill a block, in place, with the saved state of its nodes, and with what they came to.
 
