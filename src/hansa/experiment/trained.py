@@ -33,8 +33,10 @@ class TrainedRun:
     """A run that came to its end, as it is now.
 
     Attributes:
-        block: all nodes, with the run's outcome.
+        block: the nodes that keep a model, with the run's outcome: where there are servers, these
+            alone. What their clients keep is nothing to who asks for a model.
         done: how many rounds it did.
+        checkpoint: where all nodes are.
     """
 
     folder: RunFolder
@@ -42,6 +44,7 @@ class TrainedRun:
     job: Job
     block: Block
     done: int
+    checkpoint: Path
 
     def module(self, node: int | None = None, average: bool = False) -> nn.Module:
         """The network that the run came to, or that of one of its nodes, to evaluate.
@@ -99,14 +102,14 @@ def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> Trai
         raise ConfigError(field, path, "has no checkpoint with its model", fix)
     job = prepare(chosen)
     check_inputs(folder, chosen, job.dataset, job.parts)
-    block = job.block(np.arange(job.nodes))
+    block = job.block(np.arange(job.network.clients if job.servers else 0, job.nodes))
     manifest = read_manifest(checkpoint)
     load_block(block, checkpoint, manifest)
     if block.outcome is None and (folder.summary or {}).get("status") == "finished":
         problem = "has a checkpoint that does not say what the run came to: an older hansa wrote it"
         fix = f"some rounds more: hansa learn --resume {folder.path} --set rounds=N"
         raise ConfigError(field, path, problem, fix)
-    return TrainedRun(folder, chosen, job, block, int(manifest["round"]))
+    return TrainedRun(folder, chosen, job, block, int(manifest["round"]), checkpoint)
 
 
 def changes_of(path: Path) -> list[Path]:

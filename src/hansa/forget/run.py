@@ -1,36 +1,36 @@
-"""Forgetting in a run folder: opens the run, runs a method, measures, and leaves a receipt."""
+"""Forgetting in a run folder: opens the run, has it served where its nodes live, keeps a receipt.
+
+Here nobody's examples or images are looked at, and no model is computed: that is done by the run's
+server and clients (:mod:`hansa.forget.serving`), in one process or several.
+"""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hansa.base.errors import ConfigError
-from hansa.base.lazy import torch
-from hansa.base.threads import one_thread
-from hansa.data import label_histogram
-from hansa.engine import Job
-from hansa.experiment.hosting import opened
-from hansa.forget.erase import keep, reported, shelve
-from hansa.forget.measure import Judge, attack_remark, marker_verdicts
+from hansa.engine import Runtime
+from hansa.experiment.hosting import opened, write_page
+from hansa.experiment.trained import STATE
+from hansa.forget.erase import withheld_shelf
+from hansa.forget.measure import attack_remark, marker_verdicts
 from hansa.forget.method import Forgetting
-from hansa.forget.quickdrop import AscendAndRecover, Distilled, QuickDrop
+from hansa.forget.page import IMAGES
+from hansa.forget.picture import picture
+from hansa.forget.playing import Served, play, settle
+from hansa.forget.quickdrop import QuickDrop
 from hansa.forget.recovery import Recovery
 from hansa.forget.request import Request, check_request
-from hansa.forget.requests import fingerprint, now, scrub
+from hansa.forget.requests import now
 from hansa.forget.retrain import Retrain
+from hansa.forget.serving import Relearning, Serving
 from hansa.forget.shards import Shards
 from hansa.forget.trained import Trained, open_trained
-from hansa.forget.verdict import judge_outcome
 from hansa.metrics import Metric
-from hansa.models import ParameterLayout
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_SMALL = 1 << 20
+_AGAIN, _WORK, _ORACLE = "again", "work", "oracle"
 
 
 def forget(
@@ -42,15 +42,17 @@ def forget(
     allow_relearn: bool = False,
     tell: Callable[[str], None] | None = None,
     metrics: Sequence[Metric] = (),
+    runtime: Runtime | None = None,
 ) -> dict[str, Any]:
     """Make a run forget, and return the receipt.
 
     Without a method, a run with several cohorts is served by ``shards``, others by ``quickdrop``.
 
     Everything is checked before work begins, and the run changes in one step at the end: an
-    interrupt leaves it as it was, and asking again gives the same model. A request whose goal was
-    reached is not served again by the same method; its receipt comes back. One whose goal was not,
-    ``status: incomplete``, destroys nothing, and may be asked for again.
+    interrupt, or the end of any process, leaves it as it was, and asking again gives the same
+    model. A request whose goal was reached is not served again by the same method; its receipt
+    comes back. One whose goal was not, ``status: incomplete``, destroys nothing, and may be asked
+    for again.
 
     Args:
         oracle: also retrain without the data, and say how far the model is from that.
@@ -58,12 +60,14 @@ def forget(
         allow_relearn: keep the forgotten data's synthetic images, for :func:`relearn`.
         tell: is given what there is to know of the method before it begins, a line each.
         metrics: are measured besides those that the run's file names.
+        runtime: where the run's nodes live meanwhile; none: where they lived in training.
 
     Raises:
         ConfigError: the request or the method does not fit the run; says what does.
+        RunError: something failed on the way; the run is as it was.
     """
     with opened(path):
-        run = open_trained(path)
+        run = open_trained(path, runtime)
         if metrics:
             every = (*run.job.evaluate.metrics, *metrics)
             run.job.evaluate = run.job.evaluate.model_copy(update={"metrics": every})
@@ -73,63 +77,152 @@ def forget(
         if served and (method is None or served["method"]["name"] == type(method).name):
             return {"status": "done", **served, "repeated": True}
         _check(run, request, chosen, asked_by_name=method is not None)
-        federation = run.federation(request)
-        chosen.check(federation)
+        case = run.case(request)
+        chosen.check(case)
         if oracle:
-            Retrain().check(federation)
-        caveats = chosen.caveats(federation)
+            Retrain().check(case)
+        caveats = chosen.caveats(case)
         if tell is not None:
             for line in caveats:
                 tell(line)
-        judge, before = Judge(federation), federation.row
-        with _threads(run.job):
-            row, story = chosen.forget(federation)
-        figures: dict[str, Any] = {"before": judge.figures(before)}
-        middle = story.pop("model_after_ascent", None)
-        if middle is not None:
-            figures["after_ascent"] = judge.figures(middle)
-        figures["after"] = judge.figures(row)
-        receipt: dict[str, Any] = {
-            "kind": "forget",
+        return _serve(run, request, chosen, oracle, controls, allow_relearn, caveats)
+
+
+def _serve(
+    run: Trained,
+    request: Request,
+    chosen: Forgetting,
+    oracle: bool,
+    controls: bool,
+    allow_relearn: bool,
+    caveats: list[str],
+) -> dict[str, Any]:
+    part, case, checkpoint = run.requests.begin(), run.case(request), run.checkpoint
+    given = perfect = cost = oracle_cost = None
+    story: dict[str, Any] = {}
+    if chosen.exact:
+        again = chosen.train_again(case, part / _AGAIN)
+        given, cost, story = again.row, again.ledger.dump(), again.story
+        checkpoint = again.checkpoint or checkpoint
+        oracle_cost = cost if isinstance(chosen, Retrain) else None
+    if oracle and oracle_cost is None:
+        other = Retrain().train_again(case, part / _ORACLE)
+        perfect, oracle_cost = other.row, other.ledger.dump()
+    own_shelf = withheld_shelf(case.number) if allow_relearn else ""
+    program = Serving(
+        **_plan(run, request),
+        how=chosen,
+        metrics=bool(run.job.evaluate.metrics),
+        controls=controls,
+        pixels=0 if run.layout is None else run.layout.pixels,
+        keep=own_shelf,
+        withheld=tuple(run.requests.shelves(lambda other: other != request)),
+        served=run.requests.served,
+        names=run.class_names,
+    )
+    done = _play(run, program, part, checkpoint, given=given, oracle=perfect)
+    facts = done.facts
+    was_done = facts["status"] == "done"
+    receipt: dict[str, Any] = {
+        "kind": "forget",
+        "time": now(),
+        "request": request.dump(),
+        "what": request.named(run.class_names),
+        "method": chosen.dump(),
+        **{name: facts[name] for name in ("model_before", "model_after", "figures")},
+        **({"metrics": run.job.metrics.facts()} if run.job.evaluate.metrics else {}),
+        "cost": cost or facts["cost"],
+        "caveats": caveats,
+        "membership_attack": attack_remark(facts["figures"]["before"]["membership_auc"]),
+        "story": story or facts["story"],
+        "distance_to_oracle": facts["distance_to_oracle"],
+        **({"oracle_cost": oracle_cost} if oracle_cost else {}),
+        "markers": marker_verdicts(facts["figures"]),
+        **({"controls": facts["controls"]} if "controls" in facts else {}),
+        **{name: facts[name] for name in ("status", "goal", "missing")},
+    }
+    files = {}
+    if was_done and run.layout is not None:
+        receipt["images"] = facts["images"]
+        if shown := picture(part / STATE, run.layout, run.requests.past | request):
+            files[IMAGES] = shown
+    nothing = {"synthetic_images": 0, "synthetic_images_of_clients": []}
+    replaced = run.requests.present if was_done else []
+    receipt["deleted"] = {
+        **nothing,
+        "kept_for_relearning": False,
+        **facts.get("erased", {}),
+        "checkpoints": [str(path.relative_to(run.folder.path)) for path in replaced],
+        "not_here": "clients delete their original examples themselves",
+    }
+    folder = run.requests.commit(part, receipt, files)
+    event = "forgotten" if was_done else "not forgotten"
+    run.folder.event(event, request=str(request), method=receipt["method"]["name"])
+    return _reported(run, folder)
+
+
+def relearn(
+    path: str | Path,
+    request: Request,
+    recovery: Recovery | None = None,
+    runtime: Runtime | None = None,
+) -> dict[str, Any]:
+    """Learn anew what a request made a run forget, from the images that were kept for it.
+
+    Raises:
+        ConfigError: it was never forgotten, or its images were destroyed.
+        RunError: something failed on the way; the run is as it was.
+    """
+    how = recovery or Recovery(rounds=4)
+    with opened(path):
+        run = open_trained(path, runtime)
+        if run.job.servers > 1:
+            problem = "cohorts keep nothing from which it could be learned anew"
+            raise ConfigError("relearn", str(request) or None, problem, "begin a new run")
+        if not request or request - run.requests.past:
+            problem = "is not among what this run has forgotten"
+            fix = f"forgotten now: {run.requests.past.named(run.class_names) or 'nothing'}"
+            raise ConfigError("relearn", request.named(run.class_names) or None, problem, fix)
+        kept = run.requests.withheld(request)
+        if kept is None and not request - run.requests.open:
+            kept = ""  # it was never forgotten well enough: all are where they were
+        if kept is None:
+            raise ConfigError(
+                "relearn",
+                request.named(run.class_names),
+                "its synthetic images were destroyed, as an erasure asks for",
+                "train again; next time, forget it with --allow-relearn",
+            )
+        rest = run.requests.past - request
+        program = Relearning(
+            **_plan(run, request) | {"past": rest},
+            how=how,
+            metrics=bool(run.job.evaluate.metrics),
+            kept=kept,
+            # What was kept of a request serves no more once a part of it is learned anew.
+            dropped=tuple(run.requests.shelves(lambda other: bool(other - rest))),
+        )
+        part = run.requests.begin()
+        facts = _play(run, program, part, run.checkpoint).facts
+        receipt = {
+            "kind": "relearn",
+            "status": "done",
             "time": now(),
             "request": request.dump(),
             "what": request.named(run.class_names),
-            "method": chosen.dump(),
-            "model_before": fingerprint(before),
-            "model_after": fingerprint(row),
-            "figures": figures,
-            **({"metrics": run.job.metrics.facts()} if run.job.evaluate.metrics else {}),
-            "cost": federation.ledger.dump(),
-            "caveats": caveats,
-            "membership_attack": attack_remark(figures["before"]["membership_auc"]),
-            "story": story,
-            "distance_to_oracle": None,
+            "method": {"name": "relearn", **how.model_dump(mode="json")},
+            **facts,
         }
-        perfect = None
-        if oracle or isinstance(chosen, Retrain):
-            perfect = _compare(run, request, judge, row, chosen, receipt)
-        receipt["markers"] = marker_verdicts(receipt["figures"])
-        if controls and run.layout is not None:
-            receipt["controls"] = _controls(run, request, judge, chosen)
-        until = chosen.ascent.until if isinstance(chosen, AscendAndRecover) else 1.0
-        verdict = judge_outcome(
-            federation, row, perfect, type(chosen).exact, until, run.class_names,
-            run.requests.served,
-        )  # fmt: skip
-        receipt |= {
-            "status": verdict.status,
-            "goal": verdict.goal,
-            "missing": list(verdict.missing),
-        }
-        run.settle(row, federation.nodes)
-        return keep(run, request, receipt, allow_relearn)
+        folder = run.requests.commit(part, receipt)
+        run.folder.event("relearned", request=str(request))
+        return _reported(run, folder)
 
 
 def _check(run: Trained, request: Request, chosen: Forgetting, asked_by_name: bool) -> None:
     """Refuse what cannot be forgotten, or not by this method any more."""
     parts, past = list(run.job.parts), run.requests.past
-    targets = run.job.dataset.train.targets.cpu().numpy()
-    histogram = label_histogram(targets, parts, run.job.dataset.spec.classes)
+    assert run.job.roster.labels is not None  # it classifies
+    histogram = run.job.roster.labels[: len(parts)]
     again = request & run.requests.open
     if asked_by_name and not request - past:
         again = request
@@ -144,102 +237,36 @@ def _check(run: Trained, request: Request, chosen: Forgetting, asked_by_name: bo
         )
 
 
-def relearn(path: str | Path, request: Request, recovery: Recovery | None = None) -> dict[str, Any]:
-    """Learn anew what a request made a run forget, from the images that were kept for it.
-
-    Raises:
-        ConfigError: it was never forgotten, or its images were destroyed.
-    """
-    how = recovery or Recovery(rounds=4)
-    with opened(path):
-        run = open_trained(path)
-        if run.job.servers > 1:
-            problem = "cohorts keep nothing from which it could be learned anew"
-            raise ConfigError("relearn", str(request) or None, problem, "begin a new run")
-        if not request or request - run.requests.past:
-            problem = "is not among what this run has forgotten"
-            fix = f"forgotten now: {run.requests.past.named(run.class_names) or 'nothing'}"
-            raise ConfigError("relearn", request.named(run.class_names) or None, problem, fix)
-        kept = run.requests.withheld(request)
-        if kept is None and not request - run.requests.open:
-            kept = {}  # it was never forgotten well enough: all are where they were
-        if kept is None:
-            raise ConfigError(
-                "relearn",
-                request.named(run.class_names),
-                "its synthetic images were destroyed, as an erasure asks for",
-                "train again; next time, forget it with --allow-relearn",
-            )
-        images, rest = run.images, run.requests.past - request
-        for client, row in kept.items():  # 0 where they hold nothing of the request
-            images[client] = images.get(client, torch.zeros_like(row)) + row
-        if run.layout is not None:
-            scrub(images, run.layout, rest)
-        federation = run.federation(request)
-        federation.past, federation.images = rest, images
-        judge, before = Judge(federation), federation.row
-        federation.request = Request()
-        with _threads(run.job):
-            row, story = how.run(federation, before, federation.synthetic(forget=False))
-        receipt = {
-            "kind": "relearn",
-            "status": "done",
-            "time": now(),
-            "request": request.dump(),
-            "what": request.named(run.class_names),
-            "method": {"name": "relearn", **how.model_dump(mode="json")},
-            "model_before": fingerprint(before),
-            "model_after": fingerprint(row),
-            "figures": {"before": judge.figures(before), "after": judge.figures(row)},
-            "cost": federation.ledger.dump(),
-            "story": story,
-            "distance_to_oracle": None,
-        }
-        shelve(run, images)
-        run.settle(row)
-        folder = run.requests.commit(run.block, run.done, receipt, layout=run.layout)
-        run.folder.event("relearned", request=str(request))
-        return reported(run, folder)
+def _plan(run: Trained, request: Request) -> dict[str, Any]:
+    """What every program is told of the run."""
+    case = run.case(request)
+    return {
+        "learned": run.job.algorithm,
+        "rounds": run.job.rounds,
+        "done": run.done,
+        "number": case.number,
+        "request": request,
+        "past": case.past,
+    }
 
 
-def _threads(job: Job) -> contextlib.AbstractContextManager[None]:
-    return one_thread(ParameterLayout.of(job.module).nbytes < _SMALL and job.device == "cpu")
+def _play(run: Trained, program: Any, part: Path, checkpoint: Path, **rows: Any) -> Served:
+    """Have a program served, and put the state that it leaves where the request is prepared."""
+    served = play(
+        program,
+        run.job,
+        checkpoint,
+        part / _WORK,
+        runtime=run.runtime,
+        form=run.settings.model,
+        plugins=run.settings.plugins,
+        **rows,
+    )
+    return Served(served.facts, settle(served.checkpoint, part / STATE, run.checkpoint))
 
 
-def _compare(
-    run: Trained,
-    request: Request,
-    judge: Judge,
-    row: Tensor,
-    chosen: Forgetting,
-    receipt: dict[str, Any],
-) -> Tensor:
-    """Add the oracle's figures and the distance to it; returns its model [D]."""
-    if isinstance(chosen, Retrain):
-        receipt["figures"]["oracle"] = receipt["figures"]["after"]
-        receipt["oracle_cost"] = receipt["cost"]
-        receipt["distance_to_oracle"] = judge.distance(row, row)
-        return row
-    federation = run.federation(request)
-    with _threads(run.job):
-        perfect, _ = Retrain().forget(federation)
-    receipt["figures"]["oracle"] = judge.figures(perfect)
-    receipt["oracle_cost"] = federation.ledger.dump()
-    receipt["distance_to_oracle"] = judge.distance(row, perfect)
-    return perfect
-
-
-def _controls(run: Trained, request: Request, judge: Judge, chosen: Forgetting) -> dict[str, Any]:
-    """What the same steps do with images that were not distilled."""
-    figures = {}
-    if isinstance(chosen, Distilled):
-        base = chosen
-    else:
-        names = ("ascent", "recovery")
-        base = QuickDrop(**{name: getattr(chosen, name) for name in names if hasattr(chosen, name)})
-    for stand_in in ("random_real", "noise"):
-        control = base.model_copy(update={"stand_in": stand_in})
-        row, story = control.forget(run.federation(request))
-        middle = judge.figures(story["model_after_ascent"])
-        figures[stand_in] = {"after_ascent": middle, "after": judge.figures(row)}
-    return figures
+def _reported(run: Trained, folder: Path) -> dict[str, Any]:
+    """The newest receipt, once its page is written."""
+    receipt = run.requests.receipts[-1]
+    write_page(run.folder, folder)
+    return {**receipt, "folder": str(folder)}

@@ -1,22 +1,22 @@
-"""A run that was trained, opened to be changed: its job, nodes and requests as they are now."""
+"""A run that was trained, opened to be changed: its plan, its server's models and its requests."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hansa.base.errors import ConfigError
-from hansa.engine import Block, Job, Outcome
-from hansa.engine.history import UPDATES
+from hansa.engine import Block, Job, Runtime
+from hansa.engine.runtimes.checkpoint import shelved
 from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.experiment import trained
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
-from hansa.forget.federation import Federation
+from hansa.forget.method import Case
 from hansa.forget.request import Request
 from hansa.forget.requests import Requests
 from hansa.report import RunFolder
@@ -27,27 +27,29 @@ if TYPE_CHECKING:
 
 @dataclass
 class Trained:
-    """A run that was trained, as it is now."""
+    """A run that was trained, as it is now.
+
+    Attributes:
+        settings: its file.
+        job: the run as it was trained.
+        runtime: where its nodes live now.
+        checkpoint: its state, of which each worker reads its own nodes' part.
+        done: rounds of training that there were.
+        server: the servers' nodes; of clients nothing is read here.
+        layout: where clients' synthetic images lie; None if the run made none.
+        imaged: int64, ids of the clients who have some, ascending.
+    """
 
     folder: RunFolder
+    settings: RunFile
     job: Job
-    block: Block
+    runtime: Runtime
+    checkpoint: Path
     done: int
+    server: Block
     requests: Requests
     layout: SyntheticLayout | None
-
-    @property
-    def keeps(self) -> int:
-        """Every how many rounds the server kept the clients' updates; 0: it kept none."""
-        return int(getattr(self.job.algorithm, "keep_updates", 0))
-
-    @property
-    def images(self) -> dict[int, Tensor]:
-        """Copies of the clients' rows of synthetic images."""
-        if self.layout is None or SHELF not in self.block.shelves:
-            return {}
-        ids, rows = self.block.shelves[SHELF].all()
-        return dict(zip(ids.tolist(), rows.to(self.block.rows.device), strict=True))
+    imaged: np.ndarray
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -57,35 +59,27 @@ class Trained:
     @property
     def row(self) -> Tensor:
         """float32 [D]: the model that the run came to, or that its last request left."""
-        return self.block.models()[1][0].clone()
+        return self.server.models()[1][0].clone()
 
-    def settle(self, row: Tensor, nodes: Block | None = None) -> None:
-        """Put a model [D] in the place of the run's, and all other ``nodes`` as they are now."""
-        block = self.block = nodes or self.block
-        rows, first = row.unsqueeze(0), np.array([block.clients])
-        if self.job.servers == 1:
-            self.job.algorithm.adopt(block, rows)
-        block.outcome = replace(block.outcome or Outcome(), ids=first, rows=rows)
-
-    def federation(self, request: Request) -> Federation:
-        """Its clients and server, for one request."""
-        return Federation(
+    def case(self, request: Request) -> Case:
+        """A request in this run, for methods to look at before anything is done."""
+        return Case(
             job=self.job,
-            row=self.row,
-            layout=self.layout,
-            images=self.images,
             request=request,
             past=self.requests.past - request,  # what was asked for before may be asked for again
-            updates=self.block.kept[UPDATES][0] if self.keeps else None,
-            updates_every=self.keeps,
-            done=self.done,
             number=len(self.requests.folders) + 1,
-            trained=self.block,
+            done=self.done,
+            server=self.server,
+            layout=self.layout,
+            imaged=self.imaged,
         )
 
 
-def open_trained(path: str | Path) -> Trained:
+def open_trained(path: str | Path, runtime: Runtime | None = None) -> Trained:
     """A run in its present state: as trained, or as its last request left it.
+
+    Args:
+        runtime: where its nodes are to live; none: where they lived when it was trained.
 
     Raises:
         CheckpointError: the folder or its checkpoint is damaged.
@@ -96,7 +90,7 @@ def open_trained(path: str | Path) -> Trained:
     if (folder.summary or {}).get("status") in ENDED:
         Requests(folder.path).purge()
     run = trained.open_trained(folder, chosen)
-    job, block = run.job, run.block
+    job = run.job
     if (task := job.dataset.spec.task) != "classification":
         problem = f"only classifiers can be made to forget, and its data are for {task}"
         raise ConfigError(
@@ -106,23 +100,26 @@ def open_trained(path: str | Path) -> Trained:
         problem = "only what was trained with servers can be made to forget"
         fix = "algorithm: quickdrop, or cpfl, or another federated one"
         raise ConfigError("run", str(path), problem, fix)
-    if job.servers > 1 and len(block.models()[1]) > 1:
+    if job.servers > 1 and len(run.block.models()[1]) > 1:
         raise ConfigError(
             "run",
             str(path),
             f"its {job.servers} servers have a model each, and the run has none of them all",
             "algorithm: cpfl with merge: distill or average",
         )
+    where = runtime or chosen.runtime
+    where.check(job.nodes)
+    imaged, layout = shelved(run.checkpoint, SHELF), None
     how = getattr(job.algorithm, "condensation", None)
-    layout = None
-    if isinstance(how, Condensation) and SHELF in block.shelves:
+    if isinstance(how, Condensation) and len(imaged):
         assert job.roster.labels is not None  # it classifies
         layout = SyntheticLayout.of(
             job.roster.labels[: chosen.nodes], how.scale, job.dataset.spec.shape
         )
-    requests = Requests(folder.path)
-    requests.scrub_withheld(layout)
-    return Trained(folder, job, block, run.done, requests, layout)
+    return Trained(
+        folder, chosen, job, where, run.checkpoint, run.done, run.block, Requests(folder.path),
+        layout, imaged,
+    )  # fmt: skip
 
 
 def default_method(path: str | Path) -> str:
