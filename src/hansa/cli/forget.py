@@ -12,6 +12,7 @@ from hansa.cli.answer import Answer, answering
 from hansa.cli.options import All, Debug, Json, RunDir, Sets
 
 if TYPE_CHECKING:
+    from hansa.engine import Runtime
     from hansa.forget import Request
 
 Classes = Annotated[
@@ -72,8 +73,10 @@ def forget(
 ) -> None:
     """Take classes, clients or examples out of a trained run's model, and leave a receipt.
 
-    --set reaches the method's settings: --set recovery.rounds=4. The exit status is 1 if it is
-    still known too well; nothing is deleted then, and asking again goes on, by any method.
+    --set reaches the method's settings: --set recovery.rounds=4; and where the run's nodes live
+    meanwhile, which is where they were trained by default: --set runtime=processes, --set
+    runtime.workers=4. The exit status is 1 if it is still known too well; nothing is deleted then,
+    and asking again goes on, by any method.
     """
     with answering(as_json, debug) as answer:
         if history:
@@ -85,9 +88,11 @@ def forget(
         from hansa.forget.trained import default_method
 
         request = _request(run, classes, clients, samples)
-        changes = tuple(sets or ())
+        places = tuple(text for text in sets or () if _is_place(text))
+        changes = tuple(text for text in sets or () if not _is_place(text))
+        runtime = _runtime(run, places) if places else None
         if relearn:
-            receipt = relearn_(run, request, _recovery(changes))
+            receipt = relearn_(run, request, _recovery(changes), runtime)
         else:
             chosen = None
             if method or changes:
@@ -95,7 +100,7 @@ def forget(
             with Steps() as steps:
                 receipt = forget_(
                     run, request, chosen, oracle, controls, allow_relearn, steps,
-                    metrics=[_metric(name) for name in metrics or ()],
+                    metrics=[_metric(name) for name in metrics or ()], runtime=runtime,
                 )  # fmt: skip
         answer.data = receipt
         _show(answer, request, receipt, every)
@@ -122,6 +127,23 @@ def _request(
             fix = f"one of {', '.join(names[:20])}" if names else "its number"
             raise ConfigError("class", word, "there is no such class", fix)
     return Request.of(numbers, clients or (), samples or ())
+
+
+def _is_place(text: str) -> bool:
+    return text.partition("=")[0].strip().partition(".")[0] == "runtime"
+
+
+def _runtime(run: Path, changes: tuple[str, ...]) -> Runtime:
+    """Where the nodes of a run are to live: where they do, with some settings changed."""
+    from hansa.engine import Runtime
+    from hansa.experiment import override
+    from hansa.report import RunFolder
+
+    settings = {"runtime": RunFolder.open(run).config.get("runtime", "simulate")}
+    try:
+        return Runtime.resolve(override(settings, changes)["runtime"])
+    except ConfigError as error:
+        raise error.under("runtime") from None
 
 
 def _method(name: str, changes: tuple[str, ...]) -> Any:

@@ -147,7 +147,7 @@ def _serve(
         if shown := picture(part / STATE, run.layout, run.requests.past | request):
             files[IMAGES] = shown
     nothing = {"synthetic_images": 0, "synthetic_images_of_clients": []}
-    replaced = run.requests.present if was_done else []
+    replaced = [run.checkpoint] if was_done else []
     receipt["deleted"] = {
         **nothing,
         "kept_for_relearning": False,
