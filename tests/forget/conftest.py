@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hansa.experiment import run
 from hansa.forget import Federation, Request
@@ -65,3 +71,80 @@ def federation(opened: Trained) -> Callable[..., Federation]:
         return opened.federation(Request.of(**items))
 
     return make
+
+
+MARKED: dict[str, Any] = {
+    "plugins": ["marked_data.py"],
+    "nodes": 4,
+    "rounds": 4,
+    "data": {"name": "marked", "normalize": "none"},
+    "model": {"name": "mlp", "hidden": [8]},
+    # The images do not move, so that they stay what they begin as: copies of examples.
+    "algorithm": {"name": "quickdrop", "keep_updates": 2, "condensation": {"lr": 1e-30}},
+    "train": {"local_steps": 4, "batch_size": 8, "drop_last": False, "optimizer": {"lr": 0.3}},
+    "evaluate": {"every": 4},
+    "checkpoint": {"every": 2, "keep": 2},
+    "runtime": {"name": "processes", "workers": 2},
+}
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Runs on marked examples, in processes of their own (see ``marked_data.py``).
+
+    Attributes:
+        path: where the run file is, and what is made.
+        run: a run that was trained in two workers.
+        tap: what was sent meanwhile.
+        said: and what was printed.
+    """
+
+    path: Path
+    run: Path
+    tap: Path
+    said: str = ""
+
+    def hansa(
+        self, *words: object, tap: Path | None = None, kill: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """The command line, in a process of its own."""
+        more = {"KILL": kill}
+        if tap is not None:
+            tap.mkdir()
+            more["TAP"] = str(tap)
+        command = [sys.executable, "-m", "hansa.cli", *map(str, words)]
+        return subprocess.run(
+            command, cwd=self.path, env={**os.environ, **more}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    def forget(self, run: Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        """A small request."""
+        sets = ("--set", "recovery.rounds=2", "--set", "recovery.steps=2")
+        return self.hansa("forget", run, "--class", 3, *sets, "--json", **how)
+
+    def copy(self, to: Path) -> Path:
+        """The run in a folder of one's own."""
+        shutil.copytree(self.run, to)
+        return to
+
+
+@pytest.fixture(scope="session")
+def marked(_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Marked:
+    """A run on marked examples."""
+    path = tmp_path_factory.mktemp("marked")
+    shutil.copy(Path(__file__).with_name("marked_data.py"), path)
+    (path / "run.yaml").write_text(yaml.safe_dump(MARKED))
+    made = Marked(path, path / "run", path / "tap")
+    done = made.hansa("learn", "run.yaml", "--out", made.run, tap=made.tap)
+    assert done.returncode == 0, done.stderr
+    return replace(made, said=done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="session")
+def unbroken(marked: Marked, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """(the marked run once a request was served in peace, the receipt)."""
+    run = marked.copy(tmp_path_factory.mktemp("unbroken") / "run")
+    done = marked.forget(run, tap=run.parent / "tap")
+    assert done.returncode == 0, done.stderr
+    return run, json.loads(done.stdout)

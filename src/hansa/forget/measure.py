@@ -58,7 +58,9 @@ class Judge:
         gone = np.isin(labels, federation.past.classes)
         self.by_class = request.levels == {"class"}
         nobody = np.zeros((2, federation.classes), np.int64)
-        held = {side: sum((one[side] for one in told.values()), nobody) for side in (FORGET, RETAIN)}
+        held = {
+            side: sum((one[side] for one in told.values()), nobody) for side in (FORGET, RETAIN)
+        }
         # Where nothing is left without spoiled examples, they count as well.
         self._some = {side: slice(0, 1 if held[side][0].any() else 2) for side in held}
         self._counts = {side: int(held[side][some].sum()) for side, some in self._some.items()}

@@ -97,7 +97,9 @@ class Requests:
 
     def shelves(self, which: Callable[[Request], bool]) -> list[str]:
         """The shelves for what was kept of some of the requests to forget."""
-        numbered = [(Request.parse(r["request"]), r) for r in self.receipts if r["kind"] == "forget"]
+        numbered = [
+            (Request.parse(r["request"]), r) for r in self.receipts if r["kind"] == "forget"
+        ]
         return [withheld_shelf(int(r["number"])) for request, r in numbered if which(request)]
 
     def begin(self) -> Path:
