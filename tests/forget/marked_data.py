@@ -1,4 +1,4 @@
-"""A plugin for runs that are looked into: marked examples, all that is sent taken down, and a death.
+"""A plugin for runs that are looked into: marked examples, what is sent taken down, and a death.
 
 Client i's examples bear the bytes ``CANARY-i`` in their last columns. ``TAP`` names a folder: what
 a process sends is appended to a file of its own there. ``KILL`` says when to die by SIGKILL, as
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import zmq
 
-from hansa.base import bundle
 from hansa.base.component import register
 from hansa.data import DataSource
 from hansa.data.raw import Arrays, RawSplits

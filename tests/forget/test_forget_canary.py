@@ -1,7 +1,7 @@
 """What a client holds stays with its worker: its examples are marked, and looked for everywhere.
 
-Every byte that any process sends is taken down, and every file of the run folder is read afterwards.
-The clients' synthetic images are copies of examples here, and so are looked for as well.
+Every byte that any process sends is taken down, and every file of the run folder is read
+afterwards. The clients' synthetic images are copies of examples here, and so are looked for too.
 """
 
 import json

@@ -24,11 +24,6 @@ class Shelf:
     def __contains__(self, node: int) -> bool:
         return node in self._rows
 
-    def row(self, node: int) -> Tensor | None:
-        """A copy of the row of a node, None if none was ever put."""
-        row = self._rows.get(node)
-        return None if row is None else row.clone()
-
     def take(self, ids: np.ndarray, size: int) -> Tensor:
         """Copies of the rows of these nodes, [k, size]."""
         rows = torch.zeros(len(ids), size)

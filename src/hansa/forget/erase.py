@@ -1,4 +1,4 @@
-"""What becomes of synthetic images: destroyed, withheld, put back, and what there is to say of them.
+"""What becomes of synthetic images: destroyed, withheld, put back, and what is to be said of them.
 
 All of that is done by the client that has them, on the shelves of its own block. The server is told
 numbers.
@@ -46,7 +46,7 @@ def scrub(party: Party, request: dict[str, Any], keep: str, withheld: Sequence[s
     """
     meant, count, any_there = Request.parse(request), 0, False
     for name in (SHELF, *withheld):
-        row = party.shelf(name).row(party.client)
+        row = _row(party, name)
         if row is None or party.layout is None:
             continue
         was = scrubbed(row, party.layout, party.client, meant)
@@ -72,9 +72,9 @@ def restore(party: Party, kept: str, rest: dict[str, Any], dropped: Sequence[str
         rest: the other requests.
         dropped: shelves that nobody needs any more.
     """
-    back = party.shelf(kept).row(party.client) if kept else None
+    back = _row(party, kept) if kept else None
     if back is not None and party.layout is not None:
-        row = party.shelf(SHELF).row(party.client)
+        row = _row(party, SHELF)
         row = back if row is None else row + back
         scrubbed(row, party.layout, party.client, Request.parse(rest))
         _put(party, SHELF, row)
@@ -164,3 +164,9 @@ def scrubbed(row: Tensor, layout: SyntheticLayout, client: int, request: Request
 
 def _put(party: Party, name: str, row: Tensor) -> None:
     party.shelf(name).put(np.array([party.client]), row.unsqueeze(0))
+
+
+def _row(party: Party, name: str) -> Tensor | None:
+    """A copy of a client's row on a shelf, if it has one there."""
+    shelf = party.shelf(name)
+    return shelf.row(party.client) if party.client in shelf else None

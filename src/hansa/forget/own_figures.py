@@ -73,13 +73,14 @@ def measure(
     Returns:
         For each side, of its plain and its spoiled examples: ``SIDE_hits`` int64 [2], those that
         get their class, and ``SIDE_sums`` float64 [2, S], the metrics' sums ([2, 0] where it has no
-        example). Of what is to be forgotten, ``wins`` int64 [2], twice the pairs in which its loss is below a
-        stranger's (a tie counts as half a pair), and ``canaries`` int64, hits among planted ones.
+        example). Of what is to be forgotten, ``wins`` int64 [2], twice the pairs in which its loss
+        is below a stranger's (a tie counts as half a pair), and ``canaries`` int64, hits among
+        planted ones.
     """
     model, told = torch.from_numpy(row).to(party.dataset.train.targets.device), {}
     for side in sides:
         index, spoiled = _side(party, side, request, past)
-        x, y, scores = _scores(party, model, index)
+        y, scores = _scores(party, model, index)
         hits = (scores.argmax(1) == y).cpu().numpy()
         parts = [torch.from_numpy(np.flatnonzero(spoiled == s)).to(y.device) for s in (False, True)]
         told[f"{side}_hits"] = np.array([hits[at.cpu().numpy()].sum() for at in parts])
@@ -109,7 +110,7 @@ def compare(
     index, spoiled = _side(party, FORGET, request, past)
     device = party.dataset.train.targets.device
     p, q = (
-        F.softmax(_scores(party, torch.from_numpy(model).to(device), index)[2], 1)
+        F.softmax(_scores(party, torch.from_numpy(model).to(device), index)[1], 1)
         for model in (row, oracle)
     )
     same = (p.argmax(1) == q.argmax(1)).cpu().numpy()
@@ -161,10 +162,10 @@ def _planted(party: Party, kind: type) -> np.ndarray:
     )
 
 
-def _scores(party: Party, row: Tensor, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """(inputs, classes, a model's scores) of some training examples."""
+def _scores(party: Party, row: Tensor, index: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(classes, a model's scores) of some training examples."""
     train = party.dataset.train
     x, y = party.dataset.gather(train, torch.from_numpy(index).to(train.targets.device))
     if not len(y):
-        return x, y, torch.zeros(0, party.dataset.spec.outputs, device=y.device)
-    return x, y, party.network.logits(row, x)
+        return y, torch.zeros(0, party.dataset.spec.outputs, device=y.device)
+    return y, party.network.logits(row, x)
