@@ -16,7 +16,7 @@ from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.experiment import trained
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
-from hansa.forget.method import Case
+from hansa.forget.case import Case
 from hansa.forget.request import Request
 from hansa.forget.requests import Requests
 from hansa.report import RunFolder
@@ -70,6 +70,7 @@ class Trained:
             number=len(self.requests.folders) + 1,
             done=self.done,
             server=self.server,
+            checkpoint=self.checkpoint,
             layout=self.layout,
             imaged=self.imaged,
         )
