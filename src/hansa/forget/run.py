@@ -144,7 +144,7 @@ def _serve(
     files = {}
     if was_done and run.layout is not None:
         receipt["images"] = facts["images"]
-        if shown := picture(part / STATE, run.layout, run.requests.past | request):
+        if shown := picture(done.checkpoint, run.layout, run.requests.past | request):
             files[IMAGES] = shown
     nothing = {"synthetic_images": 0, "synthetic_images_of_clients": []}
     replaced = [run.checkpoint] if was_done else []
