@@ -15,6 +15,7 @@ from hansa.base.lazy import torch
 from hansa.ensemble.condensation import nearest
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.forget.federation import Asking, Federation
+from hansa.forget.holdings import Synthetic
 from hansa.forget.orders import Answer, order
 from hansa.forget.party import Party
 from hansa.forget.portions import Portion
@@ -46,20 +47,20 @@ def scrub(party: Party, request: dict[str, Any], keep: str, withheld: Sequence[s
     """
     meant, count, any_there = Request.parse(request), 0, False
     for name in (SHELF, *withheld):
-        row = _row(party, name)
+        row = party.stored(name)
         if row is None or party.layout is None:
             continue
         was = scrubbed(row, party.layout, party.client, meant)
         if was is None:
             continue
-        _put(party, name, row)
+        party.store(name, row)
         if name == SHELF:
             any_there = True
             count = int((was != 0).view(-1, party.layout.pixels).any(1).sum())
             if keep:
-                _put(party, keep, was)
+                party.store(keep, was)
     if party.client in meant.clients:
-        party.shelf(SHELF).drop(np.array([party.client]))
+        party.store(SHELF, None)
     return {"count": count, "any": any_there}
 
 
@@ -72,14 +73,14 @@ def restore(party: Party, kept: str, rest: dict[str, Any], dropped: Sequence[str
         rest: the other requests.
         dropped: shelves that nobody needs any more.
     """
-    back = _row(party, kept) if kept else None
+    back = party.stored(kept) if kept else None
     if back is not None and party.layout is not None:
-        row = _row(party, SHELF)
+        row = party.stored(SHELF)
         row = back if row is None else row + back
         scrubbed(row, party.layout, party.client, Request.parse(rest))
-        _put(party, SHELF, row)
+        party.store(SHELF, row)
     for name in dropped:
-        party.shelf(name).drop(np.array([party.client]))
+        party.store(name, None)
     return {}
 
 
@@ -91,7 +92,7 @@ def left(party: Party, portion: dict[str, Any]) -> Answer:
         ``distances``, float32 [m], of each to the nearest, ascending.
     """
     images = party.holding(Portion.parse(portion))
-    if images is None:
+    if not isinstance(images, Synthetic):
         return {"distances": np.zeros(0, np.float32)}
     index = party.to_device(party.index)
     examples, _ = party.dataset.gather(party.dataset.train, index)
@@ -160,13 +161,3 @@ def scrubbed(row: Tensor, layout: SyntheticLayout, client: int, request: Request
     layout.images(was, client)[at] = layout.images(row, client)[at]
     layout.images(row, client)[at] = 0.0
     return was
-
-
-def _put(party: Party, name: str, row: Tensor) -> None:
-    party.shelf(name).put(np.array([party.client]), row.unsqueeze(0))
-
-
-def _row(party: Party, name: str) -> Tensor | None:
-    """A copy of a client's row on a shelf, if it has one there."""
-    shelf = party.shelf(name)
-    return shelf.row(party.client) if party.client in shelf else None

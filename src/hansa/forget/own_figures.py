@@ -19,6 +19,7 @@ import numpy as np
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import torch
 from hansa.data import Backdoor, Canaries
+from hansa.forget.holdings import Real
 from hansa.forget.orders import order
 from hansa.forget.party import Party
 from hansa.forget.portions import Portion
@@ -150,7 +151,7 @@ def _side(
     """(int64 [m] positions in the training set, which of them are spoiled)."""
     asked, gone = Request.parse(request), Request.parse(past)
     held = party.holding(Portion(side == FORGET, asked, gone))
-    index = np.zeros(0, np.int64) if held is None else held.index
+    index = held.index if isinstance(held, Real) else np.zeros(0, np.int64)
     return index, np.isin(index, np.concatenate([_planted(party, kind) for kind in MARKERS]))
 
 

@@ -88,24 +88,19 @@ class Party:
 
     # -- what it holds
 
-    def shelf(self, name: str) -> Shelf:
-        """A shelf of its block, on which it has a place."""
-        return self.block.shelves.setdefault(name, Shelf())
-
-    @property
-    def images(self) -> Tensor | None:
-        """A copy of its row of synthetic images; None if it made none."""
-        if self.layout is None or self.client not in self.shelf(SHELF):
+    def stored(self, shelf: str) -> Tensor | None:
+        """A copy of its row on a shelf of its block; None if it has none there."""
+        if shelf not in self.block.shelves or self.client not in self.block.shelves[shelf]:
             return None
-        return self.shelf(SHELF).row(self.client).to(self.block.rows.device)
+        return self.block.shelves[shelf].row(self.client)
 
-    def put_images(self, row: Tensor | None) -> None:
-        """Have another row of synthetic images from now on; None: no images any more."""
-        at = np.array([self.client])
+    def store(self, shelf: str, row: Tensor | None) -> None:
+        """Put another row on a shelf; None: have none there any more."""
+        place = self.block.shelves.setdefault(shelf, Shelf())
         if row is None:
-            self.shelf(SHELF).drop(at)
+            place.drop(np.array([self.client]))
         else:
-            self.shelf(SHELF).put(at, row.unsqueeze(0))
+            place.put(np.array([self.client]), row.unsqueeze(0))
         self._holdings.clear()
 
     @cached_property
@@ -150,9 +145,10 @@ class Party:
         return Real(self.client, self.dataset, part[meant], self.plan.train.batch_size)
 
     def _synthetic(self, portion: Portion) -> Synthetic | None:
-        row, layout = self.images, self.layout
+        row, layout = self.stored(SHELF), self.layout
         if row is None or layout is None:
             return None
+        row = row.to(self.block.rows.device)
         x, y = layout.images(row, self.client), layout.labels(self.client)
         labels = y.tolist()
         gone = torch.tensor([portion.past.covers_cell(self.client, c) for c in labels])

@@ -13,10 +13,11 @@ from typing import Any
 from hansa.base.errors import ConfigError
 from hansa.engine import Runtime
 from hansa.experiment.hosting import opened, write_page
+from hansa.experiment.played import Place
 from hansa.experiment.trained import STATE
 from hansa.forget.erase import withheld_shelf
 from hansa.forget.measure import attack_remark, marker_verdicts
-from hansa.forget.method import Forgetting
+from hansa.forget.method import Exact, Forgetting
 from hansa.forget.page import IMAGES
 from hansa.forget.picture import picture
 from hansa.forget.playing import Served, play, settle
@@ -100,13 +101,14 @@ def _serve(
     part, case, checkpoint = run.requests.begin(), run.case(request), run.checkpoint
     given = perfect = cost = oracle_cost = None
     story: dict[str, Any] = {}
-    if chosen.exact:
-        again = chosen.train_again(case, part / _AGAIN)
+    place, form = Place(run.runtime, run.settings.plugins), run.settings.model
+    if isinstance(chosen, Exact):
+        again = chosen.train_again(case, part / _AGAIN, place, form)
         given, cost, story = again.row, again.ledger.dump(), again.story
         checkpoint = again.checkpoint or checkpoint
         oracle_cost = cost if isinstance(chosen, Retrain) else None
     if oracle and oracle_cost is None:
-        other = Retrain().train_again(case, part / _ORACLE)
+        other = Retrain().train_again(case, part / _ORACLE, place, form)
         perfect, oracle_cost = other.row, other.ledger.dump()
     own_shelf = withheld_shelf(case.number) if allow_relearn else ""
     program = Serving(
@@ -257,9 +259,8 @@ def _play(run: Trained, program: Any, part: Path, checkpoint: Path, **rows: Any)
         run.job,
         checkpoint,
         part / _WORK,
-        runtime=run.runtime,
+        place=Place(run.runtime, run.settings.plugins),
         form=run.settings.model,
-        plugins=run.settings.plugins,
         **rows,
     )
     return Served(served.facts, settle(served.checkpoint, part / STATE, run.checkpoint))

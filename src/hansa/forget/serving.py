@@ -40,7 +40,7 @@ class Serving(Directed):
         before, oracle = federation.row, federation.oracle
         if type(self.how).exact:
             assert federation.given is not None  # it was trained before
-            row, story = federation.given, {}
+            row, story = federation.given, dict[str, Any]()
         else:
             row, story = yield from self.how.forget(federation)
         figures = {"before": (yield from judge.figures(before))}
