@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,16 +27,22 @@ from hansa.engine import (
     latest,
     read_manifest,
 )
+from hansa.engine.exchange.exchange import LocalExchange
 from hansa.engine.runtimes.checkpoint import MANIFEST, load_block, save_block, seal
+from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.saved_job import remove_job, save_job
 from hansa.experiment.jobs import collect, host_job
 from hansa.experiment.played import HERE, Place
+from hansa.forget.case import Case
 from hansa.forget.directed import GIVEN, ORACLE, ROW, SERVED, Directed
+from hansa.forget.federation import Asking, Federation
 from hansa.models import Model
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 ORDERS = 1 << 30
 """Rounds of a program, more than it can have orders: it ends when it is done."""
@@ -83,7 +89,52 @@ def play(
         RunError: something failed on the way.
         KeyboardInterrupt: it was asked to end.
     """
-    work = replace(
+    work = _work(job, directed)
+    rows = {ROW: row, GIVEN: given, ORACLE: oracle}
+    played, end = hosted_job(
+        work, folder, partial(starting, job, checkpoint, rows=rows), place, form
+    )
+    facts = [event["facts"] for event in played.events() if event["kind"] == SERVED]
+    if not facts:
+        raise RunError("the program came to no end", phase="forgetting")
+    return Served(facts[-1], end)
+
+
+def tried(case: Case, program: Callable[[Federation], Asking[T]], **rows: Tensor | None) -> T:
+    """What a part of a program comes to on a run whose nodes all live here; the run stays as it is.
+
+    Args:
+        program: is given the server's federation.
+        rows: by its name, such as ``given``: float32 [D], what the server is given besides.
+    """
+    results: list[T] = []
+
+    class Tried(Directed):
+        """The part as a whole program."""
+
+        def program(self, federation: Federation) -> Asking[dict[str, Any]]:
+            for name, row in rows.items():
+                setattr(federation, name, row)
+            results.append((yield from program(federation)))
+            return {}
+
+    directed = Tried(
+        learned=case.job.algorithm, rounds=case.job.rounds, done=case.done, number=case.number,
+        request=case.request, past=case.past,
+    )  # fmt: skip
+    work = _work(case.job, directed)
+    block = work.block(np.arange(work.nodes))
+    load_block(block, case.checkpoint, read_manifest(case.checkpoint))
+    block.kept[ROW] = block.models()[1][:1].clone()
+    Host(
+        work, block, LocalExchange(work.clock), lambda report: None, lambda block, done: None
+    ).run()
+    return results[0]
+
+
+def _work(job: Job, directed: Directed) -> Job:
+    """The run's nodes with a program to serve."""
+    return replace(
         job,
         rounds=ORDERS,
         algorithm=directed,
@@ -94,14 +145,6 @@ def play(
         checkpoint=CheckpointSettings(every=ORDERS, keep=1),
         attackers=None,
     )
-    rows = {ROW: row, GIVEN: given, ORACLE: oracle}
-    played, end = hosted_job(
-        work, folder, partial(starting, job, checkpoint, rows=rows), place, form
-    )
-    facts = [event["facts"] for event in played.events() if event["kind"] == SERVED]
-    if not facts:
-        raise RunError("the program came to no end", phase="forgetting")
-    return Served(facts[-1], end)
 
 
 def hosted_job(
