@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from hansa.experiment import run
-from hansa.forget import Federation, Request
+from hansa.forget import Federation, Forgetting, Request
+from hansa.forget.case import Case
+from hansa.forget.playing import tried
 from hansa.forget.trained import Trained, open_trained
 
 SETTINGS: dict[str, Any] = {
@@ -64,13 +66,23 @@ def opened(_trained: Path) -> Trained:
 
 
 @pytest.fixture
-def federation(opened: Trained) -> Callable[..., Federation]:
-    """Its clients and server with a request: federation(classes=[3])."""
+def case(opened: Trained) -> Callable[..., Case]:
+    """The run with a request: case(classes=[3])."""
 
-    def make(**items: Any) -> Federation:
-        return opened.federation(Request.of(**items))
+    def make(**items: Any) -> Case:
+        return opened.case(Request.of(**items))
 
     return make
+
+
+def forgotten(case: Case, method: Forgetting, **rows: Any) -> tuple[Any, dict[str, Any], Any]:
+    """(the model, the story, the server's federation) once a method was played here."""
+
+    def program(federation: Federation) -> Any:
+        row, story = yield from method.forget(federation)
+        return row, story, federation
+
+    return tried(case, program, **rows)
 
 
 MARKED: dict[str, Any] = {
