@@ -12,12 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from hansa.engine import read_manifest
+from hansa.engine.runtimes.checkpoint import load_block
 from hansa.experiment import run
-from hansa.forget import Federation, Forgetting, Request
+from hansa.forget import Federation, Forgetting, Judge, Request
 from hansa.forget.case import Case
+from hansa.forget.classifier import Classifier
+from hansa.forget.party import Party
 from hansa.forget.playing import tried
 from hansa.forget.trained import Trained, open_trained
 
@@ -83,6 +88,26 @@ def forgotten(case: Case, method: Forgetting, **rows: Any) -> tuple[Any, dict[st
         return row, story, federation
 
     return tried(case, program, **rows)
+
+
+def rated(case: Case, row: Any) -> dict[str, float]:
+    """What a judge says of a model."""
+
+    def program(federation: Federation) -> Any:
+        judge = yield from Judge.of(federation)
+        return (yield from judge.figures(row))
+
+    return tried(case, program)
+
+
+@pytest.fixture
+def party(opened: Trained) -> Callable[[int], Party]:
+    """A client of the run, as the worker has it in which it lives."""
+    job, plan = opened.job, opened.case(Request()).plan
+    block = job.block(np.arange(job.nodes))
+    load_block(block, opened.checkpoint, read_manifest(opened.checkpoint))
+    network = Classifier(job.module)
+    return lambda client: Party(block, client, plan, network, 1)
 
 
 MARKED: dict[str, Any] = {

@@ -1,6 +1,5 @@
 """What published methods get: the run's own local work, and updates that count as often as due."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hansa.base.errors import ConfigError
-from hansa.engine import Job, Step
+from hansa.engine import Step
 from hansa.experiment import run
 from hansa.forget import FedEraser, Federation, GradientAscent, ProjectedAscent, Request, Retrain
+from hansa.forget.case import Case
 from hansa.forget.federaser import stored_rounds
-from hansa.forget.original_training import OriginalTraining
+from hansa.forget.original_training import OriginalTraining, local_steps
+from hansa.forget.playing import tried
 from hansa.forget.trained import Trained, open_trained
 from hansa.learn.federated.server_optimizers import Average, Momentum, ServerAdam
 
-from .conftest import SETTINGS
+from .conftest import SETTINGS, forgotten
 
 EPOCHS = {
     "local_epochs": 2,
@@ -54,33 +55,29 @@ def test_constant_updates_kept_now_and_then_count_as_all_of_them(
     direction = torch.randn(opened.row.shape, generator=torch.manual_seed(0))
     with pytest.MonkeyPatch.context() as patch:
 
-        def train(self: Any, row: Tensor, holdings: Any, t: int, share: float) -> list[Tensor]:
-            return [row + share * direction for _ in holdings]
+        def train(self: Any, row: Tensor, held: Any, t: int, share: float) -> Any:
+            yield from ()
+            return [row + share * direction for _ in held]
 
         patch.setattr(OriginalTraining, "train", train)
         found = []
         for k in (1, every):
-            fed = opened.federation(Request.of(clients=[1]))
-            fed.job = _with(fed, server=server)
-            one = 0.01 * direction[: fed.network.size]
-            fed.updates = one.expand(-(-rounds // k), 5, -1)
-            fed.updates_every, fed.done = k, rounds
-            found.append(FedEraser(calibrate=calibrate).forget(fed)[0])
+            case = opened.case(Request.of(clients=[1]))
+            algorithm = case.job.algorithm.model_copy(update={"server": server})
+            case = replace(case, job=replace(case.job, algorithm=algorithm), done=rounds)
+            one = 0.01 * direction[: case.server.trainer.layout.trainable]
+            updates = one.expand(-(-rounds // k), 5, -1)
+            method = FedEraser(calibrate=calibrate)
+            rebuilt, _ = tried(case, method.forget, updates=updates, updates_every=k)
+            found.append(rebuilt)
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
-    assert not torch.equal(found[0], fed.network.layout.flatten(fed.job.module))
-
-
-def _with(fed: Federation, **changes: Any) -> Job:
-    return replace(fed.job, algorithm=fed.job.algorithm.model_copy(update=changes))
+    layout = case.server.trainer.layout
+    assert not torch.equal(found[0], layout.flatten(case.job.module))
 
 
 @given(every=st.integers(1, 7), rounds=st.integers(1, 20))
-def test_the_kept_rounds_stand_for_all_that_were_done(
-    opened: Trained, every: int, rounds: int
-) -> None:
-    fed = opened.federation(Request())
-    fed.updates, fed.updates_every, fed.done = torch.zeros(99, 5, 1), every, rounds
-    spans = [(t, span) for t, span, _ in stored_rounds(fed)]
+def test_the_kept_rounds_stand_for_all_that_were_done(every: int, rounds: int) -> None:
+    spans = [(t, span) for t, span, _ in stored_rounds(torch.zeros(99, 5, 1), every, rounds)]
     assert [t + i for t, span in spans for i in range(span)] == list(range(rounds))
 
 
@@ -89,47 +86,49 @@ def test_a_run_that_kept_every_third_update_is_rebuilt_as_far_as_training_went(
 ) -> None:
     """8 rounds, three kept: they stand for 3, 3 and 2; added once each they lose the model."""
     chosen = {**SETTINGS, "algorithm": {"name": "quickdrop", "distil": False, "keep_updates": 3}}
-    fed = open_trained(run(chosen, tmp_path / "run", report=False).path).federation(Request())
-    initial = fed.network.layout.flatten(fed.job.module)
-    rebuilt, story = FedEraser(calibrate=False).forget(fed)
+    trained = open_trained(run(chosen, tmp_path / "run", report=False).path)
+    layout = trained.server.trainer.layout
+    initial = layout.flatten(trained.job.module)
+    rebuilt, story, fed = forgotten(trained.case(Request()), FedEraser(calibrate=False))
     assert story["rounds"] == 3
-    went, should = rebuilt - initial, fed.row - initial
+    went, should = rebuilt - initial, trained.row - initial
     assert float(went.norm() / should.norm()) == pytest.approx(1, abs=0.35)
     weights = torch.tensor([3.0, 3.0, 2.0])
-    assert fed.updates is not None
-    mass = torch.tensor([len(h.index) for h in fed.real(forget=False)], dtype=torch.float64)
+    mass = torch.tensor([len(part) for part in trained.job.parts], dtype=torch.float64)
     means = torch.einsum("scp,c->sp", fed.updates.double(), mass / mass.sum())
-    expected = initial[: fed.network.size] + (weights.double() @ means).float()
-    torch.testing.assert_close(rebuilt[: fed.network.size], expected, rtol=1e-4, atol=1e-5)
+    size = layout.trainable
+    expected = initial[:size] + (weights.double() @ means).float()
+    torch.testing.assert_close(rebuilt[:size], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_update_stands_for_rounds_at_the_rates_that_they_had(opened: Trained) -> None:
     """Updates as long as a halving rate makes them are rebuilt from the first of each pair."""
-    fed = opened.federation(Request.of(clients=[1]))
+    case = opened.case(Request.of(clients=[1]))
     halving = Step(milestones=(1, 2, 3, 5), gamma=0.5)
-    fed.job = replace(fed.job, train=fed.job.train.model_copy(update={"schedule": halving}))
-    one = torch.randn(fed.network.size, generator=torch.Generator().manual_seed(1))
+    train = case.job.train.model_copy(update={"schedule": halving})
+    case = replace(case, job=replace(case.job, train=train), done=6)
+    size = case.server.trainer.layout.trainable
+    one = torch.randn(size, generator=torch.Generator().manual_seed(1))
     every = torch.stack([halving.factor(t, 6) * one for t in range(6)])
     found = []
     for k in (1, 2):
-        fed.updates = every[::k].unsqueeze(1).expand(-1, 5, -1)
-        fed.updates_every, fed.done = k, 6
-        found.append(FedEraser(calibrate=False).forget(fed)[0])
+        updates = every[::k].unsqueeze(1).expand(-1, 5, -1)
+        method = FedEraser(calibrate=False)
+        found.append(tried(case, method.forget, updates=updates, updates_every=k)[0])
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
-    assert any("only 3 of 6 rounds" in line for line in FedEraser().caveats(fed))
+    sparse = case.job.algorithm.model_copy(update={"keep_updates": 2})
+    few = replace(case, job=replace(case.job, algorithm=sparse))
+    assert any("only 3 of 6 rounds" in line for line in FedEraser().caveats(few))
 
 
-def test_what_else_was_forgotten_before_is_not_added_up_again(
-    federation: Callable[..., Federation],
-) -> None:
-    fed = federation(clients=[1])
-    fed.past = Request.of(classes=[3])
+def test_what_else_was_forgotten_before_is_not_added_up_again(opened: Trained) -> None:
+    case = replace(opened.case(Request.of(clients=[1])), past=Request.of(classes=[3]))
     with pytest.raises(ConfigError, match="class 3"):
-        FedEraser(calibrate=False).check(fed)
-    row, _ = FedEraser().forget(fed)
-    labels = fed.job.dataset.test.targets
-    index = torch.nonzero(labels == 3).flatten()
-    said = fed.network.logits(row, fed.job.dataset.gather(fed.job.dataset.test, index)[0])
+        FedEraser(calibrate=False).check(case)
+    row, _, fed = forgotten(case, FedEraser())
+    test = opened.job.dataset.test
+    index = torch.nonzero(test.targets == 3).flatten()
+    said = fed.network.logits(row, opened.job.dataset.gather(test, index)[0])
     assert not (said.argmax(1) == 3).any()
 
 
@@ -148,10 +147,14 @@ def test_one_more_round_is_the_next_round_of_a_longer_run(algorithm: str, tmp_pa
         )
         for n in (2, 3)
     )
-    fed = short.federation(Request())
-    training, everyone = OriginalTraining(fed), fed.real(forget=False)
-    models = training.another_round(fed.row, everyone)
-    found = fed.average(models, training.masses(everyone))
+
+    def another(fed: Federation) -> Any:
+        training = OriginalTraining(fed)
+        everyone = yield from fed.real(forget=False)
+        models = yield from training.another_round(fed.row, everyone)
+        return fed.average(models, training.masses(everyone))
+
+    found = tried(short.case(Request()), another)
     torch.testing.assert_close(found, longer.row, rtol=1e-5, atol=1e-6)
 
 
@@ -159,18 +162,16 @@ def test_baselines_take_the_epochs_and_the_rate_of_the_run(tmp_path: Path) -> No
     chosen = in_epochs("quickdrop", 2)
     chosen["algorithm"] = {"name": "quickdrop", "distil": False, "keep_updates": 1}
     trained = open_trained(run(chosen, tmp_path / "run", report=False).path)
-    fed = trained.federation(Request.of(clients=[1]))
-    sizes = {h.client: len(h.index) for h in fed.real(forget=False)}
-    training = OriginalTraining(fed)
-    steps = training.steps(fed.real(forget=False), 0)
+    case = trained.case(Request.of(clients=[1]))
+    sizes = {c: len(part) for c, part in enumerate(case.remaining(case.job.parts)) if len(part)}
+    steps = [local_steps(case.plan, c, size, 0) for c, size in sizes.items()]
     assert steps == [2 * -(-size // 16) for size in sizes.values()]
-    assert [training.rate(t) for t in (0, 1, 7)] == pytest.approx([0.1, 0.05, 0.05])
+    assert [case.plan.rate(t) for t in (0, 1, 7)] == pytest.approx([0.1, 0.05, 0.05])
     spent = {}
     for method, phase in ((FedEraser(share=0.5), "erasing"), (ProjectedAscent(), "reference")):
-        own = fed.relabelled(fed.request, fed.past)
-        method.forget(own)
-        spent[phase] = own.ledger.phases[phase].sample_gradients
-    batches = [sum(min(n, 16) for n in _by_class(fed, h)) for h in fed.real(forget=False)]
+        fed = forgotten(case, method)[2]
+        spent[phase] = fed.ledger.phases[phase].sample_gradients
+    batches = [sum(min(n, 16) for n in _by_class(case, c)) for c in sizes]
     whole = sum(map(lambda s, b: s * b, steps, batches))
     assert spent["reference"] == whole
     # The first stored round is taken as it is, the second repeated in half its steps.
@@ -179,21 +180,19 @@ def test_baselines_take_the_epochs_and_the_rate_of_the_run(tmp_path: Path) -> No
     )
 
 
-def _by_class(fed: Federation, holding: Any) -> list[int]:
-    labels = fed.job.dataset.train.targets[torch.from_numpy(holding.index)]
+def _by_class(case: Case, client: int) -> list[int]:
+    labels = case.job.dataset.train.targets[torch.from_numpy(case.job.parts[client])]
     return labels.unique(return_counts=True)[1].tolist()
 
 
-def test_uniform_weighting_holds_when_baselines_average(
-    federation: Callable[..., Federation],
-) -> None:
-    from dataclasses import replace
+def test_uniform_weighting_holds_when_baselines_average(opened: Trained) -> None:
+    case = opened.case(Request.of(clients=[1]))
+    alike = case.job.algorithm.model_copy(update={"weighting": "uniform"})
 
-    fed = federation(clients=[1])
-    fed.job = replace(
-        fed.job, algorithm=fed.job.algorithm.model_copy(update={"weighting": "uniform"})
-    )
-    assert set(OriginalTraining(fed).masses(fed.real(forget=False))) == {1.0}
+    def masses(fed: Federation) -> Any:
+        return OriginalTraining(fed).masses((yield from fed.real(forget=False)))
+
+    assert set(tried(replace(case, job=replace(case.job, algorithm=alike)), masses)) == {1.0}
 
 
 def test_ascent_on_originals_recovers_in_short_rounds() -> None:
@@ -203,7 +202,6 @@ def test_ascent_on_originals_recovers_in_short_rounds() -> None:
 def test_the_oracle_asks_for_no_more_updates_than_there_are_clients(tmp_path: Path) -> None:
     chosen = {**SETTINGS, "rounds": 1, "evaluate": {"every": 1}, "checkpoint": {"every": 1}}
     chosen["algorithm"] = {"name": "fedavg", "min_updates": 5}
-    fed = open_trained(run(chosen, tmp_path / "run", report=False).path).federation(
-        Request.of(clients=[0])
-    )
-    assert Retrain().forget(fed)[1]["clients"] == 4
+    trained = open_trained(run(chosen, tmp_path / "run", report=False).path)
+    again = Retrain().train_again(trained.case(Request.of(clients=[0])), tmp_path / "again")
+    assert again.story["clients"] == 4

@@ -38,31 +38,7 @@ from hansa.forget.stopping import Watch
 from hansa.forget.telling import tell
 from hansa.models import ParameterLayout
 
-from .conftest import forgotten
-
-
-def rated(case, row) -> dict[str, float]:
-    """What a judge says of a model."""
-
-    def program(federation):
-        judge = yield from Judge.of(federation)
-        return (yield from judge.figures(row))
-
-    return tried(case, program)
-
-
-@pytest.fixture
-def party(opened):
-    """A client of the run, as a worker has it."""
-    from hansa.engine import read_manifest
-    from hansa.engine.runtimes.checkpoint import load_block
-    from hansa.forget.classifier import Classifier
-
-    job, plan = opened.job, opened.case(Request()).plan
-    block = job.block(np.arange(job.nodes))
-    load_block(block, opened.checkpoint, read_manifest(opened.checkpoint))
-    network = Classifier(job.module)
-    return lambda client: Party(block, client, plan, network, 1)
+from .conftest import forgotten, rated
 
 
 def test_ascent_adds_the_gradient_and_two_steps_are_two_ascents(opened, party) -> None:

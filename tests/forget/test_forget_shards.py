@@ -15,7 +15,7 @@ from hansa.cli import main
 from hansa.experiment import RunFile, run
 from hansa.experiment.prepare import prepare
 from hansa.forget import QuickDrop, Request, Retrain, Shards
-from hansa.forget import requests as requests_
+from hansa.forget import run as run_
 from hansa.forget.requests import fingerprint
 from hansa.forget.run import forget, relearn
 from hansa.forget.trained import Trained, default_method, open_trained
@@ -79,7 +79,7 @@ def cohorts(_cpfl: Path, tmp_path: Path) -> Path:
 
 def state(trained: Trained) -> dict[str, torch.Tensor]:
     """All that servers keep."""
-    block = trained.block
+    block = trained.server
     return {"merged": trained.row, "rows": block.rows, **block.kept}
 
 
@@ -117,8 +117,8 @@ def test_what_is_left_is_the_run_without_the_client(
     assert receipt["story"]["trained_again"] == [0]
     assert receipt["model_after"] == fingerprint(scratch.row)
     assert_same(after, scratch)
-    assert torch.equal(after.block.rows[1:], before.block.rows[1:])
-    assert not torch.equal(after.block.rows[0], before.block.rows[0])
+    assert torch.equal(after.server.rows[1:], before.server.rows[1:])
+    assert not torch.equal(after.server.rows[0], before.server.rows[0])
 
 
 def test_the_oracle_trains_everything_and_is_the_same_model(cohorts: Path) -> None:
@@ -149,8 +149,8 @@ def test_requests_follow_each_other(cohorts: Path, tmp_path: Path) -> None:
     scratch = open_trained(tmp_path / "scratch")
     assert scratch.job.servers == 2
     assert torch.equal(after.row, scratch.row)
-    assert torch.equal(after.block.rows[:2], scratch.block.rows)
-    assert torch.equal(after.block.rows[1], before.block.rows[1])
+    assert torch.equal(after.server.rows[:2], scratch.server.rows)
+    assert torch.equal(after.server.rows[1], before.server.rows[1])
     assert forget(cohorts, Request.of(clients=[2]))["repeated"]
     with pytest.raises(ConfigError, match="already forgotten"):
         forget(cohorts, Request.of(clients=[2, 6]))
@@ -180,7 +180,7 @@ def test_a_class_that_all_hold_trains_all_again(cohorts: Path) -> None:
 
 def test_nothing_of_the_leavers_cohort_stays_in_the_folder(cohorts: Path) -> None:
     trained = open_trained(cohorts)
-    olds = [trained.row, trained.block.rows[0], trained.block.kept["federated.best"][0]]
+    olds = [trained.row, trained.server.rows[0], trained.server.kept["federated.best"][0]]
     forget(cohorts, Request.of(clients=[0]))
     assert not list((cohorts / "checkpoints").glob("*"))
     size = trained.row.numel()
@@ -196,7 +196,7 @@ def test_an_interrupt_leaves_the_run_as_it_was(
 ) -> None:
     before = open_trained(cohorts)
     with monkeypatch.context() as patch:
-        patch.setattr(requests_, "seal", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run_, "settle", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             forget(cohorts, Request.of(clients=[0]))
     assert_same(open_trained(cohorts), before)
@@ -221,11 +221,11 @@ def test_retraining_keeps_what_clients_hold_back(tmp_path: Path) -> None:
     average = {"name": "fedavg", "select": "best"}
     run({**SETTINGS, "algorithm": average}, tmp_path / "run", report=False)
     before = open_trained(tmp_path / "run")
-    assert torch.equal(before.row, before.block.kept["federated.best"][0])
+    assert torch.equal(before.row, before.server.kept["federated.best"][0])
     receipt = forget(tmp_path / "run", Request.of(clients=[3]), Retrain())
     after = open_trained(tmp_path / "run")
     assert receipt["model_after"] == fingerprint(after.row)
-    assert torch.equal(after.row, after.block.kept["federated.best"][0])
+    assert torch.equal(after.row, after.server.kept["federated.best"][0])
 
 
 def refused(folder: Path, request: Request, method: Any, says: str) -> None:
@@ -291,4 +291,4 @@ def test_a_gap_in_given_cohorts_is_a_cohort_without_clients(tmp_path: Path) -> N
     event = next(e for e in folder.events() if e["kind"] == "distilled")
     assert event["teachers"] == 2
     initial = names.job.block(np.arange(names.job.nodes)).rows[1]
-    assert torch.equal(names.block.rows[1], initial)
+    assert torch.equal(names.server.rows[1], initial)

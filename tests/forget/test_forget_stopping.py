@@ -8,19 +8,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hansa.forget import Ascent, Federation, GradientAscent, Judge, QuickDrop, Recovery
+from hansa.forget import Ascent, GradientAscent, QuickDrop, Recovery
+from hansa.forget.classifier import Classifier
 from hansa.forget.holdings import Real, Synthetic
 from hansa.forget.phases import shortened
+from hansa.forget.playing import tried
 from hansa.forget.stopping import NEAR, SAFE, Goal, foretold_losses, guessing
 from hansa.forget.telling import Told, only, tell
 
+from .conftest import forgotten, rated
 
-def by_hand(fed: Federation, client: int) -> np.ndarray:
+
+def by_hand(opened, client: int) -> np.ndarray:
     """The targets from their definition, class by class."""
-    train = fed.job.dataset.train
-    parts, labels = fed.job.parts, train.targets.numpy()
-    x, y = fed.job.dataset.gather(train, torch.from_numpy(np.asarray(parts[client])))
-    losses = F.cross_entropy(fed.network.logits(fed.row, x), y, reduction="none").numpy()
+    data, parts, row = opened.job.dataset, opened.job.parts, opened.row
+    train, labels = data.train, data.train.targets.numpy()
+    x, y = data.gather(train, torch.from_numpy(np.asarray(parts[client])))
+    scores = Classifier(opened.job.module).logits(row, x)
+    losses = F.cross_entropy(scores, y, reduction="none").numpy()
     everyone = np.bincount(labels[np.concatenate(list(parts))], minlength=10)
     found = np.zeros(10)
     for label in np.unique(y.numpy()):
@@ -31,11 +36,15 @@ def by_hand(fed: Federation, client: int) -> np.ndarray:
     return found
 
 
+def foretold(fed):
+    """The foretold losses of what a request names, and their shares."""
+    return (yield from foretold_losses(fed, fed.row, (yield from fed.real(forget=True))))
+
+
 @pytest.mark.parametrize("client", range(5))
-def test_the_foretold_losses_are_their_definition(federation, client: int) -> None:
-    fed = federation(clients=[client])
-    found, share = foretold_losses(fed, fed.row, fed.real(forget=True))
-    np.testing.assert_allclose(found, by_hand(fed, client), rtol=1e-5)
+def test_the_foretold_losses_are_their_definition(case, opened, client: int) -> None:
+    found, share = tried(case(clients=[client]), foretold)
+    np.testing.assert_allclose(found, by_hand(opened, client), rtol=1e-5)
     assert share.sum() == pytest.approx(1)
     assert ((share > 0) == (found > 0)).all()
 
@@ -45,18 +54,20 @@ def told(losses: list[float], right: list[float]) -> Told:
     return Told(100 * np.array(losses), np.rint(100 * np.array(right)), np.full(len(losses), 100))
 
 
-def test_what_nobody_keeps_can_only_be_guessed(federation) -> None:
-    fed = federation(classes=[3])
-    found, share = foretold_losses(fed, fed.row, fed.real(forget=True))
+def test_what_nobody_keeps_can_only_be_guessed(case) -> None:
+    found, share = tried(case(classes=[3]), foretold)
     assert found[3] == pytest.approx(math.log(10))
     assert share.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
-    goal = Ascent(until=1.5).goal(fed, fed.row, [])
+    goal = tried(case(classes=[3]), lambda fed: Ascent(until=1.5).goal(fed, fed.row, []))
     assert goal.target[3] == pytest.approx(1.5 * math.log(10))
     assert goal.most == SAFE / 10
 
 
-def test_a_loss_alone_is_no_goal_for_a_class(federation) -> None:
-    goal = guessing(federation(classes=[3, 5]), federation(classes=[3, 5]).real(forget=True))
+def test_a_loss_alone_is_no_goal_for_a_class(case) -> None:
+    def guessed(fed):
+        return guessing(fed, (yield from fed.real(forget=True)))
+
+    goal = tried(case(classes=[3, 5]), guessed)
     high, none = np.full(10, 9.0), np.zeros(10)
     for right, reached in ((0.5, False), (SAFE / 10 + 0.01, False), (SAFE / 10 - 0.01, True)):
         shares = none.copy()
@@ -69,29 +80,44 @@ def test_a_loss_alone_is_no_goal_for_a_class(federation) -> None:
     assert not goal.reached(told(np.full(10, np.nan), none))
 
 
-def test_unseen_examples_raise_it(federation) -> None:
-    fed = federation(clients=[1])
-    plain, _ = foretold_losses(fed, fed.row, fed.real(forget=True))
-    data = fed.job.dataset
+def test_unseen_examples_raise_it(case) -> None:
+    one = case(clients=[1])
+    plain, _ = tried(one, foretold)
+    data = one.job.dataset
     wrong = replace(data.test, targets=(data.test.targets + 1) % 10)
-    fed.job = replace(fed.job, dataset=replace(data, validation=wrong))
-    raised, _ = foretold_losses(fed, fed.row, fed.real(forget=True))
+    unseen = replace(one, job=replace(one.job, dataset=replace(data, validation=wrong)))
+    raised, _ = tried(unseen, foretold)
     assert (raised >= plain).all()
     assert (raised > plain).any()
+
+
+def done(script):
+    """What a script comes to that asks for nothing."""
+    with pytest.raises(StopIteration) as end:
+        next(script)
+    return end.value.value
 
 
 def test_a_step_is_shortened_on_its_way() -> None:
     start, end = torch.zeros(3), torch.ones(3)
     seen: list[float] = []
 
-    def look(at: torch.Tensor) -> float:
+    def look(at: torch.Tensor):
+        yield from ()
         seen.append(float(at[0]))
         return seen[-1]
 
-    at, found = shortened(start, end, look, lambda _, now: now <= 0.3)
+    def fits(bound: tuple[float, float]):
+        def script(_, now: float):
+            yield from ()
+            return bound[0] < now <= bound[1]
+
+        return script
+
+    at, found = done(shortened(start, end, look, fits((0.0, 0.3))))
     assert (float(at[0]), found, seen) == (0.25, 0.25, [1.0, 0.5, 0.25])
-    assert shortened(start, end, look, lambda _, now: now > 0)[0] is end
-    at, found = shortened(start, end, look, lambda _, now: False)
+    assert done(shortened(start, end, look, fits((0.0, 9.0))))[0] is end
+    at, found = done(shortened(start, end, look, fits((9.0, 0.0))))
     assert at is start
     assert found is None
 
@@ -124,77 +150,80 @@ def test_a_step_that_fits_neither_explodes_nor_goes_down() -> None:
         assert goal.fits(before, told([loss], [1.0]), low) == fits
 
 
-def test_holdings_of_some_classes(federation) -> None:
-    fed = federation(clients=[1])
-    some = np.isin(np.arange(10), [0, 4, 7])
-    for holdings in (fed.real(forget=False), fed.synthetic(forget=False)):
-        for holding in only(holdings, some):
+def test_holdings_of_some_classes(case, party) -> None:
+    some, one = np.isin(np.arange(10), [0, 4, 7]), case(clients=[1])
+    for what in (lambda fed: fed.real(forget=False), lambda fed: fed.synthetic(forget=False)):
+        held = tried(one, what)
+        for part in only(held, some):
+            holding = party(part.client).holding(part.portion)
             assert isinstance(holding, Real | Synthetic)
+            assert holding.mass == part.mass == part.counts.sum()
             _, y, weight = holding.draw(np.random.default_rng(0))
             assert some[y.numpy()].all()
             assert float(weight.sum()) == pytest.approx(1)
-    assert only(fed.real(forget=False), np.zeros(10, dtype=bool)) == []
+        assert only(held, np.zeros(10, dtype=bool)) == []
+    with pytest.raises(TypeError, match="told apart"):
+        only(tried(one, lambda fed: fed.sampled(50)), some)
 
 
-def test_clients_are_ascended_on_until_the_target(federation) -> None:
-    fed = federation(clients=[1])
-    row, story = QuickDrop().forget(fed)
+def test_clients_are_ascended_on_until_the_target(case, opened) -> None:
+    one = case(clients=[1])
+    row, story, fed = forgotten(one, QuickDrop())
     course = story["ascent"]["client"]
-    _, share = foretold_losses(fed, fed.row, fed.real(forget=True))
-    assert course["target"] == pytest.approx((by_hand(fed, 1) * share).sum(), rel=1e-5)
+    _, share = tried(one, foretold)
+    assert course["target"] == pytest.approx((by_hand(opened, 1) * share).sum(), rel=1e-5)
     assert course["losses"][-1] > course["losses"][0]
     assert len(course["losses"]) == course["rounds"] + 1
     assert len(story["recovery"]["losses"]) >= QuickDrop().recovery.rounds
-    before, after = Judge(fed).figures(fed.row), Judge(fed).figures(row)
-    assert after["forget"] < before["forget"]
+    assert rated(one, row)["forget"] < rated(one, opened.row)["forget"]
     assert fed.ledger.phases["checks"].sample_checks > 0
     assert fed.ledger.phases["checks"].rounds == 0
 
 
-def test_a_number_of_rounds_overrides_it(federation) -> None:
-    fed = federation(clients=[1])
+def test_a_number_of_rounds_overrides_it(case) -> None:
     chosen = QuickDrop(ascent=Ascent(client_rounds=2), recovery=Recovery(rounds=0))
-    row, story = chosen.forget(fed)
-    again = federation(clients=[1])
-    expected = again.row
-    for _ in range(2):
-        expected = again.round(expected, again.synthetic(forget=True), 1, 0.02, ascend=True)
-    assert torch.equal(row, expected)
+    row, story, _ = forgotten(case(clients=[1]), chosen)
+
+    def twice(fed):
+        images, at = (yield from fed.synthetic(forget=True)), fed.row
+        for _ in range(2):
+            at = yield from fed.round(at, images, 1, 0.02, ascend=True)
+        return at
+
+    assert torch.equal(row, tried(case(clients=[1]), twice))
     assert story["ascent"]["client"]["target"] is None
 
 
-def test_samples_and_clients_are_watched_together(federation) -> None:
-    fed = federation(clients=[1])
-    sample = int(fed.job.parts[2][0])
-    both = federation(clients=[1], samples=[sample])
-    _, story = GradientAscent(recovery=Recovery(rounds=1, steps=1, rechecks=0)).forget(both)
-    assert set(story["ascent"]) == {"client", "sample"}
+def test_samples_and_clients_are_watched_together(case, opened) -> None:
+    both = case(clients=[1], samples=[int(opened.job.parts[2][0])])
+    short = GradientAscent(recovery=Recovery(rounds=1, steps=1, rechecks=0))
+    assert set(forgotten(both, short)[1]["ascent"]) == {"client", "sample"}
 
 
-def test_the_rate_adapts_whatever_it_is_at_first(federation) -> None:
+def test_the_rate_adapts_whatever_it_is_at_first(case) -> None:
     for lr in (1e-6, 1e3):
-        fed = federation(classes=[3])
-        row, story = QuickDrop(ascent=Ascent(lr=lr)).forget(fed)
+        row, story, _ = forgotten(case(classes=[3]), QuickDrop(ascent=Ascent(lr=lr)))
         assert story["ascent"]["class"]["reached"]
-        figures = Judge(fed).figures(row)
+        figures = rated(case(classes=[3]), row)
         assert figures["forget"] <= 0.1
         assert figures["retain"] > 0.6
 
 
-def test_a_recovery_that_diverges_is_held_back(federation) -> None:
-    fed = federation(classes=[3])
+def test_a_recovery_that_diverges_is_held_back(case) -> None:
     wild = Recovery(rounds=6, steps=2, rechecks=4, lr=1e3)
-    row, story = QuickDrop(recovery=wild).forget(fed)
+    row, story, _ = forgotten(case(classes=[3]), QuickDrop(recovery=wild))
     assert row.isfinite().all()
-    assert Judge(fed).figures(row)["retain"] > 0.5
+    assert rated(case(classes=[3]), row)["retain"] > 0.5
     assert not story["recovery"]["came_back"]
 
 
-def test_looking_is_counted(federation) -> None:
-    fed = federation(classes=[3])
-    holdings = fed.real(forget=True)
-    seen = tell(fed, fed.row, holdings)
+def test_looking_is_counted(case) -> None:
+    def look(fed):
+        held = yield from fed.real(forget=True)
+        return held, (yield from tell(fed, fed.row, held)), fed
+
+    held, seen, fed = tried(case(classes=[3]), look)
     cost = fed.ledger.total
-    assert seen.counts.sum() == cost.sample_checks == sum(len(h.index) for h in holdings)
-    assert cost.bytes >= len(holdings) * fed.network.layout.nbytes
+    assert seen.counts.sum() == cost.sample_checks == sum(h.mass for h in held)
+    assert cost.bytes >= len(held) * fed.network.layout.nbytes
     assert cost.sample_gradients == cost.rounds == 0

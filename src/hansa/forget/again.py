@@ -81,7 +81,9 @@ class InPart(Wrapper):
         super().ready(block)
 
     def finish(self, block: Block, t: int) -> Ending:
-        end = yield from super().finish(block, t)
+        busy = np.isin(self.members(block) - block.clients, self.again).any()
+        # Where nobody trained, the models are those of the rounds that there were before.
+        end = yield from super().finish(block, t if busy else block.rounds - 1)
         kept, state = block.facts[_ASIDE]
         cohorts = np.arange(block.nodes - block.clients)
         same = self._resident(block, np.setdiff1d(cohorts, self.again))

@@ -261,6 +261,7 @@ def _play(run: Trained, program: Any, part: Path, checkpoint: Path, **rows: Any)
         part / _WORK,
         place=Place(run.runtime, run.settings.plugins),
         form=run.settings.model,
+        row=run.row,
         **rows,
     )
     return Served(served.facts, settle(served.checkpoint, part / STATE, run.checkpoint))
