@@ -1,4 +1,4 @@
-"""A small run that was trained with distillation, as a folder and as its clients and server."""
+"""A small run that was trained with distillation, and one on marked examples in two workers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from torch import Tensor
 
-from hansa.engine import read_manifest
-from hansa.engine.runtimes.checkpoint import load_block
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest
+from hansa.ensemble.synthetic import SHELF
 from hansa.experiment import run
+from hansa.experiment.trained import present_checkpoint
 from hansa.forget import Federation, Forgetting, Judge, Request
 from hansa.forget.case import Case
 from hansa.forget.classifier import Classifier
@@ -108,6 +110,22 @@ def party(opened: Trained) -> Callable[[int], Party]:
     load_block(block, opened.checkpoint, read_manifest(opened.checkpoint))
     network = Classifier(job.module)
     return lambda client: Party(block, client, plan, network, 1)
+
+
+@pytest.fixture(scope="session")
+def images_of() -> Callable[[Path], dict[int, Tensor]]:
+    """The clients' rows of synthetic images as they are in a run's folder."""
+
+    def read(run: Path) -> dict[int, Tensor]:
+        checkpoint = present_checkpoint(run)
+        assert checkpoint is not None
+        job = open_trained(run).job
+        block = job.block(np.arange(job.nodes))
+        load_block(block, checkpoint, read_manifest(checkpoint))
+        ids, rows = block.shelves[SHELF].all()
+        return dict(zip(ids.tolist(), rows, strict=True))
+
+    return read
 
 
 MARKED: dict[str, Any] = {

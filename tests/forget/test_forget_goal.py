@@ -7,11 +7,13 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hansa.base.errors import ConfigError
 from hansa.cli import main
@@ -19,15 +21,19 @@ from hansa.experiment import run
 from hansa.forget import (
     Ascent,
     Federation,
+    Forgetting,
     GradientAscent,
     QuickDrop,
     Recovery,
     Request,
     Retrain,
 )
+from hansa.forget.federation import Asking
+from hansa.forget.party import Party
+from hansa.forget.playing import tried
 from hansa.forget.run import forget, relearn
 from hansa.forget.trained import open_trained
-from hansa.forget.verdict import judge_outcome
+from hansa.forget.verdict import Verdict, judge_outcome
 
 NET = """
 from torch import nn
@@ -93,32 +99,40 @@ def table(tables: Callable[[int], Path], tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def outcome_of(method: Forgetting, **how: Any) -> Callable[[Federation], Asking[Verdict]]:
+    """A method, and what is missing of its goal."""
+
+    def program(federation: Federation) -> Asking[Verdict]:
+        row, _ = yield from method.forget(federation)
+        return (yield from judge_outcome(federation, row, **how))
+
+    return program
+
+
 @pytest.mark.parametrize("classes", [2, 4, 21])
 @pytest.mark.parametrize("method", [QuickDrop(), GradientAscent()], ids=["quickdrop", "sga"])
 def test_every_class_is_forgotten(tables, classes: int, method) -> None:
     trained = open_trained(tables(classes))
     items = range(classes) if classes < 5 else range(0, classes, 7)
     for label in items:
-        federation = trained.federation(Request.of(classes=[label]))
-        row, _ = method.forget(federation)
-        verdict = judge_outcome(federation, row)
+        verdict = tried(trained.case(Request.of(classes=[label])), outcome_of(method))
         assert verdict.status == "done", verdict.missing
         (found,) = verdict.goal["class"].values()
         assert found["right"] <= 1 / classes
 
 
-def test_what_went_before_must_not_have_come_back(tables) -> None:
+def test_what_went_before_must_not_have_come_back(tables, tmp_path: Path) -> None:
     trained = open_trained(tables(4))
-    federation = trained.federation(Request.of(classes=[1]))
-    row, _ = QuickDrop().forget(federation)
-    assert judge_outcome(federation, row).status == "done"
+    case = trained.case(Request.of(classes=[1]))
     first = Request.of(classes=[0])  # which this model still knows
-    verdict = judge_outcome(federation, row, names=("zero", "one"), served=first)
+    assert tried(case, outcome_of(QuickDrop())).status == "done"
+    verdict = tried(case, outcome_of(QuickDrop(), names=("zero", "one"), served=first))
     assert verdict.status == "incomplete"
     assert "of class zero, which was forgotten before, are right again" in verdict.missing[0]
     assert verdict.goal["past"]["zero"]["right"] > verdict.goal["past"]["zero"]["at_most"] == 0.25
-    oracle = Retrain().forget(replace(federation, past=first))[0]
-    assert judge_outcome(federation, oracle, oracle, served=first).status == "done"
+    oracle = Retrain().train_again(replace(case, past=first), tmp_path).row
+    judged = partial(judge_outcome, after=oracle, oracle=oracle, served=first)
+    assert tried(case, judged).status == "done"
 
 
 def test_originals_that_are_gone_need_not_be_looked_at(tables, monkeypatch) -> None:
@@ -127,40 +141,40 @@ def test_originals_that_are_gone_need_not_be_looked_at(tables, monkeypatch) -> N
 
     trained = open_trained(tables(4))
     for label in range(4):
-        federation = trained.federation(Request.of(classes=[label]))
+        case = trained.case(Request.of(classes=[label]))
         with monkeypatch.context() as patch:
-            patch.setattr(Federation, "real", gone)
-            row, _ = QuickDrop(ascent=Ascent(judge="synthetic")).forget(federation)
-        assert judge_outcome(federation, row).status == "done"
+            patch.setattr(Party, "_real", gone)
+            method = QuickDrop(ascent=Ascent(judge="synthetic"))
+            row, _ = tried(case, method.forget)
+        assert tried(case, partial(judge_outcome, after=row)).status == "done"
 
 
 def test_statistics_and_dropout_do_not_stand_in_the_way(tmp_path: Path) -> None:
     path = train(tmp_path / "norm", 4, norm=True, algorithm="fedavg")
     trained = open_trained(path)
     for label in range(4):
-        rows = []
-        for _ in range(2):
-            federation = trained.federation(Request.of(classes=[label]))
-            rows.append(GradientAscent().forget(federation)[0])
+        case = trained.case(Request.of(classes=[label]))
+        rows = [tried(case, GradientAscent().forget)[0] for _ in range(2)]
         assert (rows[0] == rows[1]).all()
-        assert judge_outcome(federation, rows[0]).status == "done"
+        assert tried(case, partial(judge_outcome, after=rows[0])).status == "done"
 
 
-def test_what_is_not_forgotten_is_incomplete_and_destroys_nothing(table: Path) -> None:
+def test_what_is_not_forgotten_is_incomplete_and_destroys_nothing(table: Path, images_of) -> None:
     one = Request.of(classes=[1])
     before = {p: p.read_bytes() for p in (table / "checkpoints").rglob("*") if p.is_file()}
-    images = open_trained(table).images
+    images = images_of(table)
     receipt = forget(table, one, NOTHING)
     assert receipt["status"] == "incomplete"
     assert receipt["figures"]["after"]["forget"] > 1 / 4
     assert "of class k01 are still right, more than 25.0 %" in receipt["missing"][0]
     assert before == {p: p.read_bytes() for p in before}
     trained = open_trained(table)
-    assert all((trained.images[c] == row).all() for c, row in images.items())
+    assert images
+    assert all((images_of(table)[c] == row).all() for c, row in images.items())
     assert trained.requests.open == one
     assert not trained.requests.served
     # Other requests do not use it, and the first one goes on from there.
-    assert not trained.federation(Request.of(classes=[2])).past - one
+    assert not trained.case(Request.of(classes=[2])).past - one
     forget(table, Request.of(classes=[2]))
     again = forget(table, one)
     assert again["status"] == "done"
@@ -192,21 +206,26 @@ def test_what_is_incomplete_can_be_taken_back(table: Path) -> None:
 
 
 def test_a_class_that_the_oracle_knows_as_well_is_done(table: Path) -> None:
-    federation = open_trained(table).federation(Request.of(classes=[1]))
-    row = federation.row
-    assert judge_outcome(federation, row).status == "incomplete"
-    assert judge_outcome(federation, row, oracle=row).status == "done"
-    assert judge_outcome(federation, row, exact=True).status == "done"
-    assert judge_outcome(federation, row * float("nan")).status == "incomplete"
+    trained = open_trained(table)
+    case, row = trained.case(Request.of(classes=[1])), trained.row
+
+    def status(after: torch.Tensor, **how: Any) -> str:
+        return tried(case, partial(judge_outcome, after=after, **how)).status
+
+    assert status(row) == "incomplete"
+    assert status(row, oracle=row) == "done"
+    assert status(row, exact=True) == "done"
+    assert status(row * float("nan")) == "incomplete"
 
 
-def test_clients_are_held_to_the_oracle_where_there_is_one(table: Path) -> None:
-    federation = open_trained(table).federation(Request.of(clients=[0]))
-    oracle, _ = Retrain().forget(federation)
-    kept = judge_outcome(federation, federation.row, oracle)
+def test_clients_are_held_to_the_oracle_where_there_is_one(table: Path, tmp_path: Path) -> None:
+    trained = open_trained(table)
+    case, row = trained.case(Request.of(clients=[0])), trained.row
+    oracle = Retrain().train_again(case, tmp_path / "oracle").row
+    kept = tried(case, partial(judge_outcome, after=row, oracle=oracle))
     assert kept.status == "incomplete"  # it alone holds the first class
-    assert judge_outcome(federation, federation.row).status == "incomplete"
-    assert judge_outcome(federation, oracle, oracle).status == "done"
+    assert tried(case, partial(judge_outcome, after=row)).status == "incomplete"
+    assert tried(case, partial(judge_outcome, after=oracle, oracle=oracle)).status == "done"
 
 
 def test_the_command_says_so(table: Path, capsys) -> None:
@@ -243,9 +262,9 @@ def test_the_command_says_so(table: Path, capsys) -> None:
 
 def test_what_is_missing_of_a_client_is_the_class_that_is_too_well_known(table: Path) -> None:
     trained = open_trained(table)
-    federation = trained.federation(Request.of(classes=[1], clients=[0]))
-    row, _ = GradientAscent().forget(trained.federation(Request.of(classes=[1])))
-    verdict = judge_outcome(federation, row, names=("k00", "k01", "k02", "k03"))
+    row, _ = tried(trained.case(Request.of(classes=[1])), GradientAscent().forget)
+    judged = partial(judge_outcome, after=row, names=("k00", "k01", "k02", "k03"))
+    verdict = tried(trained.case(Request.of(classes=[1], clients=[0])), judged)
     told = verdict.goal["client"]
     assert told["loss"] > told["foretold"]  # by the class that went
     (missing,) = verdict.missing

@@ -166,7 +166,8 @@ def _planted(party: Party, kind: type) -> np.ndarray:
 def _scores(party: Party, row: Tensor, index: np.ndarray) -> tuple[Tensor, Tensor]:
     """(classes, a model's scores) of some training examples."""
     train = party.dataset.train
+    at = torch.from_numpy(index).to(train.targets.device)
     if not len(index):
-        return train.targets[:0], torch.zeros(0, party.dataset.spec.outputs)
-    x, y = party.dataset.gather(train, torch.from_numpy(index).to(train.targets.device))
+        return train.targets[at], torch.zeros(0, party.dataset.spec.outputs, device=at.device)
+    x, y = party.dataset.gather(train, at)
     return y, party.network.logits(row, x)
