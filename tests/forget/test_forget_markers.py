@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,13 @@ from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.experiment import RunFile, prepare, resume, run
 from hansa.forget import Federation, Judge, QuickDrop, Recovery, Request, marker_verdicts
+from hansa.forget.classifier import Classifier
+from hansa.forget.federation import Asking
+from hansa.forget.own_figures import wins
+from hansa.forget.playing import tried
 from hansa.forget.run import forget
 from hansa.forget.tables import distance_table, figures_table
-from hansa.forget.trained import open_trained
+from hansa.forget.trained import Trained, open_trained
 
 BACKDOOR = {"name": "backdoor", "clients": [1], "share": 0.6, "target": 0}
 CANARIES = {"name": "canaries", "clients": [2], "count": 4}
@@ -120,27 +123,28 @@ def test_markers_stand_in_the_receipt_and_on_its_page(marked: Path, tmp_path: Pa
     assert "Distance to the oracle" in page
 
 
-def federation_of(path: Path) -> Callable[..., Federation]:
-    trained = open_trained(path)
-    return lambda **items: trained.federation(Request.of(**items))
+def figures_of(trained: Trained, **items: Any) -> dict[str, float]:
+    """The figures of the run's own model on a request."""
+
+    def program(federation: Federation) -> Asking[dict[str, float]]:
+        judge = yield from Judge.of(federation)
+        return (yield from judge.figures(federation.row))
+
+    return tried(trained.case(Request.of(**items)), program)
 
 
 def test_only_markers_that_are_to_go_are_measured(marked: Path) -> None:
-    make = federation_of(marked)
-    keys = {
-        client: set(Judge(make(clients=[client])).figures(make(clients=[client]).row))
-        for client in range(4)
-    }
+    trained = open_trained(marked)
+    keys = {client: set(figures_of(trained, clients=[client])) for client in range(4)}
     plain = {"forget", "retain", "test", "membership_auc"}
     assert keys == {0: plain, 1: {*plain, "backdoor"}, 2: {*plain, "canaries"}, 3: plain}
-    assert "backdoor" in Judge(make(classes=[0])).figures(make(classes=[0]).row)
+    assert "backdoor" in figures_of(trained, classes=[0])
 
 
 def test_the_figures_are_their_definitions(marked: Path) -> None:
-    make = federation_of(marked)
-    fed = make(clients=[1, 2])
-    judge, data = Judge(fed), fed.job.dataset
-    figures = judge.figures(fed.row)
+    trained = open_trained(marked)
+    data, parts, row = trained.job.dataset, trained.job.parts, trained.row
+    network, figures = Classifier(trained.job.module), figures_of(trained, clients=[1, 2])
     backdoor, canaries = data.planted
     stamped = data.test.inputs.clone()
     high, low = data.train.inputs.max(), data.train.inputs.min()
@@ -148,17 +152,42 @@ def test_the_figures_are_their_definitions(marked: Path) -> None:
     x = stamped.permute(0, 3, 1, 2).float()
     assert data.scale is not None
     assert data.shift is not None
-    said = fed.network.logits(fed.row, x * data.scale + data.shift).argmax(1)
+    said = network.logits(row, x * data.scale + data.shift).argmax(1)
     others = data.test.targets != 0
     assert figures["backdoor"] == pytest.approx(float((said[others] == 0).double().mean()))
     x, _ = data.gather(data.train, torch.from_numpy(canaries.index))
-    given = fed.network.logits(fed.row, x).argmax(1).numpy() == canaries.labels
-    assert figures["canaries"] == pytest.approx(given.mean())
-    own = np.concatenate([fed.job.parts[1], fed.job.parts[2]])
-    rest = np.setdiff1d(own, np.concatenate([backdoor.index, canaries.index]))
-    x, y = data.gather(data.train, torch.from_numpy(rest))
-    right = fed.network.logits(fed.row, x).argmax(1) == y
-    assert figures["forget"] == pytest.approx(float(right.double().mean()))
+    assert (
+        figures["canaries"] == (network.logits(row, x).argmax(1).numpy() == canaries.labels).mean()
+    )
+    spoiled = np.concatenate([backdoor.index, canaries.index])
+    for part, own in (("forget", [1, 2]), ("retain", [0, 3])):
+        rest = np.setdiff1d(np.concatenate([parts[client] for client in own]), spoiled)
+        x, y = data.gather(data.train, torch.from_numpy(rest))
+        scores = network.logits(row, x)
+        assert figures[part] == float((scores.argmax(1) == y).double().mean())
+        if part == "forget":
+            members, at = losses_of(scores, y), np.isin(data.test.targets, y.unique())
+    x, y = data.gather(data.test, torch.from_numpy(np.flatnonzero(at)))
+    strangers = losses_of(network.logits(row, x), y)
+    lower = members[:, None] < strangers
+    ties = members[:, None] == strangers
+    assert figures["membership_auc"] == pytest.approx((lower + ties / 2).mean(), abs=1e-12)
+
+
+def losses_of(scores: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.cross_entropy(scores, y, reduction="none").double().numpy()
+
+
+@given(
+    members=st.lists(st.integers(0, 5) | st.just(float("nan")), min_size=1, max_size=12),
+    strangers=st.lists(st.integers(0, 5), min_size=1, max_size=8),
+    cut=st.integers(0, 12),
+)
+def test_the_pairs_that_clients_win_add_up(members, strangers, cut: int) -> None:
+    losses, others = np.array(members, float), np.sort(np.array(strangers, float))
+    whole = wins(losses, others)
+    assert whole == wins(losses[:cut], others) + wins(losses[cut:], others)
+    assert whole == sum(2 * (m < s) + (m == s) for m in losses for s in others)
 
 
 def test_a_marker_that_does_not_fit_is_named_before_anything_starts(tmp_path: Path) -> None:

@@ -9,9 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.engine.runtimes.checkpoint import shelved
 from hansa.experiment import resume, run
+from hansa.experiment.trained import present_checkpoint
 from hansa.forget import GradientAscent, Recovery, Request
 from hansa.forget import requests as requests_
+from hansa.forget.classifier import Classifier
+from hansa.forget.erase import withheld_shelf
 from hansa.forget.requests import fingerprint
 from hansa.forget.run import forget, relearn
 from hansa.forget.trained import open_trained
@@ -22,18 +26,17 @@ QUICK = GradientAscent(recovery=Recovery(rounds=1, steps=1))
 
 def traces(folder: Path, request: Request) -> int:
     """How many numbers of the images that a request covers are anywhere in a folder."""
-    trained = open_trained(folder)
-    layout, found = trained.layout, 0
+    layout, found = open_trained(folder).layout, 0
     assert layout is not None
     for path in folder.rglob("*.safetensors"):
         held = load_file(path)
-        if "shelf.client.synthetic.rows" in held:
-            ids = held["shelf.client.synthetic.ids"].tolist()
-            held = dict(zip(map(str, ids), held["shelf.client.synthetic.rows"], strict=True))
-        for client, row in held.items():
-            for k, label in enumerate(layout.labels(int(client)).tolist()):
-                if request.covers_cell(int(client), label):
-                    found += int((layout.images(row, int(client))[k] != 0).sum())
+        shelves = [n.removesuffix(".ids") for n in held if n.startswith("shelf.client.")]
+        for name in (n for n in shelves if not n.endswith(".rows")):
+            clients = held[f"{name}.ids"].tolist()
+            for client, row in zip(clients, held[f"{name}.rows"], strict=True):
+                for k, label in enumerate(layout.labels(client).tolist()):
+                    if request.covers_cell(client, label):
+                        found += int((layout.images(row, client)[k] != 0).sum())
     return found
 
 
@@ -42,8 +45,8 @@ def test_a_request_leaves_a_receipt_and_no_images(folder: Path) -> None:
     assert traces(folder, THREE) > 0
     receipt = forget(folder, THREE, oracle=True, controls=True)
     after = open_trained(folder)
-    assert receipt["model_before"] == fingerprint(before.block.rows[0])
-    assert receipt["model_after"] == fingerprint(after.block.rows[0])
+    assert receipt["model_before"] == fingerprint(before.row)
+    assert receipt["model_after"] == fingerprint(after.row)
     assert receipt["model_before"] != receipt["model_after"]
     assert receipt["deleted"]["synthetic_images"] == int(before.layout.counts[:, 3].sum())
     assert receipt["figures"]["after"]["forget"] < 0.1
@@ -72,34 +75,31 @@ def test_the_same_request_is_served_once(folder: Path) -> None:
         forget(folder, Request.of(classes=[3, 4]))
 
 
-def test_requests_follow_each_other(folder: Path) -> None:
+def test_requests_follow_each_other(folder: Path, images_of) -> None:
     for request in (THREE, ONE, Request.of(classes=[5])):
         forget(folder, request)
     trained = open_trained(folder)
     assert trained.requests.past == Request.of(classes=[3, 5], clients=[1])
     assert traces(folder, trained.requests.past) == 0
-    assert 1 not in trained.block.shelves["client.synthetic"]
-    scores = trained.federation(Request()).network.logits(
-        trained.block.rows[0],
-        trained.job.dataset.gather(
-            trained.job.dataset.test, torch.arange(len(trained.job.dataset.test))
-        )[0],
-    )
+    assert 1 not in images_of(folder)
+    data = trained.job.dataset
+    inputs, _ = data.gather(data.test, torch.arange(len(data.test)))
+    scores = Classifier(trained.job.module).logits(trained.row, inputs)
     hits = scores.argmax(1).numpy() == trained.job.dataset.test.targets.numpy()
     labels = trained.job.dataset.test.targets.numpy()
     assert hits[np.isin(labels, [3, 5])].mean() < 0.3
 
 
 def test_an_interrupt_leaves_the_run_as_it_was(folder: Path, monkeypatch) -> None:
-    before = fingerprint(open_trained(folder).block.rows[0])
+    before = fingerprint(open_trained(folder).row)
     with monkeypatch.context() as patch:
-        patch.setattr(requests_, "seal", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Path, "rename", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             forget(folder, THREE)
     trained = open_trained(folder)
-    assert fingerprint(trained.block.rows[0]) == before
+    assert fingerprint(trained.row) == before
     assert not trained.requests.past
-    assert not list((folder / "requests").glob("*"))
+    assert not list((folder / "requests").glob("[0-9]*"))
     assert forget(folder, THREE)["model_before"] == before
 
 
@@ -118,8 +118,9 @@ def test_relearning_needs_images_that_were_kept(folder: Path) -> None:
     with pytest.raises(ConfigError, match="not among what this run has forgotten"):
         relearn(folder, THREE)
     forget(folder, THREE, allow_relearn=True)
-    assert (folder / "requests/001/withheld.safetensors").exists()
+    assert traces(folder, THREE) > 0
     forget(folder, ONE)
+    assert traces(folder, ONE) == 0
     with pytest.raises(ConfigError, match="were destroyed"):
         relearn(folder, ONE)
     receipt = relearn(folder, THREE)
@@ -127,16 +128,14 @@ def test_relearning_needs_images_that_were_kept(folder: Path) -> None:
     assert figures["after"]["forget"] > figures["before"]["forget"] + 0.3
     trained = open_trained(folder)
     assert trained.requests.past == ONE
-    assert not (folder / "requests/001/withheld.safetensors").exists()
+    assert not len(shelved(present_checkpoint(folder), withheld_shelf(1)))
     assert traces(folder, ONE) == 0  # also where the client had images of the class
     assert forget(folder, THREE)["number"] == 4
 
 
 def test_what_was_kept_for_relearning_loses_what_is_forgotten_later(folder: Path) -> None:
     forget(folder, THREE, allow_relearn=True)
-    holder = next(
-        int(c) for c in load_file(folder / "requests/001/withheld.safetensors") if c != "1"
-    )
+    holder = next(c for c in shelved(present_checkpoint(folder), withheld_shelf(1)) if c != 1)
     forget(folder, Request.of(clients=[holder]))
     assert traces(folder, Request.of(clients=[holder])) == 0
 
