@@ -121,7 +121,7 @@ def _by_class(
     trained = own[:size].unsqueeze(0)
     slots = {name: torch.zeros_like(trained) for name in train.optimizer.slots}
     count = torch.zeros(1, dtype=torch.int64, device=row.device)
-    random = plan.streams.numpy("quickdrop.batches", party.client, t)
+    random = plan.streams.own.numpy("quickdrop.batches", party.client, t)
     alike = getattr(plan.algorithm, "class_weights", "examples") == "sum"
     for x, y, weight in holding.draws(random, steps):
         if alike:

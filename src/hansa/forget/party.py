@@ -84,7 +84,7 @@ class Party:
 
     def random(self) -> np.random.Generator:
         """Its stream in this turn."""
-        return self.plan.streams.numpy(f"forget.{self.number}", self.client, self.turn)
+        return self.plan.streams.own.numpy(f"forget.{self.number}", self.client, self.turn)
 
     # -- what it holds
 
@@ -158,10 +158,10 @@ class Party:
             return None
         images = Synthetic(self.client, x[chosen], y[chosen].to(x.device))
         if portion.stand_in == "noise":
-            images = noise(self.plan.streams, images)
+            images = noise(self.plan.streams.own, images)
         elif portion.stand_in == "random_real":
             everything = Real(self.client, self.dataset, self.index, 0)
-            images = random_real(self.plan.streams, everything, images)
+            images = random_real(self.plan.streams.own, everything, images)
         if portion.classes is None:
             return images
         some = torch.isin(images.y, torch.tensor(portion.classes, device=images.y.device))

@@ -27,7 +27,7 @@ from hansa.engine import (
     latest,
     read_manifest,
 )
-from hansa.engine.exchange.exchange import LocalExchange
+from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import MANIFEST, load_block, save_block, seal
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.saved_job import remove_job, save_job
@@ -126,9 +126,7 @@ def tried(case: Case, program: Callable[[Federation], Asking[T]], **rows: Tensor
     block = work.block(np.arange(work.nodes))
     load_block(block, case.checkpoint, read_manifest(case.checkpoint))
     block.kept[ROW] = block.models()[1][:1].clone()
-    Host(
-        work, block, LocalExchange(work.clock), lambda report: None, lambda block, done: None
-    ).run()
+    Host(work, block, Exchange(work.clock), lambda report: None, lambda block, done: None).run()
     return results[0]
 
 
