@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +14,8 @@ from torch import nn
 
 from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.combine.ensemble.pipeline import combine, prepare
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest
+from hansa.ensemble.synthetic import SHELF
 from hansa.experiment import run
 from hansa.forget import Forgetting, Request
 from hansa.forget.run import forget
@@ -124,7 +127,10 @@ def test_quickdrop(script: Script, tmp_path: Path) -> None:
     assert torch.equal(final_rows(folder.path)[0], left["trained"])
     trained = open_trained(folder.path)
     assert trained.layout is not None
-    for client, row in trained.images.items():
+    nodes = trained.job.block(np.arange(trained.job.nodes))
+    load_block(nodes, trained.checkpoint, read_manifest(trained.checkpoint))
+    for client, row in zip(*nodes.shelves[SHELF].all(), strict=True):
+        client = int(client)
         own = torch.cat(list(left["images"][client].values()))
         assert torch.equal(trained.layout.images(row, client), own)
     method = {

@@ -261,7 +261,7 @@ def _play(run: Trained, program: Any, part: Path, checkpoint: Path, **rows: Any)
         part / _WORK,
         place=Place(run.runtime, run.settings.plugins),
         form=run.settings.model,
-        row=run.row,
+        row=run.row,  # an exact method's checkpoint has another one already
         **rows,
     )
     return Served(served.facts, settle(served.checkpoint, part / STATE, run.checkpoint))
