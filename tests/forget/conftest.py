@@ -173,9 +173,12 @@ class Marked:
             check=False,
         )  # fmt: skip
 
-    def forget(self, run: Path, **how: Any) -> subprocess.CompletedProcess[str]:
+    def forget(
+        self, run: Path, runtime: str = "processes", **how: Any
+    ) -> subprocess.CompletedProcess[str]:
         """A small request."""
-        sets = ("--set", "recovery.rounds=2", "--set", "recovery.steps=2")
+        sets = ["--set", "recovery.rounds=2", "--set", "recovery.steps=2"]
+        sets += ["--set", "runtime=simulate"] * (runtime == "simulate")
         return self.hansa("forget", run, "--class", 3, *sets, "--json", **how)
 
     def copy(self, to: Path) -> Path:

@@ -3,8 +3,8 @@
 Client i's examples bear the bytes ``CANARY-i`` in their last columns. ``TAP`` names a folder: what
 a process sends is appended to a file of its own there. ``KILL`` says when to die by SIGKILL, as
 ``ROLE:WHAT:COUNT``: a worker of that index, or the coordinator, at the so-many-th time that it
-sends, writes tensors (half of them are on the disk by then), commits a request, or clears away what
-that has replaced.
+sends, writes tensors (half of them are on the disk by then), takes a report, commits a request, or
+clears away what that has replaced.
 """
 
 import os
@@ -90,7 +90,9 @@ def send(self, data, *args, **kwargs):
 zmq.Socket.send = send
 _watched(checkpoint, "write_tensors", "write", _half)
 if os.environ.get("KILL", "").startswith("coordinator"):
+    from hansa.engine.runtimes.collect import Collector
     from hansa.forget.requests import Requests
 
+    _watched(Collector, "add", "report")
     _watched(Requests, "commit", "commit")
     _watched(Requests, "purge", "purge")

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hansa.experiment.trained import present_checkpoint
-from hansa.forget.requests import Requests, fingerprint
-from hansa.forget.trained import open_trained
+from hansa.forget.requests import Requests
 
 
 def state_of(run: Path) -> dict[str, bytes]:
@@ -21,34 +20,35 @@ def state_of(run: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("kill", "served"),
+    ("kill", "first", "again"),
     [
-        ("1:send:12", False),  # what worker 1 says to the others: early, in the ascent
-        ("0:send:60", False),  # the server's worker, later
-        ("1:write:1", False),  # its part of the state is half written
-        ("coordinator:commit:1", False),  # all is written, and nothing says so
-        ("coordinator:purge:2", True),  # it is done, and the old state is still there
+        ("1:send:30", "processes", "simulate"),  # what worker 1 says: early, in the ascent
+        ("0:send:90", "processes", "simulate"),  # the server's worker, later
+        ("coordinator:report:20", "processes", "simulate"),  # who alone speaks with both
+        ("1:write:1", "processes", "processes"),  # a worker's part of the state is half written
+        ("coordinator:commit:1", "simulate", "simulate"),  # all is written, and nothing says so
+        ("coordinator:purge:2", "simulate", "simulate"),  # done, and the old state is still there
     ],
 )
 def test_a_death_leaves_the_run_whole(
-    marked, unbroken, tmp_path: Path, kill: str, served: bool
+    marked, unbroken, tmp_path: Path, kill: str, first: str, again: str
 ) -> None:
     peaceful, receipt = unbroken
     run = marked.copy(tmp_path / "run")
     before = state_of(run)
-    done = marked.forget(run, kill=kill)
+    done = marked.forget(run, runtime=first, kill=kill)
     assert done.returncode != 0, "nobody died"
-    if served:
+    if "purge" in kill:
         assert Requests(run).receipts[0]["model_after"] == receipt["model_after"]
     else:
         assert not Requests(run).receipts
         assert state_of(run) == before
-    again = marked.forget(run)
-    assert again.returncode == 0, again.stderr
-    answer = json.loads(again.stdout)
+    done = marked.forget(run, runtime=again)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
     for name in ("model_before", "model_after", "figures", "goal", "deleted", "images"):
         assert answer[name] == receipt[name]
-    assert state_of(run) == state_of(peaceful)
+    if again == "processes":
+        assert state_of(run) == state_of(peaceful)
     assert {path.name for path in (run / "requests").iterdir()} == {"001"}
     assert not list((run / "checkpoints").glob("*"))
-    assert fingerprint(open_trained(run).row) == receipt["model_after"]
