@@ -199,6 +199,7 @@ class Block:
     facts: dict[str, Any] = field(default_factory=dict)
     workers: int = 1
     outcome: Outcome | None = None
+    numbers: np.ndarray | None = None
     store: Store | None = None
     mail: list[Letter] = field(default_factory=list)
 

@@ -159,7 +159,7 @@ class Job(Plan):
         trainer = self.trainer()
         initial = trainer.layout.flatten(trainer.module)
         block = self._start(ids, initial, trainer)
-        block.clock = self.clock
+        block.clock, block.numbers = self.clock, self.numbered
         block.facts[TOGETHER] = self.attackers is not None and self.attackers.attack.colluding
         self.clock.start(block)
         self.algorithm.start(block)

@@ -23,7 +23,6 @@ from hansa.experiment.played import HERE, Place
 from hansa.forget.directed import WAS
 from hansa.forget.ledger import Ledger
 from hansa.forget.playing import hosted_job, linked
-from hansa.models import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +104,6 @@ def train(
     ledger: Ledger,
     *,
     place: Place = HERE,
-    form: Model | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Block, Path]:
     """Play a job from its beginning, and count it.
@@ -119,7 +117,7 @@ def train(
     job = replace(job, checkpoint=CheckpointSettings(every=job.rounds, keep=1))
     with ledger.phase("retraining"):
         begin = partial(_linked, checkpoint)
-        _, end = hosted_job(job, folder, begin, place, form)
+        _, end = hosted_job(job, folder, begin, place)
         manifest, cost = read_manifest(end), ledger.now
         cost.sample_gradients += _total(end, manifest, "samples")
         cost.bytes += _total(end, manifest, "bytes_sent")

@@ -23,7 +23,6 @@ from hansa.experiment.played import HERE, Place
 from hansa.forget.again import Again, InPart, train
 from hansa.forget.case import Case
 from hansa.forget.ledger import Ledger
-from hansa.models import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +108,6 @@ def train_again(
     which: np.ndarray,
     folder: Path,
     place: Place = HERE,
-    form: Model | None = None,
 ) -> Again:
     """Train these cohorts from the initial model, and merge the models of all.
 
@@ -118,14 +116,13 @@ def train_again(
     Args:
         folder: where the training is written down.
         place: where the nodes live.
-        form: what builds the run's model, for workers.
     """
     job, ledger = plan.job, Ledger()
     trained = np.intersect1d(which, plan.there)
     same = np.flatnonzero((plan.cohort >= 0) & ~np.isin(plan.cohort, which))
     part = InPart(algorithm=job.algorithm, again=tuple(which.tolist()), keep=tuple(same.tolist()))
     server, end = train(
-        replace(job, algorithm=part), folder, ledger, place=place, form=form,
+        replace(job, algorithm=part), folder, ledger, place=place,
         checkpoint=case.checkpoint,
     )  # fmt: skip
     cost = ledger.phases["retraining"]

@@ -13,7 +13,6 @@ from hansa.forget.again import Again
 from hansa.forget.case import Case
 from hansa.forget.federation import Asking, Federation
 from hansa.forget.request import Level
-from hansa.models import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,15 +84,12 @@ class Exact(Forgetting):
     several_servers: ClassVar[bool] = True
 
     @abstractmethod
-    def train_again(
-        self, case: Case, folder: Path, place: Place = HERE, form: Model | None = None
-    ) -> Again:
+    def train_again(self, case: Case, folder: Path, place: Place = HERE) -> Again:
         """The run once more without it.
 
         Args:
             folder: where the training is written down.
             place: where the nodes live.
-            form: what builds the run's model, for workers.
         """
 
     def forget(self, federation: Federation) -> Asking[tuple[Tensor, dict[str, Any]]]:

@@ -70,7 +70,8 @@ class Party:
     @property
     def numbers(self) -> np.ndarray:
         """int64 [m], what these examples are called in requests."""
-        return self.index
+        numbers = self.block.numbers
+        return self.index if numbers is None else numbers[self.index]
 
     @property
     def labels(self) -> np.ndarray:

@@ -22,7 +22,6 @@ from hansa.base.files import writing
 from hansa.engine import (
     CheckpointSettings,
     Job,
-    Simulate,
     WallClock,
     latest,
     read_manifest,
@@ -30,13 +29,11 @@ from hansa.engine import (
 from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import MANIFEST, load_block, save_block, seal
 from hansa.engine.runtimes.host import Host
-from hansa.engine.runtimes.saved_job import remove_job, save_job
 from hansa.experiment.jobs import collect, host_job
 from hansa.experiment.played import HERE, Place
 from hansa.forget.case import Case
 from hansa.forget.directed import GIVEN, ORACLE, ROW, SERVED, Directed
 from hansa.forget.federation import Asking, Federation
-from hansa.models import Model
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
@@ -68,7 +65,6 @@ def play(
     folder: Path,
     *,
     place: Place = HERE,
-    form: Model | None = None,
     row: Tensor | None = None,
     given: Tensor | None = None,
     oracle: Tensor | None = None,
@@ -80,7 +76,6 @@ def play(
         checkpoint: all nodes as they are.
         folder: where this is written down; what is there is thrown away.
         place: where the nodes live.
-        form: what builds the run's model, for workers; without it the nodes are here.
         row: float32 [D], the run's model; none: what the checkpoint says that the run came to.
         given: float32 [D], the model that an exact method has come to.
         oracle: float32 [D], the model that never saw what is to be forgotten.
@@ -91,9 +86,7 @@ def play(
     """
     work = _work(job, directed)
     rows = {ROW: row, GIVEN: given, ORACLE: oracle}
-    played, end = hosted_job(
-        work, folder, partial(starting, job, checkpoint, rows=rows), place, form
-    )
+    played, end = hosted_job(work, folder, partial(starting, job, checkpoint, rows=rows), place)
     facts = [event["facts"] for event in played.events() if event["kind"] == SERVED]
     if not facts:
         raise RunError("the program came to no end", phase="forgetting")
@@ -150,7 +143,6 @@ def hosted_job(
     folder: Path,
     begin: Callable[[Path], Path | None],
     place: Place,
-    form: Model | None,
 ) -> tuple[RunFolder, Path]:
     """Take a job from its beginning to its end, in a folder of its own.
 
@@ -164,13 +156,7 @@ def hosted_job(
         shutil.rmtree(folder)
     played = RunFolder.create(folder, {"job": job.algorithm.dump()}, {})
     first = begin(folder / "checkpoints")
-    runtime = Simulate() if form is None else place.runtime_for(job.nodes)
-    if form is not None and not isinstance(runtime, Simulate):
-        save_job(folder, job, form, place.plugins)
-    try:
-        host_job(job, runtime, collect(job, played), first)
-    finally:
-        remove_job(folder)
+    host_job(job, place.runtime_for(job.nodes), collect(job, played), first)
     end = latest(folder / "checkpoints")
     assert end is not None  # it ended, so it saved
     return played, end

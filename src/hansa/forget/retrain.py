@@ -22,7 +22,6 @@ from hansa.forget.case import Case
 from hansa.forget.cohorts import InCohorts, reduced, train_again
 from hansa.forget.ledger import Ledger
 from hansa.forget.method import Exact
-from hansa.models import Model
 
 
 @register("retrain")
@@ -42,14 +41,12 @@ class Retrain(Exact):
             fix = "--method sga, or a run with another train.batch_size or train.drop_last: true"
             raise ConfigError("method", "retrain", error.problem, fix) from error
 
-    def train_again(
-        self, case: Case, folder: Path, place: Place = HERE, form: Model | None = None
-    ) -> Again:
+    def train_again(self, case: Case, folder: Path, place: Place = HERE) -> Again:
         if isinstance(case.job.algorithm, InCohorts):
             plan = reduced(case)
-            return train_again(case, plan, np.arange(plan.job.servers), folder, place, form)
+            return train_again(case, plan, np.arange(plan.job.servers), folder, place)
         job, ledger = without(case), Ledger()
-        server, _ = train(job, folder, ledger, place=place, form=form)
+        server, _ = train(job, folder, ledger, place=place)
         story = {"clients": job.network.clients}
         return Again(server.models()[1][0].clone(), story, ledger)
 
@@ -88,4 +85,5 @@ def without(case: Case) -> Job:
         network=Network(topology, len(parts) + servers, job.streams, servers),
         evaluate=EvaluateSettings(every=job.rounds, dense_start=False, nodes=1),
         attackers=job.attackers and job.attackers.among(stay),
+        trial=None,  # of others than those who stay
     )

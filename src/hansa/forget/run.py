@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import ConfigError
+from hansa.data import label_histogram
 from hansa.engine import Runtime
 from hansa.experiment.hosting import opened, write_page
 from hansa.experiment.played import Place
@@ -101,14 +102,14 @@ def _serve(
     part, case, checkpoint = run.requests.begin(), run.case(request), run.checkpoint
     given = perfect = cost = oracle_cost = None
     story: dict[str, Any] = {}
-    place, form = Place(run.runtime, run.settings.plugins), run.settings.model
+    place = Place(run.runtime)
     if isinstance(chosen, Exact):
-        again = chosen.train_again(case, part / _AGAIN, place, form)
+        again = chosen.train_again(case, part / _AGAIN, place)
         given, cost, story = again.row, again.ledger.dump(), again.story
         checkpoint = again.checkpoint or checkpoint
         oracle_cost = cost if isinstance(chosen, Retrain) else None
     if oracle and oracle_cost is None:
-        other = Retrain().train_again(case, part / _ORACLE, place, form)
+        other = Retrain().train_again(case, part / _ORACLE, place)
         perfect, oracle_cost = other.row, other.ledger.dump()
     own_shelf = withheld_shelf(case.number) if allow_relearn else ""
     program = Serving(
@@ -223,8 +224,8 @@ def relearn(
 def _check(run: Trained, request: Request, chosen: Forgetting, asked_by_name: bool) -> None:
     """Refuse what cannot be forgotten, or not by this method any more."""
     parts, past = list(run.job.parts), run.requests.past
-    assert run.job.roster.labels is not None  # it classifies
-    histogram = run.job.roster.labels[: len(parts)]
+    train = run.job.dataset.train
+    histogram = label_histogram(train.targets.cpu().numpy(), parts, run.job.dataset.spec.classes)
     again = request & run.requests.open
     if asked_by_name and not request - past:
         again = request
@@ -259,8 +260,7 @@ def _play(run: Trained, program: Any, part: Path, checkpoint: Path, **rows: Any)
         run.job,
         checkpoint,
         part / _WORK,
-        place=Place(run.runtime, run.settings.plugins),
-        form=run.settings.model,
+        place=Place(run.runtime),
         row=run.row,  # an exact method's checkpoint has another one already
         **rows,
     )

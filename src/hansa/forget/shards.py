@@ -24,7 +24,6 @@ from hansa.forget.again import Again
 from hansa.forget.case import Case
 from hansa.forget.cohorts import InCohorts, reduced, train_again
 from hansa.forget.method import Exact
-from hansa.models import Model
 
 
 @register("shards", paper="Bourtoule et al.", year=2021, url="https://arxiv.org/abs/1912.03817")
@@ -44,11 +43,9 @@ class Shards(Exact):
             )
         reduced(case)
 
-    def train_again(
-        self, case: Case, folder: Path, place: Place = HERE, form: Model | None = None
-    ) -> Again:
+    def train_again(self, case: Case, folder: Path, place: Place = HERE) -> Again:
         plan = reduced(case)
-        again = train_again(case, plan, plan.affected, folder, place, form)
+        again = train_again(case, plan, plan.affected, folder, place)
         # A class that every cohort holds leaves nothing to be kept.
         again.story["all"] = bool(np.isin(plan.there, plan.affected).all())
         return again
