@@ -21,8 +21,9 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data.dataset import Dataset, Split
 from hansa.engine import Job
+from hansa.engine.node_view import node_view
 from hansa.engine.own_examples import Store
-from hansa.experiment import resume, run
+from hansa.experiment import RunFile, prepare, resume, run
 from hansa.report import RunFolder
 
 from .conftest import children
@@ -249,18 +250,15 @@ def assert_same(one: Path, other: Path, done: int) -> None:
         assert torch.equal(value, b[name]), name
 
 
-RULES: list[dict[str, Any]] = [{}, {"capacity": 12, "when_full": "random"}]
-
-
-@pytest.mark.parametrize("rules", RULES, ids=str)
 def test_processes_gather_and_train_as_the_simulation_does(
-    passing: Callable[..., Any], tmp_path: Path, rules: dict[str, Any]
+    passing: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Also after a resume in the middle, on other numbers of workers."""
+    rules: dict[str, Any] = {"capacity": 12, "when_full": "random"}
     every = {"checkpoint.every": 1, "checkpoint.keep": 9}
     whole = run(passing(every, **rules), tmp_path / "whole", report=False)
     apart = passing({**every, "rounds": 3}, **rules) | {
-        "runtime": {"name": "processes", "workers": 4}
+        "runtime": {"name": "processes", "workers": 3}
     }
     run(apart, tmp_path / "apart", report=False)
     assert_same(tmp_path / "whole", tmp_path / "apart", 3)
@@ -270,6 +268,40 @@ def test_processes_gather_and_train_as_the_simulation_does(
     for name in ("examples", "taken", "accuracy", "train_loss", "bytes_sent", "message_bytes"):
         assert measured(whole, name) == measured(again, name), name
     assert measured(whole, "taken")[1, 0] > 0
+
+
+@pytest.mark.parametrize("rules", [{}, {"capacity": 7, "when_full": "oldest"}], ids=str)
+def test_blocks_apart_gather_and_train_as_one_does(
+    passing: Callable[..., Any],
+    host: Callable[..., Any],
+    host_apart: Callable[..., Any],
+    rules: dict[str, Any],
+) -> None:
+    def job() -> Job:
+        return prepare(RunFile.parse(passing(**rules)))
+
+    block, _ = host(job())
+    for workers in (2, 8):
+        rows, state, _ = host_apart(job, workers)
+        assert torch.equal(rows, block.rows)
+        assert torch.equal(state["bytes_sent"], block.state["bytes_sent"])
+
+
+def test_a_block_of_some_nodes_grows_with_the_block(
+    passing: Callable[..., Any],
+) -> None:
+    """A crew that visits, and the view of one node."""
+    block = prepare(RunFile.parse(passing())).block(np.arange(8))
+    assert block.store is not None
+    crew = block.visit(np.array([2, 5]), block.rows[:2].clone())
+    view = node_view(block, 5)
+    before = block.own_sizes
+    block.store.add(5, block.store.table(1, np.arange(3)))
+    assert (block.own_sizes - before).tolist() == [0, 0, 0, 0, 0, 3, 0, 0]
+    assert crew.own_sizes.tolist() == block.own_sizes[[2, 5]].tolist()
+    assert view.own_sizes.tolist() == block.own_sizes[[5]].tolist()
+    assert [*crew.parts[:]][1] is block.parts[5]
+    crew.train(0)
 
 
 def test_who_never_grows_trains_as_ever(passing: Callable[..., Any], tmp_path: Path) -> None:
@@ -295,11 +327,11 @@ def test_gathered_examples_are_learned_from(passing: Callable[..., Any], tmp_pat
 def test_a_killed_worker_goes_on_with_what_it_had_gathered(
     passing: Callable[..., Any], tmp_path: Path
 ) -> None:
-    chosen = passing({"rounds": 150, "checkpoint.every": 10}, count=1, capacity=40)
+    chosen = passing({"rounds": 80, "checkpoint.every": 5}, count=1, capacity=40)
     run(chosen, tmp_path / "whole", report=False)
 
     def progress(done: int, figures: dict[str, float]) -> None:
-        if done == 12:
+        if done == 7:
             (second,) = [p for p in children() if "--index=1" in p.cmdline()]
             os.kill(second.pid, signal.SIGKILL)
 
@@ -307,15 +339,13 @@ def test_a_killed_worker_goes_on_with_what_it_had_gathered(
     with pytest.raises(RunError, match="was killed"):
         run(chosen | {"runtime": processes}, tmp_path / "run", progress=progress, report=False)
     resume(tmp_path / "run", report=False)
-    assert_same(tmp_path / "whole", tmp_path / "run", 150)
+    assert_same(tmp_path / "whole", tmp_path / "run", 80)
 
 
 def test_nobody_has_more_of_others_than_was_sent_to_it(
     passing: Callable[..., Any], tmp_path: Path
 ) -> None:
     """After a round, what a node gathered is of its neighbours' own parts."""
-    from hansa.experiment import RunFile, prepare
-
     chosen = passing({"rounds": 1, "checkpoint.every": 1}) | {
         "runtime": {"name": "processes", "workers": 2}
     }

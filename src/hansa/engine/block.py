@@ -261,7 +261,7 @@ class Block:
             self,
             ids=self.ids[who],
             rows=rows,
-            parts=[self.parts[i] for i in who],
+            parts=self.parts_of(who),
             held=[self.held[i] for i in who],
             residents=np.arange(len(who)),
             state={},
@@ -293,6 +293,12 @@ class Block:
         )
         self.trainer.dataset = self.store.dataset
         return self.store
+
+    def parts_of(self, who: np.ndarray) -> Sequence[np.ndarray]:
+        """The examples of the nodes at ``who``, for a block of their own; they grow with these."""
+        if self.store is None:
+            return [self.parts[i] for i in who]
+        return self.store.parts(self.ids[who])
 
     def models(self) -> tuple[np.ndarray, Tensor]:
         """(positions [k], rows [k, D]) of what the run has come to; before: the residents'."""

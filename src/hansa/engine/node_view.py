@@ -29,7 +29,7 @@ def node_view(block: Block, k: int) -> Block:
         block,
         ids=block.ids[k : k + 1],
         rows=block.rows[span],
-        parts=[block.parts[k]],
+        parts=block.parts_of(np.array([k])),
         held=[block.held[k]] if len(block.held) else [],
         residents=np.arange(1 if resident else 0),
         state=Slices(block.state, slice(k, k + 1), len(block)),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -95,6 +95,10 @@ class Store:
     def gathered(self) -> np.ndarray:
         """int64 [n]: how many of them were not dealt."""
         return self.sizes - self._dealt
+
+    def parts(self, ids: np.ndarray) -> Sequence[np.ndarray]:
+        """Positions in ``dataset.train`` of what these nodes have at the time of asking."""
+        return _Parts(self._parts, [self._place[int(i)] for i in ids])
 
     def table(self, node: int, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """A node's examples as columns of a table: ``inputs`` [m, numbers] and ``targets`` [m].
@@ -257,6 +261,26 @@ class Store:
             old = int(self.gathered[k])
             self._rearrange(k, old + np.arange(len(targets)), inputs, targets)
             self.came[k] = int(filed["came"][j])
+
+
+class _Parts(Sequence[np.ndarray]):
+    """Some of the parts of a block, as they are when they are asked for."""
+
+    def __init__(self, whole: list[np.ndarray], places: list[int]) -> None:
+        self._whole, self._places = whole, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[np.ndarray]: ...
+
+    def __getitem__(self, at: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        if isinstance(at, slice):
+            return [self._whole[k] for k in self._places[at]]
+        return self._whole[self._places[at]]
 
 
 def _below(values: Tensor, limits: tuple[int, ...]) -> bool:
