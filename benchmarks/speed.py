@@ -31,7 +31,6 @@ from hansa.engine import (
     TrainSettings,
     WallClock,
 )
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mixing import mix_rows_
 from hansa.engine.runtimes.host import Host
 from hansa.learn import DPSGD
@@ -125,7 +124,7 @@ def framework(nodes: int, rounds: int) -> dict[str, float]:
     work = job(vectors(nodes * 16), MLP(hidden=(16,)), nodes, 0, 8, rounds=rounds)
     block = work.block(np.arange(nodes))
     block.train = lambda *_: None  # type: ignore[method-assign]
-    host = Host(work, block, Exchange(work.clock), lambda _: None, lambda *_: None)
+    host = Host(work, block, work.exchange(), lambda _: None, lambda *_: None)
     return {"ms": cpu_seconds(host.run) / (nodes * rounds) * 1e3}
 
 
@@ -135,7 +134,7 @@ def framework_with_draws(nodes: int, rounds: int) -> dict[str, float]:
         vectors(nodes * 16, 8), MLP(hidden=()), nodes, 1, 1, rounds=rounds, strategy="stacked"
     )
     block = work.block(np.arange(nodes))
-    host = Host(work, block, Exchange(work.clock), lambda _: None, lambda *_: None)
+    host = Host(work, block, work.exchange(), lambda _: None, lambda *_: None)
     host._round(0)
     return {"ms": cpu_seconds(host.run) / (nodes * rounds) * 1e3}
 
@@ -172,7 +171,7 @@ def thousand(nodes: int, rounds: int) -> dict[str, float]:
     )
     block = work.block(np.arange(nodes))
     began = time.perf_counter()
-    Host(work, block, Exchange(work.clock), lambda _: None, lambda *_: None).run()
+    Host(work, block, work.exchange(), lambda _: None, lambda *_: None).run()
     return {"gib": peak_bytes() / 2**30, "seconds": time.perf_counter() - began}
 
 
@@ -180,7 +179,7 @@ def decentralizepy(rounds: int, steps: int) -> dict[str, float]:
     """16 nodes, GN-LeNet, batch 8, 4-regular, full accounting: seconds a round, peak memory."""
     work = job(images(16 * 512), GNLeNet(), 16, steps, 8, rounds=rounds, degree=4)
     block = work.block(np.arange(16))
-    host = Host(work, block, Exchange(work.clock), lambda _: None, lambda *_: None)
+    host = Host(work, block, work.exchange(), lambda _: None, lambda *_: None)
     host._round(0)
     began = time.perf_counter()
     host.run()

@@ -23,7 +23,6 @@ from measure import Goals, fresh, markdown, peak_bytes, publish, seconds
 from speed import images, job
 
 from hansa.codec import WaveletTransform
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.host import Host
 from hansa.learn import JWINS
 from hansa.models import GNLeNet
@@ -42,7 +41,7 @@ def cost(nodes: int, rounds: int) -> dict[str, float]:
         spent.append(time.perf_counter() - began)
 
     block.train = timed  # type: ignore[method-assign, assignment]
-    host = Host(work, block, Exchange(work.clock), lambda _: None, lambda *_: None)
+    host = Host(work, block, work.exchange(), lambda _: None, lambda *_: None)
     whole = []
     for t in range(rounds):
         began = time.perf_counter()
@@ -72,7 +71,7 @@ def memory(nodes: int, rounds: int) -> dict[str, float]:
     work = job(images(nodes * 16), GNLeNet(), nodes, 1, 8, rounds=rounds, degree=6, dynamic=True)
     work.algorithm = JWINS()
     block = work.block(np.arange(nodes))
-    Host(work, block, Exchange(work.clock), lambda _: None, lambda *_: None).run()
+    Host(work, block, work.exchange(), lambda _: None, lambda *_: None).run()
     return {"gib": peak_bytes() / 2**30}
 
 

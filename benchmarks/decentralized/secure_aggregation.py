@@ -30,7 +30,6 @@ from measure import Goals, fresh, markdown, publish, seconds
 from speed import images, job
 
 from hansa.engine import Algorithm, Job
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import split_nodes
@@ -76,7 +75,7 @@ def in_memory(algorithm: Algorithm, **sizes: Any) -> dict[str, float]:
     Host(
         made,
         block,
-        Exchange(made.clock),
+        made.exchange(),
         lambda _: ends.append(time.process_time()),
         lambda *_: None,
     ).run()
@@ -102,7 +101,7 @@ def over_sockets(algorithm: Algorithm, **sizes: Any) -> float:
     def one(w: int) -> None:
         mine = work(algorithm, **sizes)
         block = mine.block(split_nodes(nodes, nodes)[w])
-        Host(mine, block, Exchange(mine.clock, meshes[w]), report, lambda *_: None).run()
+        Host(mine, block, mine.exchange(meshes[w]), report, lambda *_: None).run()
 
     with ThreadPoolExecutor(nodes) as pool:
         for done in [pool.submit(one, w) for w in range(nodes)]:

@@ -19,7 +19,6 @@ import torch
 import zmq
 
 from hansa.engine import Block, Job
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.runtimes.dealing import deal, party, remove_dealt
 from hansa.engine.runtimes.host import Host
@@ -74,7 +73,7 @@ def play_apart(
         try:
             block = jobs[w].block(groups[w])
             block.workers = len(jobs)
-            exchange = Exchange(jobs[w].clock, meshes[w])
+            exchange = jobs[w].exchange(meshes[w])
             Host(jobs[w], block, exchange, lambda report: None, lambda b, done: None).run()
         except BaseException:
             failed.set()

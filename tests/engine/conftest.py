@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from hansa.engine import Job
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import split_nodes
@@ -82,7 +81,7 @@ def host() -> Callable[..., Any]:
             values["counters"] = {k: v.copy() for k, v in values["counters"].items()}
             reports.append(values)
 
-        Host(job, block, Exchange(job.clock), report, lambda block, done: None).run()
+        Host(job, block, job.exchange(), report, lambda block, done: None).run()
         return block, reports
 
     return go

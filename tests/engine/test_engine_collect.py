@@ -11,7 +11,6 @@ import torch
 
 from hansa.base.errors import Diverged
 from hansa.engine import Collector, Job
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.host import Host
 from hansa.experiment import run
 from hansa.report import RunFolder
@@ -35,7 +34,7 @@ def collected(
         rows[values["round"]] = block.rows.clone()
         collector.add(values)
 
-    Host(job, block, Exchange(job.clock), report, lambda block, done: None).run()
+    Host(job, block, job.exchange(), report, lambda block, done: None).run()
     collector.close()
     assert [done for done, _ in shown] == list(range(1, ROUNDS + 1))
     return job, folder, collector, rows, dict(shown)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from hansa.base.errors import RunError
 from hansa.engine import EvaluateSettings, Job
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.host import Host
 from hansa.experiment import resume, run
 from hansa.report import RunFolder
@@ -131,7 +130,7 @@ def test_an_initial_model_that_cannot_be_measured_is_named(make_job: Callable[..
     job = make_job(DENSE)
     block = job.block(np.arange(job.nodes))
     block.rows = torch.zeros(8, 3)
-    host = Host(job, block, Exchange(job.clock), lambda report: None, lambda *_: None)
+    host = Host(job, block, job.exchange(), lambda report: None, lambda *_: None)
     with pytest.raises(RunError) as caught:
         host.begin()
     assert (caught.value.round, caught.value.phase) == (0, "evaluation")

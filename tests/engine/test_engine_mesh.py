@@ -149,7 +149,7 @@ def test_nothing_expected_is_nothing_waited_for(pair: Pair) -> None:
 
 def test_silence_ends_at_the_deadline_and_names_the_nodes(pair: Pair) -> None:
     first, second = pair.meshes
-    second.deadline = Patience(lambda: bool(second._kept[When(0, "", 0)]))
+    second.deadlines[0] = Patience(lambda: bool(second._kept[When(0, "", 0)]))
     first.send(header(0, 2), PAYLOAD)
     with pytest.raises(RunError, match=r"waited 300 s .* node\(s\) 1;") as caught:
         second.gather(When(0, "", 0), {(0, 2), (1, 2), (1, 3)})
@@ -158,7 +158,7 @@ def test_silence_ends_at_the_deadline_and_names_the_nodes(pair: Pair) -> None:
 
 def test_junk_does_not_put_off_the_deadline(pair: Pair) -> None:
     stranger, mesh = pair.stranger(), pair.meshes[1]
-    mesh.deadline = patience = Patience(lambda: sum(mesh.dropped.values()) > 20)
+    mesh.deadlines[0] = patience = Patience(lambda: sum(mesh.dropped.values()) > 20)
     stop = threading.Event()
 
     def chatter() -> None:
@@ -176,6 +176,56 @@ def test_junk_does_not_put_off_the_deadline(pair: Pair) -> None:
         thread.join()
         stranger.close()
     assert patience.touched == 1  # when the waiting began
+
+
+def test_what_a_peer_repeats_does_not_put_off_its_deadline(pair: Pair) -> None:
+    """Nor that of another, which says nothing at all."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    meshes = [Mesh(context, w, [0, 1, 2], LONG, lambda: None) for w in range(3)]
+    for mesh in meshes:
+        mesh.connect([other.port for other in meshes])
+    mesh = meshes[2]
+    mesh.deadlines[1] = patience = Patience(lambda: mesh.dropped.get("repeated", 0) > 20)
+    stop = threading.Event()
+
+    def chatter() -> None:
+        while not stop.is_set():
+            meshes[0].send(header(0, 2), PAYLOAD)
+            stop.wait(0.01)
+
+    thread = threading.Thread(target=chatter)
+    thread.start()
+    try:
+        with pytest.raises(RunError, match=r"node\(s\) 1;"):
+            mesh.gather(When(0, "", 0), {(0, 2), (1, 2)})
+    finally:
+        stop.set()
+        thread.join()
+        for one in meshes:
+            one.close()
+        context.destroy(linger=0)
+    assert patience.touched == 1  # when the waiting began
+
+
+def test_a_silent_peer_is_given_up_and_waited_for_again_once_it_is_heard(pair: Pair) -> None:
+    first, second = pair.meshes
+    second.deadlines[0] = patience = Patience(lambda: bool(second._kept[When(0, "", 0)]))
+    first.send(header(0, 2), PAYLOAD)
+    got = second.gather(When(0, "", 0), {(0, 2), (1, 2), (1, 3)}, whole=False)
+    assert list(got) == [(0, 2)]
+    assert second.given_up == {0}
+    touched = patience.touched
+    assert second.gather(When(1, "", 0), {(0, 2)}, whole=False) == {}  # at once
+    assert patience.touched == touched
+    first.send(header(1, 2), PAYLOAD)  # too late, but not yet heard
+    second.gather(When(2, "", 0), set())
+    while not second.dropped:
+        second._take()
+    assert second.dropped == {"late or repeated": 1}
+    assert second.given_up == set()
+    first.send(header(0, 2, 3), PAYLOAD)
+    assert list(second.gather(When(3, "", 0), {(0, 2)}, whole=False)) == [(0, 2)]
+    assert second.dropped == {"late or repeated": 1}
 
 
 def test_whoever_waits_learns_that_it_is_pointless(pair: Pair) -> None:
@@ -354,9 +404,9 @@ def test_slow_and_fast_blocks_give_the_same_run(
     def meddle(meshes: list[Mesh]) -> None:
         gather = meshes[1].gather
 
-        def later(*args: Any) -> Any:
+        def later(*args: Any, **more: Any) -> Any:
             time.sleep(0.05)
-            return gather(*args)
+            return gather(*args, **more)
 
         meshes[1].gather = later  # type: ignore[method-assign]
 

@@ -12,7 +12,6 @@ from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.engine import Job
 from hansa.engine.block import Block
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
 
@@ -107,12 +106,12 @@ def test_a_run_goes_on_from_a_checkpoint(
         seal(tmp_path, done, [save_block(block, tmp_path, done)], 9)
 
     job.rounds, job.checkpoint = ROUNDS, job.checkpoint.model_copy(update={"every": 2})
-    Host(job, job.block(np.arange(job.nodes)), Exchange(job.clock), told.append, save).run()
+    Host(job, job.block(np.arange(job.nodes)), job.exchange(), told.append, save).run()
     job = make(name)
     block = job.block(np.arange(job.nodes))
     load_block(block, tmp_path / "round-000002", read_manifest(tmp_path / "round-000002"))
     told.clear()
-    exchange = Exchange(job.clock)
+    exchange = job.exchange()
     Host(job, block, exchange, told.append, lambda block, done: None).run(2)
     same(whole, block.rows, block.state)
     for key, value in reports[-1]["measured"]["values"].items():

@@ -12,7 +12,6 @@ from torch import Tensor
 from hansa.base.errors import ConfigError
 from hansa.codec import Dense
 from hansa.engine import Job
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
@@ -51,7 +50,7 @@ def events(job: Job, block: Any, start: int = 0) -> tuple[Any, list[dict[str, An
         counters = {k: v.copy() for k, v in values["counters"].items()}
         reports.append({**values, "counters": counters})
 
-    Host(job, block, Exchange(job.clock), report, lambda b, done: None).run(start)
+    Host(job, block, job.exchange(), report, lambda b, done: None).run(start)
     return block, reports
 
 
@@ -115,7 +114,7 @@ def test_pure_gossip_keeps_the_mean_and_agrees(make_job: MakeJob) -> None:
     mean = block.rows.mean(0)
     before = (block.rows - mean).square().sum()
     job.evaluate = job.evaluate.model_copy(update={"every": 1000, "nodes": 1})
-    host = Host(job, block, Exchange(job.clock), lambda r: None, lambda b, done: None)
+    host = Host(job, block, job.exchange(), lambda r: None, lambda b, done: None)
     host._measure = lambda t: None  # type: ignore[method-assign]
     host.run()
     assert (block.rows.mean(0) - mean).abs().max() < 1e-12

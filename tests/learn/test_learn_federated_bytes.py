@@ -176,7 +176,6 @@ def test_memory_does_not_grow_with_the_population(make_job: Callable[..., Job]) 
         "algorithm": {"name": "scaffold", "sampled": 3},
     }
     job = make_job(changes)
-    from hansa.engine.exchange.asked import Exchange
     from hansa.engine.runtimes.host import Host
 
     block = job.block(np.arange(job.nodes))
@@ -189,7 +188,7 @@ def test_memory_does_not_grow_with_the_population(make_job: Callable[..., Job]) 
 
     tracemalloc.start()
     try:
-        Host(job, block, Exchange(job.clock), report, lambda b, done: None).run()
+        Host(job, block, job.exchange(), report, lambda b, done: None).run()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -14,7 +14,6 @@ import yaml
 from safetensors.torch import load_file
 
 from hansa.engine import Block, Job, read_manifest
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import load_block, save_block, seal
 from hansa.engine.runtimes.host import Host
 from hansa.experiment import resume, run
@@ -92,7 +91,7 @@ def test_a_checkpoint_in_the_middle_leads_to_the_same_end(
 
     def go(job: Job, block: Block, start: int, save: Any) -> list[dict[str, Any]]:
         reports: list[dict[str, Any]] = []
-        Host(job, block, Exchange(job.clock), reports.append, save).run(start)
+        Host(job, block, job.exchange(), reports.append, save).run(start)
         return reports
 
     whole = job.block(np.arange(job.nodes))

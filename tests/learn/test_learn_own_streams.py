@@ -13,7 +13,6 @@ import torch
 from hansa.base import streams as streams_module
 from hansa.base.streams import SHARED, Streams
 from hansa.engine import Block, Job
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
 
@@ -98,13 +97,13 @@ def test_a_resume_with_the_same_secret_goes_on_as_if_nothing_had_been(
     def save(block: Block, done: int) -> None:
         seal(tmp_path, done, [save_block(block, tmp_path, done)], keep=9)
 
-    Host(job, block, Exchange(job.clock), lambda report: None, save).run()
+    Host(job, block, job.exchange(), lambda report: None, save).run()
     folder = tmp_path / "round-000002"
     for secret, same in ((SECRETS[0], True), (SECRETS[1], False)):
         again = with_secret(make_job(changes), secret)
         resumed = again.block(np.arange(8))
         load_block(resumed, folder, read_manifest(folder))
-        exchange = Exchange(again.clock)
+        exchange = again.exchange()
         Host(again, resumed, exchange, lambda report: None, lambda block, done: None).run(2)
         assert torch.equal(resumed.rows, block.rows) == same
     held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

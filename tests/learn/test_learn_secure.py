@@ -1,6 +1,6 @@
 """Secure aggregation: the masks cancel to the bit, one message tells nothing, nobody is missed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hansa.base.errors import ConfigError, RunError, WireError
 from hansa.codec import Packets
 from hansa.engine import Block, Inbox, Job, Send, WallClock
 from hansa.engine.exchange.asked import Exchange
+from hansa.engine.exchange.faults import Faults
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
@@ -53,12 +54,20 @@ def block_of(make_job: MakeJob) -> Callable[..., tuple[SecureDPSGD, Block]]:
 
 
 def play(
-    algorithm: SecureDPSGD, block: Block, t: int = 0, meddle: Callable[[Send], None] | None = None
+    algorithm: SecureDPSGD,
+    block: Block,
+    t: int = 0,
+    meddle: Callable[[Send], None] | None = None,
+    lost: Sequence[tuple[int, int]] = (),
 ) -> Sent:
-    """One round by hand: what was exchanged, by kind. ``meddle`` may change it on its way."""
+    """One round by hand: what was exchanged, by kind.
+
+    ``meddle`` may change it on its way, and masked vectors may be ``lost``: (sender, receiver).
+    """
     found, inbox = {}, None
     block.report = {}
-    exchange, script = Exchange(WallClock()), algorithm.round(block, t)
+    faults = Faults(lost=tuple((t, a, b, "masked") for a, b in lost))
+    exchange, script = Exchange(WallClock(), None, faults, True), algorithm.round(block, t)
     phase = 0
     while True:
         try:
@@ -80,14 +89,6 @@ def replace(send: Send, sender: int, receiver: int, packet: bytes) -> None:
     at = hearers.indptr[sender] + np.searchsorted(hearers.row(sender), receiver)
     packets[at] = packet
     object.__setattr__(send.rows, "packets", tuple(packets))
-
-
-def dropping(*edges: tuple[int, int]) -> Callable[[Send], None]:
-    def meddle(send: Send) -> None:
-        for sender, receiver in edges if send.kind == "masked" else ():
-            replace(send, sender, receiver, b"")
-
-    return meddle
 
 
 def integers(x: np.ndarray, weight: float, bits: int) -> np.ndarray:
@@ -199,9 +200,9 @@ def test_without_one_of_them_the_sum_is_garbage_and_that_is_noticed(
     algorithm, block = block_of({"name": "regular", "degree": 4})
     before = block.rows.clone()
     lost = int(block.graph(0).row(2)[1])
-    inbox = play(algorithm, block, 0, dropping((lost, 2)))["masked"][1]
+    inbox = play(algorithm, block, 0, lost=[(lost, 2)])["masked"][1]
     masked = vectors(inbox, 2)[1]
-    words = total((m.tobytes() for m in masked if len(m)), block.rows.shape[1])
+    words = total((m.tobytes() for m in masked), block.rows.shape[1])
     assert uniformity(words) > 1e-4
     assert np.abs(words.astype(np.int32) / 2.0**20).mean() > 100  # models are about 1
     assert torch.equal(block.rows[2], before[2])
@@ -220,7 +221,7 @@ def test_a_round_is_recovered_without_the_lost(
     before = block.rows.numpy().copy()
     everyone = block.graph(0).row(2)
     lost, kept = everyone[:gone], everyone[gone:]
-    sent = play(algorithm, block, 0, dropping(*((int(j), 2) for j in lost)))
+    sent = play(algorithm, block, 0, lost=[(int(j), 2) for j in lost])
     w = weights_of(algorithm, block, 0)
     chosen = algorithm.positions(block, 2, 0)
     chosen = np.arange(before.shape[1]) if chosen is None else chosen
@@ -246,7 +247,7 @@ def test_too_few_are_left_to_hide_in_a_sum(block_of: Callable[..., Any], kept: i
     algorithm, block = block_of({"name": "regular", "degree": 4}, on_missing="recover")
     before = block.rows.clone()
     lost = block.graph(0).row(2)[kept:]
-    sent = play(algorithm, block, 0, dropping(*((int(j), 2) for j in lost)))
+    sent = play(algorithm, block, 0, lost=[(int(j), 2) for j in lost])
     assert torch.equal(block.rows[2], before[2])
     assert block.report["aggregations_skipped"][2] == 1
     answers = sent["revealed"][0].rows
@@ -324,8 +325,8 @@ def test_keys_that_are_forged_or_malformed_are_noticed(block_of: Callable[..., A
         {"topology": {"name": "regular", "degree": 4, "dynamic": True}},
         {"topology": {"name": "erdos_renyi", "p": 0.7}},
         {"topology": CHURN},
-        {"algorithm": secure(drop_rate=0.1, on_missing="recover", share=0.5)},
-        {"algorithm": secure(drop_rate=0.1)},
+        {"algorithm": secure(on_missing="recover", share=0.5), "faults": {"loss": 0.1}},
+        {"faults": {"loss": 0.1}},
     ],
     ids=str,
 )
@@ -345,9 +346,8 @@ def test_blocks_apart_reach_the_same_numbers(
         for name, value in whole.state.items():
             assert torch.equal(state[name], value), name
         assert [mesh.dropped for mesh in meshes] == [{}] * workers
-    settings = changes["algorithm"]
-    if settings.get("drop_rate"):
-        name = "recovered" if "on_missing" in settings else "skipped"
+    if "faults" in changes:
+        name = "recovered" if "on_missing" in changes["algorithm"] else "skipped"
         assert sum(report["values"][f"aggregations_{name}"].sum() for report in reports) > 0
 
 
@@ -382,7 +382,8 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(
 ) -> None:
     changes = {
         "topology": {"name": "regular", "degree": 4, "dynamic": dynamic},
-        "algorithm": secure(keys="random", drop_rate=0.1),
+        "algorithm": secure(keys="random"),
+        "faults": {"loss": 0.1},
         "rounds": 4,
     }
     job = make_job(changes)
@@ -392,13 +393,13 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(
         seal(tmp_path, done, [save_block(block, tmp_path, done)], keep=9)
 
     job.checkpoint = job.checkpoint.model_copy(update={"every": 2})
-    Host(job, block, Exchange(job.clock), lambda report: None, save).run()
+    Host(job, block, job.exchange(), lambda report: None, save).run()
 
     again = make_job(changes)
     resumed = again.block(np.arange(8))
     folder = tmp_path / "round-000002"
     load_block(resumed, folder, read_manifest(folder))
-    exchange = Exchange(again.clock)
+    exchange = again.exchange()
     Host(again, resumed, exchange, lambda report: None, lambda block, done: None).run(2)
     assert torch.equal(resumed.rows, block.rows)
     for name, value in block.state.items():
@@ -433,7 +434,7 @@ def test_it_composes_with_skiptrain(make_job: MakeJob, host: Callable[..., Any])
         ({"algorithm": secure(fraction_bits=31)}, "algorithm.fraction_bits", "1 to 30"),
         ({"algorithm": secure(fraction_bits=0)}, "algorithm.fraction_bits", "1 to 30"),
         ({"algorithm": secure(share=0)}, "algorithm.share", "greater than 0"),
-        ({"algorithm": secure(drop_rate=1)}, "algorithm.drop_rate", "less than 1"),
+        ({"algorithm": secure(drop_rate=0.1)}, "algorithm.drop_rate", "now faults.loss"),
         ({"algorithm": secure(keys="none")}, "algorithm.keys", "seeded"),
         ({"algorithm": secure(on_missing="wait")}, "algorithm.on_missing", "recover"),
         ({"algorithm": secure(), "topology": "star"}, "algorithm.allow_exposed", "hears only one"),

@@ -56,6 +56,13 @@ class Algorithm(Component, kind="algorithm"):
     unattackable: ClassVar[str] = ""
     """Why no attack can change what its nodes send; empty: one can."""
 
+    tolerates_loss: ClassVar[bool] = False
+    """Whether it can go on where a message does not come that its :class:`Send` can do without
+    (``on_missing`` other than wait and abort)."""
+
+    loss_breaks: ClassVar[str] = "does not say that it can (Algorithm.tolerates_loss)"
+    """Why it cannot, where it does not tolerate loss."""
+
     usual: ClassVar[dict[str, Any]] = {}
     """What a run that names only the algorithm is told besides; a run file says it itself."""
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import label_histogram
 from hansa.engine.block import Block
 from hansa.engine.exchange.attackers import TOGETHER
+from hansa.engine.exchange.losses import COUNTERS
 from hansa.engine.holding import Holding, Parts, public_part
 from hansa.engine.plan import Plan
 from hansa.engine.roster import Roster
@@ -161,6 +163,9 @@ class Job(Plan):
         block = self._start(ids, initial, trainer)
         block.clock, block.numbers = self.clock, self.numbered
         block.facts[TOGETHER] = self.attackers is not None and self.attackers.attack.colluding
+        if self.faults is not None:
+            for name in COUNTERS:
+                block.state[name] = torch.zeros(len(block), dtype=torch.int64)
         self.clock.start(block)
         self.algorithm.start(block)
         self.algorithm.check_block(block)

@@ -11,7 +11,9 @@ import numpy as np
 from hansa.base.streams import Streams
 from hansa.data import Dataset
 from hansa.engine.algorithm import Algorithm
+from hansa.engine.exchange.asked import Exchange, Post
 from hansa.engine.exchange.attackers import Attackers
+from hansa.engine.exchange.faults import Faults
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.clock import Clock
@@ -35,6 +37,7 @@ class Plan:
             In a plan it has no training examples; in a :class:`Job` those that are held here.
         module: the model at its initial weights, the same for all nodes.
         attackers: the clients that send something else than they should, or None.
+        faults: what goes wrong on purpose, or None.
         form: what the module is built from; None: no other process can.
         plugins: modules or files that components come from.
         trial: what the model does on a few examples, once that has been tried.
@@ -54,6 +57,7 @@ class Plan:
     device: str = "cpu"
     threads: int = 0
     attackers: Attackers | None = None
+    faults: Faults | None = None
     form: Model | None = None
     plugins: tuple[str, ...] = ()
     trial: Tried | None = None
@@ -76,6 +80,14 @@ class Plan:
     def presence(self) -> Presence:
         """Who is there, by round and by time."""
         return Presence(self.network, self.clock)
+
+    def exchange(self, post: Post | None = None) -> Exchange:
+        """What a block of the job exchanges with.
+
+        Args:
+            post: carries messages to other workers; None: the block holds all nodes.
+        """
+        return Exchange(self.clock, post, self.faults, self.algorithm.tolerates_loss)
 
     @cached_property
     def metrics(self) -> MetricSet:

@@ -50,6 +50,14 @@ class Wrapper(Algorithm):
         return self.algorithm.must_tell
 
     @property
+    def tolerates_loss(self) -> bool:  # type: ignore[override]
+        return self.algorithm.tolerates_loss
+
+    @property
+    def loss_breaks(self) -> str:  # type: ignore[override]
+        return self.algorithm.loss_breaks
+
+    @property
     def needs_time(self) -> bool:
         return self.algorithm.needs_time
 

@@ -39,7 +39,7 @@ SYNONYMS = {
     "weight_decay": ("wd", "l2"),
 }
 """How others call what is called so here."""
-RENAMED = {"aggregators": "rules"}
+RENAMED = {"aggregators": "rules", "drop_rate": "faults.loss"}
 """What former settings are called now."""
 FRACTIONS = {
     "fraction",
@@ -80,7 +80,8 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
             return ConfigError(error.field, error.value, error.problem, fix)
         return error
     if error.problem == "there is no such setting":
-        if (now := RENAMED.get(words[-1])) in schema.model_fields:
+        now = RENAMED.get(words[-1], "")
+        if now.split(".")[0] in schema.model_fields:
             return ConfigError(error.field, error.value, error.problem, f"now {now}")
         if fix := _misplaced(words, schema, settings):
             return ConfigError(error.field, error.value, error.problem, fix)

@@ -19,6 +19,7 @@ from hansa.engine.exchange.attackers import Attackers
 from hansa.experiment.inputs import plugins_of
 from hansa.experiment.runfile import RunFile
 from hansa.models import Model, Module, ParameterLayout, initial_model
+from hansa.topology.timetable import Timetable
 
 
 def prepare(run: RunFile) -> Job:
@@ -37,7 +38,8 @@ def prepare(run: RunFile) -> Job:
     _check_pace(run)
     _check_servers(run, servers)
     streams = Streams(run.seed)
-    network = Network(run.topology, nodes + servers, streams, servers)
+    away = _check_faults(run, servers)
+    network = Network(run.topology, nodes + servers, streams, servers, away)
     if run.algorithm.uses_topology:
         _within("topology", lambda: network.graph(0), nodes, run.topology)
     _within("algorithm", lambda: method.check(network), nodes, method)
@@ -78,6 +80,7 @@ def prepare(run: RunFile) -> Job:
         attackers=attackers,
         form=form,
         plugins=tuple(sorted({*run.plugins} | plugins_of(run))),
+        faults=run.faults,
     )
     # What fits no model or no clock shows when a node starts: better now than in a worker.
     doing("trying the model")
@@ -147,6 +150,30 @@ def _check_pace(run: RunFile) -> None:
             f"agrees before every exchange, and in {name} nobody keeps step with others",
             "an attack that does not collude, or runtime: simulate",
         )
+
+
+def _check_faults(run: RunFile, servers: int) -> Timetable:
+    """Faults that the algorithm can live with; returns who is away when."""
+    faults, method = run.faults, run.algorithm
+    if faults is None:
+        return {}
+    _within("faults", lambda: faults.check(run.nodes + servers, run.nodes), run.nodes)
+    if faults.absent and not method.uses_topology:
+        problem = f"lets nodes leave, but {method.name} does not use the topology"
+        fix = "nobody absent, or an algorithm such as dpsgd"
+        raise ConfigError("faults.absent", None, problem, fix)
+    if faults.lossy and method.own_pace:
+        problem = f"{method.name} has no rounds in which a message could be missing"
+        raise ConfigError("faults.loss", faults.loss, problem, "no loss, or dpsgd or fedavg")
+    if faults.lossy and not method.tolerates_loss and faults.on_missing not in ("wait", "abort"):
+        field, value = ("loss", faults.loss) if faults.loss else ("lost", list(faults.lost)[:1])
+        raise ConfigError(
+            f"faults.{field}",
+            value,
+            f"{method.name} cannot do without a message: it {method.loss_breaks}",
+            "faults.on_missing: wait, so that it is sent again, or an algorithm such as dpsgd",
+        )
+    return faults.absent
 
 
 def _attackers(run: RunFile, streams: Streams) -> Attackers | None:

@@ -21,6 +21,7 @@ from hansa.engine import (
     Simulate,
     TrainSettings,
 )
+from hansa.engine.exchange.faults import Faults
 from hansa.ensemble.attacks import Attack
 from hansa.experiment.settings_file import SettingsFile, load_plugins, override
 from hansa.models import MLP, Model
@@ -47,6 +48,9 @@ class RunFile(SettingsFile):
     )
     attack: Attack | None = Field(
         None, description="nodes that send something else than they should, and what"
+    )
+    faults: Faults | None = Field(
+        None, description="messages that get lost and nodes that are away, on purpose"
     )
     train: TrainSettings = Field(TrainSettings(), description="local work")
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="measuring")

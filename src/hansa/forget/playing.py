@@ -26,7 +26,6 @@ from hansa.engine import (
     latest,
     read_manifest,
 )
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import MANIFEST, load_block, save_block, seal
 from hansa.engine.runtimes.host import Host
 from hansa.experiment.jobs import collect, host_job
@@ -119,7 +118,7 @@ def tried(case: Case, program: Callable[[Federation], Asking[T]], **rows: Tensor
     block = work.block(np.arange(work.nodes))
     load_block(block, case.checkpoint, read_manifest(case.checkpoint))
     block.kept[ROW] = block.models()[1][:1].clone()
-    Host(work, block, Exchange(work.clock), lambda report: None, lambda block, done: None).run()
+    Host(work, block, work.exchange(), lambda report: None, lambda block, done: None).run()
     return results[0]
 
 

@@ -85,5 +85,6 @@ def without(case: Case) -> Job:
         network=Network(topology, len(parts) + servers, job.streams, servers),
         evaluate=EvaluateSettings(every=job.rounds, dense_start=False, nodes=1),
         attackers=job.attackers and job.attackers.among(stay),
+        faults=None,  # they name nodes by their former numbers
         trial=None,  # of others than those who stay
     )

@@ -31,18 +31,20 @@ def aggregate_(inbox: Inbox, rows: Tensor, weights: MixingMatrix, aggregator: Ag
         mix = inbox.overlay_ if isinstance(inbox.sent, SparseRows) else inbox.mix_
         mix(rows, weights)
         return
-    indptr, own, values = inbox.weighted(weights)
+    terms = inbox.weighted(weights)
     aggregated = rows.clone()
     for k, row in enumerate(rows):
-        span = slice(int(indptr[k]), int(indptr[k + 1]))
-        if span.stop - span.start < aggregator.least:
+        span = slice(int(terms.indptr[k]), int(terms.indptr[k + 1]))
+        own, values = terms.own[span], terms.values[span]
+        skipped = inbox.on_missing == "skip" and len(inbox.missing.of(k)) > 0
+        if len(own) < aggregator.least or skipped:
             continue
-        at = int(np.argmax(own[span]))
+        at = int(np.argmax(own))
         heard = _over(row, inbox.messages(k, shared=True)[1])
         # Each row at its sender's place, so that sums are the same however nodes are split.
-        every = torch.cat([heard[:at], row[None], heard[at:]]) if own[span].any() else heard
+        every = torch.cat([heard[:at], row[None], heard[at:]]) if own.any() else heard
         state = aggregator.start(row)
-        aggregator.add(state, every, values[span])
+        aggregator.add(state, every, values)
         aggregated[k] = aggregator.end(state)
     rows.copy_(aggregated)
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from hansa.codec import Codec
 from hansa.engine.block import Block
+from hansa.engine.exchange.faults import Faults
+from hansa.engine.exchange.terms import OnMissing
 from hansa.engine.exchange.wire import MAX_TURN, Header, Key, When
 from hansa.engine.time.clock import Clock
 
@@ -29,8 +31,14 @@ class Post(Protocol):
     def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
         """Take a message for another worker; ``more`` of its nodes may hear the same."""
 
-    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
-        """Wait for all expected messages of an exchange."""
+    def gather(
+        self, when: When, expected: set[Key], whole: bool = True
+    ) -> dict[Key, tuple[Header, bytes]]:
+        """Wait for all expected messages of an exchange.
+
+        Args:
+            whole: it is an error if one does not come; else those that came are given.
+        """
 
     def share(self, when: When, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The arrays of all blocks, end to end."""
@@ -44,10 +52,18 @@ class Exchange:
 
     Args:
         post: what carries messages to other workers; None: the whole run is in one block.
+        faults: what goes wrong on purpose.
+        tolerant: the algorithm can do without a message.
     """
 
-    def __init__(self, clock: Clock, post: Post | None = None) -> None:
-        self.clock, self.post = clock, post
+    def __init__(
+        self,
+        clock: Clock,
+        post: Post | None = None,
+        faults: Faults | None = None,
+        tolerant: bool = False,
+    ) -> None:
+        self.clock, self.post, self.faults, self.tolerant = clock, post, faults, tolerant
         self._owner = None if post is None else np.asarray(post.owner)
 
     def __call__(self, block: Block, asked: Asked[T], round: int, phase: int) -> T:
@@ -63,6 +79,41 @@ class Exchange:
     def worker(self, node: int) -> int:
         """Where a node lives."""
         return 0 if self._owner is None else int(self._owner[node])
+
+    def policy(self, said: OnMissing) -> OnMissing:
+        """What becomes of a message that does not come, where the exchange ``said`` so."""
+        return said if self.faults is None else self.faults.policy(said)
+
+    def patient(self, policy: OnMissing) -> bool:
+        """Whether a peer's silence is an error, and not a message that is missing."""
+        return not self.tolerant or policy in ("wait", "abort")
+
+    def lost(
+        self, block: Block, when: When, kind: str, senders: np.ndarray, receivers: np.ndarray
+    ) -> np.ndarray:
+        """Which messages of an exchange a fault of the run file takes, bool [pairs].
+
+        Everybody can ask for any pair, int64 [pairs] node ids each.
+        """
+        if self.faults is None or not self.faults.lossy:
+            return np.zeros(len(senders), dtype=bool)
+        return self.faults.of(block.streams, when, kind, senders, receivers)
+
+    def due(
+        self, block: Block, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
+    ) -> np.ndarray:
+        """When messages that are sent now arrive, s of modelled time [messages].
+
+        Args:
+            senders: positions in the block, int64 [messages].
+            receivers: node ids, int64 [messages].
+            sizes: bytes, int64 [messages].
+        """
+        if self.post is None:
+            return self.clock.transfer(block, senders, receivers, sizes)
+        load = np.zeros(len(block), dtype=np.int64)
+        np.add.at(load, senders, sizes)
+        return self.clock.send(block, load)[senders]
 
 
 class Asked(ABC, Generic[T]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked, Exchange, check_kind
-from hansa.engine.exchange.inbox import Inbox, OnMissing
+from hansa.engine.exchange.inbox import Inbox
+from hansa.engine.exchange.losses import record, refuse, resend, wait_in_vain
+from hansa.engine.exchange.terms import Missing, OnMissing
 from hansa.engine.exchange.wire import HEADER_BYTES, Header, Key, When, checksum, frame
 from hansa.topology import Graph
 
@@ -53,44 +55,48 @@ class Send(Asked[Inbox]):
     def perform(self, exchange: Exchange, block: Block, round: int, phase: int) -> Inbox:
         """Send, wait for all that the block's nodes should hear, count, and hand it over."""
         when, routes, sizes = self.when(round, phase), Routes.of(block, self), sizes_of(self)
-        load = count_sent(block, routes, sizes)
-        if exchange.post is None:
-            weights = sizes[routes.message]
-            sent_due = exchange.clock.transfer(block, routes.senders, routes.receivers, weights)
-        else:
-            sent_due = exchange.clock.send(block, load)[routes.senders]
-        home = np.flatnonzero(exchange.here(routes.receivers))
-        _speak(exchange, block, self, routes, home, when, sent_due)
+        policy = exchange.policy(self.on_missing)
+        count_sent(block, routes, sizes)
+        weight = sizes[routes.message]
+        due = exchange.due(block, routes.senders, routes.receivers, weight)
+        lost = _lost(exchange, block, self, when, policy, routes, weight, due)
+        through = what_arrives(self)
+        home = Arrivals(routes.message, weight, due)
+        if through is not self.rows:
+            home = replace(home, slots=home.slots + len(self.rows))
+        tables = [nothing(self.rows) if through is self.rows else through]
 
         # What stays goes by the same routes as what leaves: routes are by sender and then
         # receiver, an inbox is by receiver and then sender.
         indptr, senders = self.graph.rows(block.ids)
-        order = np.lexsort((routes.senders[home], routes.receivers[home]))
-        local = order if len(home) == len(routes.senders) else home[order]
-        through = what_arrives(self)
-        lossless, n = through is self.rows, len(self.rows)
-        slots, due = routes.message[local], sent_due[local]
-        weight = sizes[slots]
-        if not lossless:
-            slots = slots + n
-        away = np.flatnonzero(~exchange.here(senders))
-        if len(away):
-            slots, weight, due = (_spread(x, len(senders), away) for x in (slots, weight, due))
-        tables = [nothing(self.rows) if lossless else through]
-        filed: dict[int, int] = {}
-        count = n + len(tables[0])
-        for e, header, payload in _heard(exchange, block, when, indptr, senders, away):
-            weight[e], due[e] = header.size + HEADER_BYTES, header.arrival
-            if self.each or header.sender not in filed:
-                filed[header.sender] = count
-                tables.append(_decoded(self, header, payload))
-                count += 1
-            slots[e] = filed[header.sender]
-        exchange.clock.receive(block, count_received(block, indptr, weight), indptr, due)
+        missing = Missing()
+        if exchange.post is None and not lost.any():
+            came = home.at(np.lexsort((routes.senders, routes.receivers)))
+        else:
+            goes, near = ~lost, exchange.here(routes.receivers)
+            _speak(exchange, block, self, routes, np.flatnonzero(goes & ~near), when, due)
+            stays = np.flatnonzero(goes & near)
+            order = np.lexsort((routes.senders[stays], routes.receivers[stays]))
+            edges = senders, np.repeat(block.ids, np.diff(indptr))
+            came, got = _gathered(
+                exchange, block, self, when, policy, edges, home.at(stays[order]), tables
+            )
+            if not got.all():
+                missing = Missing(_offsets(indptr, ~got), senders[~got])
+                indptr, senders, came = _offsets(indptr, got), senders[got], came.at(got)
+
+        before = block.state["modelled_time"].numpy().copy()
+        heard = count_received(block, indptr, came.weight)
+        exchange.clock.receive(block, heard, indptr, came.due)
+        if len(missing):
+            wait_in_vain(exchange, block, missing, before)
         received = concatenate(tables)
         if isinstance(received, torch.Tensor) and isinstance(self.rows, torch.Tensor):
             received = received.to(self.rows.device)
-        return Inbox(block.ids, indptr, senders, slots, self.rows, received, due)
+        return Inbox(
+            block.ids, indptr, senders, came.slots, self.rows, received, came.due,
+            missing, policy, lost,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,19 +155,44 @@ class Routes:
         return cls(senders, receivers, message)
 
 
+@dataclass(frozen=True)
+class Arrivals:
+    """What comes by some edges.
+
+    Attributes:
+        slots: int64 [edges], where each message is in what was sent followed by what was received.
+        weight: int64 [edges], bytes with the header.
+        due: float64 [edges], s of modelled time.
+    """
+
+    slots: np.ndarray
+    weight: np.ndarray
+    due: np.ndarray
+
+    def at(self, which: np.ndarray) -> Arrivals:
+        """Some of them, by index or by mask."""
+        return Arrivals(self.slots[which], self.weight[which], self.due[which])
+
+    def spread(self, places: np.ndarray) -> Arrivals:
+        """These in order at ``places``, bool [edges]; zeros elsewhere."""
+        wide = [np.zeros(len(places), dtype=x.dtype) for x in (self.slots, self.weight, self.due)]
+        for target, values in zip(wide, (self.slots, self.weight, self.due), strict=True):
+            target[places] = values
+        return Arrivals(*wide)
+
+
 def _speak(
     exchange: Exchange,
     block: Block,
     send: Send,
     routes: Routes,
-    home: np.ndarray,
+    away: np.ndarray,
     when: When,
     due: np.ndarray,
 ) -> None:
-    """Send the messages of all routes but those at ``home``: encoded once, sent once a worker."""
-    if exchange.post is None or len(home) == len(routes.senders):
+    """Send the messages of the routes ``away``: encoded once, sent once a worker."""
+    if exchange.post is None or not len(away):
         return
-    away = np.delete(np.arange(len(routes.senders)), home)
     needed, place = np.unique(routes.message[away], return_inverse=True)
     payloads = send.codec.encode(select(send.rows, needed))
     digests = [checksum(payload) for payload in payloads]
@@ -182,28 +213,89 @@ def _speak(
         exchange.post.send(headers[0], payloads[k], *headers[1:])
 
 
-def _heard(
+def _lost(
     exchange: Exchange,
     block: Block,
+    send: Send,
     when: When,
-    indptr: np.ndarray,
-    senders: np.ndarray,
-    away: np.ndarray,
-) -> list[tuple[int, Header, bytes]]:
-    """What came from other workers by the edges ``away``: (edge, header, payload), in order."""
-    if exchange.post is None:
-        return []
-    receivers = np.repeat(block.ids, np.diff(indptr))[away]
-    keys: list[Key] = list(zip(senders[away].tolist(), receivers.tolist(), strict=True))
-    got = exchange.post.gather(when, set(keys))
-    return [(e, *got[key]) for e, key in zip(away.tolist(), keys, strict=True)]
+    policy: OnMissing,
+    routes: Routes,
+    weight: np.ndarray,
+    due: np.ndarray,
+) -> np.ndarray:
+    """Which messages a fault takes for good, bool [routes].
+
+    Args:
+        weight: bytes of each, int64 [routes].
+        due: when each arrives, s [routes]; those that are sent again come later, in place.
+
+    Raises:
+        RunError: the policy is to abort.
+    """
+    senders, receivers = block.ids[routes.senders], routes.receivers
+    lost = exchange.lost(block, when, send.kind, senders, receivers)
+    if not lost.any():
+        return lost
+    if policy == "abort":
+        refuse(when, send.kind, senders[lost], receivers[lost])
+    record(block, when, send.kind, policy, "lost", senders[lost], receivers[lost])
+    if policy == "wait":
+        resent = routes.senders[lost], receivers[lost], weight[lost]
+        due[lost] = resend(exchange, block, *resent, due[lost])
+        return np.zeros(len(lost), dtype=bool)
+    return lost
 
 
-def _spread(values: np.ndarray, count: int, gaps: np.ndarray) -> np.ndarray:
-    """The values in order, with zeros at the places ``gaps`` of ``count``."""
-    spread = np.zeros(count, dtype=values.dtype)
-    spread[np.delete(np.arange(count), gaps)] = values
-    return spread
+def _gathered(
+    exchange: Exchange,
+    block: Block,
+    send: Send,
+    when: When,
+    policy: OnMissing,
+    edges: tuple[np.ndarray, np.ndarray],
+    home: Arrivals,
+    tables: list[Messages],
+) -> tuple[Arrivals, np.ndarray]:
+    """(what comes by each edge, zeros where nothing does; where something did, bool [edges]).
+
+    Args:
+        edges: (senders, receivers) of all that is due here, node ids.
+        home: what stays in the block, by its edges in order.
+        tables: messages, to which those from elsewhere are added.
+    """
+    senders, receivers = edges
+    near = exchange.here(senders)
+    comes = np.ones(len(near), dtype=bool)
+    if policy != "wait":
+        comes = ~exchange.lost(block, when, send.kind, senders, receivers)
+    got = near & comes
+    came = home.spread(got)
+    away = np.flatnonzero(comes & ~near)
+    if exchange.post is not None:
+        keys: list[Key] = list(zip(senders[away].tolist(), receivers[away].tolist(), strict=True))
+        letters = exchange.post.gather(when, set(keys), whole=exchange.patient(policy))
+        filed: dict[int, int] = {}
+        count = len(send.rows) + sum(map(len, tables))
+        for e, key in zip(away.tolist(), keys, strict=True):
+            if key not in letters:
+                continue
+            header, payload = letters[key]
+            if send.each or header.sender not in filed:
+                filed[header.sender] = count
+                tables.append(_decoded(send, header, payload))
+                count += 1
+            came.slots[e], got[e] = filed[header.sender], True
+            came.weight[e], came.due[e] = header.size + HEADER_BYTES, header.arrival
+    silent = comes & ~got
+    if silent.any():
+        record(block, when, send.kind, policy, "silent", senders[silent], receivers[silent])
+    return came, got
+
+
+def _offsets(indptr: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Where each node's begin among the ``chosen``, bool [messages]."""
+    total: np.ndarray = np.concatenate([[0], np.cumsum(chosen)])[indptr]
+    return total
 
 
 def _decoded(send: Send, header: Header, payload: bytes) -> Messages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,38 +12,11 @@ from hansa.codec.messages import Messages, SparseRows, concatenate, select, whol
 from hansa.engine.exchange.holders import mix_held_rows_
 from hansa.engine.exchange.mixing import mix_rows_
 from hansa.engine.exchange.overlay import add_sparse_, overlay_sparse_
+from hansa.engine.exchange.terms import Missing, OnMissing, Terms, terms_of
 from hansa.topology import MixingMatrix
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-OnMissing = Literal["wait", "self", "renormalise", "skip", "abort"]
-"""What becomes of a message that does not come: it is waited for until it does; the receiver's own
-numbers stand in for it; the others' weights grow to make up for it; its receiver keeps what it has
-and leaves the others' unused; the run ends."""
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Who should have been heard and was not.
-
-    Attributes:
-        indptr: int64 [n+1]; the block's k-th node lacks those at ``indptr[k]:indptr[k+1]``. Empty
-            where nothing is missing.
-        senders: int64 [missing], node ids, ascending for each receiver.
-    """
-
-    indptr: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    senders: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self.senders)
-
-    def of(self, k: int) -> np.ndarray:
-        """The ids of those whom the block's k-th node did not hear."""
-        if not len(self):
-            return self.senders
-        return self.senders[self.indptr[k] : self.indptr[k + 1]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +36,9 @@ class Inbox:
         received: what came from elsewhere or was changed by the codec on the way.
         arrivals: float64 [messages], modelled time at which each was sent and on its way over.
         missing: what should have come and did not; the other arrays hold what came.
-        on_missing: what becomes of those in :meth:`mix_`, :meth:`overlay_` and :meth:`add_`.
+        on_missing: what becomes of those in sums (see :func:`terms_of`).
+        lost: bool [messages that the block's nodes sent], by sender and then receiver: a fault of
+            the run file took it on its way. Empty where none does.
     """
 
     ids: np.ndarray
@@ -75,6 +50,7 @@ class Inbox:
     arrivals: np.ndarray = field(default_factory=lambda: np.zeros(0))
     missing: Missing = field(default_factory=Missing)
     on_missing: OnMissing = "self"
+    lost: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def __len__(self) -> int:
         return len(self.senders)
@@ -123,19 +99,19 @@ class Inbox:
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        indptr, own, values = self.weighted(weights)
+        terms = self.weighted(weights)
         if not isinstance(self.sent, torch.Tensor) or not isinstance(self.received, torch.Tensor):
             raise TypeError("only whole rows can be mixed; see overlay_ for parts of rows")
         n = len(rows)
         alias = rows.data_ptr() == self.sent.data_ptr() and rows.shape == self.sent.shape
-        table, slots = self.received, self.slots
+        table, slots = self.received, self.slots[terms.heard]
         if not alias:
             # The messages are not the numbers that are mixed, so all of them are foreign rows.
             table, slots = torch.cat([self.sent, self.received]), slots + n
-        index = np.empty(len(own), dtype=np.int64)
-        index[~own] = slots
-        index[own] = np.repeat(np.arange(n), np.diff(indptr))[own]
-        mix_rows_(rows, table, indptr, index, values)
+        index = np.empty(len(terms.own), dtype=np.int64)
+        index[~terms.own] = slots
+        index[terms.own] = np.repeat(np.arange(n), np.diff(terms.indptr))[terms.own]
+        mix_rows_(rows, table, terms.indptr, index, terms.values)
 
     def overlay_(self, rows: Tensor, weights: MixingMatrix) -> None:
         """x_i <- x_i + sum_j w_ij (m_j - x_i) where j's message has a number, in place.
@@ -147,17 +123,18 @@ class Inbox:
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        indptr, own, values = self.weighted(weights)
+        terms = self.weighted(weights)
         table, slots = self._parts()
+        slots, others = slots[terms.heard], terms.others
         if not len(slots):
             return
         gaps = np.concatenate([[0], np.cumsum(table.counts[slots] != table.size)])
-        whole = np.flatnonzero((np.diff(gaps[self.indptr]) == 0) & (np.diff(self.indptr) > 0))
-        mixed = self._mixed(rows, whole, table, slots, indptr, own, values)
+        whole = np.flatnonzero((np.diff(gaps[others]) == 0) & (np.diff(others) > 0))
+        mixed = self._mixed(rows, whole, table, slots, terms)
         if len(whole) < len(rows):
-            starts, ends = self.indptr[:-1].copy(), self.indptr[1:].copy()
+            starts, ends = others[:-1].copy(), others[1:].copy()
             ends[whole] = starts[whole]  # these are mixed
-            overlay_sparse_(rows, starts, ends, slots, values[~own], table)
+            overlay_sparse_(rows, starts, ends, slots, terms.weights, table)
         if len(whole):
             rows[torch.from_numpy(whole)] = mixed
 
@@ -167,16 +144,18 @@ class Inbox:
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        _, own, values = self.weighted(weights)
+        terms = self.weighted(weights, own=False)
         if isinstance(self.sent, SparseRows):
             table, slots = self._parts()
-            add_sparse_(target, self.indptr, slots, values[~own], table)
+            add_sparse_(target, terms.indptr, slots[terms.heard], terms.values, table)
             return
         for k in range(len(target)):
-            span = slice(self.indptr[k], self.indptr[k + 1])
+            span = slice(terms.indptr[k], terms.indptr[k + 1])
+            if span.start == span.stop:
+                continue
             rows = self.messages(k)[1]
             assert isinstance(rows, torch.Tensor)
-            for weight, row in zip(values[~own][span], rows, strict=True):
+            for weight, row in zip(terms.values[span], rows, strict=True):
                 target[k].add_(row, alpha=float(weight))
 
     def mix_held_(
@@ -207,24 +186,28 @@ class Inbox:
             ValueError: the weights are not those of the graph that was sent over, or ``held`` is
                 not of the messages' groups.
         """
-        indptr, own, values = self.weighted(weights)
-        takes = np.zeros_like(values) if take is None else self.weighted(take)[2]
+        terms = self.weighted(weights, make_up=False)
+        takes = np.zeros_like(terms.values)
+        if take is not None:
+            takes = self.weighted(take, make_up=False).values
         table, among = self._parts()
-        slots = np.full(len(own), -1, dtype=np.int64)
-        slots[~own] = among
-        mix_held_rows_(rows, held, indptr, slots, values, takes, table, lend)
+        slots = np.full(len(terms.own), -1, dtype=np.int64)
+        slots[~terms.own] = among[terms.heard]
+        mix_held_rows_(rows, held, terms.indptr, slots, terms.values, takes, table, lend)
 
-    def weighted(self, weights: MixingMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(indptr, which terms are a node's own, values) of the receivers' sums.
+    def weighted(self, weights: MixingMatrix, own: bool = True, make_up: bool = True) -> Terms:
+        """The terms of the receivers' sums.
+
+        Args:
+            own: the receivers' own numbers are among them.
+            make_up: what is missing is made up for by :attr:`on_missing`; else its terms are not
+                there.
 
         Raises:
             ValueError: the weights are not those of the graph that was sent over.
         """
-        indptr, columns, values = weights.rows(self.ids)
-        own = columns == np.repeat(self.ids, np.diff(indptr))
-        if not np.array_equal(columns[~own], self.senders):
-            raise ValueError("the mixing weights are not those of the graph of this exchange")
-        return indptr, own, values
+        policy = self.on_missing if make_up else None
+        return terms_of(self.ids, weights, self.senders, self.missing, policy, own)
 
     def _parts(self) -> tuple[SparseRows, np.ndarray]:
         """All messages in one table, and where each received one is in it."""
@@ -239,26 +222,23 @@ class Inbox:
         return table, self.slots
 
     def _mixed(
-        self,
-        rows: Tensor,
-        who: np.ndarray,
-        table: SparseRows,
-        slots: np.ndarray,
-        indptr: np.ndarray,
-        own: np.ndarray,
-        values: np.ndarray,
+        self, rows: Tensor, who: np.ndarray, table: SparseRows, slots: np.ndarray, terms: Terms
     ) -> Tensor:
-        """The mixed rows of the receivers ``who``, who got whole rows only."""
+        """The mixed rows of the receivers ``who``, who got whole rows only.
+
+        Args:
+            slots: int64 [terms that are not own], where each is in the table.
+        """
         n, mixed = len(who), rows[torch.from_numpy(who)]
         if not n:
             return mixed
-        receivers = np.repeat(np.arange(len(rows)), np.diff(indptr))
-        terms = np.isin(receivers, who)
-        needed, place = np.unique(slots[terms[~own]], return_inverse=True)
+        receivers = np.repeat(np.arange(len(rows)), np.diff(terms.indptr))
+        chosen, own = np.isin(receivers, who), terms.own
+        needed, place = np.unique(slots[chosen[~own]], return_inverse=True)
         whole = torch.stack([table.row(int(k))[1] for k in needed]).to(rows.device)
-        index = np.empty(np.count_nonzero(terms), dtype=np.int64)
-        index[~own[terms]] = n + place
-        index[own[terms]] = np.arange(n)
-        starts = np.concatenate([[0], np.cumsum(np.diff(indptr)[who])])
-        mix_rows_(mixed, whole, starts, index, values[terms])
+        index = np.empty(np.count_nonzero(chosen), dtype=np.int64)
+        index[~own[chosen]] = n + place
+        index[own[chosen]] = np.arange(n)
+        starts = np.concatenate([[0], np.cumsum(np.diff(terms.indptr)[who])])
+        mix_rows_(mixed, whole, starts, index, terms.values[chosen])
         return mixed

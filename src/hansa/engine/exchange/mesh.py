@@ -32,10 +32,14 @@ class Mesh:
     A peer can be ahead by a round, so frames of later exchanges are kept until they are asked
     for. Frames that are malformed, repeated or too late are counted and dropped.
 
+    A peer is given up that says nothing of use for the ``deadline`` while it is waited for. What
+    it has said before, or never should have, is of no use. Whoever was given up is not waited for
+    again until it is heard: of anything that has not come before, even too late.
+
     Args:
         index: this worker's number.
         owner: worker of each node of the run.
-        deadline: seconds of silence after which waiting is given up.
+        deadline: seconds of silence of a peer after which waiting for it is given up.
         alive: raises when there is no point in waiting any longer.
     """
 
@@ -48,7 +52,9 @@ class Mesh:
         alive: Callable[[], None],
     ) -> None:
         self.index, self.owner, self.alive = index, owner, alive
-        self.deadline = Deadline(deadline)
+        self.deadline = Deadline(deadline)  # of all peers, for who waits for any of them
+        self.deadlines = {peer: Deadline(deadline) for peer in set(owner) - {index}}
+        self.given_up: set[int] = set()
         self.dropped: dict[str, int] = {}
         self._context = context
         self._ear: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
@@ -61,6 +67,7 @@ class Mesh:
         self._oldest = (-1, 0)  # round, and exchange of it that every block takes part in
         self._closed: set[When] = set()  # of this round, by kind and turn
         self._unasked: deque[list[tuple[Header, bytes]]] = deque()
+        self._missed: set[tuple[When, Key]] = set()  # what a peer that was given up did not say
 
     def connect(self, ports: list[int]) -> None:
         """Open a socket to every peer, given the ports of all workers by index."""
@@ -81,36 +88,61 @@ class Mesh:
         mouth = self._mouths[self.owner[header.receiver]]
         mouth.send_multipart([header.pack(), payload, *(other.pack() for other in more)])
 
-    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+    def gather(
+        self, when: When, expected: set[Key], whole: bool = True
+    ) -> dict[Key, tuple[Header, bytes]]:
         """Wait until all expected messages of an exchange are there.
 
+        Args:
+            whole: a peer's silence is an error; else the messages of the others are given.
+
         Raises:
-            RunError: the deadline passed; names the nodes that were not heard.
+            RunError: a peer's deadline passed; names the nodes that were not heard.
         """
         self._begin(when)
         got = self._kept.setdefault(when, {})
-        self.deadline.touch()
+        for peer in self._peers(expected) - (set() if whole else self.given_up):
+            self.deadlines[peer].touch()
         self.alive()  # a word to stop is heard even where no peer is ever waited for
         while not expected <= got.keys():
-            if self._ear.poll(_POLL_MS) and self._take():
-                continue
+            hopeless = bool(self.given_up) and not whole and self._hopeless(expected - got.keys())
+            if self._ear.poll(0 if hopeless else _POLL_MS):
+                if self._take():
+                    continue
+            elif hopeless:
+                self._missed |= {(when, key) for key in expected - got.keys()}
+                break
             self.alive()
-            if self.deadline.passed:
-                silent = sorted({sender for sender, _ in expected - got.keys()})
-                raise RunError(
-                    f"waited {self.deadline.seconds:g} s in vain for a message of node(s) "
-                    f"{', '.join(map(str, silent[:8]))}; raise runtime.deadline if their work "
-                    "takes longer",
-                    node=silent[0],
-                    round=when.round + 1,
-                    phase="exchange",
-                )
+            missing = expected - got.keys()
+            silent = {peer for peer in self._peers(missing) if self.deadlines[peer].passed}
+            if silent and whole:
+                raise self._vain(when, missing, silent)
+            self.given_up |= silent
         del self._kept[when]
         if when.kind:
             self._closed.add(when)
         else:
             self._oldest = (when.round, when.number + 1)
-        return {key: got[key] for key in expected}
+        return {key: got[key] for key in expected if key in got}
+
+    def _hopeless(self, missing: set[Key]) -> bool:
+        """Whether all that is missing is due from peers that were given up."""
+        return self._peers(missing) <= self.given_up
+
+    def _peers(self, keys: set[Key]) -> set[int]:
+        """The workers that messages are due from."""
+        return {self.owner[sender] for sender, _ in keys}
+
+    def _vain(self, when: When, missing: set[Key], silent: set[int]) -> RunError:
+        nodes = sorted({sender for sender, _ in missing if self.owner[sender] in silent})
+        seconds = self.deadlines[min(silent)].seconds
+        return RunError(
+            f"waited {seconds:g} s in vain for a message of node(s) "
+            f"{', '.join(map(str, nodes[:8]))}; raise runtime.deadline if their work takes longer",
+            node=nodes[0],
+            round=when.round + 1,
+            phase="exchange",
+        )
 
     def receive(self, wait: int) -> list[tuple[Header, bytes]]:
         """The next message that belongs to no numbered exchange, for each who hears it here.
@@ -152,6 +184,8 @@ class Mesh:
         if when.round > self._oldest[0]:
             self._oldest = (when.round, 0)
             self._closed.clear()
+            for over in [other for other in self._kept if other.round < when.round]:
+                del self._kept[over]
         if not when.kind:
             self._oldest = (when.round, when.number)
 
@@ -162,26 +196,37 @@ class Mesh:
         return (when.round, when.number) < self._oldest
 
     def _take(self) -> bool:
-        """Read what is there and file it; returns whether it came from a peer."""
+        """Read what is there and file it; returns whether it was of use.
+
+        Only that puts off the deadline of the peer that it came from.
+        """
         frames = self._ear.recv_multipart()
         try:
             headers = self._headers(frames)
         except WireError as error:
             self._drop(f"from {frames[0][:32]!r}: {error}")
             return False
-        self.deadline.touch()
+        peer, useful = self.owner[headers[0].sender], False
         if headers[0].when.number == UNASKED:
             self._unasked.append([(header, frames[2]) for header in headers])
-            return True
+            useful, headers = True, []
         for header in headers:
             when, key = header.when, (header.sender, header.receiver)
             if self._late(when):
                 self._drop("late or repeated")
+                if (when, key) in self._missed:  # it is there again
+                    self._missed.discard((when, key))
+                    self.given_up.discard(peer)
             elif key in self._kept.setdefault(when, {}):
                 self._drop("repeated")
             else:
                 self._kept[when][key] = (header, frames[2])
-        return True
+                useful = True
+        if useful:
+            self.given_up.discard(peer)
+            self.deadlines[peer].touch()
+            self.deadline.touch()
+        return useful
 
     def _headers(self, frames: list[bytes]) -> list[Header]:
         """The headers of a message, one for each who hears it here; all of them are checked.

@@ -18,6 +18,7 @@ from hansa.base.telling import doing
 from hansa.base.threads import one_thread
 from hansa.engine.asynchronous import Wakes
 from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
+from hansa.engine.exchange import losses
 from hansa.engine.exchange.asked import Asked, Exchange
 from hansa.engine.exchange.exchange import Send, Share
 from hansa.engine.job import Job
@@ -153,7 +154,8 @@ class Host:
     def _said(self, t: int, seconds: float, measured: Any, last: bool) -> Report:
         """The report of round t, whose ``extra`` says that only a dense start had it measured."""
         job, block = self.job, self.block
-        counters = {name: block.state[name].numpy() for name in COUNTERS}
+        names: list[str] = [*COUNTERS, *(name for name in losses.COUNTERS if name in block.state)]
+        counters = {name: block.state[name].numpy() for name in names}
         if job.clock.modelled:
             names = [name for name in (*MODELLED, BATTERY_LEFT) if name in block.state]
             counters |= {name: block.state[name].numpy() for name in names}

@@ -22,6 +22,7 @@ from hansa.data.dataset import Dataset, Planted, Split
 from hansa.data.markers import Marker
 from hansa.engine.algorithm import Algorithm
 from hansa.engine.exchange.attackers import Attackers
+from hansa.engine.exchange.faults import Faults
 from hansa.engine.network import Network
 from hansa.engine.plan import Plan
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
@@ -55,6 +56,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "seed": plan.streams.seed,
         "data": data_facts(plan.dataset),
         "attackers": None if plan.attackers is None else _attackers(plan.attackers),
+        "faults": None if plan.faults is None else plan.faults.model_dump(mode="json"),
         "topology": plan.network.topology.dump(),
         "nodes": plan.nodes,
         "servers": plan.servers,
@@ -88,6 +90,8 @@ def read_plan(folder: Path) -> Plan:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{folder / NAME}: is of another model ({error})") from error
+    faults = None if facts["faults"] is None else Faults.model_validate(facts["faults"])
+    away = {} if faults is None else faults.absent
     attackers = None
     if attack := facts["attackers"]:
         attackers = Attackers(Attack.resolve(attack["attack"]), np.array(attack["nodes"]))
@@ -98,7 +102,7 @@ def read_plan(folder: Path) -> Plan:
         streams=streams,
         dataset=dataset.to(torch.device(facts["device"])),
         module=module,
-        network=Network(topology, facts["nodes"], streams, facts["servers"]),
+        network=Network(topology, facts["nodes"], streams, facts["servers"], away),
         algorithm=Algorithm.resolve(facts["algorithm"]),
         clock=Clock.resolve(facts["clock"]),
         train=TrainSettings.model_validate(facts["train"]),
@@ -107,6 +111,7 @@ def read_plan(folder: Path) -> Plan:
         strategy=facts["strategy"],
         device=facts["device"],
         attackers=attackers,
+        faults=faults,
         form=form,
         plugins=tuple(facts["plugins"]),
         trial=Tried(**trial),

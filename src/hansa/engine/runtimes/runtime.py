@@ -12,7 +12,6 @@ import numpy as np
 from hansa.base.component import Component, register
 from hansa.base.telling import doing
 from hansa.engine.block import Block
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.job import Job
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.runtimes.collect import Collector
@@ -84,7 +83,7 @@ class Simulate(Runtime):
             launch.collector.add(values)
 
         asked = launch.interrupts
-        host = Host(job, block, Exchange(job.clock), report, save, lambda done: asked.asked)
+        host = Host(job, block, job.exchange(), report, save, lambda done: asked.asked)
         if not start:
             host.begin()
         if not host.run(start):

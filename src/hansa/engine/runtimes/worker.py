@@ -11,7 +11,6 @@ from typing import Any
 from hansa.base.errors import OwnCodeError, RunError
 from hansa.base.lazy import torch, zmq
 from hansa.engine.block import Block
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
@@ -141,7 +140,7 @@ def serve(
             control.send("report", report=values)
 
         control.begun = start + 1
-        exchange = Exchange(job.clock, mesh)
+        exchange = job.exchange(mesh)
         host = Host(job, block, exchange, report, save, control.ends)
         if not start:
             host.begin()

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.engine import Algorithm, Block, Ending, Job, Script, Share
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.host import Host, Report
 from hansa.experiment import RunFile, prepare
 from hansa.interop.flower.letters import KIND, Letter
@@ -71,7 +70,7 @@ def visit(job: Job, run: str, client: int, letter: Letter, context: Context) -> 
     # To the host, this round is the whole run.
     brief = replace(job, algorithm=part, rounds=t + 1)
     reports: list[Report] = []
-    exchange = Exchange(job.clock, post)
+    exchange = job.exchange(post)
     Host(brief, block, exchange, reports.append, lambda block, done: None).run(t)
     keep(block, context.state, run, t)
     report = {name: value for name, value in reports[0].items() if name != "measured"}

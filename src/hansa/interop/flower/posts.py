@@ -52,7 +52,9 @@ class ServerPost:
         self._shared[when.number] = {name: array.copy() for name, array in values.items()}
         return values
 
-    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+    def gather(
+        self, when: When, expected: set[Key], whole: bool = True
+    ) -> dict[Key, tuple[Header, bytes]]:
         """Send what waits, if anything is expected back, and take the replies.
 
         Raises:
@@ -136,7 +138,9 @@ class ClientPost:
             raise RunError(f"clients cannot share {', '.join(values)} through Flower")
         return self._shared[when.number] if values else {}
 
-    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+    def gather(
+        self, when: When, expected: set[Key], whole: bool = True
+    ) -> dict[Key, tuple[Header, bytes]]:
         """From the letter."""
         return {key: self._came[when, key[0]] for key in expected}
 

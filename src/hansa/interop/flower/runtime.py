@@ -13,7 +13,6 @@ from pydantic import PrivateAttr
 from hansa.base.component import register
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.engine import Block, Job, Launch, Runtime
-from hansa.engine.exchange.asked import Exchange
 from hansa.engine.runtimes.checkpoint import save_block
 from hansa.engine.runtimes.host import Host, Report
 from hansa.interop.flower.members import Members
@@ -88,6 +87,6 @@ class FlowerRuntime(Runtime):
             entry = save_block(block, launch.checkpoints, done)
             launch.collector.seal(launch.checkpoints, done, [entry])
 
-        host = Host(job, block, Exchange(job.clock, post), report, save)
+        host = Host(job, block, job.exchange(post), report, save)
         host.begin()
         host.run()

@@ -1,7 +1,9 @@
 """Centralized averaging: the upper bound, every node at the mean of all models each round.
 
 The all-reduce is a reduction to node 0 and a broadcast from it, two exchanges a round, so it
-costs 2 (n - 1) whole models: as many bytes as a ring all-reduce, but through one node.
+costs 2 (n - 1) whole models: as many bytes as a ring all-reduce, but through one node. Where
+models get lost on their way up, the mean is that of the others; a node that does not get the mean
+keeps its own model.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Centralized(Algorithm):
     """Local steps, then the exact average of all models through node 0."""
 
     uses_topology: ClassVar[bool] = False
+    tolerates_loss: ClassVar[bool] = True
     aggregator: ModelAggregator = Field(Mean(), description="what node 0 makes of all models")
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
@@ -40,8 +43,9 @@ class Centralized(Algorithm):
     def round(self, block: Block, t: int) -> Script:
         self.local(block, t)
         up = star_to(0, block.nodes)
-        inbox = yield Send(block.rows, up, self.codec, kind="reduce")
+        inbox = yield Send(block.rows, up, self.codec, kind="reduce", on_missing="renormalise")
         aggregate_(inbox, block.rows, block.mixing(up, "uniform"), self.aggregator)
-        inbox = yield Send(block.rows, up.transpose(), self.codec, kind="broadcast")
-        for k in np.flatnonzero(block.ids != 0):
+        down = up.transpose()
+        inbox = yield Send(block.rows, down, self.codec, kind="broadcast", on_missing="skip")
+        for k in np.flatnonzero(np.diff(inbox.indptr)):
             block.rows[k] = whole_rows(inbox.messages(int(k))[1])[0]

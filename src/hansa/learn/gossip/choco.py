@@ -9,7 +9,7 @@ Weights and neighbours are baked into s, so the graph must not change.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +29,11 @@ from hansa.learn.gossip.parts import largest, random_positions, some_numbers
 class Choco(DPSGD):
     """CHOCO-SGD with any compressor: TopK, random positions, or a quantizer as the codec."""
 
+    tolerates_loss: ClassVar[bool] = False
+    loss_breaks: ClassVar[str] = (
+        "adds differences to the public copies that its neighbours keep of it: one that is lost "
+        "leaves them apart for good"
+    )
     select: Literal["top", "random", "all"] = Field(
         "top", description="which numbers of the difference are sent"
     )
@@ -78,7 +83,7 @@ class Choco(DPSGD):
             else:
                 positions = random_positions(block, "choco", t, self.share)
             message = SparseRows.of(difference, positions)
-        return Send(message, block.graph(t), self.codec, kind="choco")
+        return Send(message, block.graph(t), self.codec, kind="choco", on_missing="wait")
 
     def incoming(self, block: Block, inbox: Inbox, t: int) -> None:
         public, total = block.state["choco.public"], block.state["choco.sum"]

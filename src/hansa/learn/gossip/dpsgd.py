@@ -8,6 +8,8 @@ As in DecentralizePy (Dhasade et al., 2023).
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
@@ -26,6 +28,7 @@ from hansa.topology import Graph
 class DPSGD(Algorithm):
     """Local steps, then a weighted average with the neighbours' whole models."""
 
+    tolerates_loss: ClassVar[bool] = True
     weights: WeightRule = Field(
         "metropolis_hastings", description="how much a node trusts each neighbour"
     )

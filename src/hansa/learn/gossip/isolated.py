@@ -13,6 +13,7 @@ class Isolated(Algorithm):
     """Local steps and no exchange: what collaboration has to beat."""
 
     uses_topology: ClassVar[bool] = False
+    tolerates_loss: ClassVar[bool] = True  # there is none to lose
     unattackable: ClassVar[str] = "sends nothing"
 
     def outgoing(self, block: Block, t: int) -> None:

@@ -71,8 +71,10 @@ def agree(block: Block, graph: Graph) -> Generator[Send, Inbox, list[dict[int, b
         return _recalled(block)
     own = [key.numpy().tobytes() for key in block.state["secure.key"]]
     public = Packets(tuple(public_key(key) for key in own))
-    inbox = yield Send(public, graph, Raw(), kind="public key")
-    inbox = yield Send(_relayed(inbox), graph.transpose(), Raw(), kind="relayed keys", each=True)
+    inbox = yield Send(public, graph, Raw(), kind="public key", on_missing="wait")
+    inbox = yield Send(
+        _relayed(inbox), graph.transpose(), Raw(), kind="relayed keys", each=True, on_missing="wait"
+    )
     secrets = []
     for k, node in enumerate(block.ids.tolist()):
         keys = _heard_of(node, graph, inbox, k)

@@ -21,12 +21,14 @@ leaves or joins, the difference of two sums tells much. Keys are not authenticat
 forges those it relays reads everything. Under ``on_missing: recover`` one that lies about who is
 missing reads the "missing" model, so the default is to skip. A sender can still poison a sum, and
 hides behind the masks while it does. Keys travel against the graph's edges too, so messages must
-get through both ways. A round that is done again after a resume, but with other settings, meets its
-old pads: whoever saw both messages sees their difference. Keys are drawn at random where nodes are
-apart, and follow from the run's seed where one process holds all nodes and can see everything
-anyhow. With ``keys: seeded`` they always do, unless a holder has a secret, and whoever has the run
-file can compute all masks. Pads cancel exactly, so the models are the same whatever the keys;
-checkpoints hold them. A block holds all the messages that its nodes send, one a receiver.
+get through both ways. Keys and what is revealed are waited for: only masked vectors may get lost
+(``faults`` of a run file), and what a node makes of that is its setting here. A round that is done
+again after a resume, but with other settings, meets its old pads: whoever saw both messages sees
+their difference. Keys are drawn at random where nodes are apart, and follow from the run's seed
+where one process holds all nodes and can see everything anyhow. With ``keys: seeded`` they always
+do, unless a holder has a secret, and whoever has the run file can compute all masks. Pads cancel
+exactly, so the models are the same whatever the keys; checkpoints hold them. A block holds all the
+messages that its nodes send, one a receiver.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class SecureDPSGD(Algorithm):
     """D-PSGD by secure aggregation: each node learns only its neighbours' weighted sum."""
 
     unattackable: ClassVar[str] = "sends masked bytes, not rows of numbers"
+    tolerates_loss: ClassVar[bool] = True
     weights: WeightRule = Field(
         "metropolis_hastings", description="how much a node trusts each neighbour"
     )
@@ -81,9 +84,6 @@ class SecureDPSGD(Algorithm):
         "skip",
         description="when a neighbour vanishes: keep one's model this round, or have the others "
         "reveal the pads that they share with it",
-    )
-    drop_rate: float = Field(
-        0.0, ge=0, lt=1, description="chance that a masked vector is withheld, to try that out"
     )
 
     def check(self, network: Network) -> None:
@@ -113,8 +113,8 @@ class SecureDPSGD(Algorithm):
         shared = yield from agree(block, graph)
         weights = block.mixing(graph, self.weights)
         masked = self.masked(block, graph, weights, shared, t)
-        inbox = yield Send(masked, graph, Raw(), kind="masked", each=True)
-        lost = [_missing(inbox, k) for k in range(len(block))]
+        inbox = yield Send(masked, graph, Raw(), kind="masked", each=True, on_missing="skip")
+        lost = [inbox.missing.of(k) for k in range(len(block))]
         revealed = None
         if self.on_missing == "recover":
             least = 1 if self.allow_exposed else 2
@@ -129,7 +129,7 @@ class SecureDPSGD(Algorithm):
         shared: list[dict[int, bytes]],
         t: int,
     ) -> Packets:
-        """The vectors of round t, by sender and then receiver; an empty one is withheld."""
+        """The vectors of round t, by sender and then receiver."""
         rows = block.rows.detach().cpu().numpy()
         indptr, receivers = graph.transpose().rows(block.ids)
         positions = {int(r): self.positions(block, int(r), t) for r in np.unique(receivers)}
@@ -148,9 +148,6 @@ class SecureDPSGD(Algorithm):
                 )
                 if bad >= 0:
                     raise self._overflow(float(numbers[bad]), sender, len(others) - 1, t)
-                if self._withheld(block, sender, r, t):
-                    packets.append(b"")
-                    continue
                 peers = [int(j) for j in graph.row(r) if j != sender]
                 seeds = {j: pad_seed(shared[k][j], r, t) for j in peers}
                 plus = [seed for j, seed in seeds.items() if j > sender]
@@ -190,7 +187,7 @@ class SecureDPSGD(Algorithm):
         for k, node in enumerate(block.ids.tolist()):
             senders, packets = inbox.messages(k)
             assert isinstance(packets, Packets)
-            if not len(senders):
+            if not len(senders) + len(lost[k]):
                 continue
             pads = None if revealed is None else revealed[k]
             if len(lost[k]) and pads is None:
@@ -198,7 +195,7 @@ class SecureDPSGD(Algorithm):
                 continue
             chosen = self.positions(block, node, t)
             size = numbers.shape[1] if chosen is None else len(chosen)
-            words = total((packet for packet in packets.packets if packet), size)
+            words = total(packets.packets, size)
             if pads is not None:
                 add_pads(words, pads.plus, pads.minus)
             columns, mixing_weights = _row(weights, node)
@@ -217,13 +214,6 @@ class SecureDPSGD(Algorithm):
         block.report["aggregations_skipped"] = skipped
         if self.on_missing == "recover":
             block.report["aggregations_recovered"] = recovered
-
-    def _withheld(self, block: Block, sender: int, receiver: int, t: int) -> bool:
-        """Whether a sender vanishes for a receiver in round t."""
-        if self.drop_rate == 0:
-            return False
-        edge = receiver * block.nodes + sender
-        return bool(block.streams.numpy("secure_dpsgd drop", edge, t).random() < self.drop_rate)
 
     def _refuse_exposed(self, graph: Graph, t: int) -> None:
         exposed = np.flatnonzero(graph.in_degrees == 1)
@@ -251,10 +241,3 @@ def _row(weights: MixingMatrix, receiver: int) -> tuple[np.ndarray, np.ndarray]:
     """(nodes, the receiver itself among them; the weights that it gives them)."""
     span = slice(weights.indptr[receiver], weights.indptr[receiver + 1])
     return weights.indices[span], weights.values[span]
-
-
-def _missing(inbox: Inbox, k: int) -> np.ndarray:
-    """The nodes whose vectors the block's k-th node should have got and did not."""
-    senders, packets = inbox.messages(k)
-    assert isinstance(packets, Packets)
-    return senders[[not packet for packet in packets.packets]]

@@ -52,7 +52,9 @@ def reveal(
             reports.append(
                 lost[k].astype("<u4").tobytes() if ask and sender not in lost[k] else b""
             )
-    inbox = yield Send(Packets(tuple(reports)), backwards, Raw(), kind="missing", each=True)
+    inbox = yield Send(
+        Packets(tuple(reports)), backwards, Raw(), kind="missing", each=True, on_missing="wait"
+    )
 
     answers = []
     for k, node in enumerate(block.ids.tolist()):
@@ -61,7 +63,9 @@ def reveal(
         for receiver, packet in zip(receivers.tolist(), lists.packets, strict=True):
             missing = _asked(packet, graph, node, receiver, least)
             answers.append(b"".join(pad_seed(shared[k][j], receiver, t) for j in missing))
-    inbox = yield Send(Packets(tuple(answers)), graph, Raw(), kind="revealed", each=True)
+    inbox = yield Send(
+        Packets(tuple(answers)), graph, Raw(), kind="revealed", each=True, on_missing="wait"
+    )
     return [_gathered(inbox, k, lost[k]) for k in range(len(block))]
 
 

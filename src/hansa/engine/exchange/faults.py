@@ -1,0 +1,147 @@
+"""Faults that a run file asks for: messages that get lost, and nodes that are away.
+
+Whether a message is lost follows from the run's seed, its sender, its receiver and its exchange
+alone, so both ends know it without being told, and a run is the same in every runtime and however
+its nodes are split over workers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from pydantic import Field
+
+from hansa.base.errors import ConfigError
+from hansa.base.streams import SHARED, Streams
+from hansa.engine.exchange.terms import OnMissing
+from hansa.engine.exchange.wire import When
+from hansa.engine.settings import Settings
+from hansa.topology.timetable import Intervals, check_timetable
+
+Lost: TypeAlias = tuple[int, int, int] | tuple[int, int, int, str] | tuple[int, int, int, str, int]
+"""(round, sender, receiver), and of which kind, and in which exchange; all where they are not
+said."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIXES = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+
+
+class Faults(Settings):
+    """What goes wrong in a run, on purpose."""
+
+    loss: float = Field(
+        0.0, ge=0, le=1, description="chance that a message between two nodes is lost"
+    )
+    lost: tuple[Lost, ...] = Field(
+        (),
+        description="messages that are lost: [round, sender, receiver], and if need be their kind "
+        "and which exchange of the round; rounds count from 0",
+    )
+    absent: dict[int, Intervals] = Field(
+        {}, description="for a node, the [from, until) rounds in which it is away; null = for good"
+    )
+    patience: float = Field(
+        1.0,
+        ge=0,
+        description="modelled seconds that a node waits in vain for a message, or until it is "
+        "sent again",
+    )
+    on_missing: OnMissing | None = Field(
+        None,
+        description="what becomes of a lost message: wait = it is sent again; self = the "
+        "receiver's own numbers stand in for it; renormalise = the others' weights grow; skip = "
+        "its receiver keeps its model; abort = the run ends; none = what the algorithm says",
+    )
+
+    @property
+    def lossy(self) -> bool:
+        """Whether messages are lost."""
+        return self.loss > 0 or bool(self.lost)
+
+    def check(self, nodes: int, clients: int) -> None:
+        """Refuse nodes that do not exist and rounds that are none.
+
+        Args:
+            nodes: of the run, servers included; only ``clients`` may be away.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for k, (round, sender, receiver, *_) in enumerate(self.lost):
+            there = 0 <= sender < nodes and 0 <= receiver < nodes
+            if round < 0 or not there or sender == receiver:
+                raise ConfigError(
+                    f"lost.{k}",
+                    [round, sender, receiver],
+                    "is no message of the run",
+                    f"[round, sender, receiver] with rounds from 0 and two of the nodes "
+                    f"0..{nodes - 1}",
+                )
+        check_timetable(self.absent, clients)
+
+    def policy(self, said: OnMissing) -> OnMissing:
+        """What becomes of a lost message of an exchange that ``said`` so.
+
+        What an algorithm cannot do without is waited for, or ends the run.
+        """
+        if self.on_missing is None or said == "abort":
+            return said
+        return self.on_missing if said != "wait" or self.on_missing == "abort" else said
+
+    def of(
+        self, streams: Streams, when: When, kind: str, senders: np.ndarray, receivers: np.ndarray
+    ) -> np.ndarray:
+        """Which messages of an exchange are lost, bool [pairs].
+
+        Args:
+            streams: the run's.
+            kind: of the messages.
+            senders: node ids, int64 [pairs].
+            receivers: node ids, int64 [pairs].
+        """
+        gone = np.zeros(len(senders), dtype=bool)
+        if self.loss:
+            key = streams.integer(f"loss {kind} {when.number}", SHARED, when.round)
+            gone |= _uniform(key, senders, receivers) < self.loss
+        for round, sender, receiver, *which in self.lost:
+            if round == when.round and which in ([], [kind], [kind, when.number]):
+                gone |= (senders == sender) & (receivers == receiver)
+        return gone
+
+
+def replayed(events: list[dict[str, Any]], faults: Faults | None = None) -> Faults:
+    """The faults under which a run goes as one went that left these events.
+
+    Args:
+        events: of a run; those of the kind ``missing`` say which messages did not come.
+        faults: the settings of that run.
+    """
+    was = faults or Faults()
+    gone: set[Lost] = set()
+    for event in events:
+        if event["kind"] == "missing":
+            pairs = zip(event["senders"], event["receivers"], strict=True)
+            round, kind, number = event["round"] - 1, event["of"], event["exchange"]
+            gone |= {(round, sender, receiver, kind, number) for sender, receiver in pairs}
+    return was.model_copy(update={"loss": 0.0, "lost": tuple(sorted(gone))})
+
+
+def _uniform(key: int, senders: np.ndarray, receivers: np.ndarray) -> np.ndarray:
+    """A number in [0, 1) for each pair, float64 [pairs].
+
+    The two ids go through the finalizer of SplitMix64 (Steele, Lea and Flood, 2014) one after the
+    other, so that no stream has to be opened for each of a million pairs.
+    """
+    state = _mixed(np.uint64(key) + _GOLDEN * senders.astype(np.uint64))
+    state = _mixed(state + _GOLDEN * (receivers.astype(np.uint64) + np.uint64(1)))
+    return (state >> np.uint64(11)) * 2.0**-53
+
+
+def _mixed(state: np.ndarray) -> np.ndarray:
+    for shift, factor in _MIXES:
+        state = (state ^ (state >> shift)) * factor
+    return state ^ (state >> np.uint64(31))

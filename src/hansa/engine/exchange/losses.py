@@ -1,0 +1,109 @@
+"""Messages that do not come: what is counted and recorded of them, and the time that they cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from hansa.base.errors import RunError
+from hansa.base.lazy import torch
+from hansa.engine.block import Block
+from hansa.engine.exchange.asked import Exchange
+from hansa.engine.exchange.terms import Missing, OnMissing
+from hansa.engine.exchange.wire import When
+
+RESENT = ("messages_resent", "bytes_resent")
+MISSING = "messages_missing"
+COUNTERS = (*RESENT, MISSING)
+"""Counters of a block whose run has faults; what is sent again is overhead, not counted as sent."""
+
+
+def record(
+    block: Block,
+    when: When,
+    kind: str,
+    policy: OnMissing,
+    cause: Literal["lost", "silent"],
+    senders: np.ndarray,
+    receivers: np.ndarray,
+) -> None:
+    """Leave an event of messages that did not come, or came late.
+
+    Args:
+        cause: a fault of the run file took them, or a peer did not speak in time.
+        senders: node ids, int64 [messages].
+        receivers: node ids, int64 [messages].
+    """
+    event = {
+        "kind": "missing",
+        "of": kind,
+        "exchange": when.number,
+        "cause": cause,
+        "outcome": policy,
+        "senders": senders.tolist(),
+        "receivers": receivers.tolist(),
+    }
+    block.events.append(event)
+
+
+def refuse(when: When, kind: str, senders: np.ndarray, receivers: np.ndarray) -> None:
+    """End the run for the first of messages that did not come.
+
+    Raises:
+        RunError: naming the round and both ends.
+    """
+    raise RunError(
+        f"a message of kind {kind!r} from node {senders[0]} to node {receivers[0]} did not come, "
+        "and on_missing: abort ends the run for it",
+        node=int(receivers[0]),
+        round=when.round + 1,
+        phase="exchange",
+    )
+
+
+def resend(
+    exchange: Exchange,
+    block: Block,
+    senders: np.ndarray,
+    receivers: np.ndarray,
+    sizes: np.ndarray,
+    due: np.ndarray,
+) -> np.ndarray:
+    """When lost messages arrive that are sent a second time, s [messages]; counts them.
+
+    They go out again once their sender has waited in vain.
+
+    Args:
+        senders: positions in the block, int64 [messages].
+        receivers: node ids, int64 [messages].
+        sizes: bytes, int64 [messages].
+        due: when they would have arrived, s.
+    """
+    n = len(block)
+    counts = np.bincount(senders, minlength=n)
+    totals = np.zeros(n, dtype=np.int64)
+    np.add.at(totals, senders, sizes)
+    for name, numbers in zip(RESENT, (counts, totals), strict=True):
+        block.state[name] += torch.from_numpy(numbers)
+    assert exchange.faults is not None  # else nothing is lost
+    if not exchange.clock.modelled:
+        return due
+    now = block.state["modelled_time"].numpy().copy()
+    again = exchange.due(block, senders, receivers, sizes) - now[senders]
+    return due + exchange.faults.patience + again
+
+
+def wait_in_vain(exchange: Exchange, block: Block, missing: Missing, before: np.ndarray) -> None:
+    """Count what each node lacks, and let those who lack something have waited for it.
+
+    Args:
+        before: modelled time at which the nodes began to wait, s [n].
+    """
+    lacks = missing.counts
+    if MISSING in block.state:
+        block.state[MISSING] += torch.from_numpy(lacks)
+    if exchange.clock.modelled and exchange.faults is not None:
+        time = block.state["modelled_time"].numpy()
+        until = np.where(lacks > 0, before + exchange.faults.patience, time)
+        np.maximum(time, until, out=time)
