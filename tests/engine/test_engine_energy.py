@@ -180,7 +180,7 @@ def test_devices_go_by_the_node_s_id(make_job: Callable[..., Job]) -> None:
     job = make_job()
     clock = Phones(devices=("poco_x3", "oneplus_nord_2", "oneplus_nord_2"))
     block = job.block(np.array([0, 1, 5, 6]))
-    watts = clock.work(block)[1]
+    watts = clock.fleet(block).take(block.ids).watts
     assert watts.tolist() == [8.2, 11.0, 11.0, 8.2]
 
 

@@ -20,9 +20,12 @@ from hansa.engine.runtimes.runtime import Launch, Runtime, Simulate
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.availability import Availability
 from hansa.engine.time.churn import Diurnal, Periods
-from hansa.engine.time.clock import Clock, DeviceClock, ModelledClock, WallClock
+from hansa.engine.time.clock import Clock, WallClock
+from hansa.engine.time.device_clock import DeviceClock
 from hansa.engine.time.devices import DevicesClock
 from hansa.engine.time.energy import PHONES, Phone
+from hansa.engine.time.fleet import Fleet
+from hansa.engine.time.modelled import ModelledClock
 from hansa.engine.time.phones import Phones
 from hansa.engine.time.presence import Presence
 from hansa.engine.time.profile_files import FedScaleProfiles, FileProfiles
@@ -65,6 +68,7 @@ __all__ = [
     "EvaluateSettings",
     "FedScaleProfiles",
     "FileProfiles",
+    "Fleet",
     "Flip",
     "Full",
     "GeL",

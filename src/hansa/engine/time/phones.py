@@ -1,24 +1,20 @@
-"""The clock of a run on phones: time and energy by device, and batteries that run out."""
+"""The clock of a run on the phones of SkipTrain."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.engine.time.battery import BatteryClock
-from hansa.engine.time.clock import FlatClock
+from hansa.base.streams import Streams
+from hansa.engine.time.device_clock import DeviceClock
 from hansa.engine.time.energy import PHONES, Phone, PhoneName
-
-if TYPE_CHECKING:
-    from hansa.engine.time.times import Times
+from hansa.engine.time.fleet import Fleet
 
 
 @register("phones", paper="Biswas et al.", year=2024, url="https://arxiv.org/abs/2407.01283")
-class Phones(BatteryClock, FlatClock):
+class Phones(DeviceClock):
     """SkipTrain's four phones in turn (Biswas et al., 2024), with batteries if a share is set.
 
     A node whose battery cannot pay for another round of training stops training and goes on
@@ -28,31 +24,37 @@ class Phones(BatteryClock, FlatClock):
     devices: tuple[PhoneName, ...] = Field(
         tuple(PHONES), min_length=1, description="node i is the (i mod length)-th of these"
     )
+    bandwidth: float = Field(
+        12.5e6, gt=0, description="bytes a second that a node can send, shared by its receivers"
+    )
+    latency: float = Field(0.02, ge=0, description="seconds that a message is on its way")
 
-    def check(self, nodes: int, parameters: int, samples: int | np.ndarray) -> None:
-        if self.battery_share is None:
-            return
+    def deal(self, streams: Streams, clients: int, parameters: int) -> Fleet:
+        which, phones = np.arange(clients) % len(self.devices), self._phones()
+        return Fleet.flat(
+            seconds=np.array([phone.training_seconds(parameters) for phone in phones])[which],
+            watts=np.array([phone.watts for phone in phones])[which],
+            battery_wh=np.array([phone.battery_wh for phone in phones])[which],
+            bandwidth=self.bandwidth,
+            latency=self.latency,
+        )
+
+    def check_battery(
+        self, share: float, fleet: Fleet, parameters: int, samples: int | np.ndarray
+    ) -> None:
+        """Every phone has to last a round."""
+        nodes = len(fleet.seconds)
         which = np.arange(nodes) % len(self.devices)
-        share = [p.training_joules(parameters) / p.joules() for p in self._phones()]
+        each = [p.training_joules(parameters) / p.joules() for p in self._phones()]
         examples = np.broadcast_to(samples, nodes)
-        needed = np.array(share)[which] * examples
+        needed = np.array(each)[which] * examples
         worst = int(np.argmax(needed))
         phone = self._phones()[which[worst]]
-        if phone.budget(self.battery_share, parameters, int(examples[worst])) < 1:
+        if phone.budget(share, parameters, int(examples[worst])) < 1:
             least = 1.01 * needed[worst]  # still enough when it is written with three digits
             fix = f"at least {least:.3g}" if least <= 1 else "fewer local steps or smaller batches"
             problem = f"does not last one round of training on a {phone.title}"
-            raise ConfigError("battery_share", self.battery_share, problem, fix)
-
-    def work(self, block: Times, ids: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        size = block.trainer.layout.trainable
-        seconds = [phone.training_seconds(size) for phone in self._phones()]
-        which = (block.ids if ids is None else ids) % len(self.devices)
-        return np.array(seconds)[which], np.array([phone.watts for phone in self._phones()])[which]
-
-    def batteries(self, block: Times, ids: np.ndarray) -> np.ndarray:
-        full = [phone.joules(self.battery_share or 0) for phone in self._phones()]
-        return np.array(full)[ids % len(self.devices)]
+            raise ConfigError("battery_share", share, problem, fix)
 
     def _phones(self) -> list[Phone]:
         return [PHONES[name] for name in self.devices]

@@ -50,6 +50,10 @@ class Times(Protocol):
         """How many nodes of the run have data; the ids from there on are servers."""
 
     @property
+    def nodes(self) -> int:
+        """How many nodes the run has, servers included."""
+
+    @property
     def own_sizes(self) -> np.ndarray:
         """int64 [n]: how many training examples the block's nodes have."""
 

@@ -1,0 +1,68 @@
+"""The clock of a run on devices of one make, some slower than others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.lazy import torch
+from hansa.base.streams import Streams
+from hansa.engine.time.device_clock import DeviceClock
+from hansa.engine.time.fleet import Fleet
+from hansa.engine.time.memo import remembered
+
+if TYPE_CHECKING:
+    from hansa.engine.time.times import Times
+
+
+@register("modelled")
+class ModelledClock(DeviceClock):
+    """Devices of one make with a spread of speeds, on links of one bandwidth and latency."""
+
+    sample_seconds: float = Field(
+        1e-3, ge=0, description="seconds of local training an example, for the median node"
+    )
+    spread: float = Field(
+        0.0, ge=0, description="sigma of the log-normal spread of the nodes' compute times"
+    )
+    bandwidth: float = Field(
+        12.5e6, gt=0, description="bytes a second that a node can send, shared by its receivers"
+    )
+    latency: float = Field(0.02, ge=0, description="seconds that a message is on its way")
+    compute_watts: float = Field(5.0, ge=0, description="power drawn while training, W")
+    battery_wh: float = Field(15.0, gt=0, description="capacity of a battery, Wh")
+    radio_joules_per_byte: float = Field(
+        0.0, ge=0, description="energy of a byte, J, sent or received, beside that of either way"
+    )
+
+    def start(self, block: Times) -> None:
+        """``pace``: how many times as slow as the median each node is."""
+        block.state["pace"] = self._slowness(block.streams, block.ids)
+        super().start(block)
+
+    def deal(self, streams: Streams, clients: int, parameters: int) -> Fleet:
+        slowness = self._slowness(streams, np.arange(clients)).numpy()
+        return Fleet.flat(
+            seconds=self.sample_seconds * slowness,
+            watts=np.full(clients, self.compute_watts),
+            battery_wh=np.full(clients, self.battery_wh),
+            bandwidth=self.bandwidth,
+            latency=self.latency,
+        )
+
+    def radio(self) -> tuple[float, float]:
+        each = self.radio_joules_per_byte
+        return self.send_joules_per_byte + each, self.receive_joules_per_byte + each
+
+    def _slowness(self, streams: Streams, ids: np.ndarray) -> torch.Tensor:
+        if not self.spread:
+            return torch.ones(len(ids), dtype=torch.float64)
+        drawn: dict[int, float] = remembered(streams, "device", dict)
+        for i in ids.tolist():
+            if i not in drawn:
+                drawn[i] = streams.numpy("device", i).standard_normal()
+        draws = torch.tensor([drawn[i] for i in ids.tolist()], dtype=torch.float64)
+        return torch.exp(self.spread * draws)
