@@ -32,14 +32,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from digits import BY_CLASS, COLUMNS, Figures, before, outcome, relearned
 from digits import settings as digits_settings
 from measure import Notes, markdown, publish
-from measure_forgetting import mean, shown
+from measure_forgetting import Bench, mean, shown
 
 from hansa.base.component import register
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.sources.cifar import Cifar10
 from hansa.experiment import run
-from hansa.forget import Federation, Judge, Request
-from hansa.forget.run import open_trained
+from hansa.forget import Request
+from hansa.forget.trained import open_trained
 from hansa.report import RunFolder
 
 SEEDS = 3
@@ -95,11 +95,9 @@ def settings(seed: int, rounds: int, smoke: bool) -> dict[str, Any]:
     return chosen
 
 
-def row_of(name: str, federation: Federation, judge: Judge) -> dict[str, float]:
+def row_of(name: str, bench: Bench) -> dict[str, float]:
     """A row's figures for one class."""
-    if name == "relearned":
-        return relearned(federation, judge)
-    return outcome(federation, judge, BY_CLASS[name])
+    return relearned(bench) if name == "relearned" else outcome(bench, BY_CLASS[name])
 
 
 def training(seed: int, folder: Path, smoke: bool) -> dict[str, float]:
@@ -146,18 +144,16 @@ def one_seed(
     found: dict[str, list[dict[str, float]]] = {}
     known = []
     for label in range(1 if smoke else 10):
-        federation = trained.federation(Request.of(classes=[label]))
-        start = before(judge := Judge(federation), federation.row)
+        start = before(bench := Bench(trained.case(Request.of(classes=[label]))))
         if smoke or (start["forget"] >= LEARNT and len(known) < FORGOTTEN):
-            known.append((federation, judge))
+            known.append(bench)
             found.setdefault("before", []).append(start)
     for name in ROWS:
-        for federation, judge in known[: RETRAINED if name == "retrain" else None]:
-            work = partial(row_of, name, federation, judge)
-            label_ = f"seed {seed}, {federation.request}, {name}"
+        for bench in known[: RETRAINED if name == "retrain" else None]:
+            work = partial(row_of, name, bench)
+            label_ = f"seed {seed}, {bench.case.request}, {name}"
             found.setdefault(name, []).append(notes.get(label_, work))
             print(f"{label_}: {found[name][-1]}", file=sys.stderr, flush=True)
-    trained.block.trainer.close()
     return factors, found
 
 

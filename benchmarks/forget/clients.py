@@ -26,7 +26,7 @@ from typing import Any
 import digits
 import numpy as np
 import torch
-from measure_forgetting import Row, closest, figures, lines, mean, over, served, table
+from measure_forgetting import Bench, Row, closest, figures, lines, mean, over, served, table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Goals, Notes, markdown, publish
@@ -39,7 +39,6 @@ from hansa.forget import (
     FedEraser,
     Forgetting,
     GradientAscent,
-    Judge,
     ProjectedAscent,
     QuickDrop,
     RandomReal,
@@ -109,19 +108,18 @@ def leave(
     Args:
         again: the seed of a second oracle.
     """
-    federation = trained.federation(Request.of(clients=[client]))
-    judge = Judge(federation)
-    perfect, cost = served(federation, Retrain())
+    judge = Bench(trained.case(Request.of(clients=[client])))
+    perfect, cost = served(judge, Retrain())
     found = {
-        "before": figures(judge, federation.row, None, perfect),
+        "before": figures(judge, judge.row, None, perfect),
         "retrain": figures(judge, perfect, cost, perfect),
     }
     if again is not None:
-        other = trained.federation(Request.of(clients=[client]))
-        other.job = replace(other.job, streams=Streams(again))
+        job = replace(trained.job, streams=Streams(again))
+        other = Bench(replace(judge.case, job=job))
         found[AGAIN] = figures(judge, *served(other, Retrain()), perfect)
     for name, method in methods.items():
-        row, spent = served(federation, method)
+        row, spent = served(judge, method)
         found[name] = figures(judge, row, spent, perfect)
     return found
 
@@ -135,7 +133,6 @@ def plain(seed: int, rounds: int, clients: int, smoke: bool) -> list[dict[str, R
         more = few if smoke else METHODS | TRIED
         found = [leave(trained, c, more, 1000 + seed) for c in range(min(TRIED_ON, clients))]
         found += [leave(trained, c, few) for c in range(TRIED_ON, clients)]
-        trained.block.trainer.close()
         return found
 
 
@@ -146,7 +143,6 @@ def marked(seed: int, rounds: int, methods: dict[str, Forgetting]) -> dict[str, 
         folder = run(chosen, out=Path(place) / "run", report=False)
         trained = open_trained(folder.path)
         one, other = (leave(trained, client, methods) for client in (backdoor, canaries))
-        trained.block.trainer.close()
     found = {}
     for name in one:
         found[name] = mean([one[name], other[name]]) | {

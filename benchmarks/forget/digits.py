@@ -22,7 +22,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
-from measure_forgetting import figures, lines, mean, over, shown
+from measure_forgetting import Bench, figures, lines, mean, over, shown
 
 from hansa.experiment import run
 from hansa.forget import (
     Ascent,
+    Cost,
     Distilled,
     Federation,
     Forgetting,
     GradientAscent,
-    Judge,
     Noise,
     OnOriginals,
     Pruning,
@@ -50,7 +50,9 @@ from hansa.forget import (
     Request,
     Retrain,
 )
-from hansa.forget.run import open_trained
+from hansa.forget.federation import Asking
+from hansa.forget.playing import tried
+from hansa.forget.trained import open_trained
 from hansa.report import RunFolder
 
 Figures = dict[str, dict[str, float]]
@@ -129,19 +131,18 @@ def settings(seed: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def outcome(federation: Federation, judge: Judge, method: Forgetting) -> dict[str, float]:
+def outcome(bench: Bench, method: Forgetting) -> dict[str, float]:
     """What :data:`COLUMNS` names but for the worst, accuracies in percent."""
-    own = federation.relabelled(federation.request, federation.past)
-    method.check(own)
-    row, story = method.forget(own)
-    total = own.ledger.total
-    found = NOTHING | figures(judge, row, total, None) | {"sent kB": total.bytes / 1e3}
+    row, ledger, story = bench.forgotten(method)
+    total = ledger.total
+    found = NOTHING | figures(bench, row, total, None) | {"sent kB": total.bytes / 1e3}
     if (middle := story.get("model_after_ascent")) is not None:
-        between = judge.figures(middle)
+        between = bench.figures(middle)
         found |= {"f_ascent": 100 * between["forget"], "r_ascent": 100 * between["retain"]}
     if isinstance(method, Distilled) and method.stand_in == "none":
-        assert federation.layout is not None
-        found["stored kB"] = 4 * federation.layout.pixels * federation.layout.counts.sum() / 1e3
+        layout = bench.case.layout
+        assert layout is not None
+        found["stored kB"] = 4 * layout.pixels * layout.counts.sum() / 1e3
     return found
 
 
@@ -157,19 +158,23 @@ def originals(method: Forgetting | None) -> str:
     return "looked at" if looks else "no"
 
 
-def relearned(federation: Federation, judge: Judge) -> dict[str, float]:
+def relearned(bench: Bench) -> dict[str, float]:
     """Two rounds on everything synthetic, after QuickDrop with 3 steps."""
-    own = federation.relabelled(federation.request, federation.past)
-    row, _ = QuickDrop(**FIXED).forget(own)
-    again = replace(own.relabelled(Request(), own.past), row=row)
-    row, _ = PLAIN.run(again, row, again.synthetic(forget=False))
-    total = again.ledger.total
-    return NOTHING | figures(judge, row, total, None) | {"sent kB": total.bytes / 1e3}
+
+    def program(federation: Federation) -> Asking[tuple[torch.Tensor, Cost]]:
+        row, _ = yield from QuickDrop(**FIXED).forget(federation)
+        again = federation.relabelled(Request(), federation.past)
+        images = yield from again.synthetic(forget=False)
+        row, _ = yield from PLAIN.run(again, row, images)
+        return row, again.ledger.total
+
+    row, total = tried(bench.case, program)
+    return NOTHING | figures(bench, row, total, None) | {"sent kB": total.bytes / 1e3}
 
 
-def before(judge: Judge, row: torch.Tensor) -> dict[str, float]:
+def before(bench: Bench) -> dict[str, float]:
     """The figures of a model that has forgotten nothing."""
-    return NOTHING | figures(judge, row, None, None)
+    return NOTHING | figures(bench, bench.row, None, None)
 
 
 @dataclass(frozen=True)
@@ -208,30 +213,24 @@ def one_run(
     factors["images"] = float(layout.counts.sum())
     rows: dict[str, list[dict[str, float]]] = {}
     for item in range(size.items):
-        federation = trained.federation(Request.of(classes=[item]))
-        judge = Judge(federation)
-        rows.setdefault("before", []).append(before(judge, federation.row))
+        bench = Bench(trained.case(Request.of(classes=[item])))
+        rows.setdefault("before", []).append(before(bench))
         for name, method in methods.items():
             if name == "retrain" and item >= size.retrained:
                 continue
-            label = f"{mark}: {federation.request}, {name}"
-            rows.setdefault(name, []).append(
-                notes.get(label, partial(one_row, federation, judge, method))
-            )
-        print(mark, federation.request, "done", file=sys.stderr, flush=True)
+            label = f"{mark}: {bench.case.request}, {name}"
+            rows.setdefault(name, []).append(notes.get(label, partial(one_row, bench, method)))
+        print(mark, bench.case.request, "done", file=sys.stderr, flush=True)
     found = {"training": {"training": factors}}
     found["classes"] = {name: mean(values) for name, values in rows.items()}
     # Like with like: the classes that were retrained without.
     found["retrained"] = {name: mean(values[: size.retrained]) for name, values in rows.items()}
-    trained.block.trainer.close()
     return found
 
 
-def one_row(federation: Federation, judge: Judge, method: Forgetting | None) -> dict[str, float]:
+def one_row(bench: Bench, method: Forgetting | None) -> dict[str, float]:
     """A method's figures for one class; without a method, what is learned anew."""
-    if method is None:
-        return relearned(federation, judge)
-    return outcome(federation, judge, method)
+    return relearned(bench) if method is None else outcome(bench, method)
 
 
 def verdicts(classes: Figures, same: Figures) -> list[str]:

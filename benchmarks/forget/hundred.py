@@ -21,7 +21,7 @@ from typing import Any
 import digits
 import numpy as np
 import torch
-from measure_forgetting import Row, closest, figures, lines, over, served, table
+from measure_forgetting import Bench, Row, closest, figures, lines, over, served, table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
@@ -31,7 +31,6 @@ from hansa.forget import (
     FedEraser,
     Forgetting,
     GradientAscent,
-    Judge,
     ProjectedAscent,
     QuickDrop,
     RandomReal,
@@ -75,14 +74,13 @@ def request_figures(
     trained: Trained, request: Request, methods: dict[str, Forgetting], oracle: bool
 ) -> dict[str, Row]:
     """Figures of each method for one request."""
-    federation = trained.federation(request)
-    judge = Judge(federation)
-    perfect, cost = served(federation, Retrain()) if oracle else (None, None)
-    found = {"before": figures(judge, federation.row, None, perfect)}
+    judge = Bench(trained.case(request))
+    perfect, cost = served(judge, Retrain()) if oracle else (None, None)
+    found = {"before": figures(judge, judge.row, None, perfect)}
     if perfect is not None:
         found["retrain"] = figures(judge, perfect, cost, perfect)
     for name, method in methods.items():
-        row, spent = served(federation, method)
+        row, spent = served(judge, method)
         found[name] = figures(judge, row, spent, perfect)
     return found
 
@@ -101,7 +99,6 @@ def one_seed(seed: int, rounds: int, nodes: int, few: bool) -> dict[str, Any]:
         order = np.argsort([-len(part) for part in trained.job.parts], kind="stable")
         leavers = order[:: nodes // 10][: 1 if few else 10].tolist()
         left = [request_figures(trained, Request.of(clients=[c]), by_client, True) for c in leavers]
-        trained.block.trainer.close()
         return {
             "classes": over(classes),
             "clients": over(left),

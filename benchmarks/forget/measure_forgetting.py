@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from hansa.forget import Cost, Federation, Forgetting, Judge
+from hansa.forget import Cost, Federation, Forgetting, Judge, Ledger
+from hansa.forget.case import Case
+from hansa.forget.federation import Asking
+from hansa.forget.method import Exact
+from hansa.forget.playing import tried
 
 Row = dict[str, float]
 WORST = {"forget": max, "apart": max, "retain": min, "backdoor": max, "canaries": max}
@@ -15,15 +22,57 @@ WORST = {"forget": max, "apart": max, "retain": min, "backdoor": max, "canaries"
 WHOLE = ("gradients", "checks", "bytes", "images", "sent kB", "stored kB")
 
 
-def served(federation: Federation, method: Forgetting) -> tuple[Tensor, Cost]:
-    """(the model [D], what it cost) of one request, its costs counted anew."""
-    own = federation.relabelled(federation.request, federation.past)
-    method.check(own)
-    row, _ = method.forget(own)
-    return row, own.ledger.total
+class Bench:
+    """A request on a run, tried in this process: the run stays as it is.
+
+    Args:
+        row: float32 [D], the model that it begins with; none: the run's.
+    """
+
+    def __init__(self, case: Case, row: Tensor | None = None) -> None:
+        self.case = case
+        self.row = case.server.models()[1][0].clone() if row is None else row
+
+    def forgotten(self, method: Forgetting) -> tuple[Tensor, Ledger, dict[str, Any]]:
+        """(the model [D], what it cost, what there is to say) of a method."""
+        method.check(self.case)
+        if isinstance(method, Exact):
+            with tempfile.TemporaryDirectory() as place:
+                again = method.train_again(self.case, Path(place) / "again")
+            return again.row, again.ledger, again.story
+
+        def program(federation: Federation) -> Asking[tuple[Tensor, Ledger, dict[str, Any]]]:
+            row, story = yield from method.forget(federation)
+            return row, federation.ledger, story
+
+        return tried(self.case, program, row=self.row)
+
+    def figures(self, row: Tensor) -> Row:
+        """What :meth:`hansa.forget.Judge.figures` says of a model [D]."""
+
+        def program(federation: Federation) -> Asking[Row]:
+            judge = yield from Judge.of(federation)
+            return (yield from judge.figures(row))
+
+        return tried(self.case, program)
+
+    def distance(self, row: Tensor, oracle: Tensor) -> Row:
+        """How far a model [D] is from another."""
+
+        def program(federation: Federation) -> Asking[Row]:
+            judge = yield from Judge.of(federation)
+            return (yield from judge.distance(row, oracle))
+
+        return tried(self.case, program)
 
 
-def figures(judge: Judge, row: Tensor, cost: Cost | None, perfect: Tensor | None) -> Row:
+def served(bench: Bench, method: Forgetting) -> tuple[Tensor, Cost]:
+    """(the model [D], what it cost) of one request."""
+    row, ledger, _ = bench.forgotten(method)
+    return row, ledger.total
+
+
+def figures(judge: Bench, row: Tensor, cost: Cost | None, perfect: Tensor | None) -> Row:
     """A model's figures, accuracies in percent; ``apart`` and ``agree`` are to the oracle's.
 
     Args:

@@ -30,13 +30,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
+from measure_forgetting import Bench
 
 from hansa.experiment import run
 from hansa.forget import (
     Ascent,
-    Federation,
     Forgetting,
-    Judge,
     QuickDrop,
     Recovery,
     Request,
@@ -85,12 +84,10 @@ def settings(system: str, seed: int, rounds: int, epochs: int) -> dict[str, Any]
     return chosen
 
 
-def served(federation: Federation, method: Forgetting) -> tuple[torch.Tensor, Figures]:
-    """(the model [D], its cost) of one request, its costs counted anew."""
-    own = federation.relabelled(federation.request, federation.past)
-    method.check(own)
-    row, _ = method.forget(own)
-    total, phases = own.ledger.total, own.ledger.phases
+def served(bench: Bench, method: Forgetting) -> tuple[torch.Tensor, Figures]:
+    """(the model [D], its cost) of one request."""
+    row, ledger, _ = bench.forgotten(method)
+    total, phases = ledger.total, ledger.phases
     distilling = phases["distillation"].sample_gradients if "distillation" in phases else 0
     return row, {
         "training": total.sample_gradients - distilling,
@@ -121,17 +118,16 @@ def one_system(
         sizes = np.array([len(part) for part in trained.job.parts])
         oracle: Figures = {}
         for client in np.argsort(-sizes, kind="stable")[:items].tolist():
-            federation = trained.federation(Request.of(clients=[client]))
-            judge = Judge(federation)
-            before = judge.figures(federation.row)
-            row, cost = served(federation, method)
+            judge = Bench(trained.case(Request.of(clients=[client])))
+            before = judge.figures(judge.row)
+            row, cost = served(judge, method)
             after = judge.figures(row)
             perfect, apart = after["forget"], 0.0
             if known := {row["client"]: row for row in oracles}.get(client):
                 perfect = known["oracle"] / 100
                 oracle = {"gradients": known["oracle's"], "seconds": known["oracle's seconds"]}
             elif system in ways or (not oracle and method.name == "shards"):
-                model, oracle = served(federation, Retrain())
+                model, oracle = served(judge, Retrain())
                 perfect, apart = judge.figures(model)["forget"], float((model - row).abs().max())
             elif method.name == "retrain":
                 oracle = cost
@@ -153,7 +149,6 @@ def one_system(
                 "oracle's seconds": oracle["seconds"],
                 "apart": apart,
             })  # fmt: skip
-        trained.block.trainer.close()
     return found
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import clients
 import torch
-from measure_forgetting import Row, figures, lines, mean, over, served, table
+from measure_forgetting import Bench, Row, figures, lines, mean, over, served, table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import Notes, markdown, publish
@@ -30,16 +30,15 @@ from measure import Notes, markdown, publish
 from hansa.experiment import run
 from hansa.forget import (
     FedEraser,
-    Federation,
     Forgetting,
     GradientAscent,
-    Judge,
     ProjectedAscent,
     QuickDrop,
     RandomReal,
     Request,
     Retrain,
 )
+from hansa.forget.case import Case
 from hansa.forget.trained import Trained, open_trained
 
 SEEDS, REQUESTS = 3, 3
@@ -67,34 +66,34 @@ def going(level: str, seed: int) -> list[Request]:
     return [Request.of(**{level: [(seed + 3 * k) % 10]}) for k in range(REQUESTS)]
 
 
-def so_far(federation: Federation, past: Request) -> tuple[Judge, list[Judge]]:
+def so_far(case: Case, past: Request) -> tuple[Bench, list[Bench]]:
     """(a judge of all that was to be forgotten until now, one of each class or client)."""
     level = "classes" if past.classes else "clients"
     parts = [Request.of(**{level: [item]}) for item in getattr(past, level)]
-    every = Judge(replace(federation, request=past, past=Request()))
-    return every, [Judge(replace(federation, request=p, past=past - p)) for p in parts]
+    every = Bench(replace(case, request=past, past=Request()))
+    return every, [Bench(replace(case, request=p, past=past - p)) for p in parts]
 
 
 def in_a_row(trained: Trained, level: str, seed: int, names: list[str]) -> dict[str, Row]:
     """Figures after each request, by ``request N, method``."""
     found: dict[str, Row] = {}
-    first = trained.federation(Request())
-    rows = dict.fromkeys(names, first.row)
+    first = trained.case(Request())
+    rows = dict.fromkeys(names, trained.row)
     past = Request()
     for k, request in enumerate(going(level, seed), 1):
         here = replace(first, request=request, past=past, number=k)
         past = past | request
-        perfect, cost = served(here, Retrain())
+        perfect, cost = served(Bench(here), Retrain())
         judge, parts = so_far(first, past)
         for name in ("before", "retrain", *names):
             if name in rows:
                 method = METHODS[level][name]
-                rows[name], spent = served(replace(here, row=rows[name]), method)
+                rows[name], spent = served(Bench(here, rows[name]), method)
                 row = figures(judge, rows[name], spent, perfect)
             else:
-                model = perfect if name == "retrain" else first.row
+                model = perfect if name == "retrain" else trained.row
                 row = figures(judge, model, cost if name == "retrain" else None, perfect)
-            model = rows.get(name, perfect if name == "retrain" else first.row)
+            model = rows.get(name, perfect if name == "retrain" else trained.row)
             left = [100 * part.figures(model)["forget"] for part in parts]
             found[f"request {k}, {name}"] = mean([row]) | {"worst forget": max(left)}
     return found
@@ -105,9 +104,7 @@ def one_seed(seed: int, rounds: int, level: str, names: list[str]) -> dict[str, 
     with tempfile.TemporaryDirectory() as place:
         folder = run(clients.settings(seed, rounds), out=Path(place) / "run", report=False)
         trained = open_trained(folder.path)
-        found = in_a_row(trained, level, seed, names)
-        trained.block.trainer.close()
-        return found
+        return in_a_row(trained, level, seed, names)
 
 
 def main() -> None:

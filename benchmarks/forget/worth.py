@@ -21,9 +21,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +31,17 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from digits import settings
 from measure import Notes, markdown, publish
-from measure_forgetting import Row, figures, lines, mean, over, served, shown
+from measure_forgetting import Bench, Row, figures, lines, mean, over, served, shown
 
 from hansa.experiment import run
-from hansa.forget import Ascent, Federation, Forgetting, GradientAscent, Judge, QuickDrop, Request
-from hansa.forget.quickdrop import noise, random_real
+from hansa.forget import Ascent, Federation, Forgetting, GradientAscent, QuickDrop, Request
+from hansa.forget.case import Case
+from hansa.forget.federation import Asking
+from hansa.forget.holdings import Real, Synthetic
+from hansa.forget.orders import Answer, order
+from hansa.forget.party import Party
+from hansa.forget.playing import tried
+from hansa.forget.portions import Portion, StandIn
 from hansa.forget.trained import Trained, open_trained
 from hansa.models import Model
 
@@ -71,47 +77,46 @@ def trained(seed: int, scale: float, rounds: int, folder: Path) -> Trained:
     return open_trained(folder)
 
 
-def one_row(federation: Federation, method: Forgetting) -> Row:
+def one_row(case: Case, method: Forgetting) -> Row:
     """A method's figures for one request."""
-    judge = Judge(federation)
-    return figures(judge, *served(federation, method), None)
+    bench = Bench(case)
+    return figures(bench, *served(bench, method), None)
 
 
-def without_originals_of(federation: Federation, gone: Sequence[int]) -> Federation:
-    """The same with no original of some clients; their images are still here."""
-    parts = [part[:0] if k in gone else part for k, part in enumerate(federation.job.parts)]
-    return replace(federation, job=replace(federation.job, parts=parts))
-
-
-def with_images_in_hand(federation: Federation, method: Forgetting, gone: Sequence[int]) -> Row:
-    """One request while some clients are gone.
+def with_images_in_hand(case: Case, method: Forgetting, gone: Sequence[int]) -> Row:
+    """One request while no original of some clients is there any more; their images still are.
 
     Raw originals that stand in for images were drawn while their clients were still here.
     """
-    fewer = without_originals_of(federation, gone)
-    if isinstance(method, QuickDrop) and method.stand_in == "random_real":
-        assert federation.layout is not None
-        images = {}
-        for client, row in federation.images.items():
-            given = replace(federation, images={client: row}, request=Request()).synthetic(False)
-            images[client] = row.clone()
-            for held in given:  # in the layout's order: class by class
-                drawn = random_real(federation, held)
-                federation.layout.images(images[client], client)[:] = drawn.x
-        fewer = replace(fewer, images=images)
-        method = method.model_copy(update={"stand_in": "none"})
-    row, cost = served(fewer, method)
-    return figures(Judge(federation), row, cost, None)
+    inner = Party._real
+
+    def real(party: Party, portion: Portion) -> Real | None:
+        return None if party.client in gone else inner(party, portion)
+
+    bench = Bench(case)
+    with mock.patch.object(Party, "_real", real):
+        row, cost = served(bench, method)
+    return figures(bench, row, cost, None)
+
+
+@order("worth.images")
+def stands_for(party: Party, kind: StandIn) -> Answer:
+    """What stands for a client's examples."""
+    held = party.holding(Portion(False, source="synthetic", stand_in=kind))
+    assert isinstance(held, Synthetic)
+    return {"x": held.x, "y": held.y}
 
 
 def learned(trained: Trained, model: object, kind: str, steps: int) -> Row:
     """Test accuracy of a network that is trained on what stands for all clients' examples."""
-    federation = trained.federation(Request())
-    held = federation.synthetic(forget=False)
-    if kind != "distilled":
-        draw = random_real if kind == "random real" else noise
-        held = [draw(federation, h) for h in held]
-    x, y = torch.cat([h.x for h in held]), torch.cat([h.y for h in held])
+    stand_in = {"distilled": "none", "random real": "random_real"}.get(kind, "noise")
+
+    def program(federation: Federation) -> Asking[list[Answer]]:
+        said = yield from federation.ask("worth.images", federation.clients, kind=stand_in)
+        return list(said.values())
+
+    held = tried(trained.case(Request()), program)
+    x, y = (torch.cat([torch.from_numpy(h[name]) for h in held]) for name in ("x", "y"))
     torch.manual_seed(trained.job.streams.integer("worth.network"))
     chosen = Model.resolve(model or settings(1, 1)["model"])
     network = chosen.build(trained.job.dataset.spec)
@@ -124,7 +129,7 @@ def learned(trained: Trained, model: object, kind: str, steps: int) -> Row:
     x, y = trained.job.dataset.gather(test, torch.arange(len(test)))
     with torch.no_grad():
         right = (network.eval()(x).argmax(1) == y).double().mean()
-    return {"accuracy": 100 * float(right), "images": float(sum(len(h.y) for h in held))}
+    return {"accuracy": 100 * float(right), "images": float(len(y))}
 
 
 def main() -> None:
@@ -148,7 +153,7 @@ def main() -> None:
                     method: mean([
                         notes.get(
                             f"{seed}, {name}, {method}, {k}",
-                            partial(one_row, run_.federation(Request.of(classes=[k])), how),
+                            partial(one_row, run_.case(Request.of(classes=[k])), how),
                         )
                         for k in range(items)
                     ])
@@ -157,12 +162,13 @@ def main() -> None:
                 found[name].append(rows)
             half: dict[str, Row] = {}
             for method, how in HALF.items():
-                requests = [usual.federation(Request.of(classes=[k])) for k in range(items)]
+                cases = [usual.case(Request.of(classes=[k])) for k in range(items)]
                 half[method] = mean([
                     notes.get(
-                        f"{seed}, half, {method}, {k}", partial(with_images_in_hand, fed, how, away)
+                        f"{seed}, half, {method}, {k}",
+                        partial(with_images_in_hand, case, how, away),
                     )
-                    for k, fed in enumerate(requests)
+                    for k, case in enumerate(cases)
                 ])  # fmt: skip
             found["half"].append(half)
             networks = {}
@@ -171,8 +177,6 @@ def main() -> None:
                     work = partial(learned, usual, how, kind, 2 if smoke else 200)
                     networks[f"{model}, {kind}"] = notes.get(f"{seed}, {model}, {kind}", work)
             found["networks"].append(networks)
-            for one in (few, usual):
-                one.block.trainer.close()
             print(f"seed {seed} done", file=sys.stderr, flush=True)
     titles = {
         "one": "One image for each of a client's classes",
