@@ -20,6 +20,7 @@ from hansa.cli.options import (
     NoReport,
     Out,
     Quiet,
+    Replay,
     Resume,
     Seed,
     Sets,
@@ -41,6 +42,7 @@ def learn(
     seed: Seed = None,
     device: Device = None,
     resume: Resume = None,
+    replay: Replay = None,
     no_report: NoReport = False,
     as_json: Json = False,
     every: All = False,
@@ -49,8 +51,10 @@ def learn(
 ) -> None:
     """Train a network of nodes and leave a run folder with everything that was measured.
 
-    With --resume, --set reaches what may change: rounds, runtime, checkpoint, device. The exit
-    status is 3 if training diverged, whether it then went on or was stopped.
+    --replay RUN trains in simulate and lets things happen in the order in which they did in RUN,
+    a run of an algorithm without rounds. With --resume, --set reaches what may change: rounds,
+    runtime, checkpoint, device. The exit status is 3 if training diverged, whether it then went on
+    or was stopped.
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
@@ -59,7 +63,13 @@ def learn(
         more = {"seed": seed, "device": device}
         with RunProgress(quiet) as progress:
             try:
-                if resume is None:
+                if replay is not None:
+                    if target is not None or resume is not None:
+                        fix = "give --replay RUN alone, with --out and --set where they are wanted"
+                        problem = "takes no FILE and no --resume"
+                        raise ConfigError("replay", str(replay), problem, fix)
+                    folder = _replay(answer, progress, replay, sets, out, not no_report)
+                elif resume is None:
                     folder = _start(answer, progress, target, sets, out, not no_report, more)
                 else:
                     if target is not None or out is not None:
@@ -86,6 +96,21 @@ def _start(
     more: dict[str, Any],
 ) -> RunFolder:
     chosen = read_settings(target, sets, **more)
+    with folder_for(chosen, out) as path:
+        return _run(answer, progress, chosen, path, report)
+
+
+def _replay(
+    answer: Answer,
+    progress: RunProgress,
+    recorded: Path,
+    sets: list[str] | None,
+    out: Path | None,
+    report: bool,
+) -> RunFolder:
+    from hansa.experiment.replays import replay_of
+
+    chosen = replay_of(recorded, tuple(sets or ()))
     with folder_for(chosen, out) as path:
         return _run(answer, progress, chosen, path, report)
 

@@ -51,6 +51,14 @@ Resume = Annotated[
     Path | None,
     typer.Option(help="Go on with the run in this folder.", metavar="RUN", callback=home),
 ]
+Replay = Annotated[
+    Path | None,
+    typer.Option(
+        help="Do the run in this folder again in the order in which it happened there.",
+        metavar="RUN",
+        callback=home,
+    ),
+]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 All = Annotated[

@@ -17,6 +17,7 @@ from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
 from hansa.experiment.inputs import plugins_of
+from hansa.experiment.replays import check_replay
 from hansa.experiment.runfile import RunFile
 from hansa.models import Model, Module, ParameterLayout, initial_model
 from hansa.topology.timetable import Timetable
@@ -142,6 +143,7 @@ def _check_pace(run: RunFile) -> None:
             f"{name} decides by modelled time, and this clock has none",
             "clock: phones, modelled or devices",
         )
+    check_replay(run)
     colluding = run.attack is not None and run.attack.colluding
     if run.algorithm.own_pace and colluding and not isinstance(run.runtime, Simulate):
         raise ConfigError(

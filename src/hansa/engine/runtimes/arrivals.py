@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -62,14 +61,21 @@ class Order:
     Args:
         rows: int [k, 5], :data:`COLUMNS`; those of one node in the order of time.
         nodes: how many there are in the run.
+        start: the first round that is to happen; those before have.
 
     Raises:
         RunError: it does not fit this run.
+
+    Attributes:
+        last: the last round of which something is recorded.
     """
 
-    def __init__(self, rows: np.ndarray, nodes: int) -> None:
+    def __init__(self, rows: np.ndarray, nodes: int, start: int = 0) -> None:
         self.todo: dict[int, deque[Happening]] = {}
+        self.last = int(rows[:, 0].max(initial=-1))
         for t, node, sender, what, kind in rows.tolist():
+            if t < start:
+                continue
             mine = self.todo.setdefault(node, deque())
             if not (0 <= node < nodes and -1 <= sender < nodes and WOKE <= what <= TOO):
                 raise RunError(f"the recorded order names node {node}, {sender} or thing {what}")
@@ -92,8 +98,3 @@ class Order:
     def left(self, t: int) -> list[int]:
         """Nodes to which something is still to happen in rounds up to t."""
         return [node for node, mine in self.todo.items() if mine and mine[0].t <= t]
-
-
-def as_columns(rows: np.ndarray) -> dict[str, Any]:
-    """Rows as named columns, for a file."""
-    return dict(zip(COLUMNS, rows.T, strict=True))

@@ -13,6 +13,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.engine.job import Job
 from hansa.engine.roster import Roster
+from hansa.engine.runtimes.arrivals_file import add_round, cut_after
 from hansa.engine.runtimes.checkpoint import seal
 from hansa.engine.runtimes.host import Report
 from hansa.engine.time.battery import BATTERY_EMPTY
@@ -47,6 +48,7 @@ class Collector:
         self.spent: dict[str, float] = {}
         self._waiting: dict[int, list[Report]] = {}
         self._trainer: Trainer | None = None
+        self._cut = True  # what a run that is gone on with has recorded of later rounds
         self.diverged: dict[str, Any] | None = None
         self.saved = 0
         self.reason = ""
@@ -105,6 +107,12 @@ class Collector:
             self.folder.event("battery_empty", round=done, nodes=nodes)
         for event in (event for part in parts for event in part["events"]):
             self.folder.event(**{**event, "round": done})
+        arrivals = [part["arrivals"] for part in parts if part.get("arrivals") is not None]
+        if done and arrivals:
+            if self._cut:
+                cut_after(self.folder.path, done - 1)
+            self._cut = False
+            add_round(self.folder.path, done, np.concatenate(arrivals))
         log = _merge([part["log"] for part in parts], lengths, order)
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())

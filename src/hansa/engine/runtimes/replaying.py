@@ -43,7 +43,8 @@ class Replayed(Agenda):
             late = self.order.left(t)
             if not late:
                 break
-            if not any(self._happens(k, None) for k in range(len(ids))):
+            later = range(t + 1, self.order.last + 1)  # as little ahead as can be
+            if not any(self._happens(k, limit) for limit in later for k in range(len(ids))):
                 raise RunError(
                     f"the recorded order cannot go on: what is to happen to node {late[0]} in "
                     f"round {t + 1} waits for a message that was not sent; {REMEDY}",
@@ -52,11 +53,11 @@ class Replayed(Agenda):
                 )
         self.end()
 
-    def _happens(self, k: int, limit: int | None) -> bool:
+    def _happens(self, k: int, limit: int) -> bool:
         """Do the next thing that is to happen to a node, if it can and its round has come."""
         node = int(self.block.ids[k])
         event = self.order.next(node)
-        if event is None or (limit is not None and event.t > limit):
+        if event is None or event.t > limit:
             return False
         now, self.t = self.t, event.t
         try:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
 from hansa.base.component import Component, register
 from hansa.base.telling import doing
 from hansa.engine.block import Block
 from hansa.engine.job import Job
+from hansa.engine.runtimes.arrivals import Order
+from hansa.engine.runtimes.arrivals_file import read_arrivals
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.host import Host, Report
@@ -65,6 +68,12 @@ class Runtime(Component, kind="runtime"):
 class Simulate(Runtime):
     """All nodes in this process, as one block: messages stay in memory and are counted."""
 
+    replay: str | None = Field(
+        None,
+        description="the folder of a run whose nodes keep their own pace: things happen in the "
+        "order in which they did there",
+    )
+
     def run(self, job: Job, launch: Launch) -> None:
         doing(f"building {job.servers or job.nodes:,} models")
         block = job.block(np.arange(job.nodes))
@@ -82,8 +91,11 @@ class Simulate(Runtime):
         def report(values: Report) -> None:
             launch.collector.add(values)
 
-        asked = launch.interrupts
-        host = Host(job, block, job.exchange(), report, save, lambda done: asked.asked)
+        asked, order = launch.interrupts, None
+        if self.replay is not None:
+            order = Order(read_arrivals(Path(self.replay))[0], job.nodes, start)
+        exchange = job.exchange()
+        host = Host(job, block, exchange, report, save, lambda done: asked.asked, order)
         if not start:
             host.begin()
         if not host.run(start):
