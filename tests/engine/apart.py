@@ -55,8 +55,13 @@ def play_apart(
     groups: Sequence[np.ndarray],
     meddle: Callable[[list[Mesh]], None] = lambda meshes: None,
     deadline: float = 300.0,
+    begin: Callable[[Block], None] = lambda block: None,
 ) -> tuple[list[Block], list[Mesh]]:
-    """Take the blocks of several jobs through their rounds side by side."""
+    """Take the blocks of several jobs through their rounds side by side.
+
+    Args:
+        begin: gives a block what it has before the first round.
+    """
     owner = owners(list(groups))
     failed = threading.Event()
 
@@ -73,6 +78,7 @@ def play_apart(
         try:
             block = jobs[w].block(groups[w])
             block.workers = len(jobs)
+            begin(block)
             exchange = jobs[w].exchange(meshes[w])
             Host(jobs[w], block, exchange, lambda report: None, lambda b, done: None).run()
         except BaseException:

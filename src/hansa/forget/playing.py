@@ -83,7 +83,7 @@ def play(
         RunError: something failed on the way.
         KeyboardInterrupt: it was asked to end.
     """
-    work = _work(job, directed)
+    work = at_work(job, directed)
     rows = {ROW: row, GIVEN: given, ORACLE: oracle}
     played, end = hosted_job(work, folder, partial(starting, job, checkpoint, rows=rows), place)
     facts = [event["facts"] for event in played.events() if event["kind"] == SERVED]
@@ -114,7 +114,7 @@ def tried(case: Case, program: Callable[[Federation], Asking[T]], **rows: Tensor
         learned=case.job.algorithm, rounds=case.job.rounds, done=case.done, number=case.number,
         request=case.request, past=case.past,
     )  # fmt: skip
-    work = _work(case.job, directed)
+    work = at_work(case.job, directed)
     block = work.block(np.arange(work.nodes))
     load_block(block, case.checkpoint, read_manifest(case.checkpoint))
     block.kept[ROW] = block.models()[1][:1].clone()
@@ -122,7 +122,7 @@ def tried(case: Case, program: Callable[[Federation], Asking[T]], **rows: Tensor
     return results[0]
 
 
-def _work(job: Job, directed: Directed) -> Job:
+def at_work(job: Job, directed: Directed) -> Job:
     """The run's nodes with a program to serve."""
     return replace(
         job,
@@ -134,6 +134,7 @@ def _work(job: Job, directed: Directed) -> Job:
         ),
         checkpoint=CheckpointSettings(every=ORDERS, keep=1),
         attackers=None,
+        faults=None,
     )
 
 
