@@ -1,6 +1,6 @@
 """A plugin of the tests: peers pass raw examples on, keep them, and train on all that they have."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,8 @@ from hansa.engine import Algorithm, Block, Script, Send
 @register("passing_on")
 class PassingOn(Algorithm):
     """Every node sends some of its examples to its neighbours; nobody sends a model."""
+
+    tolerates_loss: ClassVar[bool] = True
 
     count: int = Field(5, description="examples that a node sends in a round")
     unique: bool = Field(True, description="the same example is kept once")

@@ -137,6 +137,7 @@ class Holders(Algorithm):
 
     name = "holders"
     group: ClassVar[int] = 10
+    tolerates_loss: ClassVar[bool] = True
 
     def start(self, block: Block) -> None:
         places = block.rows.shape[1] // self.group
@@ -154,6 +155,35 @@ class Holders(Algorithm):
         inbox = yield Send(parts, graph, Sparse())
         weights = block.mixing(graph, "metropolis_hastings")
         inbox.mix_held_(block.rows, weights, held, take=weights if t else None)
+
+
+@pytest.mark.parametrize("policy", ["self", "skip"])
+def test_a_holder_who_is_not_heard_is_one_less(
+    make_job: Callable[..., Job],
+    host: Callable[..., Any],
+    host_apart: Callable[..., Any],
+    policy: str,
+) -> None:
+    """Nothing stands in for what is lost, whatever the policy says."""
+    lost = [(0, 1, 0)]
+
+    def job(faults: dict[str, Any]) -> Job:
+        made = make_job({"rounds": 1, "topology": "ring", "faults": faults})
+        made.algorithm = Holders()
+        return made
+
+    faults = {"lost": lost, "on_missing": policy}
+    block, _ = host(job(faults))
+    assert torch.equal(host_apart(lambda: job(faults), 3)[0], block.rows)
+    whole, _ = host(job({}))
+    start = job(faults).block(np.arange(8))
+    x, held = start.rows[:, :910].reshape(8, 91, 10), start.state["held"].numpy()
+    after = block.rows[:, :910].reshape(8, 91, 10)
+    assert torch.equal(block.rows[1:], whole.rows[1:])
+    # On a ring all weights are a third; node 0 hears node 7 alone.
+    both, only = held[0] & held[7], held[0] & ~held[7]
+    torch.testing.assert_close(after[0, both], (x[0, both] + x[7, both]) / 2)
+    assert torch.equal(after[0, only], x[0, only])
 
 
 def test_means_over_holders_are_the_same_in_one_block_and_apart(

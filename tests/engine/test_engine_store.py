@@ -270,17 +270,22 @@ def test_processes_gather_and_train_as_the_simulation_does(
     assert measured(whole, "taken")[1, 0] > 0
 
 
+@pytest.mark.parametrize("loss", [0.0, 0.3])
 @pytest.mark.parametrize("rules", [{}, {"capacity": 7, "when_full": "oldest"}], ids=str)
 def test_blocks_apart_gather_and_train_as_one_does(
     passing: Callable[..., Any],
     host: Callable[..., Any],
     host_apart: Callable[..., Any],
     rules: dict[str, Any],
+    loss: float,
 ) -> None:
+    """What is lost on its way is not taken in, in no runtime."""
+
     def job() -> Job:
-        return prepare(RunFile.parse(passing(**rules)))
+        return prepare(RunFile.parse(passing({"faults": {"loss": loss}}, **rules)))
 
     block, _ = host(job())
+    assert (int(block.state["messages_received"].sum()) < 6 * 8 * 3) == (loss > 0)
     for workers in (2, 8):
         rows, state, _ = host_apart(job, workers)
         assert torch.equal(rows, block.rows)
