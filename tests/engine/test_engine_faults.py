@@ -13,9 +13,12 @@ from typing import Any
 import polars
 import psutil
 import pytest
+import torch
 import zmq
 
+from hansa import open_run
 from hansa.base.errors import Diverged, OwnCodeError, RunError
+from hansa.engine.exchange.faults import replayed
 from hansa.engine.runtimes.checkpoint import sealed
 from hansa.engine.runtimes.dealing import FOLDER
 from hansa.experiment import resume, run
@@ -30,10 +33,15 @@ TROUBLE = '''
 """Algorithms that fail in their own ways; {tag}."""
 
 import threading
+import time
+from pathlib import Path
+from typing import ClassVar
 from pydantic import Field
 from hansa.base.component import register
 from hansa.engine.exchange.deadline import Deadline
 from hansa.learn import DPSGD
+
+PASSED = []
 
 
 @register("trouble_{tag}")
@@ -43,6 +51,8 @@ class Trouble(DPSGD):
     way: str = Field("raise", description="what happens")
     node: int = Field(6, description="on which node")
     at: int = Field(2, description="in which round, from 0")
+    sign: str = Field("", description="a file that wakes who naps")
+    tolerates_loss: ClassVar[bool] = {tolerant}
 
     def strike(self, block, t, way):
         if self.way != way or t != self.at:
@@ -54,12 +64,30 @@ class Trouble(DPSGD):
         elif self.node in block.ids:
             raise ZeroDivisionError(f"the cat sat on node {{self.node}}")
 
+    def nap(self, block, t):
+        """Sleep until the other worker has given this one up and gone on."""
+        if self.node in block.ids:
+            while not Path(self.sign).exists():
+                time.sleep(0.01)
+        else:
+            PASSED.append(Deadline.passed)
+            Deadline.passed = property(lambda self: True)
+
+    def wake(self, block):
+        if self.node not in block.ids:
+            Deadline.passed = PASSED.pop()
+            Path(self.sign).touch()
+
     def local(self, block, t):
         super().local(block, t)
         self.strike(block, t, "raise")
         self.strike(block, t, "sleep")
+        if self.way == "nap" and t == self.at:
+            self.nap(block, t)
 
     def incoming(self, block, inbox, t):
+        if self.way == "nap" and t == self.at:
+            self.wake(block)
         self.strike(block, t, "incoming")
         super().incoming(block, inbox, t)
 '''
@@ -70,9 +98,9 @@ def trouble(small: Callable[..., Any], tmp_path: Path) -> Iterator[Callable[...,
     """Settings of a run in 2 processes whose algorithm fails in a way of its own."""
     tag = f"t{abs(hash(tmp_path))}"
     file = tmp_path / f"trouble_{tag}.py"
-    file.write_text(TROUBLE.format(tag=tag))
 
     def make(way: str, **more: Any) -> Any:
+        file.write_text(TROUBLE.format(tag=tag, tolerant=way in ("nap", "none")))
         return small(
             {
                 "rounds": 6,
@@ -201,6 +229,31 @@ def test_a_silent_worker_ends_the_run_at_the_deadline(
     assert caught.value.node in range(4, 8)
     assert RunFolder.open(tmp_path / "run").metrics()["round"].max() == 2
     assert children() == []
+
+
+def test_a_silent_worker_is_a_missing_message_where_the_algorithm_can_do_without(
+    trouble: Callable[..., Any], tmp_path: Path
+) -> None:
+    """It sleeps over a round and goes on; its diary is enough to have the same run again."""
+    settings = trouble("nap", sign=str(tmp_path / "sign"))
+    run(settings, tmp_path / "run", report=False)
+    folder = RunFolder.open(tmp_path / "run")
+    missing = [e for e in folder.events() if e["kind"] == "missing"]
+    assert {e["cause"] for e in missing} == {"silent"}
+    assert missing[0]["round"] == 3
+    first = {sender for e in missing if e["round"] == 3 for sender in e["senders"]}
+    assert first <= set(range(4, 8))
+    assert first
+    (late,) = [e for e in folder.events() if e["kind"] == "frames dropped"]
+    assert list(late["reasons"]) == ["late or repeated"]
+
+    again = trouble("none") | {"runtime": "simulate"}
+    again["faults"] = replayed(folder.events()).model_dump()
+    run(again, tmp_path / "again", report=False)
+    both = [open_run(tmp_path / name).block for name in ("run", "again")]
+    assert torch.equal(both[0].rows, both[1].rows)
+    for name in ("bytes_sent", "bytes_received", "messages_received", "modelled_time"):
+        assert torch.equal(both[0].state[name], both[1].state[name]), name
 
 
 def test_an_interrupt_stops_all_workers(small: Callable[..., Any], tmp_path: Path) -> None:

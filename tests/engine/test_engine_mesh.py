@@ -4,6 +4,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.exchange.wire import Header, When, checksum
+from hansa.engine.holding import Parts
 from hansa.topology import Graph
 
 LONG = 300.0  # seconds; only a test that fails waits so long
@@ -439,15 +441,23 @@ def test_a_message_of_another_kind_or_length_is_an_error_that_names_the_node(
 
 
 def test_an_error_in_one_block_is_the_one_that_comes_out(
-    make_job: Callable[..., Job], host_apart: Callable[..., Any]
+    make_job: Callable[..., Job],
+    host_apart: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made: list[Job] = []
 
     def make() -> Job:
         job = make_job()
-        if len(made) == 1:
-            job.parts = [np.full_like(part, 10**7) for part in job.parts]
         made.append(job)
+        if len(made) == 2:
+            monkeypatch.setattr(job, "party", partial(damaged, job.party))
+        return job
+
+    def damaged(party: Callable[[np.ndarray], Job], ids: np.ndarray) -> Job:
+        job = party(ids)
+        assert isinstance(job.parts, Parts)
+        job.parts = Parts({i: np.full_like(p, 10**7) for i, p in job.parts.own.items()}, 8)
         return job
 
     with pytest.raises(RunError, match="IndexError") as caught:

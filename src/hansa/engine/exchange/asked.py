@@ -80,6 +80,11 @@ class Exchange:
         """Where a node lives."""
         return 0 if self._owner is None else int(self._owner[node])
 
+    @property
+    def patience(self) -> float:
+        """Modelled seconds that a node waits in vain."""
+        return (self.faults or Faults()).patience
+
     def policy(self, said: OnMissing) -> OnMissing:
         """What becomes of a message that does not come, where the exchange ``said`` so."""
         return said if self.faults is None else self.faults.policy(said)

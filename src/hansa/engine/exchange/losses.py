@@ -86,12 +86,11 @@ def resend(
     np.add.at(totals, senders, sizes)
     for name, numbers in zip(RESENT, (counts, totals), strict=True):
         block.state[name] += torch.from_numpy(numbers)
-    assert exchange.faults is not None  # else nothing is lost
     if not exchange.clock.modelled:
         return due
     now = block.state["modelled_time"].numpy().copy()
     again = exchange.due(block, senders, receivers, sizes) - now[senders]
-    return due + exchange.faults.patience + again
+    return due + exchange.patience + again
 
 
 def wait_in_vain(exchange: Exchange, block: Block, missing: Missing, before: np.ndarray) -> None:
@@ -103,7 +102,7 @@ def wait_in_vain(exchange: Exchange, block: Block, missing: Missing, before: np.
     lacks = missing.counts
     if MISSING in block.state:
         block.state[MISSING] += torch.from_numpy(lacks)
-    if exchange.clock.modelled and exchange.faults is not None:
+    if exchange.clock.modelled:
         time = block.state["modelled_time"].numpy()
-        until = np.where(lacks > 0, before + exchange.faults.patience, time)
+        until = np.where(lacks > 0, before + exchange.patience, time)
         np.maximum(time, until, out=time)
