@@ -1,0 +1,241 @@
+"""What nodes tell some of those who listen to them: invitations, leave, readiness.
+
+A :class:`~hansa.engine.exchange.exchange.Send` goes along all edges of its graph. A :class:`Tell`
+goes along some of them, and only the tellers know along which; who is told nothing has the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hansa.base.errors import WireError
+from hansa.base.lazy import torch
+from hansa.codec import Table, Tables
+from hansa.engine.exchange.asked import Asked, Exchange, check_kind
+from hansa.engine.exchange.exchange import frame
+from hansa.engine.exchange.wire import HEADER_BYTES, Key, pack_control, unpack_control
+from hansa.topology import Graph
+
+if TYPE_CHECKING:
+    from hansa.engine.block import Block
+
+_NOBODY = np.zeros(0, dtype=np.int64)
+_HEADS = ("senders", "receivers", "at", "sizes")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the nodes of a block were told: an entry for each edge of the graph into them.
+
+    Attributes:
+        receivers: int64 [edges], positions in the block, ascending.
+        senders: int64 [edges], node ids, ascending for each receiver.
+        came: bool [edges], whether there was a word.
+        at: float64 [edges], the teller's modelled time, s; NaN where there was no word.
+        values: [edges] by name; the default where there was no word.
+        lost: bool [words], which words of this block's own nodes a fault took.
+    """
+
+    receivers: np.ndarray
+    senders: np.ndarray
+    came: np.ndarray
+    at: np.ndarray
+    values: dict[str, np.ndarray]
+    lost: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tell(Asked[Told]):
+    """Words from nodes to some of those who listen to them, each a row of named numbers.
+
+    A word counts as the table message that it is, header included, in messages and in bytes, at
+    both ends. It takes no modelled time and no energy of its own: it goes with what follows (an
+    invitation with the model) or with what went before. Between two workers one frame carries all
+    words of an exchange, also where there are none, so that both know; that is not counted.
+
+    Attributes:
+        graph: who listens to whom, over all nodes of the run: for any two workers the edges between
+            their nodes are the same at both.
+        senders, receivers: int64 [words], node ids: who of the block tells whom; no pair twice.
+        values: [words] by name; may be empty, where it matters only who says something.
+        default: what those have who are told nothing; its types are those of the values.
+        kind: what it is, at most 16 ASCII characters.
+        turn: see :class:`~hansa.engine.exchange.exchange.Send`.
+        on_missing: what becomes of a word that does not come: it is told again until it does, or
+            it is skipped and its receiver has the default.
+    """
+
+    graph: Graph
+    senders: np.ndarray = field(default_factory=lambda: _NOBODY)
+    receivers: np.ndarray = field(default_factory=lambda: _NOBODY)
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    default: Mapping[str, float] = field(default_factory=dict)
+    kind: str = "tell"
+    turn: int | None = None
+    on_missing: Literal["wait", "skip"] = "wait"
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind, self.turn)
+        if self.values.keys() - self.default.keys():
+            raise ValueError(f"{sorted(self.values)} is told where {sorted(self.default)} is heard")
+
+    def perform(self, exchange: Exchange, block: Block, round: int, phase: int) -> Told:
+        """Tell, count, and hear.
+
+        Raises:
+            ValueError: a word goes along no edge of the graph, or two go along one.
+            WireError: another block's frame is malformed.
+        """
+        indptr, senders = self.graph.rows(block.ids)
+        count, receivers = len(senders), np.repeat(np.arange(len(block)), np.diff(indptr))
+        told = Told(
+            receivers=receivers,
+            senders=senders,
+            came=np.zeros(count, dtype=bool),
+            at=np.full(count, np.nan),
+            values={name: np.full(count, value) for name, value in self.default.items()},
+            lost=np.zeros(len(self.senders), dtype=bool),
+        )
+        words = self._words(block)
+        _count(block, "sent", words.senders, words.sizes)
+        here = exchange.here(words.receivers)
+        heard = [words.take(here)]
+        if exchange.post is not None:
+            heard += self._between(exchange, block, words.take(~here), round, phase)
+        for some in heard:
+            self._hear(block, told, some)
+        return told
+
+    def _words(self, block: Block) -> _Words:
+        """What this block's nodes say, checked."""
+        nodes, edges = self.graph.nodes, self.graph.receivers * self.graph.nodes
+        edges += self.graph.indices
+        pairs = self.receivers * nodes + self.senders
+        at = block.positions(self.senders)
+        if len(np.unique(pairs)) != len(pairs) or not np.isin(pairs, edges).all():
+            raise ValueError(f"a word of kind {self.kind!r} goes along no edge, or two along one")
+        if len(at) != len(self.senders):
+            raise ValueError(f"a word of kind {self.kind!r} is of a node of another block")
+        columns = {
+            name: np.asarray(self.values.get(name, _NOBODY), dtype=np.asarray(value).dtype)
+            for name, value in self.default.items()
+        }
+        if any(len(column) != len(pairs) for column in columns.values()):
+            raise ValueError(f"not every word of kind {self.kind!r} has every value")
+        sizes = Table().size(Tables.rows(**columns)) if columns else np.zeros_like(pairs)
+        time = block.state["modelled_time"].numpy()[at]
+        return _Words(self.senders, self.receivers, time, sizes, columns)
+
+    def _between(
+        self, exchange: Exchange, block: Block, away: _Words, round: int, phase: int
+    ) -> list[_Words]:
+        """Send the words that leave the block, a frame a worker; what came from others.
+
+        A frame bears the names of the first two nodes between which an edge goes there.
+        """
+        post, when = exchange.post, self.when(round, phase)
+        assert post is not None  # who asks has looked
+        owner = np.asarray(post.owner)
+        senders, receivers = self.graph.indices, self.graph.receivers
+        ways, first = np.unique(
+            np.stack([owner[senders], owner[receivers]]), axis=1, return_index=True
+        )
+        expected: list[Key] = []
+        for source, target, edge in zip(*ways.tolist(), first.tolist(), strict=True):
+            key = int(senders[edge]), int(receivers[edge])
+            if source == target:
+                continue
+            if source == post.index:
+                payload = away.take(owner[away.receivers] == target).packed()
+                post.send(frame(when, *key, self.kind, payload), payload)
+            elif target == post.index:
+                expected.append(key)
+        got = post.gather(when, set(expected))
+        return [_Words.unpacked(got[key][1], self.default) for key in expected]
+
+    def _hear(self, block: Block, told: Told, words: _Words) -> None:
+        """Put what came where it belongs, and count it."""
+        nodes = self.graph.nodes
+        edges = block.ids[told.receivers] * nodes + told.senders
+        pairs = words.receivers * nodes + words.senders
+        place = np.searchsorted(edges, pairs)
+        if len(pairs) and (
+            place.max() >= len(edges) or (edges[place] != pairs).any() or told.came[place].any()
+        ):
+            raise WireError(f"a word of kind {self.kind!r} along no edge, or a second one")
+        told.came[place], told.at[place] = True, words.at
+        for name, column in words.columns.items():
+            told.values[name][place] = column
+        _count(block, "received", words.receivers, words.sizes)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Some words: arrays [words].
+
+    Attributes:
+        senders, receivers: int64, node ids.
+        at: float64, the tellers' modelled time, s.
+        sizes: int64, bytes of each as a table message.
+        columns: what each says, by name.
+    """
+
+    senders: np.ndarray
+    receivers: np.ndarray
+    at: np.ndarray
+    sizes: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def take(self, which: np.ndarray) -> _Words:
+        """Some of them: a mask."""
+        columns = {name: column[which] for name, column in self.columns.items()}
+        heads = (getattr(self, name)[which] for name in _HEADS)
+        return _Words(*heads, columns)
+
+    def packed(self) -> bytes:
+        """A frame's payload."""
+        body = b"".join(Table().encode(Tables.rows(**self.columns))) if self.columns else b""
+        heads = {name: getattr(self, name) for name in _HEADS}
+        return pack_control("tell", **heads, body=body)
+
+    @classmethod
+    def unpacked(cls, payload: bytes, default: Mapping[str, float]) -> _Words:
+        """From such a payload.
+
+        Raises:
+            WireError: it is none, or has other columns than these.
+        """
+        said = unpack_control(payload)
+        heads = [said.get(name) for name in _HEADS]
+        kinds = [getattr(head, "dtype", np.dtype("V")).kind for head in heads]
+        lengths = {np.shape(head) for head in heads}
+        body = said.get("body")
+        if kinds != ["i", "i", "f", "i"] or len(lengths) != 1 or not isinstance(body, bytes):
+            raise WireError("a frame of words that is not one")
+        senders, receivers, at, sizes = heads
+        if (sizes < 0).any() or sizes.sum() != len(body):
+            raise WireError("a frame whose words are not as long as it says")
+        columns: dict[str, np.ndarray] = {}
+        if default:
+            like = Tables.rows(**{k: np.full(0, v) for k, v in default.items()})
+            ends = np.cumsum(sizes)
+            pieces = [body[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+            parts = [Table().unpack(pieces, len(default))] if pieces else []
+            tables = Tables.joined([like, *parts])
+            if (tables.counts != 1).any() or len(tables) != len(sizes):
+                raise WireError("a word that is not one row")
+            columns = dict(tables.columns)
+        return cls(senders, receivers, at, sizes, columns)
+
+
+def _count(block: Block, way: str, ids: np.ndarray, sizes: np.ndarray) -> None:
+    """Count words that nodes of the block have ``sent`` or ``received``."""
+    at, n = block.positions(ids), len(block)
+    heads = np.bincount(at, minlength=n)
+    nbytes = np.bincount(at, weights=sizes, minlength=n).astype(np.int64) + HEADER_BYTES * heads
+    block.state[f"messages_{way}"] += torch.from_numpy(heads)
+    block.state[f"bytes_{way}"] += torch.from_numpy(nbytes)
