@@ -24,18 +24,19 @@ from pydantic import Field
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
-from hansa.engine import Algorithm, Block, Network, Share
+from hansa.engine import Algorithm, Asked, Block, Network, Send, Tell
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.bench import aligned_rows
 from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.federated import counters
-from hansa.learn.federated.invitation import Plan
+from hansa.learn.federated.invitation import Invitations, Plan
 from hansa.learn.federated.mail import Mail, is_exact, post_bytes
 from hansa.learn.federated.samplers import Sampler, UniformSampler
 from hansa.learn.federated.server_optimizers import Average, ServerOptimizer
 from hansa.learn.federated.sums import Sums
 from hansa.learn.gossip.parts import check_codec
+from hansa.topology import Graph
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,7 @@ class Heard:
 
     Attributes:
         who: int64 [k], their positions in the block.
-        plan: their invitations, in the same order.
+        invited: their invitations, in the same order.
         table: float32 [m, K], the different models that servers sent.
         which: int64 [k], the model that each client got.
         told: by name of what else came, (rows [m', K], which of them each client got).
@@ -55,7 +56,7 @@ class Heard:
     """
 
     who: np.ndarray
-    plan: Plan
+    invited: Invitations
     table: Tensor
     which: np.ndarray
     told: dict[str, tuple[Tensor, np.ndarray]]
@@ -65,7 +66,11 @@ class Heard:
         """What some of the clients got."""
         aside = {name: (rows, whose[at]) for name, (rows, whose) in self.told.items()}
         return replace(
-            self, who=self.who[at], plan=self.plan.take(at), which=self.which[at], told=aside
+            self,
+            who=self.who[at],
+            invited=self.invited.take(at),
+            which=self.which[at],
+            told=aside,
         )
 
 
@@ -75,11 +80,11 @@ class Work:
 
     Attributes:
         crew: a block of them alone; its rows are their models.
-        plan, table, which, told, t: as in :class:`Heard`.
+        invited, table, which, told, t: as in :class:`Heard`.
     """
 
     crew: Block
-    plan: Plan
+    invited: Invitations
     table: Tensor
     which: np.ndarray
     told: dict[str, tuple[Tensor, np.ndarray]]
@@ -153,6 +158,18 @@ class ClientServer(Algorithm):
         """int64 [clients]: the id of each client's server."""
         return np.full(block.clients, block.clients)
 
+    def parts(self, block: Block) -> int:
+        """How many parts of a model there are that clients may have; the whole is one."""
+        return 1
+
+    def part_of(self, block: Block, clients: np.ndarray) -> np.ndarray:
+        """Which of them clients of the run have, int64 [k]: known to everybody."""
+        return np.zeros(len(clients), dtype=np.int64)
+
+    def numbers(self, block: Block, part: int) -> Tensor | None:
+        """The numbers of a row, int64, in a part; None: all that are sent."""
+        return None
+
     def tells(self, block: Block) -> dict[str, Tensor]:
         """What servers send with the model, rows [r, K] by a short name."""
         return {}
@@ -166,7 +183,7 @@ class ClientServer(Algorithm):
 
     def local_work(self, work: Work) -> None:
         """What clients do with the model that they got: their local steps, in place."""
-        work.crew.train(work.t, steps=work.plan.steps, correct=self.correction(work))
+        work.crew.train(work.t, steps=work.invited.steps, correct=self.correction(work))
 
     def answers(self, work: Work) -> dict[str, Tensor]:
         """What clients send with their update, rows [k, P] by name; servers aggregate them.
@@ -259,12 +276,14 @@ class ClientServer(Algorithm):
         model = block.rows[row : row + 1, : self.sent(block)]
         return post_bytes(self.codec, model, self.aside(block))
 
-    def heard(self, block: Block, who: np.ndarray, mail: Mail, plan: Plan, t: int) -> Heard:
-        """What the clients at ``who`` got."""
+    def heard(
+        self, block: Block, who: np.ndarray, mail: Mail, invited: Invitations, t: int
+    ) -> Heard:
+        """What the clients at ``who`` got; they did get something."""
         tells = self.told(block)
         widths = [rows.shape[1] for rows in tells.values()]
         table, which, parts = mail.table(who, self.sent(block), widths)
-        return Heard(who, plan, table, which, dict(zip(tells, parts, strict=True)), t)
+        return Heard(who, invited, table, which, dict(zip(tells, parts, strict=True)), t)
 
     def launch(self, block: Block, heard: Heard) -> Flight:
         """Have clients begin with their work, as soon as there is a thread for it."""
@@ -282,7 +301,7 @@ class ClientServer(Algorithm):
                 continue
             own, span = heard.take(at), slice(int(at[0]), int(at[-1]) + 1)
             crew = block.visit(own.who, rows[span])
-            work = Work(crew, own.plan, own.table, own.which, own.told, own.t)
+            work = Work(crew, own.invited, own.table, own.which, own.told, own.t)
             if block.trainer.counters:
                 counted = counters.read(block, own.who)
                 begun = work.heard(counters.NAME) if self.counted(block) else counted
@@ -368,6 +387,8 @@ class ClientServer(Algorithm):
         figures = dict(zip(self.figures, numbers, strict=True))
         sums.figures[row].append(figures)
         shares = weight[senders]
+        sums.heard[senders] = True
+        sums.share[row] += shares.sum()
         scales, factor = self.weigh(shares, figures)
         if discount is not None:
             scales = scales * discount[senders]
@@ -393,42 +414,61 @@ class ClientServer(Algorithm):
         self.server.step_(block.rows[row, :size], update, slots)
         block.rows[row, size:sent] += sums.rest[row]
 
-    def measured(self, block: Block, t: int) -> Generator[Share, Any, tuple[np.ndarray, Tensor]]:
+    def star(self, block: Block) -> Graph:
+        """Servers to all their clients: known at both ends, whoever is invited."""
+        if "federated.star" not in block.facts:
+            members = self.members(block)
+            clients = np.flatnonzero(members >= block.clients)
+            block.facts["federated.star"] = Graph.from_edges(block.nodes, members[clients], clients)
+        return block.facts["federated.star"]
+
+    def measured(self, block: Block, t: int) -> Generator[Asked, Any, tuple[np.ndarray, Tensor]]:
         """With statistics of their own: the models of the clients that have some, not a server's.
 
-        Its own statistics are those of the start, and nobody uses them.
+        Its own statistics are those of the start, and nobody uses them. Such clients ask for its
+        model and put theirs together.
         """
         at, models = block.models()
         sent = self.sent(block)
         if sent == block.rows.shape[1]:
             return at, models
+        members, nodes = self.members(block), block.nodes
         ids, own = self.shelf(block, "buffers").all()
-        said = {"server": block.ids[at], "model": models[:, :sent].cpu().numpy(), "own": ids}
-        heard = yield Share(said)
-        if not len(heard["own"]):
-            return at, models
-        if not len(ids):
-            return np.zeros(0, dtype=np.int64), models[:0]
-        members, servers = self.members(block)[ids], heard["server"]
-        which = np.searchsorted(servers, members) if len(servers) > 1 else np.zeros_like(ids)
-        rows = torch.cat([torch.from_numpy(heard["model"][which]), own], dim=1)
-        return block.positions(ids), rows.to(block.rows.device)
+        asks = yield Tell(self.star(block).transpose(), ids, members[ids], kind="ask")
+        askers, asked = asks.senders[asks.came], block.ids[asks.receivers[asks.came]]
+        served = np.isin(asked, block.ids[at])
+        down = Graph.from_edges(
+            nodes,
+            np.concatenate([asked[served], members[ids]]),
+            np.concatenate([askers[served], ids]),
+        )
+        inbox = yield Send(models[:, :sent], down, kind="measured", senders=at, on_missing="wait")
+        who = block.positions(ids)
+        table, which = inbox.table(who)
+        rows = torch.cat([table[torch.from_numpy(which)], own.to(table.device)], dim=1)
+        idle = np.isin(block.ids[at], members) & ~np.isin(block.ids[at], asked)
+        rows = torch.cat([rows.to(models.device), models[torch.from_numpy(idle)]])
+        return np.concatenate([who, at[idle]]), rows
 
-    def asleep(self, block: Block) -> Generator[Share, Any, np.ndarray]:
-        """Ids of the clients whose batteries do not last another round."""
+    def asleep(self, block: Block) -> Generator[Tell, Any, np.ndarray]:
+        """Ids of the clients of this block's servers whose batteries do not last another round.
+
+        Only they know: they tell their servers.
+        """
         if block.awake is None:  # in every block alike: the clock has no batteries
             return np.zeros(0, dtype=np.int64)
-        asleep: np.ndarray = (yield Share({"asleep": block.ids[~block.awake]}))["asleep"]
-        return asleep[asleep < block.clients]
+        members = self.members(block)
+        ids = block.ids[~block.awake]
+        ids = ids[ids < block.clients]
+        ids = ids[members[ids] >= block.clients]
+        told = yield Tell(self.star(block).transpose(), ids, members[ids], kind="asleep")
+        return told.senders[told.came]
 
     def log(self, block: Block, plan: Plan) -> None:
-        """Each client's part in a round, for the record."""
-        here = plan.take(np.isin(plan.client, block.ids))
-        at = block.positions(here.client)
+        """Each client's part in a round, for the record; its server knows it."""
         for name in ("server", "start", "heard", "trained", "end", "outcome"):
-            values = np.full(len(block), np.nan)
-            values[at] = getattr(here, name)
-            block.log[f"client_{name}"] = values
+            values = block.log.setdefault(f"client_{name}", np.full(block.nodes, np.nan))
+            values[plan.client] = getattr(plan, name)
 
     def shelf(self, block: Block, name: str) -> Shelf:
         """Rows that clients keep between rounds."""

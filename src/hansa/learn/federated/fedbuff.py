@@ -29,7 +29,16 @@ from hansa.engine import Asynchronous, Block, Network, Put, Script, Take, Until
 from hansa.engine.exchange.letter import Letter
 from hansa.ensemble.aggregators import Mean
 from hansa.learn.federated.client_server import ClientServer
-from hansa.learn.federated.invitation import DONE, Plan, Terms, charge, invite, wait_for_clients
+from hansa.learn.federated.invitation import (
+    DONE,
+    REALS,
+    Plan,
+    Terms,
+    charge,
+    invite,
+    wait_for_clients,
+    worked,
+)
 from hansa.learn.federated.mail import Mail, is_exact
 from hansa.learn.federated.samplers import Pool
 from hansa.learn.federated.sums import Sums
@@ -186,7 +195,7 @@ class FedBuff(Asynchronous, ClientServer):
         time.clamp_(min=float(plan.heard[0]))
         end = float(plan.end[0])
         if plan.outcome[0] != DONE:
-            charge(node, plan, np.zeros(1, dtype=np.int64))
+            charge(node, np.zeros(1, dtype=np.int64), worked(node, plan), plan.end)
             yield Put(server, DONE_WORD, due=end)
             return
         who = np.zeros(1, dtype=np.int64)
@@ -276,5 +285,4 @@ class FedBuff(Asynchronous, ClientServer):
 def _plan_of(note: tuple[float, ...]) -> Plan:
     """One client's invitation, as :meth:`FedBuff._start` has it."""
     named = zip(fields(Plan), note, strict=True)
-    whole = ("server", "client", "steps", "samples", "outcome")
-    return Plan(**{f.name: np.array([int(x) if f.name in whole else x]) for f, x in named})
+    return Plan(**{f.name: np.array([x if f.name in REALS else int(x)]) for f, x in named})

@@ -8,41 +8,40 @@ side by side on one clock (cohorts).
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
-from hansa.engine import Block, Ending, Inbox, Network, Outcome, Script, Send, Share
-from hansa.engine.exchange.attackers import TOGETHER
+from hansa.engine import Block, Ending, Network, Outcome, Script, Tell
 from hansa.learn.federated import counters
-from hansa.learn.federated.client_server import ClientServer, Flight, Heard, Work
+from hansa.learn.federated.client_server import ClientServer, Work
 from hansa.learn.federated.invitation import (
     ABSENT,
     DONE,
+    LOST,
     OUTCOMES,
+    Invitations,
     Plan,
     Terms,
     charge,
     fastest,
     invite,
     wait_for_clients,
+    worked,
 )
-from hansa.learn.federated.mail import post
 from hansa.learn.federated.plateau import LossWatch, Plateau
 from hansa.learn.federated.samplers import Pool
 from hansa.learn.federated.sums import Sums
+from hansa.learn.federated.waves import Stream, Waves
+from hansa.topology import Graph
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WAVE_BYTES = 32 << 20
-"""Models of clients that are in memory of a worker at a time: few, so that they stay in cache from
-the download to the server's sum, but enough for every thread."""
 STOPPED = "federated.stopped"
 """In ``block.kept``: which servers have ended by their own rule, bool [r]."""
 _BEST = "federated.best"
@@ -207,19 +206,68 @@ class Federated(ClientServer):
 
     def round(self, block: Block, t: int) -> Script:
         asleep = yield from self.asleep(block)
-        plan = Plan.of((yield Share(self._plans(block, t, asleep))))
-        self.log(block, plan)
+        waves = Waves.of(self, block)
+        plan = self._plans(block, t, asleep, waves)
+        told = yield self._invitations(block, plan)
+        came, reached = told.came, np.ones(block.clients, dtype=bool)
+        reached[plan.client[told.lost]] = False
+        invited = Invitations(
+            told.senders[came],
+            block.ids[told.receivers[came]],
+            **{name: column[came] for name, column in told.values.items()},
+        )
         sums = Sums.start(block, self.aggregator, self.sent(block), self.answer_names)
-        yield from self._stream(block, t, plan, sums)
+        yield from Stream(self, block, t, plan, invited, reached, sums).run(waves)
+        yield from self._release(block, plan, reached)
+        plan = plan.after_losses(reached, sums.heard)
+        self.log(block, plan)
         for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
-            sums.settle(int(row))
+            mine = plan.take(plan.server == block.ids[block.residents[row]])
+            sums.settle(int(row), short=bool((mine.outcome == LOST).any()))
             self._step(block, t, plan, int(row), sums)
-        if self.stop is not None:
-            ended = block.kept[STOPPED].numpy()
-            going = (yield Share({"going": block.ids[block.residents[~ended]]}))["going"]
-            if not len(going):
-                return "the clients' validation loss no longer falls"
+        if self.stop is not None and (yield from self._is_over(block)):
+            return "the clients' validation loss no longer falls"
         return None
+
+    def _invitations(self, block: Block, plan: Plan) -> Tell:
+        """Each client that is invited learns so, and nothing of the others."""
+        default = {"steps": 0, "turn": -1, "after": -1}
+        values = {name: getattr(plan, name) for name in default}
+        star = self.star(block)
+        return Tell(star, plan.server, plan.client, values, default, "invite", on_missing="skip")
+
+    def _release(self, block: Block, plan: Plan, reached: np.ndarray) -> Generator[Tell, Any, None]:
+        """Clients whose updates are not wanted are told when to give up, and charged so far."""
+        if block.clock is None or not block.clock.modelled:
+            return
+        lost = plan.take((plan.outcome != DONE) & reached[plan.client])
+        values = {"samples": worked(block, lost), "end": lost.end}
+        default = dict.fromkeys(values, 0.0)
+        star = self.star(block)
+        told = yield Tell(star, lost.server, lost.client, values, default, "release")
+        columns = (told.values[name][told.came] for name in values)
+        charge(block, told.receivers[told.came], *columns)
+
+    def _is_over(self, block: Block) -> Generator[Tell, Any, bool]:
+        """Whether all servers have ended by their own rule.
+
+        Those that go on say so to the first of them, which tells everybody when none is left.
+        """
+        center, nodes = block.clients, block.nodes
+        going = block.ids[block.residents[~block.kept[STOPPED].numpy()]]
+        others = np.arange(center + 1, nodes)
+        goes_on = center in going
+        if len(others):
+            speak = going[going != center]
+            inwards = Graph.from_edges(nodes, others, np.full(len(others), center))
+            heard = yield Tell(inwards, speak, np.full(len(speak), center), kind="going")
+            goes_on = goes_on or bool(heard.came.any())
+        here = len(block.positions(np.array([center]))) > 0
+        everyone = np.delete(np.arange(nodes), center)
+        outwards = Graph.from_edges(nodes, np.full(len(everyone), center), everyone)
+        hearers = everyone if here and not goes_on else everyone[:0]
+        ended = yield Tell(outwards, np.full(len(hearers), center), hearers, kind="over")
+        return len(hearers) > 0 or bool(ended.came.any())
 
     def finish(self, block: Block, t: int) -> Ending:
         yield from ()
@@ -260,16 +308,18 @@ class Federated(ClientServer):
             block.events.append({"kind": "remark", "text": f"select: best, {remark}"})
         return rows
 
-    def _plans(self, block: Block, t: int, asleep: np.ndarray) -> dict[str, np.ndarray]:
-        """The invitations of this block's servers."""
+    def _plans(self, block: Block, t: int, asleep: np.ndarray, waves: Waves) -> Plan:
+        """What this block's servers plan, each for its clients that are awake and present."""
         members = self.members(block)
         plans = []
         for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
             available = np.flatnonzero(members == block.ids[block.residents[row]])
             available = np.setdiff1d(available, asleep, assume_unique=True)
             available = available[block.presence.at(t)[available]]
-            plans.append(self._plan(block, t, int(row), available))
-        return Plan.merged(plans)
+            plan = self._plan(block, t, int(row), available)
+            number = int(block.ids[block.residents[row]]) - block.clients
+            plans.append(waves.planned(plan, number, self.part_of(block, plan.client)))
+        return Plan.of(Plan.merged(plans))
 
     def _plan(self, block: Block, t: int, row: int, there: np.ndarray) -> Plan:
         """The invitations of one server to clients that are ``there``."""
@@ -296,64 +346,6 @@ class Federated(ClientServer):
             up_bytes=self.up_bytes(block, row),
             by_size=self.weighting == "examples",
         )
-
-    def alike(self, block: Block, plan: Plan) -> Iterator[tuple[Plan, Tensor | None]]:
-        """A round's invitations, those together that hold the same numbers of a row, int64.
-
-        None: all that are sent.
-        """
-        yield plan, None
-
-    def _stream(self, block: Block, t: int, plan: Plan, sums: Sums) -> Script:
-        """All invitations of a round, from the model to the sum of the updates.
-
-        Clients begin and are summed in the order of their ids, a small wave at a time. Several
-        waves are on their way: while one is waited for and summed, the clients of the next are at
-        work, and the oldest has to be in before another one begins.
-        """
-        nbytes, trainer = max(1, block.trainer.layout.nbytes), block.trainer
-        size = max(1, _WAVE_BYTES // 2 // nbytes)
-        if block.facts.get(TOGETHER):
-            size = max(1, len(plan))
-        few = max(_WAVE_BYTES // nbytes, 2 * trainer.threads) * block.workers
-        depth = max(2, few // size)
-        weight = np.zeros(block.clients)
-        weight[plan.client] = plan.weight
-        flying: deque[tuple[Plan, Tensor | None, np.ndarray, Flight]] = deque()
-
-        def arrive() -> Script:
-            wave, held, who, flight = flying.popleft()
-            updates, aside = self.land(block, flight)
-            up = wave.graph(block.nodes).transpose()
-            back = yield from post(up, self.codec, "update", who, updates, aside, held)
-            for row in range(len(block.residents)):
-                self.gather(block, row, back, weight, sums)
-
-        time = block.state["modelled_time"]
-        now = time[block.residents].clone()
-        for part, held in self.alike(block, plan):
-            time[block.residents] = now  # all are invited at once
-            heard = yield from self._invite(block, t, part, held)
-            for wave in part.take(part.outcome == DONE).waves(size):
-                here = heard.take(np.flatnonzero(np.isin(heard.plan.client, wave.client)))
-                flying.append((wave, held, here.who, self.launch(block, here)))
-                if len(flying) == depth:
-                    yield from arrive()
-                    yield Share({})  # no worker runs ahead of the one that has the server
-        while flying:
-            yield from arrive()
-
-    def _invite(
-        self, block: Block, t: int, plan: Plan, held: Tensor | None
-    ) -> Generator[Send, Inbox, Heard]:
-        """Send clients the model; returns what those of this block got whose updates count."""
-        down, model = plan.graph(block.nodes), block.rows[:, : self.sent(block)]
-        aside = list(self.told(block).values())
-        mail = yield from post(down, self.download, "model", block.residents, model, aside, held)
-        here = plan.take(np.isin(plan.client, block.ids))
-        who, counts = block.positions(here.client), here.outcome == DONE
-        charge(block, here.take(~counts), who[~counts])
-        return self.heard(block, who[counts], mail, here.take(counts), t)
 
     def _step(self, block: Block, t: int, plan: Plan, row: int, sums: Sums) -> None:
         """A server's step on what it got, and what it makes of the clients' losses."""

@@ -10,8 +10,8 @@ told so and gives up at that moment.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 
@@ -20,30 +20,58 @@ from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.topology import Graph
 
-OUTCOMES = ("done", "late", "left", "failed", "surplus", "idle")
+OUTCOMES = ("done", "late", "left", "failed", "surplus", "idle", "lost")
 """What becomes of an invited client: its update counts; it missed the deadline; it became
-unavailable; it failed; enough others were faster; it had no budget for a single step."""
-DONE, LATE, LEFT, FAILED, SURPLUS, IDLE = range(6)
-ABSENT = (LATE, LEFT, FAILED)
+unavailable; it failed; enough others were faster; it had no budget for a single step; a message to
+it or its update was lost."""
+DONE, LATE, LEFT, FAILED, SURPLUS, IDLE, LOST = range(7)
+ABSENT = (LATE, LEFT, FAILED, LOST)
+REALS = ("start", "heard", "trained", "end", "weight")
+"""Columns of a plan that are no whole numbers."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The invitations of a round, by ascending client; arrays [k].
+class Invitations:
+    """What clients are told of a round, by ascending client; int64 arrays [k].
 
     Attributes:
         server: id of the server that invites.
         client: id of the client.
-        steps, samples: local steps and training examples that it can afford.
+        steps: local steps that it is to take; 0: it gets the model and its update is not wanted.
+        turn: the wave of updates in which its own goes.
+        after: the wave that has to be in before it begins; -1: none.
+    """
+
+    server: np.ndarray
+    client: np.ndarray
+    steps: np.ndarray
+    turn: np.ndarray
+    after: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    def take(self, which: np.ndarray) -> Self:
+        """Some of the invitations: a mask or positions."""
+        return type(self)(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+    def graph(self, nodes: int) -> Graph:
+        """Servers to their clients."""
+        return Graph.from_edges(nodes, self.server, self.client)
+
+
+@dataclass(frozen=True)
+class Plan(Invitations):
+    """A round as its servers plan it; arrays [k].
+
+    Attributes:
+        samples: training examples that the client can afford.
         start, heard, trained, end: modelled time at which it is invited, has the model, has
             trained, and is done or gives up.
         outcome: index into :data:`OUTCOMES`.
         weight: its share in its server's average; 0 if its update does not count.
     """
 
-    server: np.ndarray
-    client: np.ndarray
-    steps: np.ndarray
     samples: np.ndarray
     start: np.ndarray
     heard: np.ndarray
@@ -54,37 +82,61 @@ class Plan:
 
     @classmethod
     def of(cls, arrays: dict[str, np.ndarray]) -> Plan:
-        """From the arrays that all servers shared."""
+        """From the arrays of several servers' plans, end to end."""
         order = np.argsort(arrays["client"], kind="stable")
         return cls(**{f.name: arrays[f.name][order] for f in fields(cls)})
 
     @classmethod
     def merged(cls, plans: list[Plan]) -> dict[str, np.ndarray]:
         """The arrays of several servers' plans, end to end."""
-        integers = ("server", "client", "steps", "samples", "outcome")
         return {
             f.name: np.concatenate(
-                [np.zeros(0, np.int64 if f.name in integers else np.float64)]
+                [np.zeros(0, np.float64 if f.name in REALS else np.int64)]
                 + [getattr(plan, f.name) for plan in plans]
             )
             for f in fields(cls)
         }
 
-    def __len__(self) -> int:
-        return len(self.client)
+    def in_waves(self, size: int, parts: np.ndarray, span: int, ahead: int) -> Plan:
+        """The plan of one server, with the turns of its clients' updates.
 
-    def take(self, which: np.ndarray) -> Plan:
-        """Some of the invitations: a mask or positions."""
-        return Plan(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+        Args:
+            size: clients of a wave.
+            parts: int64 [k], clients of different parts go in different waves: those of part p have
+                the turns from p ``span`` on.
+            ahead: waves that are on their way at a time.
+        """
+        turn, after = np.zeros(len(self), dtype=np.int64), np.full(len(self), -1)
+        for part in np.unique(parts).tolist():
+            those = np.flatnonzero((parts == part) & (self.outcome == DONE))
+            wave = np.arange(len(those)) // size
+            turn[parts == part] = part * span
+            turn[those] += wave
+            after[those] = np.where(wave < ahead, -1, turn[those] - ahead)
+        return replace(self, turn=turn, after=after)
 
-    def waves(self, size: int) -> Iterator[Plan]:
-        """At most ``size`` invitations at a time."""
-        for first in range(0, len(self), size):
-            yield self.take(np.arange(first, min(first + size, len(self))))
+    def after_losses(self, reached: np.ndarray, came: np.ndarray) -> Plan:
+        """What became of the plan where messages were lost; the weights of the others make up.
 
-    def graph(self, nodes: int) -> Graph:
-        """Servers to their clients."""
-        return Graph.from_edges(nodes, self.server, self.client)
+        Args:
+            reached: bool [clients of the run], who has got invitation and model.
+            came: bool [clients of the run], whose update is in.
+        """
+        unheard = ~reached[self.client]
+        lost = unheard | ((self.outcome == DONE) & ~came[self.client])
+        if not lost.any():
+            return self
+        weight = np.where(lost, 0.0, self.weight)
+        for server in np.unique(self.server[lost]):
+            those = self.server == server
+            weight[those] /= weight[those].sum() or 1.0
+        return replace(
+            self,
+            heard=np.where(unheard, self.start, self.heard),
+            trained=np.where(unheard, self.start, self.trained),
+            outcome=np.where(lost, LOST, self.outcome),
+            weight=weight,
+        )
 
 
 @dataclass(frozen=True)
@@ -157,6 +209,8 @@ def invite(block: Block, t: int, server: int, now: float, chosen: np.ndarray, te
         server=np.full(k, server),
         client=chosen,
         steps=np.where(done, steps, 0),
+        turn=np.zeros(k, dtype=np.int64),
+        after=np.full(k, -1),
         samples=samples,
         start=start,
         heard=np.minimum(heard, gives_up),
@@ -190,21 +244,28 @@ def _durations(
     return down, samples * pace, clock.up_seconds(block, clients, np.full(k, terms.up_bytes))
 
 
-def charge(block: Block, lost: Plan, at: np.ndarray) -> None:
+def worked(block: Block, plan: Plan) -> np.ndarray:
+    """Training examples [k] that clients had done when they gave up, of those that are in vain."""
+    clock = block.clock
+    assert clock is not None  # where no time is modelled nobody gives up half-way
+    pace, spent = clock.pace(block, plan.client), plan.trained - plan.heard
+    samples = np.divide(spent, pace, out=np.zeros_like(spent), where=pace > 0)
+    return np.minimum(samples, plan.samples)
+
+
+def charge(block: Block, at: np.ndarray, samples: np.ndarray, end: np.ndarray) -> None:
     """Count what clients of the block whose update does not count had done when they gave up.
 
     Args:
-        at: positions [k] of the clients of ``lost`` in the block.
+        at: int64 [k], their positions.
+        samples, end: what they had done, and when they gave up, s; [k].
     """
-    clock = block.clock
-    if clock is None or not clock.modelled or not len(lost):
+    if block.clock is None or not block.clock.modelled or not len(at):
         return
-    pace, spent = clock.pace(block, lost.client), lost.trained - lost.heard
-    worked = np.divide(spent, pace, out=np.zeros_like(spent), where=pace > 0)
-    samples = np.zeros(len(block))
-    samples[at] = np.minimum(worked, lost.samples)
-    clock.compute(block, samples)
-    block.state["modelled_time"][at] = torch.from_numpy(lost.end)
+    whole = np.zeros(len(block))
+    whole[at] = samples
+    block.clock.compute(block, whole)
+    block.state["modelled_time"][at] = torch.from_numpy(end)
 
 
 def wait_for_clients(block: Block, at: int, clients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

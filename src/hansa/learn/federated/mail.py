@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,13 +48,28 @@ class Mail:
         rest, whose = (rows[:, size:], which) if self.aside is self.inbox else self.aside.table(who)
         return rows[:, :size], which, [(part, whose) for part in rest.split(widths, dim=1)]
 
+    def got(self, who: np.ndarray) -> np.ndarray:
+        """Which of ``who``, positions [k] of nodes who wait for one message each, have all of it.
+
+        bool [k].
+        """
+        boxes = [self.inbox] if self.aside is None else [self.inbox, self.aside]
+        return np.all([np.diff(box.indptr)[who] == 1 for box in boxes], axis=0)
+
     def messages(self, at: int) -> tuple[np.ndarray, Tensor, Tensor]:
-        """(senders, their rows, rows whose last numbers are what went aside) of a node, to read."""
+        """(senders, their rows, rows whose last numbers are what went aside) of a node, to read.
+
+        Of a sender both messages came, where there are two.
+        """
         senders, rows = self.inbox.messages(at, shared=True)
         whole = self._spread(whole_rows(rows))
         if self.aside is None:
             return senders, whole, whole[:, :0]
-        return senders, whole, whole_rows(self.aside.messages(at)[1])
+        others, rest = self.aside.messages(at)
+        if self.aside is self.inbox or np.array_equal(senders, others):
+            return senders, whole, whole_rows(rest)
+        both, one, two = np.intersect1d(senders, others, return_indices=True)
+        return both, whole[torch.from_numpy(one)], whole_rows(rest)[torch.from_numpy(two)]
 
     def _spread(self, rows: Tensor) -> Tensor:
         """Messages [k, H + ...] with their numbers at their places in rows [k, size + ...]."""
@@ -75,11 +90,15 @@ def post(
     rows: Tensor,
     aside: list[Tensor],
     held: Tensor | None = None,
+    turn: int | None = None,
 ) -> Generator[Send, Inbox, Mail]:
     """Send ``rows`` [k, K] of the nodes at ``senders``, with ``aside`` rows [k, ...] each.
 
+    What does not come is left out.
+
     Args:
         held: int64, the numbers of each row that are sent; None: all.
+        turn: of the exchange (see :class:`~hansa.engine.Send`).
     """
     size = rows.shape[1]
     if held is not None:
@@ -88,11 +107,12 @@ def post(
     if is_exact(codec) and aside:
         rows = joined(rows, aside)
     own = beside if is_exact(codec) else 0
-    inbox = yield Send(rows, graph, codec, kind, senders=senders, beside=own)
+    how: dict[str, Any] = {"senders": senders, "turn": turn, "on_missing": "skip"}
+    inbox = yield Send(rows, graph, codec, kind, beside=own, **how)
     if is_exact(codec) or not aside:
         return Mail(inbox, inbox if aside else None, held, size)
     rest = torch.cat(aside, dim=1)
-    more = yield Send(rest, graph, Dense(), f"{kind}+", senders=senders, beside=beside)
+    more = yield Send(rest, graph, Dense(), f"{kind}+", beside=beside, **how)
     return Mail(inbox, more, held, size)
 
 

@@ -156,7 +156,7 @@ class QuickDrop(Federated):
             shelf = block.shelves.setdefault(SHELF, Shelf())
             bounds = value_range(trainer.dataset, block.facts)
             crew.open_images(shelf, how, bounds, work.t)
-        steps, lr = work.plan.steps.copy(), trainer.learning_rate(work.t)
+        steps, lr = work.invited.steps.copy(), trainer.learning_rate(work.t)
         steps[block.sizes[block.ids] == 0] = 0
         optimizer, size = settings.optimizer, work.parameters
         for slot in optimizer.slots:

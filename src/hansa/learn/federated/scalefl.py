@@ -15,7 +15,6 @@ of normalization layers are averaged over the clients that hold them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -96,7 +95,10 @@ class ScaleFL(Federated):
             ]
         return block.facts["scalefl.outlines"]
 
-    def outline(self, block: Block, clients: np.ndarray) -> np.ndarray:
+    def parts(self, block: Block) -> int:
+        return len(self.outlines(block))
+
+    def part_of(self, block: Block, clients: np.ndarray) -> np.ndarray:
         """Which of :meth:`outlines` clients of the run have, int64 [k]."""
         different = np.unique(self.widths)
         kinds = np.searchsorted(different, self.widths)
@@ -108,11 +110,10 @@ class ScaleFL(Federated):
         """The share of the parameters that clients train, [k]."""
         trainable = block.trainer.layout.trainable
         shares = [np.count_nonzero(held < trainable) / trainable for held in self.outlines(block)]
-        return np.array(shares)[self.outline(block, clients)]
+        return np.array(shares)[self.part_of(block, clients)]
 
-    def sent_of(self, block: Block, kind: int) -> Tensor | None:
-        """The numbers that clients of a kind get and send, or None where these are all."""
-        sent, held = self.sent(block), self.outlines(block)[kind]
+    def numbers(self, block: Block, part: int) -> Tensor | None:
+        sent, held = self.sent(block), self.outlines(block)[part]
         held = held[held < sent]
         return None if len(held) == sent else torch.from_numpy(held).to(block.rows.device)
 
@@ -122,25 +123,20 @@ class ScaleFL(Federated):
         terms = super().terms(block, row, chosen, wanted)
         model, aside = block.rows[row : row + 1, : self.sent(block)], self.aside(block)
         told = sum(rows.shape[1] for rows in self.told(block).values())
-        parts = [self.sent_of(block, k) for k in range(len(self.outlines(block)))]
+        parts = [self.numbers(block, k) for k in range(len(self.outlines(block)))]
         models = [model if held is None else model[:, held] for held in parts]
         down = np.array([post_bytes(self.download, part, told) for part in models])
         up = np.array([post_bytes(self.codec, part, aside) for part in models])
-        kind = self.outline(block, chosen)
+        kind = self.part_of(block, chosen)
         effort = self.effort(block, chosen)
         return replace(terms, down_bytes=down[kind], up_bytes=up[kind], effort=effort)
-
-    def alike(self, block: Block, plan: Plan) -> Iterator[tuple[Plan, Tensor | None]]:
-        kind = self.outline(block, plan.client)
-        for k in np.unique(kind).tolist():
-            yield plan.take(kind == k), self.sent_of(block, k)
 
     def correction(self, work: Work) -> Correction | None:
         """No gradient where a client holds nothing.
 
         There is none in theory, but infinite activations of a model that diverges would make one.
         """
-        held = self.outlines(work.crew)[int(self.outline(work.crew, work.crew.ids[:1])[0])]
+        held = self.outlines(work.crew)[int(self.part_of(work.crew, work.crew.ids[:1])[0])]
         if len(held) == work.crew.trainer.layout.size:
             return None
         absent = torch.ones(work.parameters, dtype=torch.bool)
@@ -155,7 +151,7 @@ class ScaleFL(Federated):
     def _step(self, block: Block, t: int, plan: Plan, row: int, sums: Sums) -> None:
         """Divide each number's sum by the weight of the clients that hold it, not of all."""
         mine = plan.take(plan.server == block.ids[block.residents[row]])
-        kind, sent = self.outline(block, mine.client), self.sent(block)
+        kind, sent = self.part_of(block, mine.client), self.sent(block)
         total, holders = 0.0, np.zeros(sent)
         for k, held in enumerate(self.outlines(block)):
             weight = float(mine.weight[kind == k].sum())

@@ -28,6 +28,8 @@ class Sums:
         states: the aggregator's, by name of what it aggregates: the parameters' updates, the other
             numbers' (statistics), and each of the clients' answers.
         came: how many updates came.
+        heard: bool [clients], whose.
+        share: float64 [r], their weights' sum; what the round was planned with adds up to 1.
         factor: float64 [r], what the method wants the aggregate to be multiplied with; 0 for
             nothing.
         latest: float64 [r], modelled time at which the last update had arrived.
@@ -42,6 +44,8 @@ class Sums:
     sent: int
     states: list[dict[str, Any]]
     came: list[int]
+    heard: np.ndarray
+    share: np.ndarray
     factor: np.ndarray
     latest: np.ndarray
     counters: Tensor
@@ -66,6 +70,8 @@ class Sums:
             sent,
             [{k: aggregator.start(like[:w]) for k, w in widths.items()} for _ in range(r)],
             [0] * r,
+            np.zeros(block.clients, dtype=bool),
+            np.zeros(r),
             np.zeros(r),
             block.state["modelled_time"].numpy()[block.residents],
             torch.zeros(r, counters.count(block), dtype=torch.float64, device=block.rows.device),
@@ -96,8 +102,15 @@ class Sums:
             self.aggregator.add(states[name], rows, shares)
         self.came[row] += len(updates)
 
-    def settle(self, row: int) -> None:
-        """Aggregate what came for a server, if it is enough."""
+    def settle(self, row: int, short: bool = False) -> None:
+        """Aggregate what came for a server, if it is enough.
+
+        Args:
+            short: not all came that was planned, so that the weights of what did make up for it.
+        """
+        if short and self.share[row]:
+            self.factor[row] /= self.share[row]
+            self.counters[row] /= self.share[row]
         states = self.states[row]
         nothing = torch.zeros(0, device=self.counters.device)
         if self.came[row] >= self.aggregator.least:
