@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from hansa.codec import Codec
     from hansa.data import DataSource, Partition
-    from hansa.engine import Algorithm, Block, Inbox, Script, Send, Share
+    from hansa.engine import Algorithm, Block, Inbox, Script, Send, Share, Tell
     from hansa.experiment.export import export, open_run
     from hansa.experiment.run import resume, run
     from hansa.experiment.runfile import RunFile
@@ -44,7 +44,7 @@ _HOMES = {
     ),
     "hansa.codec": ("Codec",),
     "hansa.data": ("DataSource", "Partition"),
-    "hansa.engine": ("Algorithm", "Block", "Inbox", "Script", "Send", "Share"),
+    "hansa.engine": ("Algorithm", "Block", "Inbox", "Script", "Send", "Share", "Tell"),
     "hansa.experiment": ("RunFile", "resume", "run"),
     "hansa.experiment.export": ("export", "open_run"),
     "hansa.models": ("Model",),
@@ -73,6 +73,7 @@ __all__ = [
     "Script",
     "Send",
     "Share",
+    "Tell",
     "Topology",
     "WireError",
     "__version__",

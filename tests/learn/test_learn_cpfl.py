@@ -109,7 +109,14 @@ def test_what_it_costs_adds_up(
     assert block.state["bytes_sent"][:N].tolist() == (took_part * (MESSAGE + 4)).tolist()
     down = int(took_part.sum()) * MESSAGE
     merged = 0 if merge == "none" else 2 * MESSAGE
-    assert int(block.state["bytes_sent"][N:].sum()) == down + merged
+    # A row of three small numbers with their types goes with each model. Servers but the first say
+    # after each round that they go on, and the first tells everybody when none does.
+    invited = int(took_part.sum()) * (HEADER_BYTES + 1 + 3 * (1 + 1))
+    stops = [(e, r) for r in reports for e in r["events"] if e["kind"] == "stopped"]
+    assert {e["server"] for e, _ in stops} == {N, N + 1, N + 2}
+    ended = [r["round"] - 1 for e, r in stops if e["server"] > N]
+    words = HEADER_BYTES * (sum(ended) + N + 2)
+    assert int(block.state["bytes_sent"][N:].sum()) == down + merged + invited + words
     ends = np.array([
         np.nansum([report["values"]["round_time"][N + c] for report in reports]) for c in range(3)
     ])  # fmt: skip

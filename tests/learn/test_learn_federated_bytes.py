@@ -14,6 +14,9 @@ from hansa.engine.exchange.wire import HEADER_BYTES
 CLOCK = {"name": "modelled", "spread": 0.7, "bandwidth": 1e5, "latency": 0.03}
 MODEL = 910  # numbers
 ROW = MODEL * 4
+INVITATION = HEADER_BYTES + 1 + 3 * (1 + 1)
+"""A table of one row: how many rows, and a byte of type and one of number for each of three columns
+(steps, turn and the turn to wait for), all of them small."""
 
 # -- what is sent ----------------------------------------------------------------------------------
 
@@ -32,16 +35,17 @@ ROW = MODEL * 4
 def test_bytes_by_hand(
     make_job: Callable[..., Job], host: Callable[..., Any], settings: Any, down: int, up: int
 ) -> None:
-    """Numbers of 4 bytes and a header of 64 each message."""
+    """Numbers of 4 bytes, a header of 64 each message, and an invitation with each model."""
     assert HEADER_BYTES == 64
     job = make_job({"algorithm": {**settings, "sampled": 5}, "clock": CLOCK})
     state = host(job)[0].state
     took_part = int(state["training_rounds"].sum())
     assert took_part == 25
-    assert int(state["bytes_sent"][8]) == 25 * (down + 64)
+    assert int(state["bytes_sent"][8]) == 25 * (down + 64 + INVITATION)
     assert int(state["bytes_sent"][:8].sum()) == 25 * (up + 64)
     assert int(state["bytes_received"][8]) == 25 * (up + 64)
-    assert int(state["bytes_received"][:8].sum()) == 25 * (down + 64)
+    assert int(state["bytes_received"][:8].sum()) == 25 * (down + 64 + INVITATION)
+    assert int(state["messages_sent"][8]) == 2 * 25
 
 
 HALVES = [{"name": "dense", "dtype": dtype} for dtype in ("float16", "bfloat16")]
@@ -76,8 +80,8 @@ def test_lossy_codecs_leave_alone_what_goes_aside(
     assert torch.equal(rest, aside)
     assert not torch.equal(got, updates)
     assert (got - updates).abs().max() < 0.05
-    # Two messages up, one down.
-    assert state["messages_sent"].tolist() == [2] * 8 + [8]
+    # Two messages up; an invitation and a model down.
+    assert state["messages_sent"].tolist() == [2] * 8 + [2 * 8]
     extra = 4 * (MODEL if method == "scaffold" else 1) + 64
     sent = state["bytes_sent"][:8] - extra - 64
     assert (sent < 0.6 * ROW).all()

@@ -128,7 +128,7 @@ def test_waves_add_up_to_the_same(
         trained.append(len(who))
         return visit(block, who, models)
 
-    monkeypatch.setattr("hansa.learn.federated.federated._WAVE_BYTES", rows * 910 * 4 + 1)
+    monkeypatch.setattr("hansa.learn.federated.waves._WAVE_BYTES", rows * 910 * 4 + 1)
     monkeypatch.setattr(Block, "visit", counted)
     waves, again = host(make_job({**BASE, **RUNS[name]}))
     assert max(trained) <= rows

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hansa.base.threads import lanes, one_thread
 from hansa.engine import Job
 from hansa.engine.runtimes.runtime import owners, split_nodes
-from hansa.learn.federated import federated
+from hansa.learn.federated import waves
 
 NETWORKS = """
 import torch
@@ -56,7 +56,7 @@ def streaming(
 ) -> Callable[..., Job]:
     """A job of a network that draws, with so little memory that its clients come one by one."""
     (tmp_path / "networks.py").write_text(NETWORKS)
-    monkeypatch.setattr(federated, "_WAVE_BYTES", 1)
+    monkeypatch.setattr(waves, "_WAVE_BYTES", 1)
 
     def make(network: str = "layers", algorithm: Any = "fedavg", threads: int = 1) -> Job:
         model = {"name": "module", "path": f"{tmp_path}/networks.py:{network}"}

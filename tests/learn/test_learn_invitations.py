@@ -16,6 +16,7 @@ from hansa.learn.federated.invitation import (
     IDLE,
     LATE,
     LEFT,
+    LOST,
     OUTCOMES,
     SURPLUS,
     Plan,
@@ -138,22 +139,67 @@ def test_invitations_are_those_of_a_server_that_watches_each_client(
     assert (plan.trained <= plan.end).all()
 
 
-@given(crowds(), st.integers(1, 4))
-def test_plans_survive_sharing_and_waves(given_: tuple[Crowd, Terms], size: int) -> None:
-    crowd, terms = given_
+def planned(crowd: Crowd, terms: Terms) -> Plan:
+    """Two servers' plans for two halves of the clients."""
     k = len(crowd.sizes)
-    half = k // 2
     parts = [
         invite(crowd, 0, server, 0.0, who, terms)  # type: ignore[arg-type]
-        for server, who in ((50, np.arange(half, k)), (51, np.arange(half)))
+        for server, who in ((50, np.arange(k // 2, k)), (51, np.arange(k // 2)))
     ]
-    merged = Plan.of(Plan.merged(parts))
+    return Plan.of(Plan.merged(parts))
+
+
+@given(crowds())
+def test_plans_of_several_servers_are_by_client(given_: tuple[Crowd, Terms]) -> None:
+    k = len(given_[0].sizes)
+    merged = planned(*given_)
     assert merged.client.tolist() == list(range(k))
-    assert merged.server.tolist() == [51] * half + [50] * (k - half)
-    waves = list(merged.waves(size))
-    assert [len(wave) for wave in waves] == [size] * (k // size) + [k % size] * (k % size > 0)
-    assert np.concatenate([wave.end for wave in waves]).tolist() == merged.end.tolist()
+    assert merged.server.tolist() == [51] * (k // 2) + [50] * (k - k // 2)
     assert len(Plan.of(Plan.merged([]))) == 0
+
+
+@given(crowds(), st.integers(1, 4), st.integers(1, 4), st.integers(1, 2))
+def test_turns_are_waves_of_those_that_count(
+    given_: tuple[Crowd, Terms], size: int, ahead: int, kinds: int
+) -> None:
+    """By ascending client, none larger than asked, each part of a model in turns of its own."""
+    crowd, terms = given_
+    k = len(crowd.sizes)
+    parts, span = np.arange(k) % kinds, k
+    plan = invite(crowd, 0, 50, 0.0, np.arange(k), terms)  # type: ignore[arg-type]
+    plan = plan.in_waves(size, parts, span, ahead)
+    for part in range(kinds):
+        turns = plan.turn[(parts == part) & (plan.outcome == DONE)]
+        expected = part * span + np.arange(len(turns)) // size
+        assert turns.tolist() == expected.tolist()
+        after = plan.after[(parts == part) & (plan.outcome == DONE)]
+        first = turns - part * span < ahead
+        assert after.tolist() == np.where(first, -1, turns - ahead).tolist()
+    assert (plan.after[plan.outcome != DONE] == -1).all()
+
+
+@given(crowds(), st.data())
+def test_the_weights_of_those_that_came_make_up_for_the_lost(
+    given_: tuple[Crowd, Terms], data: st.DataObject
+) -> None:
+    crowd, terms = given_
+    k = len(crowd.sizes)
+    plan = planned(crowd, terms)
+    bits = st.lists(st.booleans(), min_size=k, max_size=k).map(np.array)
+    reached, came = data.draw(bits), data.draw(bits)
+    after = plan.after_losses(reached, came)
+    counts = (plan.outcome == DONE) & reached & came
+    assert ((after.outcome == DONE) == counts).all()
+    lost = ~reached | ((plan.outcome == DONE) & ~came)
+    assert ((after.outcome == LOST) == lost).all()
+    assert (after.outcome[~lost] == plan.outcome[~lost]).all()
+    assert (after.weight[~counts] == 0).all()
+    for server in (50, 51):
+        those = counts & (plan.server == server)
+        if those.any():
+            share = plan.weight[those] / plan.weight[those].sum()
+            assert after.weight[those] == pytest.approx(share)
+    assert (after.trained[~reached] == plan.start[~reached]).all()
 
 
 # -- samplers --------------------------------------------------------------------------------------

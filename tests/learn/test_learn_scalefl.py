@@ -34,7 +34,7 @@ def half() -> np.ndarray:
 def wide(job: Job) -> np.ndarray:
     """Which clients of TWO have the whole model, bool [N]."""
     scalefl: Any = job.algorithm
-    return scalefl.outline(job.block(np.arange(job.nodes)), np.arange(N)) == 1
+    return scalefl.part_of(job.block(np.arange(job.nodes)), np.arange(N)) == 1
 
 
 def alone(job: Job, x: Tensor, held: np.ndarray, client: int, t: int) -> Tensor:
@@ -134,10 +134,12 @@ def test_only_what_is_held_travels_and_is_paid_for(
     state, whole = host(job)[0].state, wide(job)
     assert 2 < whole.sum() < 6
     each = np.where(whole, 4 * WHOLE, 4 * HELD) + HEADER_BYTES
-    assert state["bytes_received"][:N].tolist() == (3 * each).tolist()
+    invitation = HEADER_BYTES + 1 + 3 * (1 + 1)  # a row of three small numbers, with their types
+    assert state["bytes_received"][:N].tolist() == (3 * (each + invitation)).tolist()
     assert state["bytes_sent"][:N].tolist() == (3 * each).tolist()
-    assert state["bytes_sent"][N] == state["bytes_received"][N] == 3 * each.sum()
-    assert state["messages_sent"].tolist() == [3] * N + [3 * N]
+    assert state["bytes_received"][N] == 3 * each.sum()
+    assert state["bytes_sent"][N] == 3 * (each.sum() + N * invitation)
+    assert state["messages_sent"].tolist() == [3] * N + [2 * 3 * N]
     average = host(make_job({**changes, "algorithm": "fedavg"}))[0].state
     assert torch.equal(state["samples"], average["samples"])
     share = torch.from_numpy(np.where(whole, 1, HELD / WHOLE))
@@ -190,9 +192,9 @@ def test_levels_are_for_good_and_of_the_given_shares(make_job: Callable[..., Job
     job = make_job({"nodes": 40, "algorithm": "scalefl"})
     scalefl: Any = job.algorithm
     block = job.block(np.arange(41))
-    found = scalefl.outline(block, np.arange(40))
+    found = scalefl.part_of(block, np.arange(40))
     assert np.bincount(found).tolist() == [20, 10, 10]
-    assert np.array_equal(scalefl.outline(block, np.arange(7, 9)), found[7:9])
+    assert np.array_equal(scalefl.part_of(block, np.arange(7, 9)), found[7:9])
     assert block.effort is not None
     assert np.array_equal(block.effort[:40] == 1, found == 2)
 

@@ -7,9 +7,11 @@ a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks
 from hansa.engine.algorithm import Algorithm, Ending, Script
 from hansa.engine.asynchronous import Asynchronous
 from hansa.engine.block import Block
+from hansa.engine.exchange.asked import Asked
 from hansa.engine.exchange.exchange import Send, Share
 from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.taking import Put, Take, Until
+from hansa.engine.exchange.telling import Tell
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
 from hansa.engine.outcome import Outcome
@@ -47,6 +49,7 @@ __all__ = [
     "Algorithm",
     "Ask",
     "Asynchronous",
+    "Asked",
     "Augmentation",
     "Availability",
     "Block",
@@ -96,6 +99,7 @@ __all__ = [
     "Step",
     "Strategy",
     "Take",
+    "Tell",
     "Time",
     "TrainSettings",
     "Trainer",

@@ -164,7 +164,8 @@ class Block:
         roster: what the nodes of the run told of themselves.
         report: this round's measurements by name, arrays [n]; NaN where a node has none.
             An algorithm may add its own: they become metrics, by node when models are measured.
-        log: as ``report``, but recorded by node in every round.
+        log: as ``report``, but recorded by node in every round, and of any nodes of the run, arrays
+            [nodes]: a server says what it knows of its clients.
         events: what happened in this round that a reader of the run should know.
         clock: the run's clock, for algorithms whose nodes keep to their own time.
         awake: who may train in this round, bool [n]; None: all. The others keep their models

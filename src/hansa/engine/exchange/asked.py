@@ -31,6 +31,9 @@ class Post(Protocol):
     def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
         """Take a message for another worker; ``more`` of its nodes may hear the same."""
 
+    def tell(self, header: Header, payload: bytes) -> None:
+        """As :meth:`send`, for a frame of words: by itself no reason to turn to anybody."""
+
     def gather(
         self, when: When, expected: set[Key], whole: bool = True
     ) -> dict[Key, tuple[Header, bytes]]:

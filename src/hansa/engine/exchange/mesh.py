@@ -88,6 +88,10 @@ class Mesh:
         mouth = self._mouths[self.owner[header.receiver]]
         mouth.send_multipart([header.pack(), payload, *(other.pack() for other in more)])
 
+    def tell(self, header: Header, payload: bytes) -> None:
+        """Send a frame of words."""
+        self.send(header, payload)
+
     def gather(
         self, when: When, expected: set[Key], whole: bool = True
     ) -> dict[Key, tuple[Header, bytes]]:

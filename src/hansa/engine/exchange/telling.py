@@ -16,8 +16,7 @@ from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.engine.exchange.asked import Asked, Exchange, check_kind
-from hansa.engine.exchange.exchange import frame
-from hansa.engine.exchange.wire import HEADER_BYTES, Key, pack_control, unpack_control
+from hansa.engine.exchange.wire import HEADER_BYTES, Key, frame, pack_control, unpack_control
 from hansa.topology import Graph
 
 if TYPE_CHECKING:
@@ -112,10 +111,9 @@ class Tell(Asked[Told]):
 
     def _words(self, block: Block) -> _Words:
         """What this block's nodes say, checked."""
-        nodes, edges = self.graph.nodes, self.graph.receivers * self.graph.nodes
-        edges += self.graph.indices
+        nodes, at = self.graph.nodes, block.positions(self.senders)
         pairs = self.receivers * nodes + self.senders
-        at = block.positions(self.senders)
+        edges = self.graph.receivers * nodes + self.graph.indices if len(pairs) else pairs
         if len(np.unique(pairs)) != len(pairs) or not np.isin(pairs, edges).all():
             raise ValueError(f"a word of kind {self.kind!r} goes along no edge, or two along one")
         if len(at) != len(self.senders):
@@ -140,22 +138,30 @@ class Tell(Asked[Told]):
         post, when = exchange.post, self.when(round, phase)
         assert post is not None  # who asks has looked
         owner = np.asarray(post.owner)
-        senders, receivers = self.graph.indices, self.graph.receivers
-        ways, first = np.unique(
-            np.stack([owner[senders], owner[receivers]]), axis=1, return_index=True
-        )
-        expected: list[Key] = []
-        for source, target, edge in zip(*ways.tolist(), first.tolist(), strict=True):
-            key = int(senders[edge]), int(receivers[edge])
-            if source == target:
-                continue
+        for (source, target), key in self._ways(owner).items():
             if source == post.index:
                 payload = away.take(owner[away.receivers] == target).packed()
-                post.send(frame(when, *key, self.kind, payload), payload)
-            elif target == post.index:
-                expected.append(key)
-        got = post.gather(when, set(expected))
-        return [_Words.unpacked(got[key][1], self.default) for key in expected]
+                post.tell(frame(when, *key, self.kind, payload), payload)
+        keys = self.due(owner, post.index)
+        got = post.gather(when, set(keys))
+        return [_Words.unpacked(got[key][1], self.default) for key in keys]
+
+    def due(self, owner: np.ndarray, index: int) -> list[Key]:
+        """The frames that a worker gets from others.
+
+        Args:
+            owner: int64 [nodes], the worker of each node.
+        """
+        return [key for (_, target), key in self._ways(owner).items() if target == index]
+
+    def _ways(self, owner: np.ndarray) -> dict[tuple[int, int], Key]:
+        """(worker, other worker) between whose nodes there are edges -> the frame's two names."""
+        senders, receivers = self.graph.indices, self.graph.receivers
+        many = int(owner.max()) + 1
+        ways, first = np.unique(owner[senders] * many + owner[receivers], return_index=True)
+        pairs = [divmod(way, many) for way in ways.tolist()]
+        names = zip(senders[first].tolist(), receivers[first].tolist(), strict=True)
+        return {pair: key for pair, key in zip(pairs, names, strict=True) if pair[0] != pair[1]}
 
     def _hear(self, block: Block, told: Told, words: _Words) -> None:
         """Put what came where it belongs, and count it."""
@@ -192,9 +198,13 @@ class _Words:
 
     def take(self, which: np.ndarray) -> _Words:
         """Some of them: a mask."""
-        columns = {name: column[which] for name, column in self.columns.items()}
-        heads = (getattr(self, name)[which] for name in _HEADS)
-        return _Words(*heads, columns)
+        return _Words(
+            self.senders[which],
+            self.receivers[which],
+            self.at[which],
+            self.sizes[which],
+            {name: column[which] for name, column in self.columns.items()},
+        )
 
     def packed(self) -> bytes:
         """A frame's payload."""
@@ -210,20 +220,22 @@ class _Words:
             WireError: it is none, or has other columns than these.
         """
         said = unpack_control(payload)
-        heads = [said.get(name) for name in _HEADS]
-        kinds = [getattr(head, "dtype", np.dtype("V")).kind for head in heads]
-        lengths = {np.shape(head) for head in heads}
+        heads = [np.asarray(said.get(name)) for name in _HEADS]
         body = said.get("body")
-        if kinds != ["i", "i", "f", "i"] or len(lengths) != 1 or not isinstance(body, bytes):
+        if [head.dtype.kind for head in heads] != ["i", "i", "f", "i"] or any(
+            head.shape != heads[0].shape or head.ndim != 1 for head in heads
+        ):
             raise WireError("a frame of words that is not one")
         senders, receivers, at, sizes = heads
-        if (sizes < 0).any() or sizes.sum() != len(body):
+        if not isinstance(body, bytes) or (sizes < 0).any() or sizes.sum() != len(body):
             raise WireError("a frame whose words are not as long as it says")
         columns: dict[str, np.ndarray] = {}
         if default:
             like = Tables.rows(**{k: np.full(0, v) for k, v in default.items()})
             ends = np.cumsum(sizes)
-            pieces = [body[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+            pieces: list[bytes | memoryview] = [
+                body[end - size : end] for size, end in zip(sizes, ends, strict=True)
+            ]
             parts = [Table().unpack(pieces, len(default))] if pieces else []
             tables = Tables.joined([like, *parts])
             if (tables.counts != 1).any() or len(tables) != len(sizes):

@@ -113,7 +113,7 @@ class Collector:
                 cut_after(self.folder.path, done - 1)
             self._cut = False
             add_round(self.folder.path, done, np.concatenate(arrivals))
-        log = _merge([part["log"] for part in parts], lengths, order)
+        log = _overlaid([part["log"] for part in parts])
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())
         if "modelled_time" in counters:
@@ -266,3 +266,13 @@ def _merge(
         ]
         merged[name] = np.concatenate(pieces)[order]
     return merged
+
+
+def _overlaid(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name over all nodes of the run; each part fills in what it has a say in."""
+    whole: dict[str, np.ndarray] = {}
+    for part in parts:
+        for name, array in part.items():
+            before = whole.get(name)
+            whole[name] = array if before is None else np.where(np.isnan(array), before, array)
+    return whole

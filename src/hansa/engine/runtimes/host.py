@@ -20,7 +20,7 @@ from hansa.engine.asynchronous import Wakes
 from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
 from hansa.engine.exchange import losses
 from hansa.engine.exchange.asked import Asked, Exchange
-from hansa.engine.exchange.exchange import Send, Share
+from hansa.engine.exchange.exchange import Send
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away
@@ -207,7 +207,7 @@ class Host:
                 asked, phase = self._attacked(asked, t, phase)
             work = partial(self.exchange, block, asked, t, phase)
             came = self._guard("exchange", t, work, asked.codec)
-            name = name if isinstance(asked, Share) else "incoming"
+            name = "incoming" if isinstance(asked, Send) else name
             phase += asked.turn is None
 
     def _interleave(self, wakes: Wakes, t: int) -> None:
@@ -254,17 +254,32 @@ class Host:
             )
 
     def _models(self, t: int, phase: int) -> Models:
-        """The models that the algorithm wants measured; at first (-1) what it starts from."""
-        script, came = handed_out(self.job, self.block, t), None
+        """The models that the algorithm wants measured; at first (-1) what it starts from.
+
+        What is sent to put them together is no part of the run: it takes no modelled time, and its
+        bytes are a figure of their own.
+        """
+        block, came = self.block, None
+        script = handed_out(self.job, block, t)
+        names = (*COUNTERS, *MODELLED, BATTERY_LEFT)
+        state = {name: block.state[name].clone() for name in names if name in block.state}
+        report = dict(block.report)
         while True:
             try:
                 asked = script.send(came)
             except StopIteration as end:
                 models: Models = end.value
-                return models
-            work = partial(self.exchange, self.block, asked, max(t, 0), phase)
+                break
+            work = partial(self.exchange, block, asked, max(t, 0), phase)
             came = self._guard("exchange", t, work)
             phase += asked.turn is None
+        sent = (block.state["bytes_sent"] - state["bytes_sent"]).numpy()
+        for name, value in state.items():
+            block.state[name].copy_(value)
+        block.report = report
+        if sent.any():
+            block.report["measuring_bytes"] = sent.astype(np.float64)
+        return models
 
     def _measure(self, models: Models) -> dict[str, Any]:
         doing("measuring")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import RunError, WireError
-from hansa.engine import Send, Share
+from hansa.engine import Send, Share, Tell
 from hansa.engine.exchange.asked import Asked
 from hansa.engine.exchange.wire import Header, Key, When
 from hansa.engine.runtimes.host import Report
@@ -39,6 +39,7 @@ class ServerPost:
     def _begin(self) -> None:
         self._shared: dict[int, Values] = {}
         self._waiting: dict[int, list[Piece]] = {}
+        self._words: dict[int, list[Piece]] = {}
         self._came: dict[tuple[When, Key], Piece] = {}
         self._reports: dict[int, Report] = {}
 
@@ -46,6 +47,10 @@ class ServerPost:
         """Keep a message until its receiver's letter goes."""
         for each in (header, *more):
             self._waiting.setdefault(each.receiver, []).append((each, bytes(payload)))
+
+    def tell(self, header: Header, payload: bytes) -> None:
+        """Keep words until there is a letter to go with."""
+        self._words.setdefault(header.receiver, []).append((header, payload))
 
     def share(self, when: When, values: Values) -> Values:
         """Keep a decision for the letters: a copy, since the script may do with it as it likes."""
@@ -89,7 +94,10 @@ class ServerPost:
         # Those of later waves wait, so that few replies are held at a time.
         asked = (senders or self._waiting.keys()) - self._reports.keys()
         facts = {**self.facts, "round": round, "shared": self._shared}
-        letters = {k: Letter(facts, self._waiting.pop(k, [])) for k in sorted(asked)}
+        letters = {
+            k: Letter(facts, self._words.pop(k, []) + self._waiting.pop(k, []))
+            for k in sorted(asked)
+        }
         for client, reply in self.deliver(round, letters).items():
             self._reports[client] = reply.facts["report"]
             for header, payload in reply.mail:
@@ -119,14 +127,22 @@ class ClientPost:
         """Whether the letter has all that a script asks for."""
         if isinstance(asked, Share):
             return not asked.values or phase in self._shared  # nothing to wait for
-        if not isinstance(asked, Send):
+        when = asked.when(self.round, phase)
+        if isinstance(asked, Tell):
+            senders = [sender for sender, _ in asked.due(np.array(self.owner), self.index)]
+        elif isinstance(asked, Send):
+            senders = asked.graph.rows(np.array([self.index]))[1].tolist()
+        else:
             return False
-        senders, when = asked.graph.rows(np.array([self.index]))[1], asked.when(self.round, phase)
-        return all((when, sender) in self._came for sender in senders.tolist())
+        return all((when, sender) in self._came for sender in senders)
 
     def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
         """Put a message into the reply."""
         self.sent.extend((each, bytes(payload)) for each in (header, *more))
+
+    def tell(self, header: Header, payload: bytes) -> None:
+        """Put words into the reply."""
+        self.send(header, payload)
 
     def share(self, when: When, values: Values) -> Values:
         """What the servers decided.

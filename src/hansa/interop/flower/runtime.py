@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from flwr.serverapp import Grid
 from pydantic import PrivateAttr
+from torch import Tensor
 
 from hansa.base.component import register
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.engine import Block, Job, Launch, Runtime
+from hansa.engine import Asked, Block, Job, Launch, Runtime
 from hansa.engine.runtimes.checkpoint import save_block
 from hansa.engine.runtimes.host import Host, Report
+from hansa.engine.wrapper import Wrapper
 from hansa.interop.flower.members import Members
 from hansa.interop.flower.posts import ServerPost
 from hansa.interop.flower.roll import Roll
@@ -23,6 +25,14 @@ _UNSEEN = (
     "buffers: local: clients' models stay with them, and Flower asks only those who are invited; "
     "so what is measured is the servers' models, whose statistics are those of the start"
 )
+
+
+class Unseen(Wrapper):
+    """An algorithm whose clients are not asked for what is measured."""
+
+    def measured(self, block: Block, t: int) -> Generator[Asked, Any, tuple[np.ndarray, Tensor]]:
+        yield from ()
+        return block.models()
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class FlowerRuntime(Runtime):
             raise ConfigError("clock", type(job.clock).name, problem, "a clock without batteries")
         if getattr(job.algorithm, "buffers", "average") == "local":
             launch.collector.folder.event("remark", text=_UNSEEN)
+            job = replace(job, algorithm=Unseen(algorithm=job.algorithm))
         members = Members(line.grid, clients, line.wait, line.timeout)
         post = ServerPost(clients, job.nodes, members.deliver, {"settings": line.settings})
         roll = Roll(clients)

@@ -110,7 +110,13 @@ class Stream:
         theirs = theirs.take(self.reached[theirs.client])
         model, aside = block.rows[:, : method.sent(block)], list(method.told(block).values())
         mail = yield from post(
-            _edges(block, here, theirs), method.download, "model", block.residents, model, aside, held
+            _edges(block, here, theirs),
+            method.download,
+            "model",
+            block.residents,
+            model,
+            aside,
+            held,
         )
         who = block.positions(here.client)
         works = np.flatnonzero(mail.got(who) & (here.steps > 0))
