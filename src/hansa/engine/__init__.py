@@ -11,7 +11,7 @@ from hansa.engine.exchange.asked import Asked
 from hansa.engine.exchange.exchange import Send, Share
 from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.taking import Put, Take, Until
-from hansa.engine.exchange.telling import Tell
+from hansa.engine.exchange.words import Tell
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
 from hansa.engine.outcome import Outcome
