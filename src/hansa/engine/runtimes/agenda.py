@@ -284,11 +284,15 @@ class Agenda:
         Args:
             k: of this node only.
         """
-        nodes = list(self._parked) if k is None else [k]
-        runs = [r for node in nodes for r in self._parked.get(node, []) if _computes(r)]
-        for run in runs:
-            self._proceed(run)
-        return bool(runs)
+        moved = False
+        while True:
+            nodes = list(self._parked) if k is None else [k]
+            runs = [r for node in nodes for r in self._parked.get(node, []) if _computes(r)]
+            if not runs:
+                return moved
+            moved = True
+            for run in runs:
+                self._proceed(run)
 
     def poll_parked(self) -> bool:
         """Take on those whose results are there."""
@@ -305,6 +309,8 @@ class Agenda:
 
     def _proceed(self, run: Running) -> None:
         asked = run.waiting
+        if not _computes(run):
+            return  # what came meanwhile has taken it on
         self._unpark(run)
         if isinstance(asked, Put):
             self.put([(run.node, asked)], run.t)

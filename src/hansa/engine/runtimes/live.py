@@ -15,6 +15,7 @@ import numpy as np
 
 from hansa.base.errors import RunError
 from hansa.engine.asynchronous import Asynchronous
+from hansa.engine.exchange.letter import Letter
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.exchange.wire import UNASKED, Header, When, frame
 from hansa.engine.runtimes.agenda import Agenda
@@ -41,6 +42,7 @@ class Live(Agenda):
         self._marks = dict.fromkeys(self.others, -1)
         self._aside: deque[tuple[Header, bytes]] = deque()
         self._closed = False
+        self._own: deque[Letter] = deque()
         return self
 
     def play(self, algorithm: Asynchronous, t: int) -> None:
@@ -82,6 +84,8 @@ class Live(Agenda):
             self._tell(t, 1)
             while not self._heard_of(self.others, 2 * t + 1):
                 self._wait(t, "the end of the round")
+        while still and self._own:
+            self._receive(0)
         self.report()
 
     def _over_for_me(self, t: int, left: int) -> bool:
@@ -100,8 +104,18 @@ class Live(Agenda):
             mark = frame(When(t, MARK, UNASKED), own, there, MARK, b"", elements=phase)
             self.mesh.send(mark, b"")
 
+    def came(self, letters: list[Letter], at_once: bool) -> None:
+        """What own nodes send each other waits its turn: who has sent it goes on first."""
+        if at_once:
+            super().came(letters, True)
+        else:
+            self._own.extend(letters)
+
     def _receive(self, wait: int) -> bool:
         """Hear the next message, if one comes within so many ms."""
+        if self._own:
+            super().came([self._own.popleft()], True)
+            return True
         came = self.mesh.receive(wait)
         for header, payload in came:
             self._hear(header, payload)
@@ -114,7 +128,7 @@ class Live(Agenda):
         elif self._closed and header.round > self.t:
             self._aside.append((header, payload))  # its sender has saved this round already
         else:
-            self.came([self.mailing.letter(header, payload)], False)
+            super().came([self.mailing.letter(header, payload)], True)
 
     def _wait(self, t: int, what: str) -> None:
         if self._receive(self.patience) or self.poll_parked():

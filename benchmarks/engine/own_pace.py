@@ -1,0 +1,95 @@
+"""What a wake-up of adpsgd costs besides its training: a tiny model among many nodes.
+
+    python benchmarks/engine/own_pace.py                      # this tree
+    python benchmarks/engine/own_pace.py --against COMMIT     # and another, in the same minutes
+    python benchmarks/engine/own_pace.py --smoke              # tiny sizes, to see that it runs
+
+A step is one example through a model of 650 numbers, so that nearly all is the engine's own work.
+Printed is the fastest round of each run, by the wake-up. Both trees run this copy of the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def settings(nodes: int, rounds: int) -> dict[str, Any]:
+    """A run of one step of one example a wake-up."""
+    return {
+        "algorithm": "adpsgd",
+        "nodes": nodes,
+        "rounds": rounds,
+        "data": "digits",
+        "model": {"name": "mlp", "hidden": []},
+        "topology": {"name": "regular", "degree": 6},
+        "clock": {"name": "modelled", "spread": 0.5},
+        "train": {"local_steps": 1, "batch_size": 1, "strategy": "looped"},
+        "evaluate": {"every": 10_000, "nodes": 1, "dense_start": False, "average_model": False},
+        "checkpoint": {"every": 0},
+    }
+
+
+def measure(nodes: int, rounds: int) -> float:
+    """Seconds of the fastest round, by its wake-ups."""
+    from hansa.experiment import run
+
+    with tempfile.TemporaryDirectory() as folder:
+        left = run(settings(nodes, rounds), Path(folder) / "run", report=False)
+        table = left.metrics()
+        seconds = table.filter(table["name"] == "round_seconds")["value"].min()
+    return float(seconds) / nodes  # type: ignore[arg-type]
+
+
+def in_tree(source: Path, sizes: list[int], rounds: int) -> dict[int, float]:
+    """Measured with the code below a folder, in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    found = {}
+    for nodes in sizes:
+        command = [sys.executable, __file__, "measure", str(nodes), str(rounds)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found[nodes] = float(json.loads(done.stdout.strip().splitlines()[-1]))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a wake-up of adpsgd costs")
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--against", help="a commit to compare this tree with")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes")
+    chosen = parser.parse_args()
+    if chosen.words:
+        _, nodes, rounds = chosen.words
+        print(json.dumps(measure(int(nodes), int(rounds))))
+        return
+    sizes, rounds = ([16, 32], 2) if chosen.smoke else ([250, 500, 1000], 3)
+    ours = in_tree(ROOT / "src", sizes, rounds)
+    theirs: dict[int, float] = {}
+    if chosen.against:
+        with tempfile.TemporaryDirectory() as folder:
+            tree = Path(folder) / "tree"
+            git = ["git", "-C", str(ROOT), "worktree"]
+            subprocess.run([*git, "add", "-q", "--detach", tree, chosen.against], check=True)
+            try:
+                theirs = in_tree(tree / "src", sizes, rounds)
+            finally:
+                subprocess.run([*git, "remove", "--force", tree], check=True)
+    print("| nodes | ms a wake-up |" + (f" at {chosen.against} | times |" if theirs else ""))
+    print("|---:|---:|" + ("---:|---:|" if theirs else ""))
+    for nodes, own in ours.items():
+        line = f"| {nodes} | {own * 1e3:.3f} |"
+        if theirs:
+            line += f" {theirs[nodes] * 1e3:.3f} | {theirs[nodes] / own:.1f} |"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
