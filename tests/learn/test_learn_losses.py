@@ -14,6 +14,7 @@ from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.engine import Job
 from hansa.engine.exchange.faults import Faults, replayed
+from hansa.experiment.remarks import of_faults
 from hansa.report import RunFolder
 
 MakeJob = Callable[..., Job]
@@ -116,6 +117,33 @@ def test_nodes_that_are_away_come_back_as_they_left(
     assert torch.equal(rows, whole.rows)
     for key, value in whole.state.items():
         assert torch.equal(state[key], value), key
+
+
+def test_clients_that_are_away_are_not_invited(
+    make_job: MakeJob, host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    changes = {"algorithm": "fedavg", "faults": {"absent": AWAY["absent"]}, "rounds": 4}
+    whole, reports = host(make_job(changes))
+    samples = np.stack([report["counters"]["samples"] for report in reports])
+    trained = np.diff(samples, axis=0, prepend=0) > 0
+    expected = np.ones((4, 9), dtype=bool)
+    expected[1:3, 1] = expected[0:2, 5] = expected[3:, 5] = expected[:, 8] = False
+    assert np.array_equal(trained, expected)
+    rows, state, _ = host_apart(lambda: make_job(changes), 3)
+    assert torch.equal(rows, whole.rows)
+    for key, value in whole.state.items():
+        assert torch.equal(state[key], value), key
+
+
+def test_what_goes_wrong_on_purpose_is_said(make_job: MakeJob) -> None:
+    faults = {"loss": 0.1, "lost": [[0, 1, 2]], "absent": {"1": [[0, 1]]}, "on_missing": "skip"}
+    lines = of_faults(make_job({"faults": faults}).faults)
+    assert lines == [
+        "faults: 0.1 of all messages are lost, on_missing: skip",
+        "faults: 1 messages are lost by name, on_missing: skip",
+        "faults: 1 nodes are away in some rounds: 1",
+    ]
+    assert of_faults(None) == []
 
 
 def test_absence_by_faults_is_that_of_churn(make_job: MakeJob, host: Callable[..., Any]) -> None:

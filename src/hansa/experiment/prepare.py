@@ -160,7 +160,7 @@ def _check_faults(run: RunFile, servers: int) -> Timetable:
     if faults is None:
         return {}
     _within("faults", lambda: faults.check(run.nodes + servers, run.nodes), run.nodes)
-    if faults.absent and not method.uses_topology:
+    if faults.absent and not method.uses_topology and not servers:
         problem = f"lets nodes leave, but {method.name} does not use the topology"
         fix = "nobody absent, or an algorithm such as dpsgd"
         raise ConfigError("faults.absent", None, problem, fix)

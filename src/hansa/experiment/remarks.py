@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from hansa.data import DataSource, Iid
 from hansa.engine import Job
+from hansa.engine.exchange.faults import Faults
 from hansa.experiment.runfile import RunFile
 from hansa.topology import Graph
 
@@ -25,7 +26,24 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
         text = f"attack: {len(who)} of {chosen.nodes} nodes send what {job.attackers.attack.name} "
         text += f"makes of theirs: {', '.join(map(str, who[:20]))}{' ...' * (len(who) > 20)}"
         lines.append(text)
-    return lines + unused(chosen)
+    return lines + of_faults(job.faults) + unused(chosen)
+
+
+def of_faults(faults: Faults | None) -> list[str]:
+    """What goes wrong on purpose."""
+    if faults is None:
+        return []
+    said = f", on_missing: {faults.on_missing}" if faults.on_missing else ""
+    lines = []
+    if faults.loss:
+        lines.append(f"faults: {faults.loss:.3g} of all messages are lost{said}")
+    if faults.lost:
+        lines.append(f"faults: {len(faults.lost)} messages are lost by name{said}")
+    if faults.absent:
+        nodes = sorted(faults.absent)
+        shown = ", ".join(map(str, nodes[:8])) + " ..." * (len(nodes) > 8)
+        lines.append(f"faults: {len(nodes)} nodes are away in some rounds: {shown}")
+    return lines
 
 
 def of_graph(graph: Graph) -> list[str]:

@@ -14,6 +14,7 @@ from hansa.report.series import final, measurements, progress, without_moments
 from hansa.report.units import dimension, label, quantity
 
 MAX_EVENTS = 200
+MAX_ENTRIES = 12  # of a list in an event
 _LINES, _OF_COSTS = 8, 3
 _COSTS = ("bytes_sent", "modelled_time", "energy", "compute_time", "transfer_time", "round_seconds")
 _COUNTS = ("steps", "samples", "training_rounds", "messages_sent", "messages_received", "diverged")
@@ -96,7 +97,7 @@ def events_table(folder: RunFolder) -> Grid:
     every = folder.events()
     rows = []
     for event in every[-MAX_EVENTS:]:
-        rest = [f"{key}: {_plain(v)}" for key, v in event.items() if key not in ("time", "kind")]
+        rest = [f"{key}: {_short(v)}" for key, v in event.items() if key not in ("time", "kind")]
         time = str(event.get("time", ""))[:19].replace("T", " ")
         rows.append([time, label(str(event.get("kind", ""))), ", ".join(rest)])
     head = f"event (the last {MAX_EVENTS} of {len(every)})" if len(every) > MAX_EVENTS else "event"
@@ -107,6 +108,13 @@ def environment_table(folder: RunFolder) -> Grid:
     """What a run ran on."""
     rows = [[label(key), _plain(value)] for key, value in folder.environment.items()]
     return Grid("", ["", ""], rows, words=2)
+
+
+def _short(value: Any) -> str:
+    """As :func:`_plain`, of a long list its first entries."""
+    if isinstance(value, list) and len(value) > MAX_ENTRIES:
+        return f"{_plain(value[:MAX_ENTRIES])[:-1]}, ... {len(value)} in all]"
+    return _plain(value)
 
 
 def _plain(value: Any) -> str:
