@@ -292,6 +292,15 @@ def test_blocks_apart_gather_and_train_as_one_does(
         assert torch.equal(state["bytes_sent"], block.state["bytes_sent"])
 
 
+def test_parties_have_of_each_other_what_was_sent(
+    passing: Callable[..., Any], host: Callable[..., Any], poisoned: Callable[..., Any]
+) -> None:
+    """A party a node; all but its own examples is spoiled."""
+    chosen = RunFile.parse(passing())
+    block, _ = host(prepare(chosen))
+    assert torch.equal(poisoned(prepare(chosen)).rows, block.rows)
+
+
 def test_a_block_of_some_nodes_grows_with_the_block(
     passing: Callable[..., Any],
 ) -> None:
