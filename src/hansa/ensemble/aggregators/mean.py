@@ -17,10 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class Total:
-    """A sum of weighted rows [D] and the sum of their weights."""
+    """A sum of weighted rows [D] and of their weights.
+
+    Attributes:
+        holders: float64 [D], the weights of those who hold each number; None while all hold all.
+    """
 
     row: Tensor
     weight: float = 0.0
+    holders: Tensor | None = None
+
+    def hold(self, weight: float, held: Tensor | None) -> None:
+        """Count the weight of rows that hold the numbers at ``held``; None: all."""
+        if self.holders is None and held is not None:
+            self.holders = torch.full_like(self.row, self.weight, dtype=torch.float64)
+        if self.holders is not None:
+            self.holders[... if held is None else held] += weight
+        self.weight += weight
 
 
 @register("mean")
@@ -46,12 +59,36 @@ class Mean(Aggregator):
     def add_scaled(
         self, state: Total, rows: Tensor, weights: np.ndarray, scales: np.ndarray
     ) -> None:
+        self.add_held(state, rows, weights, scales, None)
+
+    def add_held(
+        self,
+        state: Total,
+        rows: Tensor,
+        weights: np.ndarray,
+        scales: np.ndarray,
+        held: Tensor | None,
+    ) -> None:
+        """:meth:`add_scaled` rows whose senders hold the numbers at ``held`` alone.
+
+        The mean of a number is over those who hold it; of one that nobody holds it is 0.
+
+        Args:
+            held: int64 positions in a row, which is 0 elsewhere; None: all.
+        """
         for row, factor in zip(rows, weights * scales, strict=True):
             state.row.add_(row, alpha=float(factor))
-        state.weight += float(weights.sum())
+        state.hold(float(weights.sum()), held)
 
     def end(self, state: Total) -> Tensor:
-        return state.row.div_(state.weight) if state.weight else state.row
+        if not state.weight:
+            return state.row
+        state.row.div_(state.weight)
+        if state.holders is not None:
+            known = state.holders > 0
+            factor = torch.where(known, state.weight / state.holders, 0)
+            state.row.mul_(factor.to(state.row))
+        return state.row
 
     def many(self, rows: Tensor, weights: np.ndarray | None = None) -> Tensor:
         weights = np.ones(rows.shape[1]) if weights is None else weights

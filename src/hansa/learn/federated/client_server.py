@@ -394,7 +394,7 @@ class ClientServer(Algorithm):
             scales = scales * discount[senders]
         answers = rest[:, : size * len(self.answer_names)].split(size, dim=1)
         named = zip(self.answer_names, answers, strict=False)
-        sums.add(row, updates[:, :sent], shares, scales, dict(named))
+        sums.add(row, updates[:, :sent], shares, scales, dict(named), mail.held)
         sums.factor[row] += factor
         if self.counted(block):
             first = len(self.answer_names) * size

@@ -30,9 +30,8 @@ from hansa.engine.training.budget import place
 from hansa.ensemble.aggregators import Mean
 from hansa.learn.federated.client_server import Work
 from hansa.learn.federated.federated import Federated
-from hansa.learn.federated.invitation import Plan, Terms
+from hansa.learn.federated.invitation import Terms
 from hansa.learn.federated.mail import post_bytes
-from hansa.learn.federated.sums import Sums
 from hansa.models.submodel import held_numbers
 
 if TYPE_CHECKING:
@@ -147,18 +146,3 @@ class ScaleFL(Federated):
             grads.masked_fill_(absent, 0)
 
         return mask
-
-    def _step(self, block: Block, t: int, plan: Plan, row: int, sums: Sums) -> None:
-        """Divide each number's sum by the weight of the clients that hold it, not of all."""
-        mine = plan.take(plan.server == block.ids[block.residents[row]])
-        kind, sent = self.part_of(block, mine.client), self.sent(block)
-        total, holders = 0.0, np.zeros(sent)
-        for k, held in enumerate(self.outlines(block)):
-            weight = float(mine.weight[kind == k].sum())
-            total += weight
-            holders[held[held < sent]] += weight
-        scale = np.divide(total, holders, out=np.zeros(sent), where=holders > 0)
-        size = len(sums.update[row])
-        sums.update[row] *= torch.from_numpy(scale[:size]).to(sums.update[row])
-        sums.rest[row] *= torch.from_numpy(scale[size:]).to(sums.rest[row])
-        super()._step(block, t, plan, row, sums)

@@ -9,7 +9,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.engine import Block
-from hansa.ensemble.aggregators import Aggregator
+from hansa.ensemble.aggregators import Aggregator, Mean
 from hansa.learn.federated import counters
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Sums:
         shares: np.ndarray,
         scales: np.ndarray,
         answers: dict[str, Tensor],
+        held: Tensor | None = None,
     ) -> None:
         """Take what clients of one server sent.
 
@@ -93,14 +94,32 @@ class Sums:
             shares: float64 [k], their weights.
             scales: float64 [k], what the parameters' updates are multiplied with first.
             answers: by name, [k, P].
+            held: int64, the numbers of ``updates`` that these clients hold, ascending; None: all.
+                A number's mean is over those who hold it; only the mean can do that.
         """
         states, size = self.states[row], self.size
-        self.aggregator.add_scaled(states[UPDATE], updates[:, :size], shares, scales)
+        self._add(states[UPDATE], updates[:, :size], shares, scales, _below(held, 0, size))
         if REST in states:
-            self.aggregator.add(states[REST], updates[:, size:], shares)
+            part = _below(held, size, self.sent)
+            self._add(states[REST], updates[:, size:], shares, np.ones(len(shares)), part)
         for name, rows in answers.items():
             self.aggregator.add(states[name], rows, shares)
         self.came[row] += len(updates)
+
+    def _add(
+        self,
+        state: Any,
+        rows: Tensor,
+        shares: np.ndarray,
+        scales: np.ndarray,
+        held: Tensor | None,
+    ) -> None:
+        if isinstance(self.aggregator, Mean):
+            self.aggregator.add_held(state, rows, shares, scales, held)
+        elif held is None:
+            self.aggregator.add_scaled(state, rows, shares, scales)
+        else:
+            raise TypeError(f"{self.aggregator.name} asks everybody for every number")
 
     def settle(self, row: int, short: bool = False) -> None:
         """Aggregate what came for a server, if it is enough.
@@ -121,3 +140,8 @@ class Sums:
         self.update[row], self.rest[row] = answers.pop(UPDATE), answers.pop(REST, nothing)
         self.answers[row] = answers
         states.clear()  # what it has kept
+
+
+def _below(held: Tensor | None, first: int, end: int) -> Tensor | None:
+    """Which of the numbers from ``first`` to ``end`` are held, counted from ``first``."""
+    return None if held is None else held[(held >= first) & (held < end)] - first
