@@ -216,3 +216,28 @@ def test_what_is_wrong_is_named() -> None:
         TrimmedMean.parse({"f": -1})
     with pytest.raises(ValueError, match="trimmed_mean needs 5 rows, not 4"):
         TrimmedMean(f=2).of(torch.zeros(4, 2), np.ones(4))
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**32), st.integers(1, 3))
+def test_the_mean_of_a_number_is_over_those_who_hold_it(
+    n: int, size: int, seed: int, calls: int
+) -> None:
+    """However the rows are split over calls; of what nobody holds it is 0."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((n, size)).astype(np.float32)
+    weights, scales = random.random(n) + 0.1, random.random(n) + 0.5
+    every = [
+        None if random.random() < 0.3 else np.flatnonzero(random.random(size) < 0.5) for _ in rows
+    ]
+    mask = np.stack([np.ones(size) if h is None else np.isin(np.arange(size), h) for h in every])
+    mean = Mean()
+    state = mean.start(torch.zeros(size))
+    for part in np.array_split(np.arange(n), calls):
+        for k in part:
+            held = None if every[k] is None else torch.from_numpy(every[k])
+            one = torch.from_numpy((rows[k] * mask[k]).astype(np.float32))[None]
+            mean.add_held(state, one, weights[k : k + 1], scales[k : k + 1], held)
+    over = (weights[:, None] * mask).sum(0)
+    total = ((weights * scales)[:, None] * mask * rows).sum(0)
+    expected = np.divide(total, over, out=np.zeros(size), where=over > 0)
+    np.testing.assert_allclose(mean.end(state).numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -57,24 +57,35 @@ def alone(job: Job, x: Tensor, held: np.ndarray, client: int, t: int) -> Tensor:
 
 @pytest.mark.parametrize("strategy", ["looped", "stacked"])
 @pytest.mark.parametrize("weighting", ["examples", "uniform"])
+@pytest.mark.parametrize("lost", [[], [0, 1, 5]], ids=str)
 def test_rounds_are_those_of_networks_of_different_widths(
-    make_job: Callable[..., Job], host: Callable[..., Any], weighting: str, strategy: str
+    make_job: Callable[..., Job],
+    host: Callable[..., Any],
+    weighting: str,
+    strategy: str,
+    lost: list[int],
 ) -> None:
-    """Each number's average is over those who hold it, with weights that add up to 1 for it."""
+    """Each number's average is over those who hold it, with weights that add up to 1 for it.
+
+    A client whose update is lost holds nothing.
+    """
     job = make_job(
         {
             "algorithm": {**TWO, "weighting": weighting},
             "data": {"name": "digits", "partition": {"name": "quantity", "min_samples": 20}},
             "train.optimizer": PLAIN,
             "train.strategy": strategy,
+            "faults": {"lost": [(1, i, N, "update") for i in lost]},
         }
     )
+    if lost:  # of both kinds
+        assert {bool(whole) for whole in wide(job)[lost]} == {False, True}
     held = [np.arange(WHOLE) if whole else half() for whole in wide(job)]
     assert sorted({len(part) for part in held}) == [HELD, WHOLE]
     x = ParameterLayout.of(job.module).flatten(job.module).double()
     for t in range(job.rounds):
         total, weight = torch.zeros(WHOLE, dtype=torch.float64), np.zeros(WHOLE)
-        for i in range(N):
+        for i in range(N) if t != 1 else sorted({*range(N)} - {*lost}):
             mass = len(job.parts[i]) if weighting == "examples" else 1
             total[held[i]] += mass * alone(job, x, held[i], i, t)
             weight[held[i]] += mass

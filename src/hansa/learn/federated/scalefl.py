@@ -16,7 +16,7 @@ of normalization layers are averaged over the clients that hold them.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 )
 class ScaleFL(Federated):
     """FedAvg in which weak clients train narrow sub-models (Ilhan et al., 2023)."""
+
+    tolerates_loss: ClassVar[bool] = True
 
     widths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.7, 0.7, 0.75, 1.0), description="share of every hidden layer that each level trains"
