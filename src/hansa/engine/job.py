@@ -141,6 +141,7 @@ class Job(Plan):
             self.tried.counters,
             self.tried.restless,
             self.evaluate.metrics,
+            self.workers == 1,
         )
 
     @cached_property

@@ -41,6 +41,8 @@ class Plan:
         form: what the module is built from; None: no other process can.
         plugins: modules or files that components come from.
         trial: what the model does on a few examples, once that has been tried.
+        threads, workers: chunks of nodes at a time (0: as many as there are lanes), and how many
+            processes the machine is shared by; each worker's own.
     """
 
     rounds: int
@@ -61,6 +63,7 @@ class Plan:
     form: Model | None = None
     plugins: tuple[str, ...] = ()
     trial: Tried | None = None
+    workers: int = 1
 
     def known(self) -> dict[str, Any]:
         """The fields of a plan by name, of a job too."""

@@ -117,6 +117,7 @@ def serve(
     mesh: Mesh | None = None
     try:
         job = build()
+        job.workers = workers
         parts = split_nodes(job.nodes, workers, job.servers)
         owner = owners(parts)
         mesh = Mesh(context, index, owner, deadline, control.alive)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _RESIDENT_BYTES = 512 << 20  # a split up to this size is decoded once
+_SHARED_BYTES = 8 << 20  # where workers share a machine, and so the split as it is stored
 
 
 class Evaluator(Bench):
@@ -36,6 +38,8 @@ class Evaluator(Bench):
         restless: whether evaluation changes the model's numbers, which then are set anew for
             every batch.
         metrics: what is measured; none: the usual.
+        alone: whether the machine is this process's own; else a large split is decoded anew, a
+            few batches at a time, whenever it is needed.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Evaluator(Bench):
         seed: int = 0,
         restless: bool = False,
         metrics: Sequence[Metric] = (),
+        alone: bool = True,
     ) -> None:
         super().__init__(module, dataset, strategy, device, threads, chance)
         self.metrics = MetricSet(metrics, dataset.spec)
@@ -56,6 +61,7 @@ class Evaluator(Bench):
         self._restless = restless
         self._draws: bool | None = None
         self._resident: dict[int, tuple[Tensor, Tensor]] = {}
+        self._room = _RESIDENT_BYTES if alone else _SHARED_BYTES
 
     def evaluate(
         self,
@@ -71,25 +77,47 @@ class Evaluator(Bench):
         """
         if not len(rows):
             return {name: np.zeros(0) for name in self.metrics.names}
-        x, y = self._decoded(split)
-        chunks, starts = self.chunks(np.arange(len(rows))), np.arange(0, len(y), batch_size)
-        chance = self._plays(rows[:1], x[:batch_size], y[:batch_size], own)
+        chunks, starts = self.chunks(np.arange(len(rows))), np.arange(0, len(split), batch_size)
+        kept = self._kept(split)
+        chance = self._may_draw and self._plays(
+            rows[:1], *self._examples(split, kept, 0, batch_size), own
+        )
         # Few models are measured on several parts of the split at a time.
         several = 1 if chance else min(-(-self.threads // len(chunks)), len(starts))
-        parts = np.array_split(starts, several)
-
-        def work(piece: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
-            with drawing(self._seed) if chance else contextlib.nullcontext():
-                batches = self._evaluate_rows(rows, *piece, x, y, batch_size, own)
-                return list(batches) if several > 1 else [reduce(np.add, batches)]
-
-        pieces = iter(self.map(work, [(chunk, part) for chunk in chunks for part in parts]))
-        values: list[dict[str, float]] = []
-        for _ in chunks:
-            # From the first batch to the last, however they were shared out.
-            sums = reduce(np.add, [one for _ in parts for one in next(pieces)])
-            values += [self.metrics.values(row, len(y)) for row in sums]
+        sums: list[np.ndarray | None] = [None] * len(chunks)
+        each = max(several, self._room // max(1, batch_size * self._decoded_bytes(split)))
+        if kept is not None or chance or self._restless:
+            each = len(starts)
+        for first in range(0, len(starts), each):
+            group = starts[first : first + each]
+            begin = int(group[0])
+            x, y = self._examples(split, kept, begin, int(group[-1]) + batch_size)
+            parts = np.array_split(group - begin, min(several, len(group)))
+            work = partial(self._sums_of, rows, x, y, batch_size, own, chance)
+            pieces = iter(self.map(work, [(chunk, part) for chunk in chunks for part in parts]))
+            for k in range(len(chunks)):
+                # From the first batch to the last, however they were shared out.
+                batches = [one for _ in parts for one in next(pieces)]
+                before = sums[k]
+                sums[k] = reduce(np.add, batches if before is None else [before, *batches])
+            del x, y, work, pieces  # before the next are decoded
+        whole = [row for of_chunk in sums if of_chunk is not None for row in of_chunk]
+        values = [self.metrics.values(row, len(split)) for row in whole]
         return {name: np.array([each[name] for each in values]) for name in values[0]}
+
+    def _sums_of(
+        self,
+        rows: Tensor,
+        x: Tensor,
+        y: Tensor,
+        batch_size: int,
+        own: Mapping[str, Tensor] | None,
+        chance: bool,
+        piece: tuple[np.ndarray, np.ndarray],
+    ) -> list[np.ndarray]:
+        """The metrics' sums of a chunk's rows on the batches that begin at some places."""
+        with drawing(self._seed) if chance else contextlib.nullcontext():
+            return list(self._evaluate_rows(rows, *piece, x, y, batch_size, own))
 
     def evaluate_parts(
         self,
@@ -172,7 +200,7 @@ class Evaluator(Bench):
 
     def _plays(self, rows: Tensor, x: Tensor, y: Tensor, own: Mapping[str, Tensor] | None) -> bool:
         """Whether the model draws when it is evaluated, and not for training alone."""
-        if self._may_draw and self._draws is None:
+        if self._draws is None:
             first = np.zeros(1, dtype=np.int64)
             with drawing(self._seed):
                 before = generators(self.device.type)
@@ -216,11 +244,24 @@ class Evaluator(Bench):
         passes.attach(some, None)
         self.put_integers(passes, own, int(chunk[0]))
 
-    def _decoded(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of a whole split as the model takes them, kept if they fit."""
+    def _decoded_bytes(self, split: Split) -> int:
+        """Bytes of an example as the model takes it."""
+        whole = self.dataset.spec.kind in ("tokens", "pairs")  # numbers
+        return prod(split.inputs.shape[1:]) * (8 if whole else 4)
+
+    def _kept(self, split: Split) -> tuple[Tensor, Tensor] | None:
+        """Inputs and targets of a whole split as the model takes them, if there is room."""
+        if len(split) * self._decoded_bytes(split) > self._room:
+            return None
         if id(split) not in self._resident:
-            x, y = self.dataset.gather(split, torch.arange(len(split), device=self.device))
-            if x.numel() * x.element_size() > _RESIDENT_BYTES:
-                return x, y
-            self._resident[id(split)] = (x, y)
+            self._resident[id(split)] = self._examples(split, None, 0, len(split))
         return self._resident[id(split)]
+
+    def _examples(
+        self, split: Split, kept: tuple[Tensor, Tensor] | None, first: int, end: int
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of some examples of a split, as the model takes them."""
+        if kept is not None:
+            return kept[0][first:end], kept[1][first:end]
+        index = torch.arange(first, min(end, len(split)), device=self.device)
+        return self.dataset.gather(split, index)

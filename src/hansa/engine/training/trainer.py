@@ -77,9 +77,10 @@ class Trainer(Evaluator):
         counters: tuple[str, ...] = (),
         restless: bool = False,
         metrics: Sequence[Metric] = (),
+        alone: bool = True,
     ) -> None:
         super().__init__(
-            module, dataset, strategy, device, threads, chance, seed, restless, metrics
+            module, dataset, strategy, device, threads, chance, seed, restless, metrics, alone
         )
         self.counters = counters
         self.settings = settings
