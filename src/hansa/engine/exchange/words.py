@@ -15,8 +15,9 @@ import numpy as np
 from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
-from hansa.engine.exchange.asked import Asked, Exchange, check_kind
-from hansa.engine.exchange.wire import HEADER_BYTES, Key, frame, pack_control, unpack_control
+from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind
+from hansa.engine.exchange.losses import record, refuse
+from hansa.engine.exchange.wire import HEADER_BYTES, Key, When, frame, pack_control, unpack_control
 from hansa.topology import Graph
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Tell(Asked[Told]):
     invitation with the model) or with what went before. Between two workers one frame carries all
     words of an exchange, also where there are none, so that both know; that is not counted.
 
+    A word that a fault of the run file takes is told again at once where it is waited for (counted
+    as sent again), or its receiver has the default.
+
     Attributes:
         graph: who listens to whom, over all nodes of the run: for any two workers the edges between
             their nodes are the same at both.
@@ -64,8 +68,7 @@ class Tell(Asked[Told]):
         default: what those have who are told nothing; its types are those of the values.
         kind: what it is, at most 16 ASCII characters.
         turn: see :class:`~hansa.engine.exchange.exchange.Send`.
-        on_missing: what becomes of a word that does not come: it is told again until it does, or
-            it is skipped and its receiver has the default.
+        on_missing: what becomes of a word that does not come (see above).
     """
 
     graph: Graph
@@ -88,6 +91,7 @@ class Tell(Asked[Told]):
         Raises:
             ValueError: a word goes along no edge of the graph, or two go along one.
             WireError: another block's frame is malformed.
+            RunError: a word is lost and the run file says that this ends the run.
         """
         indptr, senders = self.graph.rows(block.ids)
         count, receivers = len(senders), np.repeat(np.arange(len(block)), np.diff(indptr))
@@ -99,12 +103,25 @@ class Tell(Asked[Told]):
             values={name: np.full(count, value) for name, value in self.default.items()},
             lost=np.zeros(len(self.senders), dtype=bool),
         )
-        words = self._words(block)
+        words, policy = self._words(block), exchange.policy(self.on_missing)
         _count(block, "sent", words.senders, words.sizes)
+        when = self.when(round, phase)
+        lost = exchange.lost(block, when, self.kind, words.senders, words.receivers)
+        if lost.any():
+            gone = words.take(lost)
+            if policy == "abort":
+                refuse(when, self.kind, gone.senders, gone.receivers)
+            record(block, when, self.kind, policy, "lost", gone.senders, gone.receivers)
+            if policy == "wait":
+                _count(block, "resent", gone.senders, gone.sizes)
+            else:
+                told.lost[:] = lost
+                words = words.take(~lost)
         here = exchange.here(words.receivers)
         heard = [words.take(here)]
         if exchange.post is not None:
-            heard += self._between(exchange, block, words.take(~here), round, phase)
+            whole = exchange.patient(policy)
+            heard += self._between(exchange.post, words.take(~here), when, whole)
         for some in heard:
             self._hear(block, told, some)
         return told
@@ -128,23 +145,22 @@ class Tell(Asked[Told]):
         time = block.state["modelled_time"].numpy()[at]
         return _Words(self.senders, self.receivers, time, sizes, columns)
 
-    def _between(
-        self, exchange: Exchange, block: Block, away: _Words, round: int, phase: int
-    ) -> list[_Words]:
+    def _between(self, post: Post, away: _Words, when: When, whole: bool) -> list[_Words]:
         """Send the words that leave the block, a frame a worker; what came from others.
 
         A frame bears the names of the first two nodes between which an edge goes there.
+
+        Args:
+            whole: a worker's silence is an error; else nobody there has said anything.
         """
-        post, when = exchange.post, self.when(round, phase)
-        assert post is not None  # who asks has looked
         owner = np.asarray(post.owner)
         for (source, target), key in self._ways(owner).items():
             if source == post.index:
                 payload = away.take(owner[away.receivers] == target).packed()
                 post.tell(frame(when, *key, self.kind, payload), payload)
         keys = self.due(owner, post.index)
-        got = post.gather(when, set(keys))
-        return [_Words.unpacked(got[key][1], self.default) for key in keys]
+        got = post.gather(when, set(keys), whole)
+        return [_Words.unpacked(got[key][1], self.default) for key in keys if key in got]
 
     def due(self, owner: np.ndarray, index: int) -> list[Key]:
         """The frames that a worker gets from others.
@@ -245,7 +261,7 @@ class _Words:
 
 
 def _count(block: Block, way: str, ids: np.ndarray, sizes: np.ndarray) -> None:
-    """Count words that nodes of the block have ``sent`` or ``received``."""
+    """Count words that nodes of the block have ``sent``, ``resent`` or ``received``."""
     at, n = block.positions(ids), len(block)
     heads = np.bincount(at, minlength=n)
     nbytes = np.bincount(at, weights=sizes, minlength=n).astype(np.int64) + HEADER_BYTES * heads

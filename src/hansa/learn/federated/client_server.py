@@ -379,6 +379,7 @@ class ClientServer(Algorithm):
         """
         at, size = int(block.residents[row]), block.trainer.layout.trainable
         senders, updates, rest = mail.messages(at)
+        sums.latest[row] = max(sums.latest[row], float(block.state["modelled_time"][at]))
         if not len(senders):
             return
         sent, width = self.sent(block), len(self.figures)
@@ -400,7 +401,6 @@ class ClientServer(Algorithm):
             first = len(self.answer_names) * size
             counted = rest[:, first : rest.shape[1] - width].double()
             sums.counters[row] += torch.from_numpy(shares).to(counted) @ counted
-        sums.latest[row] = max(sums.latest[row], float(block.state["modelled_time"][at]))
 
     def move(self, block: Block, row: int, sums: Sums) -> None:
         """A server's step on what it has gathered."""

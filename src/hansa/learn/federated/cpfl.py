@@ -128,7 +128,10 @@ class CPFL(Federated):
         center = block.clients
         others = np.arange(center + 1, block.nodes)
         graph = Graph.from_edges(block.nodes, others, np.full(len(others), center))
-        inbox = yield Send(cohorts, graph, Dense(), "cohort", senders=block.residents)
+        # Without one cohort the run has come to something else, so each is waited for.
+        inbox = yield Send(
+            cohorts, graph, Dense(), "cohort", senders=block.residents, on_missing="wait"
+        )
         at = block.positions(np.array([center]))
         models = cohorts[:0]
         if len(at):

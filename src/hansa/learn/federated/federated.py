@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -51,7 +51,13 @@ _BATCH = 512
 
 
 class Federated(ClientServer):
-    """The base of the methods with rounds (see the module's text)."""
+    """The base of the methods with rounds (see the module's text).
+
+    Messages may get lost: a client that has not got invitation and model does nothing, and the
+    weights of the updates that come make up for those that do not.
+    """
+
+    tolerates_loss: ClassVar[bool] = True
 
     sampled: int | None = Field(
         None, ge=1, description="clients whose updates a server wants each round; none = all"

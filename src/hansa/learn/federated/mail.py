@@ -10,7 +10,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Lossless, whole_rows
-from hansa.engine import Inbox, Send
+from hansa.engine import Block, Inbox, Send
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
@@ -55,6 +55,12 @@ class Mail:
         """
         boxes = [self.inbox] if self.aside is None else [self.inbox, self.aside]
         return np.all([np.diff(box.indptr)[who] == 1 for box in boxes], axis=0)
+
+    def lost(self, graph: Graph, block: Block) -> np.ndarray:
+        """Ids of those to whom not all that this block sent along the graph gets, int64."""
+        receivers = graph.transpose().rows(block.ids)[1]
+        boxes = [self.inbox] if self.aside is None else [self.inbox, self.aside]
+        return np.concatenate([receivers[box.lost] for box in boxes])
 
     def messages(self, at: int) -> tuple[np.ndarray, Tensor, Tensor]:
         """(senders, their rows, rows whose last numbers are what went aside) of a node, to read.

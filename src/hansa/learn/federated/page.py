@@ -163,6 +163,7 @@ def costs_table(found: Mapping[str, Any]) -> Grid:
         "failed": "failed on the way",
         "surplus": "enough others were faster",
         "idle": "had no budget for a single step",
+        "lost": "a message to or from them was lost",
         UNDER_WAY: "the run ended before they were done",
     }
     if found:

@@ -33,6 +33,11 @@ class Scaffold(Federated):
     """FedAvg with control variates."""
 
     answer_names: ClassVar[tuple[str, ...]] = (CONTROL,)
+    tolerates_loss: ClassVar[bool] = False
+    loss_breaks: ClassVar[str] = (
+        "keeps a client's control even where its change was lost on the way to the server, whose "
+        "own is no longer the mean of theirs"
+    )
 
     def check(self, network: Network) -> None:
         super().check(network)

@@ -23,6 +23,7 @@ FATE_COLOURS = {
     "failed": "#1c2024",
     "surplus": "#E69F00",
     "idle": "#9aa3ac",
+    "lost": "#8B1A1A",
     UNDER_WAY: "#c9d4dc",
     "other": "#6a727b",
 }
@@ -32,6 +33,7 @@ _SHAPES = {
     "failed": "cross",
     "surplus": "square",
     "idle": "circle",
+    "lost": "triangle-down",
     UNDER_WAY: "triangle-right",
     "other": "circle",
 }

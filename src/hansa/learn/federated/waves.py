@@ -109,15 +109,9 @@ class Stream:
         here, theirs = self._of(self.invited, part), self._of(self.plan, part)
         theirs = theirs.take(self.reached[theirs.client])
         model, aside = block.rows[:, : method.sent(block)], list(method.told(block).values())
-        mail = yield from post(
-            _edges(block, here, theirs),
-            method.download,
-            "model",
-            block.residents,
-            model,
-            aside,
-            held,
-        )
+        down, servers = _edges(block, here, theirs), block.residents
+        mail = yield from post(down, method.download, "model", servers, model, aside, held)
+        self.reached[mail.lost(down, block)] = False
         who = block.positions(here.client)
         works = np.flatnonzero(mail.got(who) & (here.steps > 0))
         return method.heard(block, who[works], mail, here.take(works), self.t)
