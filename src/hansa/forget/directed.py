@@ -8,7 +8,7 @@ is at its end, everybody hears that, and the run is over.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,12 +18,13 @@ from pydantic import Field
 from hansa.base.lazy import torch
 from hansa.base.threads import one_thread
 from hansa.codec import Packets, Raw
-from hansa.engine import Algorithm, Block, Ending, Outcome, Script, Send, Share
+from hansa.engine import Algorithm, Block, Ending, Inbox, Outcome, Script, Send, Tell, star_to
 from hansa.engine.block import COUNTERS, MODELLED
+from hansa.engine.exchange.words import Told
 from hansa.engine.history import UPDATES
 from hansa.forget.classifier import Classifier
 from hansa.forget.federation import Asking, Federation
-from hansa.forget.orders import Answered, Order, obey
+from hansa.forget.orders import Answered, Order
 from hansa.forget.party import Party
 from hansa.forget.request import Request
 from hansa.forget.run_plan import RunPlan
@@ -45,6 +46,7 @@ class Desk:
     """What a block keeps between the orders of one program.
 
     Attributes:
+        star: along whose edges the server can tell something.
         federation: the server, where it lives; else None.
         program: what it does.
         came: what the last order brought.
@@ -53,6 +55,7 @@ class Desk:
 
     plan: RunPlan
     network: Classifier
+    star: Graph
     before: dict[str, Any]
     federation: Federation | None = None
     program: Generator[Order, Answered, dict[str, Any]] | None = None
@@ -107,7 +110,8 @@ class Directed(Algorithm):
         if _DESK not in block.facts:
             plan = RunPlan.of_block(block, self.learned, self.rounds, self.done)
             counters = {k: block.state[k].clone() for k in (*COUNTERS, *MODELLED)}
-            desk = Desk(plan, Classifier(plan.module), counters)
+            star = star_to(block.clients, block.nodes).transpose()
+            desk = Desk(plan, Classifier(plan.module), star, counters)
             block.facts[_DESK] = desk
             if len(block.positions(np.array([block.clients]))):
                 desk.federation = self._federation(block, plan)
@@ -136,36 +140,53 @@ class Directed(Algorithm):
         )
 
     def round(self, block: Block, t: int) -> Script:
-        """One order, or the end."""
-        desk, order = self.desk(block), None
-        center = block.positions(np.array([block.clients]))
+        """One order, or the end: the server tells whom it asks, and them alone what."""
+        desk, server = self.desk(block), block.clients
+        center = block.positions(np.array([server]))
         with self._threads(block):
             order = desk.advance() if len(center) else None
-        over = int(order is None and len(center))
-        asked = np.array(order.clients if order else (), dtype=np.int64)
-        told = yield Share({"asked": asked, "over": np.full(len(center), over)})
-        if told["over"].any():
+        before = self._traffic(block, center)
+        asked = yield from self._asked(block, desk, order, bool(len(center)))
+        if asked is None:
             self._leave(block, desk)
             return SERVED
-        who = told["asked"]
-        before = self._traffic(block, center)
-        out = Graph.from_edges(block.nodes, np.full(len(who), block.clients), who)
+        out = Graph.from_edges(block.nodes, np.full(len(asked), server), asked)
         packets = () if order is None else (order.pack(),)
         inbox = yield Send(Packets(packets), out, Raw(), "order", senders=center)
-        at = block.positions(who)
-        answers = []
+        at = block.positions(asked)
         with self._threads(block):
-            for k in at.tolist():
-                _, messages = inbox.messages(k)
-                assert isinstance(messages, Packets)
-                answers.append(obey(self.party(block, int(block.ids[k])), messages.packets[0]))
-        inbox = yield Send(Packets(tuple(answers)), out.transpose(), Raw(), "answer", senders=at)
+            answers = tuple(self._answers(block, inbox, at))
+        inbox = yield Send(Packets(answers), out.transpose(), Raw(), "answer", senders=at)
         if order is not None:
             senders, messages = inbox.messages(int(center[0]))
             assert isinstance(messages, Packets)
             sent = dict(zip(senders.tolist(), messages.packets, strict=True))
             desk.came = Answered.unpack(sent, self._traffic(block, center) - before)
         return None
+
+    def _asked(
+        self, block: Block, desk: Desk, order: Order | None, central: bool
+    ) -> Generator[Tell, Told, np.ndarray | None]:
+        """Ids of the clients that are asked, of those whom the block can know of; None: the end."""
+        who, server = np.zeros(0, dtype=np.int64), block.clients
+        if central:
+            others = np.delete(np.arange(block.nodes), server)
+            who = others if order is None else np.array(order.clients, dtype=np.int64)
+        over = np.full(len(who), int(order is None))
+        told = yield Tell(desk.star, np.full(len(who), server), who, {"over": over}, {"over": 0})
+        if told.values["over"].any() or (central and order is None):
+            return None
+        return who if central else block.ids[told.receivers[told.came]]
+
+    def _answers(self, block: Block, inbox: Inbox, at: np.ndarray) -> Iterator[bytes]:
+        """What the clients at these positions answer to the order that they got."""
+        order: Order | None = None
+        for k in at.tolist():
+            _, messages = inbox.messages(k)
+            assert isinstance(messages, Packets)
+            if order is None:  # it is one to all
+                order = Order.unpack(messages.packets[0])
+            yield order.serve(self.party(block, int(block.ids[k])))
 
     def party(self, block: Block, client: int) -> Party:
         """A client of the block."""

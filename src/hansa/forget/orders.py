@@ -71,6 +71,27 @@ class Order:
         """What is sent."""
         return pack_control(self.name, turn=self.turn, asked=_plain(self.asked))
 
+    @classmethod
+    def unpack(cls, packet: bytes) -> Order:
+        """What was sent, as those who are asked read it: of others it says nothing.
+
+        Raises:
+            WireError: it is malformed, or there is no such order.
+        """
+        said = unpack_control(packet)
+        name, asked, turn = said["kind"], said.get("asked"), said.get("turn")
+        if name not in _works or not isinstance(asked, dict) or not isinstance(turn, int):
+            raise WireError(f"the server sends no order that is known: {name!r:.40}")
+        return cls(name, (), turn, asked)
+
+    def serve(self, party: Obedient) -> bytes:
+        """Have a client do what it says; its answer."""
+        party.turn, party.gradients, party.checks = self.turn, 0, 0
+        answer = _works[self.name](party, **self.asked)
+        return pack_control(
+            "answer", answer=_plain(answer), spent=[int(party.gradients), int(party.checks)]
+        )
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -103,24 +124,6 @@ class Answered:
             answers[client] = answer
             spent += np.array(cost)
         return cls(answers, int(spent[0]), int(spent[1]), traffic)
-
-
-def obey(party: Obedient, packet: bytes) -> bytes:
-    """Do what an order says, and give the answer.
-
-    Raises:
-        WireError: it is malformed, or there is no such order.
-    """
-    said = unpack_control(packet)
-    work = _works.get(said["kind"])
-    asked, turn = said.get("asked"), said.get("turn")
-    if work is None or not isinstance(asked, dict) or not isinstance(turn, int):
-        raise WireError(f"client {party.client} was sent no order that it knows")
-    party.turn, party.gradients, party.checks = turn, 0, 0
-    answer = work(party, **asked)
-    return pack_control(
-        "answer", answer=_plain(answer), spent=[int(party.gradients), int(party.checks)]
-    )
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,8 +80,8 @@ class Party:
         return targets[self.to_device(self.index)].cpu().numpy()
 
     def to_device(self, array: np.ndarray) -> Tensor:
-        """An array that an order has brought, or an index, where the model is."""
-        return torch.from_numpy(array).to(self.block.trainer.device)
+        """A copy of an array that an order has brought, or of an index, where the model is."""
+        return torch.from_numpy(array.copy()).to(self.block.trainer.device)
 
     def random(self) -> np.random.Generator:
         """Its stream in this turn."""
