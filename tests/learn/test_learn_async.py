@@ -211,24 +211,22 @@ def test_what_cannot_work_is_explained_beforehand(
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_in_blocks_apart_the_mean_stays_and_all_wake(
-    make_job: MakeJob, host_apart: Any, workers: int
+    make_job: MakeJob, host_apart: Any, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     """Whatever comes when: nothing of any model is lost between workers."""
     rng = np.random.default_rng(workers)
     start = torch.from_numpy(rng.standard_normal((8, 910)).astype(np.float32))
+    plain = ADPSGD.start
+
+    def begun(self: ADPSGD, block: Any) -> None:
+        if block.rows.shape == start[block.ids].shape:  # and not one that is tried
+            block.rows.copy_(start[block.ids])
+        plain(self, block)
+
+    monkeypatch.setattr(ADPSGD, "start", begun)
 
     def make() -> Job:
-        job = make_job({**ASYNC, "train.local_steps": 0, "rounds": 6})
-        block = job.block
-
-        def begun(ids: np.ndarray) -> Any:
-            made = block(ids)
-            made.rows.copy_(start[ids])
-            made.state["adpsgd.copy"].copy_(start[ids])
-            return made
-
-        job.block = begun  # type: ignore[method-assign]
-        return job
+        return make_job({**ASYNC, "train.local_steps": 0, "rounds": 6})
 
     rows, state, _ = host_apart(make, workers)
     torch.testing.assert_close(rows.double().mean(0), start.double().mean(0), rtol=0, atol=1e-6)
