@@ -176,8 +176,8 @@ class Marked:
     def forget(
         self, run: Path, runtime: str = "processes", **how: Any
     ) -> subprocess.CompletedProcess[str]:
-        """A small request."""
-        sets = ["--set", "recovery.rounds=2", "--set", "recovery.steps=2"]
+        """A small request, which may be learned anew."""
+        sets = ["--allow-relearn", "--set", "recovery.rounds=2", "--set", "recovery.steps=2"]
         sets += ["--set", "runtime=simulate"] * (runtime == "simulate")
         return self.hansa("forget", run, "--class", 3, *sets, "--json", **how)
 

@@ -5,6 +5,7 @@ afterwards. The clients' synthetic images are copies of examples here, and so ar
 """
 
 import json
+import shutil
 from pathlib import Path
 
 from hansa.engine.runtimes.runtime import split_nodes
@@ -53,3 +54,16 @@ def test_forgetting_tells_nobody_of_an_example(marked, unbroken) -> None:
     assert {path.name for path in (run / "requests/001").iterdir()} == {
         "receipt.json", "report.html", "state",
     }  # fmt: skip
+
+
+def test_learning_anew_tells_nobody_of_an_example(marked, unbroken, tmp_path: Path) -> None:
+    words, answers = ("--class", 3, "--relearn", "--json"), []
+    for runtime in ("processes", "simulate"):
+        run, tap = tmp_path / runtime, tmp_path / f"{runtime}.tap"
+        shutil.copytree(unbroken[0], run)
+        done = marked.hansa("forget", run, *words, "--set", f"runtime={runtime}", tap=tap)
+        assert done.returncode == 0, done.stderr
+        answers.append(json.loads(done.stdout))
+    check_apart(tmp_path / "processes", tmp_path / "processes.tap", json.dumps(answers[0]))
+    assert answers[0]["model_after"] == answers[1]["model_after"] != unbroken[1]["model_after"]
+    assert answers[0]["figures"] == answers[1]["figures"]
