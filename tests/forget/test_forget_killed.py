@@ -38,6 +38,9 @@ def test_a_death_leaves_the_run_whole(
     before = state_of(run)
     done = marked.forget(run, runtime=first, kill=kill)
     assert done.returncode != 0, "nobody died"
+    if not kill.startswith("coordinator"):
+        assert "SIGKILL" in done.stderr
+        assert "the run is as it was: ask again" in " ".join(done.stderr.split())
     if "purge" in kill:
         assert Requests(run).receipts[0]["model_after"] == receipt["model_after"]
     else:

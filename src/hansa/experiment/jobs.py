@@ -10,6 +10,7 @@ from hansa.base.errors import DiskError
 from hansa.engine import Collector, Job, Launch, Runtime, read_manifest
 from hansa.engine.runtimes.checkpoint import discard_unfinished
 from hansa.engine.runtimes.interrupts import Interrupts
+from hansa.engine.runtimes.runtime import RESUME
 from hansa.report import RunFolder
 
 
@@ -22,11 +23,18 @@ def collect(job: Job, folder: RunFolder, checkpoint: Path | None = None) -> Coll
 
 
 def host_job(
-    job: Job, runtime: Runtime, collector: Collector, checkpoint: Path | None = None
+    job: Job,
+    runtime: Runtime,
+    collector: Collector,
+    checkpoint: Path | None = None,
+    remedy: str = RESUME,
 ) -> None:
     """Take a job to its end, with all that is measured in the collector's folder.
 
     The first interrupt ends it after the round under way, which is saved; a second one at once.
+
+    Args:
+        remedy: what to say where a worker is lost.
 
     Raises:
         DiskError: the disk is full or fails.
@@ -41,7 +49,9 @@ def host_job(
 
     try:
         with interrupts.heard():
-            launch = Launch(collector, folder / "checkpoints", checkpoint, command, interrupts)
+            launch = Launch(
+                collector, folder / "checkpoints", checkpoint, command, interrupts, remedy
+            )
             runtime.run(job, launch)
         collector.close()
     except BaseException:

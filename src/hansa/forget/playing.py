@@ -156,7 +156,8 @@ def hosted_job(
         shutil.rmtree(folder)
     played = RunFolder.create(folder, {"job": job.algorithm.dump()}, {})
     first = begin(folder / "checkpoints")
-    host_job(job, place.runtime_for(job.nodes), collect(job, played), first)
+    where = place.runtime_for(job.nodes)
+    host_job(job, where, collect(job, played), first, remedy="the run is as it was: ask again")
     end = latest(folder / "checkpoints")
     assert end is not None  # it ended, so it saved
     return played, end

@@ -84,10 +84,10 @@ def forget(
         if oracle:
             Retrain().check(case)
         caveats = chosen.caveats(case)
-        if tell is not None:
-            for line in caveats:
-                tell(line)
-        return _serve(run, request, chosen, oracle, controls, allow_relearn, caveats)
+        tell = tell or (lambda line: None)
+        for line in caveats:
+            tell(line)
+        return _serve(run, request, chosen, oracle, controls, allow_relearn, caveats, tell)
 
 
 def _serve(
@@ -98,19 +98,24 @@ def _serve(
     controls: bool,
     allow_relearn: bool,
     caveats: list[str],
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     part, case, checkpoint = run.requests.begin(), run.case(request), run.checkpoint
     given = perfect = cost = oracle_cost = None
     story: dict[str, Any] = {}
     place = Place(run.runtime)
+    what = request.named(run.class_names)
     if isinstance(chosen, Exact):
+        tell(f"training again without {what}")
         again = chosen.train_again(case, part / _AGAIN, place)
         given, cost, story = again.row, again.ledger.dump(), again.story
         checkpoint = again.checkpoint or checkpoint
         oracle_cost = cost if isinstance(chosen, Retrain) else None
     if oracle and oracle_cost is None:
+        tell(f"training the oracle, without {what}")
         other = Retrain().train_again(case, part / _ORACLE, place)
         perfect, oracle_cost = other.row, other.ledger.dump()
+    tell(f"{chosen.name}: {what}")
     own_shelf = withheld_shelf(case.number) if allow_relearn else ""
     program = Serving(
         **_plan(run, request),
@@ -130,7 +135,7 @@ def _serve(
         "kind": "forget",
         "time": now(),
         "request": request.dump(),
-        "what": request.named(run.class_names),
+        "what": what,
         "method": chosen.dump(),
         **{name: facts[name] for name in ("model_before", "model_after", "figures")},
         **({"metrics": run.job.metrics.facts()} if run.job.evaluate.metrics else {}),

@@ -66,6 +66,7 @@ class _Coordinator:
     def __init__(self, runtime: Processes, job: Job, launch: Launch) -> None:
         self.runtime, self.job, self.collector = runtime, job, launch.collector
         self.checkpoints, self.interrupts = launch.checkpoints, launch.interrupts
+        self.remedy = launch.remedy
         self.parts = split_nodes(job.nodes, runtime.workers, job.servers)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
@@ -235,8 +236,8 @@ class _Coordinator:
                 how = f"was killed by signal {-status} ({signal.Signals(-status).name})"
             self.collector.folder.event("worker lost", worker=index, status=status)
             raise RunError(
-                f"{self._name(index)} {how}; everything measured so far is kept, continue with "
-                f"--resume; its log is {self.logs / f'worker-{index}.log'}",
+                f"{self._name(index)} {how}; {self.remedy}; "
+                f"its log is {self.logs / f'worker-{index}.log'}",
                 round=self.collector.rounds_done + 1,
                 phase="running",
             )

@@ -25,6 +25,9 @@ WorkerCommand = Callable[[int], Sequence[str]]
 """The command line that starts the worker of an index."""
 
 
+RESUME = "everything measured so far is kept, continue with --resume"
+
+
 @dataclass(frozen=True)
 class Launch:
     """What a run starts from and reports to.
@@ -35,6 +38,7 @@ class Launch:
         resume: a finished checkpoint to start from, or None.
         command: how a worker process is started, for runtimes that need some.
         interrupts: what says that the run shall end before its time.
+        remedy: what is left of a run of which a worker is lost, and how to go on.
     """
 
     collector: Collector
@@ -42,6 +46,7 @@ class Launch:
     resume: Path | None
     command: WorkerCommand
     interrupts: Interrupts = field(default_factory=never)
+    remedy: str = RESUME
 
 
 class Runtime(Component, kind="runtime"):
