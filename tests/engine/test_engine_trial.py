@@ -107,7 +107,7 @@ class Late(DPSGD):
             "return 1 / 0 if t else super().outgoing(block, t)",
             ["line 8, in outgoing", "ZeroDivisionError", "round 2"],
         ),
-        ("yields", "return block.rows", ["yields a Tensor", "a Send or a Share"]),
+        ("yields", "return block.rows", ["yields a Tensor", "a Send or a Tell"]),
         ("wrong", "return super().outgoing(None, t)", ["Late", "round 1"]),
     ],
 )

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from hansa.base.threads import lanes, one_thread
 from hansa.engine import Job
+from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.wire import Header, Key, When
 from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.learn.federated import waves
 
@@ -58,9 +60,11 @@ def streaming(
     (tmp_path / "networks.py").write_text(NETWORKS)
     monkeypatch.setattr(waves, "_WAVE_BYTES", 1)
 
-    def make(network: str = "layers", algorithm: Any = "fedavg", threads: int = 1) -> Job:
+    def make(
+        network: str = "layers", algorithm: Any = "fedavg", threads: int = 1, nodes: int = 8
+    ) -> Job:
         model = {"name": "module", "path": f"{tmp_path}/networks.py:{network}"}
-        changes = {"model": model, "algorithm": algorithm, "rounds": 2}
+        changes = {"model": model, "algorithm": algorithm, "rounds": 2, "nodes": nodes}
         changes["evaluate.local_validation"] = 0.1
         job = make_job({**changes, "train.optimizer": {"name": "sgd", "lr": 0.1}})
         job.threads = threads
@@ -156,6 +160,43 @@ def test_few_models_are_in_memory(
     assert len(most) == workers
     assert max(most.values()) <= 2 * threads + 1
     assert all(not alive for alive in kept)
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "cohorts"])
+def test_no_worker_runs_ahead_of_the_servers(
+    streaming: Callable[..., Job], host_apart: Callable[..., Any], algorithm: str
+) -> None:
+    """What waits to be added up is bounded: an update leaves only once an earlier wave is in."""
+    clients, workers = 24, 3
+    ahead = 2 * workers  # of one thread each: two clients are at work for each of them
+    lock = threading.Lock()
+    taken: dict[tuple[int, int], int] = {}
+    leads: list[int] = []
+
+    def watch(meshes: list[Mesh]) -> None:
+        for mesh in meshes:
+
+            def send(header: Header, payload: Any, *more: Header, mesh: Mesh = mesh) -> None:
+                if header.kind == "update":
+                    with lock:
+                        last = taken.get((header.round, mesh.owner[header.receiver]), -1)
+                        leads.append(header.phase - last)
+                Mesh.send(mesh, header, payload, *more)
+
+            def gather(when: When, keys: set[Key], whole: bool = True, mesh: Mesh = mesh) -> Any:
+                came = Mesh.gather(mesh, when, keys, whole)
+                if when.kind == "update" and mesh.index in mesh.owner[clients:]:
+                    with lock:
+                        taken[when.round, mesh.index] = when.number
+                return came
+
+            mesh.send = send  # type: ignore[method-assign]
+            mesh.gather = gather  # type: ignore[method-assign]
+
+    host_apart(lambda: streaming("layers", ALGORITHMS[algorithm], nodes=clients), workers, watch)
+    assert {round for round, _ in taken} == {0, 1}
+    assert max(taken.values()) > ahead
+    assert max(leads) <= ahead
 
 
 @given(st.integers(1, 60), st.integers(1, 8))

@@ -101,12 +101,12 @@ class Send(Asked[Inbox]):
 
 @dataclass(frozen=True)
 class Share(Asked["dict[str, np.ndarray]"]):
-    """What every block of a run must know, though only one of them can: a server's decisions.
+    """What all blocks know of each other, where all of them are one owner's.
 
     Each block gives what it has (often empty arrays) and is resumed with a dict of the same
-    names: the arrays of all blocks, end to end. It is how workers keep in step,
-    not a message between parties, so it is not counted: clients learn a server's decision from
-    the messages that they get.
+    names: the arrays of all blocks, end to end. It is no message between parties and is not
+    counted: attackers agree by it, and models reach those who measure them. What one party tells
+    another is a :class:`~hansa.engine.Tell`.
     """
 
     values: dict[str, np.ndarray]

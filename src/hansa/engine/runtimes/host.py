@@ -240,7 +240,7 @@ class Host:
             "algorithm",
             import_path(method),
             f"its round yields a {type(asked).__name__}",
-            "a Send or a Share, as round and outgoing of an algorithm have to",
+            "a Send or a Tell, as round and outgoing of an algorithm have to",
         )
 
     def _check_reason(self, reason: Any) -> None:
