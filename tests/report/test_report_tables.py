@@ -6,7 +6,7 @@ import pytest
 
 from hansa.report import RunFolder
 from hansa.report.comparing import run_labels, settings_table
-from hansa.report.tables import final_table
+from hansa.report.tables import events_table, final_table
 
 
 def test_labels_fall_back_to_what_differs_then_to_folders(tmp_path):
@@ -67,3 +67,10 @@ def test_runs_of_two_kinds_differ_in_what_both_have(tmp_path):
     one = RunFolder.create(tmp_path / "a", {"verb": "learn", "seed": 1, "nodes": 3}, {})
     two = RunFolder.create(tmp_path / "b", {"verb": "combine", "seed": 2, "clients": 3}, {})
     assert [row[0] for row in settings_table([one, two]).rows] == ["verb", "seed"]
+
+
+def test_long_lists_of_the_diary_are_cut(tmp_path):
+    run = RunFolder.create(tmp_path / "run", {}, {})
+    run.event("missing", senders=list(range(1000)), receivers=[1, 2])
+    (row,) = events_table(run).rows
+    assert row[2].endswith("9, 10, 11, ... 1000 in all], receivers: [1, 2]")
