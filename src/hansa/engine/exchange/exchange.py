@@ -68,8 +68,9 @@ class Send(Asked[Inbox]):
 
         # What stays goes by the same routes as what leaves: routes are by sender and then
         # receiver, an inbox is by receiver and then sender.
-        indptr, senders = self.graph.rows(block.ids)
-        missing = Missing()
+        whole = len(block) == self.graph.nodes
+        rows = (self.graph.indptr, self.graph.indices) if whole else self.graph.rows(block.ids)
+        (indptr, senders), missing = rows, Missing()
         if exchange.post is None and not lost.any():
             came = home.at(np.lexsort((routes.senders, routes.receivers)))
         else:
