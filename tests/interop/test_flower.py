@@ -228,6 +228,12 @@ def test_batteries_are_refused(settings: Any, through_flower: Any) -> None:
         through_flower(settings(clock={"name": "phones", "battery_share": 0.5}))
 
 
+def test_losses_are_refused(settings: Any, through_flower: Any) -> None:
+    with pytest.raises(ConfigError, match="letter is whole") as caught:
+        through_flower(settings(faults={"loss": 0.1, "on_missing": "wait"}))
+    assert caught.value.field == "faults"
+
+
 def test_a_client_of_another_run_file_says_so(
     settings: Any, grid: Any, run_file: Any, tmp_path: Path
 ) -> None:

@@ -218,3 +218,17 @@ def test_a_lossy_run_is_the_same_in_processes_and_again_from_its_events(
     assert len(again.lost) == len(one[2])
     hansa.run({**run, "faults": again.model_dump()}, tmp_path / "again", report=False)
     assert torch.equal(left(tmp_path / "again")[0], one[0])
+
+
+def test_a_resumed_run_loses_the_same_messages(
+    tmp_path: Path, small: Callable[..., dict[str, Any]]
+) -> None:
+    run = small({**settings("dpsgd", LOSS, rounds=4), "checkpoint": {"every": 2}})
+    hansa.run(run, tmp_path / "whole", report=False)
+    hansa.run({**run, "rounds": 2}, tmp_path / "parts", report=False)
+    hansa.resume(tmp_path / "parts", {"rounds": 4}, report=False)
+    whole, parts = (left(tmp_path / name) for name in ("whole", "parts"))
+    assert torch.equal(whole[0], parts[0])
+    assert whole[2] == parts[2]
+    blocks = [hansa.open_run(tmp_path / name).block for name in ("whole", "parts")]
+    assert torch.equal(*(block.state["messages_missing"] for block in blocks))

@@ -81,6 +81,9 @@ class FlowerRuntime(Runtime):
         if job.presence.charged(block) is not None:
             problem = "has batteries: whether a client is awake only the client would know"
             raise ConfigError("clock", type(job.clock).name, problem, "a clock without batteries")
+        if job.faults is not None and job.faults.lossy:
+            problem = "takes messages away, and a client's letter is whole or does not come at all"
+            raise ConfigError("faults", None, problem, "runtime: simulate or processes")
         if getattr(job.algorithm, "buffers", "average") == "local":
             launch.collector.folder.event("remark", text=_UNSEEN)
             job = replace(job, algorithm=Unseen(algorithm=job.algorithm))
