@@ -135,6 +135,7 @@ def at_work(job: Job, directed: Directed) -> Job:
         checkpoint=CheckpointSettings(every=ORDERS, keep=1),
         attackers=None,
         faults=None,
+        trial=job.tried,
     )
 
 
