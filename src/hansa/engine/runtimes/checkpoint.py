@@ -192,16 +192,17 @@ def _fill(
 
 
 def _take_shelves(block: Block, file: Any) -> None:
-    """Put the rows of this block's nodes onto their shelves."""
+    """Put the rows of this block's nodes onto their shelves; those of others are not read."""
     for name in file.keys():  # noqa: SIM118
         if not (name.startswith("shelf.") and name.endswith(".ids")):
             continue
         key = name.removeprefix("shelf.").removesuffix(".ids")
         ids = file.get_tensor(name).numpy()
         ours = np.flatnonzero(np.isin(ids, block.ids))
-        rows = file.get_tensor(f"shelf.{key}.rows")
+        rows = file.get_slice(f"shelf.{key}.rows")
         shelf = block.shelves.setdefault(key, Shelf())
-        shelf.put(ids[ours], rows[torch.from_numpy(ours)])
+        for at in ours.tolist():
+            shelf.put(ids[at : at + 1], rows[at : at + 1])
 
 
 def _take_store(block: Block, file: Any, ids: np.ndarray) -> None:
