@@ -17,10 +17,15 @@ pytest.importorskip("flwr")
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
 from hansa.base.errors import CheckpointError, ConfigError, RunError, WireError
-from hansa.experiment import RunFile, resume, run
+from hansa.engine.exchange.wire import pack_control, unpack_control
+from hansa.engine.holding import NotHeld
+from hansa.experiment import RunFile, prepare, resume, run
 from hansa.interop.flower import HansaStrategy, client_app, server_app
+from hansa.interop.flower.client import Own
+from hansa.interop.flower.common import figures
 from hansa.interop.flower.letters import Letter
-from hansa.learn.federated import federated
+from hansa.interop.flower.settings import for_flower, to_text
+from hansa.learn.federated import waves
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
 
@@ -38,7 +43,7 @@ class Normed(torch.nn.Sequential):
 
 
 WALL = ("round_seconds", "seconds")
-MEASURED = ("accuracy", "accuracy_std", "loss", "loss_std")
+MEASURED = ("accuracy", "accuracy_std", "loss", "loss_std", "measuring_bytes")
 CASES: dict[str, dict[str, Any]] = {
     "fedavg": {"algorithm": {"name": "fedavg", "sampled": 3}},
     "adaptive clients": {
@@ -135,7 +140,7 @@ def test_the_trajectory_is_that_of_our_own_runtime(
 def test_a_round_in_waves(
     settings: Any, through_flower: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(federated, "_WAVE_BYTES", 1)
+    monkeypatch.setattr(waves, "_WAVE_BYTES", 1)
     chosen = settings(algorithm={"name": "scaffold", "sampled": 4})
     own = run(chosen, tmp_path / "own", report=False)
     _, folder, nodes = through_flower(chosen)
@@ -285,3 +290,23 @@ def test_start_takes_nothing_that_the_run_file_says(settings: Any, grid: Any) ->
         strategy.start(grid(client_app(), 6), ArrayRecord({}))
     with pytest.raises(NotImplementedError, match="call start"):
         strategy.aggregate_train(1, list[Message]())
+
+
+def test_a_client_keeps_its_own_examples_and_goes_by_the_servers_figures(settings: Any) -> None:
+    chosen = for_flower(RunFile.parse(settings(data={"name": "digits", "normalize": "unit"})))
+    job = prepare(chosen)
+    said = figures(job)
+    twice = np.asarray(2 * said["figures"]["scale"])
+    said["figures"]["scale"] = twice  # what no look at the data would give
+    common = unpack_control(pack_control("letter", **said))
+    own = Own(to_text(chosen))
+    parties = [own.party(client, common) for client in (1, 4)]
+    for client, one in zip((1, 4), parties, strict=True):
+        assert len(one.dataset.train) == len(job.parts[client])
+        with pytest.raises(NotHeld):
+            _ = one.parts[0]
+        assert torch.equal(one.dataset.scale, job.dataset.scale * 2)
+        assert np.array_equal(one.block(np.array([client])).sizes, job.roster.sizes)
+        assert one.tried == job.tried
+    with pytest.raises(ConfigError, match="clients"):
+        own.party(17, common)

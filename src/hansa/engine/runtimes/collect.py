@@ -113,7 +113,7 @@ class Collector:
                 cut_after(self.folder.path, done - 1)
             self._cut = False
             add_round(self.folder.path, done, np.concatenate(arrivals))
-        log = _overlaid([part["log"] for part in parts])
+        log = overlaid([part["log"] for part in parts])
         sent = counters["bytes_sent"]
         self.bytes_sent = int(sent.sum())
         if "modelled_time" in counters:
@@ -268,7 +268,7 @@ def _merge(
     return merged
 
 
-def _overlaid(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def overlaid(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Arrays by name over all nodes of the run; each part fills in what it has a say in."""
     whole: dict[str, np.ndarray] = {}
     for part in parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,12 +12,17 @@ from typing import Any, cast
 import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from pydantic import PrivateAttr
 from torch import Tensor
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.engine import Algorithm, Block, Ending, Job, Script, Share
+from hansa.engine.holding import Holding
+from hansa.engine.plan import Plan
 from hansa.engine.runtimes.host import Host, Report
+from hansa.engine.wrapper import Wrapper
 from hansa.experiment import RunFile, prepare
+from hansa.interop.flower.common import party
 from hansa.interop.flower.letters import KIND, Letter
 from hansa.interop.flower.memory import keep, recall
 from hansa.interop.flower.posts import ClientPost
@@ -44,7 +49,7 @@ def client_app(run_file: str | Path | None = None) -> ClientApp:
         try:
             letter = Letter.unpack(message.content)
             text = str(letter.facts["settings"])
-            job = _job(agreed(text, own))
+            job = _own(agreed(text, own)).party(_number(context), letter.facts["common"])
             answer = visit(job, digest(text), _number(context), letter, context)
         except HansaError as error:  # the server is told what was wrong, not only that it was
             answer = Letter({"error": str(error)})
@@ -61,12 +66,10 @@ def visit(job: Job, run: str, client: int, letter: Letter, context: Context) -> 
     """
     t = int(letter.facts["round"])
     clients = job.nodes - job.servers
-    if client >= clients:
-        raise ConfigError("partition-id", client, f"the run has {clients} clients")
     block = job.block(np.array([client]))
     recall(block, context.state, run, t)
     post = ClientPost(client, clients, job.nodes, letter)
-    part = cast(Algorithm, Part(job.algorithm, post))
+    part = Part.of(job.algorithm, post)
     # To the host, this round is the whole run.
     brief = replace(job, algorithm=part, rounds=t + 1)
     reports: list[Report] = []
@@ -77,11 +80,17 @@ def visit(job: Job, run: str, client: int, letter: Letter, context: Context) -> 
     return Letter({"report": report}, post.sent)
 
 
-class Part:
+class Part(Wrapper):
     """An algorithm, as far as a client's letter takes it through a round."""
 
-    def __init__(self, algorithm: Algorithm, post: ClientPost) -> None:
-        self.algorithm, self.post = algorithm, post
+    _post: ClientPost = PrivateAttr()
+
+    @classmethod
+    def of(cls, algorithm: Algorithm, post: ClientPost) -> Part:
+        """The part of whoever got the letter."""
+        part = cls(algorithm=algorithm)
+        part._post = post
+        return part
 
     def round(self, block: Block, t: int) -> Script:
         """The round's script, up to what comes after this client has done its part."""
@@ -92,7 +101,7 @@ class Part:
                 asked = script.send(came)
             except StopIteration as end:
                 return end.value
-            if not self.post.answers(asked, phase):
+            if not self._post.answers(asked, phase):
                 script.close()
                 return None
             came = yield asked
@@ -109,10 +118,40 @@ class Part:
         return block.models()
 
 
+class Own:
+    """What a process keeps of a run: the plan, and the examples of the clients that it acts for.
+
+    Loading and dealing give everybody's examples; all but the client's own are let go at once.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._plan: Plan | None = None
+        self._holdings: dict[int, Holding] = {}
+
+    def party(self, client: int, common: Mapping[str, Any]) -> Job:
+        """A client's job.
+
+        Args:
+            common: the server's figures.
+
+        Raises:
+            ConfigError: the run has no such client.
+        """
+        if self._plan is None or client not in self._holdings:
+            job = prepare(RunFile.parse(json.loads(self._text)))
+            clients = job.network.clients
+            if not 0 <= client < clients:
+                raise ConfigError("partition-id", client, f"the run has {clients} clients")
+            self._holdings[client] = job.holding(np.array([client]))
+            self._plan = self._plan or job.plan
+        return party(self._plan, self._holdings[client], common)
+
+
 @lru_cache(maxsize=1)
-def _job(text: str) -> Job:
-    """The job of a run; a process that is asked again need not load the data again."""
-    return prepare(RunFile.parse(json.loads(text)))
+def _own(text: str) -> Own:
+    """A process that is asked again need not load the data again."""
+    return Own(text)
 
 
 def _reply(message: Message, letter: Letter) -> Message:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa.engine.runtimes.collect import overlaid
 from hansa.engine.runtimes.host import Report
 
 
@@ -34,7 +35,7 @@ class Roll:
             "seconds": 0.0,
             "at": servers["at"],
             "values": self._spread(told, "values"),
-            "log": self._spread(told, "log"),
+            "log": overlaid([told[k]["log"] for k in sorted(told)]),
             "events": [event for k in sorted(told) for event in told[k]["events"]],
             "counters": {name: array.copy() for name, array in self._counters.items()},
             "measured": measured,

@@ -17,6 +17,7 @@ from hansa.engine import Asked, Block, Job, Launch, Runtime
 from hansa.engine.runtimes.checkpoint import save_block
 from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.wrapper import Wrapper
+from hansa.interop.flower.common import figures
 from hansa.interop.flower.members import Members
 from hansa.interop.flower.posts import ServerPost
 from hansa.interop.flower.roll import Roll
@@ -88,7 +89,9 @@ class FlowerRuntime(Runtime):
             launch.collector.folder.event("remark", text=_UNSEEN)
             job = replace(job, algorithm=Unseen(algorithm=job.algorithm))
         members = Members(line.grid, clients, line.wait, line.timeout)
-        post = ServerPost(clients, job.nodes, members.deliver, {"settings": line.settings})
+        launch.collector.joined(job.roster)
+        known = {"settings": line.settings, "common": figures(job)}
+        post = ServerPost(clients, job.nodes, members.deliver, known)
         roll = Roll(clients)
 
         def report(servers: Report) -> None:
