@@ -17,9 +17,17 @@ from hansa.engine import Job
 from hansa.engine.holding import NotHeld
 from hansa.engine.plan import Plan
 from hansa.engine.roster import NotTold, Roster
-from hansa.engine.runtimes.dealing import FOLDER, deal, party, remove_dealt
+from hansa.engine.runtimes.dealing import (
+    FOLDER,
+    SECRETS,
+    deal,
+    own_secrets,
+    party,
+    remove_dealt,
+)
 from hansa.engine.runtimes.plan_file import read_plan
 from hansa.engine.runtimes.runtime import split_nodes
+from hansa.experiment import run
 
 MARKED = {"name": "canaries", "clients": [1, 4], "count": 2}
 JOBS: dict[str, dict[str, Any]] = {
@@ -154,3 +162,38 @@ def test_a_client_that_told_nothing_is_missed() -> None:
     said = {"clients": np.array([0, 2]), "sizes": np.array([3, 4])}
     with pytest.raises(NotTold, match="client 1"):
         Roster.of([said], 4, 3, frozenset({"sizes"}), "fedavg")
+
+
+def test_workers_secrets_are_private_and_stay_until_the_run_ends(
+    make_job: Callable[..., Job], tmp_path: Path
+) -> None:
+    job = make_job()
+    secrets = own_secrets(tmp_path, 2)
+    assert len(set(secrets)) == 2
+    assert stat.S_IMODE((tmp_path / SECRETS).stat().st_mode) == 0o600
+    assert own_secrets(tmp_path, 2) == secrets  # who resumes draws as before
+    assert not set(own_secrets(tmp_path, 3)) & set(secrets)
+    deal(tmp_path, job, split_nodes(job.nodes, 2), secrets)
+    one, two = party(tmp_path, 0), party(tmp_path, 1)
+    assert one.streams.private
+    assert one.streams.integer("graph", 1) == two.streams.integer("graph", 1)
+    draws = {streams.own.integer("batches", 1, 0) for streams in (one.streams, two.streams)}
+    assert job.streams.own.integer("batches", 1, 0) not in draws
+    assert len(draws) == 2
+    for text in (repr(one), repr(one.holding(np.arange(4), secrets[0])), repr(one.plan)):
+        assert secrets[0].hex() not in text
+        assert repr(secrets[0]) not in text
+    assert not one.plan.streams.private
+
+
+def test_a_run_with_secrets_is_another_each_time_and_leaves_none(
+    small: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    runtime = {"name": "processes", "workers": 2, "own_secrets": True, "deadline": 600}
+    accuracies = []
+    for name in ("one", "two"):
+        settings = small({"rounds": 2, "runtime": runtime, "topology": {"name": "ring"}})
+        folder = run(settings, tmp_path / name, report=False)
+        accuracies.append(folder.summary["final"]["loss"])
+        assert not {SECRETS, FOLDER} & {path.name for path in folder.path.iterdir()}
+    assert accuracies[0] != accuracies[1]

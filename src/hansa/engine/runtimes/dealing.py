@@ -7,6 +7,7 @@ their own holding, and load no data.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,14 +29,20 @@ if TYPE_CHECKING:
 
 FOLDER = "parties"
 """Where in a run's folder they are while it goes on."""
+SECRETS = "secrets.bin"
+"""Where in a run's folder the workers' secrets are until it ends."""
+_SECRET = 32  # bytes
 
 
-def deal(run: Path, job: Job, groups: Sequence[np.ndarray]) -> None:
+def deal(
+    run: Path, job: Job, groups: Sequence[np.ndarray], secrets: Sequence[bytes] | None = None
+) -> None:
     """Write what each worker needs, and nobody's examples twice.
 
     Args:
         run: the run's folder; what an earlier deal left there is removed.
         groups: ids of the nodes of each worker.
+        secrets: of each worker, for its own draws; None: the run's seed decides them.
 
     Raises:
         ConfigError: the model was given as it is, so that no other process can build it.
@@ -50,7 +57,8 @@ def deal(run: Path, job: Job, groups: Sequence[np.ndarray]) -> None:
         folder.mkdir(mode=0o700)
     write_plan(folder, job.plan)
     for index, ids in enumerate(groups):
-        _write_holding(folder / _name(index), job.holding(ids))
+        secret = None if secrets is None else secrets[index]
+        _write_holding(folder / _name(index), job.holding(ids, secret))
 
 
 def party(run: Path, index: int) -> Job:
@@ -69,6 +77,31 @@ def party(run: Path, index: int) -> Job:
 def remove_dealt(run: Path) -> None:
     """Take away what was dealt in a run's folder, if anything was."""
     shutil.rmtree(run / FOLDER, ignore_errors=True)
+
+
+def own_secrets(run: Path, workers: int) -> list[bytes]:
+    """A secret for each worker: those that an interrupted run left, or else random ones.
+
+    They are kept where only the user may read, since who resumes has to draw as before; other
+    workers than before get other secrets.
+
+    Raises:
+        DiskError: the disk is full or fails.
+    """
+    file = run / SECRETS
+    kept = file.read_bytes() if file.is_file() else b""
+    if len(kept) != workers * _SECRET:
+        kept = secrets.token_bytes(workers * _SECRET)
+        remove_secrets(run)
+        with writing(file):
+            file.touch(0o600, exist_ok=False)
+            file.write_bytes(kept)
+    return [kept[k : k + _SECRET] for k in range(0, len(kept), _SECRET)]
+
+
+def remove_secrets(run: Path) -> None:
+    """Forget the workers' secrets, if there are any."""
+    (run / SECRETS).unlink(missing_ok=True)
 
 
 def _name(index: int) -> str:

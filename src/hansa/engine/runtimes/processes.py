@@ -21,7 +21,12 @@ from hansa.base.telling import doing
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
-from hansa.engine.runtimes.dealing import deal, remove_dealt
+from hansa.engine.runtimes.dealing import (
+    deal,
+    own_secrets,
+    remove_dealt,
+    remove_secrets,
+)
 from hansa.engine.runtimes.runtime import Launch, Runtime, WorkerCommand, split_nodes
 
 _GRACE = 3.0  # seconds that all workers together have to leave
@@ -36,6 +41,12 @@ class Processes(Runtime):
         120.0, gt=0, description="seconds of silence from a worker or peer that end the run"
     )
 
+    own_secrets: bool = Field(
+        False,
+        description="every worker draws what is its nodes' own (batches, noise, keys) from a "
+        "random secret that the others do not know; the run cannot be repeated then",
+    )
+
     def check(self, nodes: int) -> None:
         if self.workers > nodes:
             raise ConfigError(
@@ -43,18 +54,20 @@ class Processes(Runtime):
             )
 
     def run(self, job: Job, launch: Launch) -> None:
-        coordinator = _Coordinator(self, job, launch)
+        coordinator, folder = _Coordinator(self, job, launch), launch.collector.folder.path
         try:
             doing("dealing examples to workers")
-            deal(launch.collector.folder.path, job, coordinator.parts)
+            secrets = own_secrets(folder, self.workers) if self.own_secrets else None
+            deal(folder, job, coordinator.parts, secrets)
             doing(f"starting {self.workers} workers")
             coordinator.start(launch.resume, launch.command)
             coordinator.listen()
         finally:
             coordinator.close()
-            remove_dealt(launch.collector.folder.path)
+            remove_dealt(folder)
         if not coordinator.whole:
             raise KeyboardInterrupt
+        remove_secrets(folder)
 
 
 class _Coordinator:
