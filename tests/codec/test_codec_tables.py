@@ -120,6 +120,16 @@ def test_what_arrives_takes_the_names_of_what_is_expected() -> None:
         concatenate([here, Tables.rows(item=np.array([1]), stars=np.array([3]))])
 
 
+def test_whoever_reads_names_the_columns() -> None:
+    """Alike whether a table became bytes on its way or not."""
+    here = Tables.rows(item=np.array([1, 2]), stars=np.array([3.0, 4.5]))
+    for codec, names in ((Table(), ["0", "1"]), (Table(names=("a", "b")), ["a", "b"])):
+        for came in (codec.labelled(here), codec.decode(codec.encode(here)[0], 2)):
+            assert [*came.columns] == names
+    with pytest.raises(WireError, match="2 columns where a were due"):
+        Table(names=("a",)).decode(Table().encode(here)[0], 2)
+
+
 def test_a_column_is_rounded_where_it_is_asked_for() -> None:
     here = Tables.rows(x=np.array([0.1, 1e300]), y=np.array([0.1, 0.1]))
     through = Table(rounded={"x": "float16"}).through(here)

@@ -38,6 +38,10 @@ class Codec(Component, kind="codec"):
     def through(self, rows: Messages) -> Messages:
         """What receivers get: decode(encode(rows)). Returns ``rows`` itself when lossless."""
 
+    def labelled(self, messages: Messages) -> Messages:
+        """Messages that never were bytes, with the names that decoding gives a table's columns."""
+        return messages
+
 
 def values_through(codec: Codec, messages: SparseRows) -> SparseRows:
     """Parts of rows after their values went through a codec, each message's by itself."""

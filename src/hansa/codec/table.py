@@ -38,6 +38,9 @@ class Table(Codec):
     rounded: dict[str, Literal["float16", "float32"]] = Field(
         {}, description="columns whose numbers are rounded to a narrower format, by name"
     )
+    names: tuple[str, ...] = Field(
+        (), description="what the columns are called where a payload is read; none = 0, 1, ..."
+    )
 
     def encode(self, rows: Messages) -> list[bytes | memoryview]:
         tables = _tables(rows)
@@ -56,14 +59,26 @@ class Table(Codec):
         return self.unpack([payload], elements)
 
     def unpack(self, payloads: list[bytes | memoryview], elements: int) -> Tables:
-        """The tables in some payloads, all of one form; columns are named by their place.
+        """The tables in some payloads, all of one form.
 
         Raises:
             WireError: a payload is no table of that many numbers a row, or not of the first's form.
         """
         bounds = offsets(np.array([memoryview(p).nbytes for p in payloads], dtype=np.int64))
         data = np.frombuffer(b"".join(payloads), np.uint8)
-        return _unpacked(data, bounds, elements)
+        return self.labelled(_unpacked(data, bounds, elements))
+
+    def labelled(self, messages: Messages) -> Tables:
+        """Tables with the columns' names as :attr:`names` says, or by their place.
+
+        Raises:
+            WireError: there are not so many columns.
+        """
+        tables = _tables(messages)
+        names = self.names or [str(k) for k in range(len(tables.columns))]
+        if len(names) != len(tables.columns):
+            raise WireError(f"{len(tables.columns)} columns where {', '.join(names)} were due")
+        return Tables(tables.indptr, dict(zip(names, tables.columns.values(), strict=True)))
 
     def size(self, rows: Messages) -> np.ndarray:
         return np.diff(self._planned(_tables(rows))[0])

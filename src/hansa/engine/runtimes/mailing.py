@@ -238,7 +238,7 @@ def _decoded(letter: Letter, codec: Codec) -> Messages:
     content = letter.content
     if not isinstance(content, bytes):
         assert content is not None  # a word is not decoded
-        return content
+        return codec.labelled(content)
     try:
         message = codec.decode(content, letter.elements)
     except (ValueError, IndexError) as error:
