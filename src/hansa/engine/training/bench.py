@@ -109,6 +109,8 @@ class Bench:
         """
         if self.device.type != "cpu" or hasattr(self._local, "at_work"):
             return map(work, chunks)
+        if len(chunks) == 1 and torch.get_num_threads() == 1:
+            return [work(chunks[0])]  # as one of the threads would do it, without waiting for it
         return self._threads().map(work, chunks)
 
     def _threads(self) -> ThreadPoolExecutor:
