@@ -17,7 +17,9 @@ import numpy as np
 
 from hansa.base.errors import RunError
 from hansa.base.lazy import torch
+from hansa.codec import Table, Tables
 from hansa.engine import Block
+from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
 OUTCOMES = ("done", "late", "left", "failed", "surplus", "idle", "lost")
@@ -219,6 +221,12 @@ def invite(block: Block, t: int, server: int, now: float, chosen: np.ndarray, te
         outcome=outcome,
         weight=weight / weight.sum() if done.any() else weight,
     )
+
+
+def invitation_bytes(steps: np.ndarray) -> np.ndarray:
+    """Bytes [k] of the messages that invite clients to so many steps in the first wave."""
+    nothing = np.zeros_like(steps)
+    return Table().size(Tables.rows(steps=steps, turn=nothing, after=nothing - 1)) + HEADER_BYTES
 
 
 def fastest(block: Block, clients: np.ndarray, terms: Terms) -> np.ndarray:

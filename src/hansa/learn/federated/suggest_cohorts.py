@@ -28,6 +28,7 @@ from hansa.data import label_histogram
 from hansa.data.dealing.cohorts import Clients, Counted, UniformCohorts
 from hansa.engine import Job
 from hansa.learn.federated.federated import Federated
+from hansa.learn.federated.invitation import invitation_bytes
 
 DISTANCE = 0.34
 EXAMPLES = 20.0
@@ -119,13 +120,13 @@ class _Costs:
         terms = job.algorithm.terms(block, 0, everyone, clients)
         clock, sizes = job.clock, block.sizes[:clients]
         pace = clock.pace(block, everyone) * terms.effort if clock.modelled else None
-        samples = block.trainer.planned(everyone, sizes, job.streams, 0, pace)[1]
+        steps, samples = block.trainer.planned(everyone, sizes, job.streams, 0, pace)
         down = np.broadcast_to(terms.down_bytes, clients)
         up = np.broadcast_to(terms.up_bytes, clients)
         training = np.full(clients, np.nan) if pace is None else samples * pace
         links = clock.down_seconds(block, everyone, down) + clock.up_seconds(block, everyone, up)
         block.trainer.close()
-        return cls(pace, links + training, training, down + up)
+        return cls(pace, links + training, training, down + up + invitation_bytes(steps))
 
 
 def _dial(job: Job, costs: _Costs, labels: np.ndarray, rule: Counted, n: int, draws: int) -> Dial:
