@@ -328,3 +328,32 @@ def test_large_and_missing_files(tmp_path: Path) -> None:
     file.write_bytes(pickle.dumps({"x": "y" * 2**20}))
     with pytest.raises(DataError, match="over the limit of 1"):
         read_capacity(file, 1)
+
+
+@given(
+    st.integers(0, 9),
+    st.lists(st.tuples(st.integers(0, 6), st.floats(0, 3000)), min_size=1, max_size=12),
+)
+def test_periods_are_those_of_a_loop_over_one_nodes_changes(seed: int, asked: Any) -> None:
+    """In any order, and at times of which some need many more changes than others."""
+    periods = Availability.resolve({"name": "periods", "there": 7.0, "away": 4.0})
+    streams = Streams(seed)
+    ids, time = (np.array(column) for column in zip(*asked, strict=True))
+    online = periods.online(streams, 7, ids, time)
+    leaves = periods.leaves(streams, 7, ids, time)
+    returns = periods.returns(streams, 7, ids, time)
+    for k, (i, t) in enumerate(asked):
+        there = first = bool(streams.numpy("availability", i).random() < 7.0 / 11.0)
+        now, chunk = 0.0, 0
+        while now <= t:
+            steps = streams.numpy("availability", i, chunk).exponential(size=64)
+            means = np.tile([7.0, 4.0] if first else [4.0, 7.0], 32)
+            for change in now + np.cumsum(steps * means):
+                now = float(change)
+                if now > t:
+                    break
+                there = not there
+            chunk += 1
+        assert online[k] == there
+        assert leaves[k] == (now if there else t)
+        assert returns[k] == (t if there else now)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.engine import Job, Network, Presence
+from hansa.experiment import run
 from hansa.topology import Churn, Complete, Regular, Ring
 from hansa.topology.timetable import away_in, check_timetable
 
@@ -141,6 +144,85 @@ def test_a_client_that_is_away_does_not_start_in_fedbuff(
         assert not (started & ~job.presence.at(report["round"] - 1)[:8]).any()
     assert block.state["messages_received"][5] == 0
     assert block.state["messages_received"][:8].sum() > 8
+
+
+# -- in one block and in several
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [{"name": "dpsgd"}, {"name": "skiptrain", "train_rounds": 2, "sync_rounds": 1}],
+    ids=lambda a: a["name"],
+)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"topology": {"name": "churn", "leave": 0.3, "absent": {"2": [[1, 3]]}}},
+        {
+            "topology": {"name": "regular", "degree": 3},
+            "faults": {"absent": {"0": [[0, 2]], "7": [[1, None]]}},
+        },
+    ],
+    ids=["churn", "faults"],
+)
+def test_peers_that_come_and_go_reach_the_same_bits_in_blocks_apart(
+    make_job: Make,
+    host: Callable[..., Any],
+    host_apart: Callable[..., Any],
+    algorithm: dict[str, Any],
+    changes: dict[str, Any],
+) -> None:
+    clock = {"name": "modelled", "spread": 0.5, "bandwidth": 1e5}
+    changes = {**changes, "algorithm": algorithm, "clock": clock}
+    _same_apart(make_job, host, host_apart, changes)
+
+
+def test_clients_that_come_and_go_reach_the_same_bits_in_blocks_apart(
+    make_job: Make, host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    clock = {"name": "devices", "availability": {"name": "periods", "there": 20.0, "away": 30.0}}
+    changes = {
+        "algorithm": {"name": "fedavg", "sampled": 4},
+        "clock": clock,
+        "faults": {"absent": {"3": [[1, 4]]}},
+    }
+    reports = _same_apart(make_job, host, host_apart, changes)
+    invited = [~np.isnan(r["log"]["client_outcome"][:8]) for r in reports]
+    assert not any(who[3] for who in invited[1:4])
+    assert 0 < sum(who.sum() for who in invited) <= 20
+
+
+def _same_apart(
+    make_job: Make, host: Callable[..., Any], host_apart: Callable[..., Any], changes: Any
+) -> Any:
+    """The reports of one block, whose models and state those of two and three blocks have."""
+    whole, reports = host(make_job(changes))
+    assert len({tuple(make_job(changes).presence.at(t)) for t in range(5)}) > 1
+    for workers in (2, 3):
+        rows, state, meshes = host_apart(lambda: make_job(changes), workers)
+        assert torch.equal(rows, whole.rows)
+        assert set(state) == set(whole.state)
+        for key, value in whole.state.items():
+            assert torch.equal(state[key], value), key
+        assert [mesh.dropped for mesh in meshes] == [{}] * workers
+    return reports
+
+
+def test_a_run_records_how_many_were_present(small: Any, tmp_path: Path) -> None:
+    changes = {"algorithm": "fedavg", "faults": {"absent": {"3": [[1, 4]], "4": [[3, None]]}}}
+    done = run(small(changes), out=tmp_path / "run", report=False)
+    table = done.metrics().filter(polars.col("name") == "present").sort("round")
+    assert table["value"].to_list() == [8, 7, 7, 6, 7]
+
+
+def test_churn_says_the_way_out_to_methods_with_servers(make_job: Make) -> None:
+    topology = {"name": "churn", "leave": 0.3}
+    with pytest.raises(ConfigError, match=r"faults\.absent"):
+        make_job({"algorithm": "fedavg", "topology": topology})
+    with pytest.raises(ConfigError, match="without absences"):
+        make_job({"algorithm": "isolated", "topology": topology})
+    with pytest.raises(ConfigError, match=r"absent\.8"):  # the server
+        make_job({"algorithm": "fedavg", "faults": {"absent": {"8": [[0, 1]]}}})
 
 
 # -- by time and by charge

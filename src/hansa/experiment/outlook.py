@@ -45,7 +45,7 @@ def describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
         "nodes": job.nodes,
         "edges": edges[:_EDGES_SHOWN],
         "directed": not graph.symmetric,
-        "changing": bool(chosen.topology.changing),
+        "changing": job.network.changing,
         "weights": rule if graph.weights is None else "the file's",
         "rounds_shown": [0],
     }

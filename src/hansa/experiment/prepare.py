@@ -130,11 +130,13 @@ def _check_pace(run: RunFile) -> None:
     """Absences and nodes at their own pace need an algorithm, a clock and a runtime that fit."""
     name = run.algorithm.name
     if run.topology.absences and not run.algorithm.uses_topology:
+        served = run.algorithm.servers(run.nodes) > 0
         raise ConfigError(
             "topology",
             run.topology.name,
             f"lets nodes leave, but {name} does not use the topology",
-            "a topology without absences, or an algorithm such as dpsgd",
+            f"{'faults.absent: {3: [[10, 20]]}' if served else 'a topology without absences'}, or "
+            "an algorithm such as dpsgd",
         )
     if run.algorithm.needs_time and not run.clock.modelled:
         raise ConfigError(

@@ -19,7 +19,7 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
     lines = list(job.dataset.notes)
     if job.algorithm.uses_topology:
         lines += chosen.topology.remarks(job.nodes)
-        if not chosen.topology.changing:
+        if not job.network.changing:
             lines += of_graph(job.network.graph(0))
     if job.attackers is not None:
         who = job.attackers.nodes.tolist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 from pydantic import Field
@@ -19,13 +18,56 @@ _HORIZON = 3  # periods that are searched for the next change
 _SLOTS = 4096  # slots that are remembered
 
 
-@dataclass
 class _Switches:
-    """Times at which one node changes between there and away, as far as they were drawn."""
+    """Times at which nodes change between there and away, as far as they were drawn.
 
-    first: bool
-    times: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    chunks: int = 0
+    Attributes:
+        row: int64 [clients], the row of each client that was asked about, or -1.
+        first: bool [rows], whether it is there at time 0.
+        times: float64 [rows, columns], s, ascending; inf where nothing was drawn yet.
+        drawn: int64 [rows], how many times were drawn.
+    """
+
+    def __init__(self, clients: int) -> None:
+        self.row = np.full(clients, -1, dtype=np.int64)
+        self.first = np.zeros(0, dtype=bool)
+        self.times = np.zeros((0, _CHUNK))
+        self.drawn = np.zeros(0, dtype=np.int64)
+
+    def open(self, clients: np.ndarray, first: np.ndarray) -> None:
+        """Rows for clients that had none."""
+        self.row[clients] = len(self.first) + np.arange(len(clients))
+        self.first = np.concatenate([self.first, first])
+        fresh = np.full((len(clients), self.times.shape[1]), np.inf)
+        self.times = np.concatenate([self.times, fresh])
+        self.drawn = np.concatenate([self.drawn, np.zeros(len(clients), dtype=np.int64)])
+
+    def last(self, rows: np.ndarray) -> np.ndarray:
+        """The last time that was drawn of each row; -inf: none was."""
+        drawn = self.drawn[rows]
+        return np.where(drawn > 0, self.times[rows, np.maximum(drawn - 1, 0)], -np.inf)
+
+    def append(self, row: int, times: np.ndarray) -> None:
+        """What was drawn next of a row."""
+        begin, end = int(self.drawn[row]), int(self.drawn[row]) + len(times)
+        if end > self.times.shape[1]:
+            more = np.full((len(self.times), max(end, 2 * self.times.shape[1])), np.inf)
+            more[:, : self.times.shape[1]] = self.times
+            self.times = more
+        self.times[row, begin:end], self.drawn[row] = times, end
+
+    def past(self, rows: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """How many changes of each row [k] are not after its ``time`` [k]: a binary search.
+
+        Each time is before the last that was drawn of its row.
+        """
+        low, high = np.zeros(len(rows), dtype=np.int64), self.drawn[rows]
+        while (low < high).any():
+            middle = (low + high) // 2
+            before = (low < high) & (self.times[rows, middle] <= time)
+            high = np.where((low < high) & ~before, middle, high)
+            low = np.where(before, middle + 1, low)
+        return low
 
 
 @register("periods")
@@ -38,44 +80,44 @@ class Periods(Availability):
     def online(
         self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
-        return self._next(streams, ids, time)[0]
+        return self._next(streams, clients, ids, time)[0]
 
     def leaves(
         self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
-        online, change = self._next(streams, ids, time)
+        online, change = self._next(streams, clients, ids, time)
         return np.where(online, change, time)
 
     def returns(
         self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> np.ndarray:
-        online, change = self._next(streams, ids, time)
+        online, change = self._next(streams, clients, ids, time)
         return np.where(online, time, change)
 
     def _next(
-        self, streams: Streams, ids: np.ndarray, time: np.ndarray
+        self, streams: Streams, clients: int, ids: np.ndarray, time: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """(is it there, when does that change), [k] and [k]."""
-        switches: dict[int, _Switches] = remembered(streams, self, dict)
-        online, change = np.zeros(len(ids), dtype=bool), np.zeros(len(ids))
-        for k, (i, t) in enumerate(zip(ids.tolist(), time.tolist(), strict=True)):
-            node = switches.get(i) or switches.setdefault(i, self._begin(streams, i))
-            while not len(node.times) or node.times[-1] <= t:
-                self._extend(streams, i, node)
-            past = int(np.searchsorted(node.times, t, side="right"))
-            online[k], change[k] = node.first ^ bool(past % 2), node.times[past]
-        return online, change
+        switches = remembered(streams, (self, clients), lambda: _Switches(clients))
+        fresh = np.unique(ids[switches.row[ids] < 0])
+        if len(fresh):
+            share = self.there / (self.there + self.away)
+            begins = [streams.numpy("availability", i).random() < share for i in fresh.tolist()]
+            switches.open(fresh, np.array(begins))
+        rows = switches.row[ids]
+        while (short := switches.last(rows) <= time).any():
+            for i in np.unique(ids[short]).tolist():
+                self._extend(streams, i, switches)
+        past = switches.past(rows, time)
+        return switches.first[rows] ^ (past % 2).astype(bool), switches.times[rows, past]
 
-    def _begin(self, streams: Streams, node: int) -> _Switches:
-        share = self.there / (self.there + self.away)
-        return _Switches(bool(streams.numpy("availability", node).random() < share))
-
-    def _extend(self, streams: Streams, i: int, node: _Switches) -> None:
-        draws = streams.numpy("availability", i, node.chunks).exponential(size=_CHUNK)
-        means = [self.there, self.away] if node.first else [self.away, self.there]
-        last = node.times[-1] if len(node.times) else 0.0
-        added = last + np.cumsum(draws * np.tile(means, _CHUNK // 2))
-        node.times, node.chunks = np.concatenate([node.times, added]), node.chunks + 1
+    def _extend(self, streams: Streams, i: int, switches: _Switches) -> None:
+        row = int(switches.row[i])
+        draws = streams.numpy("availability", i, int(switches.drawn[row]) // _CHUNK)
+        means = [self.there, self.away] if switches.first[row] else [self.away, self.there]
+        last = switches.times[row, switches.drawn[row] - 1] if switches.drawn[row] else 0.0
+        steps = draws.exponential(size=_CHUNK) * np.tile(means, _CHUNK // 2)
+        switches.append(row, last + np.cumsum(steps))
 
 
 @register("diurnal")
