@@ -72,7 +72,9 @@ class Corner:
             self.hall.frames[key] = Header.unpack(header.pack()), payload
             self.hall.news.notify_all()
 
-    def gather(self, when: When, expected: set[Key]) -> dict[Key, tuple[Header, bytes]]:
+    def gather(
+        self, when: When, expected: set[Key], whole: bool = True
+    ) -> dict[Key, tuple[Header, bytes]]:
         with self.hall.news:
             wanted = {(when, key) for key in expected}
             assert self.hall.news.wait_for(lambda: wanted <= self.hall.frames.keys(), 60)
