@@ -12,16 +12,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.base.errors import WireError
+from hansa.base.errors import RunError, WireError
+from hansa.base.streams import Streams
 from hansa.codec import Table, Tables
 from hansa.engine import Algorithm, Block, Ending, Job, Script, Tell, WallClock
 from hansa.engine.exchange.asked import Exchange
+from hansa.engine.exchange.faults import Faults
 from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.exchange.wire import HEADER_BYTES, Header, Key, When, pack_control
 from hansa.topology import Graph
 
 N = 6
 COUNTED = ("messages_sent", "messages_received", "bytes_sent", "bytes_received")
+COUNTED_AGAIN = ("messages", "bytes")
 DEFAULT = {"steps": -1, "share": 0.5}
 
 
@@ -309,3 +312,34 @@ def test_scripts_tell_over_real_sockets(
         for name, value in whole.items():
             assert torch.equal(state[name], value), name
         assert all(isinstance(mesh, Mesh) and not mesh.dropped for mesh in meshes)
+
+
+@pytest.mark.parametrize("policy", ["wait", "skip", "abort"])
+def test_words_that_a_fault_takes(policy: str) -> None:
+    """Told again and counted apart, or left to the default; the teller's block knows which."""
+    graph = Graph.from_edges(N, [0, 0, 0], [1, 2, 3])
+    pairs, values = np.arange(1, 4), {"a": np.arange(1, 4)}
+    how: Any = {"kind": "word", "on_missing": "wait" if policy == "wait" else "skip"}
+    tell = Tell(graph, np.zeros(3, dtype=np.int64), pairs, values, {"a": 0}, **how)
+    block: Any = Some(np.arange(N))
+    block.events, block.streams = [], Streams(0)
+    block.state |= {f"{what}_resent": torch.zeros(N, dtype=torch.int64) for what in COUNTED_AGAIN}
+    ends = "abort" if policy == "abort" else None
+    faults = Faults(lost=((4, 0, 2, "word"),), on_missing=ends)
+    exchange = Exchange(WallClock(), faults=faults, tolerant=True)
+    if policy == "abort":
+        with pytest.raises(RunError, match="'word' from node 0 to node 2"):
+            exchange(block, tell, 4, 0)
+        return
+    answer = exchange(block, tell, 4, 0)
+    waits = policy == "wait"
+    assert answer.values["a"].tolist() == [1, 2 if waits else 0, 3]
+    assert answer.came.tolist() == [True, waits, True]
+    assert answer.lost.tolist() == [False, not waits, False]
+    assert block.state["messages_sent"].tolist() == [3, 0, 0, 0, 0, 0]
+    assert block.state["messages_received"].tolist() == [0, 1, int(waits), 1, 0, 0]
+    assert block.state["messages_resent"].tolist() == [int(waits), 0, 0, 0, 0, 0]
+    (event,) = block.events
+    assert (event["of"], event["senders"], event["receivers"]) == ("word", [0], [2])
+    assert event["outcome"] == policy
+    assert not exchange(block, tell, 5, 0).lost.any()
