@@ -19,8 +19,8 @@ from hansa.codec import Dense
 from hansa.engine import Job, Send, WallClock
 from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.deadline import Deadline
-from hansa.engine.exchange.mesh import Mesh
-from hansa.engine.exchange.wire import Header, When, checksum
+from hansa.engine.exchange.mesh import HELD, Mesh
+from hansa.engine.exchange.wire import UNASKED, Header, When, checksum
 from hansa.engine.holding import Parts
 from hansa.topology import Graph
 
@@ -228,6 +228,61 @@ def test_a_silent_peer_is_given_up_and_waited_for_again_once_it_is_heard(pair: P
     first.send(header(0, 2, 3), PAYLOAD)
     assert list(second.gather(When(3, "", 0), {(0, 2)}, whole=False)) == [(0, 2)]
     assert second.dropped == {"late or repeated": 1}
+
+
+def held_by(worker: int, receiver: int, hops: int) -> Header:
+    size = {"size": 0, "checksum": checksum(b""), "elements": hops}
+    return header(worker, receiver, 0, UNASKED, kind=HELD, turned=True, **size)
+
+
+def test_who_is_held_up_by_a_silent_peer_is_waited_for() -> None:
+    """Worker 0 says nothing, 1 waits for it, and 2 for 1: it is 0 that is found silent."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    meshes = [Mesh(context, w, [0, 1, 2], LONG, lambda: None) for w in range(3)]
+    for mesh in meshes:
+        mesh.connect([other.port for other in meshes])
+    enough = threading.Event()
+    meshes[1].deadlines[0] = Patience(enough.is_set)
+    meshes[1]._said = Patience(lambda: True)
+    meshes[2].deadlines[1] = patience = Patience(lambda: patience.touched > 3)
+    found: list[str] = []
+
+    def wait() -> None:
+        try:
+            meshes[1].gather(When(0, "", 0), {(0, 1)})
+        except RunError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        with pytest.raises(RunError, match=r"node\(s\) 1;"):  # it was put off by words alone
+            meshes[2].gather(When(0, "", 0), {(1, 2)})
+    finally:
+        enough.set()
+        thread.join()
+        for one in meshes:
+            one.close()
+        context.destroy(linger=0)
+    assert "node(s) 0;" in found[0]
+
+
+def test_words_of_being_held_up_end_in_a_circle(pair: Pair) -> None:
+    """They count the workers that they went over, and are no message."""
+    first, second = pair.meshes
+    second._said = Patience(lambda: True)
+    second.deadlines[0] = Patience(lambda: second._held.get(0) == 2)
+    sent: list[Header] = []
+    second.send = lambda header, *rest: sent.append(header)  # type: ignore[method-assign]
+    second._mouths[2] = second._mouths[0]  # a third worker, who has node 4
+    second.owner = [0, 0, 1, 1, 2]
+    first.send(held_by(0, 2, 2), b"")
+    with pytest.raises(RunError, match="in vain"):
+        second.gather(When(0, "", 0), {(0, 2)})
+    del second._mouths[2]
+    assert second.dropped == {}
+    assert {one.receiver for one in sent} <= {4}  # nobody says so to whom it waits for
+    assert {one.elements for one in sent} <= {1}  # beyond two workers they are not handed on
 
 
 def test_whoever_waits_learns_that_it_is_pointless(pair: Pair) -> None:

@@ -26,6 +26,11 @@ from hansa.engine.exchange.wire import (
 _POLL_MS = 200
 
 
+HELD = "\x01held"
+"""The kind of a word that its sender waits for somebody: no message between nodes, not counted, and
+no kind that a message can have."""
+
+
 class Mesh:
     """Sends frames to peers and sorts what comes by round and phase.
 
@@ -34,7 +39,10 @@ class Mesh:
 
     A peer is given up that says nothing of use for the ``deadline`` while it is waited for. What
     it has said before, or never should have, is of no use. Whoever was given up is not waited for
-    again until it is heard: of anything that has not come before, even too late.
+    again until it is heard: of anything that has not come before, even too late. Who waits for long
+    says so to those whom it does not wait for: they wait for it meanwhile, and so the one who is
+    silent is given up, and not all who are held up by it. Such words go over as many workers as
+    there are at most, so that none who wait for each other in a circle do so for ever.
 
     Args:
         index: this worker's number.
@@ -55,6 +63,8 @@ class Mesh:
         self.deadline = Deadline(deadline)  # of all peers, for who waits for any of them
         self.deadlines = {peer: Deadline(deadline) for peer in set(owner) - {index}}
         self.given_up: set[int] = set()
+        self._held: dict[int, int] = {}  # over how many workers a peer said that it is held up
+        self._said = Deadline(deadline / 4)  # since this one said so
         self.dropped: dict[str, int] = {}
         self._context = context
         self._ear: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
@@ -107,6 +117,8 @@ class Mesh:
         got = self._kept.setdefault(when, {})
         for peer in self._peers(expected) - (set() if whole else self.given_up):
             self.deadlines[peer].touch()
+        self._held.clear()
+        self._said.touch()
         self.alive()  # a word to stop is heard even where no peer is ever waited for
         while not expected <= got.keys():
             hopeless = bool(self.given_up) and not whole and self._hopeless(expected - got.keys())
@@ -118,6 +130,7 @@ class Mesh:
                 break
             self.alive()
             missing = expected - got.keys()
+            self._say_held(when, self._peers(missing))
             silent = {peer for peer in self._peers(missing) if self.deadlines[peer].passed}
             if silent and whole:
                 raise self._vain(when, missing, silent)
@@ -128,6 +141,17 @@ class Mesh:
         else:
             self._oldest = (when.round, when.number + 1)
         return {key: got[key] for key in expected if key in got}
+
+    def _say_held(self, when: When, peers: set[int]) -> None:
+        """Tell the other workers now and then that this one waits for these peers."""
+        if not self._said.passed:
+            return
+        self._said.touch()
+        hops = 1 + max((self._held.get(peer, 0) for peer in peers), default=0)
+        for worker in self._mouths.keys() - peers if hops <= len(self._mouths) else ():
+            own, there = self.owner.index(self.index), self.owner.index(worker)
+            held = When(when.round, HELD, UNASKED)
+            self.send(frame(held, own, there, HELD, b"", elements=hops), b"")
 
     def _hopeless(self, missing: set[Key]) -> bool:
         """Whether all that is missing is due from peers that were given up."""
@@ -211,6 +235,11 @@ class Mesh:
             self._drop(f"from {frames[0][:32]!r}: {error}")
             return False
         peer, useful = self.owner[headers[0].sender], False
+        if headers[0].kind == HELD:
+            self._held[peer] = headers[0].elements
+            self.given_up.discard(peer)
+            self.deadlines[peer].touch()
+            return False
         if headers[0].when.number == UNASKED:
             self._unasked.append([(header, frames[2]) for header in headers])
             useful, headers = True, []
