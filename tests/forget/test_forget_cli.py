@@ -59,6 +59,13 @@ def test_a_method_and_its_settings(hansa, folder: Path) -> None:
         ((), "nothing is named"),
         (("--class", "3", "--method", "magic"), "there is no such forgetting"),
         (("--class", "3", "--set", "rounds=3"), "there is no such setting"),
+        (("--class", "3", "--set", "runtime=nowhere"), "there is no such runtime"),
+        (("--class", "3", "--set", "runtime.workers=2"), "runtime.workers"),
+        (
+            ("--class", "3", "--set", "runtime=processes", "--set", "runtime.workers=9"),
+            "runtime.workers = 9: is more than the 6 nodes",
+        ),
+        (("--class", "3", "--relearn", "--set", "runtime=nowhere"), "there is no such runtime"),
         (("--class", "3", "--method", "pgd"), "--method quickdrop"),
         (("--class", "3", "--relearn"), "forgotten now: nothing"),
     ],

@@ -50,10 +50,6 @@ class SyntheticLayout:
         size = int(self.counts[client].sum()) * self.pixels
         return row[:size].view(-1, *self.shape)
 
-    def stacked(self, row: Tensor) -> Tensor:
-        """A whole row as images [M, pixels], the filling too."""
-        return row.view(-1, self.pixels)
-
     def labels(self, client: int) -> Tensor:
         """Their classes, int64 [m]."""
         counts = torch.from_numpy(self.counts[client])

@@ -109,7 +109,10 @@ def open_trained(path: str | Path, runtime: Runtime | None = None) -> Trained:
             "algorithm: cpfl with merge: distill or average",
         )
     where = runtime or chosen.runtime
-    where.check(job.nodes)
+    try:
+        where.check(job.nodes)
+    except ConfigError as error:
+        raise error.under("runtime") from None
     imaged, layout = shelved(run.checkpoint, SHELF), None
     how = getattr(job.algorithm, "condensation", None)
     if isinstance(how, Condensation) and len(imaged):
