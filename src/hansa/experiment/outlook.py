@@ -74,6 +74,7 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         "examples_per_node": {"min": min(sizes), "max": max(sizes)},
         "steps_per_node": job.rounds * int(chosen.train.asked(np.array(sizes)).max()),
     }
+    facts["clients_tell"] = _told(job)
     if planted := job.dataset.planted:
         facts["marked_examples"] = sum(len(one.index) for one in planted)
     if job.algorithm.uses_topology:
@@ -84,3 +85,11 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         }
     facts["remarks"] = remarks(chosen, job)
     return facts
+
+
+def _told(job: Job) -> str:
+    """What every client has to tell all parties when it joins, in words."""
+    words = {"sizes": "how many examples it has", "labels": "how many of each class"}
+    return (
+        " and ".join(words[what] for what in words if what in job.algorithm.must_tell) or "nothing"
+    )
