@@ -13,8 +13,10 @@ from hansa.combine.ensemble import fit, prepare
 from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.combine.ensemble.ensemble_settings import AggregateSettings
 from hansa.combine.ensemble.run import ensemble, remove
+from hansa.engine import Processes
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import PerClass
+from hansa.experiment.played import Place
 from hansa.report import RunFolder
 
 from .conftest import made_up, ran
@@ -30,9 +32,10 @@ def peers(**changes: Any) -> AggregateSettings:
 def test_the_mean_of_peers_is_counted_and_single_peers_are_told(tmp_path: Path) -> None:
     scores = made_up()
     found = fit(PerClass(), scores, peers(), 1, tmp_path / "peers")
-    gossip = (RunFolder.open(tmp_path / "peers").summary or {})["bytes_sent"]
+    counted = (RunFolder.open(tmp_path / "peers").summary or {})["bytes_sent"]
     numbers = sum(p.numel() for p in found.module.parameters())
-    assert found.bytes_sent == gossip + 2 * (3 - 1) * (4 * numbers + HEADER_BYTES)
+    gossip, mean = 4 * 3 * 2, 2 * (3 - 1)  # rounds on a ring; to the first and back
+    assert found.bytes_sent == counted == (gossip + mean) * (4 * numbers + HEADER_BYTES)
     assert len(found.peers) == 3
     assert found.curve[-1][1] == pytest.approx(np.mean(found.peers))
     # Without a round there is nothing to average: all peers are where the mean is.
@@ -40,6 +43,15 @@ def test_the_mean_of_peers_is_counted_and_single_peers_are_told(tmp_path: Path) 
     hits = same.hits(scores.test_rows(same.rule), scores.test_targets)
     assert set(same.peers) == {float(hits.double().mean())}
     assert not fit(PerClass(), scores, AggregateSettings(rounds=2), 1, tmp_path / "c").peers
+
+
+def test_peers_apart_take_the_same_mean(tmp_path: Path) -> None:
+    scores, place = made_up(), Place(Processes(workers=2))
+    here = fit(PerClass(), scores, peers(), 1, tmp_path / "here")
+    apart = fit(PerClass(), scores, peers(), 1, tmp_path / "apart", place)
+    assert (here.bytes_sent, here.peers) == (apart.bytes_sent, apart.peers)
+    for own, other in zip(here.module.parameters(), apart.module.parameters(), strict=True):
+        assert torch.equal(own, other)
 
 
 def test_the_table_tells_of_single_peers(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ inference let every client train alone first (:class:`Alone`).
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -103,6 +104,7 @@ class Played:
         curve: (round, accuracy) on the test set where it was measured, the mean over models.
         rounds: how many there were.
         figures: by round, what the metrics that were asked for say, the mean over models.
+        accuracies: of each measured model at the end, by ascending node.
     """
 
     rows: Tensor
@@ -111,6 +113,7 @@ class Played:
     curve: list[tuple[int, float]]
     rounds: int
     figures: dict[int, dict[str, float]] = field(default_factory=dict)
+    accuracies: tuple[float, ...] = ()
 
 
 def play(
@@ -148,6 +151,68 @@ def play(
         ConfigError: the algorithm or the topology does not fit.
         RunError: something failed on the way.
     """
+    job = job_of(
+        dataset=dataset,
+        parts=parts,
+        module=module,
+        algorithm=algorithm,
+        train=train,
+        rounds=rounds,
+        seed=seed,
+        every=every,
+        topology=topology,
+        device=device,
+        place=place,
+        form=form,
+        held=held,
+        metrics=metrics,
+    )
+    nodes = len(parts)
+    settings = {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}
+    folder, checkpoint = _folder(path, settings)
+    runtime = Simulate() if form is None else place.runtime_for(job.nodes)
+    with hosted(folder, verb, report=False) as hosting:
+        collector = collect(job, folder, checkpoint)
+        hosting.facts = lambda: {
+            "rounds": collector.rounds_done,
+            "nodes": nodes,
+            "bytes_sent": collector.bytes_sent,
+        }
+        if collector.rounds_done < rounds and not (checkpoint and peek(checkpoint).get("stopped")):
+            host_job(job, runtime, collector, checkpoint)
+    saved = latest(path / "checkpoints")
+    assert saved is not None  # the run ended, so it saved
+    block = job.block(np.arange(job.nodes))
+    load_block(block, saved, read_manifest(saved))
+    rows = block.models()[1]
+    asked = _figures(folder, MetricSet(metrics, dataset.spec).names) if metrics else {}
+    curve, done = _curve(folder), collector.rounds_done
+    alone = _accuracies(folder, done)
+    return Played(rows, module, collector.bytes_sent, curve, done, asked, alone)
+
+
+def job_of(
+    *,
+    dataset: Dataset,
+    parts: Sequence[np.ndarray],
+    module: nn.Module,
+    algorithm: Algorithm,
+    train: TrainSettings,
+    rounds: int,
+    seed: int,
+    every: int,
+    topology: Topology | None = None,
+    device: str = "cpu",
+    place: Place = HERE,
+    form: Model | None = None,
+    held: Sequence[np.ndarray] = (),
+    metrics: Sequence[Metric] = (),
+) -> Job:
+    """The job that :func:`play` runs.
+
+    Raises:
+        ConfigError: the algorithm or the topology does not fit.
+    """
     nodes, streams = len(parts), Streams(seed)
     servers = algorithm.servers(nodes)
     topology = topology or Regular(degree=1)
@@ -158,7 +223,7 @@ def play(
             raise error.under("topology") from None
     network = Network(topology, nodes + servers, streams, servers)
     algorithm.check(network)
-    job = Job(
+    return Job(
         rounds=rounds,
         streams=streams,
         dataset=dataset,
@@ -181,26 +246,20 @@ def play(
         form=form,
         plugins=place.plugins,
     )
-    settings = {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}
-    folder, checkpoint = _folder(path, settings)
-    runtime = Simulate() if form is None else place.runtime_for(job.nodes)
-    with hosted(folder, verb, report=False) as hosting:
-        collector = collect(job, folder, checkpoint)
-        hosting.facts = lambda: {
-            "rounds": collector.rounds_done,
-            "nodes": nodes,
-            "bytes_sent": collector.bytes_sent,
-        }
-        if collector.rounds_done < rounds and not (checkpoint and peek(checkpoint).get("stopped")):
-            host_job(job, runtime, collector, checkpoint)
-    saved = latest(path / "checkpoints")
-    assert saved is not None  # the run ended, so it saved
-    block = job.block(np.arange(job.nodes))
-    load_block(block, saved, read_manifest(saved))
-    rows = block.models()[1]
-    asked = _figures(folder, MetricSet(metrics, dataset.spec).names) if metrics else {}
-    curve = _curve(folder)
-    return Played(rows, module, collector.bytes_sent, curve, collector.rounds_done, asked)
+
+
+def round_bytes(job: Job) -> int:
+    """Bytes that all nodes of a job send in its first round, tried in one block."""
+    block, exchange = job.block(np.arange(job.nodes)), job.exchange()
+    script, came, phase = job.algorithm.round(block, 0), None, 0
+    with contextlib.closing(block.trainer):
+        while True:
+            try:
+                asked = script.send(came)
+            except StopIteration:
+                return int(block.state["bytes_sent"].sum())
+            came = exchange(block, asked, 0, phase)
+            phase += asked.turn is None
 
 
 def _folder(path: Path, settings: dict[str, Any]) -> tuple[RunFolder, Path | None]:
@@ -225,6 +284,15 @@ def _curve(folder: RunFolder) -> list[tuple[int, float]]:
     )
     means = accuracies.group_by("round").agg(polars.col("value").mean()).sort("round")
     return list(zip(means["round"].to_list(), means["value"].to_list(), strict=True))
+
+
+def _accuracies(folder: RunFolder, done: int) -> tuple[float, ...]:
+    """Accuracy on the test set after ``done`` rounds, by ascending node."""
+    import polars
+
+    last = (polars.col("round") == done) & polars.col("node").is_not_null()
+    accuracies = folder.metrics().filter((polars.col("name") == "accuracy") & last).sort("node")
+    return tuple(accuracies["value"].to_list())
 
 
 def _with_usual(metrics: Sequence[Metric], dataset: Dataset) -> tuple[Metric, ...]:

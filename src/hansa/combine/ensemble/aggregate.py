@@ -24,13 +24,13 @@ from hansa.combine.ensemble.ensemble_settings import (
     algorithm,
     federated_adam,
 )
+from hansa.combine.ensemble.peers_mean import ThenMean
 from hansa.combine.ensemble.proxies import Scores
 from hansa.combine.ensemble.rule_model import RuleModel
 from hansa.combine.ensemble.worst_votes import robust_hits
 from hansa.engine import SGD, Adam, Constant, Full
-from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import LearnedRule, Rule, initial_rule, surest_votes, tally
-from hansa.experiment.played import HERE, Place, play
+from hansa.experiment.played import HERE, Place, job_of, play, round_bytes
 from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def fit(
         chosen = chosen or algorithm("dpsgd")
         if settings.algorithm is None:
             train = _with_adam(settings, rule.lr)
+        chosen = chosen if chosen.servers(len(parts)) else ThenMean(algorithm=chosen)
     else:
         chosen = chosen or federated_adam(rule.lr)
     with one_thread(not rule.sees_input):
@@ -139,19 +140,17 @@ def fit(
         )
     layout = ParameterLayout.of(module)
     sent += played.bytes_sent
-    peers: list[float] = []
-    if settings.over == "peers":
-        for row in played.rows:
-            layout.load_(module, row)
-            alone = Fit(rule, module.eval()).hits(scores.test_rows(rule), scores.test_targets)
-            peers.append(float(alone.double().mean()))
-        # Their mean is what is kept: all send theirs to one of them, who sends it to all.
-        sent += 2 * (len(peers) - 1) * (4 * layout.size + HEADER_BYTES)
-    layout.load_(module, played.rows.mean(0))  # of a server: its own
+    layout.load_(module, played.rows[0])  # a server's, or what all peers have
     seconds = time.perf_counter() - began
     curve = tuple(played.curve)
     return Fit(
-        rule, module.eval(), sent, layout.trainable, seconds, curve=curve, peers=tuple(peers)
+        rule,
+        module.eval(),
+        sent,
+        layout.trainable,
+        seconds,
+        curve=curve,
+        peers=played.accuracies if settings.over == "peers" else (),
     )
 
 
@@ -163,7 +162,8 @@ def _quick(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -
     """What :func:`fit` gives, by the shortest way: for one that is thrown away again.
 
     With one local step, a round of FedAdam is a step of Adam on the clients' weighted loss (a test
-    holds :func:`fit` to it), so no client has to be simulated. Bytes are those of the real way.
+    holds :func:`fit` to it), so no client has to be simulated. Bytes are those of the real way,
+    of which one round is done: all have as many.
     """
     plain = settings.over == "clients" and settings.algorithm is None
     plain = plain and settings.local_steps == 1 and settings.local_epochs is None
@@ -204,8 +204,20 @@ def _quick(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -
                     square.lerp_(step.square(), 1 - BETA2)
                     p.addcdiv_(mean, square.sqrt().add_(TAU), value=rule.lr)
     count = sum(p.numel() for p in parameters)
-    sent = 2 * settings.rounds * len(parts) * (4 * count + HEADER_BYTES)
-    return Fit(rule, module.eval(), sent, count)
+    with one_thread():
+        each = round_bytes(
+            job_of(
+                dataset=scores.dataset(rule, f"scores for {rule.name}"),
+                parts=parts,
+                module=initial_rule(rule, scores.panel, streams),
+                algorithm=federated_adam(rule.lr),
+                train=settings,
+                rounds=settings.rounds,
+                seed=streams.seed,
+                every=settings.rounds,
+            )
+        )
+    return Fit(rule, module.eval(), settings.rounds * each, count)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
         tensors |= {f"store.{name}": value for name, value in block.store.filed().items()}
     end = block.outcome
     if end is not None and end.ids is not None and end.rows is not None:
-        tensors |= {"outcome.ids": torch.from_numpy(end.ids), "outcome.rows": end.rows}
+        own = torch.tensor(end.ids), end.rows.clone()  # it may be of the block's own
+        tensors |= {"outcome.ids": own[0], "outcome.rows": own[1]}
     digest = write_tensors(path, tensors)
     ids = [int(block.ids[0]), int(block.ids[-1])]
     outcome = None if end is None else end.facts()
