@@ -122,5 +122,5 @@ def test_a_folder_in_use_and_one_that_is_none_are_refused(tmp_path: Path) -> Non
 )
 def test_a_plan_says_what_clients_must_tell(name: str, said: str) -> None:
     model = {"name": "mlp", "hidden": [8]}
-    chosen = RunFile.parse({"nodes": 4, "data": "digits", "model": model, "algorithm": name})
+    chosen = RunFile.parse({"nodes": 8, "data": "digits", "model": model, "algorithm": name})
     assert plan(chosen, prepare(chosen))["clients_tell"] == said
