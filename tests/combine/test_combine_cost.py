@@ -32,10 +32,11 @@ def test_iterative_learning_costs_a_one_shot_a_round() -> None:
     assert cost.iterative(100.0, 47) / cost.one_shot(100.0) == 47
 
 
-def test_what_phase_2_sends_is_the_formula_and_a_header_a_message(tmp_path: Path) -> None:
+def test_what_phase_2_sends_is_the_formula_headers_and_invitations(tmp_path: Path) -> None:
     scores, rounds = made_up(), 5
     found = fit(PerClass(), scores, AggregateSettings(rounds=rounds), 1, tmp_path / "run")
     assert found.parameters == 12
     clients = len(scores.parts)
     formula = clients * (cost.ensemble(0, 0, found.parameters, rounds))
-    assert found.bytes_sent == formula + clients * 2 * rounds * HEADER_BYTES
+    invitation = HEADER_BYTES + 7  # a table of three numbers: steps, and when they are due
+    assert found.bytes_sent == formula + clients * rounds * (2 * HEADER_BYTES + invitation)
