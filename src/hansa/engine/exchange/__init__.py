@@ -1,5 +1,6 @@
 """What travels between nodes, and how: sends and inboxes, averages, sockets and frames.
 
-``exchange.py`` is what an algorithm sees; ``sockets.py`` and ``mesh.py`` carry it between
-processes.
+``exchange.py`` is what an algorithm sees and ``inbox.py`` what it gets, ``terms.py`` how sums go
+where messages are missing; ``asked.py`` says what scripts may ask for, ``faults.py`` what goes
+wrong on purpose; ``mesh.py`` carries messages between processes.
 """
