@@ -92,7 +92,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "stacked_peers": {"algorithm": "jwins", "train": {"strategy": "stacked"}},
 }
 """Runs that exercise a part; beside those of every algorithm."""
-FORGET = ("quickdrop", "quickdrop_originals", "retrain", "sga", "pgd", "federaser", "downweight")
+FORGET = (
+    "quickdrop", "quickdrop_originals", "retrain", "sga", "pgd", "federaser", "downweight", "fu_mp",
+    "random_real",
+)  # fmt: skip
 IGNORED = re.compile(
     r"seconds|(^|_)time$|wall|threads|version|environment|run_dir|folder|host|\bpid\b|rate\b|peak|"
     r"time_factor|speed|cpu|purged|phases|sha256|^part$"
@@ -190,6 +193,14 @@ def cases() -> dict[str, list[list[str] | dict[str, Any]]]:
         found[f"forget/{name}"] = [distilled, ["forget", "FOLDER/run", *request, *words]]
     twice = [["forget", "FOLDER/run", *what] for what in (["--class", "3"], ["--client", "1"])]
     found["forget/twice"] = [distilled, *twice]
+    kept = ["forget", "FOLDER/run", "--class", "3", "--allow-relearn"]
+    found["forget/relearn"] = [
+        distilled,
+        kept,
+        ["forget", "FOLDER/run", "--class", "3", "--relearn"],
+    ]
+    words = ["--sample", "12", "--method", "sga", "--set", "ewc=1"]
+    found["forget/sample"] = [distilled, ["forget", "FOLDER/run", *words]]
     found["forget/shards"] = [settings_of("cpfl"), ["forget", "FOLDER/run", "--client", "1"]]
     return found
 
