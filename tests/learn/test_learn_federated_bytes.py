@@ -132,10 +132,13 @@ def test_local_statistics_stay_at_home(
 ) -> None:
     averaged = host(normed({"algorithm": "fedavg"}))[0]
     job = normed({"algorithm": {"name": "fedavg", "buffers": "local"}})
-    block = host(job)[0]
+    block, reports = host(job)
     saved = averaged.state["bytes_sent"] - block.state["bytes_sent"]
     numbers = STATISTICS + 1  # and how many batches they are of
     assert saved.tolist() == [5 * 4 * numbers] * 8 + [5 * 8 * 4 * numbers]
+    # Measured are the clients' models: they ask for the server's, which is counted apart.
+    measuring = [report["values"]["measuring_bytes"].tolist() for report in reports[-1:]]
+    assert measuring == [[HEADER_BYTES] * 8 + [8 * (4 * PARAMETERS + HEADER_BYTES)]]
     initial = job.block(np.arange(9)).rows[0, PARAMETERS:]
     assert torch.equal(block.rows[0, PARAMETERS:], initial)
     ids, own = block.shelves["client.buffers"].all()
