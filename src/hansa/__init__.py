@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     )
     from hansa.codec import Codec
     from hansa.data import DataSource, Partition
-    from hansa.engine import Algorithm, Block, Inbox, Script, Send, Share, Tell
+    from hansa.engine import (
+        Algorithm,
+        Asynchronous,
+        Block,
+        Inbox,
+        Put,
+        Script,
+        Send,
+        Share,
+        Take,
+        Tell,
+    )
     from hansa.experiment.export import export, open_run
     from hansa.experiment.run import resume, run
     from hansa.experiment.runfile import RunFile
@@ -39,12 +50,24 @@ _HOMES = {
         "DataError",
         "Diverged",
         "HansaError",
+        "Put",
         "RunError",
         "WireError",
     ),
     "hansa.codec": ("Codec",),
     "hansa.data": ("DataSource", "Partition"),
-    "hansa.engine": ("Algorithm", "Block", "Inbox", "Script", "Send", "Share", "Tell"),
+    "hansa.engine": (
+        "Algorithm",
+        "Asynchronous",
+        "Block",
+        "Inbox",
+        "Put",
+        "Script",
+        "Send",
+        "Share",
+        "Take",
+        "Tell",
+    ),
     "hansa.experiment": ("RunFile", "resume", "run"),
     "hansa.experiment.export": ("export", "open_run"),
     "hansa.models": ("Model",),
@@ -55,6 +78,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Algorithm",
+    "Asynchronous",
     "Block",
     "CheckpointError",
     "Codec",
@@ -67,12 +91,14 @@ __all__ = [
     "Inbox",
     "Model",
     "Partition",
+    "Put",
     "RunError",
     "RunFile",
     "RunFolder",
     "Script",
     "Send",
     "Share",
+    "Take",
     "Tell",
     "Topology",
     "WireError",

@@ -1,0 +1,51 @@
+"""An asynchronous algorithm of one's own: in one block, in several, saved on the way, done again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hansa.engine import Job
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
+from hansa.engine.runtimes.host import Host
+
+OWN = Path(__file__).parents[2] / "examples" / "own_asynchronous.py"
+CHANGES: dict[str, Any] = {
+    "algorithm": f"{OWN}:PushGossip",
+    "clock": {"name": "modelled", "spread": 1.0, "latency": 0.01},
+}
+
+
+def test_what_is_on_its_way_is_in_the_checkpoint(
+    make_job: Callable[..., Job], host: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Resumed is uninterrupted, with messages in flight and with a codec that loses something."""
+    whole, _ = host(make_job({**CHANGES, "rounds": 6}))
+    assert whole.state["messages_sent"].sum() == 6 * 8
+    assert 0 < len(whole.mail) < 48
+    received = int(whole.state["messages_received"].sum())
+    assert received == 6 * 8 - len(whole.mail)
+    half, _ = host(make_job({**CHANGES, "rounds": 3}))
+    assert half.mail
+    seal(tmp_path, 3, [save_block(half, tmp_path, 3)], 2)
+    job = make_job({**CHANGES, "rounds": 6})
+    block = job.block(np.arange(8))
+    load_block(block, tmp_path / "round-000003", read_manifest(tmp_path / "round-000003"))
+    Host(job, block, job.exchange(), lambda report: None, lambda b, done: None).run(3)
+    assert torch.equal(block.rows, whole.rows)
+    for name, value in whole.state.items():
+        assert torch.equal(block.state[name], value), name
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_in_blocks_apart_all_wake_and_nothing_is_lost(
+    make_job: Callable[..., Job], host_apart: Callable[..., Any], workers: int
+) -> None:
+    rows, state, _ = host_apart(lambda: make_job({**CHANGES, "rounds": 4}), workers)
+    assert torch.isfinite(rows).all()
+    assert state["push.wakes"].sum() == 4 * 8
+    assert state["messages_sent"].sum() == 4 * 8
+    assert 0 < state["messages_received"].sum() <= 4 * 8
