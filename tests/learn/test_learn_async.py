@@ -1,6 +1,7 @@
 """Nodes at their own pace, exchanges now and then, and every algorithm on networks that change."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hansa.base.errors import ConfigError
 from hansa.codec import Dense
 from hansa.engine import Job
 from hansa.engine.exchange.wire import HEADER_BYTES
+from hansa.engine.runtimes.agenda import Agenda
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
 from hansa.experiment import RunFile, run
@@ -207,6 +209,39 @@ def test_what_cannot_work_is_explained_beforehand(
     assert caught.value.field.startswith(field)
     assert problem in caught.value.problem
     assert caught.value.fix
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_in_any_order_of_messages_the_mean_stays(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Requests and answers take any time, so that averages interleave in any way."""
+    rng, late = np.random.default_rng(seed), []
+    plain = Agenda.came
+
+    def came(self: Agenda, letters: Any, at_once: bool) -> None:
+        if at_once and not any(one is other for one in letters for other in late):
+            moved = [replace(one, arrival=self.now + rng.exponential(0.1)) for one in letters]
+            late.extend(moved)
+            plain(self, moved, False)
+        else:
+            plain(self, letters, at_once)
+
+    monkeypatch.setattr(Agenda, "came", came)
+    job = make_job({**ASYNC, "train.local_steps": 0, "rounds": 8, "topology": "complete"})
+    job.algorithm = ADPSGD(codec=Exact())
+    block = job.block(np.arange(8))
+    generator = torch.Generator().manual_seed(seed)
+    block.rows = torch.randn(block.rows.shape, generator=generator, dtype=torch.float64)
+    block.state["adpsgd.copy"] = block.rows.clone()
+    mean, before = block.rows.mean(0), (block.rows - block.rows.mean(0)).square().sum()
+    job.evaluate = job.evaluate.model_copy(update={"every": 1000, "nodes": 1})
+    host = Host(job, block, job.exchange(), lambda r: None, lambda b, done: None)
+    host._measure = lambda t: None  # type: ignore[method-assign]
+    host.run()
+    assert len(late) == 2 * 8 * 8
+    assert (block.rows.mean(0) - mean).abs().max() < 1e-12
+    assert (block.rows - mean).square().sum() < 0.2 * before
 
 
 @pytest.mark.parametrize("workers", [2, 3])

@@ -1,4 +1,4 @@
-"""An asynchronous algorithm of one's own: in one block, in several, saved on the way, done again."""
+"""An asynchronous algorithm of one's own: in one block, in several, and saved on the way."""
 
 from collections.abc import Callable
 from pathlib import Path
