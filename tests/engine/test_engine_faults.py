@@ -155,6 +155,7 @@ def test_a_killed_worker_is_named_and_the_run_can_go_on(
     folder = RunFolder.open(tmp_path / "run")
     assert folder.summary is not None
     assert folder.summary["status"] == "failed"
+    assert not (folder.path / FOLDER).exists()  # nobody's examples are left
     assert folder.summary["rounds"] == seen[-1] < 300
     accuracy = folder.metrics().filter(
         (polars.col("name") == "accuracy") & polars.col("node").is_not_null()
@@ -269,6 +270,7 @@ def test_an_interrupt_stops_all_workers(small: Callable[..., Any], tmp_path: Pat
     folder = RunFolder.open(tmp_path / "run")
     assert folder.summary is not None
     assert folder.summary["status"] == "interrupted"
+    assert not (folder.path / FOLDER).exists()
     done = folder.summary["rounds"]
     assert done >= 2
     assert folder.metrics()["round"].max() == folder.summary["saved"] == done

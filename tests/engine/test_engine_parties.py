@@ -27,7 +27,7 @@ from hansa.engine.runtimes.dealing import (
 )
 from hansa.engine.runtimes.plan_file import read_plan
 from hansa.engine.runtimes.runtime import split_nodes
-from hansa.experiment import run
+from hansa.experiment import resume, run
 
 MARKED = {"name": "canaries", "clients": [1, 4], "count": 2}
 JOBS: dict[str, dict[str, Any]] = {
@@ -197,3 +197,13 @@ def test_a_run_with_secrets_is_another_each_time_and_leaves_none(
         accuracies.append(folder.summary["final"]["loss"])
         assert not {SECRETS, FOLDER} & {path.name for path in folder.path.iterdir()}
     assert accuracies[0] != accuracies[1]
+
+
+def test_what_a_killed_run_left_goes_when_it_is_resumed(
+    small: Callable[..., dict[str, Any]], make_job: Callable[..., Job], tmp_path: Path
+) -> None:
+    settings = small({"rounds": 2, "checkpoint": {"every": 1}})
+    folder = run(settings, tmp_path / "run", report=False).path
+    deal(folder, make_job(), split_nodes(8, 2))  # as a coordinator leaves it that is killed
+    resume(folder, {"rounds": 3}, report=False)
+    assert not (folder / FOLDER).exists()

@@ -9,6 +9,7 @@ from hansa.base import child
 from hansa.base.errors import DiskError
 from hansa.engine import Collector, Job, Launch, Runtime, read_manifest
 from hansa.engine.runtimes.checkpoint import discard_unfinished
+from hansa.engine.runtimes.dealing import remove_dealt
 from hansa.engine.runtimes.interrupts import Interrupts
 from hansa.engine.runtimes.runtime import RESUME
 from hansa.report import RunFolder
@@ -42,6 +43,7 @@ def host_job(
         RunError: something failed on the way.
     """
     folder = collector.folder.path
+    remove_dealt(folder)  # of a run that was killed
     interrupts = Interrupts(lambda: collector.safe)
 
     def command(index: int) -> list[str]:
