@@ -147,7 +147,8 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
     Raises:
         DiskError: the disk is full or fails; names the file.
     """
-    return _save(file, _whole(tensors))
+    _save(file, _whole(tensors))
+    return sha256(file)
 
 
 def _save(
@@ -155,7 +156,7 @@ def _save(
     whole: dict[str, Tensor],
     header: dict[str, str] | None = None,
     private: bool = False,
-) -> str:
+) -> None:
     partial = file.with_suffix(".part")
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -170,9 +171,7 @@ def _save(
             if system := re.search(r"os error (\d+)", str(error)):
                 raise OSError(int(system[1]), os.strerror(int(system[1]))) from error
             raise
-        digest = sha256(partial)
         partial.replace(file)
-    return digest
 
 
 def read_tensors(
