@@ -10,8 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from hansa.combine.ensemble import EnsembleSettings, Prepared, Result, Scores, combine, prepare
-from hansa.ensemble import Panel
+from hansa.combine.ensemble import (
+    AggregateSettings,
+    EnsembleSettings,
+    Judged,
+    Place,
+    Prepared,
+    Result,
+    Scores,
+    combine,
+    judge,
+    out_of_fold,
+    prepare,
+)
+from hansa.ensemble import Panel, Rule
 
 QUICK: dict[str, Any] = {
     "seed": 7,
@@ -58,3 +70,25 @@ def made_up(members: int = 3, sizes: tuple[int, ...] = (9, 20, 13), classes: int
         torch.randint(classes, (6,), generator=rng),
         None,
     )
+
+
+def judged_by_clients(
+    rules: list[Rule],
+    scores: Scores,
+    settings: AggregateSettings,
+    path: Path,
+    f: int | None = None,
+    place: Place | None = None,
+) -> Judged:
+    """Rules as clients judge them, with seed 1."""
+    named = {rule.name: rule for rule in rules}
+    without = {n: out_of_fold(r, scores, settings, 1) for n, r in named.items() if r.learned}
+    return judge(named, without, scores, settings.folds, 1, path, f, place or Place())
+
+
+def sums(names: tuple[str, ...], hits: torch.Tensor, robust: torch.Tensor | None = None) -> Judged:
+    """What is told of hits, bool [R, N]."""
+    right, worst = ((x.long() @ x.long().T).numpy() if x is not None else None
+                    for x in (hits, robust))  # fmt: skip
+    assert right is not None
+    return Judged(names, hits.shape[1], right, worst, dict.fromkeys(names, 0))

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
-from hansa.combine.ensemble import AggregateSettings, choose, fit, judge
-from hansa.combine.ensemble.aggregate import Judged, _quick
+from hansa.combine.ensemble import AggregateSettings, Judged, choose, fit
+from hansa.combine.ensemble.aggregate import _quick
 from hansa.combine.ensemble.ensemble_settings import algorithm
 from hansa.ensemble import (
     Average,
@@ -19,11 +19,10 @@ from hansa.ensemble import (
     PerClass,
     Residual,
     Rule,
-    Voting,
     initial_rule,
 )
 
-from .conftest import made_up
+from .conftest import made_up, sums
 
 
 def by_hand(rule: Rule, rounds: int, rate: float, adam: dict[str, float] | None) -> torch.Tensor:
@@ -102,19 +101,9 @@ def test_phase_2_learns_wherever_it_runs(over: str, tmp_path: Path) -> None:
     assert found.bytes_sent > 0
 
 
-def test_what_is_fitted_is_judged_on_what_it_has_not_seen() -> None:
-    scores = made_up(members=2, sizes=(30, 30, 1, 0))
-    settings = AggregateSettings(rounds=60, every=60)
-    # Scores say nothing of the targets, so only who has seen a target can know it.
-    assert judge(Neural(width=40, lr=0.1), scores, settings, 1).accuracy < 0.5
-    assert judge(Voting(), scores, settings, 1).accuracy < 0.5
-    assert judge(LabelWeighted(), scores, settings, 1).bytes_sent == 0
-
-
-def judged(*shares: float) -> dict[str, Judged]:
+def judged(*shares: float) -> Judged:
     names = ("average", "label_weighted", "neural")
-    hits = {n: torch.arange(100) < 100 * s for n, s in zip(names, shares, strict=True)}
-    return {name: Judged(found, 0) for name, found in hits.items()}
+    return sums(names, torch.stack([torch.arange(100) < 100 * share for share in shares]))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +122,6 @@ def test_a_learned_rule_is_kept_only_if_it_is_better(shares: tuple[float, ...], 
         plain = rules | {"neural": Residual()}
         assert choose("auto", plain, judged(*shares))[0] == "neural"
     assert choose("auto", rules, judged(*shares))[0] == kept
-    assert choose("average", rules, {})[0] == "average"
+    assert choose("average", rules, None)[0] == "average"
     with pytest.raises(ConfigError, match="not among"):
-        choose("linear", rules, {})
+        choose("linear", rules, None)

@@ -103,13 +103,16 @@ def test_phase_2_and_baselines_in_processes_are_the_same_to_the_bit(tmp_path: Pa
     given = (
         QUICK
         | {"models": forms}
-        | {"rules": ["per_class"], "aggregate": {"rounds": 8, "every": 4}}
+        | {"rules": ["average", "voting", "per_class"], "choose": "robust"}
+        | {"aggregate": {"rounds": 8, "every": 4, "folds": 2}}
         | {"baselines": {"methods": ["fedadam"], "rounds": 3, "every": 3}}
     )
     here = ensemble(given, tmp_path / "here", report=False)
     apart = given | {"runtime": {"name": "processes", "workers": 2}}
     there = ensemble(apart, tmp_path / "there", report=False)
-    assert (there.path / "rule_per_class" / "logs" / "worker-1.log").exists()
+    for folder in ("rule_per_class", "rule_voting", "judging"):
+        assert (there.path / folder / "logs" / "worker-1.log").exists()
+        assert not (there.path / folder / "parties").exists()
     assert (there.path / "baselines" / "fedadam" / "logs" / "worker-1.log").exists()
     assert not (there.path / "rule_per_class" / "job.safetensors").exists()
     for file in (here.path / "ensemble").iterdir():

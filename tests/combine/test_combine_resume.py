@@ -61,7 +61,8 @@ PLACES = {
     "between groups of phase 1": (members, "_trained", 1),
     "after phase 1": (pipeline, "score", 0),
     "after two rules": (pipeline, "fit", 2),
-    "while a rule is judged": (pipeline, "judge", 2),
+    "while a rule is fitted out of fold": (pipeline, "out_of_fold", 1),
+    "before rules are judged": (pipeline, "judge", 0),
     "after a baseline": (FedAvgRounds, "run", 0),
 }
 

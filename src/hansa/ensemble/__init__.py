@@ -46,7 +46,13 @@ if TYPE_CHECKING:
     from hansa.ensemble.experts import Experts
     from hansa.ensemble.inputs import Examples, InputForm
     from hansa.ensemble.int8 import Calibrated, Int8, state_bytes
-    from hansa.ensemble.kvote import surest_votes, worst_rows, worst_vote
+    from hansa.ensemble.kvote import (
+        loudness,
+        surest_votes,
+        votes_as_loud_as,
+        worst_rows,
+        worst_vote,
+    )
     from hansa.ensemble.panel import Panel, as_combiner, rows_of
     from hansa.ensemble.rules import (
         Average,
@@ -129,11 +135,13 @@ __all__ = [
     "kind_of",
     "label_weights",
     "logits_of",
+    "loudness",
     "rows_of",
     "state_bytes",
     "surest_votes",
     "tally",
     "uniform_weights",
+    "votes_as_loud_as",
     "weighted_logits",
     "worst_rows",
     "worst_vote",

@@ -142,21 +142,36 @@ def surest_votes(scores: Tensor) -> Tensor:
     between two of its scores, about the members' common level. Among probabilities that is the
     one-hot row, if anybody is quite sure.
     """
-    if scores.shape[-1] == 1:  # one score tells two classes apart
-        loudest = scores.abs().max()
-        return torch.stack([-loudest, loudest])[:, None]
-    loudest = (scores.max(-1).values - scores.min(-1).values).max()
-    hot = torch.eye(scores.shape[-1], dtype=scores.dtype, device=scores.device)
-    return scores.mean() + loudest * (hot - 1 / len(hot))
+    _, _, loudest = loudness(scores)
+    return votes_as_loud_as(loudest, float(scores.mean()), scores.shape[-1]).to(scores)
+
+
+def loudness(scores: Tensor) -> tuple[float, float, float]:
+    """(how many, their sum, the largest distance within an answer) of scores [n, m, C].
+
+    Of disjoint examples the first two add up, and the largest of the third is theirs together, so
+    clients can send theirs.
+    """
+    loud = scores.abs() if scores.shape[-1] == 1 else scores.amax(-1) - scores.amin(-1)
+    return float(scores.numel()), float(scores.double().sum()), float(loud.max())
+
+
+def votes_as_loud_as(loudest: float, mean: float, outputs: int) -> Tensor:
+    """Votes for each class [K, C] at a common level and distance, see :func:`surest_votes`."""
+    if outputs == 1:  # one score tells two classes apart
+        return torch.tensor([-loudest, loudest], dtype=torch.float32)[:, None]
+    return mean + loudest * (torch.eye(outputs) - 1 / outputs)
 
 
 __all__ = [
     "Scorer",
     "forge",
     "kvote",
+    "loudness",
     "margins",
     "mask_of",
     "surest_votes",
+    "votes_as_loud_as",
     "worst_rows",
     "worst_vote",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hansa.base.lazy import on_demand
 
 if TYPE_CHECKING:
-    from hansa.combine.ensemble.aggregate import Fit, choose, fit, judge
+    from hansa.combine.ensemble.aggregate import Fit, fit, out_of_fold
     from hansa.combine.ensemble.ensemble_settings import (
         AggregateSettings,
         BaselineSettings,
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         Predictor,
     )
     from hansa.combine.ensemble.finished import Finished
+    from hansa.combine.ensemble.judgement import Judged, choose
+    from hansa.combine.ensemble.judging import judge
     from hansa.combine.ensemble.members import Member
     from hansa.combine.ensemble.pipeline import Prepared, Result, combine, describe_members, prepare
     from hansa.combine.ensemble.proxies import Division, Scores
@@ -33,6 +35,7 @@ __all__ = [
     "EnsembleSettings",
     "Finished",
     "Fit",
+    "Judged",
     "Loaded",
     "LocalSettings",
     "Member",
@@ -48,5 +51,6 @@ __all__ = [
     "judge",
     "load",
     "load_members",
+    "out_of_fold",
     "prepare",
 ]

@@ -1,8 +1,7 @@
-"""Phase 2: rules are fitted on the clients' proxies, judged on them, and one is kept."""
+"""Phase 2: rules are fitted on the clients' proxies, and anew without each fold of them."""
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.losses import LOSSES, predicted
 from hansa.base.streams import Streams
@@ -24,20 +22,18 @@ from hansa.combine.ensemble.ensemble_settings import (
     algorithm,
     federated_adam,
 )
+from hansa.combine.ensemble.judging import OutOfFold, fold_of, used_folds
 from hansa.combine.ensemble.peers_mean import ThenMean
 from hansa.combine.ensemble.proxies import Scores
 from hansa.combine.ensemble.rule_model import RuleModel
-from hansa.combine.ensemble.worst_votes import robust_hits
+from hansa.combine.ensemble.tallying import tallied
 from hansa.engine import SGD, Adam, Constant, Full
-from hansa.ensemble import LearnedRule, Rule, initial_rule, surest_votes, tally
+from hansa.ensemble import LearnedRule, Rule, initial_rule
 from hansa.experiment.played import HERE, Place, job_of, play, round_bytes
 from hansa.models import ParameterLayout
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-JUDGING = ("auto", "robust")
-"""Ways to choose that need every rule judged; all others are names of rules."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def fit(
     """A rule with numbers from the clients' proxies.
 
     Args:
-        path: a folder for the run of phase 2, for a rule that is learned.
+        path: a folder for the run of phase 2, for a rule that is learned or counts votes.
         place: where its clients live.
 
     Raises:
@@ -93,23 +89,18 @@ def fit(
     """
     began = time.perf_counter()
     streams = Streams(Streams(seed).integer(f"phase 2 {rule.name}"))
-    votes = None
-    if rule.counts_votes:  # each client tallies its own proxy; the server adds
-        votes = tally(scores.train, scores.targets)
+    votes, sent = None, 0
+    if rule.counts_votes:
+        votes, sent = tallied(rule, scores, streams.seed, path, place)
     module = initial_rule(rule, scores.panel, streams, votes)
     if not rule.learned:
-        sent = 0
-        if votes is not None:
-            holders = sum(len(part) > 0 for part in scores.parts)
-            sent = holders * votes.numel() * 4
-        elif scores.panel.counts is not None and rule.name == "label_weighted":
-            sent = scores.panel.counts.numel() * 4
+        if scores.panel.counts is not None and rule.name == "label_weighted":
+            sent = scores.panel.counts.numel() * 4  # each client tells its own
         seconds = time.perf_counter() - began
         return Fit(rule, module.eval(), sent, 0, seconds, votes)
     assert isinstance(rule, LearnedRule)
     parts = [part for part in scores.parts if len(part)]
     train, chosen = settings, settings.algorithm
-    sent = 0
     if settings.over == "server":
         # Scores and a label of every proxy, once.
         sent = len(scores.targets) * (scores.rows(rule).shape[1] * 4 + 8)
@@ -220,70 +211,19 @@ def _quick(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -
     return Fit(rule, module.eval(), settings.rounds * each, count)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What the proxies say of a rule.
-
-    Attributes:
-        hits: which proxies it gets right, bool [N]; a fitted rule is judged on those that it has
-            not been fitted on.
-        bytes_sent: by the runs that judged it.
-        robust: which it gets right whatever some members vote, bool [N], where that was asked.
-    """
-
-    hits: Tensor
-    bytes_sent: int
-    robust: Tensor | None = None
-
-    @property
-    def accuracy(self) -> float:
-        """The share of hits."""
-        return float(self.hits.double().mean())
-
-    @property
-    def robust_accuracy(self) -> float | None:
-        """The share of robust hits."""
-        return None if self.robust is None else float(self.robust.double().mean())
-
-
-def judge(
-    rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, f: int | None = None
-) -> Judged:
-    """A rule on the clients' proxies. Clients only have to tell how often it was right.
-
-    What is fitted is fitted anew, on all but a fold of each client's proxy, for every fold.
-
-    Args:
-        f: also judge it where so many members lie.
-    """
-    rows = scores.rows(rule)
-    votes = surest_votes(scores.train)
-
-    def robustly(fitted: Fit, some: Tensor, targets: Tensor) -> Tensor | None:
-        if f is None:
-            return None
-        return robust_hits(fitted.module, scores.panel, some, targets, votes, f)
-
-    if not (rule.learned or rule.counts_votes):
-        fitted = fit(rule, scores, settings, seed, Path())
-        right = fitted.hits(rows, scores.targets)
-        return Judged(right, 0, robustly(fitted, rows, scores.targets))
-    streams, sent = Streams(seed), 0
-    fold_of = np.zeros(len(scores.targets), dtype=np.int64)
-    for client, part in enumerate(scores.parts):
-        order = streams.numpy("folds", client).permutation(len(part))
-        # Offset by client, so that clients with a single example do not all share a fold.
-        fold_of[part] = (order + client) % settings.folds
-    hits = torch.zeros(len(scores.targets), dtype=torch.bool)
-    robust = None if f is None else torch.zeros_like(hits)
+def out_of_fold(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -> OutOfFold:
+    """A learned rule, fitted anew on all but a fold of each client's proxy, for every fold."""
+    streams = Streams(seed)
+    cuts = [
+        fold_of(len(part), client, settings.folds, streams)
+        for client, part in enumerate(scores.parts)
+    ]
     quiet = settings.model_copy(update={"every": settings.rounds})
-    for fold in range(settings.folds):
-        out = np.flatnonzero(fold_of == fold)
-        parts = [part[fold_of[part] != fold] for part in scores.parts]
-        if not len(out) or not any(map(len, parts)):
-            continue
-        kept = np.flatnonzero(fold_of != fold)
-        place = np.full(len(fold_of), -1)
+    rows, sent = [], 0
+    for fold in used_folds(cuts, settings.folds):
+        parts = [part[cut != fold] for part, cut in zip(scores.parts, cuts, strict=True)]
+        kept = np.sort(np.concatenate(parts))
+        place = np.full(len(scores.targets), -1)
         place[kept] = np.arange(len(kept))
         at = torch.from_numpy(kept)
         some = replace(
@@ -299,53 +239,5 @@ def judge(
         )
         fitted = _quick(rule, some, quiet, seed)
         sent += fitted.bytes_sent
-        left = torch.from_numpy(out)
-        hits[left] = fitted.hits(rows[left], scores.targets[left])
-        if robust is not None:
-            worst = robustly(fitted, rows[left], scores.targets[left])
-            assert worst is not None
-            robust[left] = worst
-    return Judged(hits, sent, robust)
-
-
-def choose(wanted: str, rules: dict[str, Rule], judged: dict[str, Judged]) -> tuple[str, str]:
-    """(the rule that is kept, why).
-
-    The best on the proxies, in the order of the file, plain rules first. A learned rule must win
-    by more than a standard error of the paired difference, unless it starts from a plain one, so
-    that it has less to lose. ``robust``: the same of what is right whatever some members vote.
-
-    Raises:
-        ConfigError: no such rule was tried.
-    """
-    if wanted not in JUDGING:
-        if wanted not in rules:
-            fix = f"{', '.join(JUDGING)} or one of {', '.join(rules)}"
-            raise ConfigError("choose", wanted, "is not among the rules", fix)
-        return wanted, "as asked"
-    hits = {
-        name: says.robust if wanted == "robust" and says.robust is not None else says.hits
-        for name, says in judged.items()
-    }
-    lied = ", however members lie" if wanted == "robust" else ""
-    best, *others = sorted(rules, key=lambda name: rules[name].learned)
-    reason = f"no other rule got more proxies right{lied}"
-    for name in others:
-        gain, error = _gain(hits[name], hits[best])
-        careful = rules[name].learned and not rules[name].starts_plain
-        if gain > (error if careful else 0):
-            reason = f"{100 * gain:.1f} points better than {best} on the proxies{lied}, out of fold"
-            reason += f" (standard error {100 * error:.1f})" if careful else ""
-            best = name
-    return best, reason
-
-
-def _gain(new: Tensor, old: Tensor) -> tuple[float, float]:
-    """(mean, standard error) of the difference in hits.
-
-    Only examples on which the two differ tell them apart; one is added to their number, so that
-    a single example decides nothing.
-    """
-    count = max(len(new), 1)
-    differ = int((new != old).sum())
-    return (int(new.sum()) - int(old.sum())) / count, math.sqrt(differ + 1) / count
+        rows.append(ParameterLayout.of(fitted.module).flatten(fitted.module))
+    return OutOfFold(torch.stack(rows) if rows else torch.zeros(0, 0), sent)

@@ -4,7 +4,7 @@
 
     finished/member_*           models of phase 1, as they travel
     finished/scores.*           what members say of the proxies and of the test set
-    finished/rule_NAME.*        a rule that was fitted and judged
+    finished/rule_NAME.*        a rule that was fitted, also without each fold of the proxies
     finished/baseline_NAME.json
 
 Each piece is a bundle, or a JSON file that is written last. Whatever is not there is done again
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.base.bundle import bundle_file, read_bundle, read_facts, write_bundle
 from hansa.base.files import write_json
-from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
-from hansa.combine.ensemble.aggregate import Fit, Judged
+from hansa.combine.ensemble.aggregate import Fit
+from hansa.combine.ensemble.judging import OutOfFold
 from hansa.combine.ensemble.member_file import fill, is_whole, read_member, write_member
 from hansa.combine.ensemble.members import Member
 from hansa.ensemble import Panel, Rule
@@ -72,43 +72,36 @@ class Finished:
         """What members say of the proxies and of the test set."""
         self._write("scores", {}, {"train": train, "test": test})
 
-    def rule(self, rule: Rule, panel: Panel) -> tuple[Fit, Judged | None] | None:
-        """A rule as it was fitted and judged, or None."""
+    def rule(self, rule: Rule, panel: Panel) -> tuple[Fit, OutOfFold | None] | None:
+        """A rule as it was fitted, on all proxies and out of fold, or None."""
         name = f"rule_{slug(rule.name)}"
         bundle = self._bundle(name)
         if bundle is None:
             return None
         entry, tensors = bundle
-        votes, hits = tensors.pop("votes", None), tensors.pop("hits", None)
-        robust = tensors.pop("robust", None)
+        votes, folds = tensors.pop("votes", None), tensors.pop("folds", None)
         module = rule.build(panel, votes)
         state = {key.removeprefix("module."): value for key, value in tensors.items()}
         fill(module, state, self.path / f"{name}.safetensors")
         curve = tuple((int(done), float(value)) for done, value in entry["curve"])
         facts = (entry["bytes_sent"], entry["parameters"], entry["seconds"])
         fit = Fit(rule, module.eval(), *facts, votes, curve, tuple(entry.get("peers", ())))
-        judged = None
-        if hits is not None:
-            worst = None if robust is None else robust.bool()
-            judged = Judged(hits.bool(), entry["judging"], worst)
-        return fit, judged
+        return fit, None if folds is None else OutOfFold(folds, entry["judging"])
 
-    def keep_rule(self, fit: Fit, judged: Judged | None) -> None:
-        """A rule that was fitted, and what the proxies say of it."""
+    def keep_rule(self, fit: Fit, folds: OutOfFold | None) -> None:
+        """A rule that was fitted, and out of fold where it was."""
         tensors = {f"module.{key}": value for key, value in fit.module.state_dict().items()}
         if fit.votes is not None:
             tensors["votes"] = fit.votes
-        if judged is not None:
-            tensors["hits"] = judged.hits.to(torch.uint8)
-            if judged.robust is not None:
-                tensors["robust"] = judged.robust.to(torch.uint8)
+        if folds is not None:
+            tensors["folds"] = folds.rows
         facts = {
             "bytes_sent": fit.bytes_sent,
             "parameters": fit.parameters,
             "seconds": fit.seconds,
             "curve": [list(point) for point in fit.curve],
             "peers": list(fit.peers),
-            "judging": judged.bytes_sent if judged else 0,
+            "judging": folds.bytes_sent if folds else 0,
         }
         self._write(f"rule_{slug(fit.rule.name)}", facts, tensors)
 

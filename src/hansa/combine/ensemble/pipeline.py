@@ -14,13 +14,15 @@ from hansa.base.errors import ConfigError
 from hansa.base.losses import predicted
 from hansa.base.streams import Streams
 from hansa.combine.ensemble import cost, store
-from hansa.combine.ensemble.aggregate import JUDGING, Fit, Judged, choose, fit, judge
+from hansa.combine.ensemble.aggregate import Fit, fit, out_of_fold
 from hansa.combine.ensemble.baseline import check, check_members, chosen_baselines
 from hansa.combine.ensemble.brought import OpenRun, bring, counted, no_runs, owners
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
 from hansa.combine.ensemble.figures import Figures
 from hansa.combine.ensemble.finished import FINISHED, Finished, slug
 from hansa.combine.ensemble.harness import Harness
+from hansa.combine.ensemble.judgement import JUDGING, Judged, choose
+from hansa.combine.ensemble.judging import OutOfFold, judge
 from hansa.combine.ensemble.members import Member, train_members
 from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardized
 from hansa.combine.ensemble.scoring import score
@@ -61,7 +63,7 @@ class Result:
     members: list[Member]
     scores: Scores
     fits: dict[str, Fit]
-    judged: dict[str, Judged]
+    judged: Judged | None
     chosen: str
     reason: str
     table: list[dict[str, Any]] = field(default_factory=list)
@@ -194,11 +196,17 @@ def combine(
         members = [replace(member, alignment=alignment) for member, alignment in pairs]
     timer.lap("scoring")
     fits: dict[str, Fit] = {}
-    judged: dict[str, Judged] = {}
+    folds: dict[str, OutOfFold] = {}
     for name, rule in prepared.rules.items():
-        fits[name], says = _rule(prepared, rule, scores, path, say, place, finished)
-        if says is not None:
-            judged[name] = says
+        fits[name], without = _rule(prepared, rule, scores, path, say, place, finished)
+        if without is not None:
+            folds[name] = without
+        timer.lap("phase_2")
+    judged = None
+    if settings.choose in JUDGING:
+        f = settings.f if settings.choose == "robust" else None
+        count, into = settings.aggregate.folds, path / "judging"
+        judged = judge(prepared.rules, folds, scores, count, settings.seed, into, f, place)
         timer.lap("phase_2")
     chosen, reason = choose(settings.choose, prepared.rules, judged)
     result = Result(members, scores, fits, judged, chosen, reason)
@@ -293,8 +301,8 @@ def _rule(
     say: Say,
     place: Place,
     finished: Finished,
-) -> tuple[Fit, Judged | None]:
-    """A rule, fitted and judged, now or before an interrupt."""
+) -> tuple[Fit, OutOfFold | None]:
+    """A rule, fitted on all proxies and out of fold, now or before an interrupt."""
     settings = prepared.settings
     found = finished.rule(rule, scores.panel)
     if found is not None:
@@ -302,12 +310,11 @@ def _rule(
     say(f"rule {rule.name}")
     folder = path / f"rule_{slug(rule.name)}"
     fitted = fit(rule, scores, settings.aggregate, settings.seed, folder, place)
-    judged = None
-    if settings.choose in JUDGING:
-        f = settings.f if settings.choose == "robust" else None
-        judged = judge(rule, scores, settings.aggregate, settings.seed, f)
-    finished.keep_rule(fitted, judged)
-    return fitted, judged
+    without = None
+    if settings.choose in JUDGING and rule.learned:
+        without = out_of_fold(rule, scores, settings.aggregate, settings.seed)
+    finished.keep_rule(fitted, without)
+    return fitted, without
 
 
 def _line(prepared: Prepared, result: Result, name: str, found: Fit) -> dict[str, Any]:
@@ -315,7 +322,7 @@ def _line(prepared: Prepared, result: Result, name: str, found: Fit) -> dict[str
     settings, scores, members = prepared.settings, result.scores, result.members
     answers = found.answers(scores.test_rows(found.rule))
     hits = predicted(answers) == scores.test_targets
-    judged = result.judged.get(name)
+    judged = result.judged
     uploads = [member.upload or state_bytes(member.module) for member in members]
     mean = float(np.mean(uploads))
     # Phase 1 brings the first model and takes the trained one; then everybody gets the ensemble.
@@ -330,24 +337,24 @@ def _line(prepared: Prepared, result: Result, name: str, found: Fit) -> dict[str
         "name": name,
         "accuracy": float(hits.double().mean()),
         **prepared.figures.of(answers, scores.test_targets),
-        "proxy_accuracy": judged.accuracy if judged else None,
-        **_robust(settings, judged),
+        "proxy_accuracy": judged.accuracy(name) if judged else None,
+        **_robust(settings, judged, name),
         "parameters": found.parameters,
         "formula": formula,
         "counted": counted,
         "phase_2": found.bytes_sent / len(members),
-        "judging": judged.bytes_sent / len(members) if judged else 0.0,
+        "judging": judged.bytes_sent[name] / len(members) if judged else 0.0,
         "seconds": found.seconds,
         "peers": list(found.peers),
         "note": "; ".join(filter(None, [_alone(found), result.reason * (name == result.chosen)])),
     }
 
 
-def _robust(settings: EnsembleSettings, judged: Judged | None) -> dict[str, Any]:
+def _robust(settings: EnsembleSettings, judged: Judged | None, rule: str) -> dict[str, Any]:
     """What is left of a rule's accuracy on the proxies where some members lie."""
     if judged is None or judged.robust is None:
         return {}
-    return {"liars": settings.f, "proxy_robust_accuracy": judged.robust_accuracy}
+    return {"liars": settings.f, "proxy_robust_accuracy": judged.robust_accuracy(rule)}
 
 
 def _alone(found: Fit) -> str:
