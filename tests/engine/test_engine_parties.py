@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.errors import CheckpointError, ConfigError, WireError
 from hansa.engine import Job
 from hansa.engine.holding import NotHeld
 from hansa.engine.plan import Plan
@@ -162,6 +162,32 @@ def test_a_client_that_told_nothing_is_missed() -> None:
     said = {"clients": np.array([0, 2]), "sizes": np.array([3, 4])}
     with pytest.raises(NotTold, match="client 1"):
         Roster.of([said], 4, 3, frozenset({"sizes"}), "fedavg")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"clients": np.array([0, 1])},
+        {"clients": np.array([2, 2])},
+        {"clients": np.array([2, -1])},
+        {"clients": np.array([2, 9])},
+        {"clients": None},
+        {"sizes": np.array([3, -4])},
+        {"sizes": np.array([3.0, 4.0])},
+        {"sizes": np.array([3])},
+        {"sizes": [3, 4]},
+        {"labels": np.array([[3], [4]])},
+    ],
+    ids=str,
+)
+def test_a_party_tells_of_its_own_clients_and_what_it_is_asked(damage: dict[str, Any]) -> None:
+    """Whatever another worker says of itself, nobody else's figures change by it."""
+    first = {"clients": np.array([0]), "sizes": np.array([5])}
+    second: dict[str, Any] = {"clients": np.array([1, 2]), "sizes": np.array([3, 4])}
+    asked = frozenset({"sizes"})
+    assert Roster.of([first, second], 3, 3, asked, "fedavg").sizes.tolist() == [5, 3, 4]
+    with pytest.raises(WireError):
+        Roster.of([first, {**second, **damage}], 3, 3, asked, "fedavg")
 
 
 def test_workers_secrets_are_private_and_stay_until_the_run_ends(

@@ -199,6 +199,15 @@ def test_what_no_example_of_the_data_can_be_is_refused(change: dict[str, np.ndar
     assert store.gathered.tolist() == [0]
 
 
+@pytest.mark.parametrize("lacking", ["inputs", "targets"])
+def test_a_table_without_a_column_is_refused(lacking: str) -> None:
+    """As when a peer sends another table: it is no fault of the algorithm that takes it."""
+    store = Store(np.array([3]), [np.arange(2)], data([(0, 0, 1.0), (0, 1, 1.0)]), Streams(1))
+    table = {name: value for name, value in columns([(1, 1, 2.0)]).items() if name != lacking}
+    with pytest.raises(WireError, match=f"node 3 got examples without a column '{lacking}'"):
+        store.add(3, table)
+
+
 def test_settings_that_mean_nothing_are_refused() -> None:
     parts = [np.arange(1)]
     for rules in ({"unique": (2,)}, {"capacity": -1}):

@@ -32,7 +32,7 @@ HEADERS = st.builds(
     elements=WORD,
     size=st.integers(0, MAX_PAYLOAD),
     checksum=WORD,
-    arrival=st.floats(allow_nan=False),
+    arrival=st.floats(allow_nan=False, allow_infinity=False),
     kind=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=16),
 )
 
@@ -90,6 +90,12 @@ def test_random_bytes_are_no_header(data: bytes) -> None:
 def test_a_cut_header_is_refused(header: Header, length: int) -> None:
     with pytest.raises(WireError, match="bytes instead of 64"):
         Header.unpack(header.pack()[:length])
+
+
+@pytest.mark.parametrize("arrival", [math.nan, math.inf, -math.inf])
+def test_a_message_arrives_at_some_time(arrival: float) -> None:
+    with pytest.raises(WireError, match="arrives at"):
+        Header.unpack(header_for(b"", arrival=arrival).pack())
 
 
 def test_too_long_a_payload_is_refused_by_its_header() -> None:
@@ -167,6 +173,9 @@ HOSTILE = [
     shaped("uint8", [1] * 70, b"1"),
     shaped("uint8", [2, 2], b"12345"),
     shaped("uint8", [1 << 40]),
+    shaped("uint8", [0, 2**63]),
+    shaped("uint8", [True]),
+    msgpack.packb({"kind": [1]}),
 ]
 
 

@@ -245,6 +245,12 @@ GOOD: dict[str, Any] = {
         {"receivers": np.array([2])},
         {"receivers": None},
         {"at": "noon"},
+        {"at": np.array([np.nan])},
+        {"at": np.array([np.inf])},
+        {"senders": np.array(0)},
+        {"senders": np.array([N]), "receivers": np.array([0])},  # the same number of an edge
+        {"senders": np.array([-1])},
+        {"sizes": np.array([[3]])},
         {"sizes": np.array([2])},
         {"sizes": np.array([-3])},
         {"body": None},
@@ -266,6 +272,22 @@ def test_a_malformed_frame_is_a_wire_error(damage: dict[str, Any]) -> None:
     assert Exchange(WallClock(), post)(block, tell, 0, 0).values["a"].tolist() == [7]
     hall.frames[When(0, "", 0), (0, 1)] = header, pack_control("tell", **{**good, **damage})
     with pytest.raises(WireError):
+        Exchange(WallClock(), post)(block, tell, 0, 0)
+
+
+def test_a_worker_speaks_for_its_own_nodes_alone() -> None:
+    """Not for the server's, whose word another worker would otherwise have before it came."""
+    block: Any = Some(np.array([2]))
+    hall = Hall([0, 1, 2, 1, 1, 1])
+    tell = Tell(Graph.from_edges(N, [0, 1], [2, 2]), default={"a": 0})
+    (payload,) = Table().encode(Tables.rows(a=np.array([7])))
+    word = {**GOOD, "receivers": np.array([2]), "sizes": np.array([len(payload)])}
+    word["body"] = bytes(payload)
+    for sender in (0, 1):
+        header = Header(sender, 2, 0, 0, 0, 0, 0, 0.0, "tell")
+        hall.frames[When(0, "", 0), (sender, 2)] = header, pack_control("tell", **word)
+    post: Any = Corner(hall, 2)
+    with pytest.raises(WireError, match="the worker of node 1 speaks for nodes that are not its"):
         Exchange(WallClock(), post)(block, tell, 0, 0)
 
 

@@ -159,6 +159,8 @@ class Store:
     def _checked(self, node: int, columns: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
         """Columns in the form of the training examples, if they can be some."""
         spec, kept = self.dataset.spec, self._split
+        if lacking := {INPUTS, TARGETS} - columns.keys():
+            raise WireError(f"node {node} got examples without a column {min(lacking)!r}")
         inputs, targets = (torch.from_numpy(np.array(columns[c])) for c in (INPUTS, TARGETS))
         m = len(targets)
         if (inputs.dtype, targets.dtype) != (kept.inputs.dtype, kept.targets.dtype):

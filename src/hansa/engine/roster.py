@@ -8,12 +8,31 @@ from typing import Any
 
 import numpy as np
 
+from hansa.base.errors import WireError
+
 Told = frozenset[str]
 """What an algorithm asks every client to tell, some of :data:`TELLING`."""
 
 TELLING: Mapping[str, tuple[str, ...]] = {"sizes": ("sizes", "held"), "labels": ("labels",)}
 """What a client tells under each name: how many examples it trains on and how many it holds back;
 how many of those it trains on are of each class."""
+
+
+def _who(one: Mapping[str, Any], missing: np.ndarray) -> np.ndarray:
+    """The clients that a party tells of, if they are some of those that are ``missing``."""
+    who = one.get("clients")
+    good = isinstance(who, np.ndarray) and who.dtype.kind == "i" and who.ndim == 1
+    if not good or ((who < 0) | (who >= len(missing))).any() or len(np.unique(who)) < len(who):
+        raise WireError("a party that does not say of which clients it tells")
+    if not missing[who].all():
+        raise WireError(f"client {who[~missing[who]][0]} is told of by two parties")
+    return who
+
+
+def _counts(value: Any, shape: tuple[int, ...], many: bool) -> bool:
+    """Whether these are numbers of examples, in this shape."""
+    good = isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.shape == shape
+    return good and value.ndim == 1 + many and not (value < 0).any()
 
 
 class NotTold(LookupError):
@@ -50,16 +69,23 @@ class Roster:
 
         Raises:
             NotTold: a client is missing.
+            WireError: a party tells what it was not asked for, or of a client that another has
+                told of.
         """
         arrays: dict[str, np.ndarray] = {}
         missing = np.ones(clients, dtype=bool)
         for one in tells:
-            missing[one["clients"]] = False
+            who = _who(one, missing)
+            missing[who] = False
             for name in one.keys() - {"clients"}:
                 value = one[name]
-                count = clients if name == "labels" else nodes
-                whole = np.zeros((count, *value.shape[1:]), dtype=np.int64)
-                arrays.setdefault(name, whole)[one["clients"]] = value
+                shape = (clients if name == "labels" else nodes, *np.shape(value)[1:])
+                whole = arrays.setdefault(name, np.zeros(shape, dtype=np.int64))
+                if not any(name in TELLING[asked] for asked in told) or not _counts(
+                    value, (len(who), *whole.shape[1:]), name == "labels"
+                ):
+                    raise WireError(f"what clients {who.tolist()[:8]} tell of {name!r:.40} is none")
+                whole[who] = value
         if told and missing.any():
             raise NotTold(f"client {np.flatnonzero(missing)[0]} has told nothing")
         return cls(clients, told, arrays, method)

@@ -115,6 +115,8 @@ class Header:
             raise WireError("the header does not match its checksum")
         if size > MAX_PAYLOAD:
             raise WireError(f"payload of {size} bytes is over the limit of {MAX_PAYLOAD}")
+        if not math.isfinite(arrival):
+            raise WireError(f"a message that arrives at {arrival} s")
         try:
             name = kind.rstrip(b"\0").decode("ascii")
         except UnicodeDecodeError as error:
@@ -182,9 +184,9 @@ def unpack_control(data: bytes) -> dict[str, Any]:
     """
     try:
         message = msgpack.unpackb(data, ext_hook=_array_in, strict_map_key=False)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise WireError(f"malformed control message: {error}") from error
-    if not isinstance(message, dict) or "kind" not in message:
+    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
         raise WireError("a control message without a kind")
     return message
 
@@ -208,7 +210,7 @@ def _array_in(code: int, data: bytes) -> Any:
     unpacker = msgpack.Unpacker(max_buffer_size=len(data))
     unpacker.feed(data)
     dtype, shape = unpacker.unpack()
-    if dtype not in _DTYPES or any(not isinstance(s, int) or s < 0 for s in shape):
+    if dtype not in _DTYPES or any(type(s) is not int or s < 0 for s in shape):
         raise WireError("malformed array in a control message")
     body = data[unpacker.tell() :]
     expected = math.prod(shape) * np.dtype(dtype).itemsize

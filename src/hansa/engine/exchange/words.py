@@ -160,7 +160,20 @@ class Tell(Asked[Told]):
                 post.tell(frame(when, *key, self.kind, payload), payload)
         keys = self.due(owner, post.index)
         got = post.gather(when, set(keys), whole)
-        return [_Words.unpacked(got[key][1], self.default) for key in keys if key in got]
+        return [self._of(owner, key, got[key][1]) for key in keys if key in got]
+
+    def _of(self, owner: np.ndarray, key: Key, payload: bytes) -> _Words:
+        """The words in a frame, which may be of nodes of the worker alone that has sent it.
+
+        Raises:
+            WireError: they are others', or the frame is malformed.
+        """
+        words = _Words.unpacked(payload, self.default)
+        for nodes, name in ((words.senders, key[0]), (words.receivers, key[1])):
+            there = (nodes >= 0) & (nodes < len(owner))
+            if not there.all() or (owner[nodes] != owner[name]).any():
+                raise WireError(f"the worker of node {key[0]} speaks for nodes that are not its")
+        return words
 
     def due(self, owner: np.ndarray, index: int) -> list[Key]:
         """The frames that a worker gets from others.
@@ -236,15 +249,18 @@ class _Words:
             WireError: it is none, or has other columns than these.
         """
         said = unpack_control(payload)
-        heads = [np.asarray(said.get(name)) for name in _HEADS]
-        body = said.get("body")
-        if [head.dtype.kind for head in heads] != ["i", "i", "f", "i"] or any(
-            head.shape != heads[0].shape or head.ndim != 1 for head in heads
+        heads, body = [said.get(name) for name in _HEADS], said.get("body")
+        if any(not isinstance(head, np.ndarray) for head in heads) or (
+            [(head.dtype.kind, head.shape) for head in heads]
+            != [(kind, (heads[0].size,)) for kind in "iifi"]
         ):
             raise WireError("a frame of words that is not one")
         senders, receivers, at, sizes = heads
-        if not isinstance(body, bytes) or (sizes < 0).any() or sizes.sum() != len(body):
+        room = len(body) if isinstance(body, bytes) else -1
+        if (sizes < 0).any() or (sizes > room).any() or sizes.sum() != room:
             raise WireError("a frame whose words are not as long as it says")
+        if not np.isfinite(at).all():
+            raise WireError("a word that was said at no time")
         columns: dict[str, np.ndarray] = {}
         if default:
             like = Tables.rows(**{k: np.full(0, v) for k, v in default.items()})
