@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hansa.base.errors import CheckpointError, ConfigError
+from hansa.base.errors import CheckpointError, ConfigError, OwnCodeError
 from hansa.experiment import RunFile, override, plan, prepare, resume, run
 
 # The strategy is set, since the one that is measured to be faster may differ from run to run.
@@ -37,6 +37,13 @@ SMALL = (
         (["device=toaster"], "device", "not a torch device"),
         (["data.validation=0.0001"], "data.validation", "empty"),
         (["data.train_samples=5000"], "data.train_samples", "only 1438"),
+        (["faults=0.1"], "faults", "a mapping with some of loss, lost,"),
+        (["faults.loss=1.5"], "faults.loss", "faults.loss is: chance that a message"),
+        (["faults.lost=[[0,1]]"], "faults.lost.0", "is not [round, sender, receiver]"),
+        (["faults.lost=[7]"], "faults.lost.0", "is not [round, sender, receiver]"),
+        (["faults.lost=[[50,1,2]]"], "faults.lost.0", "one of the rounds 0..49"),
+        (["faults.absent={1: [[50,60]]}"], "faults.absent.1", "begins after the 50 rounds"),
+        (["faults.lost=[[0,1,2]]", "algorithm=adpsgd"], "faults.lost", "adpsgd has no rounds"),
     ],
 )  # fmt: skip
 def test_impossible_settings(changes: list[str], field: str, words: str) -> None:
@@ -44,6 +51,21 @@ def test_impossible_settings(changes: list[str], field: str, words: str) -> None
         prepare(RunFile.parse(override({}, tuple(changes))))
     assert caught.value.field == field
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ['"sizes"', '["sizes"]', 'frozenset({"size"})'])
+def test_what_clients_must_tell_has_to_be_something_that_they_can(
+    said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from typing import Any, ClassVar\nfrom hansa.learn import DPSGD\n"
+        f"class Own(DPSGD):\n    'Own.'\n    must_tell: ClassVar[Any] = {said}\n"
+    )
+    with pytest.raises(
+        OwnCodeError, match=r"(?s)own\.py:Own.* its must_tell is .*'sizes', 'labels'"
+    ):
+        prepare(RunFile.parse(override({}, (f"algorithm={file}:Own",))))
 
 
 def test_a_graph_of_ones_own_that_fails_is_the_topologys_fault(tmp_path: Path) -> None:

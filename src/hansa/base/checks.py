@@ -33,7 +33,7 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
     path = [str(part) for part in first["loc"]]
     field = ".".join(path)
     value = first.get("input")
-    problem, fix = first["msg"], ""
+    problem, fix = first["msg"].removeprefix("Value error, "), ""
     if first["type"] == "extra_forbidden":
         settings = list(cls.model_fields)
         near = difflib.get_close_matches(path[-1], settings, n=1)
@@ -43,14 +43,29 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
             f"{hint}settings: {', '.join(settings) or 'none'}",
         )
     elif first["type"] in ("model_type", "model_attributes_type"):
-        inside = cls.model_fields[path[-1]].annotation if path else cls
-        listed = ", ".join(getattr(inside, "model_fields", {}))
+        inside = _field(cls, path)[2] or cls
+        listed = ", ".join(inside.model_fields)
         problem, fix = "is a group of settings", f"a mapping with some of {listed}"
-    elif path and path[0] in cls.model_fields:
-        fix = cls.model_fields[path[0]].description or ""
-        fix = f"{path[0]} is: {fix}" if fix else ""
+    else:
+        name, fix, _ = _field(cls, path)
+        fix = f"{name} is: {fix}" if fix else ""
     if isinstance(value, Mapping):
         value = None
     for other in rest:
         fix += f"\n  also: {'.'.join(map(str, other['loc']))}: {other['msg']}"
     return ConfigError(field, value, problem, fix.strip())
+
+
+def _field(cls: type[BaseModel], path: list[str]) -> tuple[str, str, type[BaseModel] | None]:
+    """(name, description, group) of the innermost setting on a path that is one of a group."""
+    group: type[BaseModel] | None = cls
+    names, text = [], ""
+    for part in path:
+        if group is None or part not in group.model_fields:
+            break
+        field = group.model_fields[part]
+        names, text = [*names, part], field.description or text
+        kinds = (field.annotation, *get_args(field.annotation))
+        groups = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        group = groups[0] if groups else None
+    return ".".join(names), text, group

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from hansa.base.errors import ConfigError, HansaError
+from hansa.base.errors import ConfigError, HansaError, OwnCodeError
 from hansa.base.lazy import torch
+from hansa.base.modules import import_path
 from hansa.base.own_code import in_own_code
 from hansa.base.paths import short
 from hansa.base.streams import Streams
 from hansa.base.telling import doing
 from hansa.data import Dataset, plant
 from hansa.data.dealing.holdback import hold_back_each
-from hansa.engine import Job, Network, Simulate
+from hansa.engine import Algorithm, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
+from hansa.engine.roster import TELLING
 from hansa.experiment.inputs import plugins_of
 from hansa.experiment.replays import check_replay
 from hansa.experiment.runfile import RunFile
@@ -43,6 +46,7 @@ def prepare(run: RunFile) -> Job:
     network = Network(run.topology, nodes + servers, streams, servers, away)
     if run.algorithm.uses_topology:
         _within("topology", lambda: network.graph(0), nodes, run.topology)
+    _check_told(method)
     _within("algorithm", lambda: method.check(network), nodes, method)
     _check_weights(run, network)
     attackers = _attackers(run, streams)
@@ -156,23 +160,37 @@ def _check_pace(run: RunFile) -> None:
         )
 
 
+def _check_told(method: Algorithm) -> None:
+    """What clients must tell has to be something that they can."""
+    said = method.must_tell
+    if not isinstance(said, set | frozenset) or not said <= TELLING.keys():
+        raise OwnCodeError(
+            "algorithm",
+            import_path(type(method)),
+            f"its must_tell is {said!r}",
+            f"a frozenset of some of {', '.join(map(repr, TELLING))}",
+        )
+
+
 def _check_faults(run: RunFile, servers: int) -> Timetable:
     """Faults that the algorithm can live with; returns who is away when."""
     faults, method = run.faults, run.algorithm
     if faults is None:
         return {}
-    _within("faults", lambda: faults.check(run.nodes + servers, run.nodes), run.nodes)
+    every = run.nodes + servers
+    _within("faults", lambda: faults.check(every, run.nodes, run.rounds), run.nodes)
     if faults.absent and not method.uses_topology and not servers:
         problem = f"lets nodes leave, but {method.name} does not use the topology"
         fix = "nobody absent, or an algorithm such as dpsgd"
         raise ConfigError("faults.absent", None, problem, fix)
+    field = "faults.loss" if faults.loss else "faults.lost"
+    value: Any = faults.loss or [list(one) for one in faults.lost[:1]]
     if faults.lossy and method.own_pace:
         problem = f"{method.name} has no rounds in which a message could be missing"
-        raise ConfigError("faults.loss", faults.loss, problem, "no loss, or dpsgd or fedavg")
+        raise ConfigError(field, value, problem, "no loss, or dpsgd or fedavg")
     if faults.lossy and not method.tolerates_loss and faults.on_missing not in ("wait", "abort"):
-        field, value = ("loss", faults.loss) if faults.loss else ("lost", list(faults.lost)[:1])
         raise ConfigError(
-            f"faults.{field}",
+            field,
             value,
             f"{method.name} cannot do without a message: it {method.loss_breaks}",
             "faults.on_missing: wait, so that it is sent again, or an algorithm such as dpsgd",

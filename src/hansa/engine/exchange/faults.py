@@ -7,10 +7,11 @@ its nodes are split over workers.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import SHARED, Streams
@@ -19,7 +20,18 @@ from hansa.engine.exchange.wire import When
 from hansa.engine.settings import Settings
 from hansa.topology.timetable import Intervals, check_timetable
 
-Lost: TypeAlias = tuple[int, int, int] | tuple[int, int, int, str] | tuple[int, int, int, str, int]
+
+def _message(said: Any) -> Any:
+    """What names a message, if it is as long as such a name is."""
+    if isinstance(said, str) or not isinstance(said, Sequence) or not 3 <= len(said) <= 5:
+        raise ValueError("is not [round, sender, receiver], with or without kind and exchange")
+    return said
+
+
+Lost: TypeAlias = Annotated[
+    tuple[int, int, int] | tuple[int, int, int, str] | tuple[int, int, int, str, int],
+    BeforeValidator(_message),
+]
 """(round, sender, receiver), and of which kind, and in which exchange; all where they are not
 said."""
 
@@ -62,26 +74,35 @@ class Faults(Settings):
         """Whether messages are lost."""
         return self.loss > 0 or bool(self.lost)
 
-    def check(self, nodes: int, clients: int) -> None:
-        """Refuse nodes that do not exist and rounds that are none.
+    def check(self, nodes: int, clients: int, rounds: int) -> None:
+        """Refuse nodes that do not exist and rounds that there will not be.
 
         Args:
             nodes: of the run, servers included; only ``clients`` may be away.
+            rounds: of the run.
 
         Raises:
             ConfigError: naming the field.
         """
         for k, (round, sender, receiver, *_) in enumerate(self.lost):
             there = 0 <= sender < nodes and 0 <= receiver < nodes
-            if round < 0 or not there or sender == receiver:
+            if not (0 <= round < rounds and there) or sender == receiver:
                 raise ConfigError(
                     f"lost.{k}",
                     [round, sender, receiver],
                     "is no message of the run",
-                    f"[round, sender, receiver] with rounds from 0 and two of the nodes "
-                    f"0..{nodes - 1}",
+                    f"[round, sender, receiver] with one of the rounds 0..{rounds - 1} and two of "
+                    f"the nodes 0..{nodes - 1}",
                 )
         check_timetable(self.absent, clients)
+        for node, intervals in self.absent.items():
+            if intervals and intervals[-1][0] >= rounds:
+                raise ConfigError(
+                    f"absent.{node}",
+                    [list(pair) for pair in intervals],
+                    f"begins after the {rounds} rounds of the run",
+                    f"rounds 0..{rounds - 1}, or more rounds",
+                )
 
     def policy(self, said: OnMissing) -> OnMissing:
         """What becomes of a lost message of an exchange that ``said`` so.

@@ -172,6 +172,7 @@ class Agenda:
             node=who[0],
             round=t + 1,
             phase="exchange",
+            repeats=True,
         )
 
     # -- scripts
