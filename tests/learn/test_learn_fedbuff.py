@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.engine import Job
-from hansa.engine.exchange.wire import HEADER_BYTES
+from hansa.engine.exchange.letter import pack_aside
+from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, When, frame
+from hansa.engine.runtimes.runtime import split_nodes
 from hansa.models import ParameterLayout
 
 CLOCK: dict[str, Any] = {
@@ -191,3 +194,32 @@ def test_a_buffer_that_never_fills_has_a_name(
     with pytest.raises(RunError, match="the buffer holds 0 of 3 updates") as caught:
         host(make_job(settings(failure=1.0)))
     assert caught.value.round == 1
+
+
+def test_a_client_orders_nobody_about_and_is_not_believed(
+    make_job: Callable[..., Job], host_apart: Callable[..., Any]
+) -> None:
+    """It would get others' updates by sending them a model, or fill the buffer with nothing."""
+    made = [make_job(settings(rounds=3)) for _ in range(2)]
+    groups = split_nodes(N + 1, 2, 1)
+    server = N
+    evil = next(k for k, ids in enumerate(groups) if server not in ids)
+    victim = int(groups[1 - evil][0])
+    forged = int(groups[evil][0])
+    times = pack_aside(0.0, 0.0, (1.0,))
+
+    def meddle(meshes: list[Mesh]) -> None:
+        for receiver, kind in (
+            (victim, "model"), (victim, "due"), (victim, "void"), (victim, "update"),
+            (server, "model"), (server, "due"), (server, "other"), (server, "done"),
+        ):  # fmt: skip
+            for payload in (times, b"", times[:5]):
+                header = frame(When(0, kind, UNASKED), forged, receiver, kind, payload)
+                meshes[evil].send(header, payload)
+
+    _, state, meshes = host_apart(lambda: made.pop(), 2, meddle)
+    reasons = meshes[1 - evil].dropped
+    assert sum(n for why, n in reasons.items() if "may not send" in why) == 7
+    assert sum(n for why, n in reasons.items() if "without its times" in why) == 16
+    assert torch.isfinite(state["modelled_time"]).all()
+    assert state["messages_sent"].sum() == state["messages_received"].sum()

@@ -59,6 +59,14 @@ class Asynchronous(Algorithm):
         """What a node does about a message of a kind that it ``hears``; it takes it itself."""
         raise NotImplementedError(f"{type(self).__name__} must define hear")
 
+    def may_say(self, clients: int, sender: int, receiver: int, kind: str) -> bool:
+        """Whether one node may send another something of a kind; else it is not heard.
+
+        Args:
+            clients: how many nodes have data; the ids from there on are servers.
+        """
+        return kind in self.kinds
+
     def closing(self, block: Block, t: int) -> None:
         """What a block reports at the end of a round."""
 

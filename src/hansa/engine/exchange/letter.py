@@ -68,8 +68,8 @@ def unpack_aside(payload: bytes) -> tuple[bytes, float, float, tuple[float, ...]
         raise WireError("a message without its times")
     sent, due = _TIMES.unpack_from(payload, end - length)
     note = np.frombuffer(payload[end - length + _TIMES.size : end], dtype="<f8")
-    if not np.isfinite(sent):
-        raise WireError("a message that was sent at no time")
+    if not np.isfinite(sent) or np.isnan(due):
+        raise WireError("a message that was sent or is there at no time")
     return payload[: end - length], sent, due, tuple(note.tolist())
 
 

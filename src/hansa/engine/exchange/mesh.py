@@ -24,6 +24,7 @@ from hansa.engine.exchange.wire import (
 )
 
 _POLL_MS = 200
+_REASONS = 100  # that are told apart
 
 
 HELD = "\x01held"
@@ -232,7 +233,7 @@ class Mesh:
         try:
             headers = self._headers(frames)
         except WireError as error:
-            self._drop(f"from {frames[0][:32]!r}: {error}")
+            self.drop(f"from {frames[0][:32]!r}: {error}")
             return False
         peer, useful = self.owner[headers[0].sender], False
         if headers[0].kind == HELD:
@@ -246,12 +247,12 @@ class Mesh:
         for header in headers:
             when, key = header.when, (header.sender, header.receiver)
             if self._late(when):
-                self._drop("late or repeated")
+                self.drop("late or repeated")
                 if (when, key) in self._missed:  # it is there again
                     self._missed.discard((when, key))
                     self.given_up.discard(peer)
             elif key in self._kept.setdefault(when, {}):
-                self._drop("repeated")
+                self.drop("repeated")
             else:
                 self._kept[when][key] = (header, frames[2])
                 useful = True
@@ -283,7 +284,10 @@ class Mesh:
                 raise WireError("its receiver does not live here")
         return headers
 
-    def _drop(self, why: str) -> None:
+    def drop(self, why: str) -> None:
+        """Count a message that is of no use, by the reason; many different ones as others."""
+        if len(self.dropped) >= _REASONS:
+            why = why if why in self.dropped else "others"
         self.dropped[why] = self.dropped.get(why, 0) + 1
 
     def close(self) -> None:

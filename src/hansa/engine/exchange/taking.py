@@ -82,6 +82,7 @@ class Take(Unrounded):
         senders: int64, wait for a message of each of these.
         count: wait for so many messages, whoever sent them.
         until: wait until this modelled time. With none of the three: what has come by now.
+        elements: numbers that each message has to have, where that is known: else it is malformed.
     """
 
     kind: str
@@ -89,6 +90,7 @@ class Take(Unrounded):
     senders: np.ndarray | None = None
     count: int | None = None
     until: float | None = None
+    elements: int | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -249,7 +249,8 @@ class _Words:
             WireError: it is none, or has other columns than these.
         """
         said = unpack_control(payload)
-        heads, body = [said.get(name) for name in _HEADS], said.get("body")
+        heads: list[Any] = [said.get(name) for name in _HEADS]
+        body: Any = said.get("body")
         if any(not isinstance(head, np.ndarray) for head in heads) or (
             [(head.dtype.kind, head.shape) for head in heads]
             != [(kind, (heads[0].size,)) for kind in "iifi"]

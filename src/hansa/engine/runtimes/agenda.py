@@ -394,7 +394,7 @@ class Agenda:
         self.mail[run.k] = [letter for letter in mail if id(letter) not in gone]
         kind, own = self._kind(take.kind), int(self.block.ids[run.k])
         self.events.took(run.t, own, [letter.sender for letter in letters], kind)
-        work = partial(self.mailing.open, run.node, letters, take.codec)
+        work = partial(self.mailing.open, run.node, letters, take)
         taken: Taken = self.guard("exchange", run.t, work, take.codec)
         return taken
 

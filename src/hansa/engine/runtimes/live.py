@@ -13,7 +13,7 @@ from collections import deque
 
 import numpy as np
 
-from hansa.base.errors import RunError
+from hansa.base.errors import RunError, WireError
 from hansa.engine.asynchronous import Asynchronous
 from hansa.engine.exchange.letter import Letter
 from hansa.engine.exchange.mesh import Mesh
@@ -128,7 +128,23 @@ class Live(Agenda):
         elif self._closed and header.round > self.t:
             self._aside.append((header, payload))  # its sender has saved this round already
         else:
-            super().came([self.mailing.letter(header, payload)], True)
+            try:
+                letter = self.mailing.letter(header, payload)
+                self._check(letter)
+            except WireError as error:
+                self.mesh.drop(f"from node {header.sender}: {error}")
+            else:
+                super().came([letter], True)
+
+    def _check(self, letter: Letter) -> None:
+        """Refuse what its sender may not say.
+
+        Raises:
+            WireError: naming both ends.
+        """
+        clients, ends = self.block.clients, (letter.sender, letter.receiver)
+        if not self.algorithm.may_say(clients, *ends, letter.kind):
+            raise WireError(f"it may not send node {letter.receiver} a {letter.kind!r}")
 
     def _wait(self, t: int, what: str) -> None:
         if self._receive(self.patience) or self.poll_parked():

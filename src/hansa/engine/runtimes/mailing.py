@@ -22,7 +22,7 @@ from hansa.engine.exchange.exchange import (
     what_arrives,
 )
 from hansa.engine.exchange.letter import Letter, pack_aside, unpack_aside
-from hansa.engine.exchange.taking import Put, Taken
+from hansa.engine.exchange.taking import Put, Take, Taken
 from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, When, frame
 from hansa.engine.network import nobody
 from hansa.engine.time.clock import Clock
@@ -62,7 +62,7 @@ class Mailing:
             for (node, put), send, due in zip(group, sends, arrivals, strict=True)
         ]
 
-    def open(self, node: Block, letters: list[Letter], codec: Codec) -> Taken:
+    def open(self, node: Block, letters: list[Letter], take: Take) -> Taken:
         """Hand letters over: they are counted, and the node has waited for them.
 
         Raises:
@@ -76,7 +76,7 @@ class Mailing:
             due = np.array([letter.arrival for letter in full])
             self.clock.receive(node, heard, indptr, due)
         none = torch.zeros(0, 0)
-        parts = [_decoded(letter, codec) for letter in full]
+        parts = [_decoded(letter, take) for letter in full]
         came: Messages = concatenate(parts) if parts else none
         if isinstance(came, torch.Tensor):
             came = came.to(node.rows.device)
@@ -205,7 +205,10 @@ class Mailing:
         Raises:
             WireError: malformed.
         """
-        body, sent, due, (word, *note) = unpack_aside(payload)
+        body, sent, due, notes = unpack_aside(payload)
+        if not notes:
+            raise WireError("a message that does not say whether it is a word")
+        word, *note = notes
         size = 0 if word else len(body) + HEADER_BYTES
         return Letter(
             header.sender,
@@ -229,13 +232,18 @@ def _now(node: Block, k: int) -> np.ndarray:
     return np.full(k, float(node.state["modelled_time"][0]))
 
 
-def _decoded(letter: Letter, codec: Codec) -> Messages:
+def _decoded(letter: Letter, take: Take) -> Messages:
     """One message in the form in which codecs take several.
 
     Raises:
-        WireError: it is not of the form that the codec makes.
+        WireError: it is not of the form that the codec makes, or of another size than was due.
     """
-    content = letter.content
+    content, codec = letter.content, take.codec
+    if take.elements not in (None, letter.elements):
+        raise WireError(
+            f"node {letter.sender} sent {letter.elements} numbers of kind {letter.kind!r} where "
+            f"{take.elements} were due"
+        )
     if not isinstance(content, bytes):
         assert content is not None  # a word is not decoded
         return codec.labelled(content)

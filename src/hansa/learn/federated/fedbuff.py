@@ -106,6 +106,11 @@ class FedBuff(Asynchronous, ClientServer):
                 told.add(k)
                 yield k, Put(np.array([block.clients]), ASLEEP, at_once=True)
 
+    def may_say(self, clients: int, sender: int, receiver: int, kind: str) -> bool:
+        """The server alone tells clients what to do, and nobody else gets their updates."""
+        down = kind in (MODEL, f"{MODEL}+", DUE, VOID)
+        return kind in self.kinds and down == (sender >= clients) == (receiver < clients)
+
     def wake(self, node: Block, t: int) -> Script:
         """The server's step: clients start until updates enough to fill the buffer are there."""
         ends, version, outcome = (
@@ -138,6 +143,8 @@ class FedBuff(Asynchronous, ClientServer):
                     phase="round",
                 )
             first = int((yield Take(DONE_WORD, count=1)).letters[0].sender)
+            if np.isinf(ends[first]):
+                continue  # it was not asked to do anything
             time[0] = max(float(time[0]), float(ends[first]))
             ends[first], barred[first] = math.inf, True
             late = t - int(version[first])

@@ -84,7 +84,7 @@ class ADPSGD(Asynchronous):
             mine = node.rows.clone()
             to, at = np.array([partner]), np.array([[now]])
             yield Put(to, ASK, mine, self.codec, notes=at, at_once=True)
-            answer = yield Take(ANSWER, self.codec, to)
+            answer = yield Take(ANSWER, self.codec, to, elements=mine.shape[1])
             if len(answer):
                 theirs = whole_rows(answer.received)[0]
                 if torch.equal(node.rows, mine):  # nobody came in between
@@ -101,7 +101,7 @@ class ADPSGD(Asynchronous):
         if here:
             time[0] = letter.note[0]  # both send at the same moment
         yield Put(who, ANSWER, node.rows if here else None, self.codec, at_once=True)
-        asked = yield Take(ASK, self.codec, who)
+        asked = yield Take(ASK, self.codec, who, elements=node.rows.shape[1])
         time[0] = before
         if here:
             node.rows[0] = (node.rows[0] + whole_rows(asked.received)[0]) / 2
