@@ -142,6 +142,10 @@ def test_a_recording_of_another_run_is_refused(recorded: Path) -> None:
     with pytest.raises(ConfigError, match="has recorded 3") as caught:
         prepare(RunFile.parse({**again, "rounds": 4}))
     assert caught.value.field == "rounds"
+    with pytest.raises(ConfigError, match="another run: seed differ"):
+        prepare(replay_of(recorded, seed=4))
+    with pytest.raises(ConfigError, match=r"runtime = 'processes': replays nothing"):
+        replay_of(recorded, ("runtime.name=processes",))
     with pytest.raises(ConfigError, match="goes by rounds"):
         prepare(RunFile.parse({**again, "algorithm": "dpsgd"}))
 
@@ -162,6 +166,12 @@ def test_an_order_that_cannot_be_is_refused_while_it_is_done_again(
 
 def test_by_the_command_line(recorded: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hansa.cli", "learn", "--replay", str(recorded), "--json"]
+    other = subprocess.run(
+        [*command, "--seed", "4", "--out", str(tmp_path / "no")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert other.returncode == 2
+    assert "seed differ" in other.stdout
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "again")], capture_output=True, text=True, check=False
     )

@@ -59,7 +59,8 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
 def _field(cls: type[BaseModel], path: list[str]) -> tuple[str, str, type[BaseModel] | None]:
     """(name, description, group) of the innermost setting on a path that is one of a group."""
     group: type[BaseModel] | None = cls
-    names, text = [], ""
+    names: list[str] = []
+    text = ""
     for part in path:
         if group is None or part not in group.model_fields:
             break

@@ -68,7 +68,7 @@ def learn(
                         fix = "give --replay RUN alone, with --out and --set where they are wanted"
                         problem = "takes no FILE and no --resume"
                         raise ConfigError("replay", str(replay), problem, fix)
-                    folder = _replay(answer, progress, replay, sets, out, not no_report)
+                    folder = _replay(answer, progress, replay, sets, out, not no_report, more)
                 elif resume is None:
                     folder = _start(answer, progress, target, sets, out, not no_report, more)
                 else:
@@ -107,10 +107,11 @@ def _replay(
     sets: list[str] | None,
     out: Path | None,
     report: bool,
+    more: dict[str, Any],
 ) -> RunFolder:
     from hansa.experiment.replays import replay_of
 
-    chosen = replay_of(recorded, tuple(sets or ()))
+    chosen = replay_of(recorded, tuple(sets or ()), **more)
     with folder_for(chosen, out) as path:
         return _run(answer, progress, chosen, path, report)
 

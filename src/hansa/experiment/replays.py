@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.engine import Simulate
@@ -14,11 +15,14 @@ FREE = ("runtime", "checkpoint", "rounds", "device", "plugins")
 """Settings that may differ between a recorded run and its replay."""
 
 
-def replay_of(path: str | Path, overrides: tuple[str, ...] = ()) -> RunFile:
+def replay_of(path: str | Path, overrides: tuple[str, ...] = (), **more: Any) -> RunFile:
     """The settings that replay a run in ``simulate``.
 
+    Args:
+        overrides, more: as of :meth:`RunFile.of`.
+
     Raises:
-        ConfigError: it has no rounds whose order was recorded.
+        ConfigError: it has no rounds whose order was recorded, or the settings replay nothing.
         CheckpointError: there is no such run.
     """
     folder = RunFolder.open(path)
@@ -26,7 +30,11 @@ def replay_of(path: str | Path, overrides: tuple[str, ...] = ()) -> RunFile:
     settings["runtime"] = {"name": "simulate", "replay": str(folder.path.absolute())}
     done = _recorded(folder.path)
     settings["rounds"] = min(int(settings["rounds"]), done)
-    return RunFile.of(settings, overrides)
+    run = RunFile.of(settings, overrides, **more)
+    if getattr(run.runtime, "replay", None) is None:
+        problem = "replays nothing: the sockets would say again what comes when"
+        raise ConfigError("runtime", run.runtime.name, problem, "hansa learn --replay RUN alone")
+    return run
 
 
 def check_replay(run: RunFile) -> None:
