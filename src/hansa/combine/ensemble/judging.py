@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 def fold_of(proxies: int, client: int, folds: int, streams: Streams) -> np.ndarray:
     """The fold of each of a client's proxies, int64 [m]."""
+    # By the run's seed, so that whoever fits without a fold and whoever judges on it mean the same.
     order = streams.numpy("folds", client).permutation(proxies)
     # Offset by client, so that clients with a single example do not all share a fold.
     return (order + client) % folds
@@ -136,7 +137,7 @@ class Judging(OverScores):
                 [rows for rows, _ in own],
                 [targets for _, targets in own],
                 [
-                    fold_of(len(y), place, self.folds, block.streams.own)
+                    fold_of(len(y), place, self.folds, block.streams)
                     for place, (_, y) in zip(places, own, strict=True)
                 ],
             )

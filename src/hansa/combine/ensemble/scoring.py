@@ -108,7 +108,7 @@ def _cross(
     folds = settings.aggregate.folds
     streams = Streams(settings.seed)
     cuts = [
-        np.array_split(streams.numpy("crossing", client).permutation(len(part)), folds)
+        np.array_split(streams.own.numpy("crossing", client).permutation(len(part)), folds)
         for client, part in zip(division.clients, division.proxy, strict=True)
     ]
     plain, brought = _copies(settings), owners(settings)
