@@ -9,13 +9,14 @@ import polars as pl
 import pytest
 import torch
 
-from hansa.combine.ensemble import fit, prepare
+from hansa.combine.ensemble import fit, out_of_fold, prepare
 from hansa.combine.ensemble.ensemble_file import EnsembleFile
 from hansa.combine.ensemble.ensemble_settings import AggregateSettings
 from hansa.combine.ensemble.run import ensemble, remove
-from hansa.engine import Processes
+from hansa.engine import Processes, Runtime, Simulate
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.ensemble import PerClass
+from hansa.experiment import played
 from hansa.experiment.played import Place
 from hansa.report import RunFolder
 
@@ -52,6 +53,24 @@ def test_peers_apart_take_the_same_mean(tmp_path: Path) -> None:
     assert (here.bytes_sent, here.peers) == (apart.bytes_sent, apart.peers)
     for own, other in zip(here.module.parameters(), apart.module.parameters(), strict=True):
         assert torch.equal(own, other)
+
+
+def test_folds_are_fitted_where_peers_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, place = made_up(), Place(Processes(workers=2))
+    workers: list[Runtime] = []
+    plain = played.host_job
+
+    def watched(job: Any, runtime: Any, *given: Any, **more: Any) -> Any:
+        workers.append(runtime)
+        return plain(job, runtime, *given, **more)
+
+    monkeypatch.setattr(played, "host_job", watched)
+    settings = peers(folds=2, strategy="looped")
+    here = out_of_fold(PerClass(), scores, settings, 1)
+    apart = out_of_fold(PerClass(), scores, settings, 1, place)
+    assert workers == [Simulate()] * 2 + [Processes(workers=2)] * 2
+    assert here.bytes_sent == apart.bytes_sent
+    assert torch.equal(here.rows, apart.rows)
 
 
 def test_the_table_tells_of_single_peers(tmp_path: Path) -> None:

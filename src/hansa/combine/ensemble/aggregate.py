@@ -149,7 +149,9 @@ def _with_adam(settings: AggregateSettings, lr: float) -> AggregateSettings:
     return settings.model_copy(update={"optimizer": Adam(lr=lr)})
 
 
-def _quick(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -> Fit:
+def _quick(
+    rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, place: Place = HERE
+) -> Fit:
     """What :func:`fit` gives, by the shortest way: for one that is thrown away again.
 
     With one local step, a round of FedAdam is a step of Adam on the clients' weighted loss (a test
@@ -163,7 +165,7 @@ def _quick(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -
     plain = plain and isinstance(settings.budget, Full)
     if not (isinstance(rule, LearnedRule) and plain):
         with tempfile.TemporaryDirectory() as folder:
-            return fit(rule, scores, settings, seed, Path(folder) / "fold")
+            return fit(rule, scores, settings, seed, Path(folder) / "fold", place)
     streams = Streams(Streams(seed).integer(f"phase 2 {rule.name}"))
     module, random = initial_rule(rule, scores.panel, streams), streams.numpy("batches")
     rows, loss = scores.rows(rule), LOSSES["binary" if scores.panel.binary else "classification"]
@@ -211,8 +213,14 @@ def _quick(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -
     return Fit(rule, module.eval(), settings.rounds * each, count)
 
 
-def out_of_fold(rule: Rule, scores: Scores, settings: AggregateSettings, seed: int) -> OutOfFold:
-    """A learned rule, fitted anew on all but a fold of each client's proxy, for every fold."""
+def out_of_fold(
+    rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, place: Place = HERE
+) -> OutOfFold:
+    """A learned rule, fitted anew on all but a fold of each client's proxy, for every fold.
+
+    Args:
+        place: where clients live; FedAdam with one local step takes the short way, here.
+    """
     streams = Streams(seed)
     cuts = [
         fold_of(len(part), client, settings.folds, streams)
@@ -223,21 +231,21 @@ def out_of_fold(rule: Rule, scores: Scores, settings: AggregateSettings, seed: i
     for fold in used_folds(cuts, settings.folds):
         parts = [part[cut != fold] for part, cut in zip(scores.parts, cuts, strict=True)]
         kept = np.sort(np.concatenate(parts))
-        place = np.full(len(scores.targets), -1)
-        place[kept] = np.arange(len(kept))
+        new = np.full(len(scores.targets), -1)
+        new[kept] = np.arange(len(kept))
         at = torch.from_numpy(kept)
         some = replace(
             scores,
             train=scores.train[:, at],
             targets=scores.targets[at],
             inputs=None if scores.inputs is None else scores.inputs[at],
-            parts=[place[part] for part in parts],
+            parts=[new[part] for part in parts],
             # Never looked at here: whatever is chosen, is chosen without the test set.
             test=scores.train[:, :1],
             test_targets=scores.targets[:1],
             test_inputs=None if scores.inputs is None else scores.inputs[:1],
         )
-        fitted = _quick(rule, some, quiet, seed)
+        fitted = _quick(rule, some, quiet, seed, place)
         sent += fitted.bytes_sent
         rows.append(ParameterLayout.of(fitted.module).flatten(fitted.module))
     return OutOfFold(torch.stack(rows) if rows else torch.zeros(0, 0), sent)

@@ -312,7 +312,7 @@ def _rule(
     fitted = fit(rule, scores, settings.aggregate, settings.seed, folder, place)
     without = None
     if settings.choose in JUDGING and rule.learned:
-        without = out_of_fold(rule, scores, settings.aggregate, settings.seed)
+        without = out_of_fold(rule, scores, settings.aggregate, settings.seed, place)
     finished.keep_rule(fitted, without)
     return fitted, without
 
