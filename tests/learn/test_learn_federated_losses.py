@@ -113,7 +113,7 @@ def test_too_few_that_come_fail_a_round(
     lost = [[0, i, SERVER, "update"] for i in range(6)]
     settings = {"name": "fedavg", "min_updates": 3}
     changes = {"rounds": 1, "clock": CLOCK, "faults": {"lost": lost}}
-    with pytest.raises(RunError, match=r"got 2 updates.*2 done, 6 lost"):
+    with pytest.raises(RunError, match=r"got 2 updates.*2 done, 6 lost.*on_missing: wait"):
         host(make_job({**changes, "algorithm": settings}))
     job = make_job({**changes, "algorithm": {**settings, "on_failed_round": "skip"}})
     before = job.block(np.arange(9)).rows.clone()
@@ -235,3 +235,12 @@ def test_processes_lose_the_same(
     events = [event for event in folder.events() if event["kind"] == "missing"]
     assert events
     assert "a message to or from them was lost" in (tmp_path / "processes/report.html").read_text()
+
+
+def test_a_round_in_which_all_are_away_says_so(
+    make_job: Callable[..., Job], host: Callable[..., Any]
+) -> None:
+    """Their batteries are full."""
+    away = {node: [[0, 1]] for node in range(N)}
+    with pytest.raises(RunError, match=r"none invited\. All are away in this round"):
+        host(make_job({**BASE, "algorithm": "fedavg", "faults": {"absent": away}}))

@@ -364,7 +364,7 @@ class Federated(ClientServer):
         # Also of a failed round: its clients have changed their own state.
         self.absorb(block, row, sums, float(mass[done].sum() / everyone))
         if len(done) < self.needed:
-            self._failed(block, at, invited, len(done))
+            self._failed(block, t, at, invited, len(done))
             return
         before = block.rows[row].clone() if self.validates or self.global_momentum else None
         self.move(block, row, sums)
@@ -401,7 +401,7 @@ class Federated(ClientServer):
         ):
             _measured(block, name)[at] = value
 
-    def _failed(self, block: Block, at: int, invited: Plan, count: int) -> None:
+    def _failed(self, block: Block, t: int, at: int, invited: Plan, count: int) -> None:
         """Too few updates: say what became of the clients, and stop or go on."""
         fates = np.bincount(invited.outcome, minlength=len(OUTCOMES))
         outcomes = (
@@ -412,8 +412,13 @@ class Federated(ClientServer):
             own = self.needed == self.min_updates
             asks = "algorithm.min_updates is" if own else "algorithm.aggregator needs"
             fix = "Give them a longer deadline, invite more of them (sampled, over_selection)"
+            if (invited.outcome == LOST).any():
+                fix = "Have what is lost sent again (faults.on_missing: wait)"
             if not len(invited):
+                there = block.presence.at(t)[: block.clients][self.members(block) == server]
                 fix = "Their batteries are empty: give them more (clock.battery_share)"
+                if not there.any():
+                    fix = "All are away in this round: leave some of them (faults.absent)"
             raise RunError(
                 f"server {server} got {count} updates where {asks} {self.needed}; of its clients: "
                 f"{outcomes}. {fix}, or go on with the old model: algorithm.on_failed_round: skip",
