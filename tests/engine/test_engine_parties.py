@@ -231,5 +231,6 @@ def test_what_a_killed_run_left_goes_when_it_is_resumed(
     settings = small({"rounds": 2, "checkpoint": {"every": 1}})
     folder = run(settings, tmp_path / "run", report=False).path
     deal(folder, make_job(), split_nodes(8, 2))  # as a coordinator leaves it that is killed
+    own_secrets(folder, 2)
     resume(folder, {"rounds": 3}, report=False)
-    assert not (folder / FOLDER).exists()
+    assert not {SECRETS, FOLDER} & {path.name for path in folder.iterdir()}

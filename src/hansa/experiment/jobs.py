@@ -9,7 +9,7 @@ from hansa.base import child
 from hansa.base.errors import DiskError
 from hansa.engine import Collector, Job, Launch, Runtime, read_manifest
 from hansa.engine.runtimes.checkpoint import discard_unfinished
-from hansa.engine.runtimes.dealing import remove_dealt
+from hansa.engine.runtimes.dealing import remove_dealt, remove_secrets
 from hansa.engine.runtimes.interrupts import Interrupts
 from hansa.engine.runtimes.runtime import RESUME
 from hansa.report import RunFolder
@@ -55,6 +55,7 @@ def host_job(
                 collector, folder / "checkpoints", checkpoint, command, interrupts, remedy
             )
             runtime.run(job, launch)
+        remove_secrets(folder)  # of this runtime, or of one that the run was begun in
         collector.close()
     except BaseException:
         discard_unfinished(folder / "checkpoints")

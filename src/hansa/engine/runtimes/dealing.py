@@ -1,8 +1,8 @@
 """The parties of a run on one machine: one plan for all, and a private file for each holder.
 
 Who prepared a run deals it: its plan and one holding a worker, in a folder of the run's that only
-the user may read and that is gone when the run ends, however it ends. Workers open the plan and
-their own holding, and load no data.
+the user may read and that is gone when the run ends, however it ends; if this process is killed,
+when the run goes on. Workers open the plan and their own holding, and load no data.
 """
 
 from __future__ import annotations

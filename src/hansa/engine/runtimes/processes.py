@@ -21,12 +21,7 @@ from hansa.base.telling import doing
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.job import Job
-from hansa.engine.runtimes.dealing import (
-    deal,
-    own_secrets,
-    remove_dealt,
-    remove_secrets,
-)
+from hansa.engine.runtimes.dealing import deal, own_secrets, remove_dealt
 from hansa.engine.runtimes.runtime import Launch, Runtime, WorkerCommand, split_nodes
 
 _GRACE = 3.0  # seconds that all workers together have to leave
@@ -67,7 +62,6 @@ class Processes(Runtime):
             remove_dealt(folder)
         if not coordinator.whole:
             raise KeyboardInterrupt
-        remove_secrets(folder)
 
 
 class _Coordinator:
