@@ -11,6 +11,7 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.cli import main
 from hansa.combine.ensemble import members, pipeline
 from hansa.combine.ensemble.baselines.averaging import FedAvgRounds
+from hansa.combine.ensemble.judging import Judging
 from hansa.combine.ensemble.run import ensemble, remove, resume
 from hansa.engine import Collector
 from hansa.report import RunFolder
@@ -63,6 +64,7 @@ PLACES = {
     "after two rules": (pipeline, "fit", 2),
     "while a rule is fitted out of fold": (pipeline, "out_of_fold", 1),
     "before rules are judged": (pipeline, "judge", 0),
+    "while rules are judged": (Judging, "_told", 2),
     "after a baseline": (FedAvgRounds, "run", 0),
 }
 

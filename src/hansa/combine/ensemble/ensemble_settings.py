@@ -181,7 +181,7 @@ class EnsembleSettings(Settings):
         description="what else the table says of each line, of hansa list metric",
     )
     runtime: Runtime = Field(
-        Simulate(), description="where clients live in phases 1 and 2; baselines are simulated"
+        Simulate(), description="where clients live in phases 1 and 2 and in federated baselines"
     )
     device: str = Field("cpu", description="torch device of the models")
 
