@@ -8,10 +8,31 @@ import numpy as np
 import pytest
 import torch
 
+from hansa.base.errors import OwnCodeError, RunError
 from hansa.engine import Job
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
 
+FAULTY = """
+from typing import Any, ClassVar
+from hansa import Asynchronous, Put, Take
+
+
+class Undeclared(Asynchronous):
+    "Puts what it has not declared."
+
+    kinds: ClassVar[tuple[str, ...]] = ("model",)
+
+    def wake(self, node: Any, t: int) -> Any:
+        yield Put(node.graph(t).row(int(node.ids[0])), "other", node.rows)
+
+
+class Forlorn(Undeclared):
+    "Waits for what nobody sends."
+
+    def wake(self, node: Any, t: int) -> Any:
+        yield Take("model", count=1)
+"""
 OWN = Path(__file__).parents[2] / "examples" / "own_asynchronous.py"
 CHANGES: dict[str, Any] = {
     "algorithm": f"{OWN}:PushGossip",
@@ -49,3 +70,26 @@ def test_in_blocks_apart_all_wake_and_nothing_is_lost(
     assert state["push.wakes"].sum() == 4 * 8
     assert state["messages_sent"].sum() == 4 * 8
     assert 0 < state["messages_received"].sum() <= 4 * 8
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, make_job: Callable[..., Job]) -> Callable[[str], Job]:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    return lambda name: make_job({**CHANGES, "algorithm": f"{tmp_path / 'faulty.py'}:{name}"})
+
+
+def test_a_kind_that_is_not_declared_is_refused_when_it_is_put(
+    faulty: Callable[[str], Job], host: Callable[..., Any]
+) -> None:
+    with pytest.raises(OwnCodeError, match=r"no kind 'other' is declared\n  fix: \('model',\)"):
+        host(faulty("Undeclared"))
+
+
+def test_who_waits_for_what_nobody_sends_is_named(
+    faulty: Callable[[str], Job], host: Callable[..., Any], host_apart: Callable[..., Any]
+) -> None:
+    with pytest.raises(RunError, match=r"0, .* wait for messages of kind model that") as caught:
+        host(faulty("Forlorn"))
+    assert caught.value.repeats
+    with pytest.raises(RunError, match=r"in vain .* wait for messages of kind model\); raise"):
+        host_apart(lambda: faulty("Forlorn"), 2, deadline=0.5)

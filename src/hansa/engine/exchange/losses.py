@@ -59,6 +59,7 @@ def refuse(when: When, kind: str, senders: np.ndarray, receivers: np.ndarray) ->
         node=int(receivers[0]),
         round=when.round + 1,
         phase="exchange",
+        repeats=True,
     )
 
 

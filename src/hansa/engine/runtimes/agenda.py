@@ -162,13 +162,19 @@ class Agenda:
             known = self._next[k] = (time, tie, k, at)
         return known
 
+    def waiting(self) -> tuple[list[int], str]:
+        """(ids of the nodes that wait for messages, a sentence of them and of what they lack)."""
+        runs = [run for runs in self._parked.values() for run in runs]
+        runs = [run for run in runs if isinstance(run.waiting, Take)]
+        who = sorted({int(self.block.ids[run.k]) for run in runs})
+        kinds = sorted({run.waiting.kind for run in runs if isinstance(run.waiting, Take)})
+        nodes = ", ".join(map(str, who[:8])) + " ..." * (len(who) > 8)
+        return who, f"node(s) {nodes} wait for messages of kind {', '.join(kinds)}"
+
     def _refuse_waiting(self, t: int) -> None:
-        waiting = [run for runs in self._parked.values() for run in runs]
-        who = sorted({int(self.block.ids[run.k]) for run in waiting})
-        kinds = sorted({run.waiting.kind for run in waiting if isinstance(run.waiting, Take)})
+        who, waiting = self.waiting()
         raise RunError(
-            f"node(s) {', '.join(map(str, who[:8]))} wait for messages of kind "
-            f"{', '.join(kinds)} that nobody will send",
+            f"{waiting} that nobody will send",
             node=who[0],
             round=t + 1,
             phase="exchange",
@@ -321,6 +327,8 @@ class Agenda:
 
     def put(self, group: list[tuple[Block, Put]], t: int) -> None:
         """Send what nodes put in one moment."""
+        for _, put in group:
+            self._kind(put.kind)
         work = partial(self.mailing.send, group, t)
         for (node, put), letters in zip(
             group, self.guard("exchange", t, work, group[0][1].codec), strict=True

@@ -152,10 +152,12 @@ class Live(Agenda):
         self.mesh.alive()
         if self.mesh.deadline.passed:
             silent = [w for w in self.others if self._marks[w] < 2 * t]
-            node = self.first[silent[0]] if silent else None
+            who, waiting = self.waiting()
+            node = who[0] if who else self.first[silent[0]] if silent else None
             raise RunError(
                 f"waited {self.mesh.deadline.seconds:g} s in vain for {what} of worker(s) "
-                f"{', '.join(map(str, silent))}; raise runtime.deadline if their work takes longer",
+                f"{', '.join(map(str, silent))}{f' ({waiting})' if who else ''}; raise "
+                "runtime.deadline if their work takes longer",
                 node=node,
                 round=t + 1,
                 phase="exchange",
