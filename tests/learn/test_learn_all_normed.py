@@ -38,6 +38,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "greedy": {"algorithm": {"budget": 2}},
     "skiptrain_constrained": {"algorithm": {"budget": 2}},
     "adpsgd": CLOCK,
+    "secure_dpsgd": {"algorithm": {"keys": "seeded"}},  # where blocks are apart they are random
     "scalefl": {"algorithm": {"widths": [1.0], "shares": [1.0]}},
 }
 ALONE = ("adpsgd", "fedbuff")  # between workers the sockets say what comes when

@@ -149,8 +149,10 @@ def _merge(
 ) -> tuple[Tensor, dict[str, Any]]:
     """The cohorts' models [n, D] sent to the first server and merged as the run did it."""
     name = _cohorted(case.job.algorithm).merge
-    rule = _cohorted(plan.job.algorithm.model_copy(update={"merge": name}))
-    block.events = []
+    method = plan.job.algorithm.model_copy(update={"merge": name})
+    rule = _cohorted(method)
+    # Training anew asked for no labels, which the merge may weigh classes by.
+    block = replace(block, events=[], roster=replace(plan.job, algorithm=method).roster)
     with ledger.phase("distillation" if name == "distill" else "merging"):
         row = rule.merged(block, models)
         cost, figures = ledger.now, {"how": name}

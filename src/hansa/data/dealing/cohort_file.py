@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +18,7 @@ from hansa.data.dealing.cohorts import Clients, Cohorts
 class CohortFile(Cohorts):
     """The cohorts that a file lists, a line each: its number, a comma, client-client-client."""
 
+    sees_labels: ClassVar[bool] = False
     path: Path = Field(..., description="the file, such as one that write_cohorts made")
 
     def count(self, clients: int) -> int:

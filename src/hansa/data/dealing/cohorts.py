@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -33,6 +34,9 @@ class Clients:
 
 class Cohorts(Component, kind="cohorts"):
     """A rule that gives every client its cohort; a subclass defines ``choose``."""
+
+    sees_labels: ClassVar[bool] = True
+    """Whether it looks at how many examples of each class clients have, which they then tell."""
 
     def assign(self, clients: Clients, rng: np.random.Generator) -> np.ndarray:
         """The cohort of every client, int64 [M]: 0, 1, ... with none left out.
@@ -76,6 +80,8 @@ class Counted(Cohorts):
 class UniformCohorts(Counted):
     """Equal cohorts drawn at random (sizes differ by one at most)."""
 
+    sees_labels: ClassVar[bool] = False
+
     def choose(self, clients: Clients, rng: np.random.Generator) -> np.ndarray:
         return uniform_cohorts(clients.count, self.cohorts, rng)
 
@@ -91,6 +97,8 @@ class CohortsByClass(Counted):
 @register("by_device")
 class CohortsByDevice(Counted):
     """Cohorts of devices that are about as fast: the fastest first, in equal blocks."""
+
+    sees_labels: ClassVar[bool] = False
 
     def choose(self, clients: Clients, rng: np.random.Generator) -> np.ndarray:
         if clients.pace is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
@@ -20,6 +22,7 @@ class GivenCohorts(Cohorts):
     the same random numbers as one with it. A number that no client has is a cohort without clients.
     """
 
+    sees_labels: ClassVar[bool] = False
     members: tuple[int, ...] = Field(
         ..., description="the cohort of each client: 0, 1, ...; -1: it takes no part"
     )

@@ -51,7 +51,6 @@ class CPFL(Federated):
     """FedAvg in cohorts side by side, then one distillation of their models."""
 
     uses_public: ClassVar[bool] = True
-    must_tell: ClassVar[frozenset[str]] = frozenset({"sizes", "labels"})
     usual: ClassVar[dict[str, Any]] = {
         "data": {"public": 0.2},
         "evaluate": {"local_validation": 0.1},
@@ -83,6 +82,13 @@ class CPFL(Federated):
     def _number(cls, value: Any) -> Any:
         return UniformCohorts(cohorts=value) if isinstance(value, int) else value
 
+    @property
+    def must_tell(self) -> frozenset[str]:  # type: ignore[override]
+        """Sizes; labels only where cohorts are made by them or classes weighed by them."""
+        weighs = self.merge == "distill" and self.class_weights == "labels"
+        labels = {"labels"} if weighs or self.cohorts.sees_labels else set()
+        return super().must_tell | labels
+
     def servers(self, clients: int) -> int:
         return self.cohorts.count(clients)
 
@@ -92,7 +98,8 @@ class CPFL(Federated):
             clock = block.clock
             pace = clock.pace(block, clients) if clock is not None and clock.modelled else None
             random = block.streams.numpy("cohorts")
-            population = Clients(len(clients), block.roster.labels, pace)
+            labels = block.roster.labels if self.cohorts.sees_labels else None
+            population = Clients(len(clients), labels, pace)
             cohort = self.cohorts.assign(population, random)
             block.facts["cpfl.members"] = np.where(cohort < 0, -1, block.clients + cohort)
         return block.facts["cpfl.members"]
@@ -147,9 +154,10 @@ class CPFL(Federated):
         if self.merge == "average":
             return models.mean(0)
         layout, data = block.trainer.layout, self._public(block)
-        counts = self.counts(block)[occupied]
-        labels = self.class_weights == "labels"
-        weights = label_weights(counts) if labels else uniform_weights(*counts.shape)
+        if self.class_weights == "labels":
+            weights = label_weights(self.counts(block)[occupied])
+        else:
+            weights = uniform_weights(len(occupied), block.trainer.dataset.spec.classes)
         teacher = Ensemble(Rows(block.trainer.module, layout, models), Weighted(weights))
         student = copy.deepcopy(block.trainer.module)
         public = data.public if self.public is None else data.train
@@ -185,7 +193,7 @@ class CPFL(Federated):
     def _public(self, block: Block) -> Dataset:
         """The data set with the public examples, checked against the one that is learned."""
         own: Dataset = block.trainer.dataset
-        if block.roster.labels is None:
+        if own.spec.task == "regression":
             problem = "weighs classes, which a regression does not have"
             raise ConfigError("merge", self.merge, problem, "merge: average")
         if self.public is None:
