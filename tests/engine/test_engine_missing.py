@@ -391,6 +391,7 @@ def test_to_abort_names_the_round_and_both_ends(block: Block) -> None:
     with pytest.raises(RunError, match=r"from node 0 to node 1 did not come") as caught:
         exchanged(block, Send(block.rows, LINE, on_missing="abort"), [(0, 1)], None)
     assert (caught.value.node, caught.value.round) == (1, 1)
+    assert caught.value.repeats  # what is lost follows from the seed
 
 
 @pytest.mark.parametrize(
