@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.base.errors import WireError
+from hansa.base.errors import RunError, WireError
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.ensemble.synthetic import SHELF
-from hansa.forget import Request
+from hansa.forget import QuickDrop, Request
+from hansa.forget.case import Case
 from hansa.forget.orders import Answer, Answered, Order, order
 from hansa.forget.portions import Portion
+
+from .conftest import forgotten
 
 
 @dataclass
@@ -129,3 +133,36 @@ def test_an_order_changes_nothing_of_what_others_are_asked(party) -> None:
     row = np.ones(3, dtype=np.float32)
     party(2).to_device(row).zero_()
     assert row.all()
+
+
+DAMAGE: dict[str, tuple[str, dict[str, Any]]] = {
+    "no weight": ("held", {}),
+    "a text": ("held", {"mass": "lots", "counts": np.ones(10, np.int64)}),
+    "less than nothing": ("held", {"mass": -5.0, "counts": np.ones(10, np.int64)}),
+    "no number": ("held", {"mass": float("nan"), "counts": np.ones(10, np.int64)}),
+    "all that there is": ("held", {"mass": float("inf"), "counts": np.ones(10, np.int64)}),
+    "other classes": ("held", {"mass": 3.0, "counts": np.ones(3, np.int64)}),
+    "a part of a model": ("steps", {"row": np.zeros(3, np.float32)}),
+    "no model": ("steps", {"row": "x"}),
+    "no loss": ("loss", {"loss": None}),
+    "negative hits": ("tell", {n: np.full(10, -1) for n in ("sums", "hits", "counts")}),
+}
+
+
+@pytest.mark.parametrize("harm", DAMAGE)
+def test_an_answer_that_is_none_is_refused_and_its_client_named(
+    case: Callable[..., Case], monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """A client's figures are weights and models of the server's: one that is no number is none."""
+    name, answer = DAMAGE[harm]
+    plain = Order.serve
+
+    def serve(self: Order, party: Any) -> bytes:
+        packet = plain(self, party)
+        if self.name != name or party.client != 1:
+            return packet
+        return pack_control("answer", answer=answer, spent=[0, 0])
+
+    monkeypatch.setattr(Order, "serve", serve)
+    with pytest.raises(RunError, match=f"client 1 answers '{name}' with (no|a) "):
+        forgotten(case(classes=[3]), QuickDrop())

@@ -16,7 +16,7 @@ from hansa.ensemble.condensation import nearest
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.forget.federation import Asking, Federation
 from hansa.forget.holdings import Synthetic
-from hansa.forget.orders import Answer, order
+from hansa.forget.orders import Answer, Form, order
 from hansa.forget.party import Party
 from hansa.forget.portions import Portion
 from hansa.forget.request import Request
@@ -34,7 +34,7 @@ def withheld_shelf(number: int) -> str:
     return f"{_WITHHELD}{number:03d}"
 
 
-@order("scrub")
+@order("scrub", count=Form(mass=True), any=Form())
 def scrub(party: Party, request: dict[str, Any], keep: str, withheld: Sequence[str]) -> Answer:
     """Destroy the images that a request covers.
 
@@ -84,7 +84,7 @@ def restore(party: Party, kept: str, rest: dict[str, Any], dropped: Sequence[str
     return {}
 
 
-@order("left")
+@order("left", distances=Form((None,)))
 def left(party: Party, portion: dict[str, Any]) -> Answer:
     """How near a client's images are to its own examples.
 

@@ -95,11 +95,16 @@ class Federation:
 
         Args:
             asked: plain data, arrays and tensors, the same for all of them.
+
+        Raises:
+            WireError: an answer is none to this order.
         """
         who = tuple(sorted(clients))
         if not who:
             return {}
-        answered = yield Order(name, who, self.ledger.turn, asked)
+        order = Order(name, who, self.ledger.turn, asked)
+        answered = yield order
+        order.check(answered.answers, {"D": len(self.row), "C": self.classes})
         cost = self.ledger.now
         cost.bytes += answered.traffic
         cost.sample_gradients += answered.gradients

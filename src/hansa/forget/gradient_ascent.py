@@ -11,7 +11,7 @@ from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.forget.case import Case
 from hansa.forget.federation import Asking, Federation
-from hansa.forget.orders import Answer, order
+from hansa.forget.orders import Answer, Form, order
 from hansa.forget.party import Party
 from hansa.forget.portions import Held, Portion
 from hansa.forget.quickdrop import AscendAndRecover
@@ -73,7 +73,7 @@ def fisher_information(federation: Federation) -> Asking[Tensor]:
     return total / count
 
 
-@order("fisher")
+@order("fisher", squares=Form((None,)), count=Form(mass=True))
 def _squares(party: Party, portion: dict[str, Any], row: np.ndarray) -> Answer:
     """Squared gradients [P] of the examples of one batch, added up."""
     holding, network, at = (

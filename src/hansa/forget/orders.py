@@ -34,18 +34,54 @@ class Obedient(Protocol):
     checks: int
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a figure of an answer has to be.
+
+    Attributes:
+        shape: sizes, ``D`` for the numbers of a model and ``C`` for the classes; None: any size;
+            of one number none.
+        mass: its numbers are finite and 0 or more: counts and weights.
+        due: it is in every answer.
+    """
+
+    shape: tuple[int | str | None, ...] = ()
+    mass: bool = False
+    due: bool = True
+
+    def fits(self, value: Any, sizes: Mapping[str, int]) -> bool:
+        """Whether a value is one.
+
+        Args:
+            sizes: by letter.
+        """
+        if not isinstance(value, np.ndarray | bool | int | float):
+            return False
+        array, wanted = np.asarray(value), [sizes.get(str(n), n) for n in self.shape]
+        if array.dtype.kind not in "biuf" or array.ndim != len(wanted):
+            return False
+        if any(n not in (None, m) for n, m in zip(wanted, array.shape, strict=True)):
+            return False
+        return not self.mass or bool((np.isfinite(array) & (array >= 0)).all())
+
+
 _works: dict[str, Work] = {}
+_forms: dict[str, dict[str, Form]] = {}
 
 
-def order(name: str) -> Callable[[Work], Work]:
+def order(name: str, **gives: Form) -> Callable[[Work], Work]:
     """Decorator: make a function ``work(party, **asked)`` the one that serves an order.
 
     It returns what the server is told: plain data and arrays.
+
+    Args:
+        gives: the forms of what it returns, which the server holds each answer against.
     """
 
     def add(work: Work) -> Work:
         if _works.setdefault(name, work).__qualname__ != work.__qualname__:
             raise TypeError(f"the order {name!r} is taken by {_works[name].__module__}")
+        _forms[name] = gives
         return work
 
     return add
@@ -66,6 +102,22 @@ class Order:
     clients: tuple[int, ...]
     turn: int = 0
     asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, answers: Mapping[int, Answer], sizes: Mapping[str, int]) -> None:
+        """Refuse answers without a figure that the order gives, or with one that it cannot be.
+
+        Args:
+            sizes: D and C, see :class:`Form`.
+
+        Raises:
+            WireError: naming the client and the figure.
+        """
+        for client, answer in answers.items():
+            for name, form in _forms[self.name].items():
+                there = name in answer
+                if (there and not form.fits(answer[name], sizes)) or (form.due and not there):
+                    what = f"a {name} that is none" if there else f"no {name}"
+                    raise WireError(f"client {client} answers {self.name!r} with {what}")
 
     def pack(self) -> bytes:
         """What is sent."""

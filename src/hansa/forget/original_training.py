@@ -18,7 +18,7 @@ from hansa.engine import Ask, Trainer
 from hansa.engine.training.optimizers import clip_norm_
 from hansa.forget.federation import Asking, Federation
 from hansa.forget.holdings import Real
-from hansa.forget.orders import Answer, order
+from hansa.forget.orders import Answer, Form, order
 from hansa.forget.party import Party
 from hansa.forget.portions import Held, Portion
 from hansa.forget.run_plan import RunPlan
@@ -95,7 +95,7 @@ def local_steps(plan: RunPlan, client: int, examples: int, t: int, share: float 
     return max(1, round(share * int(asked[0])))
 
 
-@order("train")
+@order("train", row=Form(("D",)))
 def _train(
     party: Party,
     portion: dict[str, Any],

@@ -20,7 +20,7 @@ from hansa.base.lazy import functional as F
 from hansa.base.lazy import torch
 from hansa.data import Backdoor, Canaries
 from hansa.forget.holdings import Real
-from hansa.forget.orders import order
+from hansa.forget.orders import Form, order
 from hansa.forget.party import Party
 from hansa.forget.portions import Portion
 from hansa.forget.request import Request
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 MARKERS = (Backdoor, Canaries)
 """The kinds of markers that are measured."""
 FORGET, RETAIN = "forget", "retain"
+_TWICE = Form((2,), mass=True)  # of plain and of spoiled examples
+_TWICE_C = Form((2, "C"), mass=True)
+_SOME = Form((2,), mass=True, due=False)
 
 
-@order("survey")
+@order("survey", forget=_TWICE_C, retain=_TWICE_C, planted=_TWICE)
 def survey(party: Party, request: dict[str, Any], past: dict[str, Any]) -> dict[str, np.ndarray]:
     """How much of a request a client holds.
 
@@ -54,7 +57,7 @@ def survey(party: Party, request: dict[str, Any], past: dict[str, Any]) -> dict[
     return told
 
 
-@order("measure")
+@order("measure", forget_hits=_SOME, retain_hits=_SOME, wins=_SOME)
 def measure(
     party: Party,
     row: np.ndarray,
@@ -94,7 +97,7 @@ def measure(
     return told
 
 
-@order("compare")
+@order("compare", same=_TWICE, apart=Form((2,)))
 def compare(
     party: Party,
     row: np.ndarray,

@@ -19,7 +19,7 @@ from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.forget.classifier import Classifier
 from hansa.forget.holdings import Holding, Mixed, Real, Sampled, Synthetic
-from hansa.forget.orders import Answer, order
+from hansa.forget.orders import Answer, Form, order
 from hansa.forget.portions import Portion
 from hansa.forget.request import Request
 from hansa.forget.run_plan import RunPlan
@@ -208,7 +208,7 @@ class Party:
         return own
 
 
-@order("held")
+@order("held", mass=Form(mass=True), counts=Form(("C",), mass=True))
 def held(party: Party, portion: dict[str, Any]) -> Answer:
     """How much it has of a portion."""
     holding = party.holding(Portion.parse(portion))
@@ -217,7 +217,7 @@ def held(party: Party, portion: dict[str, Any]) -> Answer:
     return {"mass": float(holding.mass), "counts": holding.counts(party.plan.classes)}
 
 
-@order("steps")
+@order("steps", row=Form(("D",)))
 def steps(
     party: Party,
     portion: dict[str, Any],
@@ -236,7 +236,7 @@ def steps(
     return {"row": party.descend(start, holding, steps, lr, ascend, hook, weight_decay)}
 
 
-@order("loss")
+@order("loss", loss=Form())
 def loss(party: Party, portion: dict[str, Any], row: np.ndarray) -> Answer:
     """The weighted mean cross-entropy of a model [D] on a batch of what it holds."""
     holding = party.holding(Portion.parse(portion))

@@ -19,7 +19,7 @@ from hansa.base.lazy import torch
 from hansa.engine.training.optimizers import clip_norm_
 from hansa.forget.federation import Asking, Federation
 from hansa.forget.method import Forgetting
-from hansa.forget.orders import Answer, order
+from hansa.forget.orders import Answer, Form, order
 from hansa.forget.original_training import OriginalTraining
 from hansa.forget.party import Party
 from hansa.forget.portions import Portion
@@ -76,7 +76,7 @@ class ProjectedAscent(Forgetting):
         return row, story
 
 
-@order("projected")
+@order("projected", row=Form(("D",)), moved=Form())
 def _ascend(
     party: Party,
     portion: dict[str, Any],

@@ -23,7 +23,7 @@ from hansa.forget.case import Case
 from hansa.forget.classifier import Classifier
 from hansa.forget.federation import Asking, Federation
 from hansa.forget.method import Forgetting
-from hansa.forget.orders import Answer, order
+from hansa.forget.orders import Answer, Form, order
 from hansa.forget.party import Party
 from hansa.forget.portions import Portion
 from hansa.forget.recovery import Recovery
@@ -146,7 +146,7 @@ def class_activations(federation: Federation, row: Tensor) -> Asking[dict[str, T
     return {name: total / counts.clamp(min=1).to(total) for name, total in sums.items()}
 
 
-@order("activations")
+@order("activations", counts=Form(("C", 1), mass=True))
 def _activations(party: Party, portion: dict[str, Any], row: np.ndarray) -> Answer:
     """Activations [U, C] of each convolution's channels, added up by class over one batch."""
     network, holding = party.network, party.holding(Portion.parse(portion))

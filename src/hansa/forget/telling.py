@@ -13,7 +13,7 @@ from hansa.base.lazy import torch
 from hansa.forget.classifier import Classifier
 from hansa.forget.federation import Asking, Federation
 from hansa.forget.holdings import Holding, Real
-from hansa.forget.orders import Answer, order
+from hansa.forget.orders import Answer, Form, order
 from hansa.forget.party import Party
 from hansa.forget.portions import Held, Portion
 
@@ -69,7 +69,10 @@ def tell(federation: Federation, row: Tensor, held: Sequence[Held]) -> Asking[To
     return whole
 
 
-@order("tell")
+_COUNTS = Form(("C",), mass=True)
+
+
+@order("tell", sums=Form(("C",)), hits=_COUNTS, counts=_COUNTS)
 def _tell(party: Party, portion: dict[str, Any], row: np.ndarray) -> Answer:
     """Of all that a client holds of a portion."""
     holding = party.holding(Portion.parse(portion))
