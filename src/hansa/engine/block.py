@@ -177,6 +177,7 @@ class Block:
         outcome: what the run has come to, once it has ended.
         store: the nodes' examples where they may grow (:meth:`open_store`), else None.
         mail: what was sent to its nodes and not taken yet, for algorithms without rounds.
+        tables: what was worked out for exactly these nodes and can be worked out anew.
     """
 
     ids: np.ndarray
@@ -203,6 +204,7 @@ class Block:
     numbers: np.ndarray | None = None
     store: Store | None = None
     mail: list[Letter] = field(default_factory=list)
+    tables: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -271,6 +273,7 @@ class Block:
             log={},
             awake=None if self.awake is None else self.awake[who],
             effort=None if self.effort is None else self.effort[who],
+            tables={},
         )
         crew._reset()
         return crew
@@ -338,7 +341,7 @@ class Block:
     @property
     def own_sizes(self) -> np.ndarray:
         """int64 [n]: how many training examples the block's nodes have, whoever is told."""
-        return np.array([len(part) for part in self.parts], dtype=np.int64)
+        return np.fromiter(map(len, self.parts), dtype=np.int64, count=len(self.parts))
 
     @property
     def clients(self) -> int:

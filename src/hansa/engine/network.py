@@ -36,6 +36,8 @@ class Network:
         self._round: int | None = None
         self._graph: Graph | None = None
         self._present: tuple[int, np.ndarray] | None = None
+        self._everybody = np.ones(nodes, dtype=bool)
+        self._everybody.flags.writeable = False
         self._rule: str = ""
         self._weighted: Graph | None = None
         self._weights: MixingMatrix | None = None
@@ -59,7 +61,7 @@ class Network:
     def present(self, round: int) -> np.ndarray:
         """bool [nodes]: who takes part in a round (see :class:`hansa.engine.Presence`)."""
         if not self.absences:
-            return np.ones(self.nodes, dtype=bool)
+            return self._everybody
         if self._present is None or self._present[0] != round:
             here = self.topology.present(self.nodes, round, self.streams)
             self._present = (round, here & ~away_in(self.away, self.nodes, round))

@@ -14,6 +14,9 @@ from hansa.engine.block import Block
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROOM = 2048
+"""How many views are kept; one is some 10 kB."""
+
 
 def node_view(block: Block, k: int) -> Block:
     """The node at position ``k`` of a block, as a block of one node.
@@ -37,7 +40,40 @@ def node_view(block: Block, k: int) -> Block:
         report={},
         awake=None if block.awake is None else block.awake[k : k + 1],
         effort=None if block.effort is None else block.effort[k : k + 1],
+        tables={},
     )
+
+
+class NodeViews:
+    """The views of a block's nodes, each made once as long as there is room for it."""
+
+    def __init__(self, block: Block, room: int = ROOM) -> None:
+        self.block, self.room = block, room
+        self._views: dict[int, tuple[Block, Tensor]] = {}
+        self._of: list[Any] = []
+
+    def refresh(self) -> None:
+        """Make them anew where the block has other tensors than it had."""
+        block = self.block
+        of = [block.rows, block.parts, block.store, *block.state.values(), *block.kept.values()]
+        if len(of) != len(self._of) or any(a is not b for a, b in zip(of, self._of, strict=True)):
+            self._views.clear()
+            self._of = of
+
+    def __getitem__(self, k: int) -> Block:
+        """The node at position ``k`` of the block, as the round has it."""
+        block, known = self.block, self._views.get(k)
+        if known is None:
+            if len(self._views) >= self.room:
+                del self._views[next(iter(self._views))]
+            view = node_view(block, k)
+            self._views[k] = view, view.rows
+            return view
+        view, view.rows = known
+        view.log, view.events = block.log, block.events
+        view.awake = None if block.awake is None else block.awake[k : k + 1]
+        view.effort = None if block.effort is None else block.effort[k : k + 1]
+        return view
 
 
 class Slices(dict[str, Any]):

@@ -351,13 +351,17 @@ def count_sent(block: Block, routes: Routes, sizes: np.ndarray) -> np.ndarray:
     n = len(block)
     load = np.zeros(n, dtype=np.int64)
     np.add.at(load, routes.senders, sizes[routes.message])
-    fanout = np.bincount(routes.senders, minlength=n)
-    block.state["messages_sent"] += torch.from_numpy(fanout)
-    block.state["bytes_sent"] += torch.from_numpy(load)
+    book_sent(block, np.bincount(routes.senders, minlength=n), load)
+    return load
+
+
+def book_sent(block: Block, fanout: np.ndarray, load: np.ndarray) -> None:
+    """Count so many messages and bytes, int64 [n] each, that the nodes send."""
+    block.state["messages_sent"].add_(torch.from_numpy(fanout))
+    block.state["bytes_sent"].add_(torch.from_numpy(load))
     mean = np.where(fanout > 0, load / np.maximum(fanout, 1), np.nan)
     before = block.report.get("message_bytes")
     block.report["message_bytes"] = mean if before is None else np.fmax(before, mean)
-    return load
 
 
 def count_received(block: Block, indptr: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -366,7 +370,12 @@ def count_received(block: Block, indptr: np.ndarray, sizes: np.ndarray) -> np.nd
     Returns each node's bytes [n].
     """
     total = np.concatenate([[0], np.cumsum(sizes)])
-    heard = np.diff(total[indptr])
-    block.state["messages_received"] += torch.from_numpy(np.diff(indptr))
-    block.state["bytes_received"] += torch.from_numpy(heard)
+    heard: np.ndarray = np.diff(total[indptr])
+    book_received(block, np.diff(indptr), heard)
     return heard
+
+
+def book_received(block: Block, count: np.ndarray, heard: np.ndarray) -> None:
+    """Count so many messages and bytes, int64 [n] each, that the nodes receive."""
+    block.state["messages_received"].add_(torch.from_numpy(count))
+    block.state["bytes_received"].add_(torch.from_numpy(heard))

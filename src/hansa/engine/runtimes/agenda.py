@@ -24,7 +24,7 @@ from hansa.engine.block import TRAIN_LOSS, Block
 from hansa.engine.exchange.letter import Letter
 from hansa.engine.exchange.taking import Put, Take, Taken, Until
 from hansa.engine.job import Job
-from hansa.engine.node_view import node_view
+from hansa.engine.node_view import NodeViews
 from hansa.engine.runtimes.arrivals import HEARD, WOKE, Events
 from hansa.engine.runtimes.mailing import Mailing
 
@@ -71,6 +71,7 @@ class Agenda:
         self.events = Events()
         self.now, self.t, self.unfinished = -np.inf, 0, 0
         self.algorithm = Asynchronous()  # see play
+        self.views = NodeViews(block)
         self.mail: dict[int, list[Letter]] = {}
         self._parked: dict[int, list[Running]] = {}
         self._coming: list[tuple[float, int, int, int, Letter | None]] = []
@@ -78,6 +79,7 @@ class Agenda:
         self._wakes: list[tuple[float, int, int, float]] = []
         self._losses: dict[int, list[float]] = {}
         self._serial = 0
+        self._time = block.state["modelled_time"].numpy()
         saved, block.mail = block.mail, []
         for letter in sorted(saved, key=lambda letter: letter.arrival):
             self._file(letter)
@@ -88,8 +90,11 @@ class Agenda:
         """What nodes say first in a round."""
         self.algorithm, self.t = algorithm, t
         self._losses = {}
+        self.views.refresh()
         for k, put in algorithm.opening(self.block, t):
-            self.put([(node_view(self.block, k), put)], t)
+            self.put([(self.views[k], put)], t)
+        self.views.refresh()
+        self._time = self.block.state["modelled_time"].numpy()
 
     def play(self, algorithm: Asynchronous, t: int) -> None:
         """A round by modelled time: all nodes are here.
@@ -119,7 +124,7 @@ class Agenda:
     def wake_next(self, t: int) -> int:
         """Have the node that is due first wake; returns 1, or 0 where its time has moved."""
         time, _, k, stamp = heapq.heappop(self._wakes)
-        if float(self.block.state["modelled_time"][k]) != stamp:
+        if self._time.item(k) != stamp:
             heapq.heappush(self._wakes, self._entry(k, t))
             return 0
         self.now = max(self.now, time)
@@ -155,10 +160,10 @@ class Agenda:
 
     def _entry(self, k: int, t: int) -> tuple[float, int, int, float]:
         """When a node wakes next, with the time of its that this was said at."""
-        at = float(self.block.state["modelled_time"][k])
+        at = self._time.item(k)
         known = self._next.get(k)
         if known is None or known[3] != at:
-            time, tie = self.algorithm.due(node_view(self.block, k), t)
+            time, tie = self.algorithm.due(self.views[k], t)
             known = self._next[k] = (time, tie, k, at)
         return known
 
@@ -185,10 +190,10 @@ class Agenda:
 
     def wake(self, k: int, t: int) -> None:
         """A node's wake-up, as far as it goes."""
-        self.events.add(t, int(self.block.ids[k]), int(self.block.ids[k]), WOKE, 0)
+        self.events.add(t, self.block.ids.item(k), self.block.ids.item(k), WOKE, 0)
         self._next.pop(k, None)
         self.unfinished += 1
-        node = node_view(self.block, k)
+        node = self.views[k]
         self._go(Running(k, node, self.algorithm.wake(node, t), t, True))
 
     def hear(self, letters: Iterable[tuple[int, Letter]]) -> None:
@@ -197,7 +202,7 @@ class Agenda:
         for k, letter in letters:
             self.finish_parked(k)
             self.events.add(self.t, letter.receiver, letter.sender, HEARD, self._kind(letter.kind))
-            node = node_view(self.block, k)
+            node = self.views[k]
             script = self.algorithm.hear(node, self.t, letter)
             begun.append(Running(k, node, script, self.t, False))
         if len(begun) == 1:
@@ -243,13 +248,15 @@ class Agenda:
 
     def _advance(self, run: Running, value: Any) -> tuple[Any, bool]:
         """(what a script asks for next, False), or (None, True) at its end."""
-        node, worked = run.node, int(run.node.state["samples"][0])
+        node, samples = run.node, run.node.state["samples"]
+        worked = samples.item()
         asked, ended = self.guard("training", run.t, partial(_next_of, run.script, value))
-        done = int(node.state["samples"][0]) - worked
+        done = samples.item() - worked
         if done:
             effort = np.array([done]) if node.effort is None else np.array([done]) * node.effort
             self.job.clock.compute(node, effort)
-        self._report(run)
+        if node.report:
+            self._report(run)
         return asked, ended
 
     def _report(self, run: Running) -> None:
@@ -342,7 +349,7 @@ class Agenda:
         """Letters for nodes of this block, of one :class:`Put`."""
         heard = []
         for letter in letters:
-            k = int(self.mailing.place[letter.receiver])
+            k = self.mailing.place.item(letter.receiver)
             if not at_once and not self.mailing.live:
                 self._later(letter.arrival, letter.sender, k, letter)
                 continue
@@ -400,7 +407,7 @@ class Agenda:
         mail = self.mail.get(run.k, [])
         gone = {id(letter) for letter in letters}
         self.mail[run.k] = [letter for letter in mail if id(letter) not in gone]
-        kind, own = self._kind(take.kind), int(self.block.ids[run.k])
+        kind, own = self._kind(take.kind), self.block.ids.item(run.k)
         self.events.took(run.t, own, [letter.sender for letter in letters], kind)
         work = partial(self.mailing.open, run.node, letters, take)
         taken: Taken = self.guard("exchange", run.t, work, take.codec)
@@ -408,7 +415,7 @@ class Agenda:
 
     def _file(self, letter: Letter) -> None:
         """Put back a letter that a checkpoint has kept."""
-        k = int(self.mailing.place[letter.receiver])
+        k = self.mailing.place.item(letter.receiver)
         if self.mailing.live:
             self.mail.setdefault(k, []).append(letter)
         else:

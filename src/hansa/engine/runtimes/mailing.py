@@ -14,10 +14,10 @@ from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.exchange import (
-    Routes,
     Send,
-    count_received,
-    count_sent,
+    book_received,
+    book_sent,
+    nothing,
     sizes_of,
     what_arrives,
 )
@@ -56,10 +56,11 @@ class Mailing:
     def send(self, group: list[tuple[Block, Put]], t: int) -> list[list[Letter]]:
         """Send what nodes put in one moment; returns the letters for nodes of this block."""
         sends = [self._forged(group, node, put, t) for node, put in group]
-        arrivals = self._clocked(group, sends)
+        sizes = [None if send is None else int(sizes_of(send)[0]) for send in sends]
+        arrivals = self._clocked(group, sizes)
         return [
-            self._deliver(node, put, send, due, t)
-            for (node, put), send, due in zip(group, sends, arrivals, strict=True)
+            self._deliver(node, put, send, size or 0, due, t)
+            for (node, put), send, size, due in zip(group, sends, sizes, arrivals, strict=True)
         ]
 
     def open(self, node: Block, letters: list[Letter], take: Take) -> Taken:
@@ -69,15 +70,13 @@ class Mailing:
             WireError: one is malformed.
         """
         full = [letter for letter in letters if letter.content is not None]
-        sizes = np.array([letter.size for letter in full], dtype=np.int64)
-        indptr = np.array([0, len(full)])
+        indptr, due = np.array([0, len(full)]), np.array([letter.arrival for letter in full])
+        came: Messages = torch.zeros(0, 0)
         if full:
-            heard = count_received(node, indptr, sizes)
-            due = np.array([letter.arrival for letter in full])
+            heard = np.array([sum(letter.size for letter in full)])
+            book_received(node, indptr[1:], heard)
             self.clock.receive(node, heard, indptr, due)
-        none = torch.zeros(0, 0)
-        parts = [_decoded(letter, take) for letter in full]
-        came: Messages = concatenate(parts) if parts else none
+            came = concatenate([_decoded(letter, take) for letter in full])
         if isinstance(came, torch.Tensor):
             came = came.to(node.rows.device)
         return Taken(
@@ -85,9 +84,9 @@ class Mailing:
             indptr=indptr,
             senders=np.array([letter.sender for letter in full], dtype=np.int64),
             slots=np.arange(len(full)),
-            sent=select(came, np.zeros(0, dtype=np.int64)),
+            sent=came[:0] if isinstance(came, torch.Tensor) else nothing(came),
             received=came,
-            arrivals=np.array([letter.arrival for letter in full]),
+            arrivals=due,
             letters=tuple(letters),
         )
 
@@ -119,59 +118,59 @@ class Mailing:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _clocked(
-        self, group: list[tuple[Block, Put]], sends: list[Send | None]
+        self, group: list[tuple[Block, Put]], sizes: list[int | None]
     ) -> list[np.ndarray]:
-        """When each message is at each receiver's door, [k] of each; they are counted."""
-        sizes = [None if send is None else sizes_of(send) for send in sends]
-        spoken = []
+        """When each message is at each receiver's door, [k] of each; they are counted.
+
+        Args:
+            sizes: bytes of each, header included; None: a word.
+        """
+        spoken: list[tuple[Block, np.ndarray, np.ndarray]] = []
         for (node, put), size in zip(group, sizes, strict=True):
-            k = len(put.to)
             if size is not None:
-                zeros = np.zeros(k, dtype=np.int64)
-                routes = Routes(zeros, put.to, zeros)
-                count_sent(node, routes, size)
-                spoken.append((node, routes, size))
+                each = np.full(len(put.to), size)
+                book_sent(node, np.array([len(each)]), np.array([len(each) * size]))
+                spoken.append((node, put.to, each))
         if getattr(self.clock, "contention", "none") == "none":
             due = [
-                self.clock.transfer(n, r.senders, r.receivers, s[r.message]) for n, r, s in spoken
+                self.clock.transfer(node, np.zeros(len(to), dtype=np.int64), to, each)
+                for node, to, each in spoken
             ]
         else:  # these meet on their links, so that the clock has to see all of them
-            senders = [np.repeat(self.place[n.ids], len(r.receivers)) for n, r, _ in spoken]
-            lengths = np.cumsum([len(part) for part in senders])[:-1]
+            lengths = np.array([len(to) for _, to, _ in spoken])
             due = []
             if spoken:
+                places = [self.place.item(int(node.ids[0])) for node, _, _ in spoken]
                 whole = self.clock.transfer(
                     self.block,
-                    np.concatenate(senders),
-                    np.concatenate([r.receivers for _, r, _ in spoken]),
-                    np.concatenate([s[r.message] for _, r, s in spoken]),
+                    np.repeat(places, lengths),
+                    np.concatenate([to for _, to, _ in spoken]),
+                    np.concatenate([each for _, _, each in spoken]),
                 )
-                due = np.split(whole, lengths)
+                due = np.split(whole, np.cumsum(lengths)[:-1])
         times = iter(due)
         return [
-            _now(node, len(put.to)) if send is None else next(times)
-            for (node, put), send in zip(group, sends, strict=True)
+            _now(node, len(put.to)) if size is None else next(times)
+            for (node, put), size in zip(group, sizes, strict=True)
         ]
 
     def _deliver(
-        self, node: Block, put: Put, send: Send | None, due: np.ndarray, t: int
+        self, node: Block, put: Put, send: Send | None, size: int, due: np.ndarray, t: int
     ) -> list[Letter]:
-        sender, sent = int(node.ids[0]), float(node.state["modelled_time"][0])
-        size = 0 if send is None else int(sizes_of(send)[0])
+        sender, sent = node.ids.item(0), node.state["modelled_time"].item()
         elements = 0 if send is None else width(send.rows)
-        home = self.place[put.to] >= 0
+        home = (self.place[put.to] >= 0).tolist()
         content: Messages | None = None
         encode = None
-        if send is not None and home.any():
-            through = what_arrives(send)
-            content = select(through, np.arange(1))  # a copy: the sender goes on
+        if send is not None and any(home):
+            content = _copied(what_arrives(send))  # the sender goes on
             if not put.at_once:  # it may have to wait, in a checkpoint too
-                encode = partial(_encoded, send.codec, select(send.rows, np.arange(1)))
-        payload = b"" if send is None or home.all() else bytes(send.codec.encode(send.rows)[0])
+                encode = partial(_encoded, send.codec, _copied(send.rows))
+        payload = b"" if send is None or all(home) else bytes(send.codec.encode(send.rows)[0])
         letters = []
         for e, receiver in enumerate(put.to.tolist()):
             note = () if put.notes is None else tuple(put.notes[e].tolist())
-            arrival = float(due[e])
+            arrival = due.item(e)
             waits = arrival if put.due is None else put.due
             letter = Letter(
                 sender, receiver, put.kind, t, sent, waits, size, elements, content, note, encode
@@ -224,12 +223,16 @@ class Mailing:
         )
 
 
+def _copied(message: Messages) -> Messages:
+    return message.clone() if isinstance(message, torch.Tensor) else select(message, np.arange(1))
+
+
 def _encoded(codec: Codec, row: Messages) -> bytes:
     return bytes(codec.encode(row)[0])
 
 
 def _now(node: Block, k: int) -> np.ndarray:
-    return np.full(k, float(node.state["modelled_time"][0]))
+    return np.full(k, node.state["modelled_time"].item())
 
 
 def _decoded(letter: Letter, take: Take) -> Messages:

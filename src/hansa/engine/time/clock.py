@@ -113,7 +113,7 @@ class Clock(Component, kind="clock"):
         self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:
         """Let each node wait for its messages, ``heard`` [n] bytes at ``arrivals`` [messages]."""
-        waiting = np.flatnonzero(np.diff(indptr))
+        waiting = np.flatnonzero(indptr[1:] - indptr[:-1])
         if len(waiting):
             latest = np.maximum.reduceat(arrivals, indptr[waiting])
             time = block.state["modelled_time"].numpy()

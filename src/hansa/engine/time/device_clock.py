@@ -72,6 +72,15 @@ class DeviceClock(Clock):
             lambda: self.deal(block.streams, clients, size).with_servers(servers),
         )
 
+    def own(self, block: Times) -> Fleet:
+        """The table of a block's own nodes."""
+        known = block.tables.get("clock.fleet")
+        if known is None or known[0] is not self or known[1] is not block.ids:
+            known = self, block.ids, self.fleet(block).take(block.ids)
+            block.tables["clock.fleet"] = known
+        fleet: Fleet = known[2]
+        return fleet
+
     def radio(self) -> tuple[float, float]:
         """Energy of sending and of receiving a byte, J."""
         return self.send_joules_per_byte, self.receive_joules_per_byte
@@ -118,7 +127,7 @@ class DeviceClock(Clock):
     # -- what a device is like
 
     def pace(self, block: Times, ids: np.ndarray) -> np.ndarray:
-        return self.fleet(block).seconds[ids]
+        return self.own(block).seconds if ids is block.ids else self.fleet(block).seconds[ids]
 
     def up_seconds(self, block: Times, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
         fleet = self.fleet(block).take(ids)
@@ -146,10 +155,11 @@ class DeviceClock(Clock):
     # -- what happens
 
     def compute(self, block: Times, samples: np.ndarray) -> None:
-        fleet = self.fleet(block).take(block.ids)
+        fleet = self.own(block)
         seconds = samples * fleet.seconds
-        block.state["modelled_time"] += torch.from_numpy(seconds)
-        block.state["compute_time"] += torch.from_numpy(seconds)
+        taken = torch.from_numpy(seconds)
+        block.state["modelled_time"].add_(taken)
+        block.state["compute_time"].add_(taken)
         self._spend(block, "training_energy", seconds * fleet.watts)
 
     def finish(self, block: Times, samples: np.ndarray) -> np.ndarray:
@@ -157,10 +167,10 @@ class DeviceClock(Clock):
 
     def send(self, block: Times, load: np.ndarray) -> np.ndarray:
         self._radiate(block, load, 0)
-        fleet = self.fleet(block).take(block.ids)
+        fleet = self.own(block)
         seconds = load / fleet.up
         own = np.where((load > 0) & (block.ids < block.clients), seconds + fleet.leaving, 0)
-        block.state["transfer_time"] += torch.from_numpy(own)
+        block.state["transfer_time"].add_(torch.from_numpy(own))
         return block.state["modelled_time"].numpy() + seconds + fleet.leaving
 
     def transfer(
@@ -173,11 +183,11 @@ class DeviceClock(Clock):
         if self.contention == "none":
             return super().transfer(block, senders, receivers, sizes)
         self._radiate(block, np.bincount(senders, weights=sizes, minlength=len(block)), 0)
-        fleet, to = self.fleet(block).take(block.ids), block.positions(receivers)
+        fleet, to = self.own(block), block.positions(receivers)
         start = block.state["modelled_time"].numpy()[senders]
         done = flow(senders, to, sizes, start, fleet.up, fleet.down, self.contention)
         busy = np.where(block.ids < block.clients, done.busy, 0)
-        block.state["transfer_time"] += torch.from_numpy(busy)
+        block.state["transfer_time"].add_(torch.from_numpy(busy))
         return done.finish + fleet.leaving[senders] + fleet.coming[to]
 
     def receive(
@@ -193,15 +203,15 @@ class DeviceClock(Clock):
         self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:
         """Wait for the last message at one's door, then take all bytes in."""
-        fleet = self.fleet(block).take(block.ids)
+        fleet = self.own(block)
         time = block.state["modelled_time"].numpy()
         before = time.copy()
-        due = arrivals + np.repeat(fleet.coming, np.diff(indptr))
-        super().receive(block, heard, indptr, due)
+        coming = fleet.coming if len(fleet.coming) == 1 else np.repeat(fleet.coming, np.diff(indptr))
+        super().receive(block, heard, indptr, arrivals + coming)
         seconds = heard / fleet.down
         own = np.minimum(time - before, fleet.coming) + seconds
         time += seconds
-        block.state["transfer_time"] += torch.from_numpy(own)
+        block.state["transfer_time"].add_(torch.from_numpy(own))
 
     # -- energy
 
@@ -215,18 +225,18 @@ class DeviceClock(Clock):
     def _spend(self, block: Times, kind: str, joules: np.ndarray) -> None:
         """Count energy of a kind, ``training_energy`` or ``radio_energy``; ``energy`` is both."""
         state = block.state
-        state[kind] += torch.from_numpy(joules)
+        state[kind].add_(torch.from_numpy(joules))
         torch.add(state["training_energy"], state["radio_energy"], out=state["energy"])
         if self.battery_share is not None:
             drain(block, self._charge(block))
 
     def _charge(self, block: Times) -> np.ndarray:
         """What each node may use, J [n]; servers need no battery, so theirs is shown as 0."""
-        return (self.battery_share or 0) * self.fleet(block).take(block.ids).battery_wh * 3600
+        return (self.battery_share or 0) * self.own(block).battery_wh * 3600
 
     def _round(self, block: Times) -> np.ndarray:
         """Energy of a round of training, J [n]; servers need none."""
-        fleet = self.fleet(block).take(block.ids)
+        fleet = self.own(block)
         each = fleet.seconds * block.trainer.asked_examples(block.own_sizes) * fleet.watts
         return each if block.effort is None else each * block.effort
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Times(Protocol):
         report: this round's measurements by name, arrays [n].
         streams: the run's named random streams.
         effort: an example's compute in each node's model as a share of the whole one's, [n].
+        tables: what was worked out for exactly these nodes and can be worked out anew.
     """
 
     ids: np.ndarray
@@ -40,6 +41,7 @@ class Times(Protocol):
     report: dict[str, np.ndarray]
     streams: Streams
     effort: np.ndarray | None
+    tables: dict[str, Any]
 
     @property
     def trainer(self) -> Workload:

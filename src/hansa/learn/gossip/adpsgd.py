@@ -65,7 +65,7 @@ class ADPSGD(Asynchronous):
         block.state["adpsgd.last"] = torch.zeros(n, dtype=torch.float64)
 
     def due(self, node: Block, t: int) -> tuple[float, int]:
-        wakes = int(node.state["adpsgd.wakes"][0])
+        wakes = int(node.state["adpsgd.wakes"].item())
         return super().due(node, wakes)[0], wakes
 
     def opening(self, block: Block, t: int) -> Iterator[tuple[int, Put]]:
@@ -76,8 +76,8 @@ class ADPSGD(Asynchronous):
         done, wakes = self.due(node, t)
         now = self._now(node, done)
         last, time = node.state["adpsgd.last"], node.state["modelled_time"]
-        time[0] += max(0.0, now - done)  # the time that it was away, if it was, has gone by
-        last[0] = now
+        time.add_(max(0.0, now - done))  # the time that it was away, if it was, has gone by
+        last.fill_(now)
         partner = self._partner(node, t, wakes)
         self._work(node, t, wakes)
         if partner is not None:
@@ -86,25 +86,25 @@ class ADPSGD(Asynchronous):
             yield Put(to, ASK, mine, self.codec, notes=at, at_once=True)
             answer = yield Take(ANSWER, self.codec, to, elements=mine.shape[1])
             if len(answer):
-                theirs = whole_rows(answer.received)[0]
+                theirs = whole_rows(answer.received)
                 if torch.equal(node.rows, mine):  # nobody came in between
-                    node.rows[0] = (node.rows[0] + theirs) / 2
+                    node.rows.add_(theirs).div_(2)
                 else:
-                    node.rows[0] += (theirs - mine[0]) / 2
-        node.state["adpsgd.copy"][0] = node.rows[0]
+                    node.rows.add_((theirs - mine) / 2)
+        node.state["adpsgd.copy"].copy_(node.rows)
 
     def hear(self, node: Block, t: int, letter: Letter) -> Script:
         """Answer, and average; a node is not held up by what others do."""
         who, time = np.array([letter.sender]), node.state["modelled_time"]
-        before = float(time[0])
+        before = time.item()
         here = bool(node.present(t)[0])
         if here:
-            time[0] = letter.note[0]  # both send at the same moment
+            time.fill_(letter.note[0])  # both send at the same moment
         yield Put(who, ANSWER, node.rows if here else None, self.codec, at_once=True)
         asked = yield Take(ASK, self.codec, who, elements=node.rows.shape[1])
-        time[0] = before
+        time.fill_(before)
         if here:
-            node.rows[0] = (node.rows[0] + whole_rows(asked.received)[0]) / 2
+            node.rows.add_(whole_rows(asked.received)).div_(2)
 
     def closing(self, block: Block, t: int) -> None:
         block.report["wakes"] = block.state["adpsgd.wakes"].numpy().astype(np.float64)
@@ -115,10 +115,11 @@ class ADPSGD(Asynchronous):
         return float(node.facts[LATEST])
 
     def _partner(self, node: Block, t: int, wakes: int) -> int | None:
-        others = node.graph(t).row(int(node.ids[0]))
+        own = node.ids.item(0)
+        others = node.graph(t).row(own)
         if not len(others):
             return None
-        random = node.streams.own.numpy("adpsgd", int(node.ids[0]), wakes)
+        random = node.streams.own.numpy("adpsgd", own, wakes)
         return int(others[random.integers(len(others))])
 
     def _work(self, node: Block, t: int, wakes: int) -> None:
@@ -129,8 +130,8 @@ class ADPSGD(Asynchronous):
         """
         copy = node.state["adpsgd.copy"]
         model = node.rows.clone()
-        node.rows[0] = copy[0]
+        node.rows.copy_(copy)
         node.train(t, draw=wakes)
-        moved = slice(0, node.rows.shape[1] - node.trainer.layout.statistics)
-        node.rows[0, moved] += model[0, moved] - copy[0, moved]
-        node.state["adpsgd.wakes"][0] += 1
+        moved = node.rows.shape[1] - node.trainer.layout.statistics
+        node.rows[:, :moved].add_(model[:, :moved] - copy[:, :moved])
+        node.state["adpsgd.wakes"].add_(1)
