@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from typing import Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 SHARED = -1
 """The ``node`` (or ``round``) of a stream that belongs to no single node (or round)."""
@@ -57,8 +59,7 @@ class Streams:
 
     def numpy(self, purpose: str, node: int = SHARED, round: int = SHARED) -> np.random.Generator:
         """A fresh NumPy generator (Philox, keyed by the stream's name)."""
-        key = np.frombuffer(self.key(purpose, node, round), dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(key=key))
+        return np.random.Generator(np.random.Philox(_Key(self.key(purpose, node, round))))
 
     def integer(self, purpose: str, node: int = SHARED, round: int = SHARED) -> int:
         """A 63-bit seed for a library that wants an integer (torch, networkx)."""
@@ -66,6 +67,17 @@ class Streams:
 
     def _label(self, purpose: str, node: int, round: int) -> bytes:
         return struct.pack("<qqq", self.seed, int(node), int(round)) + purpose.encode()
+
+
+class _Key(ISeedSequence):
+    """A generator's key as it is: ``Philox(key=...)``, but that one asks the system for entropy
+    that it does not use."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = np.frombuffer(key, dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
+        return self._key
 
 
 class _Own(Streams):

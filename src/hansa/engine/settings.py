@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -83,7 +84,7 @@ class TrainSettings(Settings):
     @property
     def batching(self) -> Batching:
         """How examples become mini-batches."""
-        return Batching(self.batch_size, self.drop_last, self.draw == "fresh")
+        return _batching(self.batch_size, self.drop_last, self.draw == "fresh")
 
     def asked(self, sizes: np.ndarray) -> np.ndarray:
         """Steps that a round asks of nodes with ``sizes`` [k] examples, whatever their budget."""
@@ -109,6 +110,9 @@ class TrainSettings(Settings):
             return None, 0
         node = int(np.argmin(least))
         return least[node], node
+
+
+_batching = lru_cache(maxsize=64)(Batching)  # it is asked for at every wake-up of a node
 
 
 class EvaluateSettings(Settings):

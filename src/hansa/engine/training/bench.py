@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -138,17 +139,21 @@ class Bench:
             self._pool = None
 
 
-def rows_at(rows: Tensor, chunk: np.ndarray) -> tuple[Tensor, Callable[[], None]]:
+def rows_at(rows: Tensor, chunk: np.ndarray) -> tuple[Tensor, Callable[[], object]]:
     """Rows at these positions, as a view where they are adjacent, and what writes them back.
 
     A single row that does not begin where torch would have it begin is copied: kernels may add in
     another order where numbers begin at another alignment, and what a looped node computes must
     not depend on its place among the rows.
     """
-    if len(chunk) and (np.diff(chunk) == 1).all():
-        view = rows[int(chunk[0]) : int(chunk[-1]) + 1]
-        if len(chunk) > 1 or view.data_ptr() % _ALIGNED == 0:
+    if len(chunk) == 1:
+        view = rows[int(chunk[0]) : int(chunk[0]) + 1]
+        if view.data_ptr() % _ALIGNED == 0:
             return view, _nothing
+        copy = view.clone()
+        return copy, partial(view.copy_, copy)
+    if len(chunk) and (np.diff(chunk) == 1).all():
+        return rows[int(chunk[0]) : int(chunk[-1]) + 1], _nothing
     index = torch.from_numpy(chunk).to(rows.device)
     copied = rows[index]
 

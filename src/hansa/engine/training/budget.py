@@ -67,6 +67,9 @@ class Full(Budget):
     def afford(self, ask: Ask) -> np.ndarray:
         return ask.steps
 
+    def steps(self, ask: Ask) -> np.ndarray:
+        return ask.steps
+
 
 @register("uniform", paper="Allouah et al.", year=2024, url="https://arxiv.org/abs/2411.07182")
 class Uniform(Budget):

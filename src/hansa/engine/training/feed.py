@@ -75,7 +75,9 @@ class Feed:
         if self._ahead is None:
             x, y = self.dataset.gather(self.dataset.train, self._index[step, :active, :width])
         else:
-            x, y = (whole[step, :, :width] for whole in self._ahead)
+            x, y = (whole[step] for whole in self._ahead)
+            if width < self._index.shape[2]:
+                x, y = x[:, :width], y[:, :width]
         if self._augmenter is not None and self._chance is not None:
             x = self._augmenter.apply(x, self._chance[step, :active, :width])
         return x, y, lengths
@@ -86,6 +88,8 @@ def _stack(drawn: list[np.ndarray]) -> np.ndarray:
 
     The filling of a batch repeats its first entry; that of missing steps is never used.
     """
+    if len(drawn) == 1:
+        return drawn[0][:, None]
     shapes = {each.shape for each in drawn}
     if len(shapes) == 1:
         return np.stack(drawn, axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -150,30 +151,37 @@ class Trainer(Evaluator):
         who = np.arange(n) if who is None else np.asarray(who)
         sizes = np.array([len(block.parts[i]) for i in who.tolist()], dtype=np.int64)
         todo = self._todo(block, who, sizes, steps, draw)
-        losses, extra = np.full(n, np.nan), np.full((2, n), np.nan)
+        guesses = settings.optimizer.finishes
+        losses, extra = np.full(n, np.nan), np.full((2, n if self._weighs else 0), np.nan)
         working = todo > 0
-        who, todo, sizes = who[working], todo[working], sizes[working]
+        if not working.all():
+            who, todo, sizes = who[working], todo[working], sizes[working]
         if len(who):
             self._prepare(block)
-            every, asked = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-            every[who], asked[who] = todo, np.maximum(settings.asked(sizes), todo)
+            every, asked = np.zeros(n, dtype=np.int64), np.zeros(n if guesses else 0, dtype=np.int64)
+            every[who] = todo
+            if guesses:
+                asked[who] = np.maximum(settings.asked(sizes), todo)
             lr = self.learning_rate(round)
             work = _Work(block, round, draw, lr, every, asked, correct, extra[0], extra[1])
             order = who
             if self.strategy == "stacked" and todo.min() != todo.max():
                 order = who[np.argsort(-todo, kind="stable")]
-            chunk_losses = self.map(
-                lambda chunk: self._train_chunk(work, chunk), self.chunks(order)
-            )
-            # NaN marks nodes at rest, so a loss that is not a number is reported as infinite.
-            losses[order] = np.nan_to_num(
-                np.concatenate(list(chunk_losses)), nan=np.inf, posinf=np.inf
-            )
-            block.state["steps"][who] += torch.from_numpy(todo)
-            samples = settings.batching.samples(sizes, todo)
-            block.state["samples"][who] += torch.from_numpy(samples)
+            each = list(self.map(partial(self._train_chunk, work), self.chunks(order)))
+            means = each[0] if len(each) == 1 else np.concatenate(each)
+            if not np.isfinite(means).all():
+                # NaN marks nodes at rest, so a loss that is not a number is reported as infinite.
+                means = np.nan_to_num(means, nan=np.inf, posinf=np.inf)
+            losses[order] = means
+            block.state["steps"].numpy()[who] += todo
+            block.state["samples"].numpy()[who] += settings.batching.samples(sizes, todo)
         block.report[TRAIN_LOSS] = losses
-        self._report(block, who, todo, extra)
+        if self._weighs:
+            self._report(block, who, todo, extra)
+
+    @property
+    def _weighs(self) -> bool:
+        return self.weighs_steps or self.settings.optimizer.finishes
 
     def learning_rate(self, round: int) -> float:
         """The learning rate of a round."""
@@ -205,10 +213,9 @@ class Trainer(Evaluator):
             block.report["gradients"] = np.full(len(block.ids), np.nan)
             block.report["gradients"][who] = steps
             block.report["guesses"] = extra[0]
-        if optimizer.finishes or self.weighs_steps:
-            effective = np.full(len(block.ids), np.nan)
-            effective[who] = optimizer.effective_steps(steps) + np.nan_to_num(extra[1, who])
-            block.report[EFFECTIVE_STEPS] = effective
+        effective = np.full(len(block.ids), np.nan)
+        effective[who] = optimizer.effective_steps(steps) + np.nan_to_num(extra[1, who])
+        block.report[EFFECTIVE_STEPS] = effective
 
     def _prepare(self, block: Block) -> None:
         n, size = len(block.ids), self.layout.trainable
@@ -269,18 +276,20 @@ class Trainer(Evaluator):
         for slot in optimizer.slots:
             slots[slot], back = rows_at(block.state[f"optimizer.{slot}"], chunk)
             backs.append(back)
-        count = block.state["steps"][torch.from_numpy(chunk)]  # a copy
+        count = torch.from_numpy(block.state["steps"].numpy()[chunk])  # a copy
         self.put_integers(passes, block.state, int(chunk[0]))
         total = torch.zeros(k, device=self.device)
         trained = rows[:, : self.layout.trainable]
         start = trained.clone() if optimizer.needs_start else None
-        active, done, ends = k, 0, np.unique(steps)
+        active, done, ends = k, 0, steps if k == 1 else np.unique(steps)
         with torch.no_grad():
             for end in ends:
                 # All of the first ``active`` nodes take the steps up to this end.
-                x_, g_, at, sums = (t[:active] for t in (trained, grads, count, total))
-                some = {name: slot[:active] for name, slot in slots.items()}
-                passes.attach(rows[:active], g_)
+                x_, g_, at, sums, some, all_ = trained, grads, count, total, slots, rows
+                if active < k:
+                    x_, g_, at, sums, all_ = (t[:active] for t in (x_, g_, at, sums, all_))
+                    some = {name: slot[:active] for name, slot in slots.items()}
+                passes.attach(all_, g_)
                 for step in range(done, int(end)):
                     x, y, lengths = feed.batch(step, active)
                     with torch.enable_grad():
