@@ -42,7 +42,9 @@ class Few(SimpleNamespace):
 
 def few(clients: int, nodes: int) -> Any:
     state = {name: torch.zeros(nodes, dtype=torch.float64) for name in MODELLED}
-    return Few(ids=np.arange(nodes), clients=clients, nodes=nodes, state=state, report={})
+    return Few(
+        ids=np.arange(nodes), clients=clients, nodes=nodes, state=state, report={}, tables={}
+    )
 
 
 @st.composite

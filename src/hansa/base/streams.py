@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.random.bit_generator import ISeedSequence
@@ -59,7 +59,8 @@ class Streams:
 
     def numpy(self, purpose: str, node: int = SHARED, round: int = SHARED) -> np.random.Generator:
         """A fresh NumPy generator (Philox, keyed by the stream's name)."""
-        return np.random.Generator(np.random.Philox(_Key(self.key(purpose, node, round))))
+        key = cast("np.random.SeedSequence", _Key(self.key(purpose, node, round)))
+        return np.random.Generator(np.random.Philox(key))
 
     def integer(self, purpose: str, node: int = SHARED, round: int = SHARED) -> int:
         """A 63-bit seed for a library that wants an integer (torch, networkx)."""

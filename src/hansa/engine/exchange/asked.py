@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -148,6 +149,7 @@ class Asked(ABC, Generic[T]):
         return When(round, self.kind, self.turn)
 
 
+@lru_cache(maxsize=256)
 def check_kind(kind: str, turn: int | None = None) -> None:
     """Refuse what a header cannot carry.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -310,7 +311,19 @@ def _decoded(send: Send, header: Header, payload: bytes) -> Messages:
     return message.unsqueeze(0) if isinstance(message, torch.Tensor) else message
 
 
-def sizes_of(send: Send) -> np.ndarray:
+class Said(Protocol):
+    """What is sent, and how it becomes bytes: a :class:`Send` or a ``Put``."""
+
+    @property
+    def rows(self) -> Messages:
+        """The messages."""
+
+    @property
+    def codec(self) -> Codec:
+        """How a message becomes bytes."""
+
+
+def sizes_of(send: Said) -> np.ndarray:
     """Bytes of each message with its header, int64 [m].
 
     Raises:
@@ -323,7 +336,7 @@ def sizes_of(send: Send) -> np.ndarray:
     return sizes + HEADER_BYTES
 
 
-def what_arrives(send: Send) -> Messages:
+def what_arrives(send: Said) -> Messages:
     """The messages as the codec leaves them.
 
     Raises:

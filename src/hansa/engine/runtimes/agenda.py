@@ -10,6 +10,7 @@ where the block is saved nothing is on its way (see :mod:`hansa.engine.runtimes.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -263,7 +264,7 @@ class Agenda:
         """Take over what a node reported."""
         block, k = self.block, run.k
         for name, values in run.node.report.items():
-            value = float(values[0])
+            value = values.item(0)
             if name == TRAIN_LOSS:
                 self._losses.setdefault(k, []).append(value)
                 if value > self.job.train.diverged_above:
@@ -271,8 +272,12 @@ class Agenda:
                     block.report[TRAIN_LOSS][k] = value
                     self.watch(run.t)
                 continue
-            whole = block.report.setdefault(name, np.full(len(block), np.nan))
-            whole[k] = np.fmax(whole[k], value) if name == "message_bytes" else value
+            whole = block.report.get(name)
+            if whole is None:
+                whole = block.report[name] = np.full(len(block), np.nan)
+            before = whole.item(k)
+            if name != "message_bytes" or math.isnan(before) or value > before:  # the largest
+                whole[k] = value
         run.node.report.clear()
 
     def _over(self, run: Running) -> None:
@@ -341,7 +346,7 @@ class Agenda:
             group, self.guard("exchange", t, work, group[0][1].codec), strict=True
         ):
             if node.report:
-                k = int(self.block.positions(node.ids)[0])
+                k = self.mailing.place.item(node.ids.item(0))
                 self._report(Running(k, node, None, t, False))
             self.came(letters, put.at_once)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.exchange import (
+    Said,
     Send,
     book_received,
     book_sent,
@@ -71,12 +72,12 @@ class Mailing:
         """
         full = [letter for letter in letters if letter.content is not None]
         indptr, due = np.array([0, len(full)]), np.array([letter.arrival for letter in full])
-        came: Messages = torch.zeros(0, 0)
         if full:
             heard = np.array([sum(letter.size for letter in full)])
             book_received(node, indptr[1:], heard)
             self.clock.receive(node, heard, indptr, due)
-            came = concatenate([_decoded(letter, take) for letter in full])
+        parts = [_decoded(letter, take) for letter in full] or [torch.zeros(0, 0)]
+        came = parts[0] if len(parts) == 1 else concatenate(parts)
         if isinstance(came, torch.Tensor):
             came = came.to(node.rows.device)
         return Taken(
@@ -90,13 +91,13 @@ class Mailing:
             letters=tuple(letters),
         )
 
-    def _forged(self, group: list[tuple[Block, Put]], node: Block, put: Put, t: int) -> Send | None:
+    def _forged(self, group: list[tuple[Block, Put]], node: Block, put: Put, t: int) -> Said | None:
         """What leaves in the place of what a node puts; None for a word."""
         if put.rows is None:
             return None
-        send = Send(put.rows, _NOBODY, put.codec, put.kind, beside=put.beside)
         if self.attackers is None:
-            return send
+            return cast(Said, put)
+        send = Send(put.rows, _NOBODY, put.codec, put.kind, beside=put.beside)
         sender = int(node.ids[0])
         last, turn = self._spoken.get(sender, (t, 0))
         turn = turn if last == t else 0
@@ -117,9 +118,7 @@ class Mailing:
                 parts.append(share.values)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _clocked(
-        self, group: list[tuple[Block, Put]], sizes: list[int | None]
-    ) -> list[np.ndarray]:
+    def _clocked(self, group: list[tuple[Block, Put]], sizes: list[int | None]) -> list[np.ndarray]:
         """When each message is at each receiver's door, [k] of each; they are counted.
 
         Args:
@@ -155,7 +154,7 @@ class Mailing:
         ]
 
     def _deliver(
-        self, node: Block, put: Put, send: Send | None, size: int, due: np.ndarray, t: int
+        self, node: Block, put: Put, send: Said | None, size: int, due: np.ndarray, t: int
     ) -> list[Letter]:
         sender, sent = node.ids.item(0), node.state["modelled_time"].item()
         elements = 0 if send is None else width(send.rows)

@@ -206,7 +206,9 @@ class DeviceClock(Clock):
         fleet = self.own(block)
         time = block.state["modelled_time"].numpy()
         before = time.copy()
-        coming = fleet.coming if len(fleet.coming) == 1 else np.repeat(fleet.coming, np.diff(indptr))
+        coming = (
+            fleet.coming if len(fleet.coming) == 1 else np.repeat(fleet.coming, np.diff(indptr))
+        )
         super().receive(block, heard, indptr, arrivals + coming)
         seconds = heard / fleet.down
         own = np.minimum(time - before, fleet.coming) + seconds

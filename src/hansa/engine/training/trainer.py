@@ -158,7 +158,10 @@ class Trainer(Evaluator):
             who, todo, sizes = who[working], todo[working], sizes[working]
         if len(who):
             self._prepare(block)
-            every, asked = np.zeros(n, dtype=np.int64), np.zeros(n if guesses else 0, dtype=np.int64)
+            every, asked = (
+                np.zeros(n, dtype=np.int64),
+                np.zeros(n if guesses else 0, dtype=np.int64),
+            )
             every[who] = todo
             if guesses:
                 asked[who] = np.maximum(settings.asked(sizes), todo)
