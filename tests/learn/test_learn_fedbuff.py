@@ -3,6 +3,7 @@
 import heapq
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.engine import Job
-from hansa.engine.exchange.letter import pack_aside
+from hansa.engine.exchange.letter import Letter, pack_aside
 from hansa.engine.exchange.mesh import Mesh
-from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, When, frame
+from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, When, frame
+from hansa.engine.runtimes.mailing import Mailing
 from hansa.engine.runtimes.runtime import split_nodes
 from hansa.models import ParameterLayout
 
@@ -223,3 +225,24 @@ def test_a_client_orders_nobody_about_and_is_not_believed(
     assert sum(n for why, n in reasons.items() if "without its times" in why) == 16
     assert torch.isfinite(state["modelled_time"]).all()
     assert state["messages_sent"].sum() == state["messages_received"].sum()
+
+
+@pytest.mark.parametrize("algorithm", ["adpsgd", "fedbuff"])
+def test_a_message_of_another_size_is_refused_before_it_is_opened(
+    make_job: Callable[..., Job],
+    host_apart: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+) -> None:
+    """Its header may announce more numbers than there is memory for, or one that fits any model."""
+    plain = Mailing.letter
+
+    def letter(header: Header, payload: bytes) -> Letter:
+        came = plain(header, payload)
+        return replace(came, elements=elements) if came.size else came
+
+    monkeypatch.setattr(Mailing, "letter", staticmethod(letter))
+    changes = settings(rounds=2) if algorithm == "fedbuff" else {"algorithm": "adpsgd", "rounds": 2}
+    for elements in (1, 1 << 45):
+        with pytest.raises(RunError, match=rf"sent {elements} numbers of kind .* 910 were due"):
+            host_apart(lambda: make_job(changes), 2, deadline=20.0)

@@ -257,10 +257,12 @@ class FedBuff(Asynchronous, ClientServer):
         self, kind: str, codec: Codec, senders: np.ndarray, aside: int, size: int
     ) -> Generator[Take, Any, Mail]:
         """What :meth:`_put` has sent."""
-        inbox = yield Take(kind, codec, senders)
-        if not aside or is_exact(codec):
+        exact = is_exact(codec)
+        inbox = yield Take(kind, codec, senders, elements=size + aside * exact)
+        if not aside or exact:
             return Mail(inbox, inbox if aside else None, None, size)
-        return Mail(inbox, (yield Take(f"{kind}+", Dense(), senders)), None, size)
+        rest = yield Take(f"{kind}+", Dense(), senders, elements=aside)
+        return Mail(inbox, rest, None, size)
 
     def _told_with(self, node: Block) -> int:
         """How many numbers come with a model."""
