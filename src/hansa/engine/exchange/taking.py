@@ -81,7 +81,8 @@ class Take(Unrounded):
         codec: how bytes become a message.
         senders: int64, wait for a message of each of these.
         count: wait for so many messages, whoever sent them.
-        until: wait until this modelled time. With none of the three: what has come by now.
+        until: wait until this modelled time. A round ends with its wake-ups, so that what is said
+            in the next one is not there yet. With none of the three: what has come by now.
         elements: numbers that each message has to have, where that is known: else it is malformed.
     """
 

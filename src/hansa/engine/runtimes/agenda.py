@@ -414,6 +414,8 @@ class Agenda:
         self.mail[run.k] = [letter for letter in mail if id(letter) not in gone]
         kind, own = self._kind(take.kind), self.block.ids.item(run.k)
         self.events.took(run.t, own, [letter.sender for letter in letters], kind)
+        if take.until is not None:  # it has waited, whatever has come
+            run.node.state["modelled_time"].clamp_(min=take.until)
         work = partial(self.mailing.open, run.node, letters, take)
         taken: Taken = self.guard("exchange", run.t, work, take.codec)
         return taken
