@@ -139,9 +139,9 @@ def test_what_goes_wrong_on_purpose_is_said(make_job: MakeJob) -> None:
     faults = {"loss": 0.1, "lost": [[0, 1, 2]], "absent": {"1": [[0, 1]]}, "on_missing": "skip"}
     lines = of_faults(make_job({"faults": faults}).faults)
     assert lines == [
-        "faults: 0.1 of all messages are lost, on_missing: skip",
-        "faults: 1 messages are lost by name, on_missing: skip",
-        "faults: 1 nodes are away in some rounds: 1",
+        "faults: 10 % of all messages are lost, on_missing: skip",
+        "faults: messages lost by name: 1, on_missing: skip",
+        "faults: away in some rounds: node 1",
     ]
     assert of_faults(None) == []
 

@@ -36,13 +36,13 @@ def of_faults(faults: Faults | None) -> list[str]:
     said = f", on_missing: {faults.on_missing}" if faults.on_missing else ""
     lines = []
     if faults.loss:
-        lines.append(f"faults: {faults.loss:.3g} of all messages are lost{said}")
+        lines.append(f"faults: {100 * faults.loss:.3g} % of all messages are lost{said}")
     if faults.lost:
-        lines.append(f"faults: {len(faults.lost)} messages are lost by name{said}")
+        lines.append(f"faults: messages lost by name: {len(faults.lost)}{said}")
     if faults.absent:
         nodes = sorted(faults.absent)
         shown = ", ".join(map(str, nodes[:8])) + " ..." * (len(nodes) > 8)
-        lines.append(f"faults: {len(nodes)} nodes are away in some rounds: {shown}")
+        lines.append(f"faults: away in some rounds: node{'s' * (len(nodes) > 1)} {shown}")
     return lines
 
 
