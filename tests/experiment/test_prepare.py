@@ -68,6 +68,21 @@ def test_what_clients_must_tell_has_to_be_something_that_they_can(
         prepare(RunFile.parse(override({}, (f"algorithm={file}:Own",))))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("kinds", "'model'"), ("kinds", "['model']"), ("hears", "('other',)"), ("hears", "'model'")],
+)
+def test_kinds_of_messages_are_declared_as_such(name: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from typing import Any, ClassVar\nfrom hansa import Asynchronous\n"
+        "class Own(Asynchronous):\n    'Own.'\n    kinds: ClassVar[Any] = ('model',)\n"
+        f"    {name}: ClassVar[Any] = {said}\n"
+    )
+    with pytest.raises(OwnCodeError, match=rf"own\.py:Own.* its {name} is "):
+        prepare(RunFile.parse(override({}, (f"algorithm={file}:Own",))))
+
+
 def test_a_graph_of_ones_own_that_fails_is_the_topologys_fault(tmp_path: Path) -> None:
     file = tmp_path / "rings.py"
     file.write_text(

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from hansa.base.errors import OwnCodeError, RunError
-from hansa.engine import Job
+from hansa.engine import Job, Put, Send, Take, Tell
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
+from hansa.topology import Graph
 
 FAULTY = """
 from typing import Any, ClassVar
@@ -33,6 +34,7 @@ class Forlorn(Undeclared):
     def wake(self, node: Any, t: int) -> Any:
         yield Take("model", count=1)
 """
+GRAPH = Graph.from_edges(2, [0], [1])
 OWN = Path(__file__).parents[2] / "examples" / "own_asynchronous.py"
 CHANGES: dict[str, Any] = {
     "algorithm": f"{OWN}:PushGossip",
@@ -93,3 +95,23 @@ def test_who_waits_for_what_nobody_sends_is_named(
     assert caught.value.repeats
     with pytest.raises(RunError, match=r"in vain .* wait for messages of kind model\); raise"):
         host_apart(lambda: faulty("Forlorn"), 2, deadline=0.5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Put(np.array([-1]), "model"),
+        lambda: Put(np.array([1.0]), "model"),
+        lambda: Put([1], "model"),  # type: ignore[arg-type]
+        lambda: Take("model", senders=np.array([[1]])),
+        lambda: Take("model", count=0),
+        lambda: Take("model", until=float("nan")),
+        lambda: Take("model", count=1, until=2.0),
+        lambda: Send(torch.zeros(1, 1), GRAPH, on_missing="drop"),  # type: ignore[arg-type]
+        lambda: Tell(GRAPH, on_missing="self"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_when_it_is(make: Callable[[], Any]) -> None:
+    """Else it would go to the last node, wait for nothing, or do as if nothing had been said."""
+    with pytest.raises(ValueError, match=r"to=|senders=|count|on_missing="):
+        make()

@@ -16,7 +16,7 @@ from hansa.base.streams import Streams
 from hansa.base.telling import doing
 from hansa.data import Dataset, plant
 from hansa.data.dealing.holdback import hold_back_each
-from hansa.engine import Algorithm, Job, Network, Simulate
+from hansa.engine import Algorithm, Asynchronous, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.roster import TELLING
 from hansa.experiment.inputs import plugins_of
@@ -46,7 +46,7 @@ def prepare(run: RunFile) -> Job:
     network = Network(run.topology, nodes + servers, streams, servers, away)
     if run.algorithm.uses_topology:
         _within("topology", lambda: network.graph(0), nodes, run.topology)
-    _check_told(method)
+    _check_declared(method)
     _within("algorithm", lambda: method.check(network), nodes, method)
     _check_weights(run, network)
     attackers = _attackers(run, streams)
@@ -160,16 +160,21 @@ def _check_pace(run: RunFile) -> None:
         )
 
 
-def _check_told(method: Algorithm) -> None:
-    """What clients must tell has to be something that they can."""
-    said = method.must_tell
-    if not isinstance(said, set | frozenset) or not said <= TELLING.keys():
-        raise OwnCodeError(
-            "algorithm",
-            import_path(type(method)),
-            f"its must_tell is {said!r}",
-            f"a frozenset of some of {', '.join(map(repr, TELLING))}",
-        )
+def _check_declared(method: Algorithm) -> None:
+    """What an algorithm declares has to be something that there is."""
+
+    def refuse(name: str, fix: str) -> OwnCodeError:
+        problem = f"its {name} is {getattr(method, name)!r}"
+        return OwnCodeError("algorithm", import_path(type(method)), problem, fix)
+
+    told = method.must_tell
+    if not isinstance(told, set | frozenset) or not told <= TELLING.keys():
+        raise refuse("must_tell", f"a frozenset of some of {', '.join(map(repr, TELLING))}")
+    if isinstance(method, Asynchronous):
+        if not isinstance(method.kinds, tuple):
+            raise refuse("kinds", "a tuple of the kinds of its messages")
+        if not isinstance(method.hears, tuple) or not {*method.hears} <= {*method.kinds}:
+            raise refuse("hears", f"a tuple of some of its kinds, {method.kinds}")
 
 
 def _check_faults(run: RunFile, servers: int) -> Timetable:

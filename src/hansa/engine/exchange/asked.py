@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 
@@ -160,3 +160,27 @@ def check_kind(kind: str, turn: int | None = None) -> None:
         raise ValueError(f"the kind {kind!r} is not at most 16 ASCII characters")
     if turn is not None and not (kind and 0 <= turn < MAX_TURN):
         raise ValueError(f"turn {turn} of kind {kind!r} is not one of {MAX_TURN} of a named kind")
+
+
+def check_ids(ids: Any, name: str) -> None:
+    """Refuse what are no ids of nodes.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    good = isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" and ids.ndim == 1
+    if not good or (ids < 0).any():
+        raise ValueError(f"{name}={ids!r} is no array of node ids, int64 [k]")
+
+
+def check_missing(policy: str, known: Any) -> None:
+    """Refuse a word that says of no missing message what becomes of it.
+
+    Args:
+        known: the literal type of those that do.
+
+    Raises:
+        ValueError: naming those that there are.
+    """
+    if policy not in get_args(known):
+        raise ValueError(f"on_missing={policy!r} is none of {', '.join(get_args(known))}")

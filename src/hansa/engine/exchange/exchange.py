@@ -12,7 +12,7 @@ from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.block import Block
-from hansa.engine.exchange.asked import Asked, Exchange, check_kind
+from hansa.engine.exchange.asked import Asked, Exchange, check_kind, check_missing
 from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.losses import record, refuse, resend, wait_in_vain
 from hansa.engine.exchange.terms import Missing, OnMissing
@@ -52,6 +52,7 @@ class Send(Asked[Inbox]):
 
     def __post_init__(self) -> None:
         check_kind(self.kind, self.turn)
+        check_missing(self.on_missing, OnMissing)
 
     def perform(self, exchange: Exchange, block: Block, round: int, phase: int) -> Inbox:
         """Send, wait for all that the block's nodes should hear, count, and hand it over."""

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages
 from hansa.engine.block import Block
-from hansa.engine.exchange.asked import Asked, Exchange, check_kind
+from hansa.engine.exchange.asked import Asked, Exchange, check_ids, check_kind
 from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.letter import Letter
-
-if TYPE_CHECKING:
-    pass
 
 
 class Unrounded(Asked[Any]):
@@ -68,6 +65,7 @@ class Put(Unrounded):
 
     def __post_init__(self) -> None:
         check_kind(self.kind)
+        check_ids(self.to, "to")
         if self.rows is not None and len(self.rows) != 1:
             raise ValueError(f"{len(self.rows)} messages, and one is put at a time")
 
@@ -92,6 +90,17 @@ class Take(Unrounded):
     count: int | None = None
     until: float | None = None
     elements: int | None = None
+
+    def __post_init__(self) -> None:
+        asked = [self.senders, self.count, self.until]
+        if sum(one is not None for one in asked) > 1:
+            raise ValueError("more than one of senders, count and until")
+        if self.senders is not None:
+            check_ids(self.senders, "senders")
+        if (self.count is not None and self.count < 1) or (
+            self.until is not None and not np.isfinite(self.until)
+        ):
+            raise ValueError(f"nothing comes for count={self.count}, until={self.until}")
 
 
 @dataclass(frozen=True)

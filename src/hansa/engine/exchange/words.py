@@ -15,7 +15,7 @@ import numpy as np
 from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
-from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind
+from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind, check_missing
 from hansa.engine.exchange.losses import record, refuse
 from hansa.engine.exchange.wire import HEADER_BYTES, Key, When, frame, pack_control, unpack_control
 from hansa.topology import Graph
@@ -23,6 +23,8 @@ from hansa.topology import Graph
 if TYPE_CHECKING:
     from hansa.engine.block import Block
 
+Unheard = Literal["wait", "skip"]
+"""What becomes of a word that a fault takes: it is told again, or its receiver has the default."""
 _NOBODY = np.zeros(0, dtype=np.int64)
 _HEADS = ("senders", "receivers", "at", "sizes")
 
@@ -78,10 +80,11 @@ class Tell(Asked[Told]):
     default: Mapping[str, float] = field(default_factory=dict)
     kind: str = "tell"
     turn: int | None = None
-    on_missing: Literal["wait", "skip"] = "wait"
+    on_missing: Unheard = "wait"
 
     def __post_init__(self) -> None:
         check_kind(self.kind, self.turn)
+        check_missing(self.on_missing, Unheard)
         if self.values.keys() - self.default.keys():
             raise ValueError(f"{sorted(self.values)} is told where {sorted(self.default)} is heard")
 
