@@ -68,6 +68,17 @@ def test_what_clients_must_tell_has_to_be_something_that_they_can(
         prepare(RunFile.parse(override({}, (f"algorithm={file}:Own",))))
 
 
+def test_who_asks_for_what_cannot_be_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from hansa import Algorithm\nclass Own(Algorithm):\n    'Own.'\n"
+        "    def outgoing(self, block, t):\n        return block.sizes\n"
+    )
+    settings = RunFile.parse(override({}, (*SMALL, f"algorithm={file}:Own")))
+    with pytest.raises(OwnCodeError, match=r"own\.py, line 5, in outgoing: NotTold: .* must_tell"):
+        run(settings, tmp_path / "run", report=False)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("kinds", "'model'"), ("kinds", "['model']"), ("hears", "('other',)"), ("hears", "'model'")],

@@ -46,7 +46,11 @@ def in_own_code(
         return None
     if place is None:
         module = sys.modules.get(type(foreign).__module__)
-        place = f"{getattr(module, '__file__', None) or module}, {type(foreign).__qualname__}"
+        file = str(getattr(module, "__file__", None) or module)
+        place = f"{file}, {type(foreign).__qualname__}"
+        for frame in traceback.extract_tb(error.__traceback__):  # the last is what asked for it
+            if frame.filename == file:
+                place = f"{file}, line {frame.lineno}, in {frame.name}"
     return OwnCodeError(field, None, f"{place}: {said(error)}", expected)
 
 
