@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOM = 2048
-"""How many views are kept; one is some 10 kB."""
+"""How many views are kept; one is some 15 kB."""
 
 
 def node_view(block: Block, k: int) -> Block:
