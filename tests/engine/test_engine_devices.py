@@ -20,6 +20,7 @@ from hansa.base.modules import load_module
 from hansa.base.streams import Streams
 from hansa.engine import Block, Clock, DevicesClock, Job, Profiles, Send
 from hansa.engine.exchange.asked import Exchange
+from hansa.engine.exchange.faults import Faults
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.topology import Graph
 
@@ -388,9 +389,14 @@ def shown(kind: str) -> list[str]:
 
 @pytest.mark.parametrize("text", shown("yaml"))
 def test_settings_on_the_page_are_settings(text: str) -> None:
-    clock = Clock.resolve(yaml.safe_load(text)["clock"])
-    assert Clock.resolve(clock.dump()) == clock
-    hash(clock)
+    settings = yaml.safe_load(text)
+    assert settings.keys() <= {"clock", "faults"}
+    if "faults" in settings:
+        Faults.model_validate(settings["faults"])
+    if "clock" in settings:
+        clock = Clock.resolve(settings["clock"])
+        assert Clock.resolve(clock.dump()) == clock
+        hash(clock)
 
 
 def test_the_table_on_the_page_is_a_table(tmp_path: Path) -> None:
