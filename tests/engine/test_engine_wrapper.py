@@ -37,7 +37,7 @@ class Told(Algorithm):
     def __getattribute__(self, name: str) -> Any:
         if name in OWN or name not in set(declared()):
             return super().__getattribute__(name)
-        if isinstance(getattr(Algorithm, name), property | bool | str):
+        if isinstance(getattr(Algorithm, name), property | bool | str | frozenset):
             return f"the inner {name}"
 
         def call(*given: Any) -> Any:
