@@ -137,13 +137,19 @@ def test_clients_that_are_away_are_not_invited(
 
 def test_what_goes_wrong_on_purpose_is_said(make_job: MakeJob) -> None:
     faults = {"loss": 0.1, "lost": [[0, 1, 2]], "absent": {"1": [[0, 1]]}, "on_missing": "skip"}
-    lines = of_faults(make_job({"faults": faults}).faults)
+    lines = of_faults(make_job({"faults": faults}).faults, 5)
     assert lines == [
         "faults: 10 % of all messages are lost, on_missing: skip",
         "faults: messages lost by name: 1, on_missing: skip",
         "faults: away in some rounds: node 1",
     ]
-    assert of_faults(None) == []
+    assert of_faults(None, 5) == []
+
+
+def test_what_is_to_go_wrong_after_the_last_round_is_said(make_job: MakeJob) -> None:
+    faults = {"lost": [[4, 1, 2], [5, 1, 2]], "absent": {"1": [[0, 1], [7, None]]}}
+    lines = of_faults(make_job({"faults": faults}).faults, 5)
+    assert lines[-1] == "faults: after the last of 5 rounds, and so never: 2"
 
 
 def test_absence_by_faults_is_that_of_churn(make_job: MakeJob, host: Callable[..., Any]) -> None:

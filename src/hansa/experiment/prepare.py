@@ -183,7 +183,7 @@ def _check_faults(run: RunFile, servers: int) -> Timetable:
     if faults is None:
         return {}
     every = run.nodes + servers
-    _within("faults", lambda: faults.check(every, run.nodes, run.rounds), run.nodes)
+    _within("faults", lambda: faults.check(every, run.nodes), run.nodes)
     if faults.absent and not method.uses_topology and not servers:
         problem = f"lets nodes leave, but {method.name} does not use the topology"
         fix = "nobody absent, or an algorithm such as dpsgd"

@@ -26,10 +26,10 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
         text = f"attack: {len(who)} of {chosen.nodes} nodes send what {job.attackers.attack.name} "
         text += f"makes of theirs: {', '.join(map(str, who[:20]))}{' ...' * (len(who) > 20)}"
         lines.append(text)
-    return lines + of_faults(job.faults) + unused(chosen)
+    return lines + of_faults(job.faults, job.rounds) + unused(chosen)
 
 
-def of_faults(faults: Faults | None) -> list[str]:
+def of_faults(faults: Faults | None, rounds: int) -> list[str]:
     """What goes wrong on purpose."""
     if faults is None:
         return []
@@ -43,6 +43,8 @@ def of_faults(faults: Faults | None) -> list[str]:
         nodes = sorted(faults.absent)
         shown = ", ".join(map(str, nodes[:8])) + " ..." * (len(nodes) > 8)
         lines.append(f"faults: away in some rounds: node{'s' * (len(nodes) > 1)} {shown}")
+    if late := faults.late(rounds):
+        lines.append(f"faults: after the last of {rounds} rounds, and so never: {late}")
     return lines
 
 
