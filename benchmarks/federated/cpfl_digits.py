@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def merged(folder: RunFolder, distillation: Distillation) -> dict[str, float]:
     for name, way in MERGES.items():
         rule = chosen.algorithm.model_copy(update={**way, "distillation": distillation})
         assert isinstance(rule, CPFL)
+        block.roster = replace(job, algorithm=rule).roster  # the merge may ask for labels
         model = rule.merged(block, block.rows)
         score = block.trainer.evaluate(model.unsqueeze(0), job.dataset.test, 500)["accuracy"]
         found[name] = 100 * float(score[0])

@@ -108,7 +108,7 @@ class Late(DPSGD):
             ["line 8, in outgoing", "ZeroDivisionError", "round 2"],
         ),
         ("yields", "return block.rows", ["yields a Tensor", "a Send or a Tell"]),
-        ("wrong", "return super().outgoing(None, t)", ["Late", "round 1"]),
+        ("wrong", "return super().outgoing(None, t)", ["line 8, in outgoing", "round 1"]),
     ],
 )
 def test_an_algorithm_of_ones_own_is_named_when_it_fails(
