@@ -237,7 +237,8 @@ def _refuse_memory(
     buffers = dict(network.named_buffers())
     integers = {e.name: buffers[e.name].clone() for e in layout.integer_buffers}
     outside = {n: b.clone() for n, b in buffers.items() if n not in {*layout.names, *integers}}
-    places = [tensor.data_ptr() for tensor in layout.tensors(network)]
+    held = [tensor.detach() for tensor in layout.tensors(network)]  # so that no other lies there
+    places = [tensor.data_ptr() for tensor in held]
 
     def outputs() -> Tensor:
         layout.load_(network, row)
