@@ -379,15 +379,22 @@ class Agenda:
         else:
             self._resume(k)
 
-    def _resume(self, k: int) -> None:
-        """Take on a node's scripts that have what they wait for."""
+    def _resume(self, k: int, once: bool = False) -> bool:
+        """Take on a node's scripts, or ``once`` the first, that have what they wait for.
+
+        Returns:
+            Whether there was one.
+        """
+        went = False
         for run in list(self._parked.get(k, [])):
-            if isinstance(run.waiting, Take):
+            if isinstance(run.waiting, Take) and not (once and went):
                 asked = run.waiting
                 letters = self._match(k, asked)
                 if letters is not None:
                     self._unpark(run)
                     self._go(run, self._take(run, asked, letters))
+                    went = True
+        return went
 
     def _match(self, k: int, take: Take) -> list[Letter] | None:
         """What a node may take now; None: it has to wait."""

@@ -70,15 +70,7 @@ class Replayed(Agenda):
             self.finish_parked(k)
             if self.order.next(node) is not event:
                 return True  # it was taken on the way
-            for run in list(self._parked.get(k, [])):
-                if isinstance(run.waiting, Take):
-                    asked = run.waiting
-                    letters = self._match(k, asked)
-                    if letters is not None:
-                        self._unpark(run)
-                        self._go(run, self._take(run, asked, letters))
-                        return True
-            return False
+            return self._resume(k, once=True)
         if event.what == WOKE:
             if any(run.wakes for run in self._parked.get(k, [])):
                 return False
