@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,13 +90,18 @@ class Job(Plan):
         calls each training example that is here."""
         return np.arange(len(self.dataset.train)) if self.numbered is None else self.numbered
 
+    @property
+    def clients_here(self) -> np.ndarray:
+        """int64 [k], ids of the clients whose examples are here, ascending."""
+        own = self.parts.own if isinstance(self.parts, Parts) else range(len(self.parts))
+        return np.array(sorted(own), dtype=np.int64)
+
     def tells(self) -> dict[str, np.ndarray]:
         """What the clients whose examples are here tell when they join, int64 by name.
 
         ``clients`` are their ids [k]; the rest is in their order.
         """
-        own = self.parts.own if isinstance(self.parts, Parts) else range(len(self.parts))
-        here = np.array(sorted(own), dtype=np.int64)
+        here = self.clients_here
         told, said = self.algorithm.must_tell, {"clients": here}
         if "sizes" in told:
             for name, group in (("sizes", self.parts), ("held", self.held)):
@@ -115,7 +120,17 @@ class Job(Plan):
         """What the nodes told of themselves when they joined."""
         return self.gathered([self.tells()]) if self.joined is None else self.joined
 
-    def gathered(self, tells: Sequence[dict[str, np.ndarray]]) -> Roster:
+    def joins(self, tells: Sequence[Mapping[str, Any]]) -> Job:
+        """This job, with the roster of what all parties told.
+
+        Raises:
+            NotTold: a client's party is not among them.
+            WireError: a party tells what it was not asked for.
+        """
+        self.joined = self.gathered(tells)
+        return self
+
+    def gathered(self, tells: Sequence[Mapping[str, Any]]) -> Roster:
         """The roster of what all parties told.
 
         Raises:
@@ -153,9 +168,11 @@ class Job(Plan):
         """
         if self.trial is not None:
             return self.trial
-        sizes = np.array([len(part) for part in self.parts], dtype=np.int64)
-        smallest, node = self.train.smallest_batch(sizes)
-        return try_out(self.module, self.dataset, smallest, f", as node {node} has")
+        here = self.clients_here
+        sizes = np.array([len(self.parts[c]) for c in here.tolist()], dtype=np.int64)
+        smallest, at = self.train.smallest_batch(sizes)
+        who = f", as node {here[at]} has" if len(here) else ""
+        return try_out(self.module, self.dataset, smallest, who)
 
     def block(self, ids: np.ndarray) -> Block:
         """A block with these nodes at the start of the run."""

@@ -33,6 +33,7 @@ class Collector:
             round too where the initial model is measured.
 
     Attributes:
+        expected: how many nodes report here; at a site of several owners its own alone.
         diverged: the round and the nodes in which training diverged first, if it did.
         saved: the round of the last checkpoint.
         reason: why the algorithm has ended the run before its last round, if it did.
@@ -40,6 +41,7 @@ class Collector:
 
     def __init__(self, job: Job, folder: RunFolder, progress: Progress | None = None) -> None:
         self.job, self.folder, self.progress = job, folder, progress
+        self.expected = job.nodes
         self.began = time.time()
         self.rounds_done = 0
         self.final: dict[str, float] = {}
@@ -89,7 +91,7 @@ class Collector:
         """Take one block's report of a round; record the round when all nodes are in."""
         waiting = self._waiting.setdefault(report["round"], [])
         waiting.append(report)
-        if sum(len(part["ids"]) for part in waiting) == self.job.nodes:
+        if sum(len(part["ids"]) for part in waiting) == self.expected:
             del self._waiting[report["round"]]
             self._record(report["round"], sorted(waiting, key=lambda part: part["ids"][0]))
 
@@ -189,7 +191,7 @@ class Collector:
         mean = (counts[:, None] * means).sum(0) / counts.sum()
         between = float((counts * np.square(means - mean).sum(1)).sum())
         within = sum(part["spread"] for part in measured)
-        several = counts.sum() > 1 and not self.job.servers
+        several = counts.sum() > 1 and not self.job.servers and self.expected == self.job.nodes
         if several:  # root mean squared distance of the models to their average
             figures["consensus_distance"] = float(np.sqrt((within + between) / counts.sum()))
         if self.job.evaluate.average_model and several:
