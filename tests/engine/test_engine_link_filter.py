@@ -151,6 +151,7 @@ def test_a_rate_that_changes_carries_the_bytes_of_each_part() -> None:
 def test_what_is_under_way_in_a_cut_goes_out_after_it() -> None:
     course = Course(conditions=(Conditions(delay=0.5, rate=1000.0, burst=1.0),), cuts=((2.0, 5.0),))
     link = Filter(course)
+    assert [link.down(now) for now in (1.9, 2.0, 4.0, 5.0)] == [None, 3.0, 1.0, None]
     assert link.offer(0.0, 1001)[0].at == pytest.approx(1.5, abs=0.01)
     assert link.offer(1.2, 400)[0].at == pytest.approx(5.9, abs=0.01)  # it would have come at 2.1
     assert link.offer(1.3, 1000)[0].at == pytest.approx(6.9, abs=0.01)

@@ -43,6 +43,12 @@ SMALL = (
         (["faults.lost=[7]"], "faults.lost.0", "is not [round, sender, receiver]"),
         (["faults.lost=[[-1,1,2]]"], "faults.lost.0", "a round from 0, two of"),
         (["faults.lost=[[0,1,2]]", "algorithm=adpsgd"], "faults.lost", "adpsgd has no rounds"),
+        (["network.rate=0"], "network.rate", "bytes a second"),
+        (["network.nodes={16: {delay: 1}}"], "network.nodes.16", "is no node of the run"),
+        (["network.jitter=0.1"], "network.jitter", "before they leave"),
+        (["network.trace=nowhere.csv"], "network.trace", "No such file"),
+        (["network.nodes={3: {delay: 1}}", "runtime=processes"], "network.nodes.3",
+         "a node a worker (runtime.workers: 16)"),
     ],
 )  # fmt: skip
 def test_impossible_settings(changes: list[str], field: str, words: str) -> None:

@@ -14,6 +14,7 @@ from hansa.engine.algorithm import Algorithm
 from hansa.engine.exchange.asked import Exchange, Post
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
+from hansa.engine.links.shaping import Shaping
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.clock import Clock
@@ -38,6 +39,7 @@ class Plan:
         module: the model at its initial weights, the same for all nodes.
         attackers: the clients that send something else than they should, or None.
         faults: what goes wrong on purpose, or None.
+        shaping: what the links between nodes are like, or None: as they are.
         form: what the module is built from; None: no other process can.
         plugins: modules or files that components come from.
         trial: what the model does on a few examples, once that has been tried.
@@ -60,6 +62,7 @@ class Plan:
     threads: int = 0
     attackers: Attackers | None = None
     faults: Faults | None = None
+    shaping: Shaping | None = None
     form: Model | None = None
     plugins: tuple[str, ...] = ()
     trial: Tried | None = None

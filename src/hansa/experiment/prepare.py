@@ -19,6 +19,7 @@ from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Algorithm, Asynchronous, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.roster import TELLING
+from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.experiment.inputs import plugins_of
 from hansa.experiment.replays import check_replay
 from hansa.experiment.runfile import RunFile
@@ -43,6 +44,7 @@ def prepare(run: RunFile) -> Job:
     _check_servers(run, servers)
     streams = Streams(run.seed)
     away = _check_faults(run, servers)
+    _check_links(run, servers)
     network = Network(run.topology, nodes + servers, streams, servers, away)
     if run.algorithm.uses_topology:
         _within("topology", lambda: network.graph(0), nodes, run.topology)
@@ -86,6 +88,7 @@ def prepare(run: RunFile) -> Job:
         form=form,
         plugins=tuple(sorted({*run.plugins} | plugins_of(run))),
         faults=run.faults,
+        shaping=run.network,
     )
     # What fits no model or no clock shows when a node starts: better now than in a worker.
     doing("trying the model")
@@ -201,6 +204,17 @@ def _check_faults(run: RunFile, servers: int) -> Timetable:
             "faults.on_missing: wait, so that it is sent again, or an algorithm such as dpsgd",
         )
     return faults.absent
+
+
+def _check_links(run: RunFile, servers: int) -> None:
+    """What is said of links has to be of nodes that there are, each at a worker of its own."""
+    shaping, every = run.network, run.nodes + servers
+    if shaping is None:
+        return
+    _within("network", lambda: shaping.check(every), run.nodes)
+    if (workers := getattr(run.runtime, "workers", None)) is not None:
+        owner = owners(split_nodes(every, workers, servers))
+        _within("network", lambda: shaping.check_sites(owner), run.nodes)
 
 
 def _attackers(run: RunFile, streams: Streams) -> Attackers | None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from hansa.data import DataSource, Iid
 from hansa.engine import Job
 from hansa.engine.exchange.faults import Faults
+from hansa.engine.links.shaping import Shaping
 from hansa.experiment.runfile import RunFile
 from hansa.topology import Graph
 
@@ -26,7 +27,7 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
         text = f"attack: {len(who)} of {chosen.nodes} nodes send what {job.attackers.attack.name} "
         text += f"makes of theirs: {', '.join(map(str, who[:20]))}{' ...' * (len(who) > 20)}"
         lines.append(text)
-    return lines + of_faults(job.faults, job.rounds) + unused(chosen)
+    return lines + of_faults(job.faults, job.rounds) + of_links(job.shaping) + unused(chosen)
 
 
 def of_faults(faults: Faults | None, rounds: int) -> list[str]:
@@ -45,6 +46,21 @@ def of_faults(faults: Faults | None, rounds: int) -> list[str]:
         lines.append(f"faults: away in some rounds: node{'s' * (len(nodes) > 1)} {shown}")
     if late := faults.late(rounds):
         lines.append(f"faults: after the last of {rounds} rounds, and so never: {late}")
+    return lines
+
+
+def of_links(shaping: Shaping | None) -> list[str]:
+    """What links are like where that is said."""
+    if shaping is None:
+        return []
+    lines = []
+    if shaping.figures:
+        shown = ", ".join(f"{name} {value:g}" for name, value in shaping.figures.items())
+        lines.append(f"network: all links: {shown}")
+    if apart := len(shaping.nodes) + len(shaping.links):
+        lines.append(f"network: nodes and links told apart: {apart}")
+    files = [*shaping.matrix.values(), *([shaping.trace] if shaping.trace else [])]
+    lines += [f"network: from {path.name}" for path in files]
     return lines
 
 

@@ -22,6 +22,7 @@ from hansa.engine import (
     TrainSettings,
 )
 from hansa.engine.exchange.faults import Faults
+from hansa.engine.links.shaping import Shaping
 from hansa.ensemble.attacks import Attack
 from hansa.experiment.settings_file import SettingsFile, load_plugins, override
 from hansa.models import MLP, Model
@@ -51,6 +52,9 @@ class RunFile(SettingsFile):
     )
     faults: Faults | None = Field(
         None, description="messages that get lost and nodes that are away, on purpose"
+    )
+    network: Shaping | None = Field(
+        None, description="what the links between nodes are like: delay, rate, losses, cuts"
     )
     train: TrainSettings = Field(TrainSettings(), description="local work")
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="measuring")

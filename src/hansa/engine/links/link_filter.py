@@ -96,6 +96,11 @@ class Filter:
             passages.append(Passage(self._last, "duplicate"))
         return passages
 
+    def down(self, now: float) -> float | None:
+        """Seconds until a cut is over that the link is in now, or None."""
+        over = self.course.cut(now, now)
+        return None if over is None else over - now
+
     def arrival(self, now: float, nbytes: int) -> float:
         """When a frame is there whole, s, if it is offered anew after it came corrupt.
 

@@ -23,6 +23,7 @@ from hansa.data.markers import Marker
 from hansa.engine.algorithm import Algorithm
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
+from hansa.engine.links.shaping import Shaping
 from hansa.engine.network import Network
 from hansa.engine.plan import Plan
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
@@ -57,6 +58,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "data": data_facts(plan.dataset),
         "attackers": None if plan.attackers is None else _attackers(plan.attackers),
         "faults": None if plan.faults is None else plan.faults.model_dump(mode="json"),
+        "shaping": None if plan.shaping is None else plan.shaping.model_dump(mode="json"),
         "topology": plan.network.topology.dump(),
         "nodes": plan.nodes,
         "servers": plan.servers,
@@ -112,6 +114,7 @@ def read_plan(folder: Path) -> Plan:
         device=facts["device"],
         attackers=attackers,
         faults=faults,
+        shaping=None if facts["shaping"] is None else Shaping.model_validate(facts["shaping"]),
         form=form,
         plugins=tuple(facts["plugins"]),
         trial=Tried(**trial),
