@@ -149,3 +149,10 @@ def test_only_a_label(tmp_path: Path, streams: Streams) -> None:
     path = save(FRAME.select("sick"), tmp_path / "a.csv")
     with pytest.raises(DataError, match="no input column"):
         File(path=path, label="sick").load(streams)
+
+
+def test_a_column_may_be_left_out_where_there_is_a_test_file(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text("a,b,label\n" + "1,2,x\n3,4,y\n" * 4)
+    source = File(path=tmp_path / "train.csv", test_path=tmp_path / "test.csv", exclude=["b"])
+    assert [feature["name"] for feature in source.read().features] == ["a"]

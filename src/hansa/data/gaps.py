@@ -24,10 +24,15 @@ class Means:
     own: dict[int, np.ndarray]
 
     @classmethod
-    def of(cls, train: Split) -> Means:
-        """Of the values that there are."""
+    def of(cls, train: Split, others: np.ndarray | None = None) -> Means:
+        """Of the values that there are.
+
+        Args:
+            others: means [F] over all parties, where these examples are one party's own: what
+                stands in a column of which it has no value.
+        """
         inputs = train.inputs.numpy()
-        overall = _means(inputs, np.zeros(inputs.shape[1]))
+        overall = _means(inputs, np.zeros(inputs.shape[1]) if others is None else others)
         owners = [] if train.groups is None else np.unique(train.groups).tolist()
         return cls(overall, {k: _means(inputs[train.groups == k], overall) for k in owners})
 

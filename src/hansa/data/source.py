@@ -14,7 +14,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -31,11 +31,25 @@ from hansa.data.dataset import Dataset, Split
 from hansa.data.dealing.partition import Iid, Partition
 from hansa.data.gaps import Means
 from hansa.data.markers import Marker
+from hansa.data.moments import Figures
 from hansa.data.pixels import ranged, settled, unknown
 from hansa.data.raw import Arrays, RawSplits, check, pool
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Parted(NamedTuple):
+    """Examples as they are stored, by what they are for."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+    public: Split | None
+
+    def filled(self, means: Means) -> Parted:
+        """The same with every gap filled."""
+        return Parted(*(None if part is None else means.fill(part) for part in self))  # type: ignore[arg-type]
 
 
 class DataSource(Component, kind="data"):
@@ -96,6 +110,10 @@ class DataSource(Component, kind="data"):
             DataError: the data are missing, damaged or not of the expected form.
         """
 
+    def understood(self, raw: RawSplits) -> RawSplits:
+        """What was read, as the settings say that it is to be understood."""
+        return raw
+
     def files(self) -> Sequence[Path]:
         """The files on which :meth:`read` depends; decoded arrays are kept on disk if given."""
         return ()
@@ -119,6 +137,14 @@ class DataSource(Component, kind="data"):
             ConfigError: a setting does not fit the data.
         """
         raw = self._raw()
+        return self.prepared(raw, self.parted(raw, streams))
+
+    def parted(self, raw: RawSplits, streams: Streams) -> Parted:
+        """Examples as they are stored, with what is held out and left out by the settings.
+
+        Raises:
+            ConfigError: a setting does not fit the data.
+        """
         train = _shortened(_split(raw.train), self.train_samples, "train_samples", streams)
         test = _shortened(_split(raw.test), self.test_samples, "test_samples", streams)
         validation = None
@@ -129,15 +155,23 @@ class DataSource(Component, kind="data"):
         public = None
         if self.public:
             train, public = self._hold_out("public", train, self.public, streams)
+        return Parted(train, validation, test, public)
+
+    def prepared(self, raw: RawSplits, parts: Parted, figures: Figures | None = None) -> Dataset:
+        """The data set of examples that are parted.
+
+        Args:
+            figures: of the examples of all parties, where these are one party's own; None: these
+                are all.
+        """
         fill = None
         if raw.gaps or self.imputes:
-            means = Means.of(train)
-            fill = means.overall
+            means = Means.of(parts.train, None if figures is None else figures.means)
+            fill = means.overall if figures is None else figures.means
         if raw.gaps:
-            train, test = means.fill(train), means.fill(test)
-            validation = None if validation is None else means.fill(validation)
-            public = None if public is None else means.fill(public)
-        scale, shift = self._affine(raw, train)
+            parts = parts.filled(means)
+        train, validation, test, public = parts
+        scale, shift = self._affine(raw, train, figures)
         shape = tuple(train.inputs.shape[1:])
         spec = DataSpec(
             kind=raw.kind,
@@ -160,6 +194,7 @@ class DataSource(Component, kind="data"):
             notes=raw.notes,
             features=raw.features,
             fill=fill,
+            known_limits=None if figures is None else _limits(figures),
         )
 
     def divide(self, data: Dataset, nodes: int, streams: Streams) -> list[np.ndarray]:
@@ -179,7 +214,7 @@ class DataSource(Component, kind="data"):
         name = short(type(self).name) or type(self).__name__
 
         def build() -> RawSplits:
-            raw = self.read()
+            raw = self.understood(self.read())
             check(raw, name)
             return pool(settled(raw, name), self.downscale)
 
@@ -211,7 +246,13 @@ class DataSource(Component, kind="data"):
         order = streams.numpy(f"data.{field}").permutation(len(split))
         return split.take(np.sort(order[held:])), split.take(np.sort(order[:held]))
 
-    def _affine(self, raw: RawSplits, train: Split) -> tuple[Tensor | None, Tensor | None]:
+    def declared_scaling(self, raw: RawSplits) -> tuple[np.ndarray, np.ndarray] | None:
+        """(mean, standard deviation) [F], float64, where the settings say them beforehand."""
+        return None
+
+    def _affine(
+        self, raw: RawSplits, train: Split, figures: Figures | None
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Scale and shift from stored values to model input."""
         if raw.kind in ("tokens", "pairs"):
             if self.normalize not in (None, "none"):
@@ -221,7 +262,13 @@ class DataSource(Component, kind="data"):
             return None, None
         way = self.normalize or ("half" if raw.kind == "image" else "standardize")
         if way == "standardize":
-            mean, deviation = moments(train.inputs)
+            known = self.declared_scaling(raw)
+            if known is None and figures is not None:
+                known = figures.mean, figures.deviation
+            if known is None:
+                mean, deviation = moments(train.inputs)
+            else:
+                mean, deviation = _single(*map(torch.from_numpy, known))
             return 1 / deviation, -mean / deviation
         if way == "none":
             return None, None
@@ -249,10 +296,18 @@ def moments(inputs: Tensor, chunk: int = 1024) -> tuple[Tensor, Tensor]:
     spread = torch.zeros_like(mean)
     for block in inputs.split(chunk):  # a second pass: no cancellation where the mean is large
         spread += (block.reshape(-1, channels).double() - mean).square_().sum(0)
-    deviation = (spread / count).sqrt()
+    return _single(mean, (spread / count).sqrt())
+
+
+def _single(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [C], float64, in single precision; 1 where a column is constant."""
     # Relative to the mean: rounding leaves a constant column with a tiny spread.
     constant = deviation <= 1e-7 * mean.abs().clamp(min=1e-30)
     return mean.float(), torch.where(constant, 1.0, deviation).float()
+
+
+def _limits(figures: Figures) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(figures.lowest).float(), torch.from_numpy(figures.highest).float()
 
 
 def _split(part: Arrays) -> Split:

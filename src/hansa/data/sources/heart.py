@@ -111,7 +111,7 @@ class Heart(DataSource):
             group_names=CENTRES,
         )
 
-    def _affine(self, raw: RawSplits, train: object) -> tuple[None, None]:
+    def _affine(self, raw: RawSplits, train: object, figures: object) -> tuple[None, None]:
         """Nothing is left to do: :meth:`read` has standardized."""
         return None, None
 

@@ -79,7 +79,8 @@ class File(TableSource):
         for path in paths:
             frame = tablefile.cleaned(tablefile.read_frame(path), self.missing_values)
             frame, more = tablefile.without_index(frame, wanted, str(path))
-            inputs = self.columns(frames[0].columns if frames else frame.columns, str(paths[0]))
+            if not frames:
+                inputs = self.columns(frame.columns, str(path))
             named = [*inputs, self.label, *([self.group] if self.group else [])]
             for name in named:
                 if name not in frame.columns:

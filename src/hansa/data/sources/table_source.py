@@ -6,12 +6,16 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.errors import ConfigError
 from hansa.base.words import is_number
 from hansa.data.columns import Reading
+from hansa.data.declared import Declared
+from hansa.data.raw import RawSplits
 from hansa.data.source import DataSource
+from hansa.data.table_form import TableForm, recast
 
 
 class TableSource(DataSource):
@@ -39,6 +43,10 @@ class TableSource(DataSource):
         "refuse", description="columns of words: refuse; one_hot: a column of 0 and 1 for each word"
     )
 
+    declared: Declared = Field(
+        Declared(), description="what is known of the columns beforehand, for sites that tell less"
+    )
+
     @property
     def imputes(self) -> bool:
         """Whether missing values are filled."""
@@ -48,6 +56,18 @@ class TableSource(DataSource):
     def reading(self) -> Reading:
         """How columns are to be understood."""
         return Reading(self.task, self.missing, self.categories, self.test_fraction)
+
+    def understood(self, raw: RawSplits) -> RawSplits:
+        """Numbered by the classes and words that are declared, where some are."""
+        if not (self.declared.classes or self.declared.words):
+            return raw
+        form = self.declared.form(TableForm.of(raw))
+        return recast(raw, form, type(self).name)
+
+    def declared_scaling(self, raw: RawSplits) -> tuple[np.ndarray, np.ndarray] | None:
+        if not self.declared.scales:
+            return None
+        return self.declared.scaling(TableForm.of(raw))
 
     def columns(self, known: Collection[str], where: str) -> tuple[str, ...]:
         """The input columns among those that there are.
