@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hansa.engine.links.keys import Key
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -54,7 +56,7 @@ class Ticket:
     peers: tuple[Peer, ...] = ()
     listen: str = "127.0.0.1:0"
     secret: bytes = field(default=b"", repr=False)
-    key: Any = field(default=None, repr=False)
+    key: Key | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     incarnation: int = 0
     relays: tuple[int, ...] = ()
