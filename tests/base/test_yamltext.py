@@ -73,3 +73,13 @@ def test_what_is_written_is_read(value: object) -> None:
     found = load_yaml(dump_yaml([value]))
     assert found == [value]
     assert type(found[0]) is type(value)
+
+
+def test_text_that_knows_its_file_is_text() -> None:
+    from pathlib import Path
+
+    from hansa.base.paths import written
+
+    assert load_yaml(dump_yaml(written({"a": ["b: c", "1e-3"]}, Path("/")))) == {
+        "a": ["b: c", "1e-3"]
+    }

@@ -41,6 +41,10 @@ for _tag, _form in _NUMBERS:
         _kind.add_implicit_resolver(_tag, re.compile(f"^({_form})$"), list("-+.0123456789"))
 
 
+# Text that knows the file it stands in is text.
+_Dumper.add_multi_representer(str, lambda dumper, text: dumper.represent_str(str(text)))
+
+
 def dump_yaml(value: Any, file: Any = None, **how: Any) -> Any:
     """Plain data as YAML that :func:`load_yaml` reads back, to a file or as text."""
     return yaml.dump(value, file, _Dumper, **how)

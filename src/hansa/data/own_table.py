@@ -103,13 +103,17 @@ class OwnTable:
         return told
 
     def dataset(
-        self, tells: Sequence[Mapping[str, Any]], whose: Sequence[str]
+        self,
+        tells: Sequence[Mapping[str, Any]],
+        whose: Sequence[str],
+        trains: Sequence[bool] | None = None,
     ) -> tuple[Dataset, tuple[TableForm, ...]]:
         """(the data set with this party's examples, each party's own form).
 
         Args:
             tells: what the parties with tables told, this one among them.
             whose: what each is called.
+            trains: which of them train on their rows; None: all.
 
         Raises:
             ConfigError, DataError: the tables are no parts of one.
@@ -121,7 +125,10 @@ class OwnTable:
         if MOMENTS in self.needs or LIMITS in self.needs:
             moments = [
                 self._moments(one, own, name).spread(own, form)
-                for one, own, name in zip(tells, forms, whose, strict=True)
+                for one, own, name, holds in zip(
+                    tells, forms, whose, trains or [True] * len(forms), strict=True
+                )
+                if holds
             ]
             figures = together(moments)
         raw = recast(self.raw, form, "data")

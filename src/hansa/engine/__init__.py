@@ -15,6 +15,7 @@ from hansa.engine.exchange.words import Tell
 from hansa.engine.job import Job
 from hansa.engine.network import Network, WeightRule, nobody, star_to
 from hansa.engine.outcome import Outcome
+from hansa.engine.runtimes.by_site import BySite
 from hansa.engine.runtimes.checkpoint import latest, read_manifest
 from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.processes import Processes
@@ -54,6 +55,7 @@ __all__ = [
     "Availability",
     "Block",
     "Budget",
+    "BySite",
     "CheckpointSettings",
     "Classes",
     "Clock",

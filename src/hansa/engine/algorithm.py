@@ -53,6 +53,9 @@ class Algorithm(Component, kind="algorithm"):
     it trains on and holds back) and ``labels`` (how many of each class): without it the roster
     has nothing, since only its holder sees a client's examples."""
 
+    uses_limits: ClassVar[bool] = False
+    """Whether it looks at the lowest and highest values of all examples (``Dataset.limits``)."""
+
     unattackable: ClassVar[str] = ""
     """Why no attack can change what its nodes send; empty: one can."""
 

@@ -46,6 +46,10 @@ class Wrapper(Algorithm):
         return self.algorithm.unattackable
 
     @property
+    def uses_limits(self) -> bool:  # type: ignore[override]
+        return self.algorithm.uses_limits
+
+    @property
     def must_tell(self) -> frozenset[str]:  # type: ignore[override]
         return self.algorithm.must_tell
 

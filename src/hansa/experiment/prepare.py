@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,19 +28,57 @@ from hansa.models import Model, Module, ParameterLayout, initial_model
 from hansa.topology.timetable import Timetable
 
 
-def prepare(run: RunFile) -> Job:
+@dataclass(frozen=True)
+class Frame:
+    """A run before anybody looks at examples: what was checked and built of its settings."""
+
+    run: RunFile
+    streams: Streams
+    network: Network
+    attackers: Attackers | None
+
+
+def prepare(run: RunFile, place: bool = True) -> Job:
     """Load the data, build the model, deal the examples, and check that all of it can work.
+
+    Args:
+        place: whether the runtime is checked too: it starts from here.
 
     Raises:
         ConfigError: a setting that cannot work, with its dotted name and the way out.
         DataError: the data are missing or damaged.
     """
+    nodes, method = run.nodes, run.algorithm
+    servers = within("algorithm", lambda: method.servers(nodes), nodes, method)
+    if place:
+        within("runtime", lambda: run.runtime.check(nodes + servers), nodes)
+    frame = framed(run)
+    streams = frame.streams
+    doing(f"loading {short(type(run.data).name)}")
+    dataset = within("data", lambda: run.data.load(streams), nodes, run.data)
+    parts = within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
+    parts, held = hold_back_parts(run, dict(enumerate(parts)), streams)
+    check_parts(parts, run)
+    dataset = within(
+        "data", lambda: plant(dataset, list(parts.values()), run.data.markers, streams), nodes
+    )
+    ends = np.array([0, frame.network.nodes - 1]) if servers else np.array([0])
+    job = completed(frame, dataset, list(parts.values()), list(held.values()))
+    try_job(job, ends, here=isinstance(run.runtime, Simulate))
+    return job
+
+
+def framed(run: RunFile) -> Frame:
+    """The settings checked as far as they go without examples, and without the runtime's own.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+    """
     nodes = run.nodes
     method = run.algorithm
-    servers = _within("algorithm", lambda: method.servers(nodes), nodes, method)
-    _within("runtime", lambda: run.runtime.check(nodes + servers), nodes)
+    servers = within("algorithm", lambda: method.servers(nodes), nodes, method)
     if run.algorithm.uses_topology:
-        _within("topology", lambda: run.topology.check(nodes), nodes, run.topology)
+        within("topology", lambda: run.topology.check(nodes), nodes, run.topology)
     _check_pace(run)
     _check_servers(run, servers)
     streams = Streams(run.seed)
@@ -47,35 +86,39 @@ def prepare(run: RunFile) -> Job:
     _check_links(run, servers)
     network = Network(run.topology, nodes + servers, streams, servers, away)
     if run.algorithm.uses_topology:
-        _within("topology", lambda: network.graph(0), nodes, run.topology)
+        within("topology", lambda: network.graph(0), nodes, run.topology)
     _check_declared(method)
-    _within("algorithm", lambda: method.check(network), nodes, method)
+    within("algorithm", lambda: method.check(network), nodes, method)
     _check_weights(run, network)
     attackers = _attackers(run, streams)
     check_device(run.device)  # imports torch: what can be told without it has been
-    doing(f"loading {short(type(run.data).name)}")
-    dataset = _within("data", lambda: run.data.load(streams), nodes, run.data)
-    parts = _within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
-    parts, held = _hold_back(run, dataset, parts, streams)
-    _check_parts(parts, run)
-    dataset = _within("data", lambda: plant(dataset, parts, run.data.markers, streams), nodes)
-    _within("train", lambda: run.train.check_augment(dataset.spec), nodes)
-    _within("evaluate", lambda: run.evaluate.check_metrics(dataset.spec), nodes)
+    return Frame(run, streams, network, attackers)
+
+
+def completed(
+    frame: Frame,
+    dataset: Dataset,
+    parts: Sequence[np.ndarray],
+    held: Sequence[np.ndarray],
+) -> Job:
+    """The job of a run with its examples, or with those of one party.
+
+    Raises:
+        ConfigError: a setting that does not fit the examples.
+    """
+    run, streams, nodes = frame.run, frame.streams, frame.run.nodes
+    within("train", lambda: run.train.check_augment(dataset.spec), nodes)
+    within("evaluate", lambda: run.evaluate.check_metrics(dataset.spec), nodes)
     form = run.model
-    module = _within("model", lambda: initial_model(form, dataset.spec, streams), nodes, form)
-    size = ParameterLayout.of(module).trainable
-    samples = run.train.asked_examples(np.array([len(part) for part in parts]))
-    _within("clock", lambda: run.clock.check(nodes, size, samples), nodes)
-    here = isinstance(run.runtime, Simulate)
-    _within("clock", lambda: run.clock.check_place(here), nodes)
+    module = within("model", lambda: initial_model(form, dataset.spec, streams), nodes, form)
     strategy = run.train.strategy
-    job = Job(
+    return Job(
         rounds=run.rounds,
         streams=streams,
         dataset=dataset.to(torch.device(run.device)),
         parts=parts,
         module=module,
-        network=network,
+        network=frame.network,
         algorithm=run.algorithm,
         clock=run.clock,
         train=run.train,
@@ -84,18 +127,36 @@ def prepare(run: RunFile) -> Job:
         held=held,
         strategy="looped" if strategy == "auto" else strategy,
         device=run.device,
-        attackers=attackers,
+        attackers=frame.attackers,
         form=form,
         plugins=tuple(sorted({*run.plugins} | plugins_of(run))),
         faults=run.faults,
         shaping=run.network,
     )
-    # What fits no model or no clock shows when a node starts: better now than in a worker.
+
+
+def try_job(job: Job, ends: np.ndarray, here: bool = True) -> None:
+    """What fits no model or no clock shows when a node starts: better before anything does.
+
+    Args:
+        ends: ids of some of the nodes, which start.
+        here: all nodes live in this process.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    nodes, clock, form = job.network.clients, job.clock, job.form
+    sizes = np.array([len(job.parts[c]) for c in job.clients_here.tolist()], dtype=np.int64)
+    samples = job.train.asked_examples(sizes)
+    size = ParameterLayout.of(job.module).trainable
+    if len(sizes) < nodes:  # nobody knows of the others
+        samples = samples.max(initial=0)
+    within("clock", lambda: clock.check(nodes, size, samples), nodes)
+    within("clock", lambda: clock.check_place(here), nodes)
     doing("trying the model")
-    _within("model", lambda: _try_out(job, form), nodes, form)
-    ends = np.array([0, job.nodes - 1]) if servers else np.array([0])
-    _within("algorithm", lambda: job.block(ends).trainer.close(), nodes, method)
-    return job
+    assert form is not None
+    within("model", lambda: _try_out(job, form), nodes, form)
+    within("algorithm", lambda: job.block(ends).trainer.close(), nodes, job.algorithm)
 
 
 def _try_out(job: Job, form: Model) -> None:
@@ -107,7 +168,7 @@ def _try_out(job: Job, form: Model) -> None:
         raise ConfigError("", name, error.problem, error.fix) from error
 
 
-def _within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
+def within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
     """Run a part's own check; its error names the field as the run file does.
 
     Args:
@@ -186,7 +247,7 @@ def _check_faults(run: RunFile, servers: int) -> Timetable:
     if faults is None:
         return {}
     every = run.nodes + servers
-    _within("faults", lambda: faults.check(every, run.nodes), run.nodes)
+    within("faults", lambda: faults.check(every, run.nodes), run.nodes)
     if faults.absent and not method.uses_topology and not servers:
         problem = f"lets nodes leave, but {method.name} does not use the topology"
         fix = "nobody absent, or an algorithm such as dpsgd"
@@ -211,10 +272,10 @@ def _check_links(run: RunFile, servers: int) -> None:
     shaping, every = run.network, run.nodes + servers
     if shaping is None:
         return
-    _within("network", lambda: shaping.check(every), run.nodes)
+    within("network", lambda: shaping.check(every), run.nodes)
     if (workers := getattr(run.runtime, "workers", None)) is not None:
         owner = owners(split_nodes(every, workers, servers))
-        _within("network", lambda: shaping.check_sites(owner), run.nodes)
+        within("network", lambda: shaping.check_sites(owner), run.nodes)
 
 
 def _attackers(run: RunFile, streams: Streams) -> Attackers | None:
@@ -262,29 +323,38 @@ def _check_servers(run: RunFile, servers: int) -> None:
         )
 
 
-def _hold_back(
-    run: RunFile, dataset: Dataset, parts: Sequence[np.ndarray], streams: Streams
-) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
-    """(what each client trains on, what it keeps back to validate models)."""
+def hold_back_parts(
+    run: RunFile, parts: Mapping[int, np.ndarray], streams: Streams
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """(what each client trains on, what it keeps back to validate models), by its id."""
     share = run.evaluate.local_validation
     if run.evaluate.per_client and not share:
         problem = "there are no examples that clients hold back to be measured on"
         fix = "set evaluate.local_validation, such as 0.1"
         raise ConfigError("evaluate.per_client", True, problem, fix)
     if not share:
-        return parts, ()
-    return hold_back_each(parts, streams, share, purpose="local validation")
+        return dict(parts), {}
+    ids = list(parts)
+    kept, held = hold_back_each(
+        list(parts.values()), streams, share, nodes=ids, purpose="local validation"
+    )
+    return dict(zip(ids, kept, strict=True)), dict(zip(ids, held, strict=True))
 
 
-def _check_parts(parts: Sequence[np.ndarray], run: RunFile) -> None:
+def check_parts(parts: Mapping[int, np.ndarray], run: RunFile) -> None:
+    """Refuse examples, by client, that a client cannot train on.
+
+    Raises:
+        ConfigError: a client has none, or too few for a batch.
+    """
     batch_size = run.train.batch_size
-    sizes = np.array([len(part) for part in parts])
+    ids, sizes = list(parts), np.array([len(part) for part in parts.values()])
     if (sizes == 0).any():
         empty = np.flatnonzero(sizes == 0)
         raise ConfigError(
             "data.partition",
             None,
-            f"leaves {len(empty)} nodes without data, node {empty[0]} first",
+            f"leaves {len(empty)} nodes without data, node {ids[empty[0]]} first",
             "use fewer nodes, or a partition with a minimum size",
         )
     smallest = int(sizes.argmin())
@@ -292,7 +362,7 @@ def _check_parts(parts: Sequence[np.ndarray], run: RunFile) -> None:
         raise ConfigError(
             "train.batch_size",
             batch_size,
-            f"node {smallest} has only {sizes[smallest]} training examples",
+            f"node {ids[smallest]} has only {sizes[smallest]} training examples",
             f"at most {sizes[smallest]}, or smaller batches where there are too few examples "
             "(train.drop_last: false), or fewer nodes, or a more even data.partition",
         )

@@ -51,6 +51,7 @@ class QuickDrop(Federated):
 
     apart: ClassVar[bool] = False
     must_tell: ClassVar[frozenset[str]] = frozenset({"sizes", "labels"})
+    uses_limits: ClassVar[bool] = True
 
     distil: bool = Field(True, description="make synthetic images; the model is the same without")
     condensation: Condensation = Field(Condensation(), description="how they are made")
