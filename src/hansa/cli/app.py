@@ -29,6 +29,7 @@ from hansa.cli.listing import list_
 from hansa.cli.report import report
 from hansa.cli.route import app as route
 from hansa.cli.tune import tune
+from hansa.cli.watch import watch
 
 app = typer.Typer(
     name="hansa",
@@ -47,6 +48,7 @@ app.add_typer(tune, name="tune")
 app.command("report")(report)
 app.command("export")(export)
 app.command("compare")(compare)
+app.command("watch")(watch)
 app.command("data")(data)
 app.add_typer(combine, name="combine")
 app.add_typer(route, name="route")

@@ -15,13 +15,15 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import fcntl
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
@@ -44,7 +46,21 @@ CONFIG, ENVIRONMENT, EVENTS, SUMMARY = (
 DERIVED = {SUMMARY: dict, "partition.json": dict, "topology.json": dict, "remarks.json": list}
 """What a run can do without, and what each of these files holds."""
 LOCK = ".lock"
+_TRIES, _PAUSE = 4, 0.03  # s
 END = "..."  # YAML's end of document: a file without it was cut short
+
+
+class Listener(Protocol):
+    """Hears what a run records, as it is recorded. It must be quick and must not raise."""
+
+    def recorded(self, round: int, name: str, value: Any, node: Any) -> None:
+        """One measurement, or one for each item of an array (see :meth:`RunFolder.record`)."""
+
+    def round_over(self, round: int) -> None:
+        """All is recorded of a round."""
+
+    def happened(self, event: dict[str, Any]) -> None:
+        """A line of the diary."""
 
 
 class RunFolder:
@@ -54,6 +70,7 @@ class RunFolder:
         path: the folder.
         config: the resolved settings.
         environment: what the run ran on.
+        listeners: are told of all that is recorded, in the thread that records it.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], environment: dict[str, Any]) -> None:
@@ -61,6 +78,7 @@ class RunFolder:
         declare(environment.get("metrics") or {})
         self._metrics = MetricStore(path / "metrics")
         self._told: set[Path] = set()
+        self.listeners: list[Listener] = []
 
     @classmethod
     def create(
@@ -149,6 +167,19 @@ class RunFolder:
         """
         if self._metrics.record(round, name, value, node, step, time, bytes):
             self.flush()
+        for listener in self.listeners:
+            listener.recorded(round, name, value, node)
+
+    def round_over(self, round: int) -> None:
+        """Note that all is recorded of a round, so that whoever watches the run sees it soon.
+
+        Raises:
+            DiskError: rows were due to be written and the disk failed; they are kept in memory.
+        """
+        if self._metrics.round_over():
+            self.flush()
+        for listener in self.listeners:
+            listener.round_over(round)
 
     def flush(self) -> None:
         """Write the measurements that are still in memory.
@@ -217,7 +248,8 @@ class RunFolder:
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to the run's diary, with the time in UTC."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "kind": kind, **plain(fields)}) + "\n"
+        entry = {"time": now, "kind": kind, **plain(fields)}
+        line = json.dumps(entry) + "\n"
         with writing(self.path / EVENTS), (self.path / EVENTS).open("a+b", buffering=0) as file:
             end = _whole_lines(file)
             file.truncate(end)
@@ -225,6 +257,8 @@ class RunFolder:
             if written != len(line):  # json escapes all but ASCII, so characters are bytes
                 file.truncate(end)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for listener in self.listeners:
+            listener.happened(entry)
 
     def events(self) -> list[dict[str, Any]]:
         """The diary. A last line that a crash cut short is left out.
@@ -334,11 +368,28 @@ def held(path: str | Path) -> Iterator[None]:
         CheckpointError: another process has it.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(lock(Path(path).expanduser() / LOCK, wait=False))
-        except BlockingIOError:
-            raise CheckpointError(f"{path}: another process is running in this folder") from None
+        for left in reversed(range(_TRIES)):  # who watches looks at the lock for a microsecond
+            try:
+                stack.enter_context(lock(Path(path).expanduser() / LOCK, wait=False))
+                break
+            except BlockingIOError:
+                if not left:
+                    problem = f"{path}: another process is running in this folder"
+                    raise CheckpointError(problem) from None
+                time.sleep(_PAUSE)
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process, of whatever machine whose locks reach here, holds a run folder."""
+    try:
+        with (path / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or its file system has no locks
+        return False
+    return False
 
 
 def plain(value: Any) -> Any:

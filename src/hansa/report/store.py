@@ -62,7 +62,7 @@ class Pending:
     number: int
     chunks: list[tuple[int, str, int, tuple[Any, ...]]] = field(default_factory=list)
     rows: int = 0
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=lambda: time.monotonic())
 
 
 class MetricStore:
@@ -85,6 +85,7 @@ class MetricStore:
         self.max_rows, self.max_seconds, self.max_parts = max_rows, max_seconds, max_parts
         self.damaged: dict[Path, str] = {}
         self._pending = Pending(max([self._through(), *self._parts()]) + 1)
+        self._round_ended = time.monotonic()
 
     @property
     def last(self) -> int:
@@ -116,6 +117,17 @@ class MetricStore:
         pending.rows += size
         late = time.monotonic() - pending.since > self.max_seconds
         return late or pending.rows >= self.max_rows
+
+    def round_over(self) -> bool:
+        """Note that a round's rows are all there.
+
+        Returns:
+            Whether to flush now: rows that waited for the next round's end would be on disk later
+            than ``max_seconds`` after they came, if that round takes as long as this one did.
+        """
+        now = time.monotonic()
+        took, self._round_ended = now - self._round_ended, now
+        return bool(self._pending.chunks) and now - self._pending.since + took > self.max_seconds
 
     def flush(self) -> None:
         """Write the buffered rows as one part. After an error they are still buffered.
@@ -227,7 +239,7 @@ class MetricStore:
         if not merged.exists():
             return 0
         try:
-            with _naming(merged):
+            with naming(merged):
                 return int(pq.read_schema(merged).metadata[THROUGH])
         except CheckpointError:  # it is told of when it is read
             return 0
@@ -287,13 +299,13 @@ def _writer(file: Any, through: int | None = None) -> pq.ParquetWriter:
 
 
 def _read(path: Path) -> pa.Table:
-    with _naming(path):
+    with naming(path):
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
         return table.replace_schema_metadata(None).cast(schema())
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn the errors of reading a broken file into one that names it."""
     try:
         yield

@@ -169,6 +169,7 @@ class Collector:
             if done:
                 self._keep_final(done, figures, best=not parts[0]["extra"])
         self.rounds_done = done
+        self.folder.round_over(done)
         ends = {end["reason"] for part in parts if (end := part.get("outcome")) is not None}
         self.reason = next(iter(ends), "")
         if self.progress is not None:
