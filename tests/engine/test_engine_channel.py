@@ -348,8 +348,9 @@ def test_a_handshake_with_any_byte_altered_makes_no_pair(kind: str, place: int, 
                 assert not hears.receive(bytes(word))
             except ChannelError as error:
                 one_line(error)
-    # The listener's last word may be what was altered: it is ready until it hears that.
-    assert not dialler.ready
+    # The listener's last word may be what was altered: it is ready until it hears that. TLS 1.3
+    # ignores the version in the head of a record: then both have one session all the same.
+    assert not dialler.ready or (kind == "tls" and dialler.binding == listener.binding)
 
 
 @both

@@ -1,0 +1,209 @@
+"""Fuzz targets of what comes from another site: any bytes give what they should or one error.
+
+Each target takes bytes and raises nothing, or asserts what must not be. Tests drive them with
+mutated captures, ``tests/fuzz_links.py`` with atheris.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from hansa.base.errors import WireError
+from hansa.engine.exchange.wire import HEADER_BYTES, Header, pack_control, unpack_control
+from hansa.engine.links.channel import MAX_FRAME
+from hansa.engine.links.framing import MAX_HANDSHAKE
+from hansa.engine.links.handshaking import Handshaking
+from hansa.engine.links.refusal import ChannelError
+
+from .channel_ends import KINDS, pair, sealed, talk
+
+Target = Callable[[bytes], None]
+
+
+class Established(Handshaking):
+    """An end of a channel whose handshake is over, without what a handshake costs."""
+
+    hides: ClassVar[bool] = True
+    kind: ClassVar[bytes] = b"k"
+
+    def __init__(self, dials: bool) -> None:
+        super().__init__(dials)
+        self._start = None
+        self._proven("peer", bytes(32), bytes(range(32)))
+        self._out.clear()
+        self.ready = True
+
+    def _begin(self) -> None:
+        pass
+
+
+class EstablishedPlain(Established):
+    hides: ClassVar[bool] = False
+    kind: ClassVar[bytes] = b"s"
+
+
+ESTABLISHED: dict[str, type[Established]] = {"secret": EstablishedPlain, "tls": Established}
+BODIES = (b"", b"x", b"one hundred and one", bytes(range(256)))
+
+
+def heard_by(channel: Handshaking, data: bytes) -> None:
+    """Any bytes, in two pieces: frames that hold, or an error that can be printed; bounded."""
+    before = channel.ready
+    middle = len(data) // 2
+    frames = []
+    for piece in (data[:middle], data[middle:]):
+        try:
+            frames += channel.receive(piece)
+        except ChannelError as error:
+            text = str(error)
+            assert text.isprintable()
+            assert len(text) < 500
+            assert not channel.ready
+            break
+        kept = channel._reassembly._body
+        assert kept is None or len(kept) <= (MAX_FRAME + 20 if before else MAX_HANDSHAKE)
+    assert before or not channel.ready
+    assert before or not frames
+    assert [bytes(frame) for frame in frames] == list(BODIES[: len(frames)])
+    channel.outgoing()
+
+
+def handshake(kind: str, role: str) -> Target:
+    """An end that has not heard anything yet: these are a stranger's bytes."""
+
+    def one(data: bytes) -> None:
+        dialler, listener = pair(kind)
+        channel = dialler if role == "dialler" else listener
+        assert isinstance(channel, Handshaking)
+        channel.outgoing()
+        heard_by(channel, data)
+
+    return one
+
+
+def frames(kind: str, role: str) -> Target:
+    """An end that has accepted its peer: these are bytes of whoever sits between them."""
+
+    def one(data: bytes) -> None:
+        heard_by(ESTABLISHED[kind](role == "dialler"), data)
+
+    return one
+
+
+def altered(kind: str) -> Target:
+    """Two ends that know each other, and somebody between them who alters one of their words.
+
+    What is no part of the conversation may be altered (bytes behind the last word, a version in the
+    head of a record that TLS 1.3 tells to ignore): then both have the same session all the same.
+    """
+
+    def one(data: bytes) -> None:
+        draws = random.Random(data)
+        dialler, listener = pair(kind)
+        target, count, whole = draws.randrange(5), 0, True
+        for _ in range(4):
+            for speaks, hears in ((dialler, listener), (listener, dialler)):
+                word = speaks.outgoing()
+                count += bool(word)
+                if word and count - 1 == target:
+                    changed = mutated(word, draws, [word, data])
+                    whole, word = changed == word, changed
+                with contextlib.suppress(ChannelError):
+                    assert not hears.receive(word)
+        assert dialler.ready or not whole
+        if dialler.ready:
+            assert dialler.binding == listener.binding != b""
+
+    return one
+
+
+def control(data: bytes) -> None:
+    """A message from site to site about the run."""
+    with contextlib.suppress(WireError):
+        assert isinstance(unpack_control(data)["kind"], str)
+
+
+def header(data: bytes) -> None:
+    """What stands before a payload."""
+    with contextlib.suppress(WireError):
+        read = Header.unpack(data[:HEADER_BYTES])
+        assert Header.unpack(read.pack()) == read
+
+
+TARGETS: dict[str, Target] = {
+    **{
+        f"{stage} of a {kind} channel at its {role}": make(kind, role)
+        for stage, make in (("handshake", handshake), ("frames", frames))
+        for kind in KINDS
+        for role in ("dialler", "listener")
+    },
+    **{f"altered words of a {kind} channel": altered(kind) for kind in KINDS},
+    "control message": control,
+    "header": header,
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Good input of a target: what mutations begin with."""
+    if target == "header":
+        return [Header(1, 2, 3, 4, 5, 6, 7, 8.0, "model", True).pack(), bytes(HEADER_BYTES)]
+    if target == "control message":
+        import numpy as np
+
+        array = np.arange(6, dtype=np.float32).reshape(2, 3)
+        return [
+            pack_control("report", round=3, rows=[["loss", None, 0.5]], array=array),
+            pack_control("done", counts={"late": 3}, text="é", big=2**63, none=None),
+            pack_control("deep", value=[[[[{"a": [1, -1, 1e300]}]]]]),
+        ]
+    if target.startswith("altered"):
+        return [bytes(range(256))]
+    kind = "secret" if "secret" in target else "tls"
+    role = "dialler" if target.endswith("dialler") else "listener"
+    other = "listener" if role == "dialler" else "dialler"
+    if target.startswith("handshake"):
+        said = [word for who, word in talk(*pair(kind)).words if who == other]
+        return [b"".join(said), *said]
+    speaks = ESTABLISHED[kind](other == "dialler")
+    return [b"".join(sealed(speaks, body) for body in BODIES)]
+
+
+EDGES = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff", b"\x00\x00\x00", b"\x01\x00\x00\x01")
+
+
+def mutated(data: bytes, draws: random.Random, others: list[bytes]) -> bytes:
+    """``data`` with a few changes: bits, bytes, pieces cut, repeated, swapped in from others."""
+    changed = bytearray(data)
+    for _ in range(draws.choice((1, 1, 1, 2, 4, 16))):
+        at = draws.randrange(len(changed) + 1)
+        to = min(len(changed), at + draws.choice((1, 1, 2, 4, 16, 200)))
+        match draws.randrange(7):
+            case 0 if at < len(changed):
+                changed[at] ^= 1 << draws.randrange(8)
+            case 1 if at < len(changed):
+                changed[at] = draws.randrange(256)
+            case 2:
+                del changed[at:to]
+            case 3:
+                changed[at:at] = changed[at:to]
+            case 4:
+                other = draws.choice(others)
+                begin = draws.randrange(len(other) + 1)
+                changed[at:to] = other[begin : begin + draws.choice((1, 4, 16, 200))]
+            case 5:
+                edge = draws.choice(EDGES)
+                changed[at : at + len(edge)] = edge
+            case _:
+                del changed[at:]
+    return bytes(changed)
+
+
+def mutations(target: str, count: int, seed: int = 0) -> Iterator[bytes]:
+    """So many mutated inputs of a target, the same for the same seed."""
+    draws = random.Random(f"{seed} {target}")
+    good = seeds(target)
+    for _ in range(count):
+        yield mutated(draws.choice(good), draws, good)
