@@ -108,7 +108,7 @@ class Switchboard:
         self._tick()
 
     def meet(self, peers: Iterable[Peer]) -> None:
-        """Learn where peers are."""
+        """Learn where peers are, and their keys: where one has another now, the old is void."""
         for peer in peers:
             if peer.site == self.ticket.site:
                 continue
@@ -119,7 +119,10 @@ class Switchboard:
             elif not peer.key and known.key:
                 peer = replace(peer, key=known.key)
             self._peers[peer.site] = peer
+            self.ticket = replace(self.ticket, peers=tuple(self._peers.values()))
             self._met.add(peer.site)
+            if known is not None and known.key not in ("", peer.key):
+                self.cut(peer.site)
             if known is None or known.address != peer.address:
                 self._retries[peer.site].hurry(self.now())
             self._consider(peer.site)
