@@ -1,5 +1,6 @@
 """Asynchronous runs in worker processes, done again in ``simulate`` in the order of arrival."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -146,7 +147,7 @@ def test_a_recording_of_another_run_is_refused(recorded: Path) -> None:
         prepare(replay_of(recorded, seed=4))
     with pytest.raises(ConfigError, match=r"runtime = 'processes': replays nothing"):
         replay_of(recorded, ("runtime.name=processes",))
-    with pytest.raises(ConfigError, match="goes by rounds"):
+    with pytest.raises(ConfigError, match="another run: algorithm differ"):
         prepare(RunFile.parse({**again, "algorithm": "dpsgd"}))
 
 
@@ -176,4 +177,6 @@ def test_by_the_command_line(recorded: Path, tmp_path: Path) -> None:
         [*command, "--out", str(tmp_path / "again")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "again" / "config.yaml").exists()
+    said = json.loads(done.stdout)
+    assert said["equal"] is True
+    assert said["compared"]["models"] == 8

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 DIVERGED = 3
 """The exit status where training diverged: what came of it is there, but it is no result."""
+UNEQUAL = 4
+"""The exit status where a run that was done again came to something else."""
 _WIDTH = 120  # of a table that goes to a file or a pipe
 
 

@@ -11,7 +11,7 @@ import typer
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.base.telling import say
-from hansa.cli.answer import DIVERGED, Answer, Interrupted, answering
+from hansa.cli.answer import DIVERGED, UNEQUAL, Answer, Interrupted, answering
 from hansa.cli.options import (
     All,
     Debug,
@@ -51,10 +51,11 @@ def learn(
 ) -> None:
     """Train a network of nodes and leave a run folder with everything that was measured.
 
-    --replay RUN trains in simulate and lets things happen in the order in which they did in RUN,
-    a run of an algorithm without rounds. With --resume, --set reaches what may change: rounds,
-    runtime, checkpoint, device. The exit status is 3 if training diverged, whether it then went on
-    or was stopped.
+    --replay RUN does in simulate what was done in RUN, wherever that was, with all that went wrong
+    there, and says whether models and figures are equal; if they are not, the exit status is 4.
+
+    With --resume, --set reaches what may change: rounds, runtime, checkpoint, device. The exit
+    status is 3 if training diverged, whether it then went on or was stopped.
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
@@ -84,6 +85,8 @@ def learn(
         _result(answer, folder, quiet, every)
     if answer.data.get("status") == "diverged":
         raise typer.Exit(DIVERGED)
+    if answer.data.get("equal", True) is not True:
+        raise typer.Exit(UNEQUAL)
 
 
 def _start(
@@ -173,6 +176,7 @@ def _measured(answer: Answer, error: HansaError, every: bool) -> None:
 
 
 def _result(answer: Answer, folder: RunFolder, quiet: bool, every: bool) -> None:
+    from hansa.experiment.equality import told
     from hansa.report.tables import divergence, final_table
 
     answer.data = folder.summary or {}
@@ -185,6 +189,8 @@ def _result(answer: Answer, folder: RunFolder, quiet: bool, every: bool) -> None
         say(f"remark: {remark}")
     answer.table(final_table(folder, every=every))
     report = folder.path / "report.html"
+    if "equal" in answer.data:
+        answer.line(told(answer.data))
     lines = [f"run     {folder.path}"] + [f"report  {report}"] * report.exists()
     for text in lines:
         if answer.as_json and not quiet:

@@ -178,6 +178,8 @@ class Block:
         store: the nodes' examples where they may grow (:meth:`open_store`), else None.
         mail: what was sent to its nodes and not taken yet, for algorithms without rounds.
         tables: what was worked out for exactly these nodes and can be worked out anew.
+        past: what nodes of the block were, by (rounds done, node), that will become it again (see
+            :mod:`hansa.engine.past`); saved in checkpoints.
     """
 
     ids: np.ndarray
@@ -205,6 +207,7 @@ class Block:
     store: Store | None = None
     mail: list[Letter] = field(default_factory=list)
     tables: dict[str, Any] = field(default_factory=dict)
+    past: dict[tuple[int, int], dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def start(

@@ -245,12 +245,18 @@ class Store:
 
     # -- in checkpoints
 
-    def filed(self) -> dict[str, Tensor]:
-        """What the nodes have gathered, in the order of ``ids``, as tensors by name."""
-        pieces = [part[first:] for part, first in zip(self._parts, self._dealt, strict=True)]
+    def filed(self, ids: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """What nodes have gathered, by default all in the order of ``ids``, as tensors by name."""
+        at = np.arange(len(self._ids)) if ids is None else np.array([self._place[i] for i in ids])
+        pieces = [self._parts[k][self._dealt[k] :] for k in at.tolist()]
         split = self._split.take(np.concatenate(pieces))
-        counts = {"counts": torch.from_numpy(self.gathered), "came": torch.from_numpy(self.came)}
-        return counts | {INPUTS: split.inputs, TARGETS: split.targets}
+        counts = torch.from_numpy(self.gathered[at]), torch.from_numpy(self.came[at])
+        return {
+            "counts": counts[0],
+            "came": counts[1],
+            INPUTS: split.inputs,
+            TARGETS: split.targets,
+        }
 
     def restore(self, ids: np.ndarray, filed: Mapping[str, Tensor]) -> None:
         """Take up what those of the nodes ``ids`` that are here had gathered (:meth:`filed`)."""

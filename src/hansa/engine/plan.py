@@ -14,6 +14,7 @@ from hansa.engine.algorithm import Algorithm
 from hansa.engine.exchange.asked import Exchange, Post
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
+from hansa.engine.exchange.recorded import Recorded
 from hansa.engine.links.shaping import Shaping
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
@@ -87,13 +88,15 @@ class Plan:
         """Who is there, by round and by time."""
         return Presence(self.network, self.clock)
 
-    def exchange(self, post: Post | None = None) -> Exchange:
+    def exchange(self, post: Post | None = None, recorded: Recorded | None = None) -> Exchange:
         """What a block of the job exchanges with.
 
         Args:
             post: carries messages to other workers; None: the block holds all nodes.
+            recorded: what happened in the run that is replayed.
         """
-        return Exchange(self.clock, post, self.faults, self.algorithm.tolerates_loss)
+        tolerant = self.algorithm.tolerates_loss
+        return Exchange(self.clock, post, self.faults, tolerant, recorded)
 
     @cached_property
     def metrics(self) -> MetricSet:

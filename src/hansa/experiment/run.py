@@ -19,6 +19,7 @@ from hansa.experiment.outlook import describe
 from hansa.experiment.prepare import prepare
 from hansa.experiment.progress import RunProgress
 from hansa.experiment.remarks import remarks
+from hansa.experiment.replays import verdict
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import Start
 from hansa.experiment.trained import changes_of
@@ -66,6 +67,7 @@ def run(
             describe(job, chosen, hosting.folder)
             hosting.folder.write_json("remarks.json", remarks(chosen, job))
             host_job(job, chosen.runtime, collector)
+            _verdict(chosen, collector, hosting)
         return hosting.folder
 
 
@@ -103,6 +105,7 @@ def resume(
             collector = _collect(chosen, job, hosting, start, progress or None)
             if not start.over:
                 host_job(job, chosen.runtime, collector, start.checkpoint)
+            _verdict(chosen, collector, hosting)
         return folder
 
 
@@ -117,6 +120,14 @@ def _collect(
             done, {**figures, "bytes_sent": float(collector.bytes_sent)}
         )
     return collector
+
+
+def _verdict(chosen: RunFile, collector: Collector, hosting: Hosting) -> None:
+    """Have the summary of a replay say whether it came to the same."""
+    said = verdict(chosen, hosting.folder, collector.rounds_done)
+    if said:
+        so_far = hosting.facts
+        hosting.facts = lambda: {**so_far(), **said}
 
 
 def _facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:

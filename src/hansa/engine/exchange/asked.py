@@ -11,6 +11,7 @@ import numpy as np
 from hansa.codec import Codec
 from hansa.engine.block import Block
 from hansa.engine.exchange.faults import Faults
+from hansa.engine.exchange.recorded import Recorded
 from hansa.engine.exchange.terms import OnMissing
 from hansa.engine.exchange.wire import MAX_TURN, Header, Key, When
 from hansa.engine.time.clock import Clock
@@ -47,6 +48,16 @@ class Post(Protocol):
     def share(self, when: When, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The arrays of all blocks, end to end."""
 
+    def note(self, event: dict[str, Any]) -> bool:
+        """Have an event of the run recorded before anything else leaves this site.
+
+        What a site says once it has given somebody up follows from that, and is not understood
+        without it, should the site be lost before its round is over.
+
+        Returns:
+            Whether that was done; no: it goes with the report of the round.
+        """
+
 
 class Exchange:
     """What exchanges are done with; calling it does what a script asks for.
@@ -58,6 +69,7 @@ class Exchange:
         post: what carries messages to other workers; None: the whole run is in one block.
         faults: what goes wrong on purpose.
         tolerant: the algorithm can do without a message.
+        recorded: what happens besides, since it did in the run that is replayed.
     """
 
     def __init__(
@@ -66,8 +78,10 @@ class Exchange:
         post: Post | None = None,
         faults: Faults | None = None,
         tolerant: bool = False,
+        recorded: Recorded | None = None,
     ) -> None:
         self.clock, self.post, self.faults, self.tolerant = clock, post, faults, tolerant
+        self.recorded = recorded
         self._owner = None if post is None else np.asarray(post.owner)
 
     def __call__(self, block: Block, asked: Asked[T], round: int, phase: int) -> T:
@@ -107,6 +121,17 @@ class Exchange:
         if self.faults is None or not self.faults.lossy:
             return np.zeros(len(senders), dtype=bool)
         return self.faults.of(block.streams, when, kind, senders, receivers)
+
+    def unheard(
+        self, when: When, kind: str, senders: np.ndarray, receivers: np.ndarray
+    ) -> np.ndarray:
+        """Which messages do not come that did not in the run that is replayed, bool [pairs].
+
+        Their senders do not know; ``lost`` ones they do.
+        """
+        if self.recorded is None:
+            return np.zeros(len(senders), dtype=bool)
+        return self.recorded.unheard(when, kind, senders, receivers)
 
     def due(
         self, block: Block, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray

@@ -14,7 +14,7 @@ from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked, Exchange, check_kind, check_missing
 from hansa.engine.exchange.inbox import Inbox
-from hansa.engine.exchange.losses import record, refuse, resend, wait_in_vain
+from hansa.engine.exchange.losses import record, record_silence, refuse, resend, wait_in_vain
 from hansa.engine.exchange.terms import Missing, OnMissing
 from hansa.engine.exchange.wire import HEADER_BYTES, Header, Key, When, checksum, frame
 from hansa.topology import Graph
@@ -73,7 +73,9 @@ class Send(Asked[Inbox]):
         whole = len(block) == self.graph.nodes
         rows = (self.graph.indptr, self.graph.indices) if whole else self.graph.rows(block.ids)
         (indptr, senders), missing = rows, Missing()
-        if exchange.post is None and not lost.any():
+        names = block.ids[routes.senders], routes.receivers
+        silent = exchange.unheard(when, self.kind, *names)
+        if exchange.post is None and not (lost | silent).any():
             came = home.at(np.lexsort((routes.senders, routes.receivers)))
         else:
             goes, near = ~lost, exchange.here(routes.receivers)
@@ -241,7 +243,7 @@ def _lost(
         return lost
     if policy == "abort":
         refuse(when, send.kind, senders[lost], receivers[lost])
-    record(block, when, send.kind, policy, "lost", senders[lost], receivers[lost])
+    record(block, when, send.kind, policy, senders[lost], receivers[lost])
     if policy == "wait":
         resent = routes.senders[lost], receivers[lost], weight[lost]
         due[lost] = resend(exchange, block, *resent, due[lost])
@@ -271,9 +273,9 @@ def _gathered(
     comes = np.ones(len(near), dtype=bool)
     if policy != "wait":
         comes = ~exchange.lost(block, when, send.kind, senders, receivers)
-    got = near & comes
-    came = home.spread(got)
-    away = np.flatnonzero(comes & ~near)
+    came, speaks = home.spread(near & comes), ~exchange.unheard(when, send.kind, senders, receivers)
+    got = near & comes & speaks
+    away = np.flatnonzero(comes & ~near & speaks)
     if exchange.post is not None:
         keys: list[Key] = list(zip(senders[away].tolist(), receivers[away].tolist(), strict=True))
         letters = exchange.post.gather(when, set(keys), whole=exchange.patient(policy))
@@ -290,8 +292,8 @@ def _gathered(
             came.slots[e], got[e] = filed[header.sender], True
             came.weight[e], came.due[e] = header.size + HEADER_BYTES, header.arrival
     silent = comes & ~got
-    if silent.any():
-        record(block, when, send.kind, policy, "silent", senders[silent], receivers[silent])
+    names = senders[silent], receivers[silent]
+    record_silence(exchange, block, when, send.kind, policy, *names)
     return came, got
 
 

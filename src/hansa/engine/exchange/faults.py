@@ -129,23 +129,6 @@ class Faults(Settings):
         return gone
 
 
-def replayed(events: list[dict[str, Any]], faults: Faults | None = None) -> Faults:
-    """The faults under which a run goes as one went that left these events.
-
-    Args:
-        events: of a run; those of the kind ``missing`` say which messages did not come.
-        faults: the settings of that run.
-    """
-    was = faults or Faults()
-    gone: set[Lost] = set()
-    for event in events:
-        if event["kind"] == "missing":
-            pairs = zip(event["senders"], event["receivers"], strict=True)
-            round, kind, number = event["round"] - 1, event["of"], event["exchange"]
-            gone |= {(round, sender, receiver, kind, number) for sender, receiver in pairs}
-    return was.model_copy(update={"loss": 0.0, "lost": tuple(sorted(gone))})
-
-
 def _uniform(key: int, senders: np.ndarray, receivers: np.ndarray) -> np.ndarray:
     """A number in [0, 1) for each pair, float64 [pairs].
 

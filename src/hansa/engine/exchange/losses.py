@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,18 +24,42 @@ def record(
     when: When,
     kind: str,
     policy: OnMissing,
-    cause: Literal["lost", "silent"],
     senders: np.ndarray,
     receivers: np.ndarray,
 ) -> None:
-    """Leave an event of messages that did not come, or came late.
+    """Leave an event of messages that a fault of the run file took, for good or at first.
 
     Args:
-        cause: a fault of the run file took them, or a peer did not speak in time.
         senders: node ids, int64 [messages].
         receivers: node ids, int64 [messages].
     """
-    event = {
+    block.events.append(_missing(when, kind, policy, "lost", senders, receivers))
+
+
+def record_silence(
+    exchange: Exchange,
+    block: Block,
+    when: When,
+    kind: str,
+    policy: OnMissing,
+    senders: np.ndarray,
+    receivers: np.ndarray,
+) -> None:
+    """Leave an event of messages of sites that were not heard in time, if there are some.
+
+    Args: as those of :func:`record`.
+    """
+    if not len(senders):
+        return
+    event = _missing(when, kind, policy, "silent", senders, receivers)
+    if exchange.post is None or not exchange.post.note({**event, "round": when.round + 1}):
+        block.events.append(event)
+
+
+def _missing(
+    when: When, kind: str, policy: str, cause: str, senders: np.ndarray, receivers: np.ndarray
+) -> dict[str, Any]:
+    return {
         "kind": "missing",
         "of": kind,
         "exchange": when.number,
@@ -44,7 +68,6 @@ def record(
         "senders": senders.tolist(),
         "receivers": receivers.tolist(),
     }
-    block.events.append(event)
 
 
 def refuse(when: When, kind: str, senders: np.ndarray, receivers: np.ndarray) -> None:

@@ -208,6 +208,10 @@ class Mesh:
             parts.append(part)
         return {name: np.concatenate([part[name] for part in parts]) for name in values}
 
+    def note(self, event: dict[str, Any]) -> bool:
+        """No: it goes with the report of the round."""
+        return False
+
     def _begin(self, when: When) -> None:
         """What comes for exchanges before this one comes too late."""
         if when.round > self._oldest[0]:

@@ -16,7 +16,7 @@ from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind, check_missing
-from hansa.engine.exchange.losses import record, refuse
+from hansa.engine.exchange.losses import record, record_silence, refuse
 from hansa.engine.exchange.wire import HEADER_BYTES, Key, When, frame, pack_control, unpack_control
 from hansa.topology import Graph
 
@@ -114,19 +114,25 @@ class Tell(Asked[Told]):
             gone = words.take(lost)
             if policy == "abort":
                 refuse(when, self.kind, gone.senders, gone.receivers)
-            record(block, when, self.kind, policy, "lost", gone.senders, gone.receivers)
+            record(block, when, self.kind, policy, gone.senders, gone.receivers)
             if policy == "wait":
                 _count(block, "resent", gone.senders, gone.sizes)
             else:
                 told.lost[:] = lost
                 words = words.take(~lost)
         here = exchange.here(words.receivers)
-        heard = [words.take(here)]
+        heard, speaks = [words.take(here)], np.ones(len(told.senders), dtype=bool)
         if exchange.post is not None:
             whole = exchange.patient(policy)
-            heard += self._between(exchange.post, words.take(~here), when, whole)
+            more, speaks = self._between(exchange.post, words.take(~here), when, whole, told)
+            heard += more
+        edges = told.senders, block.ids[told.receivers]
+        silent = ~speaks | exchange.unheard(when, self.kind, *edges)
+        dumb = edges[0][silent], edges[1][silent]
+        record_silence(exchange, block, when, self.kind, policy, *dumb)
         for some in heard:
-            self._hear(block, told, some)
+            unheard = exchange.unheard(when, self.kind, some.senders, some.receivers)
+            self._hear(block, told, some.take(~unheard))
         return told
 
     def _words(self, block: Block) -> _Words:
@@ -148,13 +154,18 @@ class Tell(Asked[Told]):
         time = block.state["modelled_time"].numpy()[at]
         return _Words(self.senders, self.receivers, time, sizes, columns)
 
-    def _between(self, post: Post, away: _Words, when: When, whole: bool) -> list[_Words]:
-        """Send the words that leave the block, a frame a worker; what came from others.
+    def _between(
+        self, post: Post, away: _Words, when: When, whole: bool, told: Told
+    ) -> tuple[list[_Words], np.ndarray]:
+        """Send the words that leave the block, a frame a worker.
 
         A frame bears the names of the first two nodes between which an edge goes there.
 
         Args:
             whole: a worker's silence is an error; else nobody there has said anything.
+
+        Returns:
+            (what came from others, of which edges of ``told`` the teller's worker spoke).
         """
         owner = np.asarray(post.owner)
         for (source, target), key in self._ways(owner).items():
@@ -163,7 +174,9 @@ class Tell(Asked[Told]):
                 post.tell(frame(when, *key, self.kind, payload), payload)
         keys = self.due(owner, post.index)
         got = post.gather(when, set(keys), whole)
-        return [self._of(owner, key, got[key][1]) for key in keys if key in got]
+        dumb = [owner[key[0]] for key in keys if key not in got]
+        speaks = ~np.isin(owner[told.senders], dumb)
+        return [self._of(owner, key, got[key][1]) for key in keys if key in got], speaks
 
     def _of(self, owner: np.ndarray, key: Key, payload: bytes) -> _Words:
         """The words in a frame, which may be of nodes of the worker alone that has sent it.

@@ -45,6 +45,8 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     tensors |= {f"mail.{name}": value for name, value in as_tensors(block.mail).items()}
     if block.store is not None:
         tensors |= {f"store.{name}": value for name, value in block.store.filed().items()}
+    for (after, node), was in block.past.items():
+        tensors |= {f"past.{after}.{node}.{name}": value for name, value in was.items()}
     end = block.outcome
     if end is not None and end.ids is not None and end.rows is not None:
         own = torch.tensor(end.ids), end.rows.clone()  # it may be of the block's own
@@ -149,6 +151,7 @@ def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
                 _take_shelves(block, file)
                 _take_store(block, file, saved)
                 _take_mail(block, file, path)
+                _take_past(block, file)
                 _take_outcome(block, file, entry.get("outcome"))
                 missing -= set(block.ids[here].tolist())
         except (safetensors.SafetensorError, OSError) as error:
@@ -226,6 +229,15 @@ def _take_mail(block: Block, file: Any, path: Path) -> None:
         raise CheckpointError(f"{path} holds {error}") from error
     here = set(block.ids.tolist())
     block.mail += [letter for letter in letters if letter.receiver in here]
+
+
+def _take_past(block: Block, file: Any) -> None:
+    """Take up what nodes of this block were, who will become it again."""
+    here = set(block.ids.tolist())
+    for key in (key for key in file.keys() if key.startswith("past.")):  # noqa: SIM118
+        _, after, node, name = key.split(".", 3)
+        if int(node) in here:
+            block.past.setdefault((int(after), int(node)), {})[name] = file.get_tensor(key)
 
 
 def _take_outcome(block: Block, file: Any, facts: dict[str, str] | None) -> None:

@@ -23,7 +23,7 @@ from hansa.engine.exchange.asked import Asked, Exchange
 from hansa.engine.exchange.exchange import Send
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
-from hansa.engine.runtimes.absence import Away
+from hansa.engine.runtimes.absence import Away, Returns
 from hansa.engine.runtimes.agenda import Agenda
 from hansa.engine.runtimes.arrivals import Order
 from hansa.engine.runtimes.measuring import Models, handed_out, measure
@@ -68,6 +68,8 @@ class Host:
         self.report, self.save, self.ends, self.order = report, save, ends, order
         self.agenda: Agenda | None = None
         self._ending = False
+        recorded = exchange.recorded
+        self.returns = Returns(*(() if recorded is None else (recorded.rewinds, recorded.ends)))
         self.measured = block.positions(job.evaluated_nodes())
 
     def begin(self) -> None:
@@ -94,6 +96,7 @@ class Host:
         try:
             with one_thread(small=False):
                 self.job.algorithm.ready(self.block)
+                self.returns.keep(self.block, start)
                 for t in range(start, self.job.rounds):
                     report = self._round(t)
                     last = self.block.outcome is not None
@@ -106,6 +109,8 @@ class Host:
                     ends = self._ending
                     if self.agenda is None:
                         ends = not last and self.ends(t + 1)
+                    if last or ends:
+                        self.returns.end(self.block, t + 1)
                     if ends or self.job.saves(t + 1, last):
                         self._save(t)
                     if ends:
@@ -123,6 +128,7 @@ class Host:
         job, block = self.job, self.block
         began = time.perf_counter()
         block.report, block.log, block.events = {}, {}, []
+        self.returns.begin(block, t)
         if job.attackers is not None and t == 0:
             block.events.append(job.attackers.event(block))
         block.awake = block.presence.charged(block)
@@ -149,6 +155,7 @@ class Host:
         if (job.evaluates(t + 1) or last) and measured is None:
             models = self._models(t, phase)
             measured = self._guard("evaluation", t, partial(self._measure, models))
+        self.returns.keep(block, t + 1)
         return self._said(t, seconds, measured, last)
 
     def _said(self, t: int, seconds: float, measured: Any, last: bool) -> Report:

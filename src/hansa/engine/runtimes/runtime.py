@@ -14,12 +14,12 @@ from hansa.base.component import Component, register
 from hansa.base.telling import doing
 from hansa.engine.block import Block
 from hansa.engine.job import Job
-from hansa.engine.runtimes.arrivals import Order
-from hansa.engine.runtimes.arrivals_file import read_arrivals
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.runtimes.interrupts import Interrupts, never
+from hansa.engine.runtimes.recordings import Recording
+from hansa.report import RunFolder
 
 WorkerCommand = Callable[[int], Sequence[str]]
 """The command line that starts the worker of an index."""
@@ -75,8 +75,9 @@ class Simulate(Runtime):
 
     replay: str | None = Field(
         None,
-        description="the folder of a run whose nodes keep their own pace: things happen in the "
-        "order in which they did there",
+        description="the folder of a run that is done again: the same messages do not come, the "
+        "same nodes come back when they did, and where nodes keep their own pace things happen in "
+        "the order in which they did there",
     )
 
     def run(self, job: Job, launch: Launch) -> None:
@@ -96,14 +97,20 @@ class Simulate(Runtime):
         def report(values: Report) -> None:
             launch.collector.add(values)
 
-        asked, order = launch.interrupts, None
+        asked, order, recorded, last = launch.interrupts, None, None, job.rounds
         if self.replay is not None:
-            order = Order(read_arrivals(Path(self.replay))[0], job.nodes, start)
-        exchange = job.exchange()
-        host = Host(job, block, exchange, report, save, lambda done: asked.asked, order)
+            recording = Recording.read(RunFolder.open(self.replay), job.algorithm.own_pace)
+            order, last = recording.order(job.nodes, start), recording.done
+            recorded = recording.faults.until(min(last, job.rounds))
+        exchange = job.exchange(recorded=recorded)
+
+        def ends(done: int) -> bool:
+            return asked.asked or done == last
+
+        host = Host(job, block, exchange, report, save, ends, order)
         if not start:
             host.begin()
-        if not host.run(start):
+        if not host.run(start) and (asked.asked or launch.collector.rounds_done != last):
             raise KeyboardInterrupt
 
 

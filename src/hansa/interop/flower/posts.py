@@ -74,6 +74,10 @@ class ServerPost:
             raise RunError("the client did not send what was due", node=node, round=when.round + 1)
         return {key: self._came.pop((when, key)) for key in expected}
 
+    def note(self, event: dict[str, Any]) -> bool:
+        """No: it goes with what is recorded of the round."""
+        return False
+
     def close(self, round: int) -> dict[int, Report]:
         """End a round: letters that ask for no answer go too. Returns the clients' reports."""
         if self._waiting:
@@ -159,6 +163,10 @@ class ClientPost:
     ) -> dict[Key, tuple[Header, bytes]]:
         """From the letter."""
         return {key: self._came[when, key[0]] for key in expected}
+
+    def note(self, event: dict[str, Any]) -> bool:
+        """No: it goes with what the client reports of its round."""
+        return False
 
 
 def _owner(clients: int, nodes: int) -> list[int]:
