@@ -179,4 +179,4 @@ def test_by_the_command_line(recorded: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["equal"] is True
-    assert said["compared"]["models"] == 8
+    assert said["compared"]["figures"] >= 16  # loss and accuracy of each node

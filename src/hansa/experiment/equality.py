@@ -48,13 +48,16 @@ def compared(
     """
     common = _common(theirs.path, ours.path, done)
     at = max(common, default=None)
-    rounds = common if own_pace else range(done + 1)
+    ended = (theirs.summary or {}).get("status") in ("finished", "diverged", "interrupted")
+    rounds = common | ({done} if ended else set()) if own_pace else range(done + 1)
     figures, count = _figures(theirs, ours, recorded, rounds, own_pace)
     models, nodes = None, 0
     if at is not None:
         models, nodes = _states(theirs.path, ours.path, recorded, at, own_pace)
+    nothing = {"round": done, "node": None, "what": "what could be compared"}
+    nothing |= {"recorded": None, "replayed": None}
     return {
-        "equal": figures or models or True,
+        "equal": figures or models or (True if count or nodes else nothing),
         "compared": {"rounds": done, "figures": count, "models": nodes, "models_of_round": at},
     }
 
