@@ -157,8 +157,8 @@ class Session:
         Raises:
             WireError: of something that was never sent.
         """
-        if received > self._end:
-            raise WireError(f"has received {received} bytes of {self._end} that were sent")
+        if received > self._at:
+            raise WireError(f"has received {received} bytes of {self._at} that were sent")
         self.acked = max(self.acked, received)
         self._allowed = max(self._allowed, allowed)
         done = 0
