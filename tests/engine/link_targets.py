@@ -11,14 +11,23 @@ import random
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
+import numpy as np
+
 from hansa.base.errors import WireError
 from hansa.engine.exchange.wire import HEADER_BYTES, Header, pack_control, unpack_control
+from hansa.engine.links import speech
+from hansa.engine.links.assembly import HEAD, LENGTH
 from hansa.engine.links.channel import MAX_FRAME
+from hansa.engine.links.connection import Connection
 from hansa.engine.links.framing import MAX_HANDSHAKE
 from hansa.engine.links.handshaking import Handshaking
+from hansa.engine.links.hello import Hello, pack_facts
+from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.refusal import ChannelError
+from hansa.engine.links.speech import Bye, Say
 
 from .channel_ends import KINDS, pair, sealed, talk
+from .virtual_links import Bare, MemoryPipe, VirtualWorld
 
 Target = Callable[[bytes], None]
 
@@ -120,6 +129,48 @@ def altered(kind: str) -> Target:
     return one
 
 
+LIMITS = LinkSettings(ahead=1 << 12, message=1 << 14, chunk=1 << 10, hello=1 << 10)
+
+
+def said(number: int) -> Target:
+    """A peer that has proven who it is, once both have greeted: any frames."""
+
+    def one(data: bytes) -> None:
+        world = VirtualWorld(LIMITS)
+        victim = world.sites[number]
+        victim.granting = False
+        world.dial(1 - number)
+        world.heal()
+        victim.send(bytes(1 << 13))
+        connection = victim.pair.line
+        assert isinstance(connection, Connection)
+        connection.came(data)
+        pair = victim.pair
+        assert pair.session.partial <= len(data)
+        assert sum(map(len, victim.got)) <= len(data)
+        assert len(pair.facts) <= 65
+        assert all(why.isprintable() for why in victim.ended)
+
+    return one
+
+
+def greeting(data: bytes) -> None:
+    """The first frames of a peer that has proven who it is."""
+    world = VirtualWorld(LIMITS)
+    victim = world.sites[0]
+    connection = Connection(victim, Bare(), dialled=False, longest=LIMITS.hello)
+    connection.over(MemoryPipe())
+    connection.came(data)
+    assert not victim.got
+    with contextlib.suppress(WireError):
+        assert Hello.unpack(Hello.unpack(data[5:]).pack()).site >= 0
+
+
+def framed(*bodies: bytes) -> bytes:
+    """Frames as a bare channel takes them."""
+    return b"".join(b"".join(Bare().seal(body)) for body in bodies)
+
+
 def control(data: bytes) -> None:
     """A message from site to site about the run."""
     with contextlib.suppress(WireError):
@@ -141,6 +192,8 @@ TARGETS: dict[str, Target] = {
         for role in ("dialler", "listener")
     },
     **{f"altered words of a {kind} channel": altered(kind) for kind in KINDS},
+    **{f"frames of a peer, to site {number}": said(number) for number in (0, 1)},
+    "greeting of a peer": greeting,
     "control message": control,
     "header": header,
 }
@@ -151,14 +204,25 @@ def seeds(target: str) -> list[bytes]:
     if target == "header":
         return [Header(1, 2, 3, 4, 5, 6, 7, 8.0, "model", True).pack(), bytes(HEADER_BYTES)]
     if target == "control message":
-        import numpy as np
-
         array = np.arange(6, dtype=np.float32).reshape(2, 3)
         return [
             pack_control("report", round=3, rows=[["loss", None, 0.5]], array=array),
             pack_control("done", counts={"late": 3}, text="é", big=2**63, none=None),
             pack_control("deep", value=[[[[{"a": [1, -1, 1e300]}]]]]),
         ]
+    if target.startswith("frames of a peer"):
+        text = HEAD.pack(0, 2) + LENGTH.pack(3) + LENGTH.pack(900) + b"abc" + bytes(900)
+        chunks = [speech.chunk(at) + text[at : at + 300] for at in range(0, len(text), 300)]
+        facts = pack_facts({"round": 3, "finished": False, "name": "x" * 30})
+        return [
+            framed(*chunks, speech.ack(1 << 10, 1 << 20)),
+            framed(bytes((Say.PING,)) + facts, bytes((Say.PONG, 0x80)), speech.bye(Bye.IDLE)),
+            framed(speech.resume(2, 0, 1 << 12), chunks[0], speech.ack(100, 1 << 13)),
+            framed(bytes((Say.REFUSE,)) + pack_facts({"reason": "no\nreason"})),
+        ]
+    if target.startswith("greeting"):
+        hello = Hello(1, 0, "run", 0, b"8 bytes.", config={"rounds": "ab" * 8}, facts={"round": 1})
+        return [framed(bytes((Say.HELLO,)) + hello.pack())]
     if target.startswith("altered"):
         return [bytes(range(256))]
     kind = "secret" if "secret" in target else "tls"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from .link_targets import TARGETS, mutations, seeds
 
-SLOW = 150  # whose inputs cost a handshake of OpenSSL's
-QUICK = 1500
+SLOW = 120  # whose inputs cost a handshake of OpenSSL's
+QUICK = 1000
 
 
 @pytest.mark.parametrize("target", TARGETS)
