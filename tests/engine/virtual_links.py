@@ -156,14 +156,11 @@ class VirtualSite:
             if self.granting:
                 pair.session.grant(message.size)
 
-    def relayed(self, connection: Connection, body: memoryview) -> None:
+    def relayed(self, connection: Connection, body: memoryview) -> int:
         raise WireError("no relay")
 
     def changed(self, connection: Connection) -> None:
         connection.pump()
-
-    def facts(self) -> dict[str, Any]:
-        return {}
 
     def over(self, connection: Connection, why: str) -> None:
         self.pair.lost(connection)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from hansa.base.errors import WireError
 from hansa.engine.links import speech
 from hansa.engine.links.hello import Hello, pack_facts, short, unpack_facts
+from hansa.engine.links.limits import MAX_CHUNK
+from hansa.engine.links.link_filter import Filter
 from hansa.engine.links.overhead import PeerTraffic
 from hansa.engine.links.pair import Pair
 from hansa.engine.links.pipe import Pipe
 from hansa.engine.links.session import Buffer, Chunk
+from hansa.engine.links.shaped import Clock, Shaped
 from hansa.engine.links.speech import CHUNK_BYTES, Bye, Say
 
 _MOST_WAITING = 1 << 22  # bytes of frames other than chunks that wait for the pipe
@@ -53,8 +57,8 @@ class Keeper(Protocol):
     def came(self, pair: Pair, messages: list[Any]) -> None:
         """Messages, whole."""
 
-    def relayed(self, connection: Connection, body: memoryview) -> None:
-        """Bytes of a connection between two others, or of one over a relay."""
+    def relayed(self, connection: Connection, body: memoryview) -> int:
+        """A frame for a relay or out of one: bytes of it that are another connection's."""
 
     def changed(self, connection: Connection) -> None:
         """There is news of the other."""
@@ -78,6 +82,7 @@ class Connection:
         heard: when bytes last came, s.
         said: when a frame was last written, s.
         asked: when a PING was sent that no PONG has answered yet, s; 0: none was.
+        told: which of the keeper's news the other has been told.
         traffic: where its bytes are counted.
     """
 
@@ -88,17 +93,19 @@ class Connection:
         self.host = ""
         self.born = self.heard = self.said = keeper.now()
         self.asked = 0.0
+        self.told = 0
         self.traffic = PeerTraffic()
         self.hello: Hello | None = None  # the other's
         self.closed = False
         self.refused = False  # by the other
+        self.useful = False  # messages went over it
         self.rests = False  # it is not needed at the moment
         self._begun = False
         self._ending = False
+        self.shaped: Shaped | None = None
         self._outbox: deque[Frame] = deque()
         self._waiting = 0
         self._pipe: Pipe | None = None
-        self.taken = 0.0  # when it was taken into use, s
 
     def over(self, pipe: Pipe) -> None:
         """Begin, over this pipe."""
@@ -122,7 +129,7 @@ class Connection:
             return
         self._outbox.append(frame)
         self._waiting += frame.size
-        if self._waiting > _MOST_WAITING and not frame.inner:
+        if self._waiting > _MOST_WAITING and frame.cause != "relay":
             self.fail("does not take what is sent to it")
             return
         self.pump()
@@ -142,25 +149,25 @@ class Connection:
     def refuse(self, reason: str) -> None:
         """Say why it cannot be, and close."""
         facts = pack_facts({"reason": reason[:1000]})
-        self.end(bytes((Say.REFUSE,)) + facts, reason)
+        self.end(bytes((Say.REFUSE,)) + facts, "")
 
     def pump(self) -> None:
         """Write what waits, as long as there is room: first what is short, then chunks."""
         pipe = self._pipe
         if pipe is None or self.closed or not self.channel.ready:
             return
-        while pipe.room:
+        while self._room:
             wrote = False
-            while self._outbox and pipe.room:
+            while self._outbox and self._room:
                 frame = self._outbox.popleft()
                 self._waiting -= frame.size
-                self._write(frame)
+                self._send(frame)
                 wrote = True
-            chunk = self.pair.chunk(self, self.keeper.now()) if self.pair is not None else None
+            chunk = self._chunk_to_send()
             if chunk is not None:
                 head = speech.chunk(chunk.offset)
                 size = chunk.size + CHUNK_BYTES
-                self._write(Frame((head, *chunk.buffers), size, "chunk", chunk))
+                self._send(Frame((head, *chunk.buffers), size, "chunk", chunk))
                 wrote = True
             if not wrote:
                 break
@@ -169,10 +176,47 @@ class Connection:
                 return
         pipe.flush()
 
+    @property
+    def _room(self) -> bool:
+        assert self._pipe is not None
+        return self._pipe.room and (self.shaped is None or self.shaped.room)
+
+    def _chunk_to_send(self) -> Chunk | None:
+        if self.pair is None:
+            return None
+        most = MAX_CHUNK if self.shaped is None else self.shaped.chunk
+        return self.pair.chunk(self, self.keeper.now(), most)
+
+    def _send(self, frame: Frame) -> None:
+        """Write a frame now, or when a shaped link lets it through; greetings are not shaped."""
+        if self.shaped is None or frame.cause in ("hello", "bye"):
+            self._write(frame)
+        else:
+            self.said = self.keeper.now()
+            self.shaped.put(frame, frame.size)
+
     def _write(self, frame: Frame) -> None:
         assert self._pipe is not None
         self.said = self.keeper.now()
         self._pipe.write(self.channel.seal(*frame.parts), lambda: self._written(frame))
+
+    def _let_through(self, frame: Frame, what: str) -> None:
+        """A shaped link gives a frame out: ``whole``, a ``duplicate`` or ``corrupt``."""
+        if self._pipe is None or self.closed:
+            return
+        if what == "corrupt":
+            broken = bytearray().join(self.channel.seal(*frame.parts))
+            broken[-1] ^= 1
+            self._pipe.write((broken,), lambda: self._written(frame))
+        elif what == "whole":
+            self._write(frame)
+        elif frame.chunk is not None:
+            self._write(frame._replace(chunk=replace(frame.chunk, again=True), then=None))
+        self._pipe.flush()
+
+    def shape(self, link: Filter, clock: Clock) -> None:
+        """Send what comes after the greeting through a filter."""
+        self.shaped = Shaped(link, clock, self._let_through, self.pump)
 
     def _written(self, frame: Frame) -> None:
         sent, chunk = self.traffic.sent, frame.chunk
@@ -235,8 +279,9 @@ class Connection:
             self._chunk(body)
             return
         if say == Say.RELAY and self.pair is not None:
-            causes["relay"] += frame.nbytes
-            self.keeper.relayed(self, body)
+            inner = self.keeper.relayed(self, body)
+            causes["relay"] += frame.nbytes - inner
+            self.traffic.received.wire -= inner
             return
         if body.nbytes > self._longest:
             raise WireError(f"a frame of {body.nbytes} bytes; {self._longest} may come")
@@ -252,12 +297,11 @@ class Connection:
         elif say == Say.RESUME:
             causes["hello"] += frame.nbytes
             self.pair.resumed(self, body, self.keeper.now())
-            if self.pair.flows:
-                self.taken = self.keeper.now()
             self.keeper.changed(self)
         elif say == Say.ACK:
             causes["ack"] += frame.nbytes
             self.pair.acked(self, body)
+            self.useful = True
             self.pump()
         elif say in (Say.PING, Say.PONG):
             causes["ping"] += frame.nbytes
@@ -271,7 +315,7 @@ class Connection:
     def _chunk(self, body: memoryview) -> None:
         if self.pair is None:
             raise WireError("sends before it has said who it is")
-        received = self.traffic.received
+        received, self.useful = self.traffic.received, True
         heads = self.pair.session.heads
         messages, new = self.pair.chunked(self, body, self.keeper.now())
         received.causes["again"] += body.nbytes - (CHUNK_BYTES - 1) - new
@@ -334,5 +378,7 @@ class Connection:
         if self._pipe is not None:
             self.traffic.sent.causes["cut"] += self._pipe.partial
             self._pipe.close(gently=gently)
+        if self.shaped is not None:
+            self.shaped.clear()
         self._outbox.clear()
         self.keeper.over(self, why)

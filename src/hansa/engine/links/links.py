@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from hansa.base.errors import ConfigError, RunError
+from hansa.base.errors import RunError
 from hansa.engine.links.addresses import joined, listening
 from hansa.engine.links.assembly import CONTROL, DATA
+from hansa.engine.links.channel import channel_of
 from hansa.engine.links.hello import pack_facts
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.overhead import Overhead
@@ -65,7 +66,14 @@ class Links:
         self._problem: BaseException | None = None
         self._on_change = on_change
         self._board = Switchboard(
-            ticket, self.settings, on_message, on_change, self._done, self._notice, self._drain
+            ticket,
+            self.settings,
+            on_message,
+            on_change,
+            self._done,
+            self._notice,
+            self._drain,
+            shaping,
         )
         self._board.loop.set_exception_handler(self._break)
         self._thread = threading.Thread(target=self._run, name="hansa-links", daemon=True)
@@ -82,19 +90,15 @@ class Links:
         Empty: it only dials.
 
         Raises:
-            ConfigError: it cannot listen there, such as where the port is in use.
+            ConfigError: it cannot listen there, such as where the port is in use, or keys of the
+                ticket cannot tell its sites apart.
         """
+        channel_of(self.ticket, False)  # here its problems are told, and what it needs is imported
         ear = listening(self.ticket.listen) if self.ticket.listen else None
-        if ear is None and len(self.ticket.peers) and not self._reachable():
-            problem = "is empty, and no peer or relay has an address"
-            raise ConfigError("listen", "", problem, "an address to listen at, or one of a peer")
         address = joined(*ear.getsockname()[:2]) if ear is not None else ""
         self._board.loop.call_soon(self._board.begin, ear)
         self._thread.start()
         return address
-
-    def _reachable(self) -> bool:
-        return True
 
     def _run(self) -> None:
         self._board.loop.run_forever()

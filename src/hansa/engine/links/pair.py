@@ -194,11 +194,12 @@ class Pair:
 
     # What goes over it
 
-    def chunk(self, line: Line, now: float) -> Chunk | None:
-        """The next piece of the stream that may be written to this connection."""
+    def chunk(self, line: Line, now: float, most: int) -> Chunk | None:
+        """The next piece of the stream, of so many bytes at most, that may be written to this
+        connection."""
         if line is not self.line or not self.flows:
             return None
-        chunk = self.session.next()
+        chunk = self.session.next(most)
         if chunk is not None:
             self.used = now
         return chunk

@@ -7,12 +7,13 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from hansa.engine.links.session import Buffer
 
 Then = Callable[[], None]
-_READ_BYTES = 1 << 18
+_LEAST_READ, _MOST_READ = 1 << 16, 1 << 20  # bytes; more where more comes
 _MOST_BUFFERS = 512  # that one system call takes
 _DRAIN_SECONDS = 1.0
 _MOST_DRAINED = 1 << 23  # bytes
@@ -76,6 +77,7 @@ class SocketPipe:
         self._waiting: deque[memoryview] = deque()
         self._ends: deque[tuple[int, Then | None]] = deque()  # by bytes put in before
         self._put = self._written = self._marked = 0
+        self._read = _LEAST_READ
         self._watched = self._closed = False
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -100,7 +102,7 @@ class SocketPipe:
 
     def flush(self) -> None:
         while self._waiting and not self._closed:
-            some = [self._waiting[i] for i in range(min(len(self._waiting), _MOST_BUFFERS))]
+            some = list(islice(self._waiting, _MOST_BUFFERS))
             try:
                 sent = self._sock.sendmsg(some)
             except (BlockingIOError, InterruptedError):
@@ -141,12 +143,16 @@ class SocketPipe:
 
     def _readable(self) -> None:
         try:
-            data = self._sock.recv(_READ_BYTES)
+            data = self._sock.recv(self._read)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._break(f"the connection broke ({error.strerror or error})")
             return
+        if len(data) == self._read:
+            self._read = min(2 * self._read, _MOST_READ)
+        elif 4 * len(data) < self._read:
+            self._read = max(self._read // 2, _LEAST_READ)
         if data:
             self._receiver.came(data)
         else:
@@ -187,7 +193,7 @@ class _Drain:
 
     def _readable(self) -> None:
         try:
-            read = len(self._sock.recv(_READ_BYTES))
+            read = len(self._sock.recv(_LEAST_READ))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 _FIRST = 0.05  # seconds
-_STABLE = 2.0  # seconds a link has to last until the next failure counts as a first one
 
 
 class Retries:
@@ -20,7 +19,7 @@ class Retries:
 
     Attributes:
         due: when the next attempt may be made, s.
-        failures: attempts in vain since the last link that lasted.
+        failures: attempts in vain since the last link that was of use.
     """
 
     def __init__(self, longest: float, chance: random.Random) -> None:
@@ -34,9 +33,9 @@ class Retries:
         self.failures += 1
         self.due = now + wait * (0.5 + self._chance.random() / 2)
 
-    def broke(self, now: float, since: float) -> None:
-        """A link broke that was there since then."""
-        if now - since >= _STABLE:
+    def broke(self, now: float, *, useful: bool) -> None:
+        """A link broke. If it was of use, the next attempt counts as a first one."""
+        if useful:
             self.failures = 0
         self.failed(now)
 

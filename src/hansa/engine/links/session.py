@@ -18,7 +18,9 @@ from typing import TypeAlias
 
 from hansa.base.errors import WireError
 from hansa.engine.links.assembly import CONTROL, HEAD, LENGTH, MAX_PARTS, Assembly, Message
+from hansa.engine.links.limits import MAX_CHUNK
 
+_MOST_BUFFERS = 64  # of a chunk; more of them are joined
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -115,9 +117,13 @@ class Session:
         """Bytes of messages that the other has not acknowledged whole."""
         return sum(m.size for m in self._unsent) + sum(m.size for m in self._unacked)
 
-    def next(self) -> Chunk | None:
-        """The next piece of the stream, if there is one that the other has room for."""
-        room = min(self._chunk, self._allowed - self._at)
+    def next(self, most: int = MAX_CHUNK) -> Chunk | None:
+        """The next piece of the stream, if there is one that the other has room for.
+
+        Args:
+            most: bytes of it.
+        """
+        room = min(most, self._chunk, self._allowed - self._at)
         again = self._at < self._written
         if again:
             room = min(room, self._written - self._at)
@@ -145,6 +151,8 @@ class Session:
                 self._unacked.append(self._unsent.popleft())
                 self._index = self._offset = 0
         self._at += taken
+        if len(buffers) > _MOST_BUFFERS:
+            buffers = [memoryview(b"".join(buffers))]
         return Chunk(offset, buffers, taken, counts[0], counts[1], again) if taken else None
 
     def wrote(self, chunk: Chunk) -> None:

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hansa.base.errors import ConfigError, RunError
 from hansa.engine.links import speech
-from hansa.engine.links.addresses import reach
 from hansa.engine.links.admission import Admission
 from hansa.engine.links.assembly import Message
 from hansa.engine.links.channel import channel_of
@@ -27,16 +25,18 @@ from hansa.engine.links.hello import (
     short,
 )
 from hansa.engine.links.limits import LinkSettings
+from hansa.engine.links.link_filter import Filter
 from hansa.engine.links.overhead import Overhead
 from hansa.engine.links.pair import Pair
 from hansa.engine.links.pipe import SocketPipe
-from hansa.engine.links.retries import Retries
+from hansa.engine.links.reaching import Reaching
+from hansa.engine.links.relay import Circuit, Op, Relay, Relayed, relayed
 from hansa.engine.links.session import Outgoing
+from hansa.engine.links.shaped import LoopClock
 from hansa.engine.links.speech import Bye, Say
 from hansa.engine.links.ticket import Peer, Ticket
 
 _TICK = 0.1  # seconds between two looks at what is due
-_GRACE = 0.5  # seconds that the higher of two sites leaves it to the lower to reach for it
 _ACK_SECONDS = 0.01
 _PATIENCE = 6  # silences after which a question is answered or the connection broken
 _SPARE = 64  # connections that may be about to prove themselves, beside one or two a peer
@@ -53,6 +53,7 @@ class Switchboard:
         on_done: is told of a peer's bytes that need not be kept any longer.
         notice: is given lines that people should see.
         on_tick: is called now and then.
+        shaping: gives for a site's number the filter of the link to it, if it has one.
     """
 
     def __init__(
@@ -64,25 +65,30 @@ class Switchboard:
         on_done: Callable[[int, int], None],
         notice: Callable[[str], None],
         on_tick: Callable[[], None],
+        shaping: Callable[[int], Filter | None] | None = None,
     ) -> None:
         self.ticket, self.settings = ticket, settings
         self._on_message, self._on_change, self._notice = on_message, on_change, notice
         self._on_done, self._on_tick = on_done, on_tick
         self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
         self.overhead = Overhead()
-        self._peers = {peer.site: peer for peer in ticket.peers}
         self._start = os.urandom(NONCE_BYTES)
         self._config = digests(ticket.config)
-        self._chance = random.Random(self._start)
-        self.pairs = {site: self._pair(site) for site in self._peers}
-        self._retries = {site: self._fresh_retries() for site in self._peers}
-        self._wanted: dict[int, float] = {}  # since when a link is wanted that is not there
-        self._dials: dict[int, asyncio.Task[None]] = {}
-        self._resting: set[int] = set()  # whose link was closed as nothing needs it
-        self._met: set[int] = set()
+        self._reaching = Reaching(
+            ticket, settings, self.loop, self, on_change, random.Random(self._start)
+        )
+        self._peers, self.pairs = self._reaching.peers, self._reaching.pairs
+        for peer in ticket.peers:
+            self._reaching.add(peer, self._pair(peer.site))
+        self._circuits: dict[int, Circuit] = {}
+        self._relay = Relay(self._line, settings.relayed, settings.circuits)
         self._connections: set[Connection] = set()
         self._admission = Admission(settings.newcomers, _SPARE + 4 * len(self._peers))
         self._facts: dict[str, Any] = {}
+        self._news = 0  # how often they changed
+        made = {site: shaping(site) for site in self._peers} if shaping is not None else {}
+        self._filters = {site: link for site, link in made.items() if link is not None}
+        self._clock = LoopClock(self.loop)
         self._ear: socket.socket | None = None
         self._ticked = self.now()
         self._owing: set[int] = set()
@@ -91,8 +97,11 @@ class Switchboard:
     def _pair(self, site: int) -> Pair:
         return Pair(self.ticket.site, site, self.settings, lambda done: self._on_done(site, done))
 
-    def _fresh_retries(self) -> Retries:
-        return Retries(self.settings.retry, self._chance)
+    def _line(self, site: int) -> Connection | None:
+        """The connection with a peer that is in use."""
+        pair = self.pairs.get(site)
+        line = pair.line if pair is not None and pair.flows else None
+        return line if isinstance(line, Connection) else None
 
     def now(self) -> float:
         """Seconds of the monotonic clock."""
@@ -103,29 +112,26 @@ class Switchboard:
     def begin(self, ear: socket.socket | None) -> None:
         """Listen, if there is a socket for it, and look after the connections from now on."""
         self._ear = ear
+        self._clock.begin()
         if ear is not None:
             self.loop.add_reader(ear, self._accept)
         self._tick()
 
     def meet(self, peers: Iterable[Peer]) -> None:
-        """Learn where peers are, and their keys: where one has another now, the old is void."""
+        """Learn where peers are, and their keys where they are new."""
         for peer in peers:
             if peer.site == self.ticket.site:
                 continue
             known = self._peers.get(peer.site)
             if known is None:
-                self.pairs[peer.site] = self._pair(peer.site)
-                self._retries[peer.site] = self._fresh_retries()
-            elif not peer.key and known.key:
+                self._reaching.add(peer, self._pair(peer.site))
+            elif not peer.key:
                 peer = replace(peer, key=known.key)
+            elif known.key not in ("", peer.key):
+                self.cut(peer.site)  # who has the old key is not believed any more
             self._peers[peer.site] = peer
             self.ticket = replace(self.ticket, peers=tuple(self._peers.values()))
-            self._met.add(peer.site)
-            if known is not None and known.key not in ("", peer.key):
-                self.cut(peer.site)
-            if known is None or known.address != peer.address:
-                self._retries[peer.site].hurry(self.now())
-            self._consider(peer.site)
+            self._reaching.meet(peer)
 
     def push(self, site: int, message: Outgoing) -> None:
         """Send a message, when it can be."""
@@ -134,7 +140,7 @@ class Switchboard:
         if isinstance(pair.line, Connection):
             pair.line.pump()
         else:
-            self._consider(site)
+            self._reaching.consider(site)
 
     def grant(self, site: int, nbytes: int) -> None:
         """A peer may send so many bytes more."""
@@ -149,6 +155,7 @@ class Switchboard:
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Tell all peers of something."""
         self._facts.update(facts)
+        self._news += 1
         for pair in self.pairs.values():
             if pair.flows and isinstance(pair.line, Connection):
                 self._ping(pair.line)
@@ -162,8 +169,7 @@ class Switchboard:
     def end(self) -> None:
         """Say so to all and close every connection."""
         self._ending = True
-        for task in self._dials.values():
-            task.cancel()
+        self._reaching.end()
         if self._ear is not None:
             self.loop.remove_reader(self._ear)
             self._ear.close()
@@ -173,63 +179,74 @@ class Switchboard:
 
     # Reaching for peers
 
-    def _wants(self, site: int) -> bool:
-        """Whether a link to a peer is wanted and not there."""
-        pair = self.pairs[site]
-        if self._ending or pair.line is not None or site not in self._met:
-            return False
-        if not pair.session.settled:
-            return True
-        return site not in self._resting and (self.settings.eager or not self.ticket.listen)
+    def cut_off(self, site: int) -> bool:
+        """Whether the shaped link to a peer carries nothing at the moment."""
+        link, now = self._filters.get(site), self._clock.now()
+        return link is not None and link.course.cut(now, now) is not None
 
-    def _consider(self, site: int) -> None:
-        """Reach for a peer if it is wanted, can be reached and it is time."""
-        if not self._wants(site):
-            self._wanted.pop(site, None)
-            return
-        now = self.now()
-        since = self._wanted.setdefault(site, now)
-        peer, pair = self._peers[site], self.pairs[site]
-        if not peer.address:
-            if not pair.refused:
-                pair.why = f"{peer} has no address; it has to reach for this site"
-            return
-        patient = bool(self.ticket.listen) and not pair.decides
-        if site in self._dials or now < self._retries[site].due:
-            return
-        if patient and now < since + _GRACE:
-            return
-        self._dials[site] = self.loop.create_task(self._dial(site, peer))
-
-    async def _dial(self, site: int, peer: Peer) -> None:
-        pair = self.pairs[site]
-        try:
-            channel = channel_of(self.ticket, True, peer)
-            sock = await reach(peer.address, self.settings.handshake)
-        except (RunError, ConfigError) as error:
-            self._failed(site, f"{peer}: {error}")
-            return
-        finally:
-            self._dials.pop(site, None)
-        if pair.line is not None or self._ending:
-            sock.close()
-            return
-        self._open(channel, sock, site)
-
-    def _open(self, channel: Any, sock: socket.socket, site: int | None, host: str = "") -> None:
-        connection = Connection(
-            self, channel, dialled=site is not None, longest=self.settings.hello
-        )
-        connection.expected, connection.host = site, host
-        self._connections.add(connection)
+    def reached(self, site: int, sock: socket.socket) -> None:
+        """A socket is connected to where a peer should be."""
+        connection = self._connection(site, dialled=True)
         connection.over(SocketPipe(self.loop, sock, connection))
 
-    def _failed(self, site: int, why: str) -> None:
-        self._retries[site].failed(self.now())
-        pair = self.pairs[site]
-        if pair.line is None and pair.why != why:
-            pair.why = why
-            self._on_change()
+    def open_circuit(self, site: int) -> bool:
+        """Reach for a peer through the first relay that is connected."""
+        for relay in self.ticket.relays:
+            outer = self._line(relay)
+            if outer is not None and relay != site:
+                number = int.from_bytes(os.urandom(8), "little")
+                self._reaching.under_way.add(site)
+                outer.post(relayed(Op.OPEN, number, site))
+                self._over_relay(outer, number, site, dialled=True)
+                return True
+        return False
+
+    def _over_relay(self, outer: Connection, number: int, site: int, *, dialled: bool) -> None:
+        """Begin a connection over a circuit."""
+        circuit = Circuit(outer, number, site, self.settings.relayed, self._circuit_over)
+        self._circuits[number] = circuit
+        connection = self._connection(site, dialled=dialled)
+        circuit.receiver = connection
+        connection.over(circuit)
+
+    def _circuit_over(self, circuit: Circuit) -> None:
+        self._circuits.pop(circuit.number, None)
+
+    def relayed(self, connection: Connection, body: memoryview) -> int:
+        """A frame for a relay or out of one: bytes of it that are another connection's.
+
+        Raises:
+            WireError: it cannot come.
+        """
+        frame, pair = Relayed.unpack(body), connection.pair
+        if pair is None or self._line(pair.other) is not connection:
+            return 0
+        circuit = self._circuits.get(frame.circuit)
+        if circuit is not None and circuit.outer is connection and circuit.site == frame.site:
+            circuit.came(frame)
+            return frame.body.nbytes if frame.op == Op.DATA else 0
+        if self.ticket.site in self.ticket.relays:
+            self._relay.take(pair.other, frame)
+        elif (
+            frame.op == Op.OPEN
+            and circuit is None
+            and pair.other in self.ticket.relays
+            and frame.site in self._peers
+            and len(self._circuits) < self.settings.circuits
+        ):
+            self._over_relay(connection, frame.circuit, frame.site, dialled=False)
+        elif frame.op != Op.CLOSE:
+            connection.post(relayed(Op.CLOSE, frame.circuit, frame.site))
+        return 0
+
+    def _connection(self, site: int | None, *, dialled: bool, host: str = "") -> Connection:
+        """A new connection. ``site``: who has to be there; None: any peer."""
+        expected = None if site is None else self._peers[site]
+        channel = channel_of(self.ticket, dialled, expected)
+        connection = Connection(self, channel, dialled=dialled, longest=self.settings.hello)
+        connection.expected, connection.host = site, host
+        self._connections.add(connection)
+        return connection
 
     # Being reached for
 
@@ -252,7 +269,8 @@ class Switchboard:
                 self._notice(f"connections from {host} come too fast; some are not heard")
                 sock.close()
                 continue
-            self._open(channel_of(self.ticket, False), sock, None, host)
+            connection = self._connection(None, dialled=False, host=host)
+            connection.over(SocketPipe(self.loop, sock, connection))
 
     def _listen_again(self) -> None:
         if self._ear is not None:
@@ -262,10 +280,10 @@ class Switchboard:
 
     def ready(self, connection: Connection) -> None:
         """Both ends have proved themselves; whoever dialled speaks first."""
-        if connection.expected is not None:
-            connection.put(self._hello(connection.expected), "hello")
+        if connection.dialled and connection.expected is not None:
+            self._greet(connection, connection.expected)
 
-    def _hello(self, site: int) -> bytes:
+    def _greet(self, connection: Connection, site: int) -> None:
         hello = Hello(
             site=self.ticket.site,
             to=site,
@@ -276,11 +294,15 @@ class Switchboard:
             config=self._config,
             facts=self._facts,
         )
-        return bytes((Say.HELLO,)) + hello.pack()
+        connection.told = self._news
+        connection.put(bytes((Say.HELLO,)) + hello.pack(), "hello")
 
     def greeted(self, connection: Connection, hello: Hello) -> None:
         """Believe who says that it is a peer and has proved it, or refuse."""
         reason = self._objection(connection, hello)
+        if not reason and self.cut_off(hello.site):
+            connection.fail("", gently=False)
+            return
         if reason:
             meant = hello.site if connection.expected is None else connection.expected
             pair = self.pairs.get(meant)
@@ -292,14 +314,16 @@ class Switchboard:
             return
         pair = connection.pair = self.pairs[hello.site]
         connection.share(self.overhead.of(hello.site))
+        if pair.other in self._filters:
+            connection.shape(self._filters[pair.other], self._clock)
         if not connection.dialled:
             self._admission.proved(connection.host)
-            connection.put(self._hello(hello.site), "hello")
+            self._greet(connection, hello.site)
         pair.greeted(connection, hello, self.now())
         self._on_change()
 
     def _objection(self, connection: Connection, hello: Hello) -> str:
-        if connection.dialled and hello.site != connection.expected:
+        if connection.expected not in (None, hello.site):
             return f"site {connection.expected} was looked for and site {hello.site} found there"
         if hello.site not in self.pairs:
             return f"there is no other site {hello.site} in this run"
@@ -316,14 +340,14 @@ class Switchboard:
         return bool(self._peers[site].key) and connection.channel.peer == self._peers[site].key
 
     def _refused(self, pair: Pair, reason: str) -> None:
-        pair.refused = f"{self._peers[pair.other]}: {short(reason)}"
+        pair.refused = pair.why = f"{self._peers[pair.other]}: {short(reason)}"
         self._notice(pair.refused)
         self._on_change()
 
     def _whence(self, connection: Connection) -> str:
         if connection.expected is not None:
             peer = self._peers[connection.expected]
-            return f"{peer} at {peer.address}"
+            return f"{peer} at {peer.address}" if peer.address else str(peer)
         return f"a connection from {connection.host}"
 
     def came(self, pair: Pair, messages: list[Message]) -> None:
@@ -341,51 +365,52 @@ class Switchboard:
         self._owing.discard(pair.other)
         pair.acknowledge(soon=False)
 
-    def relayed(self, connection: Connection, body: memoryview) -> None:
-        """Nothing is relayed yet."""
-        connection.fail("sends what is meant for a relay")
-
     def changed(self, connection: Connection) -> None:
         """There is news of a peer."""
         pair = connection.pair
         if pair is not None and pair.line is connection and pair.flows:
-            self._resting.discard(pair.other)
-            self._wanted.pop(pair.other, None)
+            self._reaching.linked(pair.other)
             connection.pump()
         self._on_change()
 
     def over(self, connection: Connection, why: str) -> None:
         """A connection has ended."""
         self._connections.discard(connection)
-        pair, now = connection.pair, self.now()
+        for circuit in [c for c in self._circuits.values() if c.outer is connection]:
+            circuit.broke("the connection with the relay is gone")
+        pair = connection.pair
         if pair is None:
             self.overhead.of(None).add(connection.traffic)
-            if connection.expected is not None:
-                if connection.refused:
-                    self._refused(self.pairs[connection.expected], why)
-                self._failed(connection.expected, f"{self._whence(connection)}: {why}")
-            elif why:
+        known = pair.other if pair is not None else connection.expected
+        if known is None:
+            if why:
                 self._notice(f"{self._whence(connection)}: {short(why)}")
             return
+        text = f"{self._whence(connection)}: {short(why)}"
         if connection.refused:
-            self._refused(pair, why)
-        if pair.lost(connection):
-            if pair.gone:
-                pair.why = f"{self._peers[pair.other]} has ended"
-            elif why:
-                pair.why = f"{self._peers[pair.other]}: {short(why)}"
-            if connection.rests:
-                self._resting.add(pair.other)
-            self._retries[pair.other].broke(now, connection.taken or now)
-            if not self._ending:
-                self._on_change()
-        elif why and connection.dialled:
-            self._failed(pair.other, f"{self._whence(connection)}: {why}")
+            self._refused(self.pairs[known], why)
+        if pair is not None and pair.lost(connection):
+            self._lost(connection, pair, text if why else "")
+        elif connection.dialled:
+            self._reaching.failed(known, text if why else self.pairs[known].why)
+
+    def _lost(self, connection: Connection, pair: Pair, why: str) -> None:
+        """The connection in use has ended."""
+        self._relay.lost(pair.other)
+        if pair.gone:
+            pair.why = f"{self._peers[pair.other]} has ended"
+        elif why:
+            pair.why = why
+        if connection.rests:
+            self._reaching.resting.add(pair.other)
+        self._reaching.broke(pair.other, useful=connection.useful)
+        if not self._ending:
+            self._on_change()
 
     # Time
 
     def _ping(self, connection: Connection) -> None:
-        connection.asked = connection.asked or self.now()
+        connection.asked, connection.told = connection.asked or self.now(), self._news
         connection.put(bytes((Say.PING,)) + pack_facts(self._facts), "ping")
 
     def _tick(self) -> None:
@@ -398,7 +423,7 @@ class Switchboard:
         self._on_tick()
         self._rest(now)
         for site in self.pairs:
-            self._consider(site)
+            self._reaching.consider(site)
         if not self._ending:
             self.loop.call_later(_TICK, self._tick)
 
@@ -415,7 +440,7 @@ class Switchboard:
             connection.fail(f"silent for {settings.silence:g} s", gently=False)
         elif connection.asked and now - connection.asked > _PATIENCE * settings.silence:
             connection.fail("does not answer", gently=False)
-        elif now - connection.said > settings.ping:
+        elif now - connection.said > settings.ping or connection.told != self._news:
             self._ping(connection)
 
     def _rest(self, now: float) -> None:
