@@ -86,8 +86,7 @@ class Switchboard:
         self._admission = Admission(settings.newcomers, _SPARE + 4 * len(self._peers))
         self._facts: dict[str, Any] = {}
         self._news = 0  # how often they changed
-        made = {site: shaping(site) for site in self._peers} if shaping is not None else {}
-        self._filters = {site: link for site, link in made.items() if link is not None}
+        self._shaping, self._filters = shaping, dict[int, Filter | None]()
         self._clock = LoopClock(self.loop)
         self._ear: socket.socket | None = None
         self._ticked = self.now()
@@ -181,8 +180,14 @@ class Switchboard:
 
     def cut_off(self, site: int) -> bool:
         """Whether the shaped link to a peer carries nothing at the moment."""
-        link, now = self._filters.get(site), self._clock.now()
-        return link is not None and link.course.cut(now, now) is not None
+        link = self._filters.get(site)
+        return link is not None and link.down(self._clock.now()) is not None
+
+    def _filter(self, site: int) -> Filter | None:
+        """What the link to a peer is like: asked for when it is met, the same from then on."""
+        if self._shaping is not None and site not in self._filters:
+            self._filters[site] = self._shaping(site)
+        return self._filters.get(site)
 
     def reached(self, site: int, sock: socket.socket) -> None:
         """A socket is connected to where a peer should be."""
@@ -314,8 +319,8 @@ class Switchboard:
             return
         pair = connection.pair = self.pairs[hello.site]
         connection.share(self.overhead.of(hello.site))
-        if pair.other in self._filters:
-            connection.shape(self._filters[pair.other], self._clock)
+        if (link := self._filter(pair.other)) is not None:
+            connection.shape(link, self._clock)
         if not connection.dialled:
             self._admission.proved(connection.host)
             self._greet(connection, hello.site)
