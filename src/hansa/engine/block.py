@@ -49,6 +49,7 @@ TRAIN_LOSS = "train_loss"
 EFFECTIVE_STEPS = "effective_steps"
 """In a block's report: local steps weighed as the optimizer weighs them (see ``Optimizer``)."""
 T = TypeVar("T")
+LinkState: TypeAlias = tuple[float, float, float, float, int]
 Correction: TypeAlias = "Callable[[np.ndarray, torch.Tensor, torch.Tensor], None]"
 """Changes gradients before a step: (positions in the block, rows [m, P], grads [m, P])."""
 
@@ -178,6 +179,9 @@ class Block:
         store: the nodes' examples where they may grow (:meth:`open_store`), else None.
         mail: what was sent to its nodes and not taken yet, for algorithms without rounds.
         tables: what was worked out for exactly these nodes and can be worked out anew.
+        links: what is under way on links from nodes of the block, by (sender, receiver): the state
+            of a :class:`~hansa.engine.links.link_filter.Filter`, where a run file shapes links and
+            time is modelled; saved in checkpoints.
         past: what nodes of the block were, by (rounds done, node), that will become it again (see
             :mod:`hansa.engine.past`); saved in checkpoints.
     """
@@ -207,6 +211,7 @@ class Block:
     store: Store | None = None
     mail: list[Letter] = field(default_factory=list)
     tables: dict[str, Any] = field(default_factory=dict)
+    links: dict[tuple[int, int], LinkState] = field(default_factory=dict)
     past: dict[tuple[int, int], dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from hansa.base.lazy import torch
-from hansa.engine.block import COUNTERS, MODELLED, Block
+from hansa.engine.block import COUNTERS, MODELLED, Block, LinkState
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Was: TypeAlias = "dict[str, Tensor]"
 """A node at the end of a round: ``row`` [1, D] where it has one, ``state.*``, ``kept.*`` and, where
-it has a row on one, ``shelf.*`` [1, ...]; ``store.*``: what it had gathered."""
+it has a row on one, ``shelf.*`` [1, ...]; ``store.*``: what it had gathered; ``links.*``: what was
+under way from it."""
 
 
 def was(block: Block, node: int) -> Was:
@@ -30,6 +31,8 @@ def was(block: Block, node: int) -> Was:
             tensors[f"shelf.{name}"] = shelf.row(node).unsqueeze(0)
     if block.store is not None:
         tensors |= {f"store.{n}": value for n, value in block.store.filed([node]).items()}
+    links = filed_links({link: way for link, way in block.links.items() if link[0] == node})
+    tensors |= {f"links.{name}": value for name, value in links.items()}
     return {name: value.detach().clone() for name, value in tensors.items()}
 
 
@@ -52,6 +55,34 @@ def become(block: Block, node: int, tensors: Mapping[str, Tensor], spared: Itera
             block.shelves[name].put(ids, rows)
     if block.store is not None:
         block.store.restore(ids, _named(tensors, "store."))
+    if "modelled_time" not in spared:
+        others = {link: way for link, way in block.links.items() if link[0] != node}
+        block.links = others | read_links(_named(tensors, "links."))
+
+
+def filed_links(links: Mapping[tuple[int, int], LinkState]) -> dict[str, Tensor]:
+    """The states of links as tensors by name: ``ends`` [k, 3] and ``state`` [k, 4]."""
+    if not links:
+        return {}
+    ends = [[*link, drawn] for link, (*_, drawn) in links.items()]
+    states = [way[:4] for way in links.values()]
+    return {
+        "ends": torch.tensor(ends, dtype=torch.int64),
+        "state": torch.tensor(states, dtype=torch.float64),
+    }
+
+
+def read_links(tensors: Mapping[str, Tensor]) -> dict[tuple[int, int], LinkState]:
+    """The states of links from :func:`filed_links`."""
+    if not tensors:
+        return {}
+    ends, states = tensors["ends"].tolist(), tensors["state"].tolist()
+    return {
+        (sender, receiver): (free, tokens, filled, last, drawn)
+        for (sender, receiver, drawn), (free, tokens, filled, last) in zip(
+            ends, states, strict=True
+        )
+    }
 
 
 def counted(block: Block) -> list[str]:

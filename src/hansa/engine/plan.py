@@ -15,6 +15,7 @@ from hansa.engine.exchange.asked import Exchange, Post
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.exchange.recorded import Recorded
+from hansa.engine.exchange.weather import Weather
 from hansa.engine.links.shaping import Shaping
 from hansa.engine.network import Network
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
@@ -96,7 +97,8 @@ class Plan:
             recorded: what happened in the run that is replayed.
         """
         tolerant = self.algorithm.tolerates_loss
-        return Exchange(self.clock, post, self.faults, tolerant, recorded)
+        weather = None if self.shaping is None else Weather(self.shaping, self.streams)
+        return Exchange(self.clock, post, self.faults, tolerant, recorded, weather)
 
     @cached_property
     def metrics(self) -> MetricSet:

@@ -13,6 +13,7 @@ from hansa.engine.block import Block
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.exchange.recorded import Recorded
 from hansa.engine.exchange.terms import OnMissing
+from hansa.engine.exchange.weather import Weather
 from hansa.engine.exchange.wire import MAX_TURN, Header, Key, When
 from hansa.engine.time.clock import Clock
 
@@ -70,6 +71,7 @@ class Exchange:
         faults: what goes wrong on purpose.
         tolerant: the algorithm can do without a message.
         recorded: what happens besides, since it did in the run that is replayed.
+        weather: what links add to the modelled time of messages.
     """
 
     def __init__(
@@ -79,9 +81,11 @@ class Exchange:
         faults: Faults | None = None,
         tolerant: bool = False,
         recorded: Recorded | None = None,
+        weather: Weather | None = None,
     ) -> None:
         self.clock, self.post, self.faults, self.tolerant = clock, post, faults, tolerant
         self.recorded = recorded
+        self.weather = weather if clock.modelled else None
         self._owner = None if post is None else np.asarray(post.owner)
 
     def __call__(self, block: Block, asked: Asked[T], round: int, phase: int) -> T:
@@ -144,10 +148,14 @@ class Exchange:
             sizes: bytes, int64 [messages].
         """
         if self.post is None:
-            return self.clock.transfer(block, senders, receivers, sizes)
-        load = np.zeros(len(block), dtype=np.int64)
-        np.add.at(load, senders, sizes)
-        return self.clock.send(block, load)[senders]
+            leaves = self.clock.transfer(block, senders, receivers, sizes)
+        else:
+            load = np.zeros(len(block), dtype=np.int64)
+            np.add.at(load, senders, sizes)
+            leaves = self.clock.send(block, load)[senders]
+        if self.weather is None:
+            return leaves
+        return self.weather.arrivals(block, block.ids[senders], receivers, sizes, leaves)
 
 
 class Asked(ABC, Generic[T]):

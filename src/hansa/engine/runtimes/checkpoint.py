@@ -21,6 +21,7 @@ from hansa.base.lazy import safetensors, torch
 from hansa.engine.block import Block
 from hansa.engine.exchange.letter import as_tensors, from_tensors
 from hansa.engine.outcome import Outcome, Which
+from hansa.engine.past import filed_links, read_links
 from hansa.engine.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     tensors |= {f"mail.{name}": value for name, value in as_tensors(block.mail).items()}
     if block.store is not None:
         tensors |= {f"store.{name}": value for name, value in block.store.filed().items()}
+    tensors |= {f"links.{name}": value for name, value in filed_links(block.links).items()}
     for (after, node), was in block.past.items():
         tensors |= {f"past.{after}.{node}.{name}": value for name, value in was.items()}
     end = block.outcome
@@ -232,8 +234,11 @@ def _take_mail(block: Block, file: Any, path: Path) -> None:
 
 
 def _take_past(block: Block, file: Any) -> None:
-    """Take up what nodes of this block were, who will become it again."""
+    """Take up what is under way from nodes of this block, and what they were and will be again."""
     here = set(block.ids.tolist())
+    links = [key for key in file.keys() if key.startswith("links.")]  # noqa: SIM118
+    ways = read_links({key.removeprefix("links."): file.get_tensor(key) for key in links})
+    block.links |= {link: way for link, way in ways.items() if link[0] in here}
     for key in (key for key in file.keys() if key.startswith("past.")):  # noqa: SIM118
         _, after, node, name = key.split(".", 3)
         if int(node) in here:

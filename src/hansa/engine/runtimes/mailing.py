@@ -24,6 +24,7 @@ from hansa.engine.exchange.exchange import (
 )
 from hansa.engine.exchange.letter import Letter, pack_aside, unpack_aside
 from hansa.engine.exchange.taking import Put, Take, Taken
+from hansa.engine.exchange.weather import Weather
 from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, When, frame
 from hansa.engine.network import nobody
 from hansa.engine.time.clock import Clock
@@ -39,6 +40,7 @@ class Mailing:
 
     Args:
         mesh: the sockets to other workers; None: there are none, all nodes are here.
+        weather: what links add to the modelled time of letters.
 
     Attributes:
         live: whether what other workers send decides what comes when.
@@ -46,10 +48,15 @@ class Mailing:
     """
 
     def __init__(
-        self, block: Block, clock: Clock, attackers: Attackers | None, mesh: Mesh | None
+        self,
+        block: Block,
+        clock: Clock,
+        attackers: Attackers | None,
+        mesh: Mesh | None,
+        weather: Weather | None = None,
     ) -> None:
         self.block, self.clock, self.attackers, self.mesh = block, clock, attackers, mesh
-        self.live = mesh is not None
+        self.live, self.weather = mesh is not None, weather
         self.place = np.full(block.nodes, -1, dtype=np.int64)
         self.place[block.ids] = np.arange(len(block))
         self._spoken: dict[int, tuple[int, int]] = {}
@@ -147,6 +154,11 @@ class Mailing:
                     np.concatenate([each for _, _, each in spoken]),
                 )
                 due = np.split(whole, np.cumsum(lengths)[:-1])
+        if self.weather is not None:
+            due = [
+                self.weather.arrivals(self.block, np.repeat(node.ids, len(to)), to, each, leaves)
+                for (node, to, each), leaves in zip(spoken, due, strict=True)
+            ]
         times = iter(due)
         return [
             _now(node, len(put.to)) if size is None else next(times)

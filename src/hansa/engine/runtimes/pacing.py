@@ -32,7 +32,7 @@ def agenda_of(
     post = exchange.post
     if post is not None and not isinstance(post, Mesh):
         raise RunError(f"{job.algorithm.name} has no rounds, and its messages are carried in some")
-    mailing = Mailing(block, job.clock, job.attackers, post)
+    mailing = Mailing(block, job.clock, job.attackers, post, exchange.weather)
     if order is not None:
         return Replayed(job, block, mailing, guard, watch).follow(order)
     if post is not None:
