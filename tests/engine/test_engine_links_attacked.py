@@ -105,7 +105,7 @@ NONSENSE: dict[str, list[bytes]] = {
     "more facts than fit": [bytes((Say.PING,)) + b"\xda\x20\x00" + bytes(1 << 13)],
     "an end for no reason": [bytes((Say.BYE, 99))],
     "a refusal that is none": [bytes((Say.REFUSE,)) + b"\xff"],
-    "what is for a relay": [bytes((Say.RELAY,)) + bytes(40)],
+    "no word for a relay": [bytes((Say.RELAY, 9)) + bytes(40)],
     "a relay's word that is none": [bytes((Say.RELAY,))],
 }
 

@@ -71,4 +71,6 @@ def channel_of(ticket: Ticket, dials: bool, expected: Peer | None = None) -> Cha
         fix = "its line `hansa-key ed25519 sha256:... NAME`"
         raise ConfigError("peers", str(expected), "has no key", fix)
     known = {peer.key for peer in ticket.peers if peer.key}
-    return TlsChannel(ticket.key, {expected.key} if expected else known, dials)
+    if expected is None:
+        return TlsChannel(ticket.key, known, dials, one=False)
+    return TlsChannel(ticket.key, {expected.key}, dials, one=True)

@@ -352,7 +352,7 @@ class Switchboard:
     def _whence(self, connection: Connection) -> str:
         if connection.expected is not None:
             peer = self._peers[connection.expected]
-            return f"{peer} at {peer.address}" if peer.address else str(peer)
+            return f"{peer} at {peer.address}" if peer.address else f"{peer}, by way of a relay"
         return f"a connection from {connection.host}"
 
     def came(self, pair: Pair, messages: list[Message]) -> None:
@@ -398,6 +398,8 @@ class Switchboard:
             self._lost(connection, pair, text if why else "")
         elif connection.dialled:
             self._reaching.failed(known, text if why else self.pairs[known].why)
+        elif pair is None and why:
+            self._notice(text)
 
     def _lost(self, connection: Connection, pair: Pair, why: str) -> None:
         """The connection in use has ended."""

@@ -34,15 +34,19 @@ class TlsChannel(Handshaking):
 
     Args:
         key: this end's own.
-        known: fingerprints of those who are let in; at the dialler, of who is expected there.
+        known: fingerprints of those who are let in.
         dials: this end speaks first.
+        one: there is one who is expected and nobody else; else any of a list. For texts.
     """
 
     kind: ClassVar[bytes] = b"k"
     hides: ClassVar[bool] = True
 
-    def __init__(self, key: Key, known: Collection[str], dials: bool) -> None:
+    def __init__(
+        self, key: Key, known: Collection[str], dials: bool, one: bool | None = None
+    ) -> None:
         self._known = frozenset(known)
+        self._one = dials if one is None else one
         self._refusal: ChannelError | None = None  # of the verification, which OpenSSL calls
         self._tls: SSL.Connection | None = self._connection(key, dials)
         super().__init__(dials, key.fingerprint)
@@ -88,7 +92,7 @@ class TlsChannel(Handshaking):
         except ValueError:
             return ChannelError("shows a certificate that is damaged", Refusal.PROOF)
         if shown not in self._known:
-            if self.dials and len(self._known) == 1:
+            if self._one and len(self._known) == 1:
                 problem = (
                     f"has the key {shown}, and {next(iter(self._known))} was expected; "
                     "mend its address or ask its owner for the line of its new key"
