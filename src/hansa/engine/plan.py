@@ -70,6 +70,10 @@ class Plan:
     trial: Tried | None = None
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        if self.faults is not None and self.faults.slow:
+            self.clock = self.clock.slowed(self.faults.slow)
+
     def known(self) -> dict[str, Any]:
         """The fields of a plan by name, of a job too."""
         return {one.name: getattr(self, one.name) for one in fields(Plan)}

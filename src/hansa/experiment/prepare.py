@@ -19,6 +19,7 @@ from hansa.data import Dataset, plant
 from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Algorithm, Asynchronous, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
+from hansa.engine.exchange.faults import Faults
 from hansa.engine.roster import TELLING
 from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.experiment.inputs import plugins_of
@@ -248,12 +249,14 @@ def _check_faults(run: RunFile, servers: int) -> Timetable:
         return {}
     every = run.nodes + servers
     within("faults", lambda: faults.check(every, run.nodes), run.nodes)
-    if faults.absent and not method.uses_topology and not servers:
+    leave = "absent" if faults.absent else "crash"
+    if faults.away and not method.uses_topology and not servers:
         problem = f"lets nodes leave, but {method.name} does not use the topology"
-        fix = "nobody absent, or an algorithm such as dpsgd"
-        raise ConfigError("faults.absent", None, problem, fix)
-    field = "faults.loss" if faults.loss else "faults.lost"
-    value: Any = faults.loss or [list(one) for one in faults.lost[:1]]
+        fix = f"nobody {leave}, or an algorithm such as dpsgd"
+        raise ConfigError(f"faults.{leave}", None, problem, fix)
+    _check_mishaps(run, faults, servers)
+    field = "faults.loss" if faults.loss else "faults.lost" if faults.lost else "faults.partition"
+    value: Any = faults.loss or [list(one) for one in faults.lost[:1]] or None
     if faults.lossy and method.own_pace:
         problem = f"{method.name} has no rounds in which a message could be missing"
         raise ConfigError(field, value, problem, "no loss, or dpsgd or fedavg")
@@ -264,7 +267,33 @@ def _check_faults(run: RunFile, servers: int) -> Timetable:
             f"{method.name} cannot do without a message: it {method.loss_breaks}",
             "faults.on_missing: wait, so that it is sent again, or an algorithm such as dpsgd",
         )
-    return faults.absent
+    return faults.away
+
+
+def _check_mishaps(run: RunFile, faults: Faults, servers: int) -> None:
+    """What needs rounds, a clock that models time, or a message that can be done without."""
+    method = run.algorithm
+    if method.own_pace and (faults.crash or faults.pause):
+        field = "faults.crash" if faults.crash else "faults.pause"
+        problem = f"is said by rounds, and {method.name} has none"
+        raise ConfigError(field, None, problem, "faults.slow, or an algorithm such as dpsgd")
+    if faults.slow:
+        within("faults", lambda: run.clock.slowed(faults.slow), run.nodes)
+    if faults.pause and not run.clock.modelled:
+        problem = f"takes modelled time, and clock: {run.clock.name} has none"
+        raise ConfigError("faults.pause", None, problem, "clock: modelled, phones or devices")
+    held = [pause.node for pause in faults.pause if servers and pause.node < run.nodes]
+    if held:
+        problem = f"node {held[0]} has no time of its own between rounds: it takes its server's"
+        fix = "pause a server, slow a client (faults.slow), or let it be away (faults.absent)"
+        raise ConfigError("faults.pause", None, problem, fix)
+    waits = faults.on_missing == "wait" or not method.tolerates_loss
+    if faults.partition and waits and faults.on_missing != "abort" and not method.own_pace:
+        problem = f"parts nodes for whole rounds, and {method.name} waits for what is lost"
+        if method.tolerates_loss:
+            problem = "parts nodes for whole rounds: what is sent again does not get through"
+        fix = "faults.on_missing: self, renormalise, skip or abort; or an algorithm such as dpsgd"
+        raise ConfigError("faults.partition", None, problem, fix)
 
 
 def _check_links(run: RunFile, servers: int) -> None:

@@ -41,12 +41,32 @@ def of_faults(faults: Faults | None, rounds: int) -> list[str]:
     if faults.lost:
         lines.append(f"faults: messages lost by name: {len(faults.lost)}{said}")
     if faults.absent:
-        nodes = sorted(faults.absent)
-        shown = ", ".join(map(str, nodes[:8])) + " ..." * (len(nodes) > 8)
-        lines.append(f"faults: away in some rounds: node{'s' * (len(nodes) > 1)} {shown}")
+        lines.append(f"faults: away in some rounds: {_named(sorted(faults.absent))}")
+    for partition in faults.partition:
+        begins, until = partition.rounds
+        span = f"from round {begins} on" if until is None else f"in rounds {begins} to {until - 1}"
+        lines.append(f"faults: the network falls into {_groups(partition.groups)} {span}{said}")
+    if faults.crash:
+        nodes = sorted({node for crash in faults.crash for node in crash.nodes})
+        lines.append(f"faults: crash and lose work: {_named(nodes)}")
+    if faults.slow:
+        lines.append(f"faults: slow in modelled time: {_named(sorted(faults.slow))}")
+    if faults.pause:
+        nodes = sorted({pause.node for pause in faults.pause})
+        lines.append(f"faults: stand still for a while in modelled time: {_named(nodes)}")
     if late := faults.late(rounds):
         lines.append(f"faults: after the last of {rounds} rounds, and so never: {late}")
     return lines
+
+
+def _named(nodes: list[int]) -> str:
+    shown = ", ".join(map(str, nodes[:8])) + " ..." * (len(nodes) > 8)
+    return f"node{'s' * (len(nodes) > 1)} {shown}"
+
+
+def _groups(groups: tuple[tuple[int, ...], ...]) -> str:
+    sizes = ", ".join(str(len(group)) for group in groups)
+    return f"groups of {sizes} nodes, and the others,"
 
 
 def of_links(shaping: Shaping | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Faults that a run file asks for: messages that get lost, and nodes that are away.
+"""Faults that a run file asks for: messages that get lost, nodes that are away, crash or are slow.
 
 Whether a message is lost follows from the run's seed, its sender, its receiver and its exchange
 alone, so both ends know it without being told, and a run is the same in every runtime and however
@@ -15,10 +15,12 @@ from pydantic import BeforeValidator, Field
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import SHARED, Streams
+from hansa.engine.exchange.mishaps import Crash, Partition, Pause
+from hansa.engine.exchange.recorded import Rewind
 from hansa.engine.exchange.terms import OnMissing
 from hansa.engine.exchange.wire import When
 from hansa.engine.settings import Settings
-from hansa.topology.timetable import Intervals, check_timetable
+from hansa.topology.timetable import Intervals, Timetable, check_timetable
 
 
 def _message(said: Any) -> Any:
@@ -56,6 +58,18 @@ class Faults(Settings):
     absent: dict[int, Intervals] = Field(
         {}, description="for a node, the [from, until) rounds in which it is away; null = for good"
     )
+    partition: tuple[Partition, ...] = Field(
+        (), description="groups of nodes between which nothing passes for some rounds"
+    )
+    crash: tuple[Crash, ...] = Field(
+        (), description="nodes that are away from a round on and come back without their last work"
+    )
+    slow: dict[int, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="for a node, how many times as long its training takes in modelled time"
+    )
+    pause: tuple[Pause, ...] = Field(
+        (), description="nodes that stand still at the beginning of a round, in modelled time"
+    )
     patience: float = Field(
         1.0,
         ge=0,
@@ -72,7 +86,23 @@ class Faults(Settings):
     @property
     def lossy(self) -> bool:
         """Whether messages are lost."""
-        return self.loss > 0 or bool(self.lost)
+        return self.loss > 0 or bool(self.lost) or bool(self.partition)
+
+    @property
+    def away(self) -> Timetable:
+        """In which rounds nodes are away, by node: absent, or after a crash."""
+        intervals: dict[int, list[tuple[int, int | None]]] = {
+            node: list(when) for node, when in self.absent.items()
+        }
+        for crash in self.crash:
+            for node in crash.nodes:
+                intervals.setdefault(node, []).append(crash.interval)
+        return {node: tuple(sorted(when)) for node, when in intervals.items()}
+
+    @property
+    def rewinds(self) -> tuple[Rewind, ...]:
+        """Who comes back from a crash as what."""
+        return tuple(one for crash in self.crash if (one := crash.rewind) is not None)
 
     def check(self, nodes: int, clients: int) -> None:
         """Refuse nodes that do not exist and rounds that there cannot be.
@@ -93,11 +123,26 @@ class Faults(Settings):
                     f"[round, sender, receiver]: a round from 0, two of the nodes 0..{nodes - 1}",
                 )
         check_timetable(self.absent, clients)
+        for k, partition in enumerate(self.partition):
+            partition.check(f"partition.{k}", nodes)
+        for k, crash in enumerate(self.crash):
+            crash.check(f"crash.{k}", clients)
+        if self.crash:  # with absences: nobody crashes while being away
+            check_timetable(self.away, clients, "crash")
+        named = [("slow", node) for node in self.slow]
+        named += [(f"pause.{k}", pause.node) for k, pause in enumerate(self.pause)]
+        for field, node in named:
+            limit = clients if field == "slow" else nodes
+            if not 0 <= node < limit:
+                fix = f"nodes are 0..{limit - 1}"
+                raise ConfigError(field, node, "is no node of the run that it could be", fix)
 
     def late(self, rounds: int) -> int:
-        """How many of the messages and absences that are named begin after so many rounds."""
-        absences = (pair for intervals in self.absent.values() for pair in intervals)
-        return sum(one[0] >= rounds for one in [*self.lost, *absences])
+        """How many of the faults that are named begin after so many rounds."""
+        absences = [pair[0] for intervals in self.absent.values() for pair in intervals]
+        begin = [one[0] for one in self.lost] + [one.rounds[0] for one in self.partition]
+        begin += [one.round for one in self.crash] + [one.round for one in self.pause]
+        return sum(round >= rounds for round in absences + begin)
 
     def policy(self, said: OnMissing) -> OnMissing:
         """What becomes of a lost message of an exchange that ``said`` so.
@@ -123,6 +168,9 @@ class Faults(Settings):
         if self.loss:
             key = streams.integer(f"loss {kind} {when.number}", SHARED, when.round)
             gone |= _uniform(key, senders, receivers) < self.loss
+        for partition in self.partition:
+            if partition.covers(when.round):
+                gone |= partition.apart(senders, receivers)
         for round, sender, receiver, *which in self.lost:
             if round == when.round and which in ([], [kind], [kind, when.number]):
                 gone |= (senders == sender) & (receivers == receiver)

@@ -21,6 +21,8 @@ from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
 from hansa.engine.exchange import losses
 from hansa.engine.exchange.asked import Asked, Exchange
 from hansa.engine.exchange.exchange import Send
+from hansa.engine.exchange.mishaps import paused
+from hansa.engine.exchange.recorded import Rewind
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
 from hansa.engine.runtimes.absence import Away, Returns
@@ -69,7 +71,11 @@ class Host:
         self.agenda: Agenda | None = None
         self._ending = False
         recorded = exchange.recorded
-        self.returns = Returns(*(() if recorded is None else (recorded.rewinds, recorded.ends)))
+        rewinds = [] if job.faults is None else [*job.faults.rewinds]
+        gone: tuple[Rewind, ...] = ()
+        if recorded is not None:
+            rewinds, gone = [*rewinds, *recorded.rewinds], recorded.ends
+        self.returns = Returns(rewinds, gone)
         self.measured = block.positions(job.evaluated_nodes())
 
     def begin(self) -> None:
@@ -129,6 +135,9 @@ class Host:
         began = time.perf_counter()
         block.report, block.log, block.events = {}, {}, []
         self.returns.begin(block, t)
+        if job.faults is not None and job.faults.pause and job.clock.modelled:
+            stands = paused(job.faults.pause, block.ids, t)
+            block.state["modelled_time"] += torch.from_numpy(stands)
         if job.attackers is not None and t == 0:
             block.events.append(job.attackers.event(block))
         block.awake = block.presence.charged(block)

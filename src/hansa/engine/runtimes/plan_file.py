@@ -93,7 +93,7 @@ def read_plan(folder: Path) -> Plan:
     except RuntimeError as error:
         raise CheckpointError(f"{folder / NAME}: is of another model ({error})") from error
     faults = None if facts["faults"] is None else Faults.model_validate(facts["faults"])
-    away = {} if faults is None else faults.absent
+    away = {} if faults is None else faults.away
     attackers = None
     if attack := facts["attackers"]:
         attackers = Attackers(Attack.resolve(attack["attack"]), np.array(attack["nodes"]))

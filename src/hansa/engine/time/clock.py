@@ -13,11 +13,13 @@ their links and no latency of their own, need no energy and are always there.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from hansa.base.component import Component, register
+from hansa.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from hansa.engine.time.times import Times
@@ -40,6 +42,15 @@ class Clock(Component, kind="clock"):
         Raises:
             ConfigError: naming field, value and fix.
         """
+
+    def slowed(self, factors: Mapping[int, float]) -> Self:
+        """The same clock, by which the training of some nodes takes so many times as long.
+
+        Raises:
+            ConfigError: naming ``slow``: it knows of no devices.
+        """
+        problem = f"clock: {self.name} knows of no devices that could be slow"
+        raise ConfigError("slow", dict(factors), problem, "clock: modelled, phones or devices")
 
     def start(self, block: Times) -> None:
         """Put the clock's own state into ``block.state`` before the first round."""

@@ -10,11 +10,12 @@ the latency of its sender's end and then that of its receiver's.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
@@ -54,6 +55,13 @@ class DeviceClock(Clock):
         "first come, first served (the last two in one block only)",
     )
 
+    _slow: dict[int, float] = PrivateAttr(default_factory=dict)
+
+    def slowed(self, factors: Mapping[int, float]) -> Self:
+        clock = self.model_copy()
+        clock.__pydantic_private__ = {"_slow": dict(factors)}
+        return clock
+
     @abstractmethod
     def deal(self, streams: Streams, clients: int, parameters: int) -> Fleet:
         """The table of a run's clients; all it depends on are the settings and these.
@@ -69,8 +77,17 @@ class DeviceClock(Clock):
         return remembered(
             block.streams,
             (self, clients, servers, size),
-            lambda: self.deal(block.streams, clients, size).with_servers(servers),
+            lambda: self._dealt(block.streams, clients, size).with_servers(servers),
         )
+
+    def _dealt(self, streams: Streams, clients: int, parameters: int) -> Fleet:
+        """The table, with those that are slowed down."""
+        fleet = self.deal(streams, clients, parameters)
+        if not self._slow:
+            return fleet
+        seconds = fleet.seconds.copy()
+        seconds[list(self._slow)] *= list(self._slow.values())
+        return replace(fleet, seconds=seconds)
 
     def own(self, block: Times) -> Fleet:
         """The table of a block's own nodes."""
