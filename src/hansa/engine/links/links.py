@@ -229,6 +229,7 @@ class Links:
             self._board.grant(site, nbytes)
         for function, args in calls:
             function(*args)
+        self._board.pump()
 
     def _done(self, site: int, nbytes: int) -> None:
         if nbytes:

@@ -23,7 +23,7 @@ from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.session import Chunk, Session
 from hansa.engine.links.speech import Bye
 
-_ACK_BYTES = 1 << 18  # received since the last acknowledgement that call for the next at once
+_ACK_BYTES = 1 << 21  # received since the last acknowledgement that call for the next at once
 
 
 class Line(Protocol):
@@ -237,7 +237,7 @@ class Pair:
             return
         received, allowed = self.session.received, self.session.allowed
         told_received, told_allowed = self._told
-        due = received - told_received >= _ACK_BYTES or (
+        due = received - told_received >= min(_ACK_BYTES, self._settings.ahead // 4) or (
             allowed > told_allowed
             and told_allowed - received < max(self._settings.chunk, self._settings.ahead // 2)
         )

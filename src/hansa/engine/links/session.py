@@ -20,6 +20,7 @@ from hansa.base.errors import WireError
 from hansa.engine.links.assembly import CONTROL, HEAD, LENGTH, MAX_PARTS, Assembly, Message
 from hansa.engine.links.limits import MAX_CHUNK
 
+_TOGETHER = 1 << 17  # bytes of small messages that share a chunk; a large one begins with its own
 _MOST_BUFFERS = 64  # of a chunk; more of them are joined
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -132,6 +133,8 @@ class Session:
         counts = [0, 0]
         while self._unsent and taken < room:
             message = self._unsent[0]
+            if taken and taken + message.size > _TOGETHER:
+                break
             if message.start < 0:
                 message.start, self._end = self._end, self._end + message.size
             while self._index < len(message.buffers):

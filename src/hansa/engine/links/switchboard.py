@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from hansa.base.errors import WireError
 from hansa.engine.links import speech
 from hansa.engine.links.admission import Admission
 from hansa.engine.links.assembly import Message
@@ -91,6 +92,7 @@ class Switchboard:
         self._ear: socket.socket | None = None
         self._ticked = self.now()
         self._owing: set[int] = set()
+        self._pushed: set[int] = set()
         self._ending = False
 
     def _pair(self, site: int) -> Pair:
@@ -133,13 +135,19 @@ class Switchboard:
             self._reaching.meet(peer)
 
     def push(self, site: int, message: Outgoing) -> None:
-        """Send a message, when it can be."""
-        pair = self.pairs[site]
-        pair.session.push(message)
-        if isinstance(pair.line, Connection):
-            pair.line.pump()
-        else:
-            self._reaching.consider(site)
+        """Send a message with the next :meth:`pump`, or when it can be."""
+        self.pairs[site].session.push(message)
+        self._pushed.add(site)
+
+    def pump(self) -> None:
+        """Write what was pushed."""
+        pushed, self._pushed = self._pushed, set()
+        for site in pushed:
+            line = self.pairs[site].line
+            if isinstance(line, Connection):
+                line.pump()
+            else:
+                self._reaching.consider(site)
 
     def grant(self, site: int, nbytes: int) -> None:
         """A peer may send so many bytes more."""
@@ -240,6 +248,8 @@ class Switchboard:
             and len(self._circuits) < self.settings.circuits
         ):
             self._over_relay(connection, frame.circuit, frame.site, dialled=False)
+        elif pair.other not in self.ticket.relays:
+            raise WireError("sends what is for a relay, and this site is none")
         elif frame.op != Op.CLOSE:
             connection.post(relayed(Op.CLOSE, frame.circuit, frame.site))
         return 0
