@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "extraction": ("hansa.infer.private.redteam.attacks.*",),
     "merging": ("hansa.combine.merge.algorithms.*",),
     "runtime": ("hansa.engine",),
+    "sink": ("hansa.report.sinks.*",),
     "page": (
         "hansa.report.run_page",
         "hansa.learn.gossip.page",

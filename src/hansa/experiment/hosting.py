@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -42,6 +42,8 @@ from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.settings_file import SettingsFile
 from hansa.report import RunFolder
 from hansa.report.folder import check_free, held
+from hansa.report.sink import Sink
+from hansa.report.sinking import Sinking
 
 F = TypeVar("F", bound=SettingsFile)
 T = TypeVar("T")
@@ -102,31 +104,48 @@ def begun(
     config["plugins"] = sorted({*chosen.plugins} | plugins_of(chosen))
     with held(path):
         folder = RunFolder.create(path, config, environment)
-        with hosted(folder, chosen.own_verb(), report) as hosting:
+        sinks = getattr(chosen, "sinks", ())
+        with hosted(folder, chosen.own_verb(), report, sinks) as hosting:
             yield hosting
 
 
 @contextlib.contextmanager
-def hosted(folder: RunFolder, verb: str, report: bool = True) -> Iterator[Hosting]:
+def hosted(
+    folder: RunFolder,
+    verb: str,
+    report: bool = True,
+    sinks: Sequence[Sink] = (),
+    round: int = 0,
+) -> Iterator[Hosting]:
     """Take a run, whose folder is held, to its end, however its work ends.
+
+    Args:
+        report: write its page at the end.
+        sinks: where its figures go beside the folder.
+        round: after which it goes on.
 
     The summary says which: ``finished``, ``diverged``, ``interrupted`` (also by a request to end,
     such as SIGTERM) or ``failed``. hansa's own errors take folder and summary with them.
     """
     hosting = Hosting(folder, verb)
     with never().heard():
+        sinking = Sinking(sinks, folder, round) if sinks else None
         try:
             yield hosting
             diverged = hosting.facts().get("diverged")
             folder.finish(hosting.summary("diverged" if diverged else "finished"))
         except BaseException as error:
             _keep(hosting, error)
+            if sinking is not None:
+                sinking.end(_status(error))
             # An interrupt is not kept waiting, and a disk that failed has no room for a page.
             disk = any(isinstance(one, DiskError) for one in (error, error.__cause__))
             quick = disk or not isinstance(error, Exception)
             if report and not quick and hosting.facts().get("final"):
                 write_page(folder)
             raise
+        if sinking is not None:
+            sinking.end("diverged" if diverged else "finished")
         if hosting.passing is not None:
             shutil.rmtree(hosting.passing, ignore_errors=True)
         if report:
@@ -135,8 +154,7 @@ def hosted(folder: RunFolder, verb: str, report: bool = True) -> Iterator[Hostin
 
 def _keep(hosting: Hosting, error: BaseException) -> None:
     """Keep what can be kept of a run that ends before its time; its own error is what is told."""
-    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    summary = hosting.summary("diverged" if isinstance(error, Diverged) else status)
+    summary = hosting.summary(_status(error))
     folder = hosting.folder
     if isinstance(error, HansaError):
         error.folder, error.summary = folder, summary
@@ -144,6 +162,13 @@ def _keep(hosting: Hosting, error: BaseException) -> None:
             folder.event("failed", error=str(error), type=type(error).__name__)
     with contextlib.suppress(DiskError):
         folder.finish(summary)
+
+
+def _status(error: BaseException) -> str:
+    """How a run ended that did so with an error, in a word."""
+    if isinstance(error, Diverged):
+        return "diverged"
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
 
 
 def write_page(folder: RunFolder, place: Path | None = None) -> None:

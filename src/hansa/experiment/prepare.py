@@ -53,6 +53,8 @@ def prepare(run: RunFile, place: bool = True) -> Job:
     servers = within("algorithm", lambda: method.servers(nodes), nodes, method)
     if place:
         within("runtime", lambda: run.runtime.check(nodes + servers), nodes)
+    for sink in run.sinks:
+        within("sinks", sink.check, nodes, sink)
     frame = framed(run)
     streams = frame.streams
     doing(f"loading {short(type(run.data).name)}")

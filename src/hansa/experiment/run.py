@@ -101,7 +101,7 @@ def resume(
         job = prepare(chosen)
         check_inputs(folder, chosen, job.dataset, job.parts)
         start.enter(again)
-        with hosted(folder, chosen.verb, report) as hosting:
+        with hosted(folder, chosen.verb, report, chosen.sinks, start.done) as hosting:
             collector = _collect(chosen, job, hosting, start, progress or None)
             if not start.over:
                 host_job(job, chosen.runtime, collector, start.checkpoint)

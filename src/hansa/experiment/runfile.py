@@ -26,6 +26,7 @@ from hansa.engine.links.shaping import Shaping
 from hansa.ensemble.attacks import Attack
 from hansa.experiment.settings_file import SettingsFile, load_plugins, override
 from hansa.models import MLP, Model
+from hansa.report.sink import Sink
 from hansa.topology import Regular, Topology
 
 
@@ -33,7 +34,7 @@ class RunFile(SettingsFile):
     """A run of the learn verb. ``--set train.optimizer.lr=0.05`` reaches every field."""
 
     command: ClassVar[str] = "learn"
-    resumable: ClassVar[tuple[str, ...]] = ("rounds", "runtime", "checkpoint", "device")
+    resumable: ClassVar[tuple[str, ...]] = ("rounds", "runtime", "checkpoint", "sinks", "device")
 
     verb: Literal["learn"] = Field("learn", description="whose file this is")
     seed: int = Field(
@@ -61,6 +62,9 @@ class RunFile(SettingsFile):
     checkpoint: CheckpointSettings = Field(CheckpointSettings(), description="saving")
     clock: Clock = Field(Phones(), description="modelled time and energy, beside the wall's")
     runtime: Runtime = Field(Simulate(), description="where the nodes live")
+    sinks: tuple[Sink, ...] = Field(
+        (), description="where figures go beside the run folder, such as tensorboard"
+    )
     device: str = Field("cpu", description="torch device of the models: cpu, cuda, cuda:1 ...")
 
     def label(self) -> str:

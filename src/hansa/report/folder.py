@@ -43,7 +43,13 @@ CONFIG, ENVIRONMENT, EVENTS, SUMMARY = (
     "events.jsonl",
     "summary.json",
 )
-DERIVED = {SUMMARY: dict, "partition.json": dict, "topology.json": dict, "remarks.json": list}
+DERIVED = {
+    SUMMARY: dict,
+    "sinks.json": dict,
+    "partition.json": dict,
+    "topology.json": dict,
+    "remarks.json": list,
+}
 """What a run can do without, and what each of these files holds."""
 LOCK = ".lock"
 _TRIES, _PAUSE = 4, 0.03  # s
@@ -53,7 +59,7 @@ END = "..."  # YAML's end of document: a file without it was cut short
 class Listener(Protocol):
     """Hears what a run records, as it is recorded. It must be quick and must not raise."""
 
-    def recorded(self, round: int, name: str, value: Any, node: Any) -> None:
+    def recorded(self, round: int, name: str, value: Any, node: Any, time: Any, bytes: Any) -> None:
         """One measurement, or one for each item of an array (see :meth:`RunFolder.record`)."""
 
     def round_over(self, round: int) -> None:
@@ -168,7 +174,7 @@ class RunFolder:
         if self._metrics.record(round, name, value, node, step, time, bytes):
             self.flush()
         for listener in self.listeners:
-            listener.recorded(round, name, value, node)
+            listener.recorded(round, name, value, node, time, bytes)
 
     def round_over(self, round: int) -> None:
         """Note that all is recorded of a round, so that whoever watches the run sees it soon.

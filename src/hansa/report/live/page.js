@@ -177,7 +177,12 @@ const charts = new Map();
 
 // --- the page
 function now() { return Date.now() / 1000 + state.shift; }
-function ago(seconds) { return quantity(Math.max(0, Math.round(seconds)), "s"); }
+function ago(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 120) return `${whole} s`;
+  if (whole < 7200) return `${Math.round(whole / 60)} min`;
+  return whole < 172800 ? `${(whole / 3600).toFixed(1)} h` : `${(whole / 86400).toFixed(1)} d`;
+}
 function clock(seconds) { return new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }); }
 function since(run) {
   if (run.state === "running") return `running for ${ago(now() - run.since)}`;
@@ -198,7 +203,7 @@ function bar(run) {
 function way(run) {
   const parts = [make("b", {}, `round ${whole(run.round)}${run.rounds ? ` of ${whole(run.rounds)}` : ""}`)];
   if (run.seconds_a_round !== null) parts.push(make("span", {}, `${quantity(run.seconds_a_round, "s")} a round`));
-  if (run.seconds_left) parts.push(make("span", {}, `about ${quantity(run.seconds_left, "s")} left`));
+  if (run.seconds_left) parts.push(make("span", {}, `about ${ago(run.seconds_left)} left`));
   parts.push(make("span", { className: "since" }, since(run)));
   return [make("div", { className: "way" }, ...parts), ...(run.rounds ? [bar(run)] : [])];
 }
@@ -252,7 +257,7 @@ function overview(runs) {
     mark.style.background = colour(index);
     const row = make("tr", {}, make("td", {}, mark, choose(index, run.label)), make("td", {}, make("span", { className: `pill ${run.state}` }, run.state)),
       make("td", { className: "n" }, `${whole(run.round)}${run.rounds ? ` / ${whole(run.rounds)}` : ""}`), make("td", {}, bar(run)),
-      make("td", { className: "n" }, run.seconds_left ? quantity(run.seconds_left, "s") : ""),
+      make("td", { className: "n" }, run.seconds_left ? ago(run.seconds_left) : ""),
       ...[0, 1].map((k) => make("td", {}, run.tiles[k] ? `${run.tiles[k].name} ${run.tiles[k].number}` : "")));
     row.setAttribute("aria-selected", state.chosen === index);
     body.append(row);

@@ -85,7 +85,8 @@ def tiles(run: Watched, main: str | None) -> list[dict[str, str]]:
     modelled = run.tracks.get(("modelled_time", True)) or run.track("modelled_time")
     if modelled and modelled.last and modelled.last.mean > 0:
         slowest = modelled.last.high if modelled.last.count else modelled.last.mean
-        remark = f"round {number(modelled.last.round)}"
+        of = "slowest, " if modelled.last.count > 1 else ""
+        remark = f"{of}round {number(modelled.last.round)}"
         found.append(("modelled time", quantity(slowest, "time"), remark))
     return [{"name": a, "number": b, "remark": c} for a, b, c in found]
 
@@ -100,7 +101,7 @@ def charts(run: Watched, main: str | None) -> list[dict[str, Any]]:
     sent = [("sent", run.bytes), ("overhead", run.track("overhead_bytes"))]
     found.append(_chart("bytes sent", "bytes", "B", sent))
     modelled = run.tracks.get(("modelled_time", True)) or run.track("modelled_time")
-    found.append(_chart("modelled time", "modelled_time", "s", [("modelled time", modelled)]))
+    found.append(_chart("modelled time", "modelled_time", "s", [("mean", modelled)]))
     wall = [("wall time", run.track("round_seconds"))]
     found.append(_chart("wall time of a round", "round_seconds", "s", wall))
     if main is None:

@@ -1,0 +1,1 @@
+"""The sinks that come with hansa, each for a library that an extra brings."""
