@@ -16,7 +16,7 @@ from hansa.engine.links.session import Outgoing, Session
 from .virtual_links import VirtualWorld
 
 SMALL = LinkSettings(ahead=1 << 12, chunk=1 << 10, message=1 << 20)
-MESSAGES = st.lists(st.binary(max_size=3000), min_size=1, max_size=4)
+MESSAGES = st.lists(st.binary(max_size=3000), min_size=1, max_size=4).filter(any)
 
 
 def stream(messages: list[tuple[int, list[bytes]]]) -> bytes:
@@ -162,6 +162,14 @@ def test_a_message_longer_than_what_may_come_is_refused() -> None:
         assembly.add(memoryview(stream([(DATA, [bytes(200)])])))
 
 
+def test_a_message_without_a_byte_is_refused_at_both_ends() -> None:
+    """It would cost its sender no credit, and its receiver memory."""
+    with pytest.raises(ValueError, match="without a byte"):
+        Outgoing(DATA, [b"", b""])
+    with pytest.raises(WireError, match="without a byte"):
+        Assembly(100).add(memoryview(HEAD.pack(DATA, 2) + bytes(16)))
+
+
 @pytest.mark.parametrize("head", [(7, 1), (0, 0), (0, 5000)])
 def test_what_is_no_message_is_refused(head: tuple[int, int]) -> None:
     with pytest.raises(WireError, match="a message of kind"):
@@ -181,7 +189,7 @@ def test_more_than_was_allowed_is_refused() -> None:
 def test_a_message_that_was_announced_takes_no_memory() -> None:
     """What is kept is what has come; small pieces are joined."""
     assembly = Assembly(1 << 40)
-    assembly.add(memoryview(stream([(DATA, [b""])])[:3] + (1 << 39).to_bytes(8, "little")))
+    assembly.add(memoryview(HEAD.pack(DATA, 1) + (1 << 39).to_bytes(8, "little")))
     for _ in range(10_000):
         assembly.add(memoryview(b"x"))
     assert assembly.have == 10_011

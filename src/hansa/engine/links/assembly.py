@@ -92,6 +92,8 @@ class Assembly:
             need += LENGTH.size * count
             if piece.nbytes >= need:
                 lengths = list(struct.unpack_from(f"<{count}Q", piece, HEAD.size))
+                if not any(lengths):  # it would cost its sender nothing, and this site memory
+                    raise WireError("a message without a byte")
                 if sum(lengths) > self._longest:
                     raise WireError(f"a message of {sum(lengths)} bytes; {self._longest} may come")
                 self._head, self._whole = (kind, lengths), need + sum(lengths)

@@ -19,6 +19,7 @@ from hansa.engine.links.session import Buffer, Chunk
 from hansa.engine.links.shaped import Clock, Shaped
 from hansa.engine.links.speech import CHUNK_BYTES, Bye, Say
 
+_FRAME_COST = 256  # bytes that a frame takes while it waits, beside its own
 _MOST_WAITING = 1 << 22  # bytes of frames other than chunks that wait for the pipe
 
 
@@ -128,7 +129,7 @@ class Connection:
         if self.closed or self._ending:
             return
         self._outbox.append(frame)
-        self._waiting += frame.size
+        self._waiting += frame.size + _FRAME_COST
         if self._waiting > _MOST_WAITING and frame.cause != "relay":
             self.fail("does not take what is sent to it")
             return
@@ -139,6 +140,7 @@ class Connection:
         if self.closed or self._ending:
             return
         self._outbox.clear()
+        self._waiting = 0
         cause = "hello" if body[0] == Say.REFUSE else "bye"
         if self.channel.ready and self._pipe is not None:
             self._write(Frame((body,), len(body), cause))
@@ -160,7 +162,7 @@ class Connection:
             wrote = False
             while self._outbox and self._room:
                 frame = self._outbox.popleft()
-                self._waiting -= frame.size
+                self._waiting -= frame.size + _FRAME_COST
                 self._send(frame)
                 wrote = True
             chunk = self._chunk_to_send()
@@ -363,8 +365,8 @@ class Connection:
         self.traffic.sent.wire += nbytes
 
     def broke(self, why: str) -> None:
-        """The pipe broke."""
-        self.fail(why)
+        """The pipe broke. Who leaves before it has said who it is has been nobody."""
+        self.fail(why if self.dialled or self.pair is not None else "")
 
     def fail(self, why: str, *, gently: bool = True) -> None:
         """End it; why as one line, empty where nobody needs to know.

@@ -62,7 +62,7 @@ class Links:
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._awake = False
         self._notices: deque[str] = deque(maxlen=_MOST_NOTICES)
-        self._noticed: set[str] = set()
+        self._noticed: deque[str] = deque(maxlen=_MOST_NOTICES)  # lately
         self._problem: BaseException | None = None
         self._on_change = on_change
         self._board = Switchboard(
@@ -165,7 +165,7 @@ class Links:
         return self._board.pairs[site].state()
 
     def notices(self) -> list[str]:
-        """Lines that a person should see, each once."""
+        """Lines that a person should see, the latest of them; one that comes again, once."""
         with self._lock:
             lines = list(self._notices)
             self._notices.clear()
@@ -240,6 +240,6 @@ class Links:
 
     def _notice(self, line: str) -> None:
         with self._lock:
-            if line not in self._noticed and len(self._noticed) < _MOST_NOTICES:
-                self._noticed.add(line)
+            if line not in self._noticed:
+                self._noticed.append(line)
                 self._notices.append(line)

@@ -163,6 +163,10 @@ class Reaching:
         """A link is gone. ``useful``: messages went over it."""
         self._retries[site].broke(self._ways.now(), useful=useful)
 
+    def left(self, site: int) -> None:
+        """A peer said that it has ended: it may be started anew, so it is reached for rarely."""
+        self._retries[site].rest(self._ways.now())
+
     def end(self) -> None:
         """Reach for nobody any more."""
         self._over = True

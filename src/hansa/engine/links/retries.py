@@ -39,6 +39,10 @@ class Retries:
             self.failures = 0
         self.failed(now)
 
+    def rest(self, now: float) -> None:
+        """There is nobody: as much time is left as there may be."""
+        self.due = now + self._longest
+
     def hurry(self, now: float) -> None:
         """Something has changed, such as the address: the next attempt may be made at once."""
         self.failures, self.due = 0, now

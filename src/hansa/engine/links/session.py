@@ -68,6 +68,8 @@ class Outgoing:
         self.kind, self.start = kind, -1
         self.buffers = [memoryview(head), *views]
         self.size = sum([view.nbytes for view in self.buffers])
+        if self.size == len(head):
+            raise ValueError("a message without a byte")
 
 
 class Session:

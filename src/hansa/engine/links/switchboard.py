@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hansa.base.errors import WireError
+from hansa.base.errors import ConfigError, WireError
 from hansa.engine.links import speech
 from hansa.engine.links.admission import Admission
 from hansa.engine.links.assembly import Message
@@ -119,19 +119,24 @@ class Switchboard:
         self._tick()
 
     def meet(self, peers: Iterable[Peer]) -> None:
-        """Learn where peers are, and their keys where they are new."""
+        """Learn where peers are, and their keys: where one has another now, the old is void."""
         for peer in peers:
             if peer.site == self.ticket.site:
                 continue
             known = self._peers.get(peer.site)
+            if known is not None and not peer.key:
+                peer = replace(peer, key=known.key)
+            ticket = replace(self.ticket, peers=tuple({**self._peers, peer.site: peer}.values()))
+            try:
+                channel_of(ticket, False)
+            except ConfigError as error:  # such as a key that another has
+                self._notice(str(error))
+                continue
+            self.ticket = ticket
             if known is None:
                 self._reaching.add(peer, self._pair(peer.site))
-            elif not peer.key:
-                peer = replace(peer, key=known.key)
             elif known.key not in ("", peer.key):
-                self.cut(peer.site)  # who has the old key is not believed any more
-            self._peers[peer.site] = peer
-            self.ticket = replace(self.ticket, peers=tuple(self._peers.values()))
+                self.cut(peer.site)
             self._reaching.meet(peer)
 
     def push(self, site: int, message: Outgoing) -> None:
@@ -416,11 +421,12 @@ class Switchboard:
         self._relay.lost(pair.other)
         if pair.gone:
             pair.why = f"{self._peers[pair.other]} has ended"
-        elif why:
-            pair.why = why
+            self._reaching.left(pair.other)
+        else:
+            pair.why = why or pair.why
+            self._reaching.broke(pair.other, useful=connection.useful)
         if connection.rests:
             self._reaching.resting.add(pair.other)
-        self._reaching.broke(pair.other, useful=connection.useful)
         if not self._ending:
             self._on_change()
 
