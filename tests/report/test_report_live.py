@@ -175,8 +175,8 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(EVENTS, max_size=8))
-@settings(max_examples=60)
+@given(st.lists(EVENTS, max_size=12))
+@settings(max_examples=30)
 def test_no_event_of_whatever_form_ends_the_watching(tmp_path_factory, events):
     run = begin(tmp_path_factory.mktemp("run") / "run")
     with (run.path / "events.jsonl").open("w") as file:
@@ -198,6 +198,15 @@ def test_faults_are_counted_by_node_and_those_that_a_resume_took_back_are_not(tm
     faults = {fault["name"]: fault["values"] for fault in rows["faults"]}
     assert faults == {"missing": [1, 1, 2, 0], "lost": [0, 0, 0, 1], "silent": [0, 0, 0, 1]}
     assert rows["gone"] == [3]
+    record(run, 4)
+    run.flush()
+    one.update()
+    every = shown([one])["runs"][0]
+    drawn = {line["label"]: line for line in every["charts"][-1]["lines"]}
+    assert drawn["lost on the way"]["round"] == [0, 1, 4]
+    assert drawn["lost on the way"]["mean"] == [0, 2, 2]
+    assert drawn["sender silent"]["mean"] == [0, 2, 2]
+    assert every["marks"] == [{"round": 2, "kind": "lost"}]
     run.event("rejoined", nodes=[3], worker=1, **{"from": 1, "at": 3}, round=3)
     one.update()
     assert node_rows(one)["gone"] == []
@@ -345,6 +354,8 @@ def test_nodes_with_numbers_that_none_has_are_left_out():
     ids = np.array([-5, 2, 10**12])
     nodes.measured("loss", ids, np.ones(3), np.zeros(3, np.int64))
     nodes.happened({"kind": "lost", "nodes": [-1, 10**15, True, "3", 1]})
+    nodes.most = 100
+    nodes.happened({"kind": "lost", "nodes": [100]})
     assert len(nodes) == 3
     assert nodes.gone.tolist() == [False, True, False]
 

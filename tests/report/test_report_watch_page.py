@@ -190,6 +190,15 @@ def test_a_folder_that_breaks_is_told_and_comes_back(run, server):
         pass
 
 
+def test_what_ends_the_looking_is_raised_where_it_is_waited_for(run, monkeypatch):
+    follower = Follower([Watched(run.path)], every=0.01)
+    follower.start()
+    monkeypatch.setattr(follower.runs[0], "update", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        follower.until_over()
+    follower.close()
+
+
 needs_browser = pytest.mark.skipif(chromium.find() is None, reason="there is no Chromium here")
 
 
@@ -203,6 +212,7 @@ def test_a_browser_draws_a_run_that_goes_on_until_its_end(run, tmp_path):
         page.wait("document.querySelectorAll('#charts polyline').length >= 3")
         assert page.ask("document.querySelectorAll('#charts polygon').length") >= 1
         assert "NaN" not in page.ask("document.getElementById('charts').innerHTML")
+        assert "nodes lost" in page.ask("document.querySelector('#charts .key').textContent")
         # what a run says is text, whatever it looks like
         assert EVIL in page.ask("document.getElementById('events').textContent")
         assert page.ask("[window.hurt === undefined, document.images.length]") == [True, 0]

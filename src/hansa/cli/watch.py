@@ -60,20 +60,17 @@ def watch(
             load_module(module)
         follower = Follower([Watched(path.expanduser()) for path in dict.fromkeys(runs)])
         if once or as_json:
-            for run in follower.runs:
-                run.update()
+            follower.look()
+            every = shown(follower.runs)
             if as_json:
-                every = shown(follower.runs)
                 tables = [node_rows(run) for run in follower.runs]
                 told = [{**r, "table": t} for r, t in zip(every["runs"], tables, strict=True)]
                 answer.data = {**every, "runs": told}
             else:
                 from hansa.report.live.terminal import screen
 
-                screen_ = console()
-                screen_.print(screen(follower.runs, height=60))
+                console().print(screen(follower.runs, every, height=60))
             return
-        follower.start()
         try:
             if terminal:
                 from hansa.report.live.terminal import follow
@@ -82,7 +79,8 @@ def watch(
             else:
                 _serve(answer, follower, port, open_)
         except KeyboardInterrupt:
-            say("no longer watching; the run goes on" if not follower.over else "")
+            goes_on = any(run.held for run in follower.runs)
+            say(f"no longer watching{'; the run goes on' if goes_on else ''}")
         finally:
             follower.close()
 
@@ -91,6 +89,7 @@ def _serve(answer: Answer, follower: Follower, port: int | None, open_: bool) ->
     from hansa.report.live.page_server import PageServer
 
     server = PageServer(follower, port)
+    follower.start()
     server.start()
     try:
         ended = follower.over

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hansa.report.folder import EVENTS
 from hansa.report.live.nodes import Nodes, node_ids
 from hansa.report.live.tail import Tail
+from hansa.report.live.track import Track
 from hansa.report.units import label, number
 
 _FAULTS = ("missing", "lost", "failed", "diverged", "worker lost", "damaged")
 _KEPT = 100  # lines, of missing messages and of all else
+_MARKS, _ROUNDS = 64, 1 << 53
 _SHOWN = 6  # entries of a list in a line
 _LONG = 300  # characters of a line
 
@@ -27,6 +31,8 @@ class Diary:
     Attributes:
         nodes: where faults are counted by node.
         faults: messages that were ``missing`` by cause, nodes ``lost`` and ``rejoined``.
+        missed: messages that had not come by a round, by cause, so far.
+        marks: (round, kind) of the last times that nodes were lost or came back.
         began: time of the first line after the last resume, ISO 8601.
     """
 
@@ -38,6 +44,8 @@ class Diary:
 
     def _begin(self) -> None:
         self.faults: Counter[str] = Counter()
+        self.missed = {"lost on the way": Track(), "sender silent": Track()}
+        self.marks: deque[tuple[int, str]] = deque(maxlen=_MARKS)
         self.began = self.ended = self.error = ""
         self._read = 0
         self._lines: deque[tuple[int, dict[str, Any]]] = deque(maxlen=_KEPT)
@@ -88,10 +96,22 @@ class Diary:
         if kind == "missing":
             cause = "silent" if event.get("cause") == "silent" else "missing"
             self.faults[cause] += len(node_ids(event.get("receivers")))
+            track = self.missed["sender silent" if cause == "silent" else "lost on the way"]
+            self._at_round(event, lambda round: track.add(round, self._sum(cause), whole=True))
         elif kind in ("lost", "rejoined"):
             self.faults[kind] += len(node_ids(event.get("nodes")))
+            self._at_round(event, lambda round: self.marks.append((round, kind)))
         elif kind == "worker lost":
             self.faults[kind] += 1
+
+    def _sum(self, cause: str) -> np.ndarray:
+        return np.array([self.faults[cause]], np.float64)
+
+    @staticmethod
+    def _at_round(event: Mapping[str, Any], note: Callable[[int], None]) -> None:
+        round = event.get("round")
+        if type(round) is int and 0 <= round < _ROUNDS:
+            note(round)
 
     @property
     def lines(self) -> list[dict[str, Any]]:

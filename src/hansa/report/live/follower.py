@@ -29,11 +29,12 @@ class Follower:
         self._messages: list[tuple[str, str]] = []
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._follow, name="hansa-watch", daemon=True)
 
     def start(self) -> None:
-        """Look for the first time, then in the background."""
-        self._look(force=True)
+        """Look for the first time, then in a thread, whose the runs are from now on."""
+        self.look(force=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -59,11 +60,23 @@ class Follower:
             self._changed.wait_for(lambda: self.version > seen or self.closed, seconds)
             return self.version, list(self._messages) if self.version > seen else []
 
-    def _follow(self) -> None:
-        while not self._stop.wait(self.every):
-            self._look()
+    def check(self) -> None:
+        """Raise what ended the looking, if anything did."""
+        if self._error is not None:
+            raise self._error
 
-    def _look(self, force: bool = False) -> None:
+    def _follow(self) -> None:
+        try:
+            while not self._stop.wait(self.every):
+                self.look()
+        except BaseException as error:  # noqa: BLE001 - raised again by check()
+            self._error = error
+            self._stop.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def look(self, force: bool = False) -> None:
+        """Look now, and tell whoever waits if anything is new, or if ``force``."""
         news = [_updated(run) for run in self.runs]
         if not (any(news) or force):
             return
@@ -81,11 +94,13 @@ class Follower:
         """Wait until every run has ended, or until this is closed."""
         while not (self.over or self.closed):
             self.wait(self.version, 1.0)
+        self.check()
 
     def until_closed(self) -> None:
         """Wait until this is closed, or for Ctrl-C."""
         while not self._stop.wait(1.0):
             pass
+        self.check()
 
 
 def _updated(run: Watched) -> bool:

@@ -10,13 +10,14 @@ import numpy as np
 FAULTS = ("missing", "lost", "silent", "rejoined")
 """By node: messages that did not come to it, times it was lost, times others waited for it in vain,
 times it came back."""
-_MOST = 10_000_000  # nodes: what claims to be a node beyond them is none
+_MOST = 10_000_000  # nodes of a run
 
 
 class Nodes:
     """Arrays over nodes, as long as the highest number heard of.
 
     Attributes:
+        most: how many there can be; who has a higher number is none.
         round: the last of which something was recorded, -1 if none was, int64 [n].
         figures: by name, NaN where a node has none, float64 [n].
         faults: by name in :data:`FAULTS`, int64 [n].
@@ -24,6 +25,7 @@ class Nodes:
     """
 
     def __init__(self) -> None:
+        self.most = _MOST
         self.round = np.zeros(0, np.int64)
         self.figures: dict[str, np.ndarray] = {}
         self.clear_faults()
@@ -38,7 +40,7 @@ class Nodes:
 
     def measured(self, name: str, node: np.ndarray, value: np.ndarray, round: np.ndarray) -> None:
         """Take the newest figures of some nodes, in the order of recording."""
-        known = (node >= 0) & (node < _MOST)
+        known = (node >= 0) & (node < self.most)
         node, value, round = node[known], value[known], round[known]
         if not len(node):
             return
@@ -60,6 +62,7 @@ class Nodes:
 
     def _count(self, name: str, ids: Any, *, once: bool = False) -> np.ndarray:
         known = node_ids(ids)
+        known = known[known < self.most]
         known = np.unique(known) if once else known
         if len(known):
             self.reach(int(known.max()) + 1)
@@ -68,7 +71,7 @@ class Nodes:
 
     def reach(self, size: int) -> None:
         """Have room for so many."""
-        more = min(size, _MOST) - len(self)
+        more = min(size, self.most) - len(self)
         if more <= 0:
             return
         self.round = np.concatenate([self.round, np.full(more, -1)])

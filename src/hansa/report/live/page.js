@@ -84,8 +84,12 @@ class Chart {
       const mark = make("i");
       mark.style.borderColor = colour(line.colour);
       return make("span", {}, mark, line.label);
-    }), ...(banded ? [make("span", {}, spec.better ? "band: worst to best node" : "band: lowest to highest")] : []));
+    }), ...this.marks(spec), ...(banded ? [make("span", {}, spec.better ? "band: worst to best node" : "band: lowest to highest")] : []));
     this.draw();
+  }
+  marks(spec) {
+    const found = new Set((spec.marks || []).map((mark) => mark.kind));
+    return [["lost", "▼ nodes lost"], ["rejoined", "▲ nodes back"]].filter(([kind]) => found.has(kind)).map(([, text]) => make("span", {}, text));
   }
   draw() {
     const width = this.place.clientWidth, height = 220;
@@ -101,7 +105,7 @@ class Chart {
       last = Math.max(last, round);
     });
     if (!isFinite(low)) return;
-    if (this.spec.dimension === "B" || this.spec.dimension === "s") low = Math.min(low, 0);
+    if (["B", "s"].includes(this.spec.dimension) || this.spec.name === "missing") low = Math.min(low, 0);
     if (high === low) [low, high] = [low - Math.abs(low) * 0.1, high + (Math.abs(high) * 0.1 || 1)];
     last = last === first ? first + 1 : last;
     const x = (round) => left + (round - first) / (last - first) * (width - left - right);
@@ -115,6 +119,11 @@ class Chart {
     }
     for (const round of ticks(first, last, width / 80)) if (Number.isInteger(round))
       svg.append(draw("text", { x: x(round), y: height - 6, "text-anchor": "middle" }, whole(round)));
+    for (const mark of this.spec.marks || []) if (mark.round >= first && mark.round <= last) {
+      const at = x(mark.round), base = height - bottom, back = mark.kind === "rejoined", ink = back ? "var(--c2)" : "var(--c1)";
+      svg.append(draw("line", { x1: at, x2: at, y1: top, y2: base, stroke: ink, "stroke-dasharray": "2 4", opacity: 0.7 }));
+      svg.append(draw("path", { d: back ? `M${at - 5} ${base}h10l-5 -8z` : `M${at - 5} ${base - 8}h10l-5 8z`, fill: ink }));
+    }
     for (const line of lines) {
       const known = line.round.map((_, k) => k).filter((k) => line.mean[k] !== null);
       const banded = known.filter((k) => line.low[k] !== null);
@@ -269,7 +278,7 @@ function overview(runs) {
 }
 function graphs(runs) {
   const specs = new Map();
-  if (runs.length === 1) for (const chart of runs[0].charts) specs.set(chart.title, { ...chart, lines: chart.lines.map((line, k) => ({ ...line, colour: k })) });
+  if (runs.length === 1) for (const chart of runs[0].charts) specs.set(chart.title, { ...chart, marks: runs[0].marks, lines: chart.lines.map((line, k) => ({ ...line, colour: k })) });
   else for (const index of indices()) for (const chart of state.data.runs[index].charts) {
     const spec = specs.get(chart.title) || { title: chart.title, dimension: chart.dimension, better: chart.better, lines: [] };
     spec.lines.push({ ...chart.lines[0], label: state.data.runs[index].label, colour: index });

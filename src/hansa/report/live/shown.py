@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hansa.report.live.nodes import FAULTS
-from hansa.report.live.track import Track, columns, short
+from hansa.report.live.track import Point, Track, columns, short
 from hansa.report.live.watched import Watched
 from hansa.report.scores import higher_is_better, scores
 from hansa.report.units import dimension, label, number, quantity
@@ -46,6 +46,7 @@ def _run(run: Watched) -> dict[str, Any]:
         "tiles": tiles(run, main),
         "charts": charts(run, main),
         "faults": run.faults,
+        "marks": [{"round": round, "kind": kind} for round, kind in run.marks],
         "events": run.events,
     }
 
@@ -104,11 +105,24 @@ def charts(run: Watched, main: str | None) -> list[dict[str, Any]]:
     found.append(_chart("modelled time", "modelled_time", "s", [("mean", modelled)]))
     wall = [("wall time", run.track("round_seconds"))]
     found.append(_chart("wall time of a round", "round_seconds", "s", wall))
+    found.append(_missed(run))
     if main is None:
         names = dict.fromkeys(name for name, _ in run.tracks if name != "round_seconds")
         for name in [*names][:_OTHERS]:
             found.append(_chart(label(name), name, dimension(name), [("", run.track(name))]))
     return [chart for chart in found if chart["lines"]]
+
+
+def _missed(run: Watched) -> dict[str, Any]:
+    """Messages that had not come so far, by cause: from the round before the first to the last."""
+    lines = []
+    for cause, track in run.missed.items():
+        points = track.points
+        before = Point(max(0, points[0].round - 1), whole=0.0)
+        now = Point(max(run.round, points[-1].round), whole=points[-1].whole)
+        lines.append({"label": cause, **columns([before, *points, now])})
+    title = "messages missing so far"
+    return {"title": title, "name": "missing", "dimension": "", "lines": lines}
 
 
 def _scores(run: Watched, name: str, training: str) -> dict[str, Any]:

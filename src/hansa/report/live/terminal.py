@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hansa.report.live.follower import Follower
@@ -21,29 +21,34 @@ _EVENTS, _NODES, _BAR = 5, 12, 60
 
 
 def follow(follower: Follower, console: Console) -> None:
-    """Draw until every run has ended, or Ctrl-C.
+    """Draw until every run has ended, or Ctrl-C; the follower is not started.
 
     Anywhere but on a terminal a line is printed when a round is over.
     """
     from rich.live import Live
 
-    seen = 0
     if not console.is_terminal:
         told: dict[str, str] = {}
-        while True:
-            seen = max(seen, follower.wait(seen, 1.0)[0])
-            for run in shown(follower.runs)["runs"]:
+        for every in _looks(follower):
+            for run in every["runs"]:
                 if (text := line(run)) != told.get(run["folder"]):
                     told[run["folder"]] = text
                     console.print(text, highlight=False, markup=False, soft_wrap=True)
-            if follower.over or follower.closed:
-                return
+        return
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
-        while not follower.closed:
-            live.update(screen(follower.runs, console.height), refresh=True)
-            if follower.over:
-                return
-            seen = max(seen, follower.wait(seen, 1.0)[0])
+        for every in _looks(follower):
+            live.update(screen(follower.runs, every, console.height), refresh=True)
+
+
+def _looks(follower: Follower) -> Iterator[dict[str, Any]]:
+    """What is shown, now and then, and at last when every run has ended."""
+    while True:
+        follower.look()
+        every = shown(follower.runs)
+        yield every
+        if every["over"]:
+            return
+        time.sleep(follower.every)
 
 
 def line(run: Mapping[str, Any]) -> str:
@@ -57,11 +62,10 @@ def line(run: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def screen(runs: Sequence[Watched], height: int) -> RenderableType:
-    """All runs, one below the other, in about so many lines."""
+def screen(runs: Sequence[Watched], every: Mapping[str, Any], height: int) -> RenderableType:
+    """All runs, one below the other, in about so many lines; ``every`` is what is shown of them."""
     from rich.console import Group
 
-    every = shown(runs)
     room = max(4, height // len(runs) - 10)
     parts: list[RenderableType] = []
     for run, data in zip(runs, every["runs"], strict=True):

@@ -20,7 +20,7 @@ from hansa.report.run_page import RunPage
 QUIET = 20.0
 """Seconds without a sign of life and with nobody holding the folder: then a run is stale."""
 RUNNING, STALE = "running", "stale"
-_TRACKS = 64
+_TRACKS, _SERVERS = 64, 10_000
 _RATED = 20  # of the last points the rate is taken
 _LEFT_OUT = ("_std", "_min", "_max")
 
@@ -70,6 +70,8 @@ class Watched:
         self._config = seen
         count = self.folder.config.get("nodes")
         self.clients = count if type(count) is int else None
+        if self.clients is not None:
+            self.nodes.most = self.clients + _SERVERS
         rounds = self.folder.config.get("rounds")
         self.rounds = rounds if type(rounds) is int else None
 
@@ -211,6 +213,16 @@ class Watched:
     def faults(self) -> dict[str, int]:
         """Messages missing and silent, nodes lost and rejoined, workers lost; none that is zero."""
         return {name: count for name, count in self._diary.faults.items() if count}
+
+    @property
+    def missed(self) -> dict[str, Track]:
+        """Messages that had not come by a round, by cause; those causes that there were."""
+        return {cause: track for cause, track in self._diary.missed.items() if track.last}
+
+    @property
+    def marks(self) -> list[tuple[int, str]]:
+        """(round, ``lost`` or ``rejoined``) of the last times that it was so."""
+        return list(self._diary.marks)
 
     @property
     def events(self) -> list[dict[str, Any]]:
