@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa.engine import Block, Job
-from hansa.engine.exchange.recorded import Absence, Recorded, Rewind, standing
+from hansa.engine.exchange.recorded import Absence, Recorded, Rewind
 from hansa.engine.exchange.wire import Header, Key, When
 from hansa.engine.past import become, was
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block, seal
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import owners, split_nodes
+from hansa.report.fault_log import standing
 
 from .apart import in_order
 

@@ -12,6 +12,7 @@ from hansa.base.paths import short
 from hansa.engine import Collector, Job, choose_strategy
 from hansa.engine.runtimes.collect import Progress
 from hansa.experiment.environment import describe_environment
+from hansa.experiment.fault_counts import fault_counts
 from hansa.experiment.hosting import Hosting, begun, hosted, placed, reopened
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
 from hansa.experiment.jobs import collect, host_job
@@ -138,6 +139,8 @@ def _facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
         "rounds": collector.rounds_done,
         "seconds": round(collector.seconds, 3),
         "bytes_sent": collector.bytes_sent,
+        "overhead_bytes": _overhead(collector),
+        "faults": fault_counts(collector),
         **collector.spent,
         "final": _finite(collector.final),
         "saved": collector.saved,
@@ -149,6 +152,11 @@ def _facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
     if collector.diverged:
         facts["diverged"] = collector.diverged
     return facts
+
+
+def _overhead(collector: Collector) -> int:
+    """Bytes that sites sent beyond the messages between nodes: 0 where there are no links."""
+    return int(getattr(collector, "overhead", {}).get("sent", 0))
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:

@@ -13,6 +13,8 @@ from hansa.base.paths import short
 from hansa.base.yamltext import dump_yaml
 from hansa.report import pictures, tables
 from hansa.report.curves import Curves, curves_chart
+from hansa.report.fault_log import FaultLog
+from hansa.report.fault_picture import fault_pictures
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.measured import Measured
@@ -178,6 +180,7 @@ class RunPage(Page):
         return [
             Section("", self.main_chart(of)),
             Section("Remarks", grid=Grid("", [""], [[text] for text in self._remarks(of)])),
+            *self.faults(of),
             *self.unfolded(of),
             *self.folded(of),
             *self.others(of),
@@ -188,6 +191,13 @@ class RunPage(Page):
             Section("Settings", text=dump_yaml(of.config, sort_keys=False), folded=True),
             Section("Environment", grid=tables.environment_table(of.run), folded=True),
         ]
+
+    def faults(self, of: Measured) -> list[Section]:
+        """What went wrong, and when, if something did."""
+        log = FaultLog.of(of.run.events(), of.config)
+        if not log or not of.rounds:
+            return []
+        return [Section("Faults", fault_pictures(log, of.rounds, self.who(of)[:-1]))]
 
     def main_chart(self, of: Measured) -> list[Any]:
         """The score against rounds, or what was spent; none where a figure says it all."""

@@ -6,13 +6,14 @@ for, a simulation does what the recorded run did.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hansa.engine.exchange.wire import When
+from hansa.report.fault_log import standing
 
 
 class Rewind(NamedTuple):
@@ -122,17 +123,6 @@ class Recorded:
         together = {key: np.concatenate(parts) for key, parts in silent.items()}
         silences = {key: pairs for key, pairs in together.items() if len(pairs)}
         return cls(silences, tuple(rewinds), tuple(lost))
-
-
-def standing(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Events but for those of rounds that were taken back, to go on from a checkpoint."""
-    kept: list[Mapping[str, Any]] = []
-    for event in events:
-        if event["kind"] == "truncated":
-            last = int(event["after_round"])
-            kept = [one for one in kept if int(one.get("round", one.get("at", 0))) <= last]
-        kept.append(event)
-    return kept
 
 
 def _ended(absence: Absence, back: set[int], at: int) -> list[Absence]:
