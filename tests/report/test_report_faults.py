@@ -19,6 +19,13 @@ def missing(round: int, cause: str, outcome: str, count: int) -> dict[str, Any]:
     return {**event, "outcome": outcome, "senders": [0] * count, "receivers": [1] * count}
 
 
+def drawn(picture: Any) -> list[list[dict[str, Any]]]:
+    """The rows of each layer of a picture."""
+    spec = spec_of(picture)
+    named = [layer.get("data", spec.get("data"))["name"] for layer in spec["layer"]]
+    return [spec["datasets"][name] for name in named]
+
+
 @given(st.lists(st.tuples(st.integers(1, 900), CAUSES, st.integers(1, 9)), max_size=30))
 def test_every_message_is_in_the_picture(told: list[tuple[int, tuple[str, str], int]]) -> None:
     """However many rounds stand in one bar; bars of one place lie on each other."""
@@ -30,8 +37,7 @@ def test_every_message_is_in_the_picture(told: list[tuple[int, tuple[str, str], 
     pictures = fault_pictures(log, 900)
     assert len(pictures) == bool(told)
     if told:
-        (layer,) = spec_of(pictures[0])["layer"]
-        rows = layer["data"]["values"]
+        (rows,) = drawn(pictures[0])
         assert sum(row["messages"] for row in rows) == sum(count for *_, count in told)
         assert all(row["high"] - row["low"] == row["messages"] for row in rows)
         tops: dict[float, int] = {}
@@ -66,11 +72,10 @@ def test_who_was_away_and_why() -> None:
     }
     assert log.parted == ((6, None),)
     assert log.counts == {"lost": 0, "resent": 0, "silent": 3, "nodes_lost": 2, "rejoined": 1}
-    messages, away = (spec_of(picture) for picture in fault_pictures(log, 14))
-    assert [len(layer["data"]["values"]) for layer in messages["layer"]] == [1, 1]
-    bars = away["layer"][0]["data"]["values"]
-    assert max(row["to"] for row in bars) == 14.5
-    assert [row["node"] for row in away["layer"][1]["data"]["values"]] == ["4"]
+    messages, away = (drawn(picture) for picture in fault_pictures(log, 14))
+    assert [len(rows) for rows in messages] == [1, 1]
+    assert max(row["to"] for row in away[0]) == 14.5
+    assert [row["node"] for row in away[1]] == ["4"]
 
 
 def test_a_run_without_faults_shows_none() -> None:

@@ -86,7 +86,8 @@ def _messages(log: FaultLog, rounds: int) -> Any:
         band = alt.Chart(records(pl.DataFrame(parted))).mark_rect(color=GREY, opacity=0.12)
         layers.insert(0, band.encode(x=alt.X("from:Q", **_axis(rounds, 1.0)), x2="to:Q"))
     one = f" {_WORDS[kinds[0]]}" if len(kinds) == 1 else ""
-    said = [f"{number(sum(totals.values()))} messages{one}"] if totals else []
+    count = sum(totals.values())
+    said = [f"{number(count)} message{'s' * (count != 1)}{one}"] if totals else []
     said += ["shaded: the network has fallen apart"] * bool(parted)
     title = alt.TitleParams("Messages that did not come, or came late", subtitle=", ".join(said))
     return style(alt.layer(*layers).properties(width=WIDE, height=130, title=title))
