@@ -13,6 +13,7 @@ and the kernel, for what else the machine does shall not count.
 from __future__ import annotations
 
 import argparse
+import secrets
 import sys
 import threading
 import time
@@ -22,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import zmq
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -30,7 +30,9 @@ from measure import Goals, fresh, markdown, publish, seconds
 from speed import images, job
 
 from hansa.engine import Algorithm, Job
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
+from hansa.engine.links.links import Links
+from hansa.engine.links.ticket import Peer, Ticket
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import split_nodes
 from hansa.learn import DPSGD, SecureDPSGD
@@ -83,16 +85,31 @@ def in_memory(algorithm: Algorithm, **sizes: Any) -> dict[str, float]:
     return {"seconds": float(np.median(np.diff(ends[:-1]))), "bytes": sent}
 
 
+def linked(sites: int) -> list[tuple[SitePost, Links]]:
+    """Sites of a node each, whose links are up."""
+    secret, owner, made = secrets.token_bytes(32), tuple(range(sites)), []
+    for site in owner:
+        peers = tuple(Peer(other) for other in owner if other != site)
+        post = SitePost(site, owner, 60.0, lambda: None)
+        ticket = Ticket("benchmark", site, owner, peers, secret=secret)
+        links = Links(
+            ticket, None, lambda peer, _, parts, to=post: to.arrived(peer, parts), post.wake
+        )
+        post.connect(links)
+        made.append((post, links))
+    addresses = [links.start() for _, links in made]
+    for site, (_, links) in enumerate(made):
+        links.meet(Peer(k, where) for k, where in enumerate(addresses) if k != site)
+    return made
+
+
 def over_sockets(algorithm: Algorithm, **sizes: Any) -> float:
     """CPU seconds a round, likewise, every node in a block of its own."""
     made = work(algorithm, **sizes)
     nodes = made.nodes
     ends: dict[int, list[float]] = {}
     lock = threading.Lock()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    meshes = [Mesh(context, w, list(range(nodes)), 60.0, lambda: None) for w in range(nodes)]
-    for mesh in meshes:
-        mesh.connect([other.port for other in meshes])
+    posts = linked(nodes)
 
     def report(values: dict[str, Any]) -> None:
         with lock:
@@ -101,14 +118,13 @@ def over_sockets(algorithm: Algorithm, **sizes: Any) -> float:
     def one(w: int) -> None:
         mine = work(algorithm, **sizes)
         block = mine.block(split_nodes(nodes, nodes)[w])
-        Host(mine, block, mine.exchange(meshes[w]), report, lambda *_: None).run()
+        Host(mine, block, mine.exchange(posts[w][0]), report, lambda *_: None).run()
 
     with ThreadPoolExecutor(nodes) as pool:
         for done in [pool.submit(one, w) for w in range(nodes)]:
             done.result()
-    for mesh in meshes:
-        mesh.close()
-    context.term()
+    for _, links in posts:
+        links.close(0.0)
     rounds = sizes["rounds"]
     return (max(ends[rounds - 1]) - max(ends[1])) / (rounds - 2)
 

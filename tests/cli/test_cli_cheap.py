@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = set(
     """torch numba scipy sklearn polars altair pyarrow vl_convert networkx pandas matplotlib
-    safetensors zmq msgpack cryptography skops jinja2""".split()  # noqa: SIM905
+    safetensors msgpack cryptography skops jinja2""".split()  # noqa: SIM905
 )
 SCRIPT = """
 import sys
@@ -83,6 +83,6 @@ def test_a_short_run_imports_only_what_it_needs(tmp_path: Path) -> None:
     )
     status, *loaded = done.stdout.splitlines()[-1].split()
     assert status == "0", done.stderr
-    needless = {"numba", "scipy", "sklearn", "networkx", "pandas", "zmq", "cryptography", "skops"}
+    needless = {"numba", "scipy", "sklearn", "networkx", "pandas", "cryptography", "skops"}
     assert not needless & set(loaded)
     assert (tmp_path / "run" / "report.html").exists()

@@ -1,4 +1,4 @@
-"""Parties that play a run apart: each in a thread, with its own plan and holding, over sockets.
+"""Parties that play a run apart: each in a thread, with its own plan and holding.
 
 A party has nothing of another's examples: its ``dataset.train`` holds its own, and ``parts`` and
 ``held`` of others raise. So what touches them fails here, or comes to other models than the run in
@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import zmq
 
 from hansa.engine import Block, Job
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.runtimes.dealing import deal, party, remove_dealt
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import owners
+
+from .wires import Wires
 
 
 def parties_of(job: Job, folder: Path, groups: Sequence[np.ndarray]) -> list[Job]:
@@ -53,10 +54,10 @@ def poison(job: Job) -> None:
 def play_apart(
     jobs: Sequence[Job],
     groups: Sequence[np.ndarray],
-    meddle: Callable[[list[Mesh]], None] = lambda meshes: None,
+    meddle: Callable[[list[SitePost]], None] = lambda posts: None,
     deadline: float = 300.0,
     begin: Callable[[Block], None] = lambda block: None,
-) -> tuple[list[Block], list[Mesh]]:
+) -> tuple[list[Block], list[SitePost]]:
     """Take the blocks of several jobs through their rounds side by side.
 
     Args:
@@ -69,17 +70,16 @@ def play_apart(
         if failed.is_set():
             raise ConnectionAbortedError("another block failed")
 
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    meshes = [Mesh(context, w, owner, deadline, alive) for w in range(len(jobs))]
-    for mesh in meshes:
-        mesh.connect([other.port for other in meshes])
+    posts = [SitePost(w, owner, deadline, alive) for w in range(len(jobs))]
+    Wires(posts)
 
     def one(w: int) -> Block:
         try:
             block = jobs[w].block(groups[w])
             block.workers = len(jobs)
             begin(block)
-            exchange = jobs[w].exchange(meshes[w])
+            posts[w].unasked = jobs[w].algorithm.own_pace
+            exchange = jobs[w].exchange(posts[w])
             Host(jobs[w], block, exchange, lambda report: None, lambda b, done: None).run()
         except BaseException:
             failed.set()
@@ -87,18 +87,17 @@ def play_apart(
         return block
 
     try:
-        meddle(meshes)
+        meddle(posts)
         with ThreadPoolExecutor(len(jobs)) as pool:
             futures = [pool.submit(one, w) for w in range(len(jobs))]
         errors = [error for future in futures if (error := future.exception())]
         if errors:
             own = [e for e in errors if not isinstance(e.__cause__, ConnectionAbortedError)]
             raise (own or errors)[0]
-        return [future.result() for future in futures], meshes
+        return [future.result() for future in futures], posts
     finally:
-        for mesh in meshes:
-            mesh.close()
-        context.term()
+        for post in posts:
+            post.close()
 
 
 @dataclass(frozen=True)

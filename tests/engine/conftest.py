@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from hansa.engine import Job
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import split_nodes
 from hansa.experiment import RunFile, prepare
@@ -89,23 +89,23 @@ def host() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def host_apart() -> Callable[..., Any]:
-    """Takes a job's nodes through its rounds in blocks that exchange over real sockets.
+    """Takes a job's nodes through its rounds in blocks that exchange messages.
 
     Each block has a thread of its own, and its party's plan and holding, so this is the
-    ``processes`` runtime but for the processes: (rows, state, meshes), nodes in order.
+    ``processes`` runtime but for the processes: (rows, state, posts), nodes in order.
     """
 
     def go(
         make: Callable[[], Job],
         workers: int,
-        meddle: Callable[[list[Mesh]], None] = lambda meshes: None,
+        meddle: Callable[[list[SitePost]], None] = lambda posts: None,
         deadline: float = 300.0,
     ) -> Any:
         jobs = [make() for _ in range(workers)]
         groups = split_nodes(jobs[0].nodes, workers, jobs[0].servers)
         parties = [job.party(ids) for job, ids in zip(jobs, groups, strict=True)]
-        blocks, meshes = play_apart(parties, groups, meddle, deadline)
-        return in_order(blocks).rows, in_order(blocks).state, meshes
+        blocks, posts = play_apart(parties, groups, meddle, deadline)
+        return in_order(blocks).rows, in_order(blocks).state, posts
 
     return go
 

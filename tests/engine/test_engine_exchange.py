@@ -227,7 +227,7 @@ def test_blocks_may_take_part_in_different_numbers_of_turns(
         job.algorithm = InTurns()
         return job
 
-    _, state, meshes = host_apart(make, 3)
+    _, state, posts = host_apart(make, 3)
     near = np.array([0, 0, 0, 1, 1, 1, 2, 2])
     assert state["messages_sent"].tolist() == (5 * (3 + near)).tolist()
-    assert all(not mesh.dropped for mesh in meshes)
+    assert all(not post.dropped for post in posts)

@@ -201,12 +201,12 @@ def _same_apart(
     whole, reports = host(make_job(changes))
     assert len({tuple(make_job(changes).presence.at(t)) for t in range(5)}) > 1
     for workers in (2, 3):
-        rows, state, meshes = host_apart(lambda: make_job(changes), workers)
+        rows, state, posts = host_apart(lambda: make_job(changes), workers)
         assert torch.equal(rows, whole.rows)
         assert set(state) == set(whole.state)
         for key, value in whole.state.items():
             assert torch.equal(state[key], value), key
-        assert [mesh.dropped for mesh in meshes] == [{}] * workers
+        assert [post.dropped for post in posts] == [{}] * workers
     return reports
 
 

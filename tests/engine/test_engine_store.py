@@ -355,7 +355,7 @@ def test_a_killed_worker_goes_on_with_what_it_had_gathered(
 
     def progress(done: int, figures: dict[str, float]) -> None:
         if done == 7:
-            (second,) = [p for p in children() if "--index=1" in p.cmdline()]
+            (second,) = [p for p in children() if p.name() == "worker-1"]
             os.kill(second.pid, signal.SIGKILL)
 
     processes = {"name": "processes", "workers": 2, "deadline": 300.0}

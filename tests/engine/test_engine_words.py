@@ -18,7 +18,6 @@ from hansa.codec import Table, Tables
 from hansa.engine import Algorithm, Block, Ending, Job, Script, Tell, WallClock
 from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.faults import Faults
-from hansa.engine.exchange.mesh import Mesh
 from hansa.engine.exchange.wire import HEADER_BYTES, Header, Key, When, pack_control
 from hansa.topology import Graph
 
@@ -330,10 +329,10 @@ def test_scripts_tell_over_real_sockets(
     assert whole["heard"].tolist() == expected
     assert whole["messages_sent"].tolist()[6] == 9
     for workers in (2, 3, 8):
-        _, state, meshes = host_apart(make, workers)
+        _, state, posts = host_apart(make, workers)
         for name, value in whole.items():
             assert torch.equal(state[name], value), name
-        assert all(isinstance(mesh, Mesh) and not mesh.dropped for mesh in meshes)
+        assert all(not post.dropped for post in posts)
 
 
 @pytest.mark.parametrize("policy", ["wait", "skip", "abort"])

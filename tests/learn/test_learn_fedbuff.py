@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hansa.base.errors import ConfigError, RunError
 from hansa.engine import Job
 from hansa.engine.exchange.letter import Letter, pack_aside
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, When, frame
 from hansa.engine.runtimes.mailing import Mailing
 from hansa.engine.runtimes.runtime import split_nodes
@@ -210,17 +210,17 @@ def test_a_client_orders_nobody_about_and_is_not_believed(
     forged = int(groups[evil][0])
     times = pack_aside(0.0, 0.0, (1.0,))
 
-    def meddle(meshes: list[Mesh]) -> None:
+    def meddle(posts: list[SitePost]) -> None:
         for receiver, kind in (
             (victim, "model"), (victim, "due"), (victim, "void"), (victim, "update"),
             (server, "model"), (server, "due"), (server, "other"), (server, "done"),
         ):  # fmt: skip
             for payload in (times, b"", times[:5]):
                 header = frame(When(0, kind, UNASKED), forged, receiver, kind, payload)
-                meshes[evil].send(header, payload)
+                posts[evil].send(header, payload)
 
-    _, state, meshes = host_apart(lambda: made.pop(), 2, meddle)
-    reasons = meshes[1 - evil].dropped
+    _, state, posts = host_apart(lambda: made.pop(), 2, meddle)
+    reasons = posts[1 - evil].dropped
     assert sum(n for why, n in reasons.items() if "may not send" in why) == 7
     assert sum(n for why, n in reasons.items() if "without its times" in why) == 16
     assert torch.isfinite(state["modelled_time"]).all()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from hansa.base.errors import ConfigError, RunError
 from hansa.engine import Job
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.exchange.wire import HEADER_BYTES, unpack_control
 from hansa.experiment import run
 from hansa.learn.federated.invitation import DONE, LOST
@@ -64,11 +64,11 @@ def test_a_lossy_run_is_the_same_in_any_blocks(
     assert any((fate == DONE).any() for fate in fates)
     assert {kind for _, kind, *_ in losses(reports)} >= {"invite", "model", "update"}
     for workers in (2, 3):
-        rows, state, meshes = host_apart(lambda: make_job(changes), workers)
+        rows, state, posts = host_apart(lambda: make_job(changes), workers)
         assert torch.equal(rows, whole.rows)
         for name, value in whole.state.items():
             assert torch.equal(state[name], value), name
-        assert all(not mesh.dropped for mesh in meshes)
+        assert all(not post.dropped for post in posts)
 
 
 def test_the_weights_of_those_that_came_make_up(
@@ -174,21 +174,21 @@ def test_no_worker_is_told_of_clients_that_live_elsewhere(
     """All frames between workers: words only for nodes there, and models beside them."""
     seen: Counter[str] = Counter()
 
-    def watch(meshes: list[Mesh]) -> None:
-        for mesh in meshes:
+    def watch(posts: list[SitePost]) -> None:
+        for post in posts:
 
-            def send(header: Any, payload: Any, *more: Any, mesh: Mesh = mesh) -> None:
-                to = mesh.owner[header.receiver]
-                assert {mesh.owner[h.receiver] for h in (header, *more)} == {to}
+            def send(header: Any, payload: Any, *more: Any, post: SitePost = post) -> None:
+                to = post.owner[header.receiver]
+                assert {post.owner[h.receiver] for h in (header, *more)} == {to}
                 assert header.kind != "share"
                 seen[header.kind] += 1
                 if not header.elements:
                     said = unpack_control(payload)
-                    assert {mesh.owner[i] for i in said["receivers"].tolist()} <= {to}
+                    assert {post.owner[i] for i in said["receivers"].tolist()} <= {to}
                     assert said.keys() == {"kind", "senders", "receivers", "at", "sizes", "body"}
-                Mesh.send(mesh, header, payload, *more)
+                SitePost.send(post, header, payload, *more)
 
-            mesh.send = send  # type: ignore[method-assign]
+            post.send = send  # type: ignore[method-assign]
 
     settings = {"name": "fedavg", "sampled": 4, "over_selection": 2, "stop": STOP}
     changes = {**BASE, "algorithm": settings}

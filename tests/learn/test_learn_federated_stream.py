@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from hansa.base.threads import lanes, one_thread
 from hansa.engine import Job
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.exchange.wire import Header, Key, When
 from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.learn.federated import waves
@@ -173,25 +173,27 @@ def test_no_worker_runs_ahead_of_the_servers(
     taken: dict[tuple[int, int], int] = {}
     leads: list[int] = []
 
-    def watch(meshes: list[Mesh]) -> None:
-        for mesh in meshes:
+    def watch(posts: list[SitePost]) -> None:
+        for post in posts:
 
-            def send(header: Header, payload: Any, *more: Header, mesh: Mesh = mesh) -> None:
+            def send(header: Header, payload: Any, *more: Header, post: SitePost = post) -> None:
                 if header.kind == "update":
                     with lock:
-                        last = taken.get((header.round, mesh.owner[header.receiver]), -1)
+                        last = taken.get((header.round, post.owner[header.receiver]), -1)
                         leads.append(header.phase - last)
-                Mesh.send(mesh, header, payload, *more)
+                SitePost.send(post, header, payload, *more)
 
-            def gather(when: When, keys: set[Key], whole: bool = True, mesh: Mesh = mesh) -> Any:
-                came = Mesh.gather(mesh, when, keys, whole)
-                if when.kind == "update" and mesh.index in mesh.owner[clients:]:
+            def gather(
+                when: When, keys: set[Key], whole: bool = True, post: SitePost = post
+            ) -> Any:
+                came = SitePost.gather(post, when, keys, whole)
+                if when.kind == "update" and post.index in post.owner[clients:]:
                     with lock:
-                        taken[when.round, mesh.index] = when.number
+                        taken[when.round, post.index] = when.number
                 return came
 
-            mesh.send = send  # type: ignore[method-assign]
-            mesh.gather = gather  # type: ignore[method-assign]
+            post.send = send  # type: ignore[method-assign]
+            post.gather = gather  # type: ignore[method-assign]
 
     host_apart(lambda: streaming("layers", ALGORITHMS[algorithm], nodes=clients), workers, watch)
     assert {round for round, _ in taken} == {0, 1}

@@ -69,11 +69,11 @@ def test_losses_are_the_same_however_nodes_are_split(
         "jwins", "topk", "greedy", "secure_dpsgd"
     )  # fmt: skip
     for workers in (2, 3):
-        rows, state, meshes = host_apart(lambda: make_job(changes), workers)
+        rows, state, posts = host_apart(lambda: make_job(changes), workers)
         assert torch.equal(rows, whole.rows)
         for key, value in whole.state.items():
             assert torch.equal(state[key], value), key
-        assert [mesh.dropped for mesh in meshes] == [{}] * workers
+        assert [post.dropped for post in posts] == [{}] * workers
 
 
 @pytest.mark.parametrize("name", ["dpsgd", "jwins", "skiptrain", "local_sgd"])

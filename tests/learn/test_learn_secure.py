@@ -340,12 +340,12 @@ def test_blocks_apart_reach_the_same_numbers(
     changes["algorithm"] = {**changes["algorithm"], "keys": "seeded"}
     whole, reports = host(make_job(changes))
     for workers in (2, 3, 8):
-        rows, state, meshes = host_apart(lambda: make_job(changes), workers)
+        rows, state, posts = host_apart(lambda: make_job(changes), workers)
         assert torch.equal(rows, whole.rows)
         assert set(state) == set(whole.state)
         for name, value in whole.state.items():
             assert torch.equal(state[name], value), name
-        assert [mesh.dropped for mesh in meshes] == [{}] * workers
+        assert [post.dropped for post in posts] == [{}] * workers
     if "faults" in changes:
         name = "recovered" if "on_missing" in changes["algorithm"] else "skipped"
         assert sum(report["values"][f"aggregations_{name}"].sum() for report in reports) > 0

@@ -74,7 +74,6 @@ if TYPE_CHECKING:
     import safetensors as safetensors
     import safetensors.torch as safetensors_torch
     import torch as torch
-    import zmq as zmq
     from scipy import sparse as sparse
     from scipy import stats as stats
     from torch import nn as nn
@@ -93,7 +92,6 @@ else:
     sparse = Lazy("scipy.sparse")
     stats = Lazy("scipy.stats")
     torch = Lazy("torch")
-    zmq = Lazy("zmq")
 
 
 def without_gradients(function: Callable[P, R]) -> Callable[P, R]:

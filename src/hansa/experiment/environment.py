@@ -15,7 +15,7 @@ import hansa
 from hansa.base.lazy import torch
 from hansa.engine import Job
 
-_PACKAGES = ("torch", "numpy", "numba", "pydantic", "pyarrow", "pyzmq", "safetensors")
+_PACKAGES = ("torch", "numpy", "numba", "pydantic", "pyarrow", "safetensors")
 
 
 def describe_environment(job: Job) -> dict[str, Any]:

@@ -46,9 +46,7 @@ def host_job(
     remove_dealt(folder)  # of a run that was killed
     interrupts = Interrupts(lambda: collector.safe)
 
-    def command(index: int) -> list[str]:
-        return [*child.command("hansa.experiment.worker", f"--run={folder.resolve()}")]
-
+    command = child.command("hansa.experiment.worker", f"--run={folder.resolve()}")
     try:
         with interrupts.heard():
             launch = Launch(

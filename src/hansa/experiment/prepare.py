@@ -21,6 +21,7 @@ from hansa.engine import Algorithm, Asynchronous, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.roster import TELLING
+from hansa.engine.runtimes.crashes import check_crashes
 from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.experiment.inputs import plugins_of
 from hansa.experiment.replays import check_replay
@@ -218,6 +219,9 @@ def _check_pace(run: RunFile) -> None:
         )
     check_replay(run)
     colluding = run.attack is not None and run.attack.colluding
+    waits = run.faults is not None and run.faults.on_missing in ("wait", "abort")
+    on_crash = getattr(run.runtime, "on_crash", "stop")
+    within("runtime", lambda: check_crashes(on_crash, run.algorithm, colluding, waits), run.nodes)
     if run.algorithm.own_pace and colluding and not isinstance(run.runtime, Simulate):
         raise ConfigError(
             "attack",

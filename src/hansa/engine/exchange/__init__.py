@@ -2,5 +2,5 @@
 
 ``exchange.py`` is what an algorithm sees and ``inbox.py`` what it gets, ``terms.py`` how sums go
 where messages are missing; ``asked.py`` says what scripts may ask for, ``faults.py`` what goes
-wrong on purpose; ``mesh.py`` carries messages between processes.
+wrong on purpose; ``post.py`` carries messages between sites.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
@@ -14,7 +15,7 @@ from hansa.engine.exchange.faults import Faults
 from hansa.engine.exchange.recorded import Recorded
 from hansa.engine.exchange.terms import OnMissing
 from hansa.engine.exchange.weather import Weather
-from hansa.engine.exchange.wire import MAX_TURN, Header, Key, When
+from hansa.engine.exchange.wire import MAX_TURN, Buffer, Header, Key, When
 from hansa.engine.time.clock import Clock
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Post(Protocol):
 
     def gather(
         self, when: When, expected: set[Key], whole: bool = True
-    ) -> dict[Key, tuple[Header, bytes]]:
+    ) -> Mapping[Key, tuple[Header, Buffer]]:
         """Wait for all expected messages of an exchange.
 
         Args:

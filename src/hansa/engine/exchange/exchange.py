@@ -16,7 +16,7 @@ from hansa.engine.exchange.asked import Asked, Exchange, check_kind, check_missi
 from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.losses import record, record_silence, refuse, resend, wait_in_vain
 from hansa.engine.exchange.terms import Missing, OnMissing
-from hansa.engine.exchange.wire import HEADER_BYTES, Header, Key, When, checksum, frame
+from hansa.engine.exchange.wire import HEADER_BYTES, Buffer, Header, Key, When, checksum, frame
 from hansa.topology import Graph
 
 
@@ -303,7 +303,7 @@ def _offsets(indptr: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return total
 
 
-def _decoded(send: Send, header: Header, payload: bytes) -> Messages:
+def _decoded(send: Send, header: Header, payload: Buffer) -> Messages:
     """One received message in the form in which this block's own are sent."""
     if header.kind != send.kind or header.elements != width(send.rows):
         raise WireError(

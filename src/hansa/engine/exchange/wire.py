@@ -28,6 +28,7 @@ _GUARD = struct.Struct("<I")  # CRC-32 of the header's other bytes
 HEADER_BYTES = _FORMAT.size + _GUARD.size
 
 
+Buffer = bytes | memoryview
 Key = tuple[int, int]
 """(sender, receiver) of a message."""
 
@@ -97,7 +98,7 @@ class Header:
         return fields + _GUARD.pack(zlib.crc32(fields))
 
     @classmethod
-    def unpack(cls, data: bytes | memoryview) -> Header:
+    def unpack(cls, data: Buffer) -> Header:
         """The header in these bytes.
 
         Raises:
@@ -123,7 +124,7 @@ class Header:
             raise WireError("the kind of the message is not ASCII") from error
         return cls(sender, receiver, round, phase, elements, size, checksum, arrival, name, turned)
 
-    def verify(self, payload: bytes | memoryview) -> None:
+    def verify(self, payload: Buffer) -> None:
         """Check the payload against the header.
 
         Raises:
@@ -135,7 +136,7 @@ class Header:
             raise WireError("the payload does not match its checksum")
 
 
-def checksum(payload: bytes | memoryview) -> int:
+def checksum(payload: Buffer) -> int:
     """CRC-32 of a payload."""
     return zlib.crc32(payload)
 
@@ -176,7 +177,7 @@ def pack_control(kind: str, **fields: Any) -> bytes:
     return msgpack.packb({"kind": kind, **fields}, default=_array_out)
 
 
-def unpack_control(data: bytes) -> dict[str, Any]:
+def unpack_control(data: Buffer) -> dict[str, Any]:
     """The fields of a control message.
 
     Raises:

@@ -17,7 +17,15 @@ from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind, check_missing
 from hansa.engine.exchange.losses import record, record_silence, refuse
-from hansa.engine.exchange.wire import HEADER_BYTES, Key, When, frame, pack_control, unpack_control
+from hansa.engine.exchange.wire import (
+    HEADER_BYTES,
+    Buffer,
+    Key,
+    When,
+    frame,
+    pack_control,
+    unpack_control,
+)
 from hansa.topology import Graph
 
 if TYPE_CHECKING:
@@ -178,7 +186,7 @@ class Tell(Asked[Told]):
         speaks = ~np.isin(owner[told.senders], dumb)
         return [self._of(owner, key, got[key][1]) for key in keys if key in got], speaks
 
-    def _of(self, owner: np.ndarray, key: Key, payload: bytes) -> _Words:
+    def _of(self, owner: np.ndarray, key: Key, payload: Buffer) -> _Words:
         """The words in a frame, which may be of nodes of the worker alone that has sent it.
 
         Raises:
@@ -258,7 +266,7 @@ class _Words:
         return pack_control("tell", **heads, body=body)
 
     @classmethod
-    def unpacked(cls, payload: bytes, default: Mapping[str, float]) -> _Words:
+    def unpacked(cls, payload: Buffer, default: Mapping[str, float]) -> _Words:
         """From such a payload.
 
         Raises:

@@ -35,6 +35,8 @@ class Collector:
     Attributes:
         expected: how many nodes report here; at a site of several owners its own alone.
         diverged: the round and the nodes in which training diverged first, if it did.
+        overhead: bytes beyond the messages between nodes, by cause; ``sent`` and ``received`` are
+            those of all causes.
         saved: the round of the last checkpoint.
         reason: why the algorithm has ended the run before its last round, if it did.
     """
@@ -48,7 +50,10 @@ class Collector:
         self.best: dict[str, float] = {}
         self.bytes_sent = 0
         self.spent: dict[str, float] = {}
+        self.overhead: dict[str, int] = {}
         self._waiting: dict[int, list[Report]] = {}
+        self._until: dict[int, int | None] = {}
+        self._sent = np.zeros(job.nodes, dtype=np.int64)
         self._trainer: Trainer | None = None
         self._cut = True  # what a run that is gone on with has recorded of later rounds
         self.diverged: dict[str, Any] | None = None
@@ -91,9 +96,40 @@ class Collector:
         """Take one block's report of a round; record the round when all nodes are in."""
         waiting = self._waiting.setdefault(report["round"], [])
         waiting.append(report)
-        if sum(len(part["ids"]) for part in waiting) == self.expected:
-            del self._waiting[report["round"]]
-            self._record(report["round"], sorted(waiting, key=lambda part: part["ids"][0]))
+        self._record_whole()
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Record an event of a block at once, and not with the report of its round."""
+        self.folder.event(**event)
+
+    def leave(self, ids: np.ndarray) -> None:
+        """Nodes are gone: rounds are recorded without them until they are back."""
+        self._until |= dict.fromkeys(ids.tolist(), None)
+        self._record_whole()
+
+    def back(self, ids: np.ndarray, round: int) -> None:
+        """Nodes that were gone report again, from this round on."""
+        self._until |= dict.fromkeys(ids.tolist(), round)
+        self._record_whole()
+
+    def away(self, ids: np.ndarray, round: int) -> bool:
+        """Whether nodes of one block are gone in a round."""
+        node = int(ids[0])
+        return node in self._until and self._gone(node, round)
+
+    def _record_whole(self) -> None:
+        """Record the rounds of which nothing is missing any more."""
+        for round, parts in sorted(self._waiting.items()):
+            there = {node for part in parts for node in part["ids"].tolist()}
+            gone = sum(self._gone(node, round) for node in self._until.keys() - there)
+            if len(there) + gone < self.expected:
+                return
+            del self._waiting[round]
+            self._record(round, sorted(parts, key=lambda part: part["ids"][0]))
+
+    def _gone(self, node: int, round: int) -> bool:
+        back = self._until[node]
+        return back is None or round < back
 
     def _record(self, done: int, parts: list[Report]) -> None:
         # Workers stamp their reports, since this process may be busy when they arrive.
@@ -117,10 +153,13 @@ class Collector:
             add_round(self.folder.path, done, np.concatenate(arrivals))
         log = overlaid([part["log"] for part in parts])
         sent = counters["bytes_sent"]
-        self.bytes_sent = int(sent.sum())
+        self._sent[ids] = sent
+        self.bytes_sent = int(self._sent.sum())
         if "modelled_time" in counters:
             # A server's time is the run's: a client that went away or gave up holds nobody up.
-            hosts = counters["modelled_time"][-self.job.servers :]
+            hosts = counters["modelled_time"]
+            if self.job.servers and ids[-1] >= self.job.network.clients:
+                hosts = hosts[ids >= self.job.network.clients]
             self.spent = {
                 "modelled_seconds": float(hosts.max()),
                 "device_seconds": float(counters["compute_time"].sum()),
@@ -136,9 +175,11 @@ class Collector:
             if np.isfinite(array).any():
                 figures[name] = float(np.nanmean(array))
                 record(done, name, figures[name], **whole)
+        every = np.zeros(self.job.nodes, dtype=steps.dtype)
+        every[ids] = steps
         for name, array in log.items():
-            seen = ~np.isnan(array)
-            node = {"node": ids[seen], "step": steps[seen], "time": now, "bytes": sent[seen]}
+            seen = np.flatnonzero(~np.isnan(array))
+            node = {"node": seen, "step": every[seen], "time": now, "bytes": self._sent[seen]}
             record(done, name, array[seen], **node)
         if done and self.job.presence.absences:
             present = int(self.job.presence.at(done - 1)[: self.job.network.clients].sum())

@@ -20,6 +20,7 @@ from hansa.engine.asynchronous import Wakes
 from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
 from hansa.engine.exchange import losses
 from hansa.engine.exchange.asked import Asked, Exchange
+from hansa.engine.exchange.carrier import no_moment
 from hansa.engine.exchange.exchange import Send
 from hansa.engine.exchange.mishaps import paused
 from hansa.engine.exchange.recorded import Rewind
@@ -54,6 +55,7 @@ class Host:
         save: is asked to save the block after the given number of rounds.
         ends: whether the run was asked to end after the given number of rounds.
         order: what an asynchronous run does when, if it shall do as another did.
+        moment: is told when ``training`` begins, in which round.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class Host:
         save: Callable[[Block, int], None],
         ends: Callable[[int], bool] = lambda done: False,
         order: Order | None = None,
+        moment: Callable[[str, int], None] = no_moment,
     ) -> None:
+        self.moment = moment
         self.job, self.block, self.exchange = job, block, exchange
         self.report, self.save, self.ends, self.order = report, save, ends, order
         self.agenda: Agenda | None = None
@@ -133,6 +137,7 @@ class Host:
     def _round(self, t: int) -> Report:
         job, block = self.job, self.block
         began = time.perf_counter()
+        self.moment("training", t)
         block.report, block.log, block.events = {}, {}, []
         self.returns.begin(block, t)
         if job.faults is not None and job.faults.pause and job.clock.modelled:

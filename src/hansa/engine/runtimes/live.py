@@ -16,7 +16,7 @@ import numpy as np
 from hansa.base.errors import RunError, WireError
 from hansa.engine.asynchronous import Asynchronous
 from hansa.engine.exchange.letter import Letter
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.exchange.wire import UNASKED, Header, When, frame
 from hansa.engine.runtimes.agenda import Agenda
 
@@ -28,14 +28,14 @@ MARK = "round over"
 class Live(Agenda):
     """The agenda of a worker's block."""
 
-    mesh: Mesh
+    post: SitePost
 
-    def connect(self, mesh: Mesh) -> Live:
-        """Take what this mesh brings."""
-        self.mesh = mesh
-        owner = np.asarray(mesh.owner)
+    def connect(self, post: SitePost) -> Live:
+        """Take what this post brings."""
+        self.post = post
+        owner = np.asarray(post.owner)
         self.first = {int(w): int(np.argmax(owner == w)) for w in np.unique(owner)}
-        self.others = [w for w in self.first if w != mesh.index]
+        self.others = [w for w in self.first if w != post.index]
         servers = self.block.network.servers
         leads = {int(w) for w in np.unique(owner[len(owner) - servers :])}
         self.leaders = leads if servers else set(self.first)
@@ -57,14 +57,14 @@ class Live(Agenda):
         for header, payload in waited:
             self._hear(header, payload)
         left = self.enter(t)
-        self.mesh.deadline.touch()
+        self.post.deadline.touch()
         while True:
             moved = self._receive(0) or self.poll_parked()
             if self.arrives_next(left):
                 self.arrive()
             elif left and self.pending:
                 left -= self.wake_next(t)
-                self.mesh.deadline.touch()
+                self.post.deadline.touch()
             elif self._over_for_me(t, left):
                 break
             elif not moved:
@@ -90,19 +90,19 @@ class Live(Agenda):
 
     def _over_for_me(self, t: int, left: int) -> bool:
         """Whether nothing is left to do here in a round."""
-        if self.mesh.index in self.leaders:
+        if self.post.index in self.leaders:
             return not left and not self.unfinished
         return self._heard_of(self.leaders, 2 * t)
 
     def _heard_of(self, workers: list[int] | set[int], mark: int) -> bool:
-        return all(self._marks[w] >= mark for w in workers if w != self.mesh.index)
+        return all(self._marks[w] >= mark for w in workers if w != self.post.index)
 
     def _tell(self, t: int, phase: int) -> None:
-        own = self.first[self.mesh.index]
+        own = self.first[self.post.index]
         for worker in self.others:
             there = self.first[worker]
             mark = frame(When(t, MARK, UNASKED), own, there, MARK, b"", elements=phase)
-            self.mesh.send(mark, b"")
+            self.post.send(mark, b"")
 
     def came(self, letters: list[Letter], at_once: bool) -> None:
         """What own nodes send each other waits its turn: who has sent it goes on first."""
@@ -116,14 +116,14 @@ class Live(Agenda):
         if self._own:
             super().came([self._own.popleft()], True)
             return True
-        came = self.mesh.receive(wait)
+        came = self.post.receive(wait)
         for header, payload in came:
             self._hear(header, payload)
         return bool(came)
 
     def _hear(self, header: Header, payload: bytes) -> None:
         if header.kind == MARK:
-            worker = self.mesh.owner[header.sender]
+            worker = self.post.owner[header.sender]
             self._marks[worker] = max(self._marks[worker], 2 * header.round + header.elements)
         elif self._closed and header.round > self.t:
             self._aside.append((header, payload))  # its sender has saved this round already
@@ -132,7 +132,7 @@ class Live(Agenda):
                 letter = self.mailing.letter(header, payload)
                 self._check(letter)
             except WireError as error:
-                self.mesh.drop(f"from node {header.sender}: {error}")
+                self.post.drop(f"from node {header.sender}: {error}")
             else:
                 super().came([letter], True)
 
@@ -149,13 +149,13 @@ class Live(Agenda):
     def _wait(self, t: int, what: str) -> None:
         if self._receive(self.patience) or self.poll_parked():
             return
-        self.mesh.alive()
-        if self.mesh.deadline.passed:
+        self.post.alive()
+        if self.post.deadline.passed:
             silent = [w for w in self.others if self._marks[w] < 2 * t]
             who, waiting = self.waiting()
             node = who[0] if who else self.first[silent[0]] if silent else None
             raise RunError(
-                f"waited {self.mesh.deadline.seconds:g} s in vain for {what} of worker(s) "
+                f"waited {self.post.deadline.seconds:g} s in vain for {what} of worker(s) "
                 f"{', '.join(map(str, silent))}{f' ({waiting})' if who else ''}; raise "
                 "runtime.deadline if their work takes longer",
                 node=node,

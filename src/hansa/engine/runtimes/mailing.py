@@ -30,7 +30,7 @@ from hansa.engine.network import nobody
 from hansa.engine.time.clock import Clock
 
 if TYPE_CHECKING:
-    from hansa.engine.exchange.mesh import Mesh
+    from hansa.engine.exchange.post import SitePost
 
 _NOBODY = nobody(0)
 
@@ -39,7 +39,7 @@ class Mailing:
     """What carries letters between the nodes of a block, and to those of others.
 
     Args:
-        mesh: the sockets to other workers; None: there are none, all nodes are here.
+        post: the way to other workers; None: there are none, all nodes are here.
         weather: what links add to the modelled time of letters.
 
     Attributes:
@@ -52,11 +52,11 @@ class Mailing:
         block: Block,
         clock: Clock,
         attackers: Attackers | None,
-        mesh: Mesh | None,
+        post: SitePost | None,
         weather: Weather | None = None,
     ) -> None:
-        self.block, self.clock, self.attackers, self.mesh = block, clock, attackers, mesh
-        self.live, self.weather = mesh is not None, weather
+        self.block, self.clock, self.attackers, self.post = block, clock, attackers, post
+        self.live, self.weather = post is not None, weather
         self.place = np.full(block.nodes, -1, dtype=np.int64)
         self.place[block.ids] = np.arange(len(block))
         self._spoken: dict[int, tuple[int, int]] = {}
@@ -194,7 +194,7 @@ class Mailing:
 
     def _speak(self, letter: Letter, payload: bytes, word: bool) -> None:
         """Send a letter to another worker, with what is not counted behind its payload."""
-        assert self.mesh is not None
+        assert self.post is not None
         note = (float(word), *letter.note)
         whole = payload + pack_aside(letter.sent, letter.arrival, note)
         header = frame(
@@ -206,7 +206,7 @@ class Mailing:
             elements=letter.elements,
             arrival=letter.arrival,
         )
-        self.mesh.send(header, whole)
+        self.post.send(header, whole)
 
     @staticmethod
     def letter(header: Header, payload: bytes) -> Letter:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hansa.base.errors import RunError
 from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Exchange
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.job import Job
 from hansa.engine.runtimes.agenda import Agenda, Guard
 from hansa.engine.runtimes.arrivals import Order
@@ -30,7 +30,7 @@ def agenda_of(
         RunError: what carries its messages knows rounds only.
     """
     post = exchange.post
-    if post is not None and not isinstance(post, Mesh):
+    if post is not None and not isinstance(post, SitePost):
         raise RunError(f"{job.algorithm.name} has no rounds, and its messages are carried in some")
     mailing = Mailing(block, job.clock, job.attackers, post, exchange.weather)
     if order is not None:

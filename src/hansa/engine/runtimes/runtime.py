@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.runtimes.interrupts import Interrupts, never
 from hansa.engine.runtimes.recordings import Recording
+from hansa.engine.runtimes.strikes import Strike
 from hansa.report import RunFolder
 
-WorkerCommand = Callable[[int], Sequence[str]]
-"""The command line that starts the worker of an index."""
+WorkerCommand = Sequence[str]
+"""The command line that starts what hosts workers."""
 
 
 RESUME = "everything measured so far is kept, continue with --resume"
@@ -36,9 +37,10 @@ class Launch:
         collector: gets every block's reports.
         checkpoints: where checkpoints go.
         resume: a finished checkpoint to start from, or None.
-        command: how a worker process is started, for runtimes that need some.
+        command: how worker processes are started, for runtimes that need some.
         interrupts: what says that the run shall end before its time.
         remedy: what is left of a run of which a worker is lost, and how to go on.
+        strikes: faults that strike live workers, for tests.
     """
 
     collector: Collector
@@ -47,6 +49,7 @@ class Launch:
     command: WorkerCommand
     interrupts: Interrupts = field(default_factory=never)
     remedy: str = RESUME
+    strikes: tuple[Strike, ...] = ()
 
 
 class Runtime(Component, kind="runtime"):

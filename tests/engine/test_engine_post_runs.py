@@ -1,4 +1,4 @@
-"""A whole run over sockets: hostile frames, repetition, order and speed change nothing."""
+"""A whole run over posts: hostile messages, repetition, order and speed change nothing."""
 
 import threading
 import time
@@ -9,42 +9,34 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import zmq
 
 from hansa.base.errors import RunError
 from hansa.engine import Job
-from hansa.engine.exchange.mesh import Mesh
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.exchange.wire import Header
 from hansa.engine.holding import Parts
 
-from .test_engine_mesh import PAYLOAD, header
+from .test_engine_post import PAYLOAD, header
 
 
 class Attack:
-    """Sends rubbish to every worker of a run from a thread of its own, to its end."""
+    """Says rubbish to every site of a run, in the names of the others, from a thread of its own."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.thread: threading.Thread | None = None
 
-    def __call__(self, meshes: list[Mesh]) -> None:
-        self.thread = threading.Thread(target=self._go, args=(meshes,))
+    def __call__(self, posts: list[SitePost]) -> None:
+        self.thread = threading.Thread(target=self._go, args=(posts,))
         self.thread.start()
 
-    def _go(self, meshes: list[Mesh]) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        sockets = []
-        for mesh in meshes:
-            socket = context.socket(zmq.DEALER)
-            socket.connect(f"tcp://127.0.0.1:{mesh.port}")
-            sockets.append(socket)
-        forged = header(0, 7, elements=4).pack()
-        while not self.stop.is_set():
-            for socket in sockets:
-                for frames in ([b"junk"], [b"", b"", b""], [forged, PAYLOAD], [b"\0" * 64, b""]):
-                    socket.send_multipart(frames)
-            time.sleep(0.002)
-        context.destroy(linger=0)
+    def _go(self, posts: list[SitePost]) -> None:
+        forged = header(5, 7, elements=4).pack()
+        rubbish = ([b"junk"], [b"", b""], [forged, PAYLOAD], [b"\0" * 64, b""])
+        while not self.stop.wait(0.002):
+            for post in posts:
+                for parts in rubbish:
+                    post.arrived((post.index + 1) % len(posts), parts)
 
 
 def test_a_run_under_attack_is_the_same_run(
@@ -53,14 +45,14 @@ def test_a_run_under_attack_is_the_same_run(
     whole, _ = host(make_job())
     attack = Attack()
     try:
-        rows, state, meshes = host_apart(make_job, 3, attack)
+        rows, state, posts = host_apart(make_job, 3, attack)
     finally:
         attack.stop.set()
         assert attack.thread is not None
         attack.thread.join()
     assert torch.equal(rows, whole.rows)
     assert torch.equal(state["bytes_received"], whole.state["bytes_received"])
-    assert sum(sum(mesh.dropped.values()) for mesh in meshes) > 0
+    assert sum(sum(post.dropped.values()) for post in posts) > 0
 
 
 def test_repeated_and_reordered_messages_give_the_same_run(
@@ -68,9 +60,9 @@ def test_repeated_and_reordered_messages_give_the_same_run(
 ) -> None:
     whole, _ = host(make_job({"algorithm": "centralized"}))
 
-    def meddle(meshes: list[Mesh]) -> None:
-        for mesh in meshes:
-            send, last = mesh.send, list[tuple[Any, ...]]()
+    def meddle(posts: list[SitePost]) -> None:
+        for post in posts:
+            send, last = post.send, list[tuple[Any, ...]]()
 
             def twice(
                 header: Header,
@@ -84,13 +76,13 @@ def test_repeated_and_reordered_messages_give_the_same_run(
                 last[:] = [(header, bytes(payload), *more)]
                 send(header, payload, *more)
 
-            mesh.send = twice  # type: ignore[method-assign]
+            post.send = twice  # type: ignore[method-assign]
 
-    rows, state, meshes = host_apart(lambda: make_job({"algorithm": "centralized"}), 3, meddle)
+    rows, state, posts = host_apart(lambda: make_job({"algorithm": "centralized"}), 3, meddle)
     assert torch.equal(rows, whole.rows)
     for name in ("messages_received", "bytes_received", "bytes_sent", "messages_sent"):
         assert torch.equal(state[name], whole.state[name])
-    reasons = {why for mesh in meshes for why in mesh.dropped}
+    reasons = {why for post in posts for why in post.dropped}
     assert reasons
     assert reasons <= {"repeated", "late or repeated"}
 
@@ -104,18 +96,18 @@ def test_slow_and_fast_blocks_give_the_same_run(
     changes = {"topology": "ring", "rounds": 6}
     whole, _ = host(make_job(changes))
 
-    def meddle(meshes: list[Mesh]) -> None:
-        gather = meshes[1].gather
+    def meddle(posts: list[SitePost]) -> None:
+        gather = posts[1].gather
 
         def later(*args: Any, **more: Any) -> Any:
             time.sleep(0.05)
             return gather(*args, **more)
 
-        meshes[1].gather = later  # type: ignore[method-assign]
+        posts[1].gather = later  # type: ignore[method-assign]
 
-    rows, _, meshes = host_apart(lambda: make_job(changes), 4, meddle)
+    rows, _, posts = host_apart(lambda: make_job(changes), 4, meddle)
     assert torch.equal(rows, whole.rows)
-    assert all(mesh.dropped == {} for mesh in meshes)
+    assert all(post.dropped == {} for post in posts)
 
 
 def test_an_error_in_one_block_is_the_one_that_comes_out(

@@ -1,0 +1,467 @@
+"""The messages of a site: what it sends to others, and what they send, by round and exchange."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hansa.base.errors import RunError, WireError
+from hansa.engine.exchange.carrier import Attendance, Carrier, PeerFacts, no_moment
+from hansa.engine.exchange.deadline import Deadline
+from hansa.engine.exchange.pigeonholes import Pigeonholes
+from hansa.engine.exchange.wire import (
+    HEADER_BYTES,
+    UNASKED,
+    Buffer,
+    Header,
+    Key,
+    When,
+    frame,
+    pack_control,
+    unpack_control,
+)
+
+DATA = 0
+"""The kind of a link's message that is one between nodes."""
+HELD = "held"
+"""What a site tells that waits for long: over how many sites it is held up by somebody's silence;
+0: it is not."""
+SKIPPED = "\x01skipped"
+"""The kind of a frame that says that its sender sends no more of a round: no message between nodes,
+not counted, and no kind that a message can have."""
+_POLL = 0.2  # seconds between two looks at whether there is a point in waiting
+_REASONS = 100  # that are told apart
+
+
+class SitePost:
+    """Carries the messages of one site's nodes.
+
+    A peer can be ahead by a round, so messages of later exchanges are kept until they are asked
+    for. What is of rounds beyond that is not taken, so that its sender has to wait: it keeps the
+    order of what it says. Messages that are malformed, repeated, too late or of nodes that do not
+    live at the site that has sent them are counted and dropped.
+
+    A peer is given up that says nothing of use for the ``deadline`` while it is waited for. What
+    it has said before, or never should have, is of no use. Whoever was given up is not waited for
+    again until it is heard: of anything that has not come before, even too late. Who waits for long
+    tells so all others, who wait for it meanwhile; so the one who is silent is given up, and not
+    all who are held up by it. Such words go over as many sites as there are at most, so that none
+    who wait for each other in a circle do so for ever.
+
+    Whoever sends waits while a peer takes nothing and too much is queued for it, and takes what
+    comes meanwhile: two who send each other a lot at once both go on. What would be queued for a
+    peer that was given up is not sent, and the peer is told that it will not come.
+
+    Args:
+        index: this site's number.
+        owner: site of each node of the run.
+        deadline: seconds of silence of a peer after which waiting for it is given up.
+        alive: raises when there is no point in waiting any longer; may call :meth:`leave` and
+            :meth:`back`.
+        outgoing: bytes that may be queued for a peer.
+        kept: bytes of a peer's messages that may wait here to be asked for.
+        moment: is told what begins, in which round: ``sending`` or ``receiving``.
+
+    Attributes:
+        unasked: messages that belong to no exchange make sense in this run.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        owner: Sequence[int],
+        deadline: float,
+        alive: Callable[[], None],
+        outgoing: int = 64 << 20,
+        kept: int = 4 << 30,
+        moment: Callable[[str, int], None] = no_moment,
+    ) -> None:
+        self.index, self.owner, self.alive = index, list(owner), alive
+        self.outgoing, self.moment = outgoing, moment
+        self.deadline = Deadline(deadline)  # of all peers, for who waits for any of them
+        self.deadlines = {peer: Deadline(deadline) for peer in set(owner) - {index}}
+        self.given_up: set[int] = set()
+        self.attendance = Attendance()
+        self.dropped: dict[str, int] = {}
+        self.carrier: Carrier
+        self.noting: Callable[[Mapping[str, Any]], None] | None = None
+        self._sites = len(set(owner))
+        self._firsts = {site: self.owner.index(site) for site in set(owner)}
+        self._holes = Pigeonholes(kept)
+        self._came = threading.Condition()
+        self._inbox: deque[tuple[int, Sequence[Buffer]]] = deque()
+        self._ahead: dict[int, deque[Sequence[Buffer]]] = {}
+        self.unasked = False
+        self._unasked: deque[tuple[int, list[tuple[Header, bytes]]]] = deque()
+        self._owed: dict[int, int] = {}
+        self._missed: set[tuple[When, Key]] = set()  # what a peer that was given up did not say
+        self._skipping: set[tuple[int, int]] = set()  # (peer, round) of which this one does not
+        self._said = Deadline(deadline / 4)  # since this one said that it is held up
+        self._hops = 0
+        self._moments: dict[str, int] = {}
+
+    def connect(self, carrier: Carrier) -> SitePost:
+        """Take what brings messages; its messages of kind DATA go to :meth:`arrived`."""
+        self.carrier = carrier
+        return self
+
+    # -- what comes
+
+    def arrived(self, site: int, parts: Sequence[Buffer]) -> None:
+        """A message of a site that has proven who it is; called from any thread."""
+        with self._came:
+            self._inbox.append((site, parts))
+            self._came.notify_all()
+
+    def wake(self) -> None:
+        """Let who waits look whether there still is a point; called from any thread."""
+        with self._came:
+            self._came.notify_all()
+
+    def rest(self, seconds: float = _POLL) -> None:
+        """Wait until something comes, or for so long."""
+        with self._came:
+            if not self._inbox:
+                self._came.wait(seconds)
+
+    def _take(self) -> bool:
+        """File the next message that came; returns whether there was one."""
+        with self._came:
+            if not self._inbox:
+                return False
+            site, parts = self._inbox.popleft()
+        waiting = self._ahead.get(site)
+        if waiting:
+            waiting.append(parts)  # its turn comes when those before it are taken
+        elif not self._file(site, parts):
+            self._ahead.setdefault(site, deque()).append(parts)
+        return True
+
+    def _catch_up(self) -> None:
+        """File what came too early, as far as its time has come."""
+        for site, waiting in self._ahead.items():
+            while waiting and self._file(site, waiting[0]):
+                waiting.popleft()
+
+    def _file(self, site: int, parts: Sequence[Buffer]) -> bool:
+        """Put a message where it belongs, if its time has come.
+
+        Only what is of use puts off the deadline of the site that it came from.
+        """
+        try:
+            headers, payload = self._opened(site, parts)
+        except WireError as error:
+            self.drop(f"from site {site}: {error}")
+            headers, payload = [], b""
+        size = sum(map(len, parts))
+        skipped = bool(headers) and headers[0].kind == SKIPPED
+        asked = bool(headers) and (skipped or headers[0].when.number != UNASKED)
+        if asked and self._holes.early(headers[0].when):
+            return False
+        if headers and not asked and self.unasked:
+            # It counts against what its sender may send until it is received.
+            self._unasked.append((site, [(header, bytes(payload)) for header in headers]))
+            self._owed[site] = self._owed.get(site, 0) + size
+            self.given_up.discard(site)
+            self.deadlines[site].touch()
+            self.deadline.touch()
+            return True
+        self.carrier.grant(site, size)
+        if skipped:
+            self._holes.skip(site, headers[0].round)
+        elif headers and not asked:
+            self.drop(f"from site {site}: a message of no exchange")
+        elif headers:
+            self._keep(site, headers, payload)
+        return True
+
+    def _keep(self, site: int, headers: list[Header], payload: Buffer) -> None:
+        """Put messages of an exchange where they wait for it."""
+        useful = False
+        for header in headers:
+            when, key = header.when, (header.sender, header.receiver)
+            why = self._holes.put(site, header, payload)
+            if not why:
+                useful = True
+                continue
+            self.drop(why)
+            if (when, key) in self._missed:  # it is there again
+                self._missed.discard((when, key))
+                self.given_up.discard(site)
+        if useful:
+            self.given_up.discard(site)
+            self.deadlines[site].touch()
+            self.deadline.touch()
+
+    def _opened(self, site: int, parts: Sequence[Buffer]) -> tuple[list[Header], Buffer]:
+        """The headers of a message, one for each who hears it here, all checked; its payload.
+
+        Raises:
+            WireError: something is not as it should be.
+        """
+        if len(parts) != 2 or not len(parts[0]) or len(parts[0]) % HEADER_BYTES:
+            raise WireError("not headers and a payload")
+        head, payload = memoryview(parts[0]), memoryview(parts[1])
+        first = Header.unpack(head[:HEADER_BYTES])
+        first.verify(payload)
+        headers = [first]
+        headers += [
+            Header.unpack(head[at : at + HEADER_BYTES])
+            for at in range(HEADER_BYTES, len(head), HEADER_BYTES)
+        ]
+        for header in headers:
+            if (header.size, header.checksum) != (first.size, first.checksum):
+                raise WireError("its headers announce different payloads")
+            if not (header.sender < len(self.owner) and header.receiver < len(self.owner)):
+                raise WireError("names a node that does not exist")
+            if self.owner[header.sender] != site:
+                raise WireError("its sender does not live where it came from")
+            if self.owner[header.receiver] != self.index:
+                raise WireError("its receiver does not live here")
+            if header.when != first.when or header.kind != first.kind:
+                raise WireError("its headers are of different exchanges")
+        return headers, payload
+
+    def drop(self, why: str) -> None:
+        """Count a message that is of no use, by the reason; many different ones as others."""
+        if len(self.dropped) >= _REASONS:
+            why = why if why in self.dropped else "others"
+        self.dropped[why] = self.dropped.get(why, 0) + 1
+
+    def note(self, event: dict[str, Any]) -> bool:
+        """Have an event recorded before anything else leaves this site; no: it cannot be."""
+        if self.noting is None:
+            return False
+        self.noting(event)
+        return True
+
+    # -- who is there
+
+    def leave(self, site: int) -> None:
+        """A site is gone: nothing of it is waited for, and nothing is sent to it."""
+        self.attendance.until[site] = None
+        self.given_up.discard(site)
+        self.carrier.forget(site)
+
+    def back(self, site: int, round: int) -> None:
+        """A site that was gone speaks again, and listens, from this round on."""
+        self.attendance.until[site] = round
+
+    # -- what goes
+
+    def send(self, header: Header, payload: bytes | memoryview, *more: Header) -> None:
+        """Send one message to the site of its receiver, once for all who hear it there.
+
+        Args:
+            more: headers of the same message for others of that site's nodes.
+        """
+        site = self.owner[header.receiver]
+        if self.attendance.away(site, header.round):
+            return
+        if not self._room(site):
+            self._skip(site, header)
+            return
+        heads = b"".join(one.pack() for one in (header, *more))
+        self.carrier.send(site, DATA, [heads, payload])
+        self._begun("sending", header.round)
+
+    def tell(self, header: Header, payload: bytes) -> None:
+        """Send a frame of words."""
+        self.send(header, payload)
+
+    def _room(self, site: int) -> bool:
+        """Wait until not too much is queued for a site; no: it has taken nothing for too long."""
+        queued = self.carrier.queued(site)
+        if queued <= self.outgoing:
+            return True
+        patience = Deadline(self.deadline.seconds)
+        while queued > self.outgoing:
+            if site in self.given_up or site in self.attendance.until:
+                return False
+            if not self._take():
+                self._pay()  # two who wait for each other both have to go on
+                self.alive()
+                self.rest(_POLL / 4)
+            now = self.carrier.queued(site)
+            if now < queued:
+                patience.touch()
+            elif patience.passed:
+                self.given_up.add(site)
+            queued = now
+        return True
+
+    def _pay(self) -> None:
+        """Let everybody send as if all that is here had been received."""
+        for site, size in self._owed.items():
+            self.carrier.grant(site, size)
+        self._owed.clear()
+
+    def _skip(self, site: int, header: Header) -> None:
+        """Tell a site, once, that it gets no more of a round."""
+        if (site, header.round) in self._skipping or self.attendance.away(site, header.round):
+            return
+        self._skipping.add((site, header.round))
+        mark = frame(
+            When(header.round, SKIPPED, UNASKED), header.sender, header.receiver, SKIPPED, b""
+        )
+        self.carrier.send(site, DATA, [mark.pack(), b""])
+
+    def _begun(self, what: str, round: int) -> None:
+        """Say once a round what has begun."""
+        if self._moments.get(what, -1) < round:
+            self._moments[what] = round
+            self.moment(what, round)
+
+    # -- exchanges
+
+    def gather(
+        self, when: When, expected: set[Key], whole: bool = True
+    ) -> dict[Key, tuple[Header, Buffer]]:
+        """Wait until all expected messages of an exchange are there.
+
+        Args:
+            whole: a peer's silence is an error; else the messages of the others are given. What
+                a site that is gone does not say is no error either way.
+
+        Raises:
+            RunError: a peer's deadline passed; names the nodes that were not heard.
+        """
+        self._holes.begin(when)
+        self._catch_up()
+        self._begun("receiving", when.round)
+        for peer in self._peers(expected) - (set() if whole else self.given_up):
+            self.deadlines[peer].touch()
+        self._said.touch()
+        heard = {peer: self.carrier.state(peer).heard for peer in self._peers(expected)}
+        enough = Deadline(self.deadline.seconds * self._sites)
+        self.alive()  # a word to stop is heard even where no peer is ever waited for
+        missing = self._holes.lack(when, expected)
+        while missing:
+            if self._take():
+                continue
+            peers = self._peers(missing)
+            gone = {peer for peer in peers if self.attendance.away(peer, when.round)}
+            never = {peer for peer in peers if self._holes.skipped(peer, when.round)}
+            if peers <= gone | (never if whole else never | self.given_up):
+                if whole and never - gone:
+                    raise self._went_on(when, missing, never - gone)
+                self._missed |= {(when, key) for key in missing}
+                break
+            self.alive()
+            if not enough.passed:
+                self._put_off(peers, heard)
+            self._say_held(peers - gone)
+            silent = {peer for peer in peers - gone - never if self.deadlines[peer].passed}
+            if silent and whole:
+                raise self._vain(when, missing, silent)
+            self.given_up |= silent
+            if not silent:
+                self.rest()
+        if self._hops:
+            self._hops = 0
+            self.carrier.tell(**{HELD: 0})
+        got = self._holes.end(when)
+        return {key: got[key] for key in expected if key in got}
+
+    def _put_off(self, peers: set[int], heard: dict[int, float]) -> None:
+        """Wait longer for those who tell that they wait for somebody themselves."""
+        for peer in peers:
+            state = self.carrier.state(peer)
+            if state.heard > heard[peer] and 0 < _hops(state) <= self._sites:
+                heard[peer] = state.heard
+                self.given_up.discard(peer)
+                self.deadlines[peer].touch()
+
+    def _say_held(self, peers: set[int]) -> None:
+        """Tell the others now and then that this one waits for these peers."""
+        if not self._said.passed:
+            return
+        self._said.touch()
+        hops = 1 + max((_hops(self.carrier.state(peer)) for peer in peers), default=0)
+        hops = min(hops, self._sites + 1)  # that is a circle
+        if hops > self._hops:
+            self._hops = hops
+            self.carrier.tell(**{HELD: self._hops})
+
+    def _peers(self, keys: set[Key]) -> set[int]:
+        """The sites that messages are due from."""
+        return {self.owner[sender] for sender, _ in keys}
+
+    def _vain(self, when: When, missing: set[Key], silent: set[int]) -> RunError:
+        nodes = sorted({sender for sender, _ in missing if self.owner[sender] in silent})
+        seconds = self.deadlines[min(silent)].seconds
+        return RunError(
+            f"waited {seconds:g} s in vain for a message of node(s) "
+            f"{', '.join(map(str, nodes[:8]))}; raise runtime.deadline if their work takes longer",
+            node=nodes[0],
+            round=when.round + 1,
+            phase="exchange",
+        )
+
+    def _went_on(self, when: When, missing: set[Key], peers: set[int]) -> RunError:
+        nodes = sorted({sender for sender, _ in missing if self.owner[sender] in peers})
+        return RunError(
+            f"node(s) {', '.join(map(str, nodes[:8]))} went on without this site, which was silent "
+            "for too long; raise runtime.deadline if its work takes longer",
+            node=nodes[0],
+            round=when.round + 1,
+            phase="exchange",
+        )
+
+    def receive(self, wait: int) -> list[tuple[Header, bytes]]:
+        """The next message that belongs to no numbered exchange, for each who hears it here.
+
+        Args:
+            wait: ms; if none comes in them, there is nothing.
+        """
+        while not self._unasked:
+            if self._take():
+                continue
+            if not wait:
+                return []
+            self.rest(wait / 1000)
+            wait = 0
+        site, came = self._unasked.popleft()
+        if site in self._owed:
+            self.carrier.grant(site, self._owed.pop(site))
+        return came
+
+    def share(self, when: When, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The arrays of all sites, end to end; each speaks in the name of its first node.
+
+        Raises:
+            WireError: another site does not share the same names.
+        """
+        own = self._firsts[self.index]
+        away = {site for site in self._firsts if self.attendance.away(site, when.round)}
+        firsts = [self._firsts[site] for site in sorted(self._firsts.keys() - away)]
+        others = [other for other in firsts if other != own]
+        payload = pack_control("share", **values)
+        for other in others:
+            self.send(frame(when, own, other, when.kind or "share", payload), payload)
+        got = self.gather(when, {(other, own) for other in others})
+        parts = []
+        for other in firsts:
+            if other != own and (other, own) not in got:
+                continue  # gone meanwhile
+            part: dict[str, Any] = values if other == own else unpack_control(got[other, own][1])
+            if not values.keys() <= part.keys():
+                raise WireError(f"the worker of node {other} shared {sorted(part)}")
+            parts.append(part)
+        return {name: np.concatenate([part[name] for part in parts]) for name in values}
+
+    def close(self) -> None:
+        """Let go of what was kept."""
+        self._holes.clear()
+        self._inbox.clear()
+        self._ahead.clear()
+
+
+def _hops(state: PeerFacts) -> int:
+    """Over how many sites a peer says that it is held up."""
+    said = state.facts.get(HELD, 0)
+    return said if isinstance(said, int) and said > 0 else 0

@@ -1,0 +1,453 @@
+"""Who gathers what the sites of one owner's run report, and notices when one is gone."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from hansa.base.errors import Diverged, OwnCodeError, RunError, WireError
+from hansa.base.files import writing
+from hansa.engine.exchange.deadline import Deadline
+from hansa.engine.job import Job
+from hansa.engine.links.limits import LinkSettings
+from hansa.engine.links.links import Links
+from hansa.engine.links.ticket import Peer, Ticket
+from hansa.engine.runtimes.checkpoint import peek
+from hansa.engine.runtimes.control import CONTROL, REPORTED, Control, Message, check_report
+from hansa.engine.runtimes.crashes import OnCrash
+from hansa.engine.runtimes.runtime import Launch, owners, split_nodes
+
+_GRACE = 3.0  # seconds that all sites together have to leave
+_LAST_WORDS = 0.5  # seconds in which the account of a process that has ended may yet come
+_NOT_A_WORD = "the other end closed the connection"
+_IN_VAIN = 3  # starts of a site, one after the other, from which no round came
+
+
+class Launcher(Protocol):
+    """Starts sites, and knows how they end."""
+
+    def start(self, ticket: Ticket, part: dict[str, Any] | None, rejoins: bool) -> None:
+        """Start a site.
+
+        Args:
+            part: its own part of a checkpoint, from which it goes on; None: from where all do.
+            rejoins: the others go on meanwhile.
+        """
+
+    def ended(self, site: int) -> str | None:
+        """How a site has ended, as the end of a sentence, or None: it still runs."""
+
+    def kill(self, site: int) -> None:
+        """End a site now."""
+
+    def log(self, site: int) -> str:
+        """Where a site's own account is, as the end of a sentence."""
+
+
+@dataclass
+class _Member:
+    """What is known of a site.
+
+    Attributes:
+        ids: its nodes.
+        part: its last part of a checkpoint.
+        state: ``starting`` until it hears of the others, ``running``, ``gone``, or ``done``.
+        incarnation: how many times it was started before.
+        vain: how many of these starts, the latest, no round came of.
+        latest: the last round of which it has reported.
+        at: the round in which it took part again.
+        overhead: bytes beyond the messages between nodes, of its latest start.
+    """
+
+    ids: np.ndarray
+    address: str = ""
+    part: dict[str, Any] | None = None
+    state: Literal["starting", "running", "gone", "done"] = "starting"
+    incarnation: int = 0
+    vain: int = 0
+    latest: int = -1
+    at: int = 0
+    overhead: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def there(self) -> bool:
+        """Whether it can be told something."""
+        return self.state in ("running", "done")
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has yet to do something."""
+        return self.state in ("starting", "running")
+
+
+class Coordinator:
+    """Gathers what sites report, and takes care that all end.
+
+    Models never pass through it but for the average that is evaluated. It is a site too, the one
+    after the last, and no node lives there.
+
+    Args:
+        deadline: seconds of a worker's or a peer's silence.
+        launcher: starts the sites.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        launch: Launch,
+        workers: int,
+        deadline: float,
+        launcher: Launcher,
+        on_crash: OnCrash = "stop",
+        links: LinkSettings | None = None,
+    ) -> None:
+        self.job, self.collector, self.launcher = job, launch.collector, launcher
+        self.launch, self.deadline, self.on_crash = launch, deadline, on_crash
+        parts = split_nodes(job.nodes, workers, job.servers)
+        self.members = [_Member(ids) for ids in parts]
+        self.since = 0 if launch.resume is None else int(peek(launch.resume).get("round", 0))
+        self.index, self.owner = workers, tuple(owners(parts))
+        self.run, self.secret = secrets.token_hex(8), secrets.token_bytes(32)
+        self.control = Control(lambda site: REPORTED)
+        self.links = Links(
+            self._ticket(), links or LinkSettings(), self._arrived, self.control.wake
+        )
+        self.control.carrier = self.links
+        self.tells: dict[int, Any] = {}
+        self.saved: dict[int, dict[int, dict[str, Any]]] = {}
+        self.started, self.whole = False, True
+        self.begun: dict[int, int] | None = None
+        self.overhead: Counter[str] = Counter()
+        self.dropped: set[str] = set()
+
+    # -- tickets
+
+    def _ticket(self) -> Ticket:
+        peers = tuple(Peer(k, name=f"worker {k}") for k in range(self.index))
+        return Ticket(self.run, self.index, self.owner, peers, secret=self.secret)
+
+    def ticket(self, site: int) -> Ticket:
+        """What a site needs to take part."""
+        head = Peer(self.index, self.address, name="the coordinator")
+        others = [Peer(k, name=f"worker {k}") for k in range(self.index) if k != site]
+        return Ticket(
+            self.run,
+            site,
+            self.owner,
+            (*others, head),
+            secret=self.secret,
+            incarnation=self.members[site].incarnation,
+        )
+
+    def start(self) -> None:
+        """Start all sites."""
+        self.address = self.links.start()
+        self.links.meet(self._ticket().peers)
+        for site in range(self.index):
+            self.launcher.start(self.ticket(site), None, False)
+
+    def _arrived(self, site: int, kind: int, parts: list[Any]) -> None:
+        if kind == CONTROL:
+            self.control.arrived(site, parts)
+
+    # -- gathering
+
+    def listen(self) -> None:
+        """Take messages until every site is done, or gone.
+
+        Raises:
+            RunError: a site failed or fell silent, or died and the run ends for it.
+        """
+        # Half as long again as the sites wait for each other: they know which node is missing.
+        silence = Deadline(1.5 * self.deadline)
+        interrupts = self.launch.interrupts
+        while waiting := [k for k, one in enumerate(self.members) if one.busy]:
+            try:
+                heard = self._hear(0.2)
+            except KeyboardInterrupt:  # from who watches the rounds, unless it is to be at once
+                if not interrupts.ask():
+                    raise
+                heard = True
+            self._pause()
+            if heard:
+                silence.touch()
+                continue
+            self._look_after()
+            if silence.passed:
+                raise RunError(
+                    f"no worker was heard for {silence.seconds:g} s (waiting for "
+                    f"{', '.join(map(self.name, waiting))}); raise runtime.deadline if a round "
+                    f"takes longer; {self.launcher.log(waiting[0])}",
+                    round=self.collector.rounds_done + 1,
+                )
+        for site in self._there():
+            self._say(site, "bye")
+        leaving = Deadline(self.deadline)
+        while staying := [k for k in self._there() if self.launcher.ended(k) is None]:
+            if leaving.passed:
+                for site in staying:  # all its work is in; close() ends it
+                    self.collector.folder.event("worker did not leave", worker=site)
+                break
+            self.control.hear(0.05)
+
+    def _there(self) -> list[int]:
+        """The sites that can be told something."""
+        return [k for k, one in enumerate(self.members) if one.there]
+
+    def _pause(self) -> None:
+        """Where an end is asked for, ask the sites how far they are, once."""
+        if not self.launch.interrupts.asked or self.begun is not None:
+            return
+        if not self.started:
+            raise KeyboardInterrupt  # no round has begun
+        self.begun = {}
+        for site in self._there():
+            self._say(site, "pause")
+
+    def _hear(self, wait: float) -> bool:
+        """Take one message, if one comes; returns whether one did that makes sense."""
+        message, dropped = self.control.hear(wait), list(self.control.dropped)
+        if message is not None:
+            try:
+                self._take(message)
+            except WireError as error:
+                dropped.append(f"from site {message.site}: {error}")
+                message = None
+        # Whoever goes away without a word, as one who looks for open ports does, has sent nothing.
+        lines = [line for line in self.links.notices() if not line.endswith(_NOT_A_WORD)]
+        for line in [*dropped, *lines]:
+            if line not in self.dropped:
+                self.dropped.add(line)
+                self.collector.folder.event("frames dropped", worker=None, reasons=[line])
+        return message is not None
+
+    def _take(self, message: Message) -> None:
+        site, kind, fields = message
+        if not 0 <= site < self.index:
+            raise WireError("it hosts no nodes of this run")
+        one = self.members[site]
+        if kind == "hello":
+            self._hello(site, fields)
+        elif kind == "report":
+            round = fields["report"]["round"]
+            check_report(fields["report"], one.ids, self.job.nodes)
+            if round <= one.latest:
+                raise WireError(f"a second report of round {round}")
+            one.latest = round
+            one.vain, one.overhead = 0, fields["overhead"]
+            self.collector.add(fields["report"])
+        elif kind == "note":
+            self.collector.note(fields["event"])
+        elif kind == "saved":
+            self._saved(site, fields["round"], fields["entry"])
+        elif kind == "paused" and self.begun is not None:
+            self.begun[site] = fields["round"]
+            self._decide()
+        elif kind == "rejoined":
+            self._rejoined(site, fields["since"], fields["at"])
+        elif kind == "done":
+            one.state, one.overhead = "done", fields["overhead"]
+            self._book(one)
+            self.whole &= fields["whole"]
+            if fields["dropped"]:
+                self.collector.folder.event(
+                    "frames dropped", worker=site, reasons=fields["dropped"]
+                )
+        elif kind == "error":
+            self._failed(site, fields)
+
+    def _hello(self, site: int, fields: dict[str, Any]) -> None:
+        """A site is there; once all are, or at once if it was gone, it hears where they are."""
+        one = self.members[site]
+        one.address, self.tells[site] = fields["address"], fields["tells"]
+        if self.started:
+            for other in self._there():
+                self._say(other, "address", site=site, address=one.address)
+            one.state = "running"
+            self._introduce(site)
+            if self.begun is not None:
+                self._say(site, "pause")
+        elif len(self.tells) == self.index:
+            tells = [self.tells[k] for k in range(self.index)]
+            self.collector.joined(self.job.gathered(tells))
+            self.started = True
+            for every in self.members:
+                every.state = "running"
+            for peer in range(self.index):
+                self._introduce(peer)
+
+    def _introduce(self, site: int) -> None:
+        """Tell a site of all others."""
+        gone = [k for k, one in enumerate(self.members) if not one.there]
+        self._say(
+            site,
+            "peers",
+            addresses=[[k, one.address] for k, one in enumerate(self.members) if one.address],
+            tells=[self.tells[k] for k in range(self.index)],
+            gone=gone,
+        )
+
+    def _decide(self) -> None:
+        """Once all have said which round they have begun, the furthest is the last: its peers
+        wait for it."""
+        if self.begun is not None and set(self._there()) <= self.begun.keys():
+            for site in self._there():
+                self._say(site, "last", round=max(self.begun.values()))
+
+    def _saved(self, site: int, done: int, entry: dict[str, Any]) -> None:
+        """A checkpoint is whole when every site that is there has saved its part."""
+        one, ends = self.members[site], [int(self.members[site].ids[k]) for k in (0, -1)]
+        if entry["nodes"] != ends:
+            raise WireError(f"a part of the nodes {entry['nodes']}, which are not its")
+        one.part = {"folder": str(self._folder(done)), "round": done, "files": [entry]}
+        if not done:
+            return  # what it starts from, in case it is gone before it saves anything else
+        self.saved.setdefault(done, {})[site] = entry
+        self._seal()
+
+    def _folder(self, done: int) -> Path:
+        return self.launch.checkpoints / f"round-{done:06d}"
+
+    def _seal(self) -> None:
+        """Seal every checkpoint of which nobody's part is missing any more."""
+        for done, entries in sorted(self.saved.items()):
+            away = [k for k in range(self.index) if k not in entries]
+            if any(not self.collector.away(self.members[k].ids, done) for k in away):
+                continue
+            for site in away:
+                self._stand_in(site, done, entries)
+            if len(entries) == self.index:
+                whole = sorted(entries.values(), key=lambda entry: entry["nodes"])
+                self.collector.seal(self.launch.checkpoints, done, whole)
+            del self.saved[done]
+
+    def _stand_in(self, site: int, done: int, entries: dict[int, dict[str, Any]]) -> None:
+        """Put the last part of a site that is gone in the place of the one that it lacks."""
+        part = self.members[site].part
+        if part is None:
+            return  # it has none: such a checkpoint is not whole
+        (entry,) = part["files"]
+        source = Path(part["folder"]) / entry["file"]
+        with writing(self._folder(done)):
+            shutil.copyfile(source, self._folder(done) / entry["file"])
+        entries[site] = {**entry, "of": part["round"]}
+        self.members[site].part = {**part, "folder": str(self._folder(done))}
+
+    # -- who is gone
+
+    def _look_after(self) -> None:
+        """Notice sites whose process has ended before they were done."""
+        for site, one in enumerate(self.members):
+            if not one.busy or (how := self.launcher.ended(site)) is None:
+                continue
+            # Its own account of what went wrong may be on the way.
+            last_words = Deadline(_LAST_WORDS)
+            while not last_words.passed and one.busy:
+                if self._hear(_LAST_WORDS / 5):
+                    last_words.touch()
+            if one.busy:
+                self._lose(site, how)
+
+    def _lose(self, site: int, how: str) -> None:
+        """Go on without a site, or start it again.
+
+        Raises:
+            RunError: the run ends for it.
+        """
+        one, folder = self.members[site], self.collector.folder
+        folder.event("worker lost", worker=site, how=how)
+        one.vain += 1
+        again = self.on_crash == "restart" and one.vain < _IN_VAIN
+        others = any(other.state != "gone" for other in self.members if other is not one)
+        servers = one.ids[one.ids >= self.job.network.clients]
+        why = self.launch.remedy
+        if self.on_crash == "continue" and len(servers):
+            why = f"it hosts node {servers[0]}, a server, without which nobody can go on; {why}"
+        elif self.on_crash == "continue" and not others:
+            why = f"no other is left; {why}"
+        elif self.on_crash == "restart" and not again:
+            why = f"it was started {one.vain} times in vain; {why}"
+        elif self.on_crash != "stop" and self.started:
+            why = ""
+        if why:
+            raise RunError(
+                f"{self.name(site)} {how}; {why}; {self.launcher.log(site)}",
+                round=self.collector.rounds_done + 1,
+                phase="running",
+            )
+        first, incarnation = max(one.latest + 1, self.since + 1, one.at), one.incarnation
+        saved = self.since if one.part is None else one.part["round"]
+        one.state = "gone"
+        self._book(one)
+        if not self.collector.away(one.ids, first):
+            folder.event("lost", round=first, nodes=one.ids, worker=site, why=how, saved=saved)
+        self.collector.leave(one.ids)
+        for other in self._there():
+            self._say(other, "gone", site=site, incarnation=incarnation)
+        self._seal()
+        self._decide()
+        if again and not self.launch.interrupts.asked:
+            one.state, one.incarnation = "starting", incarnation + 1
+            self.launcher.start(self.ticket(site), one.part, True)
+
+    def _book(self, one: _Member) -> None:
+        """Count what the links of a site cost beyond the messages between nodes."""
+        self.overhead.update(one.overhead)
+        one.overhead = {}
+
+    def _rejoined(self, site: int, since: int, at: int) -> None:
+        one = self.members[site]
+        if not one.incarnation:
+            raise WireError("it was not gone")
+        one.at = at
+        self.collector.back(one.ids, at)
+        self.collector.folder.event(
+            "rejoined", round=at, nodes=one.ids, worker=site, **{"from": since, "at": at}
+        )
+
+    def _failed(self, site: int, said: dict[str, Any]) -> None:
+        """End the run as a site has ended.
+
+        Raises:
+            RunError: what it said.
+        """
+        if len(said["own"]) == 3:
+            field, problem, fix = said["own"]
+            raise OwnCodeError(field, None, problem, fix)
+        error = Diverged if said["type"] == "Diverged" else RunError
+        raise error(
+            said["problem"],
+            node=said["node"],
+            round=said["round"],
+            phase=said["phase"] or f"worker {site}",
+            repeats=said["repeats"],
+        )
+
+    def name(self, site: int) -> str:
+        """What a site is called, and which nodes live there."""
+        ids = self.members[site].ids
+        apart = int(ids[1] - ids[0]) if len(ids) > 1 else 1
+        ends = f"{ids[0]} to {ids[-1]}" + (f", every {apart}th" if apart > 1 else "")
+        return f"worker {site} (nodes {ends})"
+
+    def _say(self, to: int, kind: str, /, **fields: Any) -> None:
+        self.control.say(to, kind, **fields)
+
+    def close(self) -> None:
+        """Stop whatever still runs and free the sockets."""
+        running = [k for k in range(self.index) if self.launcher.ended(k) is None]
+        for site in running:
+            if self.members[site].address:
+                self._say(site, "stop")
+        grace = Deadline(_GRACE)
+        while any(self.launcher.ended(k) is None for k in running) and not grace.passed:
+            self.control.hear(0.05)  # what they still say is of no use, but must not fill up
+        for site in running:
+            self.launcher.kill(site)
+        self.links.close(0.0)
