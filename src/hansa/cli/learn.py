@@ -20,6 +20,7 @@ from hansa.cli.options import (
     NoReport,
     Out,
     Quiet,
+    RayAddress,
     Replay,
     Resume,
     Seed,
@@ -43,6 +44,7 @@ def learn(
     device: Device = None,
     resume: Resume = None,
     replay: Replay = None,
+    ray_address: RayAddress = None,
     no_report: NoReport = False,
     as_json: Json = False,
     every: All = False,
@@ -54,14 +56,17 @@ def learn(
     --replay RUN does in simulate what was done in RUN, wherever that was, with all that went wrong
     there, and says whether models and figures are equal; if they are not, the exit status is 4.
 
-    With --resume, --set reaches what may change: rounds, runtime, checkpoint, device. The exit
-    status is 3 if training diverged, whether it then went on or was stopped.
+    With --resume, --set reaches what may change: rounds, runtime, checkpoint, device. --ray-address
+    stands for --set runtime.name=ray --set runtime.address=HOST:PORT. The exit status is 3 if
+    training diverged, whether it then went on or was stopped.
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
         from hansa.experiment.progress import RunProgress
 
         more = {"seed": seed, "device": device}
+        if ray_address is not None:
+            sets = ["runtime.name=ray", f"runtime.address={ray_address!r}", *(sets or ())]
         with RunProgress(quiet) as progress:
             try:
                 if replay is not None:

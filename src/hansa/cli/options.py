@@ -38,6 +38,12 @@ Plugins = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Run on the Ray cluster there, of which this machine is part.", metavar="HOST:PORT"
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(

@@ -19,6 +19,7 @@ from hansa.engine.runtimes.by_site import BySite
 from hansa.engine.runtimes.checkpoint import latest, read_manifest
 from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.processes import Processes
+from hansa.engine.runtimes.ray import Ray
 from hansa.engine.runtimes.runtime import Launch, Runtime, Simulate
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.availability import Availability
@@ -92,6 +93,7 @@ __all__ = [
     "Processes",
     "Profiles",
     "Put",
+    "Ray",
     "Runtime",
     "Schedule",
     "Script",

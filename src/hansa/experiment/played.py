@@ -27,6 +27,7 @@ from hansa.engine import (
     Job,
     Network,
     Processes,
+    Ray,
     Runtime,
     Simulate,
     TrainSettings,
@@ -84,7 +85,7 @@ class Place:
 
     def runtime_for(self, nodes: int) -> Runtime:
         """The runtime of a run of so many nodes, with at most a worker for each."""
-        if not isinstance(self.runtime, Processes):
+        if not isinstance(self.runtime, Processes | Ray):
             return self.runtime
         workers = min(self.runtime.workers, nodes)
         return self.runtime.model_copy(update={"workers": workers}) if workers > 1 else Simulate()

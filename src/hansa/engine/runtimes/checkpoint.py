@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 
 
+def part_name(ids: np.ndarray) -> str:
+    """The file of a block with these nodes."""
+    return f"nodes-{ids[0]:06d}-{ids[-1]:06d}.safetensors"
+
+
 def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     """Write a block's file; returns its entry for the manifest."""
     folder = root / f"round-{done:06d}"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"nodes-{block.ids[0]:06d}-{block.ids[-1]:06d}.safetensors"
+    path = folder / part_name(block.ids)
     tensors = {"ids": torch.from_numpy(block.ids), "rows": block.rows}
     tensors["residents"] = torch.from_numpy(block.ids[block.residents])
     tensors |= {f"state.{name}": value for name, value in block.state.items()}

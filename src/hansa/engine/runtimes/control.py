@@ -81,6 +81,8 @@ FORMS: dict[str, dict[str, Check]] = {
     "report": {"report": _by_name(lambda _: True), "overhead": _by_name(_count)},
     "note": {"event": _by_name(lambda _: True)},
     "saved": {"round": _count, "entry": _entry},
+    "want": {"name": _text, "at": _count},
+    "part": {"round": _count, "name": _text, "at": _count, "data": _is(bytes)},
     "paused": {"round": _count},
     "rejoined": {"since": _count, "at": _count},
     "done": {"whole": _yes, "dropped": _by_name(_count), "overhead": _by_name(_count)},
@@ -95,7 +97,7 @@ FORMS: dict[str, dict[str, Check]] = {
     },
     # who gathers -> a site
     "peers": {
-        "addresses": _list(lambda one: _list(lambda _: True, 2)(one)),
+        "addresses": _list(lambda one: _list(lambda _: True, 3)(one)),
         "tells": _list(_tells),
         "gone": _list(_count),
     },
@@ -104,7 +106,8 @@ FORMS: dict[str, dict[str, Check]] = {
     "stop": {},
     "bye": {},
     "gone": {"site": _count, "incarnation": _count},
-    "address": {"site": _count, "address": _text},
+    "address": {"site": _count, "address": _text, "key": _text},
+    "piece": {"name": _text, "at": _count, "data": _is(bytes), "last": _yes},
     # a site -> another
     "where": {"incarnation": _count},
     "begun": {"round": _count},
@@ -112,9 +115,11 @@ FORMS: dict[str, dict[str, Check]] = {
     "tells": {"tells": _tells},
 }
 """What each kind of message has, by name, and of what form."""
-REPORTED = frozenset({"hello", "report", "note", "saved", "paused", "rejoined", "done", "error"})
+REPORTED = frozenset(
+    {"hello", "report", "note", "saved", "paused", "rejoined", "done", "error", "want", "part"}
+)
 """What a site may say to who gathers."""
-ORDERED = frozenset({"peers", "pause", "last", "stop", "bye", "gone", "address"})
+ORDERED = frozenset({"peers", "pause", "last", "stop", "bye", "gone", "address", "piece"})
 """What who gathers may say to a site."""
 AMONG = frozenset({"where", "begun", "back", "tells"})
 """What sites may say to each other."""

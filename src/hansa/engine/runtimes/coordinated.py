@@ -50,7 +50,9 @@ class Coordinated:
         for gone in peers["gone"]:
             self._left(gone)
         self.site.meet(
-            Peer(site, address) for site, address in peers["addresses"] if site != self.site.index
+            Peer(site, address, key)
+            for site, address, key in peers["addresses"]
+            if site != self.site.index
         )
         told: list[Tells] = peers["tells"]
         return told
@@ -105,7 +107,7 @@ class Coordinated:
         elif kind == "gone":
             self.rejoining.left(fields["site"], fields["incarnation"])
         elif kind == "address":
-            self.site.meet([Peer(fields["site"], fields["address"])])
+            self.site.meet([Peer(fields["site"], fields["address"], fields["key"])])
         else:
             raise Stopped(f"the coordinator said {kind!r}")
 

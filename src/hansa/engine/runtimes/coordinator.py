@@ -15,6 +15,7 @@ from hansa.base.errors import Diverged, OwnCodeError, RunError, WireError
 from hansa.base.files import writing
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.job import Job
+from hansa.engine.links.keys import Key
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import Links
 from hansa.engine.links.ticket import Peer, Ticket
@@ -22,6 +23,7 @@ from hansa.engine.runtimes.checkpoint import peek
 from hansa.engine.runtimes.control import CONTROL, REPORTED, Control, Message, check_report
 from hansa.engine.runtimes.crashes import OnCrash
 from hansa.engine.runtimes.runtime import Launch, owners, split_nodes
+from hansa.engine.runtimes.supplies import Depot
 
 _GRACE = 3.0  # seconds that all sites together have to leave
 _LAST_WORDS = 0.5  # seconds in which the account of a process that has ended may yet come
@@ -56,6 +58,8 @@ class _Member:
 
     Attributes:
         ids: its nodes.
+        address: where it listens, once it has said so.
+        key: the fingerprint of its key, where sites have keys.
         part: its last part of a checkpoint.
         state: ``starting`` until it hears of the others, ``running``, ``gone``, or ``done``.
         incarnation: how many times it was started before.
@@ -67,6 +71,7 @@ class _Member:
 
     ids: np.ndarray
     address: str = ""
+    key: str = ""
     part: dict[str, Any] | None = None
     state: Literal["starting", "running", "gone", "done"] = "starting"
     incarnation: int = 0
@@ -95,6 +100,9 @@ class Coordinator:
     Args:
         deadline: seconds of a worker's or a peer's silence.
         launcher: starts the sites.
+        key: this one's own, where sites prove who they are by keys; else they share a secret.
+        listen: ``host:port`` where sites reach this one.
+        depot: files for sites that share no disk with this one, and what those bring.
     """
 
     def __init__(
@@ -106,6 +114,9 @@ class Coordinator:
         launcher: Launcher,
         on_crash: OnCrash = "stop",
         links: LinkSettings | None = None,
+        key: Key | None = None,
+        listen: str = "127.0.0.1:0",
+        depot: Depot | None = None,
     ) -> None:
         self.job, self.collector, self.launcher = job, launch.collector, launcher
         self.launch, self.deadline, self.on_crash = launch, deadline, on_crash
@@ -113,7 +124,9 @@ class Coordinator:
         self.members = [_Member(ids) for ids in parts]
         self.since = 0 if launch.resume is None else int(peek(launch.resume).get("round", 0))
         self.index, self.owner = workers, tuple(owners(parts))
-        self.run, self.secret = secrets.token_hex(8), secrets.token_bytes(32)
+        self.run, self.key = secrets.token_hex(8), key
+        self.secret = secrets.token_bytes(32) if key is None else b""
+        self.listens, self.depot = listen, depot
         self.control = Control(lambda site: REPORTED)
         self.links = Links(
             self._ticket(), links or LinkSettings(), self._arrived, self.control.wake
@@ -130,11 +143,13 @@ class Coordinator:
 
     def _ticket(self) -> Ticket:
         peers = tuple(Peer(k, name=f"worker {k}") for k in range(self.index))
-        return Ticket(self.run, self.index, self.owner, peers, secret=self.secret)
+        proof: dict[str, Any] = {"secret": self.secret, "key": self.key}
+        return Ticket(self.run, self.index, self.owner, peers, listen=self.listens, **proof)
 
     def ticket(self, site: int) -> Ticket:
         """What a site needs to take part."""
-        head = Peer(self.index, self.address, name="the coordinator")
+        key = "" if self.key is None else self.key.fingerprint
+        head = Peer(self.index, self.address, key, name="the coordinator")
         others = [Peer(k, name=f"worker {k}") for k in range(self.index) if k != site]
         return Ticket(
             self.run,
@@ -144,6 +159,11 @@ class Coordinator:
             secret=self.secret,
             incarnation=self.members[site].incarnation,
         )
+
+    def admit(self, site: int, key: str) -> None:
+        """A site has this fingerprint from now on; called from any thread."""
+        self.members[site].key = key
+        self.links.meet([Peer(site, key=key, name=f"worker {site}")])
 
     def start(self) -> None:
         """Start all sites."""
@@ -246,6 +266,10 @@ class Coordinator:
             self.collector.note(fields["event"])
         elif kind == "saved":
             self._saved(site, fields["round"], fields["entry"])
+        elif kind == "want":
+            self._say(site, "piece", **self._stock.piece(site, fields["name"], fields["at"]))
+        elif kind == "part":
+            self._stock.bring(site, one.ids, fields)
         elif kind == "paused" and self.begun is not None:
             self.begun[site] = fields["round"]
             self._decide()
@@ -268,7 +292,7 @@ class Coordinator:
         one.address, self.tells[site] = fields["address"], fields["tells"]
         if self.started:
             for other in self._there():
-                self._say(other, "address", site=site, address=one.address)
+                self._say(other, "address", site=site, address=one.address, key=one.key)
             one.state = "running"
             self._introduce(site)
             if self.begun is not None:
@@ -288,7 +312,9 @@ class Coordinator:
         self._say(
             site,
             "peers",
-            addresses=[[k, one.address] for k, one in enumerate(self.members) if one.address],
+            addresses=[
+                [k, one.address, one.key] for k, one in enumerate(self.members) if one.address
+            ],
             tells=[self.tells[k] for k in range(self.index)],
             gone=gone,
         )
@@ -305,11 +331,19 @@ class Coordinator:
         one, ends = self.members[site], [int(self.members[site].ids[k]) for k in (0, -1)]
         if entry["nodes"] != ends:
             raise WireError(f"a part of the nodes {entry['nodes']}, which are not its")
+        if self.depot is not None:
+            self.depot.put(site, done, entry)
         one.part = {"folder": str(self._folder(done)), "round": done, "files": [entry]}
         if not done:
             return  # what it starts from, in case it is gone before it saves anything else
         self.saved.setdefault(done, {})[site] = entry
         self._seal()
+
+    @property
+    def _stock(self) -> Depot:
+        if self.depot is None:
+            raise WireError("sites of this run share a disk")
+        return self.depot
 
     def _folder(self, done: int) -> Path:
         return self.launch.checkpoints / f"round-{done:06d}"

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hansa.base.bundle import map_bundle, write_bundle
+from hansa.base.bundle import bundle_file, map_bundle, write_bundle
 from hansa.base.errors import ConfigError
 from hansa.base.files import writing
 from hansa.base.lazy import torch
 from hansa.data.dataset import Planted
 from hansa.engine.holding import Holding
 from hansa.engine.job import Job
-from hansa.engine.runtimes.plan_file import read_plan, split_of, split_tensors, write_plan
+from hansa.engine.runtimes.carried import carried, carried_files, carry
+from hansa.engine.runtimes.plan_file import NAME, read_plan, split_of, split_tensors, write_plan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,11 @@ _SECRET = 32  # bytes
 
 
 def deal(
-    run: Path, job: Job, groups: Sequence[np.ndarray], secrets: Sequence[bytes] | None = None
+    run: Path,
+    job: Job,
+    groups: Sequence[np.ndarray],
+    secrets: Sequence[bytes] | None = None,
+    carries: bool = False,
 ) -> None:
     """Write what each worker needs, and nobody's examples twice.
 
@@ -43,6 +48,8 @@ def deal(
         run: the run's folder; what an earlier deal left there is removed.
         groups: ids of the nodes of each worker.
         secrets: of each worker, for its own draws; None: the run's seed decides them.
+        carries: workers are on machines that may lack the files that the plan names, so these are
+            dealt to all.
 
     Raises:
         ConfigError: the model was given as it is, so that no other process can build it.
@@ -55,7 +62,9 @@ def deal(
     folder = run / FOLDER
     with writing(folder):
         folder.mkdir(mode=0o700)
-    write_plan(folder, job.plan)
+    facts = write_plan(folder, job.plan)
+    if carries:
+        carry(folder, facts)
     for index, ids in enumerate(groups):
         secret = None if secrets is None else secrets[index]
         _write_holding(folder / _name(index), job.holding(ids, secret))
@@ -68,10 +77,21 @@ def party(run: Path, index: int) -> Job:
         CheckpointError: they are missing or damaged.
     """
     folder = run / FOLDER
-    plan = read_plan(folder)
+    plan = read_plan(folder, carried(folder))
     job = Job.of(plan, _read_holding(folder / _name(index), plan.dataset.planted))
     job.dataset = job.dataset.to(torch.device(plan.device))
     return job
+
+
+def dealt_to(folder: Path, index: int) -> list[Path]:
+    """The files that a worker needs, in the folder of what was dealt."""
+    return [*_bundles(folder, index), *carried_files(folder)]
+
+
+def remove_bundles(run: Path, index: int) -> None:
+    """Remove the plan and a worker's holding, which stay with who has mapped them."""
+    for path in _bundles(run / FOLDER, index):
+        path.unlink(missing_ok=True)
 
 
 def remove_dealt(run: Path) -> None:
@@ -102,6 +122,10 @@ def own_secrets(run: Path, workers: int) -> list[bytes]:
 def remove_secrets(run: Path) -> None:
     """Forget the workers' secrets, if there are any."""
     (run / SECRETS).unlink(missing_ok=True)
+
+
+def _bundles(folder: Path, index: int) -> list[Path]:
+    return [bundle_file(folder / name) for name in (NAME, _name(index))]
 
 
 def _name(index: int) -> str:

@@ -6,6 +6,7 @@ and the model's first numbers. Whoever opens it maps these: workers on one machi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from hansa.engine.exchange.faults import Faults
 from hansa.engine.links.shaping import Shaping
 from hansa.engine.network import Network
 from hansa.engine.plan import Plan
+from hansa.engine.runtimes.carried import relocated
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.clock import Clock
 from hansa.engine.training.trial import Tried
@@ -41,8 +43,8 @@ NAME = "plan"
 _SPLITS = ("train", "validation", "test", "public")
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
-    """Write a plan into a folder.
+def write_plan(folder: Path, plan: Plan) -> dict[str, Any]:
+    """Write a plan into a folder; returns its facts.
 
     Raises:
         DiskError: the disk is full or fails.
@@ -73,15 +75,20 @@ def write_plan(folder: Path, plan: Plan) -> None:
     }
     tensors = module | data_tensors(plan.dataset)
     write_bundle(folder / NAME, facts, tensors, private=True)
+    return facts
 
 
-def read_plan(folder: Path) -> Plan:
+def read_plan(folder: Path, places: Mapping[str, str] | None = None) -> Plan:
     """The plan in a folder.
+
+    Args:
+        places: where files are here that the plan names, by their paths where it was written.
 
     Raises:
         CheckpointError: it is missing or damaged.
     """
     facts, tensors = map_bundle(folder / NAME)
+    facts = relocated(facts, places or {})
     for plugin in facts["plugins"]:
         load_module(plugin)
     dataset, streams = data_of(facts["data"], tensors), Streams(facts["seed"])

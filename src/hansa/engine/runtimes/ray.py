@@ -1,0 +1,193 @@
+"""Actors of Ray, on one machine or on many, that exchange over links of our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import socket
+from pathlib import Path
+
+from pydantic import Field, PrivateAttr
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.base.telling import doing
+from hansa.engine.job import Job
+from hansa.engine.links.addresses import split
+from hansa.engine.links.keys import Key
+from hansa.engine.links.limits import LinkSettings
+from hansa.engine.runtimes.coordinator import Coordinator
+from hansa.engine.runtimes.crashes import OnCrash
+from hansa.engine.runtimes.dealing import FOLDER, deal, own_secrets, remove_dealt
+from hansa.engine.runtimes.ray_launcher import RayLauncher
+from hansa.engine.runtimes.runtime import Launch, Runtime, split_nodes
+from hansa.engine.runtimes.site import Service
+from hansa.engine.runtimes.strikes import Strike
+
+_LOCAL = 180.0  # seconds in which a Ray of our own has to be there
+_FAR = 30.0  # seconds in which one has to answer that is there
+_PROBE = 2.0  # seconds in which its port has to
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""What every client says first that speaks HTTP/2, and no settings (RFC 9113, section 3.4)."""
+_SETTINGS = 4  # the type of the frame that answers it
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
+@register("ray")
+class Ray(Runtime):
+    """Actors that Ray places on one or many machines, each with a block of nodes; messages go over
+    encrypted links of their own."""
+
+    workers: int = Field(2, ge=1, description="how many actors the nodes are split over")
+    address: str = Field(
+        "",
+        description="host:port of the Ray cluster that this machine is part of; empty: a Ray of "
+        "the run's own on this machine, which ends with it",
+    )
+    cpus: float = Field(1.0, gt=0, description="cores that each actor takes, and uses")
+    gpus: float = Field(0.0, ge=0, description="GPUs that each actor takes; 0.25: four share one")
+    deadline: float = Field(
+        120.0, gt=0, description="seconds of silence from an actor or peer that end the run"
+    )
+    own_secrets: bool = Field(
+        False,
+        description="every actor draws what is its nodes' own (batches, noise, keys) from a "
+        "random secret that the others do not know; the run cannot be repeated then",
+    )
+    on_crash: OnCrash = Field(
+        "stop",
+        description="what becomes of the run when an actor or its machine is lost: stop = it ends, "
+        "and can be resumed; continue = the others go on without its nodes; restart = it is placed "
+        "anew from its last checkpoint and takes part from a later round on",
+    )
+    _strikes: tuple[Strike, ...] = PrivateAttr(())
+
+    def check(self, nodes: int) -> None:
+        if self.workers > nodes:
+            raise ConfigError(
+                "workers", self.workers, f"is more than the {nodes} nodes", f"1 to {nodes}"
+            )
+        if importlib.util.find_spec("ray") is None:
+            fix = "pip install 'hansa[ray]'; or runtime: processes"
+            raise ConfigError("name", "ray", "needs Ray, which is not installed here", fix)
+        if self.address:
+            probe(self.address)
+            check_token()
+
+    def run(self, job: Job, launch: Launch) -> None:
+        self.check_device(job.device)
+        folder = launch.collector.folder.path
+        key = Key.generate("coordinator")
+        doing("starting Ray" if not self.address else f"reaching Ray at {self.address}")
+        launcher = RayLauncher(
+            logs=folder / "logs",
+            address=self.address,
+            cores=math.ceil(self.workers * self.cpus),
+            workers=self.workers,
+            share={"cpus": self.cpus, "gpus": self.gpus},
+            patience=self.deadline,
+        )
+        coordinator: Coordinator | None = None
+        try:
+            secrets = own_secrets(folder, self.workers) if self.own_secrets else None
+            parts = split_nodes(job.nodes, self.workers, job.servers)
+            deal(folder, job, parts, secrets, carries=True)
+            here = launcher.ready(_FAR if self.address else _LOCAL)
+            doing(f"starting {self.workers} actors")
+            launcher.prepare(self._service, launch, folder / FOLDER, self._strikes)
+            coordinator = Coordinator(
+                job,
+                launch,
+                self.workers,
+                self.deadline,
+                launcher,
+                self.on_crash,
+                self._links,
+                key=key,
+                listen=f"{here if self.address else '127.0.0.1'}:0",
+                depot=launcher.depot,
+            )
+            launcher.admit = coordinator.admit
+            coordinator.start()
+            coordinator.listen()
+        finally:
+            try:
+                if coordinator is not None:
+                    coordinator.close()
+            finally:
+                launcher.close()
+                remove_dealt(folder)
+        if not coordinator.whole:
+            raise KeyboardInterrupt
+
+    @property
+    def _service(self) -> Service:
+        """How an actor takes part; its folders are its own."""
+        return Service(
+            deadline=self.deadline,
+            checkpoints=Path("checkpoints"),
+            threads=max(1, int(self.cpus)),
+            careful=self.on_crash != "stop",
+            links=self._links,
+        )
+
+    @property
+    def _links(self) -> LinkSettings:
+        """Only those links are opened that are used: there are many pairs of actors."""
+        return LinkSettings(eager=False, max=max(256, self.workers))
+
+    def check_device(self, device: str) -> None:
+        """Ray shows an actor only the GPUs that it was given, from number 0 on."""
+        if device.startswith("cuda") and not self.gpus:
+            fix = "runtime.gpus=1, or 0.5 where two actors share one"
+            raise ConfigError("runtime.gpus", self.gpus, f"leaves actors without a {device}", fix)
+        if device.startswith("cuda:"):
+            problem = "is a number that is another GPU for each actor"
+            raise ConfigError("device", device, problem, "device: cuda")
+
+
+def probe(address: str) -> None:
+    """Refuse an address where nothing answers that could be Ray.
+
+    Ray itself tries for half a minute and more.
+
+    Raises:
+        ConfigError: what is wrong there.
+    """
+    fix = "host:port as `ray start --head` prints it, on a machine that is part of the cluster"
+    if "://" in address:
+        problem = "is of a client from outside, and actors have to reach this machine"
+        raise ConfigError("address", address, problem, fix)
+    host, port = split(address, "address")
+    try:
+        with socket.create_connection((host, port), _PROBE) as line:
+            line.settimeout(_PROBE)
+            line.sendall(_GREETING)
+            answer = line.recv(9)
+    except TimeoutError:
+        problem = f"does not answer in {_PROBE:g} s"
+        raise ConfigError("address", address, problem, fix) from None
+    except OSError as error:
+        problem = f"is not reached ({error.strerror or error})"
+        raise ConfigError("address", address, problem, fix) from None
+    if len(answer) < 4 or answer[3] != _SETTINGS:
+        raise ConfigError("address", address, "is not Ray's", fix)
+
+
+def check_token() -> None:
+    """Refuse to go to a cluster without a token, unless that was said to be wanted.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    default = os.path.expanduser("~/.ray/auth_token")  # noqa: PTH111 - where Ray looks
+    if any(os.environ.get(name) for name in _TOKENS) or os.path.isfile(default):  # noqa: PTH113
+        return
+    fix = (
+        "`ray get-auth-token --generate`, and RAY_AUTH_MODE=token when the cluster is started; "
+        "RAY_AUTH_MODE=disabled says that anybody who reaches its ports may run code there"
+    )
+    raise ConfigError("address", None, "needs the cluster's token, and there is none", fix)

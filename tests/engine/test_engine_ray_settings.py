@@ -1,0 +1,111 @@
+"""What is refused before Ray is asked: addresses, tokens, devices, a Ray that is not there."""
+
+import http.server
+import importlib.util
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hansa.base.errors import ConfigError
+from hansa.engine.runtimes.ray import Ray, check_token, probe
+from hansa.engine.runtimes.ray_driver import told
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of somebody who listens and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as ear:
+        yield f"127.0.0.1:{ear.getsockname()[1]}"
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """The address of a web server."""
+
+    class Quiet(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_address_where_nobody_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ear:
+        port = ear.getsockname()[1]
+    with pytest.raises(ConfigError, match="refused") as caught:
+        probe(f"127.0.0.1:{port}")
+    assert caught.value.field == "address"
+    assert "ray start" in caught.value.fix
+
+
+def test_an_address_where_somebody_else_is(silent: str, web: str) -> None:
+    with pytest.raises(ConfigError, match="does not answer in 2 s"):
+        probe(silent)
+    with pytest.raises(ConfigError, match="is not Ray's"):
+        probe(web)
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1", "host:", ":1", "a:b"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        probe(address)
+    assert caught.value.field == "address"
+    assert caught.value.fix
+
+
+def test_a_cluster_is_not_gone_to_without_a_token(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="needs the cluster's token"):
+        check_token()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    check_token()
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(ConfigError):
+        check_token()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch()
+    check_token()
+
+
+def test_a_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="not installed") as caught:
+        Ray().check(8)
+    assert "pip install 'hansa[ray]'" in caught.value.fix
+
+
+def test_more_actors_than_nodes() -> None:
+    with pytest.raises(ConfigError, match="more than the 3 nodes"):
+        Ray(workers=4).check(3)
+
+
+def test_a_gpu_is_one_that_ray_has_given() -> None:
+    with pytest.raises(ConfigError, match="without a cuda") as caught:
+        Ray().check_device("cuda")
+    assert caught.value.field == "runtime.gpus"
+    with pytest.raises(ConfigError, match="another GPU") as caught:
+        Ray(gpus=0.5).check_device("cuda:1")
+    assert caught.value.field == "device"
+    Ray(gpus=0.5).check_device("cuda")
+    Ray().check_device("cpu")
+
+
+def test_what_ray_says_of_a_loss_is_one_line() -> None:
+    lost = told(RuntimeError("The actor died.\n\tactor_id: 7\n  node: 8\n" + "x" * 10_000))
+    assert lost.startswith("was lost (RuntimeError: The actor died. actor_id: 7 node: 8 x")
+    assert "\n" not in lost
+    assert len(lost) < 500
