@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+PARTS = ("decentralized", "federated", "infer", "network")
+"""Folders with modules that :func:`fresh` finds."""
 
 CIFAR: dict[str, Any] = {
     "name": "cifar10",
@@ -98,7 +100,7 @@ def fresh(function: str, module: str, *, smoke: bool = False, **arguments: Any) 
     """
     if smoke:
         return getattr(sys.modules.get(module) or sys.modules["__main__"], function)(**arguments)
-    paths = [str(HERE), *(str(HERE / part) for part in ("decentralized", "federated", "infer"))]
+    paths = [str(HERE), *(str(HERE / part) for part in PARTS)]
     code = (
         f"import json, sys; sys.path[:0] = {paths!r}; import {module}; "
         f"print(json.dumps({module}.{function}(**json.loads(sys.argv[1]))))"

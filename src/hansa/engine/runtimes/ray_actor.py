@@ -42,8 +42,8 @@ class SiteActor:
         """Take the site through the run; returns an exit status as :func:`serve` does."""
         from hansa.engine.runtimes.dealing import party, remove_bundles
         from hansa.engine.runtimes.ordered import host
-        from hansa.engine.runtimes.site_orders import unpack_service, unpack_ticket
         from hansa.engine.runtimes.site import Site
+        from hansa.engine.runtimes.site_orders import unpack_service, unpack_ticket
         from hansa.engine.runtimes.supplies import Remote
 
         ticket = unpack_ticket(order["ticket"], self._key)

@@ -25,9 +25,9 @@ from hansa.engine.links.addresses import joined
 from hansa.engine.links.ticket import Ticket
 from hansa.engine.runtimes.checkpoint import read_manifest
 from hansa.engine.runtimes.dealing import dealt_to
-from hansa.engine.runtimes.site_orders import pack_service, pack_ticket
 from hansa.engine.runtimes.runtime import Launch
 from hansa.engine.runtimes.site import Service
+from hansa.engine.runtimes.site_orders import pack_service, pack_ticket
 from hansa.engine.runtimes.strikes import Strike
 from hansa.engine.runtimes.supplies import Depot
 
