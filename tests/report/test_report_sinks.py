@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -281,22 +282,26 @@ def test_mlflow_has_one_run_of_a_run_that_was_resumed(tmp_path):
 
 def test_wandb_writes_files_that_can_be_sent_later(tmp_path):
     pytest.importorskip("wandb")
-    from wandb.proto.wandb_internal_pb2 import Record
-
     run = hansa.run({**SMALL, "sinks": "wandb"}, tmp_path / "run", report=False)
     resume(run.path, {"rounds": 6}, report=False)
     number = run.read_json(FILE)["wandb"]["id"]
-    steps: list[float] = []
     files = sorted(run.path.glob(f"wandb/offline-run-*-{number}/run-{number}.wandb"))
-    assert files
-    for path in files:
-        for data in _records(path.read_bytes()):
-            record = Record()
-            record.ParseFromString(data)
-            for item in record.history.item:
-                if "round" in (item.key, *item.nested_key):
-                    steps.append(json.loads(item.value_json))
-    assert steps == [0, 1, 2, 3, 4, 5, 6]
+    assert len(files) == 2
+    until = time.monotonic() + 60
+    while (rounds := [r for file in files for r in _rounds(file)]) != [0, 1, 2, 3, 4, 5, 6]:
+        assert time.monotonic() < until, rounds  # W&B's own process writes a moment later
+        time.sleep(0.1)
+
+
+def _rounds(file: Path) -> Iterator[int]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    for data in _records(file.read_bytes()):
+        record = Record()
+        record.ParseFromString(data)
+        for item in record.history.item:
+            if "round" in (item.key, *item.nested_key):
+                yield json.loads(item.value_json)
 
 
 def _records(text: bytes) -> Iterator[bytes]:
@@ -307,6 +312,8 @@ def _records(text: bytes) -> Iterator[bytes]:
             at += room
             continue
         size, kind = int.from_bytes(text[at + 4 : at + 6], "little"), text[at + 6]
+        if at + 7 + size > len(text):
+            return  # still being written
         parts += text[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # whole, or the last part

@@ -45,7 +45,12 @@ class WeightsAndBiases(Sink):
         folder = self.path or run.folder
         folder.mkdir(parents=True, exist_ok=True)
         quiet = wandb.Settings(
-            silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True
+            silent=True,
+            console="off",
+            disable_git=True,
+            save_code=False,
+            x_disable_stats=True,
+            x_save_requirements=False,
         )
         self._run = wandb.init(
             project=self.project,
