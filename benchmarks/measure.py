@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -163,6 +164,17 @@ def publish(name: str, text: str, smoke: bool = False) -> None:
     if not smoke:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.md").write_text(text)
+    print(text)
+
+
+def section(name: str, title: str, text: str, smoke: bool = False) -> None:
+    """As :func:`publish`, as one section of a page that several benchmarks fill."""
+    if not smoke:
+        path = RESULTS / f"{name}.md"
+        page = path.read_text() if path.exists() else f"# {name.capitalize()}\n"
+        parts = [part for part in re.split(r"(?m)^(?=## )", page) if part.strip()]
+        kept = [part.rstrip() for part in parts if not part.startswith(f"## {title}\n")]
+        path.write_text("\n\n".join([*kept, f"## {title}\n\n{text.strip()}"]) + "\n")
     print(text)
 
 

@@ -8,6 +8,7 @@ number of workers.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -64,15 +65,26 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     return {"file": path.name, "nodes": ids, "sha256": digest, "outcome": outcome}
 
 
-def seal(root: Path, done: int, entries: list[dict[str, Any]], keep: int, **facts: Any) -> None:
-    """Make a checkpoint valid by writing its manifest, and drop all but the ``keep`` latest."""
+def seal(
+    root: Path,
+    done: int,
+    entries: list[dict[str, Any]],
+    keep: int,
+    spare: Collection[Path] = (),
+    **facts: Any,
+) -> None:
+    """Make a checkpoint valid by writing its manifest, and drop all but the ``keep`` latest.
+
+    Args:
+        spare: folders that are still read from, and stay too.
+    """
     folder = root / f"round-{done:06d}"
     write_json(folder / MANIFEST, {"round": done, "files": entries, **facts})
     # Later ones are let be: a worker that is ahead may be writing them.
     so_far = [other for other in sorted(root.glob("round-*")) if other.name <= folder.name]
     kept = [other for other in so_far if (other / MANIFEST).exists()][-keep:]
     for stale in so_far:
-        if stale not in kept:
+        if stale not in kept and stale not in spare:
             # The manifest goes first: a half-deleted checkpoint is not a valid one.
             (stale / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(stale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,19 @@ class Collector:
         """Whether an end right now would lose no round that a checkpoint could have kept."""
         return not self.job.checkpoint.every or self.saved >= self.rounds_done
 
-    def seal(self, root: Path, done: int, entries: list[dict[str, Any]]) -> None:
-        """Make a checkpoint of all blocks' files valid, with what the run has come to so far."""
+    def seal(
+        self, root: Path, done: int, entries: list[dict[str, Any]], spare: Collection[Path] = ()
+    ) -> None:
+        """Make a checkpoint of all blocks' files valid, with what the run has come to so far.
+
+        Args:
+            spare: folders of other checkpoints that must stay.
+        """
         self.folder.flush()
         stopped = any((entry["outcome"] or {}).get("reason") for entry in entries)
         so_far = {name: getattr(self, name) for name in _SO_FAR}
         facts = {"seconds": self.seconds, "part": self.folder.parts, "stopped": stopped}
-        seal(root, done, entries, self.job.checkpoint.keep, **facts, so_far=so_far)
+        seal(root, done, entries, self.job.checkpoint.keep, spare, **facts, so_far=so_far)
         self.saved = done
 
     def restore(self, manifest: dict[str, Any]) -> None:

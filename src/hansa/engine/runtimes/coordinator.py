@@ -25,6 +25,7 @@ from hansa.engine.runtimes.crashes import OnCrash
 from hansa.engine.runtimes.runtime import Launch, owners, split_nodes
 from hansa.engine.runtimes.supplies import Depot
 
+_START = 60.0  # seconds that sites have to be heard first, however short the deadline
 _GRACE = 3.0  # seconds that all sites together have to leave
 _LAST_WORDS = 0.5  # seconds in which the account of a process that has ended may yet come
 _NOT_A_WORD = "the other end closed the connection"
@@ -61,6 +62,7 @@ class _Member:
         address: where it listens, once it has said so.
         key: the fingerprint of its key, where sites have keys.
         part: its last part of a checkpoint.
+        source: the part that it is being started from again.
         state: ``starting`` until it hears of the others, ``running``, ``gone``, or ``done``.
         incarnation: how many times it was started before.
         vain: how many of these starts, the latest, no round came of.
@@ -73,6 +75,7 @@ class _Member:
     address: str = ""
     key: str = ""
     part: dict[str, Any] | None = None
+    source: dict[str, Any] | None = None
     state: Literal["starting", "running", "gone", "done"] = "starting"
     incarnation: int = 0
     vain: int = 0
@@ -186,6 +189,7 @@ class Coordinator:
         """
         # Half as long again as the sites wait for each other: they know which node is missing.
         silence = Deadline(1.5 * self.deadline)
+        start = Deadline(max(silence.seconds, _START))
         interrupts = self.launch.interrupts
         while waiting := [k for k, one in enumerate(self.members) if one.busy]:
             try:
@@ -199,7 +203,7 @@ class Coordinator:
                 silence.touch()
                 continue
             self._look_after()
-            if silence.passed:
+            if (silence if self.started else start).passed:
                 raise RunError(
                     f"no worker was heard for {silence.seconds:g} s (waiting for "
                     f"{', '.join(map(self.name, waiting))}); raise runtime.deadline if a round "
@@ -358,8 +362,13 @@ class Coordinator:
                 self._stand_in(site, done, entries)
             if len(entries) == self.index:
                 whole = sorted(entries.values(), key=lambda entry: entry["nodes"])
-                self.collector.seal(self.launch.checkpoints, done, whole)
+                self.collector.seal(self.launch.checkpoints, done, whole, self._spare())
             del self.saved[done]
+
+    def _spare(self) -> set[Path]:
+        """Folders with a part that a site starts from, or that may have to stand in for one."""
+        parts = [part for one in self.members for part in (one.part, one.source)]
+        return {Path(part["folder"]) for part in parts if part is not None}
 
     def _stand_in(self, site: int, done: int, entries: dict[int, dict[str, Any]]) -> None:
         """Put the last part of a site that is gone in the place of the one that it lacks."""
@@ -427,7 +436,7 @@ class Coordinator:
         self._seal()
         self._decide()
         if again and not self.launch.interrupts.asked:
-            one.state, one.incarnation = "starting", incarnation + 1
+            one.state, one.incarnation, one.source = "starting", incarnation + 1, one.part
             self.launcher.start(self.ticket(site), one.part, True)
 
     def _book(self, one: _Member) -> None:
@@ -439,7 +448,7 @@ class Coordinator:
         one = self.members[site]
         if not one.incarnation:
             raise WireError("it was not gone")
-        one.at = at
+        one.at, one.source = at, None
         self.collector.back(one.ids, at)
         self.collector.folder.event(
             "rejoined", round=at, nodes=one.ids, worker=site, **{"from": since, "at": at}
