@@ -23,6 +23,8 @@ EXAMPLES = sorted(
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YOURS = ROOT / "docs" / "your_own.md"
 """A page that is run from top to bottom: its files, its commands, its Python."""
+SITES = ROOT / "docs" / "sites.md"
+"""Another one, which runs several commands at once; see its own test."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 AT_HAND = {"digits", "file", "hub", "image_folder", "torch"}
 """Data sources that need no file of theirs: what they read is in the package, or the user's own."""
@@ -95,7 +97,7 @@ def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:
         assert said.status in answers, f"{line}\n{said.err}"
 
 
-IN_ORDER = [page for page in PAGES if page != YOURS and commands(page, False)]
+IN_ORDER = [page for page in PAGES if page not in (YOURS, SITES) and commands(page, False)]
 
 
 @pytest.mark.parametrize("page", IN_ORDER, ids=lambda p: p.stem)

@@ -25,13 +25,15 @@ def compare(
 ) -> None:
     """Compare runs: what differs between them, what each reached and what it spent.
 
-    Runs that differ in their seed alone are one line, with a band over the seeds.
+    Runs that differ in their seed alone are one line, with a band over the seeds. The folders of
+    several sites of one run (hansa node) are put together first.
     """
     with answering(as_json, debug) as answer:
         from hansa.base.modules import load_module
         from hansa.report import RunFolder
         from hansa.report.comparing import comparison, groups_table, settings_table
         from hansa.report.comparison import write_comparison
+        from hansa.report.joining import joined
 
         for place in (out, *out.parents):
             if place.is_dir() if place == out else place.is_file():
@@ -39,10 +41,12 @@ def compare(
                 raise ConfigError("out", str(out), what, "the name of a page, such as page.html")
         for module in plugin or ():
             load_module(module)
-        folders = [RunFolder.open(path) for path in runs]
+        folders, lines = joined([RunFolder.open(path) for path in runs])
         page = write_comparison(folders, out)
         answer.data = {"runs": comparison(folders) if as_json else [], "page": str(page)}
         answer.table(groups_table(folders))
+        for line in lines:
+            answer.line(line)
         differ = [row[0] for row in settings_table(folders).rows]
         if differ:
             rest = len(differ) - _NAMED

@@ -33,6 +33,11 @@ def describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
     folder.write_json("partition.json", partition)
     if planted := job.dataset.planted:
         folder.write_json("markers.json", [one.dump() for one in planted])
+    describe_topology(job, folder)
+
+
+def describe_topology(job: Job, folder: RunFolder) -> None:
+    """Leave the graph where the report finds it, if there is one."""
     if not job.algorithm.uses_topology:
         return
     graph = job.network.graph(0)

@@ -115,7 +115,7 @@ def _collect(
 ) -> Collector:
     """What gathers the measurements, shows progress and says what the run has come to."""
     collector = collect(job, hosting.folder, start.checkpoint)
-    hosting.facts = lambda: _facts(chosen, collector)
+    hosting.facts = lambda: summary_facts(chosen, collector)
     if progress is not None:
         collector.progress = lambda done, figures: progress(
             done, {**figures, "bytes_sent": float(collector.bytes_sent)}
@@ -131,7 +131,7 @@ def _verdict(chosen: RunFile, collector: Collector, hosting: Hosting) -> None:
         hosting.facts = lambda: {**so_far(), **said}
 
 
-def _facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
+def summary_facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
     """What the summary says, so far as the run has come."""
     facts = {
         "algorithm": short(type(chosen.algorithm).name),

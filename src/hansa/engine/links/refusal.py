@@ -9,6 +9,9 @@ import enum
 
 from hansa.base.errors import WireError
 
+REFUSED = "is refused by the other end"
+"""How the line begins of a side that the other one does not let in."""
+
 
 class Refusal(enum.IntEnum):
     """Reasons, as they stand on the wire."""
@@ -69,4 +72,4 @@ def refused(code: bytes, own: str) -> ChannelError:
     except ValueError:
         told = ""
     told = told or "for a reason that this version does not know; install one version at both"
-    return ChannelError(f"is refused by the other end: {told.format(own=own or '(none)')}")
+    return ChannelError(f"{REFUSED}: {told.format(own=own or '(none)')}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,10 @@ class SharedParty:
     secret: bytes | None = None
     columns = None
 
-    def __post_init__(self) -> None:
-        self.job = Job.of(self.whole.plan, self.whole.holding(self.ids, self.secret))
+    @cached_property
+    def job(self) -> Job:
+        """This site's, which lacks what the others tell."""
+        return Job.of(self.whole.plan, self.whole.holding(self.ids, self.secret))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -195,7 +198,7 @@ def party_of(
     site: SiteFile,
     owner: Sequence[int],
     names: tuple[str, ...],
-    secret: bytes | None,
+    secret: bytes | None = None,
 ) -> SharedParty | OwnParty:
     """A site's party, with its examples read and all checked that it can check alone.
 

@@ -111,7 +111,7 @@ class SiteFile(SettingsFile):
         "only it knows, or from the run's seed, so that a simulation draws the same",
     )
     out: Path | None = Field(
-        None, description="this site's run folder; null: runs/SESSION beside this file"
+        None, description="this site's run folder; null: runs/SESSION-NAME beside this file"
     )
 
     @field_validator("session")
@@ -129,8 +129,13 @@ class SiteFile(SettingsFile):
             raise ValueError(f"{odd[0]!r} is none of {', '.join(TELLABLE)}")
         return tells
 
+    @property
+    def place(self) -> str:
+        """What its run folder is called where nobody says."""
+        return re.sub(r"[^\w.-]+", "-", f"{self.session}-{self.name}")
+
     def label(self) -> str:
-        return f"{self.session}-{self.name}"
+        return self.place
 
     @classmethod
     def load(cls, path: Path, overrides: tuple[str, ...] = (), **more: Any) -> Self:
@@ -141,7 +146,7 @@ class SiteFile(SettingsFile):
         """
         site = super().load(path, overrides, **more)
         if site.out is None:
-            place = located(path.expanduser()).parent / "runs" / site.session
+            place = located(path.expanduser()).parent / "runs" / site.place
             site = site.model_copy(update={"out": place})
         site.check()
         return site
@@ -149,7 +154,7 @@ class SiteFile(SettingsFile):
     @property
     def folder(self) -> Path:
         """This site's run folder."""
-        return self.out or Path("runs") / self.session
+        return self.out or Path("runs") / self.place
 
     def check(self) -> None:
         """Refuse what cannot work whatever the run is.

@@ -1,0 +1,272 @@
+"""Runs a site: meets the others, trains with them, and leaves a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hansa.base.errors import ConfigError
+from hansa.base.files import writing
+from hansa.engine import BySite, Job
+from hansa.engine.links.limits import LinkSettings
+from hansa.engine.party import Party, Tells
+from hansa.engine.runtimes.checkpoint import discard_unfinished
+from hansa.engine.runtimes.dealing import SECRETS, remove_secrets
+from hansa.engine.runtimes.interrupts import Interrupts
+from hansa.engine.runtimes.own_ledger import Meeting, OwnLedger, as_error
+from hansa.engine.runtimes.partial import PartialCollector
+from hansa.engine.runtimes.site import Service, Site, serve
+from hansa.experiment.environment import describe_environment, describe_machine
+from hansa.experiment.hosting import Hosting, begun, hosted, reopened
+from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
+from hansa.experiment.outlook import describe_topology
+from hansa.experiment.progress import RunProgress
+from hansa.experiment.run import summary_facts
+from hansa.experiment.runfile import RunFile
+from hansa.experiment.sites.entry import Entry
+from hansa.experiment.sites.parties import own_source
+from hansa.experiment.sites.site_file import SiteFile
+from hansa.experiment.sites.status import SITE, note_peers
+from hansa.experiment.start import Start
+from hansa.report import RunFolder
+from hansa.report.scores import declare
+
+_SECRET = 32  # bytes
+
+
+def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunFolder:
+    """Take a site through its run, from its start or from where it was left.
+
+    Raises:
+        ConfigError: a setting that cannot work, too few sites in time, or a refusal by most.
+        DataError: the examples are missing or damaged.
+        RunError: something failed on the way; what was measured is in the folder.
+        KeyboardInterrupt: it was asked to end; the last round is saved.
+    """
+    path = site.folder.expanduser()
+    known = (path / "config.yaml").exists()
+    secret = _secret(path) if site.own_streams == "secret" else None
+    entry = Entry.of(site, secret)
+    entry.check_tells()
+    chosen = _chosen(entry)
+    progress.begin(chosen, path)
+    runs: list[_SiteRun] = []
+    try:
+        with ExitStack() as stack:
+            start = Start()
+            if known:
+                _check_session(path, entry)
+                config = {k: v for k, v in chosen.dump().items() if k != "plugins"}
+                again = stack.enter_context(reopened(path, RunFile, config))
+                start = Start.of(again.folder, chosen)
+                start.enter(again)
+                hosting = stack.enter_context(hosted(again.folder, chosen.verb, report))
+            else:
+                environment = describe_machine(chosen.seed)
+                hosting = stack.enter_context(begun(path, chosen, environment, report))
+            if secret is not None:
+                _keep_secret(path, secret)
+            runs.append(_SiteRun(entry, chosen, hosting, start, progress, known))
+            runs[0].play()
+    except BaseException:
+        if not known and not any(run.met for run in runs):  # nothing to keep
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    return hosting.folder
+
+
+@dataclass
+class _SiteRun:
+    """One start of a site.
+
+    Attributes:
+        met: it has met the others, so that there is something to keep.
+        before: events of earlier starts.
+    """
+
+    entry: Entry
+    chosen: RunFile
+    hosting: Hosting
+    start: Start
+    progress: RunProgress
+    again: bool
+    met: bool = False
+    before: int = 0
+    ledger: OwnLedger | None = None
+    collector: PartialCollector | None = None
+
+    def play(self) -> None:
+        """To the end, or until it was asked to end."""
+        folder, site = self.hosting.folder, self.entry.file
+        self.before = len(folder.events())
+        self.hosting.facts = self._facts
+        incarnation = self._count()
+        interrupts = Interrupts(lambda: self.collector is None or self.collector.safe)
+        patience = site.patience
+        meeting = Meeting(
+            patience.start, site.least or len(self.entry.names), patience.peer, self.start.done
+        )
+        served = self.chosen.algorithm.servers(self.chosen.nodes) > 0
+        service = Service(
+            deadline=max(patience.peer, patience.server) if served else patience.peer,
+            checkpoints=folder.path / "checkpoints",
+            threads=max(1, len(os.sched_getaffinity(0))),
+            resume=self.start.checkpoint,
+            rejoins=True,
+            careful=True,
+            links=LinkSettings(),
+        )
+
+        def ledger(site: Site) -> OwnLedger:
+            self.ledger = OwnLedger(
+                site, meeting, self._recorder, interrupts, self.progress.tell, self._look
+            )
+            return self.ledger
+
+        try:
+            with interrupts.heard():
+                ticket = self.entry.ticket(incarnation)
+                serve(ticket, lambda: _Meeting(self.entry.party, self._open), service, ledger)
+            assert self.ledger is not None
+            if self.ledger.error is not None:
+                raise as_error(self.ledger.error)
+            if not self.ledger.whole:
+                raise KeyboardInterrupt
+            remove_secrets(folder.path)
+        finally:
+            self._note_overhead()
+            discard_unfinished(folder.path / "checkpoints")
+            if self.collector is not None:
+                self.collector.close()
+
+    def _open(self, job: Job) -> Job:
+        """Once all have told: the rest of what the folder says, and what records from now on."""
+        folder = self.hosting.folder
+        parts = [job.parts[c] for c in job.clients_here.tolist()]
+        if self.again:
+            check_inputs(folder, self.chosen, job.dataset, parts)
+        environment = describe_environment(job)
+        environment[INPUTS] = describe_inputs(self.chosen, job.dataset, parts)
+        folder.environment = environment
+        folder.write_json("environment.json", environment)
+        declare(environment.get("metrics") or {})
+        self.collector = PartialCollector(job, folder, len(self.entry.file.nodes))
+        if self.start.checkpoint is not None:
+            self.collector.restore(self.start.manifest)
+        self.collector.joined(job.roster)
+        describe_topology(job, folder)
+        if job.servers:
+            folder.write_json("partition.json", {"servers": job.servers})
+        folder.event("met", told=list(self.entry.party.needs), sites=list(self.entry.names))
+        self.collector.progress = self._tell
+        self.met = True
+        return job
+
+    def _tell(self, done: int, figures: dict[str, float]) -> None:
+        self.progress(done, {**figures, "bytes_sent": float(self._recorder().bytes_sent)})
+
+    def _recorder(self) -> PartialCollector:
+        assert self.collector is not None, "a site records only after it has met the others"
+        return self.collector
+
+    def _look(self, site: Site, ledger: OwnLedger) -> None:
+        """Note who is there."""
+        note_peers(self.hosting.folder, site, ledger)
+
+    def _count(self) -> int:
+        """How many times the site was started in this run before; from now on once more."""
+        folder = self.hosting.folder
+        before = folder.read_json(SITE) or {}
+        count = int(before.get("starts", 0))
+        folder.write_json(SITE, {**self.entry.facts(), "starts": count + 1})
+        return count
+
+    def _overhead(self) -> dict[str, int]:
+        """Bytes beyond the messages between nodes, by cause, of all starts of this site."""
+        total: dict[str, int] = {} if self.ledger is None else dict(self.ledger.site.overhead())
+        for event in self.hosting.folder.events()[: self.before]:
+            if event["kind"] == "overhead":
+                for name in ("sent", "received"):
+                    total[name] = total.get(name, 0) + int(event[name])
+        return total
+
+    def _note_overhead(self) -> None:
+        if self.ledger is not None:
+            spent = self.ledger.site.overhead()
+            sent, received = spent.pop("sent"), spent.pop("received")
+            event = {"site": self.entry.site, "sent": sent, "received": received, "causes": spent}
+            self.hosting.folder.event("overhead", **event)
+
+    def _facts(self) -> Mapping[str, Any]:
+        """What the summary says."""
+        facts = self.entry.facts()
+        own = {name: facts[name] for name in ("session", "site", "name")}
+        base = {"partial": True, **own, "nodes_here": facts["nodes"]}
+        base["overhead_bytes"] = self._overhead().get("sent", 0)
+        if self.collector is None:
+            return {"nodes": self.chosen.nodes, "rounds": 0, **base}
+        return {**summary_facts(self.chosen, self.collector), **base}
+
+
+@dataclass
+class _Meeting:
+    """A party, whose job is shown to who records once it is whole."""
+
+    party: Party
+    opened: Callable[[Job], Job]
+
+    def tells(self) -> Tells:
+        """What the party tells."""
+        return self.party.tells()
+
+    def joins(self, tells: Sequence[Tells]) -> Job:
+        """Its job."""
+        return self.opened(self.party.joins(tells))
+
+
+def _chosen(entry: Entry) -> RunFile:
+    """The run as this site does it: with its own data, and without a coordinator."""
+    changes: dict[str, Any] = {"runtime": BySite()}
+    if not entry.file.data.share:
+        clients = bool(set(entry.file.nodes) & set(range(entry.run.nodes)))
+        changes["data"] = own_source(entry.run, entry.file, clients)
+    return entry.run.model_copy(update=changes)
+
+
+def _check_session(path: Path, entry: Entry) -> None:
+    """Refuse the folder of another run, or of another site.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    before = RunFolder.open(path).read_json(SITE) or {}
+    facts = entry.facts()
+    for name in ("session", "site", "nodes"):
+        if before.get(name) != facts[name]:
+            problem = f"holds another run: its {name} is {before.get(name)!r} there"
+            fix = "another out, or the session that it was begun with"
+            raise ConfigError("out", str(path), problem, fix)
+
+
+def _secret(path: Path) -> bytes:
+    """What this site draws its own streams from: what an interrupted run left, or new."""
+    file = path / SECRETS
+    kept = file.read_bytes() if file.is_file() else b""
+    return kept if len(kept) == _SECRET else secrets.token_bytes(_SECRET)
+
+
+def _keep_secret(path: Path, secret: bytes) -> None:
+    """Leave a secret where only the user may read it, for who goes on with the run."""
+    file = path / SECRETS
+    if file.is_file() and file.read_bytes() == secret:
+        return
+    remove_secrets(path)
+    with writing(file):
+        file.touch(0o600, exist_ok=False)
+        file.write_bytes(secret)
