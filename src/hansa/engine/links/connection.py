@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hansa.base.errors import WireError
 from hansa.engine.links import speech
-from hansa.engine.links.hello import Hello, pack_facts, short, unpack_facts
+from hansa.engine.links.hello import MOST_FACTS, Hello, pack_facts, short, unpack_facts
 from hansa.engine.links.limits import MAX_CHUNK
 from hansa.engine.links.link_filter import Filter
 from hansa.engine.links.overhead import PeerTraffic
@@ -333,7 +333,7 @@ class Connection:
     def _facts(self, say: int, body: memoryview) -> None:
         assert self.pair is not None
         self.pair.facts.update(unpack_facts(body))
-        if len(self.pair.facts) > 64:
+        if len(self.pair.facts) > MOST_FACTS:
             raise WireError("tells more facts than it may")
         if say == Say.PING:
             self.put(bytes((Say.PONG,)) + pack_facts({}), "ping")

@@ -16,8 +16,9 @@ from hansa.engine.links.ticket import Ticket
 PROTOCOL = (1, 1)
 """Oldest and newest version of what links say that this site understands."""
 NONCE_BYTES = 8
+MOST_FACTS = 64
+"""Facts, by name, that a site may tell."""
 _LONGEST_TEXT = 400  # characters of what another says that is repeated to a person
-_SITES = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Hello:
             or not isinstance(config, dict)
             or not all(isinstance(text, str) for pair in config.items() for text in pair)
             or not isinstance(said.get("facts"), dict)
+            or len(said["facts"]) > MOST_FACTS
         ):
             raise WireError("a greeting that is none")
         names = cls.__dataclass_fields__.keys()

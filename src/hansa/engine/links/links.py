@@ -18,7 +18,7 @@ from hansa.base.errors import RunError
 from hansa.engine.links.addresses import joined, listening
 from hansa.engine.links.assembly import CONTROL, DATA
 from hansa.engine.links.channel import channel_of
-from hansa.engine.links.hello import pack_facts
+from hansa.engine.links.hello import MOST_FACTS, pack_facts
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.overhead import Overhead
 from hansa.engine.links.pair import PeerState
@@ -61,6 +61,7 @@ class Links:
         self._grants: dict[int, int] = {}
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._awake = False
+        self._told: dict[str, Any] = {}
         self._notices: deque[str] = deque(maxlen=_MOST_NOTICES)
         self._noticed: deque[str] = deque(maxlen=_MOST_NOTICES)  # lately
         self._problem: BaseException | None = None
@@ -156,8 +157,10 @@ class Links:
         Raises:
             ValueError: they are not small.
         """
-        if len(pack_facts(facts)) > _MOST_FACTS:
-            raise ValueError(f"facts of more than {_MOST_FACTS} bytes")
+        told = {**self._told, **facts}
+        if len(pack_facts(told)) > _MOST_FACTS or len(told) > MOST_FACTS:
+            raise ValueError(f"facts of more than {_MOST_FACTS} bytes, or more than {MOST_FACTS}")
+        self._told = told
         self._call(self._board.tell, facts)
 
     def state(self, site: int) -> PeerState:

@@ -121,6 +121,12 @@ class Reaching:
             self.under_way.add(site)
             self._tasks[site] = self._loop.create_task(self._dial(site, peer))
 
+    def consider_all(self) -> bool:
+        """Reach for those that are due; returns whether a link is wanted and not there."""
+        for site in [site for site in self._met if self.pairs[site].line is None]:
+            self.consider(site)
+        return bool(self._wanted)
+
     def _relays(self, peer: Peer) -> bool:
         """Whether a peer is reached through others: it has no address, or is not reached there."""
         if not set(self._ticket.relays) - {peer.site, self._ticket.site}:

@@ -37,7 +37,7 @@ from hansa.engine.links.shaped import LoopClock
 from hansa.engine.links.speech import Bye, Say
 from hansa.engine.links.ticket import Peer, Ticket
 
-_TICK = 0.1  # seconds between two looks at what is due
+_TICK, _CALM_TICK = 0.1, 0.25  # seconds between two looks at what is due; where no link is missing
 _ACK_SECONDS = 0.01
 _PATIENCE = 6  # silences after which a question is answered or the connection broken
 _SPARE = 64  # connections that may be about to prove themselves, beside one or two a peer
@@ -439,16 +439,15 @@ class Switchboard:
     def _tick(self) -> None:
         """Look after what is due. Where this site itself stood still, its peers did not."""
         now = self.now()
-        stood = max(now - self._ticked - 2 * _TICK, 0.0)
+        stood = max(now - self._ticked - 2 * _CALM_TICK, 0.0)
         self._ticked = now
         for connection in list(self._connections):
             self._look_after(connection, now, stood)
         self._on_tick()
         self._rest(now)
-        for site in self.pairs:
-            self._reaching.consider(site)
+        missing = self._reaching.consider_all()
         if not self._ending:
-            self.loop.call_later(_TICK, self._tick)
+            self.loop.call_later(_TICK if missing else _CALM_TICK, self._tick)
 
     def _look_after(self, connection: Connection, now: float, stood: float) -> None:
         settings = self.settings
@@ -457,7 +456,8 @@ class Switchboard:
         pair = connection.pair
         if pair is None or pair.line is not connection or not pair.flows:
             if now - connection.born > settings.handshake:
-                connection.fail(f"did not say who it is in {settings.handshake:g} s")
+                late = "did not say who it is" if pair is None else "did not go on"
+                connection.fail(f"{late} in {settings.handshake:g} s")
             return
         if now - connection.heard > settings.silence:
             connection.fail(f"silent for {settings.silence:g} s", gently=False)
