@@ -176,6 +176,19 @@ def test_what_is_no_message_is_refused(head: tuple[int, int]) -> None:
         Assembly(100).add(memoryview(HEAD.pack(*head)))
 
 
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 400)), max_size=20))
+def test_what_comes_twice_or_overlaps_is_taken_once(chunks: list[tuple[int, int]]) -> None:
+    session = Session(1 << 12, 1 << 10, 1 << 20)
+    whole = stream([(DATA, [bytes(range(k, k + 30))]) for k in range(8)])
+    got = []
+    for back, size in [*chunks, (0, len(whole))]:
+        start = max(session.received - back, 0)
+        before = session.received
+        got += session.take(start, memoryview(whole[start : start + size]))
+        assert session.received == max(before, min(start + size, len(whole)))
+    assert [bytes(m.parts[0]) for m in got] == [bytes(range(k, k + 30)) for k in range(8)]
+
+
 def test_more_than_was_allowed_is_refused() -> None:
     session = Session(1 << 12, 1 << 10, 1 << 20)
     with pytest.raises(WireError, match="more than it was allowed"):
