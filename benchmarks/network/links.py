@@ -12,6 +12,7 @@ each the least counts. Latency is there and back of 64 bytes. Memory is the proc
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import socket
 import statistics
@@ -29,6 +30,7 @@ from hansa.engine.links.ticket import Peer, Ticket
 
 SIZE = 360_000
 PIECES = 1 << 30
+HAS_ZMQ = importlib.util.find_spec("zmq") is not None
 
 
 class Ends:
@@ -130,10 +132,11 @@ def throughput(turns: int) -> None:
     ends = {kind: Ends(kind) for kind in ("secret", "keys")}
     ways: dict[str, Callable[[], None]] = {
         "sockets": lambda: bare(parts, messages),
-        "pyzmq": lambda: by_zmq(parts, messages),
         "links, secret": lambda: ends["secret"].move(parts, messages),
         "links, keys": lambda: ends["keys"].move(parts, messages),
     }
+    if HAS_ZMQ:
+        ways["pyzmq"] = lambda: by_zmq(parts, messages)
     took: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(turns):
         for name, way in ways.items():
@@ -166,7 +169,8 @@ def latency(times: int) -> None:
 
     print(f"  sockets         {median(ping, times):.0f}")
     one.close()
-    by_zmq_and_back(times)
+    if HAS_ZMQ:
+        by_zmq_and_back(times)
     for kind in ("secret", "keys"):
         ends = Ends(kind)
         ends.echo = True
