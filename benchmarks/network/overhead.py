@@ -110,11 +110,11 @@ class Watch:
         self.memory = sorted(memory, reverse=True)
 
 
-def measured(smoke: bool, path: str, runtime: dict[str, Any]) -> dict[str, Any]:
+def measured(tiny: bool, path: str, runtime: dict[str, Any]) -> dict[str, Any]:
     """What a run in a runtime costs."""
     watch = Watch(runtime.get("workers", 1))
     with tempfile.TemporaryDirectory() as folder:
-        done = run(settings(smoke, path, runtime), Path(folder) / "run", watch, report=False)
+        done = run(settings(tiny, path, runtime), Path(folder) / "run", watch, report=False)
         summary = done.summary or {}
     return {
         "seconds": statistics.median(np.diff(watch.at).tolist()),
@@ -142,7 +142,9 @@ def main() -> None:
         path = Path(folder) / "images.npz"
         data(path, 16 * (16 if smoke else 512), 8 if smoke else 32)
         for name, runtime in runtimes.items():
-            got = fresh("measured", "overhead", smoke=smoke, path=str(path), runtime=runtime)
+            got = fresh(
+                "measured", "overhead", smoke=smoke, tiny=smoke, path=str(path), runtime=runtime
+            )
             rows.append(
                 [
                     name,

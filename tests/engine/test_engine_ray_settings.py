@@ -3,6 +3,7 @@
 import http.server
 import importlib.util
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, RunError
+from hansa.engine.runtimes import ray_launcher
 from hansa.engine.runtimes.ray import Ray, check_token, probe
 from hansa.engine.runtimes.ray_driver import told
+from hansa.engine.runtimes.ray_launcher import RayLauncher
 
 
 @pytest.fixture
@@ -109,3 +112,43 @@ def test_what_ray_says_of_a_loss_is_one_line() -> None:
     assert lost.startswith("was lost (RuntimeError: The actor died. actor_id: 7 node: 8 x")
     assert "\n" not in lost
     assert len(lost) < 500
+
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+from hansa.base.packets import read_packet, write_packet
+connect = read_packet(sys.stdin.buffer)["connect"]
+count = Path(sys.argv[1])
+starts = len(count.read_text()) if count.exists() else 0
+count.write_text("x" * (starts + 1))
+answers = [{"failed": word} for word in sys.argv[2:]] + [{"ready": "192.0.2.7"}]
+write_packet(sys.stdout.buffer, answers[starts])
+read_packet(sys.stdin.buffer)
+"""
+"""Stands in for the process that speaks to Ray: each start answers as it is told to."""
+SLOW = "Exception: The current node timed out during startup."
+
+
+@pytest.mark.parametrize(
+    ("failures", "starts"),
+    [((), 1), ((SLOW,), 2), ((SLOW, SLOW), 3), ((SLOW,) * 3, 3), (("x",), 1)],
+)
+def test_a_ray_that_a_busy_machine_starts_too_slowly_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: tuple[str, ...], starts: int
+) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    words = [str(tmp_path / "driver.py"), str(tmp_path / "count"), *failures]
+    monkeypatch.setattr(ray_launcher, "_DRIVER", (sys.executable, *words))
+    share = {"cpus": 1.0, "gpus": 0.0}
+    launcher = RayLauncher(tmp_path / "logs", "", 2, 2, share, patience=60.0)
+    try:
+        if failures and (failures[0] != SLOW or len(failures) == 3):
+            with pytest.raises(RunError, match="Ray does not start: "):
+                launcher.ready(240.0)
+        else:
+            assert launcher.ready(240.0) == "192.0.2.7"
+    finally:
+        launcher.close()
+    assert len((tmp_path / "count").read_text()) == starts
+    assert not Path(launcher.folder).exists()

@@ -31,10 +31,14 @@ from hansa.engine.runtimes.site_orders import pack_service, pack_ticket
 from hansa.engine.runtimes.strikes import Strike
 from hansa.engine.runtimes.supplies import Depot
 
+_DRIVER = (sys.executable, "-m", "hansa.engine.runtimes.ray_driver")
 _GRACE = 20.0  # seconds that Ray has to end
 _LOOK = 0.1  # seconds between two looks
 _LONGEST = 44  # characters of a folder in which Ray's sockets have names that the system takes
 _REFUSED = b"InvalidAuthToken"  # what Ray's library says of a token, again and again
+_SLOW = "timed out during startup"
+"""What it says where a machine is so busy that half a minute is not enough."""
+_STARTS = 3  # of a Ray of our own, before that is believed
 _LAST_LINE = 300  # characters
 
 
@@ -75,26 +79,51 @@ class RayLauncher:
         self._orders: dict[str, dict[str, Any]] = {}
         self._starts: dict[int, str] = {}
         self._ended: dict[str, str] = {}
-        self._connected: dict[str, Any] | None = None
+        self._connected: dict[str, Any] | None
         self._changed = threading.Condition()
-        self._over = False
         with log:
             self._log_begins = log.tell()
+        self._connect = {
+            **share,
+            "address": address,
+            "cores": cores,
+            "workers": workers,
+            "folder": self.folder,
+            "patience": patience,
+        }
+        self._begin()
+
+    # -- Ray itself
+
+    def _begin(self) -> None:
+        """Start the process that speaks to Ray."""
+        self._connected, self._over = None, False
+        with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hansa.engine.runtimes.ray_driver"],
+                _DRIVER,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches this process only
-                env=_environment(address, self.folder),
+                env=_environment(self.address, self.folder),
             )
         self._requests: Any = self.process.stdin
-        connect = {"address": address, "cores": cores, "workers": workers, "folder": self.folder}
-        self._ask({"connect": {**connect, **share, "patience": patience}})
+        self._ask({"connect": self._connect})
         self._reader = threading.Thread(target=self._listen, name="hansa-ray", daemon=True)
         self._reader.start()
 
-    # -- Ray itself
+    def _end(self) -> None:
+        """End that process, and whatever it has started here."""
+        assert self.process.stdout is not None
+        with self._writing, contextlib.suppress(BrokenPipeError):
+            self._requests.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_GRACE)
+        with contextlib.suppress(ProcessLookupError):  # what may be left of a Ray that was killed
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join(_GRACE)
+        self.process.stdout.close()
 
     def ready(self, seconds: float) -> str:
         """Wait until Ray is there; returns the address of this machine in the cluster.
@@ -103,17 +132,26 @@ class RayLauncher:
             ConfigError: the cluster does not let this run in, or is too small for it.
             RunError: it does not come.
         """
-        deadline = Deadline(seconds)
-        while not deadline.passed and not self._over:
+        deadline, starts = Deadline(seconds), 1
+        while not deadline.passed:
             with self._changed:
-                if self._connected is not None:
-                    break
-                self._changed.wait(_LOOK)
+                if self._connected is None and not self._over:
+                    self._changed.wait(_LOOK)
+                came = self._connected or {}
+                over = self._over
+            if _SLOW in came.get("failed", "") and starts < _STARTS:
+                starts += 1
+                self._end()
+                if self.folder:
+                    Path(self.folder).mkdir(mode=0o700, exist_ok=True)
+                self._begin()
+                continue
+            if came or over:
+                break
             if self.address and _REFUSED in self._log():
                 fix = "RAY_AUTH_TOKEN or ~/.ray/auth_token as on the machine of `ray start --head`"
                 problem = "does not take this machine's token"
                 raise ConfigError("runtime.address", self.address, problem, fix)
-        came = self._connected or {}
         if "ready" in came:
             return str(came["ready"])
         if "lacks" in came:
@@ -237,16 +275,7 @@ class RayLauncher:
 
     def close(self) -> None:
         """End Ray, if it is this run's own, and all that was started in it."""
-        assert self.process.stdout is not None
-        with self._writing, contextlib.suppress(BrokenPipeError):
-            self._requests.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_GRACE)
-        with contextlib.suppress(ProcessLookupError):  # what may be left of a Ray that was killed
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._reader.join(_GRACE)
-        self.process.stdout.close()
+        self._end()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
