@@ -156,7 +156,7 @@ def summary_facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
 
 def _overhead(collector: Collector) -> int:
     """Bytes that sites sent beyond the messages between nodes: 0 where there are no links."""
-    return int(getattr(collector, "overhead", {}).get("sent", 0))
+    return collector.overhead.get("sent", 0)
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:

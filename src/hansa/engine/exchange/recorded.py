@@ -91,8 +91,11 @@ class Recorded:
 
     def until(self, done: int) -> Recorded:
         """The same of a run of which so many rounds are recorded."""
-        gone = (one for one in self.absences if one.end is None and one.saved is not None)
-        ends = (Rewind(one.nodes, int(one.saved or 0), done) for one in gone)
+        ends = [
+            Rewind(one.nodes, one.saved, done)
+            for one in self.absences
+            if one.saved is not None and one.start < done and (one.end is None or one.end >= done)
+        ]
         return replace(self, ends=tuple(ends))
 
     @classmethod
