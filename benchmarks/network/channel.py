@@ -30,7 +30,7 @@ from hansa.engine.links.channel import Channel
 from hansa.engine.links.framing import Reassembly, Sort, header
 from hansa.engine.links.keys import Key
 from hansa.engine.links.secret import SecretChannel
-from hansa.engine.links.tls import TlsChannel
+from hansa.engine.links.tls import TlsChannel, Verification, _connection
 
 HEAD = bytes(64)
 READ = 1 << 18
@@ -82,8 +82,8 @@ def keys() -> tuple[Pieces, Taken]:
 def records() -> tuple[Pieces, Taken]:
     """TLS 1.3 as pyOpenSSL writes it: records of 16 KiB at most, one call each to read them."""
     dialler, listener = (
-        TlsChannel(key, {key.fingerprint}, dials)._connection(key, dials)
-        for key, dials in ((Key.generate("one"), True), (Key.generate("two"), False))
+        _connection(Key.generate("end"), dials, Verification((), one=False))
+        for dials in (True, False)
     )
     for end in (dialler, listener):
         end.set_verify(SSL.VERIFY_NONE, lambda *_: True)

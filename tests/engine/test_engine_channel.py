@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL.crypto import X509
 
 from hansa.base.errors import ConfigError
 from hansa.engine.links import sealing
@@ -23,7 +26,7 @@ from hansa.engine.links.keys import Key, _signed
 from hansa.engine.links.refusal import ChannelError, Refusal, refused
 from hansa.engine.links.secret import SecretChannel
 from hansa.engine.links.ticket import Peer, Ticket
-from hansa.engine.links.tls import TlsChannel
+from hansa.engine.links.tls import TlsChannel, Verification
 
 from .channel_ends import KEYS, KINDS, SECRET, pair, ready, sealed, talk, tickets
 
@@ -514,3 +517,20 @@ def test_a_plain_client_of_tls_is_no_site(tmp_path: Path) -> None:
         finally:
             client.kill()
             client.communicate()
+
+
+def test_a_certificate_of_an_unknown_kind_is_refused_like_any_other() -> None:
+    """OpenSSL asks in the middle of a handshake: an error there must not be another one."""
+    pem = NORTH.pem[NORTH.pem.index(b"-----BEGIN CERT") :]
+    der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+    spki = bytes.fromhex("302a300506032b6570032100")  # RFC 8410, section 4
+    assert spki in der
+    odd = x509.load_der_x509_certificate(der.replace(spki, spki.replace(b"\x70", b"\x63")))
+    verification = Verification({NORTH.fingerprint}, one=False)
+    assert not verification(None, X509.from_cryptography(odd), 18, 0, 0)  # type: ignore[arg-type]
+    assert "a key that is none" in str(verification.refusal)
+    chain = Verification({NORTH.fingerprint}, one=False)
+    good = X509.from_cryptography(x509.load_pem_x509_certificate(pem))
+    assert not chain(None, good, 19, 1, 0)  # type: ignore[arg-type]
+    assert "a chain" in str(chain.refusal)
+    assert Verification({NORTH.fingerprint}, one=False)(None, good, 18, 0, 0)  # type: ignore[arg-type]
