@@ -202,7 +202,7 @@ def _play(site: Site, build: Callable[[], Party], service: Service, moment: Mome
         moment("checkpointing", done - 1)
         ledger.saved(done, entry)
 
-    if service.careful and job.checkpoint.every and not start:
+    if service.careful and job.checkpoint.every and not start and service.part is None:
         ledger.saved(0, save_block(block, service.checkpoints, 0))
     begins = ledger.rejoin(start) if service.rejoins else start
     if service.rejoins and ledger.ends(begins):
