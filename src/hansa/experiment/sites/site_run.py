@@ -13,6 +13,7 @@ from typing import Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.files import writing
+from hansa.base.streams import Streams
 from hansa.engine import BySite, Job
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.party import Party, Tells
@@ -132,7 +133,10 @@ class _SiteRun:
         try:
             with interrupts.heard():
                 ticket = self.entry.ticket(incarnation)
-                serve(ticket, lambda: _Meeting(self.entry.party, self._open), service, ledger)
+                network, streams = self.chosen.network, Streams(self.chosen.seed)
+                shaping = network and network.between(streams, ticket.site, ticket.owner)
+                party = _Meeting(self.entry.party, self._open)
+                serve(ticket, lambda: party, service, ledger, shaping)
             assert self.ledger is not None
             if self.ledger.error is not None:
                 raise as_error(self.ledger.error)
