@@ -56,7 +56,7 @@ def ray_nodes(folder: Path) -> Iterator[Nodes]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=os.environ,
+            env={**os.environ, "TMPDIR": str(folder)},
         )
     try:
         nodes = Nodes(process)

@@ -75,6 +75,7 @@ def test_a_ray_of_its_own_goes_with_the_run(
     assert process.returncode == 0, err
     said = json.loads(out)
     assert said["rounds"] == 2
+    assert said["overhead_bytes"] > 0
     assert command.left() == []
     assert list(command.temporary.iterdir()) == []
 

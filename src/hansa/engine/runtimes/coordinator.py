@@ -442,6 +442,7 @@ class Coordinator:
     def _book(self, one: _Member) -> None:
         """Count what the links of a site cost beyond the messages between nodes."""
         self.overhead.update(one.overhead)
+        self.collector.overhead = dict(self.overhead)
         one.overhead = {}
 
     def _rejoined(self, site: int, since: int, at: int) -> None:
