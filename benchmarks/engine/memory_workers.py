@@ -67,7 +67,7 @@ class Watch(threading.Thread):
 
         while not self.done.wait(0.05):
             now = []
-            for child in psutil.Process().children():
+            for child in psutil.Process().children(recursive=True):
                 try:
                     now.append(memory(child.pid))
                 except (OSError, ValueError, IndexError):

@@ -79,7 +79,8 @@ def test_processes_measure_what_the_simulation_does(
     assert a["final"] == pytest.approx(b["final"], abs=1e-6)
     assert a["bytes_sent"] == b["bytes_sent"]
     assert b["status"] == "finished"
-    assert [e["kind"] for e in processed.events()] == ["ended"]
+    assert [e["kind"] for e in processed.events()] == ["overhead", "ended"]
+    assert b["overhead_bytes"] == processed.events()[0]["sent"] > 0
 
 
 def test_counters_are_those_of_paper(simulated: RunFolder, processed: RunFolder) -> None:

@@ -23,7 +23,7 @@ def state_of(run: Path) -> dict[str, bytes]:
     ("kill", "first", "again"),
     [
         ("1:send:30", "processes", "simulate"),  # what worker 1 says: early, in the ascent
-        ("0:send:90", "processes", "simulate"),  # the server's worker, later
+        ("0:send:40", "processes", "simulate"),  # the server's worker, later
         ("coordinator:report:20", "processes", "simulate"),  # who alone speaks with both
         ("1:write:1", "processes", "processes"),  # a worker's part of the state is half written
         ("coordinator:commit:1", "simulate", "simulate"),  # all is written, and nothing says so

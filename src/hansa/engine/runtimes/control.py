@@ -10,12 +10,15 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from hansa.base.errors import WireError
 from hansa.engine.exchange.wire import pack_control, unpack_control
+
+if TYPE_CHECKING:
+    from hansa.engine.links.links import Links
 
 CONTROL = 1
 """The kind of a link's message that is none between nodes."""
@@ -193,6 +196,12 @@ def check_report(report: Mapping[str, Any], ids: np.ndarray, nodes: int) -> None
         and _is(float, int)(measured.get("spread"))
     ):
         raise WireError("a report whose measured is not that of its nodes")
+
+
+def overhead_of(links: Links) -> dict[str, int]:
+    """Bytes beyond the messages between nodes: those ``sent``, by cause too, and ``received``."""
+    sent, received = links.overhead.sent, links.overhead.received
+    return {"sent": sent.overhead, "received": received.overhead, **sent.by_cause()}
 
 
 class Carrier(Protocol):

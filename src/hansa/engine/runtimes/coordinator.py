@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,8 +20,16 @@ from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import Links
 from hansa.engine.links.ticket import Peer, Ticket
 from hansa.engine.runtimes.checkpoint import peek
-from hansa.engine.runtimes.control import CONTROL, REPORTED, Control, Message, check_report
+from hansa.engine.runtimes.control import (
+    CONTROL,
+    REPORTED,
+    Control,
+    Message,
+    check_report,
+    overhead_of,
+)
 from hansa.engine.runtimes.crashes import OnCrash
+from hansa.engine.runtimes.launcher import Launcher
 from hansa.engine.runtimes.runtime import Launch, owners, split_nodes
 from hansa.engine.runtimes.supplies import Depot
 
@@ -30,27 +38,6 @@ _GRACE = 3.0  # seconds that all sites together have to leave
 _LAST_WORDS = 0.5  # seconds in which the account of a process that has ended may yet come
 _NOT_A_WORD = "the other end closed the connection"
 _IN_VAIN = 3  # starts of a site, one after the other, from which no round came
-
-
-class Launcher(Protocol):
-    """Starts sites, and knows how they end."""
-
-    def start(self, ticket: Ticket, part: dict[str, Any] | None, rejoins: bool) -> None:
-        """Start a site.
-
-        Args:
-            part: its own part of a checkpoint, from which it goes on; None: from where all do.
-            rejoins: the others go on meanwhile.
-        """
-
-    def ended(self, site: int) -> str | None:
-        """How a site has ended, as the end of a sentence, or None: it still runs."""
-
-    def kill(self, site: int) -> None:
-        """End a site now."""
-
-    def log(self, site: int) -> str:
-        """Where a site's own account is, as the end of a sentence."""
 
 
 @dataclass
@@ -212,6 +199,8 @@ class Coordinator:
                 )
         for site in self._there():
             self._say(site, "bye")
+        self._count(overhead_of(self.links))
+        self.collector.folder.event("overhead", **self.overhead)
         leaving = Deadline(self.deadline)
         while staying := [k for k in self._there() if self.launcher.ended(k) is None]:
             if leaving.passed:
@@ -441,9 +430,12 @@ class Coordinator:
 
     def _book(self, one: _Member) -> None:
         """Count what the links of a site cost beyond the messages between nodes."""
-        self.overhead.update(one.overhead)
-        self.collector.overhead = dict(self.overhead)
+        self._count(one.overhead)
         one.overhead = {}
+
+    def _count(self, overhead: dict[str, int]) -> None:
+        self.overhead.update(overhead)
+        self.collector.overhead = dict(self.overhead)
 
     def _rejoined(self, site: int, since: int, at: int) -> None:
         one = self.members[site]

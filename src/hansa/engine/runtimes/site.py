@@ -20,7 +20,7 @@ from hansa.engine.links.links import Links
 from hansa.engine.links.ticket import Peer, Ticket
 from hansa.engine.party import Party
 from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
-from hansa.engine.runtimes.control import Control, Message
+from hansa.engine.runtimes.control import Control, Message, overhead_of
 from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.ledgers import Ledger, Stopped
 
@@ -114,8 +114,7 @@ class Site:
 
     def overhead(self) -> dict[str, int]:
         """Bytes beyond the messages between nodes, so far, by cause; ``sent`` and ``received``."""
-        sent, received = self.links.overhead.sent, self.links.overhead.received
-        return {"sent": sent.overhead, "received": received.overhead, **sent.by_cause()}
+        return overhead_of(self.links)
 
     def close(self) -> None:
         """Say what is to be said yet, and let go of everything."""

@@ -1,0 +1,135 @@
+"""Worker processes that are killed: the others go on, those come back, and it can be replayed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars
+import pytest
+
+from hansa.base.errors import ConfigError, RunError
+from hansa.engine.runtimes.strikes import MOMENTS, Strike
+from hansa.experiment import RunFile, prepare, run
+from hansa.experiment.replays import replay_of
+from hansa.report import RunFolder
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+LONG = 300.0  # seconds; only a test that fails waits so long
+
+
+@pytest.fixture
+def struck(small: Callable[..., Any], tmp_path: Path) -> Callable[..., RunFolder]:
+    """Plays a run in processes whose workers are struck."""
+
+    def go(on_crash: str, strikes: tuple[Strike, ...], workers: int = 4, **more: Any) -> RunFolder:
+        settings = small({"evaluate.every": 1, "checkpoint": {"every": 2}, **more})
+        settings["runtime"] = {
+            "name": "processes",
+            "workers": workers,
+            "deadline": LONG,
+            "on_crash": on_crash,
+        }
+        chosen = RunFile.of(settings)
+        object.__setattr__(chosen.runtime, "_strikes", strikes)
+        return run(chosen, tmp_path / "run", report=False)
+
+    return go
+
+
+def measured(folder: RunFolder) -> dict[int, int]:
+    """How many nodes' accuracy is recorded, by round."""
+    own = (polars.col("name") == "accuracy") & polars.col("node").is_not_null()
+    return dict(folder.metrics().filter(own).group_by("round").len().sort("round").rows())
+
+
+def of_kind(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
+    return [event for event in folder.events() if event["kind"] == kind]
+
+
+def test_the_others_go_on_without_a_worker_that_was_killed(
+    struck: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    """Finding 7: one missing message ended the whole run."""
+    folder = struck("continue", (Strike(1, 2, "training", "crash"),), rounds=6)
+    (lost,) = of_kind(folder, "lost")
+    assert (lost["round"], lost["nodes"], lost["worker"]) == (3, [2, 3], 1)
+    assert measured(folder) == {1: 8, 2: 8, 3: 6, 4: 6, 5: 6, 6: 6}
+    silent = {sender for e in of_kind(folder, "missing") for sender in e["senders"]}
+    assert silent == {2, 3}
+    assert folder.summary is not None
+    assert folder.summary["status"] == "finished"
+    assert folder.summary["saved"] == 6  # with the last part of those who are gone
+    again = run(replay_of(folder.path), tmp_path / "again", report=False)
+    assert again.summary is not None
+    assert again.summary["equal"] is True
+
+
+def test_all_workers_are_killed_in_turn_and_come_back(
+    struck: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    """Each at another moment of a round; what was lost is recorded, and replayed to the bit."""
+    rounds = 24
+    strikes = [Strike(k, 2 + 5 * k, moment, "crash") for k, moment in enumerate(MOMENTS)]
+    strikes += [
+        Strike(k, t, "training", "slow", 0.15, incarnation=again)
+        for k in range(4)
+        for t in range(rounds)
+        for again in (0, 1)
+    ]
+    folder = struck("restart", tuple(strikes), rounds=rounds)
+    lost, back = of_kind(folder, "lost"), of_kind(folder, "rejoined")
+    assert sorted(event["worker"] for event in lost) == [0, 1, 2, 3]
+    assert sorted(event["worker"] for event in back) == [0, 1, 2, 3]
+    counts = measured(folder)
+    assert sorted(counts) == list(range(1, rounds + 1))
+    for gone, there in zip(
+        sorted(lost, key=lambda e: e["worker"]),
+        sorted(back, key=lambda e: e["worker"]),
+        strict=True,
+    ):
+        assert gone["round"] < there["at"] <= rounds + 1
+        assert there["from"] <= gone["round"]
+        own = (polars.col("name") == "accuracy") & (polars.col("node") == gone["nodes"][0])
+        rows = set(folder.metrics().filter(own)["round"])
+        away = set(range(gone["round"], there["at"]))
+        assert rows == set(range(1, rounds + 1)) - away
+    again = run(replay_of(folder.path), tmp_path / "again", report=False)
+    assert again.summary is not None
+    assert again.summary["equal"] is True
+
+
+def test_a_worker_that_dies_at_every_start_ends_the_run(
+    struck: Callable[..., RunFolder],
+) -> None:
+    strikes = tuple(
+        Strike(1, t, "training", "crash", incarnation=k) for k in range(4) for t in range(40)
+    )
+    slow = tuple(Strike(0, t, "training", "slow", 0.2) for t in range(40))
+    with pytest.raises(RunError, match="was started 3 times in vain"):
+        struck("restart", (*strikes, *slow), workers=2, rounds=40)
+
+
+def test_without_its_server_a_run_ends_or_waits_for_it(struck: Callable[..., RunFolder]) -> None:
+    strikes = (Strike(0, 2, "training", "crash"),)  # node 8, the server, lives there
+    with pytest.raises(RunError, match="hosts node 8, a server, without which nobody can go on"):
+        struck("continue", strikes, workers=2, rounds=4, algorithm="fedavg")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"algorithm": "choco"}, "cannot do without a message"),
+        ({"algorithm": "adpsgd", "clock": "modelled"}, "has no rounds"),
+        ({"faults": {"on_missing": "wait"}}, "messages of a worker that is gone are needed"),
+        ({"attack": {"name": "a_little_is_enough", "share": 0.25}}, "agree with each other"),
+    ],
+)
+def test_runs_that_cannot_go_on_without_a_worker_say_so(
+    small: Callable[..., Any], changes: dict[str, Any], words: str
+) -> None:
+    runtime = {"name": "processes", "workers": 2, "on_crash": "continue"}
+    settings = small({}) | changes | {"runtime": runtime}
+    with pytest.raises(ConfigError, match=words) as caught:
+        prepare(RunFile.parse(settings))
+    assert caught.value.field == "runtime.on_crash"
+    prepare(RunFile.parse(settings | {"runtime": {**runtime, "on_crash": "stop"}}))
