@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import fresh, markdown, publish
+from measure import fresh, markdown, section
 
 from hansa.experiment import run
 
@@ -157,16 +157,8 @@ def main() -> None:
                 ]
             )
             print(*rows[-1], sep=" | ", flush=True)
-    publish(
-        "networks",
-        markdown(
-            "The price of living apart",
-            "python benchmarks/network/overhead.py",
-            HEADER,
-            [*rows, THEIRS],
-        ),
-        smoke,
-    )
+    table = markdown("", "python benchmarks/network/overhead.py", HEADER, [*rows, THEIRS])
+    section("networks", "The price of living apart", table.partition("\n\n")[2], smoke)
 
 
 if __name__ == "__main__":
