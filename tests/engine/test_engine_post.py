@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hansa.base.errors import RunError, WireError
 from hansa.codec import Dense
 from hansa.engine import Job, Send, WallClock
+from hansa.engine.exchange import post as post_module
 from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.post import SKIPPED, SitePost
@@ -364,7 +365,7 @@ def test_nobody_waits_for_a_site_that_is_gone_nor_sends_to_it_until_it_is_back()
 
 
 def test_one_peer_fills_no_more_than_its_room_here() -> None:
-    sites = Sites((0, 1), kept=10 * len(PAYLOAD))
+    sites = Sites((0, 1), kept=10 * (len(PAYLOAD) + 512))
     first, second = sites.posts
     for turn in range(20):
         first.send(header(0, 1, 0, turn, kind="other", turned=True), PAYLOAD)
@@ -373,7 +374,7 @@ def test_one_peer_fills_no_more_than_its_room_here() -> None:
     while second._take():
         pass
     ((why, times),) = second.dropped.items()
-    assert "more than 160 bytes" in why
+    assert "more than 5280 bytes" in why
     assert times == 10
     for turn in range(10):
         assert len(second.gather(When(0, "other", turn), {(0, 1)})) == 1
@@ -550,3 +551,89 @@ def test_a_message_of_another_kind_or_length_is_an_error_that_names_the_node(
     inbox = exchange(block, Send(part, graph), 3, 0)
     assert inbox.messages(0)[1].tolist() == [[0, 1, 2, 3]]
     assert inbox.messages(1)[1].shape == (0, 4)
+
+
+# -- a site that has proven who it is and means no good
+
+
+def test_messages_without_a_payload_take_room_too() -> None:
+    """Nothing bounded how many of them were kept, of whatever kinds their sender makes up."""
+    sites = Sites((0, 1), kept=1 << 14)
+    first, second = sites.posts
+    empty = {"elements": 0, "size": 0, "checksum": checksum(b"")}
+    for turn in range(200):
+        first.send(header(0, 1, 0, turn, kind="made up", turned=True, **empty), b"")
+    while second._take():
+        pass
+    assert sum(map(len, second._holes._kept.values())) <= 32
+    ((why, times),) = second.dropped.items()
+    assert "more than 16384 bytes waiting here" in why
+    assert times >= 168
+
+
+def test_messages_that_nobody_waits_for_hold_a_deadline_open_no_longer_than_words_do() -> None:
+    """A peer can make as many as it likes: of later exchanges, or of kinds that there are not."""
+    sites = Sites((0, 1, 2))
+    first, _, third = sites.posts
+    third.deadlines[0] = patience = Patience(lambda: not third._inbox)
+    first.send(header(0, 2, 0, 1), PAYLOAD)
+    patience.touched = 0
+
+    class Used(Deadline):
+        passed = True  # type: ignore[assignment]
+
+    before = third._holes.lack
+
+    def lack(when: When, expected: set[tuple[int, int]]) -> Any:
+        third._enough = Used(0.0)
+        return before(when, expected)
+
+    third._holes.lack = lack  # type: ignore[method-assign]
+    for turn in range(20):
+        first.send(header(0, 2, 0, turn, kind="made up", turned=True), PAYLOAD)
+    with pytest.raises(RunError, match=r"node\(s\) 0;"):
+        third.gather(When(0, "", 0), {(0, 2)})
+    assert patience.touched == 1  # when the waiting began
+    patience.enough = lambda: False
+    first.send(header(0, 2, 0, 2), PAYLOAD)  # and what is waited for always does
+    third.gather(When(0, "", 2), {(0, 2)})
+    assert patience.touched == 3
+
+
+def test_messages_of_no_exchange_are_paid_for_one_by_one_and_take_room() -> None:
+    """One that was received paid for all that waited, so there was no end of them."""
+    sites = Sites((0, 1), credit=1000)
+    first, second = sites.posts
+    second.unasked = True
+    loose = header(0, 1, 0, UNASKED, kind="loose", turned=True)
+    for _ in range(300):
+        first.send(loose, PAYLOAD)
+    for _ in range(100):
+        while second._take():
+            pass
+        assert len(second._unasked) <= 1000 // 80 + 1
+        assert second.receive(0) == [(loose, PAYLOAD)]
+    second = SitePost(1, (0, 1), LONG, lambda: None, kept=10_000)
+    second.unasked = True
+    second.connect(sites.wires.ends[1])
+    for _ in range(300):
+        second.arrived(0, [loose.pack(), PAYLOAD])
+        second._take()
+        second._pay()  # as this one waits for a peer that takes nothing
+    assert len(second._unasked) <= 10_000 // 512
+    assert list(second.dropped) == ["from site 0: too many messages of no exchange"]
+
+
+def test_no_more_is_remembered_of_a_silent_peer_than_the_latest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(post_module, "_MISSED", 10)
+    first, second = Sites((0, 1)).posts
+    second.given_up.add(0)
+    for round in range(100):
+        assert second.gather(When(round, "", 0), {(0, 1)}, whole=False) == {}
+    assert len(second._missed) == 10
+    first.send(header(0, 1, 99), PAYLOAD)  # too late, but there it is again
+    while second._take():
+        pass
+    assert second.given_up == set()

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
+from hansa.base.errors import WireError
+from hansa.engine.links import connection as connection_module
+from hansa.engine.links import relay as relay_module
+from hansa.engine.links.connection import Connection
 from hansa.engine.links.handshaking import Handshaking
 from hansa.engine.links.keys import Key
+from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import CONTROL, DATA
 from hansa.engine.links.refusal import ChannelError
-from hansa.engine.links.relay import Op, Relay, Relayed, relayed
+from hansa.engine.links.relay import PIECE, Op, Relay, Relayed, relayed
 from hansa.engine.links.sealing import derived
 from hansa.engine.links.speech import Say
 from hansa.engine.links.ticket import Peer, Ticket
@@ -19,6 +24,7 @@ from hansa.engine.links.tls import TlsChannel
 
 from .link_sites import LinkSite
 from .rogue import Rogue
+from .virtual_links import VirtualWorld
 
 KEYS = [Key.generate(name) for name in ("north", "south", "relay", "stranger")]
 RELAY = 2
@@ -208,3 +214,100 @@ def inner(rogue: Rogue, channel: TlsChannel) -> str:
             except ChannelError as error:
                 return str(error)
         assert not channel.ready
+
+
+def test_a_circuit_of_a_site_whose_key_is_not_known_yet_is_closed_and_nothing_breaks() -> None:
+    """It was an error on the thread that moves the bytes, which ended all links of the site."""
+    peers = (Peer(1), Peer(RELAY, key=KEYS[RELAY].fingerprint))
+    victim = LinkSite(0, 3, **ticket(0, peers=peers))
+    try:
+        rogue = befriended(victim)
+        for number, site in enumerate((1, RELAY, 0, 7)):
+            rogue.say(*relayed(Op.OPEN, number, site).parts)
+            answer = rogue.until(lambda frame: frame[0] == Say.RELAY)
+            rogue.heard.pop(0)
+            assert Relayed.unpack(memoryview(answer)[1:])[:3] == (Op.CLOSE, number, site)
+        victim.links.tell(round=1)  # raises if the thread has failed
+        assert victim.connected(RELAY)
+        rogue.close()
+    finally:
+        victim.close()
+
+
+def befriended(victim: LinkSite) -> Rogue:
+    """The relay, as it is known to a site, and with its own ideas."""
+    run = Ticket("a run", RELAY, (0, 1, 2), ticket(RELAY)["peers"], key=KEYS[RELAY])
+    rogue = Rogue(run, victim.address, 0)
+    rogue.begin()
+    return rogue
+
+
+class Slow:
+    """The line of a site that takes nothing."""
+
+    def __init__(self) -> None:
+        self.frames: list[Relayed] = []
+
+    @property
+    def passing(self) -> int:
+        return len(self.frames)
+
+    def post(self, frame: Any) -> None:
+        self.frames.append(Relayed.unpack(memoryview(b"".join(frame.parts))[1:]))
+
+
+FLOODS: dict[str, Callable[[int], list[tuple[Op, int, bytes]]]] = {
+    "circuits that come and go": lambda n: [(Op.OPEN, n, b""), (Op.CLOSE, n, b"")],
+    "credit, a byte at a time": lambda n: [(Op.CREDIT, 1, b"\1\0\0\0")],
+    "bytes, one at a time": lambda n: [(Op.DATA, 1, b"x")],
+    "circuits": lambda n: [(Op.OPEN, n, b"")],
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_what_waits_at_a_relay_for_a_slow_site_is_bounded_whoever_floods_it(
+    flood: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "MOST_PASSING", 100)
+    lines = {site: Slow() for site in range(3)}
+    relay = Relay(lambda site: lines[site], 1 << 20, 64)  # type: ignore[arg-type,return-value]
+    relay.take(0, Relayed(Op.OPEN, 1, 1, memoryview(b"")))
+    for _ in range(40):
+        relay.take(1, Relayed(Op.DATA, 1, 0, memoryview(bytes(1000))))
+    lines[0].frames.clear()
+    for number in range(2, 1000):
+        for op, circuit, body in FLOODS[flood](number):
+            relay.take(0, Relayed(op, circuit, 1, memoryview(body)))
+        lines[0].frames.clear()  # who floods takes what it is told
+    assert len(lines[1].frames) <= 50 + 2
+    assert len(relay._circuits) <= 4
+    relay.take(0, Relayed(Op.OPEN, 5000, 2, memoryview(b"")))  # others are reached as ever
+    assert [frame.op for frame in lines[2].frames] == [Op.OPEN]
+
+
+EXTRAS = [(Op.OPEN, b"x"), (Op.DATA, b""), (Op.DATA, bytes(PIECE + 1)), (Op.CREDIT, bytes(3))]
+EXTRAS += [(Op.CREDIT, bytes(4)), (Op.CLOSE, bytes(1000))]
+
+
+@pytest.mark.parametrize(("op", "body"), EXTRAS)
+def test_nothing_goes_along_with_a_frame_that_nobody_counts(op: Op, body: bytes) -> None:
+    with pytest.raises(WireError):
+        Relayed.unpack(memoryview(b"".join(relayed(op, 1, 1, body).parts))[1:])
+
+
+def test_a_peer_that_does_not_take_its_answers_loses_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Frames of a relay were put behind each other without end."""
+    monkeypatch.setattr(connection_module, "MOST_PASSING", 100)
+    world = VirtualWorld(LinkSettings())
+    world.dial(0)
+    world.heal()
+    line = world.sites[0].pair.line
+    assert isinstance(line, Connection)
+    for number in range(1000):
+        line.post(relayed(Op.CLOSE, number, 1))
+        if number == 50:
+            assert not line.closed
+    assert line.closed
+    assert world.sites[0].ended == ["does not take what is sent to it"]

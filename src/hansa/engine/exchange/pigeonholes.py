@@ -6,6 +6,8 @@ from hansa.engine.exchange.wire import Buffer, Header, Key, When
 
 AHEAD = 1
 """Rounds that a message may be ahead of what is asked for."""
+_COST = 512
+"""Bytes that a message takes beside its payload: one without a payload takes room too."""
 
 
 class Pigeonholes:
@@ -36,13 +38,13 @@ class Pigeonholes:
             return "late or repeated"
         if key in self._kept.get(when, ()):
             return "repeated"
-        took = self._taken.get(site, 0)
-        if took + len(payload) > self.room:
+        took, size = self._taken.get(site, 0), len(payload) + _COST
+        if took + size > self.room:
             return f"site {site} has more than {self.room} bytes waiting here"
         self._kept.setdefault(when, {})[key] = (header, payload)
-        self._taken[site] = took + len(payload)
+        self._taken[site] = took + size
         of = self._bytes.setdefault(when, {})
-        of[site] = of.get(site, 0) + len(payload)
+        of[site] = of.get(site, 0) + size
         if self._missing is not None and self._missing[0] == when:
             self._missing[1].discard(key)
         return ""
@@ -67,6 +69,11 @@ class Pigeonholes:
                 del self._skipped[past]
         if not when.kind:
             self._oldest = (when.round, when.number)
+
+    def awaited(self, header: Header) -> bool:
+        """Whether a message is one of those that were found missing."""
+        when, lacking = self._missing or (None, ())
+        return header.when == when and (header.sender, header.receiver) in lacking
 
     def lack(self, when: When, expected: set[Key]) -> set[Key]:
         """Which of the expected messages are not there: a set that shrinks as they come."""

@@ -12,6 +12,7 @@ import numpy as np
 from hansa.base.errors import RunError, WireError
 from hansa.engine.exchange.carrier import Attendance, Carrier, PeerFacts, no_moment
 from hansa.engine.exchange.deadline import Deadline
+from hansa.engine.exchange.loose import Loose
 from hansa.engine.exchange.pigeonholes import Pigeonholes
 from hansa.engine.exchange.wire import (
     HEADER_BYTES,
@@ -35,6 +36,7 @@ SKIPPED = "\x01skipped"
 not counted, and no kind that a message can have."""
 _POLL = 0.2  # seconds between two looks at whether there is a point in waiting
 _REASONS = 100  # that are told apart
+_MISSED = 1 << 16  # messages that did not come, the latest of which are remembered
 
 
 class SitePost:
@@ -96,9 +98,10 @@ class SitePost:
         self._inbox: deque[tuple[int, Sequence[Buffer]]] = deque()
         self._ahead: dict[int, deque[Sequence[Buffer]]] = {}
         self.unasked = False
-        self._unasked: deque[tuple[int, list[tuple[Header, bytes]]]] = deque()
-        self._owed: dict[int, int] = {}
-        self._missed: set[tuple[When, Key]] = set()  # what a peer that was given up did not say
+        self._unasked = Loose(kept)
+        # What a peer that was given up did not say, in the order in which that was noticed.
+        self._missed: dict[tuple[When, Key], None] = {}
+        self._enough: Deadline | None = None  # of words and messages that are not waited for
         self._skipping: set[tuple[int, int]] = set()  # (peer, round) of which this one does not
         self._said = Deadline(deadline / 4)  # since this one said that it is held up
         self._hops = 0
@@ -162,38 +165,48 @@ class SitePost:
         asked = bool(headers) and (skipped or headers[0].when.number != UNASKED)
         if asked and self._holes.early(headers[0].when):
             return False
-        if headers and not asked and self.unasked:
-            # It counts against what its sender may send until it is received.
-            self._unasked.append((site, [(header, bytes(payload)) for header in headers]))
-            self._owed[site] = self._owed.get(site, 0) + size
-            self.given_up.discard(site)
-            self.deadlines[site].touch()
-            self.deadline.touch()
+        loose = self.unasked and bool(headers) and not asked
+        if loose and self._unasked.room(site, size, len(headers)):
+            came = bytes(payload)
+            self._unasked.put(site, size, [(header, came) for header in headers])
+            self._heard(site, False)
             return True
         self.carrier.grant(site, size)
         if skipped:
             self._holes.skip(site, headers[0].round)
         elif headers and not asked:
-            self.drop(f"from site {site}: a message of no exchange")
+            what = "too many messages" if loose else "a message"
+            self.drop(f"from site {site}: {what} of no exchange")
         elif headers:
             self._keep(site, headers, payload)
         return True
 
     def _keep(self, site: int, headers: list[Header], payload: Buffer) -> None:
         """Put messages of an exchange where they wait for it."""
-        useful = False
+        useful = awaited = False
         for header in headers:
             when, key = header.when, (header.sender, header.receiver)
+            awaited |= self._holes.awaited(header)
             why = self._holes.put(site, header, payload)
             if not why:
                 useful = True
                 continue
             self.drop(why)
             if (when, key) in self._missed:  # it is there again
-                self._missed.discard((when, key))
+                del self._missed[when, key]
                 self.given_up.discard(site)
         if useful:
-            self.given_up.discard(site)
+            self._heard(site, awaited)
+
+    def _heard(self, site: int, awaited: bool) -> None:
+        """Something came that may be of use: it puts off the deadline, but not for ever.
+
+        Args:
+            awaited: it is waited for. There is an end of such messages; of others a peer can make
+                as many as it likes.
+        """
+        self.given_up.discard(site)
+        if awaited or self._enough is None or not self._enough.passed:
             self.deadlines[site].touch()
             self.deadline.touch()
 
@@ -296,9 +309,8 @@ class SitePost:
 
     def _pay(self) -> None:
         """Let everybody send as if all that is here had been received."""
-        for site, size in self._owed.items():
+        for site, size in self._unasked.pay().items():
             self.carrier.grant(site, size)
-        self._owed.clear()
 
     def _skip(self, site: int, header: Header) -> None:
         """Tell a site, once, that it gets no more of a round."""
@@ -337,7 +349,7 @@ class SitePost:
             self.deadlines[peer].touch()
         self._said.touch()
         heard = {peer: self.carrier.state(peer).heard for peer in self._peers(expected)}
-        enough = Deadline(self.deadline.seconds * self._sites)
+        enough = self._enough = Deadline(self.deadline.seconds * self._sites)
         self.alive()  # a word to stop is heard even where no peer is ever waited for
         missing = self._holes.lack(when, expected)
         while missing:
@@ -349,7 +361,7 @@ class SitePost:
             if peers <= gone | (never if whole else never | self.given_up):
                 if whole and never - gone:
                     raise self._went_on(when, missing, never - gone)
-                self._missed |= {(when, key) for key in missing}
+                self._miss(when, missing)
                 break
             self.alive()
             if not enough.passed:
@@ -361,11 +373,18 @@ class SitePost:
             self.given_up |= silent
             if not silent:
                 self.rest()
+        self._enough = None
         if self._hops:
             self._hops = 0
             self.carrier.tell(**{HELD: 0})
         got = self._holes.end(when)
         return {key: got[key] for key in expected if key in got}
+
+    def _miss(self, when: When, missing: set[Key]) -> None:
+        """Remember what did not come, and forget what did not come long ago."""
+        self._missed |= dict.fromkeys((when, key) for key in missing)
+        while len(self._missed) > _MISSED:
+            del self._missed[next(iter(self._missed))]
 
     def _put_off(self, peers: set[int], heard: dict[int, float]) -> None:
         """Wait longer for those who tell that they wait for somebody themselves."""
@@ -425,9 +444,8 @@ class SitePost:
                 return []
             self.rest(wait / 1000)
             wait = 0
-        site, came = self._unasked.popleft()
-        if site in self._owed:
-            self.carrier.grant(site, self._owed.pop(site))
+        site, owed, came = self._unasked.take()
+        self.carrier.grant(site, owed)
         return came
 
     def share(self, when: When, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

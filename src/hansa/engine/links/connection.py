@@ -21,6 +21,8 @@ from hansa.engine.links.speech import CHUNK_BYTES, Bye, Say
 
 _FRAME_COST = 256  # bytes that a frame takes while it waits, beside its own
 _MOST_WAITING = 1 << 22  # bytes of frames other than chunks that wait for the pipe
+MOST_PASSING = 1 << 17
+"""Frames of a relay, or for one, that wait for the pipe; their bytes are bounded by circuits."""
 
 
 class Frame(NamedTuple):
@@ -85,6 +87,7 @@ class Connection:
         asked: when a PING was sent that no PONG has answered yet, s; 0: none was.
         told: which of the keeper's news the other has been told.
         traffic: where its bytes are counted.
+        passing: frames of a relay, or for one, that wait.
     """
 
     def __init__(self, keeper: Keeper, channel: Any, *, dialled: bool, longest: int) -> None:
@@ -106,6 +109,7 @@ class Connection:
         self.shaped: Shaped | None = None
         self._outbox: deque[Frame] = deque()
         self._waiting = 0
+        self.passing = 0
         self._pipe: Pipe | None = None
 
     def over(self, pipe: Pipe) -> None:
@@ -129,8 +133,11 @@ class Connection:
         if self.closed or self._ending:
             return
         self._outbox.append(frame)
-        self._waiting += frame.size + _FRAME_COST
-        if self._waiting > _MOST_WAITING and frame.cause != "relay":
+        if frame.cause == "relay":
+            self.passing += 1
+        else:
+            self._waiting += frame.size + _FRAME_COST
+        if self._waiting > _MOST_WAITING or self.passing > MOST_PASSING:
             self.fail("does not take what is sent to it")
             return
         self.pump()
@@ -140,7 +147,7 @@ class Connection:
         if self.closed or self._ending:
             return
         self._outbox.clear()
-        self._waiting = 0
+        self._waiting = self.passing = 0
         cause = "hello" if body[0] == Say.REFUSE else "bye"
         if self.channel.ready and self._pipe is not None:
             self._write(Frame((body,), len(body), cause))
@@ -162,7 +169,10 @@ class Connection:
             wrote = False
             while self._outbox and self._room:
                 frame = self._outbox.popleft()
-                self._waiting -= frame.size + _FRAME_COST
+                if frame.cause == "relay":
+                    self.passing -= 1
+                else:
+                    self._waiting -= frame.size + _FRAME_COST
                 self._send(frame)
                 wrote = True
             chunk = self._chunk_to_send()

@@ -89,6 +89,10 @@ class Reaching:
         self.peers[peer.site] = peer
         self.consider(peer.site)
 
+    def provable(self, site: int) -> bool:
+        """Whether there is such a peer, and it can prove who it is: with keys, its own is known."""
+        return site in self.peers and (self._ticket.key is None or bool(self.peers[site].key))
+
     def _wants(self, site: int) -> bool:
         """Whether a link to a peer is wanted and not there."""
         pair = self.pairs[site]
@@ -110,7 +114,7 @@ class Reaching:
             return
         if self._ways.cut_off(site):
             pair.why = f"the link to {peer} is cut"
-        elif self._ticket.key is not None and not peer.key:
+        elif not self.provable(site):
             pair.why = f"the key of {peer} is not known yet"
         elif self._relays(peer):
             if (pair.decides or now >= since + _GRACE) and not self._ways.open_circuit(site):

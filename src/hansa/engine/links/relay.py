@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from hansa.base.errors import WireError
-from hansa.engine.links.connection import Connection, Frame
+from hansa.engine.links.connection import MOST_PASSING, Connection, Frame
 from hansa.engine.links.pipe import Receiver, Then
 from hansa.engine.links.session import Buffer
 from hansa.engine.links.speech import Say
@@ -25,6 +25,8 @@ _HEAD = struct.Struct("<BQI")
 _CREDIT = struct.Struct("<I")
 PIECE = 1 << 17
 """Bytes of a connection that one frame through a relay carries at most."""
+_WHY = 100  # bytes of what a CLOSE says
+_OF_TWO = 4  # circuits of the same two sites: both may reach for the other, and anew
 
 
 class Op(IntEnum):
@@ -38,6 +40,15 @@ class Op(IntEnum):
     """So many of them were taken out at the other end."""
     CLOSE = 3
     """It is over; why, in a few words of ASCII."""
+
+
+_LENGTHS = {
+    Op.OPEN: (0, 0),
+    Op.DATA: (1, PIECE),
+    Op.CREDIT: (_CREDIT.size, _CREDIT.size),
+    Op.CLOSE: (0, _WHY),
+}
+"""Bytes that may follow: what nobody counts must not cost who passes it on."""
 
 
 class Relayed(NamedTuple):
@@ -65,17 +76,17 @@ class Relayed(NamedTuple):
         if frame.nbytes < _HEAD.size or frame[0] > max(Op):
             raise WireError("a frame for a relay that is none")
         op, circuit, site = _HEAD.unpack_from(frame)
-        return cls(Op(op), circuit, site, frame[_HEAD.size :])
+        read = cls(Op(op), circuit, site, frame[_HEAD.size :])
+        least, most = _LENGTHS[read.op]
+        if not least <= read.body.nbytes <= most:
+            raise WireError(f"{read.body.nbytes} bytes for a relay, which no {read.op.name} has")
+        if read.op == Op.CREDIT and not read.credit:
+            raise WireError("a credit of nothing")
+        return read
 
     @property
     def credit(self) -> int:
-        """Bytes that a CREDIT gives back.
-
-        Raises:
-            WireError: it is malformed.
-        """
-        if self.body.nbytes != _CREDIT.size:
-            raise WireError("a credit that is none")
+        """Bytes that a CREDIT gives back."""
         return int(_CREDIT.unpack(self.body)[0])
 
 
@@ -235,10 +246,10 @@ class Relay:
         """A frame from a site to another. What cannot be passed on closes the circuit."""
         carried = self._circuits.get(frame.circuit)
         if frame.op == Op.OPEN and carried is None and frame.site != site:
-            if len(self._circuits) >= self._most or self._line(frame.site) is None:
+            ends = (site, frame.site)
+            if not self._may_open(ends):
                 self._say(site, Op.CLOSE, frame.circuit, frame.site)
                 return
-            ends = (site, frame.site)
             self._circuits[frame.circuit] = _Carried(ends, dict.fromkeys(ends, 0))
         elif carried is None or {site, frame.site} != set(carried.ends):
             if frame.op != Op.CLOSE:
@@ -259,7 +270,21 @@ class Relay:
             return
         if frame.op == Op.CLOSE:
             del self._circuits[frame.circuit]
+        elif self._choked(frame.site):
+            self._end(frame.circuit)
+            return
         self._say(frame.site, frame.op, frame.circuit, site, frame.body)
+
+    def _may_open(self, ends: tuple[int, int]) -> bool:
+        """Whether there may be another circuit of two sites: no site takes them all."""
+        alike = sum(set(one.ends) == set(ends) for one in self._circuits.values())
+        reached = self._line(ends[1]) is not None and not self._choked(ends[1])
+        return reached and alike < _OF_TWO and len(self._circuits) < self._most
+
+    def _choked(self, site: int) -> bool:
+        """Whether too many frames wait for a site: not it shall suffer from who sends them."""
+        line = self._line(site)
+        return line is not None and line.passing > MOST_PASSING // 2
 
     def _say(self, to: int, op: Op, circuit: int, about: int, body: Buffer = b"") -> None:
         line = self._line(to)

@@ -249,7 +249,8 @@ class Switchboard:
             frame.op == Op.OPEN
             and circuit is None
             and pair.other in self.ticket.relays
-            and frame.site in self._peers
+            and frame.site != pair.other
+            and self._reaching.provable(frame.site)
             and len(self._circuits) < self.settings.circuits
         ):
             self._over_relay(connection, frame.circuit, frame.site, dialled=False)
