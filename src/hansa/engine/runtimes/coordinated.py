@@ -17,6 +17,7 @@ from hansa.engine.runtimes.rejoining import Rejoining
 from hansa.engine.runtimes.site import Site
 
 _LOOK = 0.2  # seconds between two looks
+_COUNTED = 5.0  # seconds in which what was said last may still arrive
 
 
 class Coordinated:
@@ -158,6 +159,7 @@ class Coordinated:
 
     def done(self, whole: bool) -> None:
         """Say so, and wait for leave: others may still need what this site has sent."""
+        self.site.links.flush(_COUNTED)  # so that the last report is among what it has cost
         dropped = {**self.site.control.dropped, **self.site.post.dropped}
         self._say("done", whole=whole, dropped=dropped, overhead=self.site.overhead())
         self._expect("bye")
