@@ -51,7 +51,7 @@ def explore(target: str, arguments: list[str]) -> None:
     """Hand one target to atheris, with its seeds as the corpus to begin with."""
     import atheris
 
-    with atheris.instrument_imports(include=["hansa.engine.links", "hansa.engine.exchange.wire"]):
+    with atheris.instrument_imports(include=["hansa.engine.links", "hansa.engine.exchange"]):
         from engine.link_targets import TARGETS, seeds
 
     with tempfile.TemporaryDirectory() as folder:

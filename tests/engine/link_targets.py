@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import random
+import zlib
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import numpy as np
 
 from hansa.base.errors import WireError
-from hansa.engine.exchange.wire import HEADER_BYTES, Header, pack_control, unpack_control
+from hansa.engine.exchange.post import SitePost
+from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, pack_control, unpack_control
 from hansa.engine.links import speech
 from hansa.engine.links.assembly import HEAD, LENGTH
 from hansa.engine.links.channel import MAX_FRAME
-from hansa.engine.links.connection import Connection
+from hansa.engine.links.connection import Connection, Frame
 from hansa.engine.links.framing import MAX_HANDSHAKE
 from hansa.engine.links.handshaking import Handshaking
 from hansa.engine.links.hello import Hello, pack_facts
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.refusal import ChannelError
+from hansa.engine.links.relay import PIECE, Op, Relay, Relayed, relayed
 from hansa.engine.links.speech import Bye, Say
+from hansa.engine.runtimes.control import FORMS, read
 
 from .channel_ends import KINDS, pair, sealed, talk
 from .virtual_links import Bare, MemoryPipe, VirtualWorld
@@ -184,6 +188,65 @@ def header(data: bytes) -> None:
         assert Header.unpack(read.pack()) == read
 
 
+class Nobody:
+    """Links of a site that only hears, and the lines of a relay."""
+
+    def __init__(self) -> None:
+        self.granted = self.passing = 0
+
+    def grant(self, site: int, nbytes: int) -> None:
+        self.granted += nbytes
+
+    def post(self, frame: Frame) -> None:
+        self.passing += 1
+        assert frame.size <= PIECE + 14
+        Relayed.unpack(memoryview(b"".join(frame.parts))[1:])
+
+
+def between_nodes(data: bytes) -> None:
+    """Messages of a site that has proven who it is, whose headers hold where they would not."""
+    post = SitePost(1, (0, 0, 1, 1, 2), 60.0, lambda: None, kept=1 << 12)
+    links = Nobody()
+    post.connect(links)  # type: ignore[arg-type]
+    post.unasked = bool(data) and data[-1] % 2 == 0
+    heads = [bytearray(data[at : at + HEADER_BYTES]) for at in range(0, len(data), HEADER_BYTES)]
+    for head in heads:
+        if len(head) == HEADER_BYTES:
+            head[:5], head[20:24], head[28:36] = b"HNSA\x01", bytes(4), bytes(8)  # of no payload
+            head[-4:] = zlib.crc32(head[:-4]).to_bytes(4, "little")
+    sizes = 0
+    for parts in ([data[:HEADER_BYTES], data[HEADER_BYTES:]], *([head, b""] for head in heads)):
+        sizes += sum(map(len, parts))
+        post.arrived(0, parts)
+        while post._take():
+            pass
+    while post.receive(0):
+        pass
+    ahead = sum(len(part) for queue in post._ahead.values() for one in queue for part in one)
+    assert links.granted + ahead == sizes  # what is kept back is what came too early
+    assert sum(map(len, post._holes._kept.values())) <= (1 << 12) // 512
+    assert all(why.isprintable() for why in post.dropped)
+
+
+def through_relay(data: bytes) -> None:
+    """Frames of two sites to a relay: it passes on what is a frame, within its bounds."""
+    lines = [Nobody() for _ in range(3)]
+    relay = Relay(lambda site: lines[site] if site < 3 else None, 1 << 8, 4)  # type: ignore
+    for number in range(0, len(data), 16):
+        with contextlib.suppress(WireError):
+            relay.take(number // 16 % 2, Relayed.unpack(memoryview(data)[number : number + 16]))
+        assert len(relay._circuits) <= 4
+        for carried in relay._circuits.values():
+            assert all(0 <= nbytes <= 1 << 8 for nbytes in carried.under_way.values())
+
+
+def checked_control(data: bytes) -> None:
+    """A message of a site to another or to who gathers: of a known form, and nothing else."""
+    with contextlib.suppress(WireError):
+        message = read(0, data, FORMS)
+        assert message.fields.keys() == FORMS[message.kind].keys()
+
+
 TARGETS: dict[str, Target] = {
     **{
         f"{stage} of a {kind} channel at its {role}": make(kind, role)
@@ -196,6 +259,9 @@ TARGETS: dict[str, Target] = {
     "greeting of a peer": greeting,
     "control message": control,
     "header": header,
+    "message between nodes": between_nodes,
+    "frame through a relay": through_relay,
+    "checked control message": checked_control,
 }
 
 
@@ -203,6 +269,25 @@ def seeds(target: str) -> list[bytes]:
     """Good input of a target: what mutations begin with."""
     if target == "header":
         return [Header(1, 2, 3, 4, 5, 6, 7, 8.0, "model", True).pack(), bytes(HEADER_BYTES)]
+    if target == "message between nodes":
+        loose = Header(1, 2, 0, UNASKED, 0, 0, 0, 0.0, "loose", True).pack()
+        heads = [Header(1, 2, k, k, 0, 0, 0, 1.0, "model", k > 1).pack() for k in range(3)]
+        return [heads[0], b"".join(heads), loose + b"\0", Header(0, 3, 9, *[0] * 5, "x").pack()]
+    if target == "frame through a relay":
+        said = [relayed(Op.OPEN, 7, 1), relayed(Op.OPEN, 8, 0), relayed(Op.DATA, 7, 1, b"abc")]
+        said += [relayed(Op.DATA, 7, 0, b"xyz"), relayed(Op.CREDIT, 7, 1, b"\2\0\0\0")]
+        said += [relayed(Op.CLOSE, 8, 1), relayed(Op.CLOSE, 7, 1)]
+        return [b"".join(b"".join(one.parts)[1:].ljust(16, b"\0")[:16] for one in said)]
+    if target == "checked control message":
+        entry = {"file": "nodes-000000-000002.safetensors", "nodes": [0, 2]}
+        entry |= {"sha256": "ab", "outcome": None}
+        return [
+            pack_control("saved", round=3, entry=entry),
+            pack_control("tells", tells={"stage": {"done": 1, "playing": True, "asks": False}}),
+            pack_control("peers", addresses=[[0, "a:1", ""]], tells=[{"x": {"y": 1}}], gone=[1]),
+            pack_control("part", round=1, name="x", at=0, data=b"abc"),
+            pack_control("note", event={"kind": "lost", "round": 1}),
+        ]
     if target == "control message":
         array = np.arange(6, dtype=np.float32).reshape(2, 3)
         return [

@@ -72,6 +72,11 @@ def _entry(value: Any) -> bool:
     )
 
 
+def _event(value: Any) -> bool:
+    """Plain data by name, and of what kind it is."""
+    return _by_name(lambda _: True)(value) and type(value.get("kind")) is str
+
+
 def _tells(value: Any) -> bool:
     """What a party tells when it joins: arrays and plain data by name, or groups of such."""
     return _by_name(lambda one: type(one) is not dict or _by_name(lambda _: True)(one))(value)
@@ -82,7 +87,7 @@ FORMS: dict[str, dict[str, Check]] = {
     # a site -> who gathers
     "hello": {"address": _text, "tells": _tells},
     "report": {"report": _by_name(lambda _: True), "overhead": _by_name(_count)},
-    "note": {"event": _by_name(lambda _: True)},
+    "note": {"event": _event},
     "saved": {"round": _count, "entry": _entry},
     "want": {"name": _text, "at": _count},
     "part": {"round": _count, "name": _text, "at": _count, "data": _is(bytes)},
@@ -176,7 +181,7 @@ def check_report(report: Mapping[str, Any], ids: np.ndarray, nodes: int) -> None
         "at": _is(float, int),
         "values": of(len(ids)),
         "log": of(nodes),
-        "events": _list(lambda one: _by_name(lambda _: True)(one) and type(one.get("kind")) is str),
+        "events": _list(_event),
         "counters": of(len(ids)),
         "measured": _maybe(_by_name(lambda _: True)),
         "extra": _yes,

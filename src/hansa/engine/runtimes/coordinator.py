@@ -245,11 +245,13 @@ class Coordinator:
         if not 0 <= site < self.index:
             raise WireError("it hosts no nodes of this run")
         one = self.members[site]
+        if kind in ("saved", "part") and fields["round"] > self.job.rounds:
+            raise WireError(f"a part of round {fields['round']} of {self.job.rounds}")
         if kind == "hello":
             self._hello(site, fields)
         elif kind == "report":
-            round = fields["report"]["round"]
             check_report(fields["report"], one.ids, self.job.nodes)
+            round = fields["report"]["round"]
             if round <= one.latest:
                 raise WireError(f"a second report of round {round}")
             one.latest = round

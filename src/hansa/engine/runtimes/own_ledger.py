@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError, HansaError, RunError, WireError
+from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.links.refusal import REFUSED
 from hansa.engine.party import Tells
 from hansa.engine.runtimes.control import AMONG, Message
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 STAGE = "stage"
 """Beside what a party tells: how far it is."""
 _LOOK = 0.2  # seconds between two looks
+_FULL = 1 << 20  # bytes that wait for another, above which it gets no further answer
 _AGAIN = 5.0  # seconds after which who has not answered is told once more
 _NEWS, _SOON = 60.0, 2.0  # seconds between two lines on who is waited for: the same, another
 
@@ -174,23 +176,32 @@ class OwnLedger:
             type(stage.get(k)) is not t for k, t in known.items()
         ):
             raise WireError(f"site {site} does not say how far it is")
+        if stage["done"] < 0:
+            raise WireError(f"site {site} says that it has done {stage['done']} rounds")
         self._told[site], self._stages[site] = tells, stage
-        if stage["asks"] and self._own:
+        if stage["asks"] and self._own and self.site.links.queued(site) < _FULL:
             self._tell(site, False)
 
     def rejoin(self, done: int) -> int:
-        """When to begin: with the others that wait too, or when those who train say."""
+        """When to begin: with the others that wait too, or when those who train say.
+
+        Who does not say within the deadline is not waited for.
+        """
+        most = self.rejoining.most = self.collector().job.rounds
         there = set(self.others) - self._gone
         playing = {at for at in there if self._stages.get(at, {}).get("playing")}
         if not playing:
-            return max([done, *(self._stages[at]["done"] for at in there if at in self._stages)])
+            said = [self._stages[at]["done"] for at in there if at in self._stages]
+            return max([done, *(rounds for rounds in said if rounds <= most)])
         self.rejoining.begun = done
         self.rejoining.ask(there)
+        patience = Deadline(self.site.deadline)
         while not self.rejoining.known:
             self._hear(self.site.hear(_LOOK))
             self._watch()
             for other in sorted(there - self._gone):
-                if not self._state(other).connected and self._silent(other):
+                silent = not self._state(other).connected and self._silent(other)
+                if silent or (patience.passed and self.rejoining.awaits(other)):
                     self.rejoining.left(other, self._state(other).incarnation)
         at = self.rejoining.announce(there - self._gone)
         return at - 1
@@ -221,13 +232,15 @@ class OwnLedger:
     def ends(self, done: int) -> bool:
         """Whether this site was asked to end after ``done`` rounds.
 
-        Where another asks when it may take part again, this waits until that is agreed on.
+        Where another asks when it may take part again, this waits until that is agreed on; not
+        for ever, as who asks may never say. That one waits for others for a deadline itself.
         """
         self.alive()
+        patience = Deadline(2 * self.site.deadline)
         while self.rejoining.asking and not self.interrupts.asked:
             self._hear(self.site.hear(_LOOK))
             for other in sorted(self.rejoining.asking):
-                if self._state(other).gone or self._silent(other):
+                if self._state(other).gone or self._silent(other) or patience.passed:
                     self.rejoining.left(other, self._state(other).incarnation)
         if self.interrupts.asked:
             return True

@@ -7,6 +7,7 @@ waits for it before, everybody does from then on, and no clock has a say in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from hansa.engine.runtimes.control import Message
@@ -26,6 +27,7 @@ class Rejoining:
 
     Attributes:
         begun: rounds that this site has begun: it may have told others of them.
+        most: rounds of the run, where that is known; nobody has begun more.
         asking: sites that asked how far this one is, and have not said yet when they are back.
     """
 
@@ -40,6 +42,7 @@ class Rejoining:
         self.incarnation = incarnation
         self._incarnations: dict[int, int] = {}
         self.begun = 0
+        self.most = math.inf
         self.asking: set[int] = set()
         self._waiting: set[int] = set()
         self._latest = 0
@@ -47,14 +50,17 @@ class Rejoining:
     def heard(self, message: Message) -> bool:
         """Take what another site says, if it is about this."""
         site, kind, fields = message
-        if kind == "where":
+        if kind == "where" and fields["incarnation"] <= self._incarnations.get(site, -1):
+            pass  # a start asks once, and answers that it does not take would pile up
+        elif kind == "where":
             self.left(site, fields["incarnation"] - 1)  # who asks was gone
             self._incarnations[site] = fields["incarnation"]
             self.asking.add(site)
             self.say(site, "begun", round=self.begun)
         elif kind == "begun":
+            if site in self._waiting and fields["round"] <= self.most:
+                self._latest = max(self._latest, fields["round"])
             self._waiting.discard(site)
-            self._latest = max(self._latest, fields["round"])
         elif kind == "back":
             self.asking.discard(site)
             self.back(site, fields["at"] - 1)
@@ -84,6 +90,10 @@ class Rejoining:
     def known(self) -> bool:
         """Whether all who were asked have said how far they are, or are gone."""
         return not self._waiting
+
+    def awaits(self, site: int) -> bool:
+        """Whether a site was asked and has not said."""
+        return site in self._waiting
 
     def announce(self, sites: Iterable[int]) -> int:
         """Tell others when this site is back; returns the number of that round, from 1."""

@@ -67,7 +67,7 @@ class Depot:
             raise WireError(f"no {name[:64]!r} is laid out for it")
         with path.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(at)
+            file.seek(min(at, size))
             data = file.read(PIECE)
         return {"name": name, "at": at, "data": data, "last": at + len(data) >= size}
 
