@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from hansa.base.errors import WireError
+from hansa.engine.links import session as session_module
 from hansa.engine.links import speech
 from hansa.engine.links.assembly import HEAD, LENGTH
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import DATA, Links
+from hansa.engine.links.session import Session
 from hansa.engine.links.speech import Say
 
 from .channel_ends import KINDS, tickets
@@ -143,3 +146,23 @@ def test_who_greets_wrongly_is_told_why_in_one_line(victim: Victim, greeting: st
         assert line.isprintable()
         assert len(line) < 1200
     victim.check()
+
+
+def test_messages_of_a_byte_that_nobody_takes_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A head costs its sender none of what it may be ahead: 12 bytes of the stream, and here some
+    hundreds for each."""
+    monkeypatch.setattr(session_module, "_ALWAYS", 100)
+    session = Session(window=1 << 10, chunk=1 << 12, longest=1 << 10)
+    one = message(b"x")
+    at = 0
+    for _ in range(500):  # taken as they come, there is no end of them
+        assert len(session.take(at, memoryview(one))) == 1
+        session.grant(1)
+        at += len(one)
+    for _ in range(100):
+        session.take(at, memoryview(one))
+        at += len(one)
+    with pytest.raises(WireError, match="101 messages here that were not taken"):
+        session.take(at, memoryview(one))

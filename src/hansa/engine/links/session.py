@@ -21,6 +21,9 @@ from hansa.engine.links.assembly import CONTROL, HEAD, LENGTH, MAX_PARTS, Assemb
 from hansa.engine.links.limits import MAX_CHUNK
 
 _TOGETHER = 1 << 17  # bytes of small messages that share a chunk; a large one begins with its own
+_LEAST, _ALWAYS = 32, 1 << 16
+"""Of messages that are here and were not granted back, a window has room for one in every so many
+bytes, and for so many in any case: heads cost their sender nothing, and this site memory."""
 _MOST_BUFFERS = 64  # of a chunk; more of them are joined
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -92,6 +95,7 @@ class Session:
         self.acked = 0
         self._allowed = 0  # up to where the other lets this site send
         self._window, self._granted = window, 0
+        self._given, self._ends = 0, deque[int]()  # bytes of parts; where messages end in them
         self._assembly = Assembly(longest)
 
     # What goes out
@@ -229,16 +233,24 @@ class Session:
     def grant(self, nbytes: int) -> None:
         """The other may send so many bytes more."""
         self._granted += nbytes
+        while self._ends and self._ends[0] <= self._granted:
+            self._ends.popleft()
 
     def take(self, offset: int, piece: memoryview) -> list[Message]:
         """Take a chunk; returns the messages that it completes. What is there already is skipped.
 
         Raises:
-            WireError: a gap, more than was allowed, or no messages.
+            WireError: a gap, more than was allowed, too many messages, or none.
         """
         known = self.received - offset
         if known < 0:
             raise WireError(f"a chunk from byte {offset} on where {self.received} was due")
         if offset + piece.nbytes > self.allowed:
             raise WireError("sends more than it was allowed")
-        return self._assembly.add(piece[known:]) if known < piece.nbytes else []
+        messages = self._assembly.add(piece[known:]) if known < piece.nbytes else []
+        for message in messages:
+            self._given += message.size
+            self._ends.append(self._given)
+        if len(self._ends) > max(self._window // _LEAST, _ALWAYS):
+            raise WireError(f"has {len(self._ends)} messages here that were not taken yet")
+        return messages
