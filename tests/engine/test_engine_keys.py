@@ -179,6 +179,14 @@ def test_a_file_that_others_can_read_is_refused(mode: int, key: Key, tmp_path: P
         Key.load(path)
 
 
+def test_a_public_line_in_place_of_its_key_is_told_as_that(key: Key, tmp_path: Path) -> None:
+    path = tmp_path / "site.pub"
+    path.write_text(f"{key.line}\n")
+    path.chmod(0o644)  # as it may be: nobody is told to hide what is to be sent
+    with pytest.raises(ConfigError, match=r"(?s)is the public line of a key.*\.key"):
+        Key.load(path)
+
+
 def test_what_is_no_file_is_refused_and_does_not_hang(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         Key.load(tmp_path / "none.pem")

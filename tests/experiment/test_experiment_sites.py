@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from hansa.base.errors import ConfigError
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.experiment import RunFile, prepare
 from hansa.experiment.sites.agreement import agreement, owners
+from hansa.experiment.sites.entry import Entry
 from hansa.experiment.sites.parties import party_of
-from hansa.experiment.sites.site_file import SiteFile
+from hansa.experiment.sites.site_file import SiteFile, SitePeer
+from hansa.experiment.sites.site_init import Known, write_site
 
 from ..engine.apart import in_order, play_apart
 
@@ -174,6 +177,12 @@ def test_sites_are_numbered_by_their_lowest_node(tables: Path) -> None:
         owners(3, site)
 
 
+PEERS = [
+    {"name": f"s{k}", "nodes": [k], "key": KEYS[k], "address": f"127.0.0.1:{7000 + k}"}
+    for k in (1, 2)
+]
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -186,6 +195,10 @@ def test_sites_are_numbered_by_their_lowest_node(tables: Path) -> None:
         ({"session": "../up"}, "session = '../up': is no word"),
         ({"tells": ["age"]}, "'age' is none of sizes, labels, names, moments, limits"),
         ({"least": 4}, "least = 4: there are 3 sites"),
+        (
+            {"listen": None, "peers": [PEERS[0], {**PEERS[1], "address": None}]},
+            "peers.1.address: s2 only dials, as this site does, and no relay passes on",
+        ),
         ({"data": {"share": True, "path": "x.csv"}}, "data.share.*one of the two"),
         ({"data": {"pth": "x.csv"}}, "data.pth.*no such setting\n.*did you mean data.path=x.csv"),
         ({"patience": {"peer": 0}}, "patience.peer"),
@@ -199,6 +212,25 @@ def test_site_files_that_cannot_work(tables: Path, change: dict[str, Any], text:
     path.write_text(yaml.safe_dump({**good, **change}))
     with pytest.raises(ConfigError, match=f"(?s){text}"):
         SiteFile.load(path)
+
+
+def test_a_run_file_that_is_not_there_is_the_sites_setting_run(tables: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^run = .*none.yaml.*there is no such file"):
+        Entry.of(site_file(tables, 0, [[0], [1], [2]], run=str(tables / "none.yaml")))
+
+
+def test_two_sites_that_only_dial_are_written_with_a_relay(tables: Path) -> None:
+    peers = [SitePeer(**{**peer, "address": None}) for peer in PEERS]
+    first = SitePeer(name="s0", nodes=(0,), key=KEYS[0], address="127.0.0.1:7000")
+    run = tables / "run.yaml"
+    run.write_text("nodes: 3\n")
+    known = Known("s0", run, tables / "s0.key", (0,), "a:7000", tuple(peers), None, None)
+    served = write_site(known, tables / "served.yaml")
+    known = replace(known, name="s1", nodes=(1,), listen=None, peers=(first, peers[1]))
+    dials = write_site(known, tables / "dials.yaml")
+    assert served.relay
+    assert not dials.relay
+    assert [peer.relay for peer in dials.peers] == [True, False]
 
 
 def test_two_peers_with_one_address_or_key(tables: Path) -> None:

@@ -118,7 +118,8 @@ def disagreement(ticket: Ticket, config: Mapping[str, str], hello: Hello) -> str
     )
     if differing:
         names = short(", ".join(differing))
-        return f"{other} and {own} have different settings of: {names}; make them the same"
+        one, two = sorted((hello.site, ticket.site))  # the same line, whoever of both says it
+        return f"site {one} and site {two} have different settings of: {names}; make them the same"
     return ""
 
 

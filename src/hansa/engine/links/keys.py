@@ -217,6 +217,10 @@ def _private_bytes(path: Path, where: str) -> bytes:
         if status.st_uid not in (os.geteuid(), 0):
             fix = f"chown it to the user that runs hansa, or {MAKE}"
             raise ConfigError(where, shown, "belongs to another user", fix)
+        if _LINE.match(os.read(handle, 100).decode(errors="replace")):
+            fix = "the path of the .key that was made with it"
+            raise ConfigError(where, shown, "is the public line of a key", fix)
+        os.lseek(handle, 0, os.SEEK_SET)
         if status.st_mode & 0o077:
             raise ConfigError(where, shown, "can be read by others", f"chmod 600 {path}")
         if status.st_size > _LONGEST:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError, HansaError, RunError, WireError
+from hansa.base.telling import doing
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.links.refusal import REFUSED
 from hansa.engine.party import Tells
@@ -105,6 +106,7 @@ class OwnLedger:
         self._own = dict(tells)
         began = asked = news = time.monotonic()
         said = ""
+        doing("waiting for the others")
         for other in self.others:
             self._tell(other, True)
         while missing := [other for other in self.others if other not in self._told]:
@@ -294,6 +296,7 @@ class OwnLedger:
         while [other for other in self.others if self._wants(other)]:
             self._hear(self.site.hear(_LOOK))
             self._watch()
+        self._look_out(self.site, self)  # what stays in the folder is how it was at the end
 
     def failed(self, error: BaseException) -> None:
         """Keep why."""
@@ -328,6 +331,9 @@ class OwnLedger:
         if not why:
             why = "has not told yet" if state.connected else "has not come yet"
         why = why.removeprefix(f"{peer}: ").removeprefix(f"{peer} ")
+        why = why.removeprefix(
+            "was refused there: "
+        )  # either end may have been the first to say it
         return f"{peer} ({why})"
 
     def _watch(self) -> None:

@@ -50,6 +50,8 @@ class Entry:
             ConfigError: a setting of the site, or of the run, cannot work.
             DataError: the examples are missing or damaged.
         """
+        if not file.run.is_file():
+            raise ConfigError("run", str(file.run), "there is no such file", "the run file's path")
         run = RunFile.load(file.run)
         key = Key.load(file.key)
         nodes = run.nodes + run.algorithm.servers(run.nodes)
@@ -91,6 +93,8 @@ class Entry:
             incarnation: how many times the site was started in this run before.
         """
         relays = [p.site for p, said in zip(self.peers, self.file.peers, strict=True) if said.relay]
+        if self.file.relay:
+            relays.append(self.site)
         config = agreement(self.run, self.file, self.party.columns)
         return Ticket(
             run=self.file.session,

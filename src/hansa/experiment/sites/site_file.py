@@ -91,6 +91,11 @@ class SiteFile(SettingsFile):
     listen: str | None = Field(
         None, description="host:port to listen at; null: this site only dials"
     )
+    relay: bool = Field(
+        False,
+        description="whether this site passes on what two others cannot tell each other directly, "
+        "as both only dial; it sees ciphertext; those two have relay: true at this site as a peer",
+    )
     key: Path = Field(description="this site's own key, from hansa node keygen")
     peers: tuple[SitePeer, ...] = Field(description="all other sites")
     data: SiteData = Field(
@@ -182,6 +187,12 @@ class SiteFile(SettingsFile):
         if self.listen is None and not reached:
             problem = "nobody can be reached: this site does not listen and knows no address"
             raise ConfigError("listen", None, problem, "listen: 0.0.0.0:7000, or a peer's address")
+        relays = [peer.name for peer in self.peers if peer.relay]
+        for k, peer in enumerate(self.peers):
+            if self.listen is None and peer.address is None and set(relays) <= {peer.name}:
+                problem = f"{peer.name} only dials, as this site does, and no relay passes on"
+                fix = "relay: true at a peer that both reach, and in that site's own file"
+                raise ConfigError(f"peers.{k}.address", None, problem, fix)
         if self.least is not None and self.least > len(self.peers) + 1:
             problem = f"there are {len(self.peers) + 1} sites"
             raise ConfigError("least", self.least, problem, f"1 to {len(self.peers) + 1}")

@@ -84,6 +84,8 @@ def site_text(known: Known, folder: Path) -> str:
     data = "share"
     if known.data is not None or known.test is not None:
         data = f"{{path: {at(known.data)}, test_path: {at(known.test)}}}"
+    dialling = [peer for peer in known.peers if peer.address is None]
+    over_relays = known.listen is None and bool(dialling)
     lines = [
         "# A site of a run without a coordinator. See docs/sites.md; hansa node explain THIS FILE",
         "# says exactly what leaves this site before anything does.",
@@ -93,6 +95,7 @@ def site_text(known: Known, folder: Path) -> str:
         *_set("run", at(known.run)),
         *_set("nodes", json.dumps(list(known.nodes))),
         *_set("listen", "null" if known.listen is None else _text(known.listen)),
+        *_set("relay", json.dumps(len(dialling) > 1)),
         *_set("key", at(known.key)),
         *_set("data", data),
         *_set("tells", f"[{', '.join(known.tells)}]", remark),
@@ -106,6 +109,8 @@ def site_text(known: Known, folder: Path) -> str:
             f"    address: {'null' if peer.address is None else _text(peer.address)}",
             f"    key: {_text(peer.key)}",
         ]
+        if over_relays and peer.address is not None:
+            lines += ["    relay: true  # passes on what those that only dial tell each other"]
     lines += [*_remark(SiteFile, "patience"), "patience:"]
     for name, field in Patience.model_fields.items():
         lines.append(f"  {name}: {field.default:g}  # {field.description}")

@@ -321,6 +321,7 @@ function gathered() {
       }
       // A site says nothing of the nodes of others.
       if (!several || row.round >= 0 || row.trouble) every.push(row);
+      else of -= 1;
     });
   }
   return { rows: every, figures: [...figures.values()], faults, of };
