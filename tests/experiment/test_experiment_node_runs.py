@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+import yaml
 
 from hansa.cli.app import main
 from hansa.engine.links.keys import Key
@@ -224,13 +225,26 @@ def test_a_port_in_use_and_too_few_sites(tmp_path: Path) -> None:
         made.finish()
 
 
+def test_two_sites_that_only_dial_train_through_a_third(tmp_path: Path) -> None:
+    with sites(tmp_path, run_of(rounds=2), [[0], [1], [2]]) as made:
+        yaml_without_address(made, 0, 1)
+        yaml_without_address(made, 0, 2)
+        made.change(0, relay=True)
+        for k in (1, 2):
+            yaml_without_address(made, k, 3 - k)
+            peers = yaml.safe_load(made.file(k).read_text())["peers"]
+            peers = [{**peer, "relay": peer["address"] is not None} for peer in peers]
+            made.change(k, listen=None, peers=peers)
+        made.start()
+        made.finish()
+        assert [RunFolder.open(made.out(k)).summary["rounds"] for k in range(3)] == [2, 2, 2]
+
+
 def yaml_without_address(made: Any, k: int, other: int) -> str:
     """A site's file in which a peer only dials, so that two may claim one port."""
-    import yaml
-
     site = yaml.safe_load(made.file(k).read_text())
     for peer in site["peers"]:
-        if peer["address"].endswith(str(made.ports[other])):
+        if (peer["address"] or "").endswith(str(made.ports[other])):
             peer["address"] = None
     made.file(k).write_text(yaml.safe_dump(site))
     return str(site["listen"])

@@ -94,7 +94,7 @@ class Site:
             ConfigError: the port is in use.
         """
         self.address = self.links.start()
-        self.meet(peer for peer in self.ticket.peers if peer.address)
+        self.meet(peer for peer in self.ticket.peers if peer.address or self.ticket.relays)
 
     def meet(self, peers: Iterable[Peer]) -> None:
         """Learn where others are."""
