@@ -23,9 +23,28 @@ from hansa.engine.runtimes.checkpoint import latest, load_block, read_manifest
 from hansa.experiment import RunFile, prepare
 
 NAMES = ("north", "south", "east", "west")
-PATIENCE = {"start": 240.0, "peer": 240.0, "server": 240.0}
+PATIENCE = {"start": 120.0, "peer": 240.0, "server": 240.0}
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["hansa.cli.app", "hansa.experiment.sites.site_run", "torch"])
+_FORKS.set_forkserver_preload(["tests.experiment.sites_imports"])
+GATED = """
+import time
+from pathlib import Path
+from pydantic import Field
+from hansa import register
+from hansa.learn.gossip.dpsgd import DPSGD
+
+@register("gated")
+class Gated(DPSGD):
+    gate: str = Field("", description="a file that is there once the fourth round may begin")
+
+    def round(self, block, t):
+        if t == 3:
+            Path(f"{self.gate}-{block.ids[0]}").touch()
+        while t == 3 and not Path(self.gate).exists():
+            time.sleep(0.02)
+        return (yield from super().round(block, t))
+"""
+"""An algorithm in a file of its own, whose fourth round waits until it may begin."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,7 +56,11 @@ def free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def _command(words: Sequence[str], log: str, folder: str) -> None:
+def nothing() -> None:
+    """What most sites do before they begin."""
+
+
+def _command(words: Sequence[str], log: str, folder: str, before: Callable[[], None]) -> None:
     """A command line with its output in a file; runs in the child."""
     from hansa.cli.app import main
 
@@ -46,6 +69,7 @@ def _command(words: Sequence[str], log: str, folder: str) -> None:
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     torch.set_num_threads(1)
+    before()
     status = main(list(words))
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -119,11 +143,15 @@ class Sites:
         log = self.folder / f"{NAMES[k]}.log"
         return log.read_text() if log.exists() else ""
 
-    def start(self, *which: int) -> None:
-        """Start some sites, or all."""
+    def start(self, *which: int, before: Callable[[], None] = nothing) -> None:
+        """Start some sites, or all.
+
+        Args:
+            before: a function of a module, which their processes call first.
+        """
         for k in which or range(self.count):
             words = ["node", "run", str(self.file(k)), "--no-report"]
-            arguments = (words, str(self.folder / f"{NAMES[k]}.log"), str(self.folder))
+            arguments = (words, str(self.folder / f"{NAMES[k]}.log"), str(self.folder), before)
             process = _FORKS.Process(target=_command, args=arguments)
             process.start()
             self.processes[k] = process
@@ -149,6 +177,14 @@ class Sites:
             assert time.monotonic() < until, f"{NAMES[k]} does not say {text!r}:\n{self.said(k)}"
             assert process is None or process.is_alive() or text in self.said(k), self.said(k)
             time.sleep(0.05)
+
+    def at_gate(self, k: int, timeout: float = 120.0) -> None:
+        """Wait until the first node of a site waits at the gate ``go`` of a gated run."""
+        until = time.monotonic() + timeout
+        node = yaml.safe_load(self.file(k).read_text())["nodes"][0]
+        while not (self.folder / f"go-{node}").exists():
+            assert time.monotonic() < until, self.said(k)
+            time.sleep(0.02)
 
     def close(self) -> None:
         """End whoever still runs."""

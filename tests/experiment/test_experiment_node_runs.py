@@ -9,17 +9,15 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-import yaml
 
 from hansa.cli.app import main
-from hansa.engine.links.keys import Key
 from hansa.experiment import RunFile, run
 from hansa.experiment.sites.explaining import explained, total
 from hansa.experiment.sites.site_file import SiteFile
 from hansa.report import RunFolder
 from hansa.report.joining import JoinedRun, joined
 
-from .sites import models_of, sites
+from .sites import GATED, models_of, sites
 
 BASE: dict[str, Any] = {
     "nodes": 3,
@@ -111,143 +109,53 @@ def test_what_leaves_a_site_is_what_explain_said(tmp_path: Path) -> None:
     assert main(["node", "explain", str(made.file(0)), "--json"]) == 0
 
 
+def gated(folder: Path, **more: Any) -> dict[str, Any]:
+    """Settings of a run of 8 rounds whose fourth waits until the file ``go`` is in the folder."""
+    (folder / "gated.py").write_text(GATED)
+    algorithm = {"name": "gated", "gate": str(folder / "go")}
+    plugins = [str(folder / "gated.py")]
+    return run_of(rounds=8, **{"algorithm": algorithm, "plugins": plugins, **more})
+
+
 def test_a_site_that_is_killed_takes_part_again(tmp_path: Path) -> None:
-    settings = run_of(rounds=40, train={"local_steps": 1, "strategy": "looped"})
-    patience = {"start": 240.0, "peer": 240.0, "server": 240.0}
-    slow = {"network": {"delay": 0.1}}
-    with sites(
-        tmp_path, {**settings, **slow}, [[0], [1], [2]], lambda k: {"patience": patience}
-    ) as made:
+    with sites(tmp_path, gated(tmp_path), [[0], [1], [2]]) as made:
         made.start()
-        made.wait(1, "round 6/40")
+        made.at_gate(1)
         process = made.processes[1]
         assert process is not None
         process.kill()
         process.join()
         made.start(1)
-        made.wait(0, "south is back")
+        (tmp_path / "go").touch()
         made.finish()
+        assert "south is back" in made.said(0)
         events = RunFolder.open(made.out(1)).events()
         (back,) = [event for event in events if event["kind"] == "rejoined"]
-        assert back["from"] < back["at"] <= 40
+        assert 3 == back["from"] < back["at"] <= 8
         (whole,), _ = joined([RunFolder.open(made.out(k)) for k in range(3)])
         assert isinstance(whole, JoinedRun)
         gone = [r for r in whole.missing.get("south", []) if r]
         assert gone == list(range(back["from"] + 1, back["at"]))
-        assert (whole.summary["status"], whole.summary["rounds"]) == ("finished", 40)
+        assert (whole.summary["status"], whole.summary["rounds"]) == ("finished", 8)
         assert json.loads(json.dumps(whole.summary))["partial"] == bool(gone)
+        assert main(["learn", "--replay", str(made.out(0)), "--json"]) == 2
 
 
 def test_ctrl_c_ends_one_site_and_the_others_go_on(tmp_path: Path) -> None:
-    settings = run_of(rounds=30, network={"delay": 0.1})
-    with sites(tmp_path, settings, [[0], [1], [2]]) as made:
+    with sites(tmp_path, gated(tmp_path), [[0], [1], [2]]) as made:
         made.start()
-        made.wait(2, "round 2/30")
+        made.at_gate(2)
         process = made.processes[2]
         assert process is not None
         process.terminate()
+        (tmp_path / "go").touch()
         assert made.status(2) == 130
         assert "to take part again: hansa node run" in made.said(2)
         assert made.status(0) == made.status(1) == 0
         assert "east has ended" in made.said(0)
         ended = RunFolder.open(made.out(2)).summary or {}
         assert ended["status"] == "interrupted"
-        assert (RunFolder.open(made.out(0)).summary or {})["rounds"] == 30
-
-
-def test_what_a_site_does_not_tell_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
-    settings = run_of(algorithm="fedavg")
-    with sites(tmp_path, settings, [[0], [1], [2], [3]], lambda k: {"tells": []}) as made:
-        made.start(0)
-        assert made.status(0) == 2
-        text = made.said(0)
-        assert "tells = []: the run asks this site to tell how many examples its clients" in text
-        assert "fix: tells: [sizes], if others may know" in text
-        assert not made.out(0).exists()
-
-
-def test_settings_that_differ_stop_the_site_that_differs(tmp_path: Path) -> None:
-    settings = run_of(rounds=2)
-    with sites(tmp_path, settings, [[0], [1], [2]]) as made:
-        other = (tmp_path / "run.yaml").read_text().replace("local_steps: 2", "local_steps: 3")
-        (tmp_path / "other.yaml").write_text(other)
-        made.change(2, run="other.yaml")
-        made.start()
-        assert made.status(2) == 2
-        assert "different settings of: train.local_steps; make them the same" in made.said(2)
-        made.change(2, run="run.yaml")
-        made.start(2)
-        made.finish()
-        assert "train.local_steps" in made.said(0)
-        for line in ("site 0 and site 2", "site 1 and site 2"):  # one line, whoever says it
-            assert line in made.said(2) or line in made.said(0) + made.said(1)
-        assert "site 2 and site" not in made.said(0) + made.said(1) + made.said(2)
-        peers = json.loads((made.out(0) / "peers.json").read_text())["peers"]
-        assert min(peer["round"] for peer in peers) >= 1  # as it was at the end
-
-
-def test_a_key_that_nobody_knows_and_one_that_has_expired(tmp_path: Path) -> None:
-    with sites(tmp_path, run_of(rounds=2), [[0], [1], [2]]) as made:
-        Key.generate("stranger").save(tmp_path / "stranger.key")
-        made.change(2, key="stranger.key")
-        made.start()
-        assert made.status(2) == 2
-        assert "peers: " in made.said(2)
-        (tmp_path / "broken.key").write_text("no key")
-        (tmp_path / "broken.key").chmod(0o600)
-        made.change(2, key="broken.key")
-        made.start(2)
-        assert made.status(2) == 2
-        assert "holds no private key" in made.said(2)
-        made.change(2, key="east.key")
-        made.start(2)
-        made.finish()
-
-
-def test_a_port_in_use_and_too_few_sites(tmp_path: Path) -> None:
-    with sites(tmp_path, run_of(rounds=2), [[0], [1], [2]]) as made:
-        patience = {"start": 3.0, "peer": 240.0}
-        made.change(0, listen=f"127.0.0.1:{made.ports[1]}", patience=patience)
-        made.start(1)
-        made.wait(1, "waiting for")
-        taken = yaml_without_address(made, 0, 1)
-        made.start(0)
-        assert made.status(0) == 2
-        assert "listen" in made.said(0), taken
-        assert "in use" in made.said(0)
-        made.change(0, listen=f"127.0.0.1:{made.ports[0]}")
-        made.start(0)
-        assert made.status(0) == 2
-        assert "after 3 s there are 2 of 3 sites, not east" in made.said(0)
-        assert not made.out(0).exists()
-        made.change(0, patience={"start": 240.0, "peer": 240.0})
-        made.start(0, 2)
-        made.finish()
-
-
-def test_two_sites_that_only_dial_train_through_a_third(tmp_path: Path) -> None:
-    with sites(tmp_path, run_of(rounds=2), [[0], [1], [2]]) as made:
-        yaml_without_address(made, 0, 1)
-        yaml_without_address(made, 0, 2)
-        made.change(0, relay=True)
-        for k in (1, 2):
-            yaml_without_address(made, k, 3 - k)
-            peers = yaml.safe_load(made.file(k).read_text())["peers"]
-            peers = [{**peer, "relay": peer["address"] is not None} for peer in peers]
-            made.change(k, listen=None, peers=peers)
-        made.start()
-        made.finish()
-        assert [RunFolder.open(made.out(k)).summary["rounds"] for k in range(3)] == [2, 2, 2]
-
-
-def yaml_without_address(made: Any, k: int, other: int) -> str:
-    """A site's file in which a peer only dials, so that two may claim one port."""
-    site = yaml.safe_load(made.file(k).read_text())
-    for peer in site["peers"]:
-        if (peer["address"] or "").endswith(str(made.ports[other])):
-            peer["address"] = None
-    made.file(k).write_text(yaml.safe_dump(site))
-    return str(site["listen"])
+        assert (RunFolder.open(made.out(0)).summary or {})["rounds"] == 8
 
 
 def test_status_says_who_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

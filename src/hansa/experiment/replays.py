@@ -12,6 +12,7 @@ from hansa.engine.runtimes.recordings import Recording
 from hansa.experiment.equality import compared
 from hansa.experiment.runfile import RunFile
 from hansa.report import RunFolder
+from hansa.report.joining import SITE
 
 FREE = ("runtime", "checkpoint", "rounds", "device", "plugins", "sinks")
 """Settings that may differ between a recorded run and its replay."""
@@ -96,6 +97,10 @@ def _checkpoint(folder: RunFolder, settings: dict[str, Any], done: int) -> dict[
 def _recording(folder: RunFolder, own_pace: bool) -> Recording:
     """What a run has recorded, if that is at least one round."""
     path = str(folder.path)
+    if (folder.path / SITE).is_file():
+        problem = "is one site's own: it does not tell what the nodes of other sites missed"
+        fix = "the run file in simulate, which comes to the same where nothing was missed"
+        raise ConfigError("runtime.replay", path, problem, fix)
     try:
         recording = Recording.read(folder, own_pace)
     except CheckpointError as error:

@@ -291,7 +291,7 @@ class SitePost:
         queued = self.carrier.queued(site)
         if queued <= self.outgoing:
             return True
-        patience = Deadline(self.deadline.seconds)
+        patience = Deadline(self.deadlines[site].seconds)
         while queued > self.outgoing:
             if site in self.given_up or site in self.attendance.until:
                 return False

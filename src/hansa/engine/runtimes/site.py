@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.engine.block import Block
 from hansa.engine.exchange.carrier import no_moment
+from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.post import DATA, SitePost
 from hansa.engine.exchange.wire import Buffer
 from hansa.engine.links.limits import LinkSettings
@@ -35,7 +36,8 @@ class Service:
     """How a site takes part in a run.
 
     Attributes:
-        deadline: seconds of a peer's silence.
+        deadline: seconds of silence of a peer, or of all of them.
+        deadlines: those of single peers, by number, where they are shorter.
         checkpoints: where this site's parts of checkpoints go.
         threads: cores that it may use.
         resume: a finished checkpoint to start from, or None.
@@ -54,6 +56,7 @@ class Service:
     rejoins: bool = False
     careful: bool = False
     links: LinkSettings = field(default_factory=LinkSettings)
+    deadlines: Mapping[int, float] = field(default_factory=dict)
 
 
 class Site:
@@ -80,6 +83,8 @@ class Site:
         self.post = SitePost(
             ticket.site, ticket.owner, service.deadline, lambda: self.ledger.alive(), moment=moment
         )
+        for peer, seconds in service.deadlines.items():
+            self.post.deadlines[peer] = Deadline(seconds)
         if service.careful:
             self.post.noting = lambda event: self.ledger.note(event)
         self.links = Links(ticket, service.links, self._arrived, self._changed, shaping)

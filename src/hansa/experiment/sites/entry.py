@@ -108,6 +108,14 @@ class Entry:
             relays=tuple(relays),
         )
 
+    def waits(self) -> dict[int, float]:
+        """Seconds of silence of each other site, by number; a server may be silent for longer."""
+        patience, serving = self.file.patience, {*self.owner[self.run.nodes :]}  # servers come last
+        return {
+            peer.site: patience.server if peer.site in serving else patience.peer
+            for peer in self.peers
+        }
+
     def facts(self) -> dict[str, object]:
         """For the record: who takes part."""
         nodes = {

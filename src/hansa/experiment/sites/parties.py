@@ -213,6 +213,8 @@ def party_of(
     """
     run = run.model_copy(update={"runtime": BySite()})
     check_run(run)
+    for sink in run.sinks:
+        within("sinks", sink.check, run.nodes, sink)
     ids = np.array(sorted(site.nodes), dtype=np.int64)
     if site.data.share:
         whole = prepare(run, place=False)

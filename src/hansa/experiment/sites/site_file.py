@@ -36,7 +36,8 @@ class SitePeer(Settings):
     )
     relay: bool = Field(
         False,
-        description="passes on what two sites cannot tell each other directly; it sees ciphertext",
+        description="passes on what two sites cannot tell each other directly; it sees ciphertext, "
+        "and has relay: true in its own file",
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from hansa.base.errors import ConfigError
 from hansa.base.files import writing
 from hansa.base.streams import Streams
+from hansa.base.telling import doing
 from hansa.engine import BySite, Job
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.party import Party, Tells
@@ -67,7 +68,9 @@ def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunF
                 again = stack.enter_context(reopened(path, RunFile, config))
                 start = Start.of(again.folder, chosen)
                 start.enter(again)
-                hosting = stack.enter_context(hosted(again.folder, chosen.verb, report))
+                hosting = stack.enter_context(
+                    hosted(again.folder, chosen.verb, report, chosen.sinks, start.done)
+                )
             else:
                 environment = describe_machine(chosen.seed)
                 hosting = stack.enter_context(begun(path, chosen, environment, report))
@@ -113,9 +116,10 @@ class _SiteRun:
         meeting = Meeting(
             patience.start, site.least or len(self.entry.names), patience.peer, self.start.done
         )
-        served = self.chosen.algorithm.servers(self.chosen.nodes) > 0
+        waits = self.entry.waits()
         service = Service(
-            deadline=max(patience.peer, patience.server) if served else patience.peer,
+            deadline=max(waits.values()),
+            deadlines=waits,
             checkpoints=folder.path / "checkpoints",
             threads=max(1, len(os.sched_getaffinity(0))),
             resume=self.start.checkpoint,
@@ -135,6 +139,7 @@ class _SiteRun:
                 ticket = self.entry.ticket(incarnation)
                 network, streams = self.chosen.network, Streams(self.chosen.seed)
                 shaping = network and network.between(streams, ticket.site, ticket.owner)
+                doing("meeting the other sites")
                 party = _Meeting(self.entry.party, self._open)
                 serve(ticket, lambda: party, service, ledger, shaping)
             assert self.ledger is not None
