@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test data lint types format bench clean
+.PHONY: help demo test slow data lint types format bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -20,6 +20,9 @@ demo: $(STAMP) ## train 16 nodes on handwritten digits, print a table, write a r
 
 test: lint types $(STAMP) ## lint, types, and all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+slow: $(STAMP) ## the tests of real networks that take long: Ray, sites, kills, shaped links
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 data: $(STAMP) ## the tests on real data, which lie where HANSA_DATA says
 	@test -d "$(HANSA_DATA)" || { echo "make data: HANSA_DATA names no folder"; exit 2; }

@@ -36,6 +36,15 @@ def _real_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("needs $HANSA_DATA")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is slow runs where it is asked for: by ``-m slow``, or by its file or name."""
+    if "slow" in config.option.markexpr or any(".py" in each for each in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in set(slow)]
+
+
 @pytest.fixture(autouse=True)
 def _no_plugins_of_other_tests() -> Iterator[None]:
     """Forget the components that a test brought along, and the files they came from."""

@@ -20,6 +20,8 @@ HELPERS = (
     "stale",
 )  # no scripts with a smoke run
 SCRIPTS = sorted(p for p in BENCHMARKS.rglob("*.py") if not p.name.startswith(HELPERS))
+SLOW = ("shaping", "scale", "overhead", "own_pace")
+CASES = [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in SLOW)) for p in SCRIPTS]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def run_script(script: Path, place: Path) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("script", CASES)
 def test_smoke(script: Path, tmp_path: Path, warm: ForkServerContext) -> None:
     process = warm.Process(target=run_script, args=(script, tmp_path))
     process.start()

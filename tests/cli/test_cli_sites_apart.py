@@ -30,6 +30,7 @@ spaces = _spaces()
 
 
 @pytest.mark.skipif(bool(spaces.lacking()), reason=spaces.lacking())
+@pytest.mark.slow
 def test_three_parties_train_together_and_one_of_them_only_dials(tmp_path: Path) -> None:
     for name, text in FILES.findall((ROOT / "docs" / "sites.md").read_text()):
         (tmp_path / name).write_text(f"# {name}{text}")

@@ -98,6 +98,7 @@ def test_all_workers_are_killed_in_turn_and_come_back(
     assert again.summary["equal"] is True
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_at_every_start_ends_the_run(
     struck: Callable[..., RunFolder],
 ) -> None:

@@ -72,6 +72,7 @@ def test_what_a_run_counts_is_what_the_kernel_counts(tmp_path: Path) -> None:
 
 
 @needs_rates
+@pytest.mark.slow
 def test_a_rate_in_user_space_is_that_of_the_kernel() -> None:
     shaping, ratios = _module("shaping"), []
     for _ in range(3):  # a machine that stalls does so for either of them

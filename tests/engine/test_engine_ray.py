@@ -72,7 +72,11 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+SLOW = ("jwins", "skiptrain", "cpfl")
+CASES = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in ALGORITHMS]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_models_are_those_of_simulate(name: str, both: Callable[..., Any]) -> None:
     there, here = both(ALGORITHMS[name])
     assert torch.equal(rows_of(there), rows_of(here))
@@ -111,6 +115,7 @@ def events(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
     return [event for event in folder.events() if event["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_a_run_whose_node_is_lost_ends_and_is_resumed(
     gated: Callable[..., dict[str, Any]],
     gate: Gate,
@@ -154,6 +159,7 @@ def test_the_others_go_on_without_a_node(
     assert replay.summary["equal"] is True
 
 
+@pytest.mark.slow
 def test_a_lost_site_is_placed_on_another_node_and_takes_part_again(
     gated: Callable[..., dict[str, Any]], gate: Gate, nodes: Nodes, tmp_path: Path
 ) -> None:

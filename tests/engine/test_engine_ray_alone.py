@@ -80,6 +80,7 @@ def test_a_ray_of_its_own_goes_with_the_run(
     assert list(command.temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_leaves_nothing_behind(
     command: Command, small: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -46,7 +46,11 @@ def run_of(**more: Any) -> dict[str, Any]:
     return {**BASE, "algorithm": "dpsgd", **more}
 
 
-@pytest.mark.parametrize("name", list(ALGORITHMS))
+SLOW = ("jwins", "skiptrain")
+CASES = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in ALGORITHMS]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_sites_come_to_the_models_of_the_simulation(tmp_path: Path, name: str) -> None:
     settings = run_of(**ALGORITHMS[name])
     chosen = RunFile.parse(settings)

@@ -75,6 +75,7 @@ def test_a_key_that_nobody_knows_and_one_that_has_expired(tmp_path: Path) -> Non
         made.finish()
 
 
+@pytest.mark.slow
 def test_a_port_in_use_and_too_few_sites(tmp_path: Path) -> None:
     with sites(tmp_path, run_of(rounds=2), [[0], [1], [2]]) as made:
         patience = {"start": 3.0, "peer": 240.0}
@@ -113,6 +114,7 @@ def expired(name: str) -> Key:
     return keys._signed(name, now - 3 * day, now - day)
 
 
+@pytest.mark.slow
 def test_a_key_that_held_until_yesterday(tmp_path: Path) -> None:
     with sites(tmp_path, run_of(rounds=1), [[0], [1], [2]]) as made:
         expired("east").save(tmp_path / "expired.key")
@@ -146,6 +148,7 @@ def of_another_protocol() -> None:
     hello.PROTOCOL = (98, 99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "text"),
     [
@@ -195,6 +198,7 @@ def test_who_only_dials_needs_a_relay(tmp_path: Path, capsys: pytest.CaptureFixt
         assert "east only dials, as this site does" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_those_who_are_there_begin_and_who_is_late_takes_part(tmp_path: Path) -> None:
     patience = {"start": 2.0, "peer": 240.0, "server": 240.0}
     settings = run_of(rounds=80, network={"delay": 0.1})

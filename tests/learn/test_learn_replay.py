@@ -67,6 +67,7 @@ def test_a_run_whose_worker_was_killed_is_done_again_to_the_bit(
     assert answer["overhead_bytes"] == 0
 
 
+@pytest.mark.slow
 def test_a_replay_of_another_course_says_where_they_part(small: Small, tmp_path: Path) -> None:
     """An event of round 2 is taken away: a message comes that did not."""
     settings = small({"rounds": 3, "checkpoint": {"every": 3}, "evaluate.every": 1})
