@@ -14,9 +14,11 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HELPERS = (
     "golden",
+    "links",
     "measure",
     "peers_",
     "resnet20_",
+    "rounds",
     "stale",
 )  # no scripts with a smoke run
 SCRIPTS = sorted(p for p in BENCHMARKS.rglob("*.py") if not p.name.startswith(HELPERS))

@@ -28,7 +28,7 @@ def test_a_stranger_follows_the_page(tmp_path: Path, free_ports: Any) -> None:
     page = PAGE
     for port, free in zip((7101, 7102, 7103), free_ports, strict=True):
         page = page.replace(str(port), str(free))
-    folder = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    folder = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}}
     running: list[tuple[str, subprocess.Popen[str]]] = []
     said: dict[str, str] = {}
 
@@ -67,7 +67,7 @@ def test_a_stranger_follows_the_page(tmp_path: Path, free_ports: Any) -> None:
     finally:
         for _, process in running:
             process.kill()
-    explained = said["hansa node explain north.yaml"]
+    explained = " ".join(said["hansa node explain north.yaml"].split())
     assert "the names of its classes and of the words in its columns" in explained
     assert "round 10/10" in said["hansa node run north.yaml"]
     assert "finished, round 10 of 10" in said["hansa node status north.yaml"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hansa.engine.links.conditions import Conditions, Course, merged
@@ -71,6 +71,7 @@ def _all(link: Filter, sent: list[tuple[float, int]]) -> list[tuple[float, int, 
 
 @settings(deadline=None, max_examples=200)
 @given(frames, courses(), st.integers(0, 2**63))
+@example([(0.0, 1), (7.918, 1)], Course(conditions=(Conditions(delay=0.0625, duplicate=0.5),)), 0)
 def test_frames_keep_their_order_and_none_vanishes(
     sent: list[tuple[float, int]], course: Course, key: int
 ) -> None:

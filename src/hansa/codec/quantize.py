@@ -111,7 +111,7 @@ class Uniform(_Scaled):
 
     def _values(self, scale: float, codes: np.ndarray) -> np.ndarray:
         top = (1 << (self.bits - 1)) - 1
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             return ((codes - top) * (scale / top)).astype(np.float32)
 
 
@@ -144,7 +144,7 @@ class QSGD(_Scaled):
 
     def _values(self, scale: float, codes: np.ndarray) -> np.ndarray:
         levels = (1 << (self.bits - 1)) - 1
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             magnitude = (codes & levels) * (scale / levels)
         return np.where(codes >> (self.bits - 1), -magnitude, magnitude).astype(np.float32)
 

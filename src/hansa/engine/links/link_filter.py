@@ -92,7 +92,8 @@ class Filter:
             return [Passage(at, "corrupt")]
         passages = [Passage(at, "whole")]
         if there.duplicate and self._draw() < there.duplicate:
-            self._last = at + self._delay(there) - (there.delay - there.jitter)
+            later = at + self._delay(there) - (there.delay - there.jitter)
+            self._last = max(at, later)  # rounding puts none before the frame that it repeats
             passages.append(Passage(self._last, "duplicate"))
         return passages
 

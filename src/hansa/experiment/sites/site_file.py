@@ -78,6 +78,7 @@ class SiteFile(SettingsFile):
     """What one site is told. ``hansa node init`` writes one with remarks."""
 
     command: ClassVar[str] = "node run"
+    says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ()
 
     verb: Literal["node"] = Field("node", description="whose file this is")
