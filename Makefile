@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## train 16 nodes on handwritten digits, print a table, write a report
 	$(BIN)/hansa learn examples/digits_dpsgd.yaml
 
-test: lint types $(STAMP) ## lint, types, and all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+test: lint $(STAMP) ## lint, types, and all tests but the slow ones
+	$(BIN)/mypy & types=$$!; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2; tests=$$?; \
+		wait $$types && exit $$tests
 
 slow: $(STAMP) ## the tests of real networks that take long: Ray, sites, kills, shaped links
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow

@@ -22,7 +22,28 @@ HELPERS = (
     "stale",
 )  # no scripts with a smoke run
 SCRIPTS = sorted(p for p in BENCHMARKS.rglob("*.py") if not p.name.startswith(HELPERS))
-SLOW = ("shaping", "scale", "overhead", "own_pace")
+SLOW = [
+    "cifar",
+    "clients",
+    "digits",
+    "memory_workers",
+    "merge_digits",
+    "overhead",
+    "own_pace",
+    "private_digits",
+    "private_killed",
+    "private_resnet",
+    "scale",
+    "secure_aggregation",
+    "shaping",
+    "shards",
+    "speed",
+    "speed_federated",
+    "study",
+    "successive",
+    "worth",
+]
+"""Those whose smoke run takes ten seconds or more."""
 CASES = [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem in SLOW)) for p in SCRIPTS]
 
 

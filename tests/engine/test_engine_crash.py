@@ -46,6 +46,7 @@ def of_kind(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
     return [event for event in folder.events() if event["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_the_others_go_on_without_a_worker_that_was_killed(
     struck: Callable[..., RunFolder], tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def command(tmp_path: Path) -> Iterator[Command]:
         yield Command(tmp_path, Path(temporary))
 
 
+@pytest.mark.slow
 def test_a_ray_of_its_own_goes_with_the_run(
     command: Command, small: Callable[..., dict[str, Any]]
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_site_that_is_killed_takes_part_again(tmp_path: Path) -> None:
         assert main(["learn", "--replay", str(made.out(0)), "--json"]) == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_one_site_and_the_others_go_on(tmp_path: Path) -> None:
     with sites(tmp_path, gated(tmp_path), [[0], [1], [2]]) as made:
         made.start()

@@ -26,6 +26,7 @@ from .sites import models_of, sites
 from .test_experiment_node_runs import run_of
 
 
+@pytest.mark.slow
 def test_what_a_site_does_not_tell_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     settings = run_of(algorithm="fedavg")
     with sites(tmp_path, settings, [[0], [1], [2], [3]], lambda k: {"tells": []}) as made:
@@ -57,6 +58,7 @@ def test_settings_that_differ_stop_the_site_that_differs(tmp_path: Path) -> None
         assert min(peer["round"] for peer in peers) >= 1  # as it was at the end
 
 
+@pytest.mark.slow
 def test_a_key_that_nobody_knows_and_one_that_has_expired(tmp_path: Path) -> None:
     with sites(tmp_path, run_of(rounds=2), [[0], [1], [2]]) as made:
         Key.generate("stranger").save(tmp_path / "stranger.key")
