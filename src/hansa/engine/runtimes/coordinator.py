@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from hansa.base.errors import Diverged, OwnCodeError, RunError, WireError
-from hansa.base.files import writing
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.job import Job
 from hansa.engine.links.keys import Key
@@ -20,6 +14,7 @@ from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import Links
 from hansa.engine.links.ticket import Peer, Ticket
 from hansa.engine.runtimes.checkpoint import peek
+from hansa.engine.runtimes.checkpoint_parts import CheckpointParts
 from hansa.engine.runtimes.control import (
     CONTROL,
     REPORTED,
@@ -30,6 +25,7 @@ from hansa.engine.runtimes.control import (
 )
 from hansa.engine.runtimes.crashes import OnCrash
 from hansa.engine.runtimes.launcher import Launcher
+from hansa.engine.runtimes.member import Member
 from hansa.engine.runtimes.runtime import Launch, owners, split_nodes
 from hansa.engine.runtimes.supplies import Depot
 
@@ -38,47 +34,6 @@ _GRACE = 3.0  # seconds that all sites together have to leave
 _LAST_WORDS = 0.5  # seconds in which the account of a process that has ended may yet come
 _NOT_A_WORD = "the other end closed the connection"
 _IN_VAIN = 3  # starts of a site, one after the other, from which no round came
-
-
-@dataclass
-class _Member:
-    """What is known of a site.
-
-    Attributes:
-        ids: its nodes.
-        address: where it listens, once it has said so.
-        key: the fingerprint of its key, where sites have keys.
-        part: its last part of a checkpoint.
-        source: the part that it is being started from again.
-        state: ``starting`` until it hears of the others, ``running``, ``gone``, or ``done``.
-        incarnation: how many times it was started before.
-        vain: how many of these starts, the latest, no round came of.
-        latest: the last round of which it has reported.
-        at: the round in which it took part again.
-        overhead: bytes beyond the messages between nodes, of its latest start.
-    """
-
-    ids: np.ndarray
-    address: str = ""
-    key: str = ""
-    part: dict[str, Any] | None = None
-    source: dict[str, Any] | None = None
-    state: Literal["starting", "running", "gone", "done"] = "starting"
-    incarnation: int = 0
-    vain: int = 0
-    latest: int = -1
-    at: int = 0
-    overhead: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def there(self) -> bool:
-        """Whether it can be told something."""
-        return self.state in ("running", "done")
-
-    @property
-    def busy(self) -> bool:
-        """Whether it has yet to do something."""
-        return self.state in ("starting", "running")
 
 
 class Coordinator:
@@ -111,7 +66,7 @@ class Coordinator:
         self.job, self.collector, self.launcher = job, launch.collector, launcher
         self.launch, self.deadline, self.on_crash = launch, deadline, on_crash
         parts = split_nodes(job.nodes, workers, job.servers)
-        self.members = [_Member(ids) for ids in parts]
+        self.members = [Member(ids) for ids in parts]
         self.since = 0 if launch.resume is None else int(peek(launch.resume).get("round", 0))
         self.index, self.owner = workers, tuple(owners(parts))
         self.run, self.key = secrets.token_hex(8), key
@@ -123,7 +78,7 @@ class Coordinator:
         )
         self.control.carrier = self.links
         self.tells: dict[int, Any] = {}
-        self.saved: dict[int, dict[int, dict[str, Any]]] = {}
+        self.parts = CheckpointParts(self.members, launch.collector, launch.checkpoints, depot)
         self.started, self.whole = False, True
         self.begun: dict[int, int] | None = None
         self.overhead: Counter[str] = Counter()
@@ -260,7 +215,7 @@ class Coordinator:
         elif kind == "note":
             self.collector.note(fields["event"])
         elif kind == "saved":
-            self._saved(site, fields["round"], fields["entry"])
+            self.parts.take(site, fields["round"], fields["entry"])
         elif kind == "want":
             self._say(site, "piece", **self._stock.piece(site, fields["name"], fields["at"]))
         elif kind == "part":
@@ -321,57 +276,11 @@ class Coordinator:
             for site in self._there():
                 self._say(site, "last", round=max(self.begun.values()))
 
-    def _saved(self, site: int, done: int, entry: dict[str, Any]) -> None:
-        """A checkpoint is whole when every site that is there has saved its part."""
-        one, ends = self.members[site], [int(self.members[site].ids[k]) for k in (0, -1)]
-        if entry["nodes"] != ends:
-            raise WireError(f"a part of the nodes {entry['nodes']}, which are not its")
-        if self.depot is not None:
-            self.depot.put(site, done, entry)
-        one.part = {"folder": str(self._folder(done)), "round": done, "files": [entry]}
-        if not done:
-            return  # what it starts from, in case it is gone before it saves anything else
-        self.saved.setdefault(done, {})[site] = entry
-        self._seal()
-
     @property
     def _stock(self) -> Depot:
         if self.depot is None:
             raise WireError("sites of this run share a disk")
         return self.depot
-
-    def _folder(self, done: int) -> Path:
-        return self.launch.checkpoints / f"round-{done:06d}"
-
-    def _seal(self) -> None:
-        """Seal every checkpoint of which nobody's part is missing any more."""
-        for done, entries in sorted(self.saved.items()):
-            away = [k for k in range(self.index) if k not in entries]
-            if any(not self.collector.away(self.members[k].ids, done) for k in away):
-                continue
-            for site in away:
-                self._stand_in(site, done, entries)
-            if len(entries) == self.index:
-                whole = sorted(entries.values(), key=lambda entry: entry["nodes"])
-                self.collector.seal(self.launch.checkpoints, done, whole, self._spare())
-            del self.saved[done]
-
-    def _spare(self) -> set[Path]:
-        """Folders with a part that a site starts from, or that may have to stand in for one."""
-        parts = [part for one in self.members for part in (one.part, one.source)]
-        return {Path(part["folder"]) for part in parts if part is not None}
-
-    def _stand_in(self, site: int, done: int, entries: dict[int, dict[str, Any]]) -> None:
-        """Put the last part of a site that is gone in the place of the one that it lacks."""
-        part = self.members[site].part
-        if part is None:
-            return  # it has none: such a checkpoint is not whole
-        (entry,) = part["files"]
-        source = Path(part["folder"]) / entry["file"]
-        with writing(self._folder(done)):
-            shutil.copyfile(source, self._folder(done) / entry["file"])
-        entries[site] = {**entry, "of": part["round"]}
-        self.members[site].part = {**part, "folder": str(self._folder(done))}
 
     # -- who is gone
 
@@ -424,13 +333,13 @@ class Coordinator:
         self.collector.leave(one.ids)
         for other in self._there():
             self._say(other, "gone", site=site, incarnation=incarnation)
-        self._seal()
+        self.parts.seal()
         self._decide()
         if again and not self.launch.interrupts.asked:
             one.state, one.incarnation, one.source = "starting", incarnation + 1, one.part
             self.launcher.start(self.ticket(site), one.part, True)
 
-    def _book(self, one: _Member) -> None:
+    def _book(self, one: Member) -> None:
         """Count what the links of a site cost beyond the messages between nodes."""
         self._count(one.overhead)
         one.overhead = {}
