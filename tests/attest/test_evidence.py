@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,10 +36,8 @@ def test_other_bytes_are_refused_by_name(data: bytes) -> None:
 def test_a_changed_byte_is_refused_or_is_other_evidence(at: int, change: int) -> None:
     data = bytearray(ONE.to_bytes())
     data[at] ^= change
-    try:
+    with suppress(Malformed):
         assert Evidence.from_bytes(bytes(data)) != ONE
-    except Malformed:
-        pass
 
 
 def test_every_cut_and_every_addition_is_named() -> None:

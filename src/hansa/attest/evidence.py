@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 from hansa.attest.refusals import Malformed, Oversized, Trailing, Truncated
@@ -93,5 +94,5 @@ class Evidence:
         if missing < 0:
             raise Trailing(f"{-missing:,} bytes behind an evidence container")
         ends = [_HEAD.size + sum(lengths[:k]) for k in range(4)]
-        parts = [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        parts = [data[a:b] for a, b in pairwise(ends)]
         return cls(TEES[kind], *parts)

@@ -1,4 +1,4 @@
-"""Why evidence is refused: one class a reason, each with a name that stays the same for programs."""
+"""Why evidence is refused: one class a reason, each with a name that programs may rely on."""
 
 from __future__ import annotations
 
