@@ -1,7 +1,7 @@
 """Nodes in blocks: local training, exchange, runtimes, clock, checkpoints.
 
 An algorithm (``algorithm.py``) is written once over a ``Block`` (``block.py``). ``host.py`` takes
-a block through the rounds; ``runtime.py`` and ``processes.py`` say where blocks live.
+a block through the rounds; ``runtime.py`` and ``workers.py`` say where blocks live.
 """
 
 from hansa.engine.algorithm import Algorithm, Ending, Script
@@ -21,6 +21,7 @@ from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.processes import Processes
 from hansa.engine.runtimes.ray import Ray
 from hansa.engine.runtimes.runtime import Launch, Runtime, Simulate
+from hansa.engine.runtimes.workers import WorkerRuntime
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.availability import Availability
 from hansa.engine.time.churn import Diurnal, Periods
@@ -111,6 +112,7 @@ __all__ = [
     "Until",
     "WallClock",
     "WeightRule",
+    "WorkerRuntime",
     "choose_strategy",
     "latest",
     "nobody",

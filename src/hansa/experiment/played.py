@@ -26,12 +26,11 @@ from hansa.engine import (
     Inbox,
     Job,
     Network,
-    Processes,
-    Ray,
     Runtime,
     Simulate,
     TrainSettings,
     WallClock,
+    WorkerRuntime,
     latest,
     read_manifest,
 )
@@ -85,7 +84,7 @@ class Place:
 
     def runtime_for(self, nodes: int) -> Runtime:
         """The runtime of a run of so many nodes, with at most a worker for each."""
-        if not isinstance(self.runtime, Processes | Ray):
+        if not isinstance(self.runtime, WorkerRuntime):
             return self.runtime
         workers = min(self.runtime.workers, nodes)
         return self.runtime.model_copy(update={"workers": workers}) if workers > 1 else Simulate()

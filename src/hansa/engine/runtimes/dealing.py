@@ -57,7 +57,7 @@ def deal(
     """
     if job.form is None:
         problem = "the model is an object of this process, which no worker can build"
-        raise ConfigError("runtime", "processes", problem, "runtime: simulate")
+        raise ConfigError("runtime", None, problem, "runtime: simulate")
     remove_dealt(run)
     folder = run / FOLDER
     with writing(folder):

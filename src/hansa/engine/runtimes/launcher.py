@@ -26,3 +26,6 @@ class Launcher(Protocol):
 
     def log(self, site: int) -> str:
         """Where a site's own account is, as the end of a sentence."""
+
+    def close(self) -> None:
+        """End all that was started, and what started it."""

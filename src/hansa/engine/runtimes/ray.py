@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
@@ -16,14 +16,12 @@ from hansa.base.telling import doing
 from hansa.engine.job import Job
 from hansa.engine.links.addresses import split
 from hansa.engine.links.keys import Key
-from hansa.engine.links.limits import LinkSettings
 from hansa.engine.runtimes.coordinator import Coordinator
-from hansa.engine.runtimes.crashes import OnCrash
-from hansa.engine.runtimes.dealing import FOLDER, deal, own_secrets, remove_dealt
+from hansa.engine.runtimes.dealing import FOLDER
 from hansa.engine.runtimes.ray_launcher import RayLauncher
-from hansa.engine.runtimes.runtime import Launch, Runtime, split_nodes
+from hansa.engine.runtimes.runtime import Launch
 from hansa.engine.runtimes.site import Service
-from hansa.engine.runtimes.strikes import Strike
+from hansa.engine.runtimes.workers import WorkerRuntime
 
 _LOCAL = 180.0  # seconds in which a Ray of our own has to be there
 _FAR = 30.0  # seconds in which one has to answer that is there
@@ -35,11 +33,10 @@ _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @register("ray")
-class Ray(Runtime):
+class Ray(WorkerRuntime):
     """Actors that Ray places on one or many machines, each with a block of nodes; messages go over
     encrypted links of their own."""
 
-    workers: int = Field(2, ge=1, description="how many actors the nodes are split over")
     address: str = Field(
         "",
         description="host:port of the Ray cluster that this machine is part of; empty: a Ray of "
@@ -47,27 +44,9 @@ class Ray(Runtime):
     )
     cpus: float = Field(1.0, gt=0, description="cores that each actor takes, and uses")
     gpus: float = Field(0.0, ge=0, description="GPUs that each actor takes; 0.25: four share one")
-    deadline: float = Field(
-        120.0, gt=0, description="seconds of silence from an actor or peer that end the run"
-    )
-    own_secrets: bool = Field(
-        False,
-        description="every actor draws what is its nodes' own (batches, noise, keys) from a "
-        "random secret that the others do not know; the run cannot be repeated then",
-    )
-    on_crash: OnCrash = Field(
-        "stop",
-        description="what becomes of the run when an actor or its machine is lost: stop = it ends, "
-        "and can be resumed; continue = the others go on without its nodes; restart = it is placed "
-        "anew from its last checkpoint and takes part from a later round on",
-    )
-    _strikes: tuple[Strike, ...] = PrivateAttr(())
 
     def check(self, nodes: int) -> None:
-        if self.workers > nodes:
-            raise ConfigError(
-                "workers", self.workers, f"is more than the {nodes} nodes", f"1 to {nodes}"
-            )
+        super().check(nodes)
         if importlib.util.find_spec("ray") is None:
             fix = "pip install 'hansa[ray]'; or runtime: processes"
             raise ConfigError("name", "ray", "needs Ray, which is not installed here", fix)
@@ -78,7 +57,6 @@ class Ray(Runtime):
     def run(self, job: Job, launch: Launch) -> None:
         self.check_device(job.device)
         folder = launch.collector.folder.path
-        key = Key.generate("coordinator")
         doing("starting Ray" if not self.address else f"reaching Ray at {self.address}")
         launcher = RayLauncher(
             logs=folder / "logs",
@@ -88,38 +66,23 @@ class Ray(Runtime):
             share={"cpus": self.cpus, "gpus": self.gpus},
             patience=self.deadline,
         )
-        coordinator: Coordinator | None = None
-        try:
-            secrets = own_secrets(folder, self.workers) if self.own_secrets else None
-            parts = split_nodes(job.nodes, self.workers, job.servers)
-            deal(folder, job, parts, secrets, carries=True)
+
+        def meet() -> Coordinator:
             here = launcher.ready(_FAR if self.address else _LOCAL)
             doing(f"starting {self.workers} actors")
             launcher.prepare(self._service, launch, folder / FOLDER, self._strikes)
-            coordinator = Coordinator(
+            coordinator = self._coordinator(
                 job,
                 launch,
-                self.workers,
-                self.deadline,
                 launcher,
-                self.on_crash,
-                self._links,
-                key=key,
+                key=Key.generate("coordinator"),
                 listen=f"{here if self.address else '127.0.0.1'}:0",
                 depot=launcher.depot,
             )
             launcher.admit = coordinator.admit
-            coordinator.start()
-            coordinator.listen()
-        finally:
-            try:
-                if coordinator is not None:
-                    coordinator.close()
-            finally:
-                launcher.close()
-                remove_dealt(folder)
-        if not coordinator.whole:
-            raise KeyboardInterrupt
+            return coordinator
+
+        self._host(job, launch, launcher, meet, carries=True)
 
     @property
     def _service(self) -> Service:
@@ -131,11 +94,6 @@ class Ray(Runtime):
             careful=self.on_crash != "stop",
             links=self._links,
         )
-
-    @property
-    def _links(self) -> LinkSettings:
-        """Only those links are opened that are used: there are many pairs of actors."""
-        return LinkSettings(eager=False, max=max(256, self.workers))
 
     def check_device(self, device: str) -> None:
         """Ray shows an actor only the GPUs that it was given, from number 0 on."""

@@ -203,7 +203,7 @@ class RayLauncher:
         """
         self.depot = Depot(launch.checkpoints)
         self._service, self._parties, self._resume = service, parties, launch.resume
-        self._strikes = [asdict(one) for one in (*launch.strikes, *strikes)]
+        self._strikes = [asdict(one) for one in strikes]
 
     def start(self, ticket: Ticket, part: dict[str, Any] | None, rejoins: bool) -> None:
         """Start a site: Ray finds a place for it, and then it is told of its task."""

@@ -19,7 +19,6 @@ from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.runtimes.interrupts import Interrupts, never
 from hansa.engine.runtimes.recordings import Recording
-from hansa.engine.runtimes.strikes import Strike
 from hansa.report import RunFolder
 
 WorkerCommand = Sequence[str]
@@ -40,7 +39,6 @@ class Launch:
         command: how worker processes are started, for runtimes that need some.
         interrupts: what says that the run shall end before its time.
         remedy: what is left of a run of which a worker is lost, and how to go on.
-        strikes: faults that strike live workers, for tests.
     """
 
     collector: Collector
@@ -49,7 +47,6 @@ class Launch:
     command: WorkerCommand
     interrupts: Interrupts = field(default_factory=never)
     remedy: str = RESUME
-    strikes: tuple[Strike, ...] = ()
 
 
 class Runtime(Component, kind="runtime"):
