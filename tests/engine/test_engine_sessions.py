@@ -76,7 +76,7 @@ def play(world: VirtualWorld, steps: list[tuple[Any, ...]], sent: list[list[byte
         elif what == "cut" and more[0] < len(world.pipes):
             ends = world.pipes[-1 - more[0]]
             for end in ends:
-                end.waiting.clear()  # under way
+                end.lose()  # under way
             for which in more[1]:
                 ends[which].broken()
         elif what == "dial":

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hansa.base.errors import WireError
 from hansa.engine.links.connection import Connection
 from hansa.engine.links.hello import Hello
 from hansa.engine.links.limits import LinkSettings
+from hansa.engine.links.outbox import Outbox, Then
 from hansa.engine.links.pair import Pair
 from hansa.engine.links.session import Outgoing
 from hansa.engine.links.speech import Say
@@ -50,27 +50,31 @@ class MemoryPipe:
     """One end of a pipe: what is written waits until the test moves it."""
 
     def __init__(self, room: int = 1 << 12) -> None:
-        self.waiting = bytearray()
+        self._outbox = Outbox()
         self.other: MemoryPipe
         self.receiver: Connection
         self.closed = self.ended = False
         self._room = room
-        self._ends: deque[tuple[int, Callable[[], None] | None]] = deque()
-        self._put = self._written = self._marked = 0
 
     @property
     def partial(self) -> int:
-        return self._written - self._marked
+        return self._outbox.partial
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait."""
+        return sum(view.nbytes for view in self._outbox.waiting)
+
+    def lose(self) -> None:
+        """What waits never arrives."""
+        self._outbox.waiting.clear()
 
     @property
     def room(self) -> bool:
-        return not self.closed and len(self.waiting) < self._room
+        return not self.closed and self.waiting < self._room
 
-    def write(self, buffers: Sequence[Any], then: Callable[[], None] | None) -> None:
-        for buffer in buffers:
-            self.waiting += buffer
-            self._put += memoryview(buffer).nbytes
-        self._ends.append((self._put, then))
+    def write(self, buffers: Sequence[Any], then: Then | None) -> None:
+        self._outbox.put(buffers, then)
 
     def flush(self) -> None:
         pass
@@ -78,21 +82,16 @@ class MemoryPipe:
     def close(self, *, gently: bool = True) -> None:
         self.closed = True
         if gently:
-            self.move(len(self.waiting))
-        self.waiting.clear()
+            self.move(self.waiting)
+        self.lose()
         self.ended = gently
 
     def move(self, nbytes: int) -> None:
         """So many of the bytes that wait arrive at the other end; its end too, after the last."""
-        data = bytes(self.waiting[:nbytes])
-        del self.waiting[:nbytes]
+        data = b"".join(self._outbox.take(nbytes))
         if data:
-            self._written += len(data)
             self.receiver.went(len(data))
-            while self._ends and self._ends[0][0] <= self._written:
-                self._marked, then = self._ends.popleft()
-                if then is not None:
-                    then()
+            self._outbox.out(len(data))
             if not self.other.closed:
                 self.other.receiver.came(data)
         if not self.closed:
@@ -193,7 +192,7 @@ class VirtualWorld:
         old = self.sites[number]
         for ends in self.pipes:
             ends[number].closed = True
-            ends[number].waiting.clear()
+            ends[number].lose()
         self.sites[number] = VirtualSite(number, self, old.incarnation + 1)
 
     def heal(self) -> None:
@@ -204,11 +203,11 @@ class VirtualWorld:
             for ends in list(self.pipes):
                 for end in ends:
                     if end.waiting or end.ended:
-                        moved += len(end.waiting) + (end.ended and not end.other.closed)
-                        end.move(len(end.waiting))
+                        moved += end.waiting + (end.ended and not end.other.closed)
+                        end.move(end.waiting)
             for site in self.sites:
                 site.pair.acknowledge(soon=False)
-            moved += sum(len(end.waiting) for ends in self.pipes for end in ends)
+            moved += sum(end.waiting for ends in self.pipes for end in ends)
             if moved:
                 continue
             for ends in self.pipes:  # what one end holds for alive and the other does not

@@ -6,6 +6,7 @@ socket and no clock, so that it runs over TCP, through a relay, or in a test.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from hansa.engine.links.framing import (
@@ -23,7 +24,7 @@ from hansa.engine.links.refusal import ChannelError, Refusal, refused
 from hansa.engine.links.sealing import Buffer, Sealing, derived
 
 
-class Handshaking:
+class Handshaking(ABC):
     """One end of a channel. A subclass says how two ends prove who they are.
 
     The dialler speaks first; the end that listens answers nobody who does not begin as hansa does.
@@ -57,17 +58,17 @@ class Handshaking:
             self._out.append(preamble(self.kind))
             self._begin()
 
+    @abstractmethod
     def _begin(self) -> None:
         """Say the first word of the handshake, if it is this end's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _handshake(self, body: memoryview) -> None:
         """Take the other end's next word; calls ``_proven`` when it was the last.
 
         Raises:
             ChannelError: the other end does not prove what it has to.
         """
-        raise NotImplementedError
 
     def _say(self, body: Buffer) -> None:
         """Write the next word of the handshake."""

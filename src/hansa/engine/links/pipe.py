@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Protocol
 
+from hansa.engine.links.outbox import Outbox, Then
 from hansa.engine.links.session import Buffer
 
-Then = Callable[[], None]
 _LEAST_READ, _MOST_READ = 1 << 16, 1 << 20  # bytes; more where more comes
 _MOST_BUFFERS = 512  # that one system call takes
 _DRAIN_SECONDS = 1.0
@@ -74,9 +73,7 @@ class SocketPipe:
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, receiver: Receiver
     ) -> None:
         self._loop, self._sock, self._receiver = loop, sock, receiver
-        self._waiting: deque[memoryview] = deque()
-        self._ends: deque[tuple[int, Then | None]] = deque()  # by bytes put in before
-        self._put = self._written = self._marked = 0
+        self._outbox = Outbox()
         self._read = _LEAST_READ
         self._watched = self._closed = False
         sock.setblocking(False)
@@ -86,47 +83,29 @@ class SocketPipe:
 
     @property
     def partial(self) -> int:
-        return self._written - self._marked
+        return self._outbox.partial
 
     @property
     def room(self) -> bool:
-        return not self._closed and self._put - self._written < _ROOM
+        return not self._closed and self._outbox.pending < _ROOM
 
     def write(self, buffers: Sequence[Buffer], then: Then | None) -> None:
-        for buffer in buffers:
-            view = memoryview(buffer)
-            if view.nbytes:
-                self._waiting.append(view)
-                self._put += view.nbytes
-        self._ends.append((self._put, then))
+        self._outbox.put(buffers, then)
 
     def flush(self) -> None:
-        while self._waiting and not self._closed:
-            some = list(islice(self._waiting, _MOST_BUFFERS))
+        waiting = self._outbox.waiting
+        while waiting and not self._closed:
             try:
-                sent = self._sock.sendmsg(some)
+                sent = self._sock.sendmsg(list(islice(waiting, _MOST_BUFFERS)))
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 self._break(f"the connection broke ({error.strerror or error})")
                 return
-            self._advance(sent)
-        self._watch(bool(self._waiting) and not self._closed)
-
-    def _advance(self, sent: int) -> None:
-        self._written += sent
-        self._receiver.went(sent)
-        while sent:
-            first = self._waiting[0]
-            if first.nbytes > sent:
-                self._waiting[0] = first[sent:]
-                break
-            sent -= first.nbytes
-            self._waiting.popleft()
-        while self._ends and self._ends[0][0] <= self._written:
-            self._marked, then = self._ends.popleft()
-            if then is not None:
-                then()
+            self._outbox.take(sent)
+            self._receiver.went(sent)
+            self._outbox.out(sent)
+        self._watch(bool(waiting) and not self._closed)
 
     def _watch(self, wanted: bool) -> None:
         if wanted != self._watched:
@@ -169,8 +148,7 @@ class SocketPipe:
         self._closed = True
         self._loop.remove_reader(self._sock)
         self._watch(False)
-        self._waiting.clear()
-        self._ends.clear()
+        self._outbox.clear()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
             if gently:

@@ -8,7 +8,6 @@ circuit; the other gives them back as it takes them out, so a relay never holds 
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,7 +16,8 @@ from typing import NamedTuple
 
 from hansa.base.errors import WireError
 from hansa.engine.links.connection import MOST_PASSING, Connection, Frame
-from hansa.engine.links.pipe import Receiver, Then
+from hansa.engine.links.outbox import Outbox, Then
+from hansa.engine.links.pipe import Receiver
 from hansa.engine.links.session import Buffer
 from hansa.engine.links.speech import Say
 
@@ -132,50 +132,32 @@ class Circuit:
         self.receiver: Receiver
         self._window = self._credit = window
         self._ended = ended
-        self._waiting: deque[memoryview] = deque()
-        self._ends: deque[tuple[int, Then | None]] = deque()
-        self._put = self._handed = self._written = self._marked = self._taken = 0
+        self._outbox = Outbox()
+        self._taken = 0  # bytes that came since the last credit
         self._closed = False
 
     @property
     def partial(self) -> int:
-        return self._written - self._marked
+        return self._outbox.partial
 
     @property
     def room(self) -> bool:
-        return not self._closed and self._put - self._written < self._window // 2
+        return not self._closed and self._outbox.pending < self._window // 2
 
     def write(self, buffers: Sequence[Buffer], then: Then | None) -> None:
-        for buffer in buffers:
-            view = memoryview(buffer)
-            if view.nbytes:
-                self._waiting.append(view)
-                self._put += view.nbytes
-        self._ends.append((self._put, then))
+        self._outbox.put(buffers, then)
 
     def flush(self) -> None:
-        while self._waiting and self._credit and not self._closed:
-            piece: list[memoryview] = []
-            room = min(PIECE, self._credit)
-            while self._waiting and room:
-                first = self._waiting.popleft()
-                if first.nbytes > room:
-                    self._waiting.appendleft(first[room:])
-                    first = first[:room]
-                piece.append(first)
-                room -= first.nbytes
+        while self._outbox.waiting and self._credit and not self._closed:
+            piece = self._outbox.take(min(PIECE, self._credit))
             body = piece[0] if len(piece) == 1 else memoryview(b"".join(piece))
             self._credit -= body.nbytes
             out = partial(self._out, body.nbytes)
             self.outer.post(relayed(Op.DATA, self.number, self.site, body, body.nbytes, out))
 
     def _out(self, nbytes: int) -> None:
-        self._written += nbytes
         self.receiver.went(nbytes)
-        while self._ends and self._ends[0][0] <= self._written:
-            self._marked, then = self._ends.popleft()
-            if then is not None:
-                then()
+        self._outbox.out(nbytes)
         if self.room:
             self.receiver.free()
 
@@ -216,7 +198,7 @@ class Circuit:
             if gently:
                 self.flush()
             self._closed = True
-            self._waiting.clear()
+            self._outbox.waiting.clear()
             self.outer.post(relayed(Op.CLOSE, self.number, self.site))
             self._ended(self)
 
