@@ -6,7 +6,7 @@ from hansa.models.custom import Module
 from hansa.models.dense import MLP, Logistic
 from hansa.models.layout import ParameterLayout
 from hansa.models.model import Model, initial_model
-from hansa.models.recommendation import MatrixFactorization
+from hansa.models.recommendation import MatrixFactorization, NeuralRecommender, Recommender
 from hansa.models.resnet import ResNet8, ResNet8BN, ResNet20
 from hansa.models.sequence import LSTM
 from hansa.models.vision_transformer import ViT
@@ -23,8 +23,10 @@ __all__ = [
     "MatrixFactorization",
     "Model",
     "Module",
+    "NeuralRecommender",
     "ParameterLayout",
     "PflCNN",
+    "Recommender",
     "ResNet8",
     "ResNet8BN",
     "ResNet20",

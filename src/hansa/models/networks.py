@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hansa.models.model import chain
-
-
-class Factors(nn.Module):
-    """int64 [..., 2] (user, item) -> [..., 1], the rating: mean + biases + product of factors.
-
-    Users' factors and all biases start at 0, items' factors at U(-0.05, 0.05), the mean at
-    ``mean``. So a user without ratings is given mean + the item's bias, and an item without
-    ratings mean + the user's bias, but for the user's factors times its small ones.
-    """
-
-    def __init__(self, users: int, items: int, factors: int, mean: float) -> None:
-        super().__init__()
-        self.users = nn.Embedding(users, factors)
-        self.items = nn.Embedding(items, factors)
-        self.user_bias = nn.Embedding(users, 1)
-        self.item_bias = nn.Embedding(items, 1)
-        self.mean = nn.Parameter(torch.full((1,), mean))
-        nn.init.uniform_(self.items.weight, -0.05, 0.05)
-        for table in (self.users, self.user_bias, self.item_bias):
-            nn.init.zeros_(table.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The predicted ratings."""
-        user, item = x[..., 0], x[..., 1]
-        product = (self.users(user) * self.items(item)).sum(-1, keepdim=True)
-        return product + self.user_bias(user) + self.item_bias(item) + self.mean
 
 
 class CharacterLSTM(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from hansa.base.component import register
@@ -10,7 +12,27 @@ from hansa.base.lazy import Lazy, nn
 from hansa.base.spec import DataSpec
 from hansa.models.model import Model
 
-networks = Lazy("hansa.models.networks")  # they need torch
+networks = Lazy("hansa.models.rating_networks")  # they need torch
+
+
+class Recommender(Model):
+    """A model of ratings, whose numbers go by user and by item (see ``RatingNetwork``)."""
+
+    def known(self, spec: DataSpec) -> tuple[int, int]:
+        """How many users and items there are.
+
+        Raises:
+            ConfigError: the data are no pairs of them, or do not say it.
+        """
+        self.takes(spec, "pairs")
+        if len(spec.vocabulary) != 2:
+            raise ConfigError(
+                "",
+                type(self).name,
+                "the data do not state how many users and items there are",
+                "vocabulary: (users, items) in DataSpec",
+            )
+        return spec.vocabulary[0], spec.vocabulary[1]
 
 
 @register(
@@ -19,27 +41,58 @@ networks = Lazy("hansa.models.networks")  # they need torch
     year=2009,
     url="https://doi.org/10.1109/MC.2009.263",
 )
-class MatrixFactorization(Model):
+class MatrixFactorization(Recommender):
     """A rating as mean + user's bias + item's bias + product of their factors (Koren et al., 2009).
 
-    217,015 parameters on MovieLens latest-small (610 users, 9,724 films). The mean is a parameter
-    that is learned and averaged like the others, so no party has to pool its ratings to know it.
-    Who has no ratings yet is given the mean and the bias of the other side.
+    217,015 parameters on MovieLens latest-small (610 users, 9,724 films). A mean that is learned is
+    averaged like the others, so no party has to pool its ratings to know it. Who has no ratings
+    yet is given the mean and the bias of the other side.
     """
 
     factors: int = Field(20, ge=1, description="length of a user's and an item's vector")
-    mean: float = Field(
-        0.0, description="what the mean of all ratings starts from, such as the middle of the scale"
+    biases: bool = Field(True, description="whether users and items have a bias each")
+    mean: Literal["learned", "fixed", "none"] = Field(
+        "learned", description="whether all ratings share a number, and whether it is trained"
+    )
+    start: float = Field(
+        0.0, description="what that number is at first, such as the middle of the scale"
+    )
+    unit: float = Field(
+        1.0, gt=0, description="stars to the model's unit; 0.5: it counts in half stars"
+    )
+    init: Literal["small", "one_vector"] = Field(
+        "small",
+        description="small: users' factors and biases at 0, items' factors in U(-0.05, 0.05); "
+        "one_vector: one vector in U(0, sqrt(9 / factors)) for all, biases at 1, as the code of "
+        "Dhasade et al. (2022) starts, whose unit is half a star and whose mean is none",
     )
 
     def build(self, spec: DataSpec) -> nn.Module:
         """Tables of factors and biases, and the mean."""
-        self.takes(spec, "pairs")
-        if len(spec.vocabulary) != 2:
-            raise ConfigError(
-                "",
-                "matrix_factorization",
-                "the data do not state how many users and items there are",
-                "vocabulary: (users, items) in DataSpec",
-            )
-        return networks.Factors(*spec.vocabulary, self.factors, self.mean)
+        return networks.Factors(
+            *self.known(spec), self.factors, self.biases, self.mean, self.start, self.unit,
+            self.init,
+        )  # fmt: skip
+
+
+@register(
+    "neural_recommender", paper="Dhasade et al.", year=2022, url="https://arxiv.org/abs/2202.11655"
+)
+class NeuralRecommender(Recommender):
+    """A rating as what a multilayer perceptron makes of a user's and an item's embedding.
+
+    215,001 parameters on MovieLens latest-small. The paper's own layers are not published in code;
+    these are of that size (after He et al., 2017).
+    """
+
+    embedding: int = Field(20, ge=1, description="length of a user's and an item's embedding")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (50, 50, 40, 40), description="widths of the hidden layers"
+    )
+    start: float = Field(
+        0.0, description="what every rating is predicted near at first, such as the scale's middle"
+    )
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        """Two tables of embeddings, and linear layers with ReLU between them."""
+        return networks.Embedded(*self.known(spec), self.embedding, self.hidden, self.start)
