@@ -20,6 +20,7 @@ class DataSpec:
             score, cross-entropy after a sigmoid, accuracy at 0.5) or ``regression`` (mean
             squared error, RMSE).
         vocabulary: sizes of the id spaces: (V,) for tokens, (users, items) for pairs.
+        scale: the lowest and the highest target that there may be; () where nobody says.
     """
 
     kind: Literal["image", "table", "tokens", "pairs"]
@@ -27,6 +28,7 @@ class DataSpec:
     outputs: int
     task: Literal["classification", "binary", "regression"] = "classification"
     vocabulary: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
 
     @property
     def classes(self) -> int:

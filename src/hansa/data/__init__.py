@@ -25,7 +25,9 @@ from hansa.data.dealing.owners import Function, Natural
 from hansa.data.dealing.partition import Iid, Partition, Pile, label_histogram
 from hansa.data.dealing.shards import RandomCutShards, Shards
 from hansa.data.dealing.skew import Dirichlet, Quantity
+from hansa.data.dealing.users import Users
 from hansa.data.markers import Backdoor, Canaries, Marker, marker_power, plant
+from hansa.data.ratings import Ratings
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.source import DataSource
 from hansa.data.sources.cifar import Cifar10, Cifar100
@@ -37,7 +39,10 @@ from hansa.data.sources.image_folder import ImageFolder
 from hansa.data.sources.local import File
 from hansa.data.sources.mnist import FashionMnist, Mnist
 from hansa.data.sources.movielens import Movielens
+from hansa.data.sources.ratings_file import RatingsFile
+from hansa.data.sources.ratings_source import RatingsSource
 from hansa.data.sources.shakespeare import Shakespeare
+from hansa.data.sources.synthetic_ratings import SyntheticRatings
 from hansa.data.sources.torchset import Torch
 
 __all__ = [
@@ -74,12 +79,17 @@ __all__ = [
     "Planted",
     "Quantity",
     "RandomCutShards",
+    "Ratings",
+    "RatingsFile",
+    "RatingsSource",
     "RawSplits",
     "Shakespeare",
     "Shards",
     "Split",
+    "SyntheticRatings",
     "Torch",
     "UniformCohorts",
+    "Users",
     "by_class",
     "by_device",
     "hold_back",

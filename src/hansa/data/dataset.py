@@ -96,6 +96,7 @@ class Dataset:
             with missing values are refused or dropped.
         class_names: one per class, empty where they are unknown or the task is a regression.
         group_names: one per group id, empty where there are no groups.
+        item_names: of pairs, one per item, empty where they have no names.
         notes: what a person should know of how the data were read.
         planted: training examples that were spoiled on purpose, see :mod:`hansa.data.markers`.
         known_limits: :attr:`limits` where the training examples that they are of are elsewhere.
@@ -110,6 +111,7 @@ class Dataset:
     shift: Tensor | None = None
     class_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
+    item_names: tuple[str, ...] = ()
     public: Split | None = None
     planted: tuple[Planted, ...] = ()
     notes: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from hansa.base.files import atomic_write, lock, write_json
 from hansa.data.fetch import cache_folder
 from hansa.data.raw import Arrays, RawSplits
 
-FORMAT = 3
+FORMAT = 4
 """Raise this whenever a reader changes what it makes of the same files."""
 
 

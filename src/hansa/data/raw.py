@@ -34,6 +34,8 @@ class RawSplits:
         gaps: nan in a table is a missing value, to be filled from the training examples.
         features: of a table, how each column was read (see
             :func:`hansa.data.features.matrix`); empty where they have no names.
+        item_names: of pairs, what the source calls each item.
+        scale: of pairs, the lowest and the highest target that there may be.
         notes: what a person should know of how the data were read.
         binary: the model tells classes 0 and 1 apart by one score.
     """
@@ -47,6 +49,8 @@ class RawSplits:
     vocabulary: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
+    item_names: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
     binary: bool = False
     gaps: bool = False
     features: tuple[Feature, ...] = ()

@@ -179,6 +179,7 @@ class DataSource(Component, kind="data"):
             outputs=raw.outputs,
             task=raw.task,
             vocabulary=raw.vocabulary,
+            scale=raw.scale,
         )
         return Dataset(
             name=short(type(self).name) or type(self).__name__,
@@ -190,6 +191,7 @@ class DataSource(Component, kind="data"):
             shift=shift,
             class_names=raw.class_names,
             group_names=raw.group_names,
+            item_names=raw.item_names,
             public=None if public is None else public.unlabelled(),
             notes=raw.notes,
             features=raw.features,
@@ -205,8 +207,9 @@ class DataSource(Component, kind="data"):
         """
         train = data.train
         rng = streams.numpy("data.partition")
+        owners = len(data.group_names)
         try:
-            return self.partition.split(train.targets.numpy(), train.groups, nodes, rng)
+            return self.partition.split(train.targets.numpy(), train.groups, nodes, rng, owners)
         except ConfigError as error:
             raise error if error.field == "nodes" else error.under("partition") from None
 

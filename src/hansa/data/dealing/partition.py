@@ -27,10 +27,12 @@ class Pile:
     Attributes:
         targets: [N] classes (int64) or values (float32) of the training examples.
         groups: [N] natural owners, or None.
+        owners: how many there are in all, those without training examples too; 0: not known.
     """
 
     targets: np.ndarray
     groups: np.ndarray | None = None
+    owners: int = 0
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -45,6 +47,7 @@ class Partition(Component, kind="partition"):
         groups: np.ndarray | None,
         nodes: int,
         rng: np.random.Generator,
+        owners: int = 0,
     ) -> list[np.ndarray]:
         """The examples of every node.
 
@@ -53,6 +56,7 @@ class Partition(Component, kind="partition"):
             groups: [N] natural owners, or None.
             nodes: number of nodes.
             rng: decides the deal; the same state gives the same deal.
+            owners: as in :class:`Pile`.
 
         Returns:
             Sorted int64 indices per node, pairwise disjoint, none empty. Together they are all
@@ -70,7 +74,7 @@ class Partition(Component, kind="partition"):
                 f"there are only {len(targets)} training examples, so some node would have none",
                 "use fewer nodes or a larger data set",
             )
-        return checked(self.deal(Pile(targets, groups), nodes, rng), len(targets), nodes)
+        return checked(self.deal(Pile(targets, groups, owners), nodes, rng), len(targets), nodes)
 
     @abstractmethod
     def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:

@@ -165,7 +165,7 @@ def data_of(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Dataset:
     assert test is not None
     return Dataset(
         name=facts["name"],
-        spec=DataSpec(**form | {k: tuple(form[k]) for k in ("shape", "vocabulary")}),
+        spec=DataSpec(**form | {k: tuple(form[k]) for k in ("shape", "vocabulary", "scale")}),
         train=train,
         validation=splits["validation"],
         test=test,
