@@ -46,9 +46,7 @@ def fill(store: Path, version: str, packed: bool, text: str) -> Path:
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(("version", "text"), VERSIONS)
-def test_all_versions(
-    version: str, text: str, packed: bool, store: Path, streams: Streams
-) -> None:
+def test_all_versions(version: str, text: str, packed: bool, store: Path, streams: Streams) -> None:
     fill(store, version, packed, text)
     data = Movielens(version=version).load(streams)
     assert data.spec.kind == "pairs"
