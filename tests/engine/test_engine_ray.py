@@ -1,5 +1,6 @@
 """Runs whose nodes live in actors of Ray: two nodes of a cluster on this machine."""
 
+import contextlib
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hansa.base.errors import RunError
-from hansa.experiment import resume, run
+from hansa.base.errors import ConfigError, RunError
+from hansa.experiment import RunFile, resume, run
 from hansa.experiment.replays import replay_of
 from hansa.report import RunFolder
 
 from .gated import GATED, WAIT, Gate, alive
-from .ray_nodes import Nodes, ray_nodes
+from .ray_nodes import Ended, Nodes, ray_nodes, why_ray_cannot_start
 
 pytest.importorskip("ray")
 
@@ -28,7 +29,13 @@ def nodes() -> Iterator[Nodes]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        with ray_nodes(Path(folder)) as cluster:
+        with contextlib.ExitStack() as stack:
+            try:
+                cluster = stack.enter_context(ray_nodes(Path(folder)))
+            except Ended:
+                if why := why_ray_cannot_start(Path(folder)):
+                    pytest.skip(f"Ray does not start on this machine: {why}")
+                raise
             yield cluster
 
 
@@ -82,6 +89,30 @@ def test_models_are_those_of_simulate(name: str, both: Callable[..., Any]) -> No
     assert torch.equal(rows_of(there), rows_of(here))
     assert there.summary["bytes_sent"] == here.summary["bytes_sent"]
     assert there.summary["final"] == pytest.approx(here.summary["final"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("token", "workers", "problem"),
+    [(secrets.token_hex(32), 2, "does not take this machine's token"), (None, 3, "has 2 CPUs")],
+)
+def test_a_cluster_that_says_no_does_so_before_data_are_read(
+    nodes: Nodes,
+    small: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
+    workers: int,
+    problem: str,
+) -> None:
+    runtime = {"name": "ray", "workers": workers, "address": nodes.address}
+    chosen = RunFile.of(small({"runtime": runtime}))
+    monkeypatch.setattr(type(chosen.data), "load", lambda *_: pytest.fail("data were read"))
+    if token:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        run(chosen, tmp_path / "run", report=False)
+    assert caught.value.field == "runtime.address"
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -57,6 +57,8 @@ def prepare(run: RunFile, place: bool = True) -> Job:
     for sink in run.sinks:
         within("sinks", sink.check, nodes, sink)
     frame = framed(run)
+    if place:
+        within("runtime", run.runtime.reach, nodes)
     streams = frame.streams
     doing(f"loading {short(type(run.data).name)}")
     dataset = within("data", lambda: run.data.load(streams), nodes, run.data)

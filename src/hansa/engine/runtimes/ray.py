@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 
 from pydantic import Field
 
 from hansa.base.component import register
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, RunError
 from hansa.base.telling import doing
 from hansa.engine.job import Job
 from hansa.engine.links.addresses import split
@@ -54,18 +56,37 @@ class Ray(WorkerRuntime):
             probe(self.address)
             check_token()
 
-    def run(self, job: Job, launch: Launch) -> None:
-        self.check_device(job.device)
-        folder = launch.collector.folder.path
-        doing("starting Ray" if not self.address else f"reaching Ray at {self.address}")
-        launcher = RayLauncher(
-            logs=folder / "logs",
+    def reach(self) -> None:
+        if not self.address:
+            return
+        doing(f"reaching Ray at {self.address}")
+        logs, keeps = Path(tempfile.mkdtemp(prefix="hansa-ray-")), False
+        launcher = self._launcher(logs)
+        try:
+            launcher.ready(_FAR)
+        except RunError:
+            keeps = True  # it names the log
+            raise
+        finally:
+            launcher.close()
+            if not keeps:
+                shutil.rmtree(logs, ignore_errors=True)
+
+    def _launcher(self, logs: Path) -> RayLauncher:
+        return RayLauncher(
+            logs=logs,
             address=self.address,
             cores=math.ceil(self.workers * self.cpus),
             workers=self.workers,
             share={"cpus": self.cpus, "gpus": self.gpus},
             patience=self.deadline,
         )
+
+    def run(self, job: Job, launch: Launch) -> None:
+        self.check_device(job.device)
+        folder = launch.collector.folder.path
+        doing("starting Ray" if not self.address else f"reaching Ray at {self.address}")
+        launcher = self._launcher(folder / "logs")
 
         def meet() -> Coordinator:
             here = launcher.ready(_FAR if self.address else _LOCAL)

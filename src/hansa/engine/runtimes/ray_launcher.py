@@ -117,8 +117,9 @@ class RayLauncher:
         assert self.process.stdout is not None
         with self._writing, contextlib.suppress(BrokenPipeError):
             self._requests.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_GRACE)
+        if self.folder or self._connected:  # else it has nothing to end, and still tries to get in
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_GRACE)
         with contextlib.suppress(ProcessLookupError):  # what may be left of a Ray that was killed
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

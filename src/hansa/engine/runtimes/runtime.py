@@ -59,6 +59,15 @@ class Runtime(Component, kind="runtime"):
             ConfigError: naming field, value and fix.
         """
 
+    def reach(self) -> None:
+        """Refuse what only others can say no to, once all settings are checked, before data are
+        read.
+
+        Raises:
+            ConfigError: they do not let this run in.
+            RunError: they do not answer.
+        """
+
     @abstractmethod
     def run(self, job: Job, launch: Launch) -> None:
         """Run the job to its end.
