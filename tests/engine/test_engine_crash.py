@@ -7,10 +7,14 @@ from typing import Any
 import polars
 import pytest
 
+from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError, RunError
+from hansa.engine.runtimes.crashes import check_crashes
 from hansa.engine.runtimes.strikes import MOMENTS, Strike
+from hansa.engine.wrapper import Wrapper
 from hansa.experiment import RunFile, prepare, run
 from hansa.experiment.replays import replay_of
+from hansa.learn.gossip.local_sgd import LocalSGD
 from hansa.report import RunFolder
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -117,10 +121,47 @@ def test_without_its_server_a_run_ends_or_waits_for_it(struck: Callable[..., Run
         struck("continue", strikes, workers=2, rounds=4, algorithm="fedavg")
 
 
+SURVIVES = {
+    "centralized", "cpfl", "dpsgd", "el_local", "el_oracle", "fedadagrad", "fedadam", "fedavg",
+    "fedavgm", "fednova", "fedprox", "fedyogi", "greedy", "isolated", "jwins", "local_sgd",
+    "quickdrop", "random_sampling", "scalefl", "skiptrain", "skiptrain_constrained", "topk",
+}  # fmt: skip
+"""Algorithms that go on without a worker: each is done again to the bit in test_engine_replay."""
+CANNOT = {
+    "adpsgd": "has no rounds",
+    "choco": "public copies",
+    "fedbuff": "has no rounds",
+    "scaffold": "a client's control",
+    "secure_dpsgd": "leaves masks that nobody can take away",
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "greedy": {"budget": 3},
+    "skiptrain_constrained": {"budget": 3},
+}
+
+
+def test_every_algorithm_goes_on_without_a_worker_or_says_why_not() -> None:
+    ours = {n: m for n, m in catalogue("algorithm").items() if m.__module__.startswith("hansa.")}
+    assert ours.keys() == SURVIVES | CANNOT.keys()
+    for name, method in ours.items():
+        inner = {"algorithm": "dpsgd"} if issubclass(method, Wrapper) else {}
+        algorithm = method(**{**SETTINGS.get(name, {}), **inner})
+        for on_crash in ("continue", "restart"):
+            if name in SURVIVES:
+                check_crashes(on_crash, algorithm, False, False)
+                continue
+            with pytest.raises(ConfigError, match=CANNOT[name]) as caught:
+                check_crashes(on_crash, algorithm, False, False)
+            assert "on_crash: stop" in caught.value.fix
+            around = LocalSGD(algorithm=algorithm)
+            with pytest.raises(ConfigError, match=CANNOT[name]):
+                check_crashes(on_crash, around, False, False)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"algorithm": "choco"}, "cannot do without a message"),
+        ({"algorithm": "choco"}, "cannot go on without a worker: it adds differences"),
         ({"algorithm": "adpsgd", "clock": "modelled"}, "has no rounds"),
         ({"faults": {"on_missing": "wait"}}, "messages of a worker that is gone are needed"),
         ({"attack": {"name": "a_little_is_enough", "share": 0.25}}, "agree with each other"),

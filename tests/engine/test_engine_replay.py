@@ -25,6 +25,7 @@ from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.report.fault_log import standing
 
 from .apart import in_order
+from .test_engine_crash import SURVIVES
 
 WORKERS, ROUNDS, LONG = 3, 6, 60.0
 
@@ -265,6 +266,41 @@ def test_what_dies_and_comes_back_is_done_again_to_the_bit(
     assert both[0] == both[1]
     ends = recorded.until(ROUNDS).ends
     assert block.past.keys() == {(end.back, node) for end in ends for node in end.nodes}
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cpfl": {"cohorts": 1},
+    "greedy": {"budget": 3, "algorithm": "dpsgd"},
+    "local_sgd": {"period": 2, "algorithm": "dpsgd"},
+    "skiptrain_constrained": {"budget": 3},
+}
+
+
+MORE = ("fedadam", "fedavgm", "fednova", "fedprox", "fedyogi", "quickdrop", "random_sampling")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in MORE))
+        for name in sorted(SURVIVES - {"isolated", "dpsgd", "jwins", "skiptrain"})
+    ],
+)
+def test_every_algorithm_that_goes_on_is_done_again_to_the_bit(
+    make_job: Callable[..., Job], tmp_path: Path, name: str
+) -> None:
+    """One that exchanges nothing has no messages after which its worker could die."""
+    changes = {"nodes": 9, "rounds": ROUNDS, "topology.degree": 4, "checkpoint": {"every": 1}}
+    changes |= {"algorithm": {"name": name, **SETTINGS.get(name, {})}, "train.local_steps": 1}
+    if name == "cpfl":
+        changes |= {"data.public": 0.2, "evaluate.local_validation": 0.2}
+    several = [make_job(changes) for _ in range(WORKERS + 1)]
+    there, hall = really(several[:WORKERS], [Death(1, 1, 3, 1, 3)], tmp_path)
+    assert len(hall.dead) == 1
+    block, _ = again(several[WORKERS], Recorded.of(hall.events))
+    assert torch.equal(block.rows, there.rows)
+    for key, value in there.state.items():
+        assert torch.equal(block.state[key], value), key
 
 
 def test_a_replay_goes_on_from_its_checkpoint(make_job: Callable[..., Job], tmp_path: Path) -> None:

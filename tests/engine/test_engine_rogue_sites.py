@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hansa.base.errors import WireError
+from hansa.base.errors import RunError, WireError
 from hansa.engine.exchange.wire import pack_control
 from hansa.engine.runtimes.control import REPORTED, Message, read
 from hansa.engine.runtimes.coordinator import Coordinator
@@ -46,8 +46,8 @@ class Alone:
         return None
 
 
-def ledger(site: Alone) -> OwnLedger:
-    job = SimpleNamespace(rounds=9)
+def ledger(site: Alone, needs_all: str = "") -> OwnLedger:
+    job = SimpleNamespace(rounds=9, algorithm=SimpleNamespace(name="own", needs_all=needs_all))
     meeting = Meeting(60.0, 2, 60.0)
     collector: Callable[[], Any] = lambda: SimpleNamespace(job=job)  # noqa: E731
     return OwnLedger(site, meeting, collector, Interrupts(lambda: False), lambda line: None)  # type: ignore[arg-type]
@@ -76,6 +76,18 @@ def test_who_never_says_how_far_it_is_does_not_keep_another_from_coming_back() -
     site.hear = lambda wait=0.0: next(said, None)  # type: ignore[method-assign]
     assert one.rejoin(2) == 6
     assert (2, "where") in site.said
+
+
+@pytest.mark.parametrize("playing", [False, True])
+def test_where_all_are_needed_nobody_begins_in_another_round(playing: bool) -> None:
+    site = Alone()
+    one = ledger(site, needs_all="keeps copies of all")
+    one._hear(Message(1, "tells", stage(5, playing)))
+    one._hear(Message(2, "tells", stage(4)))
+    with pytest.raises(RunError, match=r"^phase start: site 1\D.*own needs all sites .*: it keeps"):
+        one.rejoin(4)
+    one._hear(Message(1, "tells", stage(4)))
+    assert one.rejoin(4) == 4
 
 
 @pytest.mark.parametrize("done", [-1, 10, 1 << 60])

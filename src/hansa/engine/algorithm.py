@@ -66,6 +66,10 @@ class Algorithm(Component, kind="algorithm"):
     loss_breaks: ClassVar[str] = "does not say that it can (Algorithm.tolerates_loss)"
     """Why it cannot, where it does not tolerate loss."""
 
+    crash_breaks: ClassVar[str] = ""
+    """Why it cannot go on without a node whose site is gone, or with one that comes back as it was
+    some rounds ago, though it tolerates that a message is lost; empty: it can."""
+
     usual: ClassVar[dict[str, Any]] = {}
     """What a run that names only the algorithm is told besides; a run file says it itself."""
 
@@ -73,6 +77,12 @@ class Algorithm(Component, kind="algorithm"):
     def needs_time(self) -> bool:
         """Whether it decides by modelled time, so that it needs a clock that models some."""
         return self.own_pace
+
+    @property
+    def needs_all(self) -> str:
+        """Why every site has to stay to the end: what an unplanned absence breaks; empty: none
+        does."""
+        return self.crash_breaks if self.tolerates_loss else self.loss_breaks
 
     @property
     def mixing_rule(self) -> WeightRule | None:

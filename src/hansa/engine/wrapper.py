@@ -62,6 +62,10 @@ class Wrapper(Algorithm):
         return self.algorithm.loss_breaks
 
     @property
+    def crash_breaks(self) -> str:  # type: ignore[override]
+        return self.algorithm.crash_breaks
+
+    @property
     def needs_time(self) -> bool:
         return self.algorithm.needs_time
 

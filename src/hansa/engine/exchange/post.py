@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hansa.base.errors import RunError, WireError
+from hansa.base.errors import WireError
+from hansa.engine.exchange import vain
 from hansa.engine.exchange.carrier import Attendance, Carrier, PeerFacts, no_moment
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.exchange.loose import Loose
@@ -70,6 +71,7 @@ class SitePost:
 
     Attributes:
         unasked: messages that belong to no exchange make sense in this run.
+        needs_all: why the run cannot go on without a site; empty: it can.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class SitePost:
         self._came = threading.Condition()
         self._inbox: deque[tuple[int, Sequence[Buffer]]] = deque()
         self._ahead: dict[int, deque[Sequence[Buffer]]] = {}
-        self.unasked = False
+        self.unasked, self.needs_all = False, ""
         self._unasked = Loose(kept)
         # What a peer that was given up did not say, in the order in which that was noticed.
         self._missed: dict[tuple[When, Key], None] = {}
@@ -337,7 +339,7 @@ class SitePost:
 
         Args:
             whole: a peer's silence is an error; else the messages of the others are given. What
-                a site that is gone does not say is no error either way.
+                a site that is gone does not say is an error where all are needed, and else none.
 
         Raises:
             RunError: a peer's deadline passed; names the nodes that were not heard.
@@ -357,10 +359,12 @@ class SitePost:
                 continue
             peers = self._peers(missing)
             gone = {peer for peer in peers if self.attendance.away(peer, when.round)}
+            if gone and self.needs_all:
+                raise vain.gone(self._nodes(missing, gone), when.round, self.needs_all)
             never = {peer for peer in peers if self._holes.skipped(peer, when.round)}
             if peers <= gone | (never if whole else never | self.given_up):
                 if whole and never - gone:
-                    raise self._went_on(when, missing, never - gone)
+                    raise vain.went_on(self._nodes(missing, never - gone), when.round)
                 self._miss(when, missing)
                 break
             self.alive()
@@ -369,7 +373,8 @@ class SitePost:
             self._say_held(peers - gone)
             silent = {peer for peer in peers - gone - never if self.deadlines[peer].passed}
             if silent and whole:
-                raise self._vain(when, missing, silent)
+                seconds = self.deadlines[min(silent)].seconds
+                raise vain.silent(self._nodes(missing, silent), when.round, seconds)
             self.given_up |= silent
             if not silent:
                 self.rest()
@@ -410,26 +415,9 @@ class SitePost:
         """The sites that messages are due from."""
         return {self.owner[sender] for sender, _ in keys}
 
-    def _vain(self, when: When, missing: set[Key], silent: set[int]) -> RunError:
-        nodes = sorted({sender for sender, _ in missing if self.owner[sender] in silent})
-        seconds = self.deadlines[min(silent)].seconds
-        return RunError(
-            f"waited {seconds:g} s in vain for a message of node(s) "
-            f"{', '.join(map(str, nodes[:8]))}; raise runtime.deadline if their work takes longer",
-            node=nodes[0],
-            round=when.round + 1,
-            phase="exchange",
-        )
-
-    def _went_on(self, when: When, missing: set[Key], peers: set[int]) -> RunError:
-        nodes = sorted({sender for sender, _ in missing if self.owner[sender] in peers})
-        return RunError(
-            f"node(s) {', '.join(map(str, nodes[:8]))} went on without this site, which was silent "
-            "for too long; raise runtime.deadline if its work takes longer",
-            node=nodes[0],
-            round=when.round + 1,
-            phase="exchange",
-        )
+    def _nodes(self, missing: set[Key], sites: set[int]) -> set[int]:
+        """Those of these sites of which something is missing."""
+        return {sender for sender, _ in missing if self.owner[sender] in sites}
 
     def receive(self, wait: int) -> list[tuple[Header, bytes]]:
         """The next message that belongs to no numbered exchange, for each who hears it here.

@@ -27,8 +27,8 @@ def check_crashes(on_crash: str, algorithm: Algorithm, colluding: bool, waits: b
     problem, fix = "", "on_crash: stop, and hansa learn --resume afterwards"
     if algorithm.own_pace:
         problem = f"{algorithm.name} has no rounds in which a worker could be missing"
-    elif not algorithm.tolerates_loss:
-        problem = f"{algorithm.name} cannot do without a message: it {algorithm.loss_breaks}"
+    elif why := algorithm.needs_all:
+        problem = f"{algorithm.name} cannot go on without a worker: it {why}"
     elif colluding:
         problem = "the attackers agree with each other, and cannot if one is gone"
     elif waits:

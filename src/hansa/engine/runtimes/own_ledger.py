@@ -9,7 +9,7 @@ that the furthest of them has done.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from hansa.engine.runtimes.interrupts import Interrupts
 from hansa.engine.runtimes.rejoining import Rejoining
 
 if TYPE_CHECKING:
+    from hansa.engine.algorithm import Algorithm
     from hansa.engine.runtimes.partial import PartialCollector
     from hansa.engine.runtimes.site import Site
 
@@ -188,13 +189,20 @@ class OwnLedger:
         """When to begin: with the others that wait too, or when those who train say.
 
         Who does not say within the deadline is not waited for.
+
+        Raises:
+            RunError: all sites are needed from the first round to the last, and were not there.
         """
-        most = self.rejoining.most = self.collector().job.rounds
+        job = self.collector().job
+        most = self.rejoining.most = job.rounds
         there = set(self.others) - self._gone
         playing = {at for at in there if self._stages.get(at, {}).get("playing")}
+        said = {at: self._stages[at]["done"] for at in there if at in self._stages}
+        if job.algorithm.needs_all:
+            behind = {at for at, rounds in said.items() if rounds != done}
+            self._check_together(playing | behind, job.algorithm)
         if not playing:
-            said = [self._stages[at]["done"] for at in there if at in self._stages]
-            return max([done, *(rounds for rounds in said if rounds <= most)])
+            return max([done, *(rounds for rounds in said.values() if rounds <= most)])
         self.rejoining.begun = done
         self.rejoining.ask(there)
         patience = Deadline(self.site.deadline)
@@ -207,6 +215,21 @@ class OwnLedger:
                     self.rejoining.left(other, self._state(other).incarnation)
         at = self.rejoining.announce(there - self._gone)
         return at - 1
+
+    def _check_together(self, elsewhere: Collection[int], algorithm: Algorithm) -> None:
+        """Refuse to take part where others are in another round.
+
+        Raises:
+            RunError: naming them.
+        """
+        if elsewhere:
+            raise RunError(
+                f"{', '.join(map(self._name, sorted(elsewhere)))}: not as many rounds done as "
+                f"here, and {algorithm.name} needs all sites in every round: it "
+                f"{algorithm.needs_all}; begin anew at all sites (another session), or with an "
+                "algorithm such as dpsgd",
+                phase="start",
+            )
 
     def begins(self, done: int) -> None:
         """The round after ``done`` has begun: others that ask learn of it."""

@@ -213,7 +213,7 @@ def _play(site: Site, build: Callable[[], Party], service: Service, moment: Mome
         ledger.done(False)
         return
     ledger.begins(begins)
-    site.post.unasked = job.algorithm.own_pace
+    site.post.unasked, site.post.needs_all = job.algorithm.own_pace, job.algorithm.needs_all
     exchange = job.exchange(site.post)
     host = Host(job, block, exchange, ledger.report, save, ledger.ends, moment=moment)
     if not begins:

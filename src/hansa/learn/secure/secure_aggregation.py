@@ -60,6 +60,10 @@ class SecureDPSGD(Algorithm):
 
     unattackable: ClassVar[str] = "sends masked bytes, not rows of numbers"
     tolerates_loss: ClassVar[bool] = True
+    crash_breaks: ClassVar[str] = (
+        "agrees on keys with everybody whom a neighbour hears, and one that is gone in the middle "
+        "of that, or comes back with other keys, leaves masks that nobody can take away"
+    )
     weights: WeightRule = Field(
         "metropolis_hastings", description="how much a node trusts each neighbour"
     )
