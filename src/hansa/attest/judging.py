@@ -1,0 +1,27 @@
+"""What all evidence is asked: whether it is the code that is meant, and of this session."""
+
+from __future__ import annotations
+
+import hmac
+
+from hansa.attest.findings import Findings
+from hansa.attest.policy import Policy
+from hansa.attest.refusals import WrongMeasurement, WrongReportData
+
+REPORT_DATA = 64
+"""Bytes of report data, of every vendor."""
+
+
+def check_measurement(findings: Findings, policy: Policy) -> None:
+    """Note code that no entry of the policy names."""
+    if policy.any_measurement:
+        return
+    if not any(each.holds(findings.measured) for each in policy.measurements):
+        short = findings.measurement[:16]
+        findings.note(WrongMeasurement(f"{short}... and what goes with it is in no entry"))
+
+
+def check_report_data(findings: Findings, expected: bytes | None) -> None:
+    """Note a report about other data than was asked for; None: nobody asked."""
+    if expected is not None and not hmac.compare_digest(findings.report_data, expected):
+        findings.note(WrongReportData("the report is about other data than was asked for"))
