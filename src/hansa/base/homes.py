@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.learn.gossip.*",
         "hansa.learn.federated.*",
         "hansa.learn.secure.*",
+        "hansa.recommend.*",
     ),
     "sampler": ("hansa.learn.federated.*",),
     "server": ("hansa.learn.federated.*",),

@@ -7,8 +7,9 @@ from abc import abstractmethod
 import numpy as np
 
 from hansa.base.component import Component
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.codec.messages import Messages, SparseRows, whole_rows
+from hansa.codec.messages import Messages, SparseRows, whole_rows, width
 
 
 class Codec(Component, kind="codec"):
@@ -59,3 +60,19 @@ def values_size(codec: Codec, messages: SparseRows) -> np.ndarray:
     """Bytes that each message's values take in a codec, int64 [n]."""
     each = [int(codec.size(messages.row(k)[1].unsqueeze(0))[0]) for k in range(len(messages))]
     return np.array(each, dtype=np.int64)
+
+
+def check_codec(codec: Codec, example: Messages, field: str = "codec") -> None:
+    """Refuse a codec that cannot carry messages such as ``example``, by trying it.
+
+    Raises:
+        ConfigError: naming the codec and those that fit.
+    """
+    try:
+        codec.decode(codec.encode(example)[0], width(example))
+    except TypeError as error:
+        fix = "dense, uniform, qsgd, sign or lossless"
+        if isinstance(example, SparseRows):
+            fix = f"{'sparse' if example.seeds is None else 'seeded'} with values: {fix}"
+        problem = f"cannot carry this algorithm's messages: {error}"
+        raise ConfigError(field, codec.dump(), problem, fix) from None

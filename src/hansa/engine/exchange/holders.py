@@ -47,10 +47,7 @@ def mix_held_rows_(
     Raises:
         ValueError: ``held`` is not of the messages' groups.
     """
-    places = table.places
-    if held.shape != (len(rows), places) or rows.shape[1] != table.size or held.dtype != bool:
-        form = f"{held.dtype} {list(held.shape)}"
-        raise ValueError(f"held is {form} where bool {[len(rows), places]} is due")
+    _check(rows, held, table)
     here = rows.detach().cpu()
     numbers = here.numpy()
     arguments = (
@@ -62,11 +59,40 @@ def mix_held_rows_(
         weights,
         takes,
         lend,
-        table.indptr,
-        table.positions,
-        table.group,
-        table.values.detach().numpy(),
+        *_parts(table),
     )
     over_rows(kernels.mix_held, len(numbers), *arguments)
     if here.device != rows.device:
         rows.copy_(here)
+
+
+def halve_held_rows_(
+    rows: Tensor, held: np.ndarray, indptr: np.ndarray, slots: np.ndarray, table: SparseRows
+) -> None:
+    """Replace each group by the mean of it and what was heard, message after message, in place.
+
+    Args:
+        rows, held, table: as for :func:`mix_held_rows_`; a group that a receiver lacks is copied.
+        indptr: int64 [n+1], receiver i's messages are ``indptr[i]:indptr[i+1]``, in order.
+        slots: int64 [messages], which row of ``table`` each is.
+
+    Raises:
+        ValueError: ``held`` is not of the messages' groups.
+    """
+    _check(rows, held, table)
+    here = rows.detach().cpu()
+    over_rows(kernels.halve_held, len(rows), here.numpy(), held, indptr, slots, *_parts(table))
+    if here.device != rows.device:
+        rows.copy_(here)
+
+
+def _check(rows: Tensor, held: np.ndarray, table: SparseRows) -> None:
+    places = table.places
+    if held.shape != (len(rows), places) or rows.shape[1] != table.size or held.dtype != bool:
+        form = f"{held.dtype} {list(held.shape)}"
+        raise ValueError(f"held is {form} where bool {[len(rows), places]} is due")
+
+
+def _parts(table: SparseRows) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """What the kernels know of messages."""
+    return table.indptr, table.positions, table.group, table.values.detach().numpy()

@@ -9,7 +9,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.codec.messages import Messages, SparseRows, concatenate, select, whole_rows
-from hansa.engine.exchange.holders import mix_held_rows_
+from hansa.engine.exchange.holders import halve_held_rows_, mix_held_rows_
 from hansa.engine.exchange.mixing import mix_rows_
 from hansa.engine.exchange.overlay import add_sparse_, overlay_sparse_
 from hansa.engine.exchange.terms import Missing, OnMissing, Terms, terms_of
@@ -194,6 +194,21 @@ class Inbox:
         slots = np.full(len(terms.own), -1, dtype=np.int64)
         slots[~terms.own] = among[terms.heard]
         mix_held_rows_(rows, held, terms.indptr, slots, terms.values, takes, table, lend)
+
+    def halve_held_(self, rows: Tensor, held: np.ndarray) -> None:
+        """x_i <- (x_i + m_j) / 2 for one message after the other, by sender, in place.
+
+        So the last of several counts most. A group that the receiver does not hold is copied; one
+        that nobody sent stays as it is.
+
+        Args:
+            rows, held: as for :meth:`mix_held_`.
+
+        Raises:
+            ValueError: ``held`` is not of the messages' groups.
+        """
+        table, slots = self._parts()
+        halve_held_rows_(rows, held, self.indptr, slots, table)
 
     def weighted(self, weights: MixingMatrix, own: bool = True, make_up: bool = True) -> Terms:
         """The terms of the receivers' sums.

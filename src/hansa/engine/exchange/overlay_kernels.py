@@ -94,3 +94,19 @@ def mix_held(  # type: ignore[no-untyped-def]  # pragma: no cover
                 else:
                     x[c] = total[c] / divisor[0]
             held[i, g] = True
+
+
+@njit(cache=True, nogil=True)
+def halve_held(rows, held, indptr, slots, starts, positions, group, values, first, last):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for i in range(first, last):
+        x = rows[i]
+        for e in range(indptr[i], indptr[i + 1]):
+            for p in range(starts[slots[e]], starts[slots[e] + 1]):
+                g = positions[p]
+                if held[i, g]:
+                    for q in range(group):
+                        x[g * group + q] = (x[g * group + q] + values[p * group + q]) / 2
+                else:
+                    held[i, g] = True
+                    for q in range(group):
+                        x[g * group + q] = values[p * group + q]

@@ -24,6 +24,7 @@ from pydantic import Field
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
+from hansa.codec.codec import check_codec
 from hansa.engine import Algorithm, Asked, Block, Network, Send, Tell
 from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
@@ -35,7 +36,6 @@ from hansa.learn.federated.mail import Mail, is_exact, post_bytes
 from hansa.learn.federated.samplers import Sampler, UniformSampler
 from hansa.learn.federated.server_optimizers import Average, ServerOptimizer
 from hansa.learn.federated.sums import Sums
-from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
 if TYPE_CHECKING:

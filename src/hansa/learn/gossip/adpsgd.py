@@ -31,9 +31,9 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
+from hansa.codec.codec import check_codec
 from hansa.engine import Asynchronous, Block, Network, Put, Script, Take
 from hansa.engine.exchange.letter import Letter
-from hansa.learn.gossip.parts import check_codec
 
 ASK, ANSWER = "pair", "half"
 LATEST = "adpsgd.latest"

@@ -17,10 +17,10 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, whole_rows
+from hansa.codec.codec import check_codec
 from hansa.engine import Algorithm, Block, Network, Script, Send, star_to
 from hansa.engine.exchange.aggregating import aggregate_
 from hansa.ensemble.aggregators import Mean, ModelAggregator
-from hansa.learn.gossip.parts import check_codec
 
 
 @register("centralized")

@@ -17,10 +17,10 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense, Messages
+from hansa.codec.codec import check_codec
 from hansa.engine import Algorithm, Block, Inbox, Network, Send, WeightRule
 from hansa.engine.exchange.aggregating import aggregate_
 from hansa.ensemble.aggregators import Mean, ModelAggregator
-from hansa.learn.gossip.parts import check_codec
 from hansa.topology import Graph
 
 

@@ -14,28 +14,11 @@ import numpy as np
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
-from hansa.codec import Codec, Messages, SparseRows
-from hansa.codec.messages import width
+from hansa.codec import SparseRows
 from hansa.engine import Algorithm, Block, Network
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def check_codec(codec: Codec, example: Messages, field: str = "codec") -> None:
-    """Refuse a codec that cannot carry messages such as ``example``, by trying it.
-
-    Raises:
-        ConfigError: naming the codec and those that fit.
-    """
-    try:
-        codec.decode(codec.encode(example)[0], width(example))
-    except TypeError as error:
-        fix = "dense, uniform, qsgd, sign or lossless"
-        if isinstance(example, SparseRows):
-            fix = f"{'sparse' if example.seeds is None else 'seeded'} with values: {fix}"
-        problem = f"cannot carry this algorithm's messages: {error}"
-        raise ConfigError(field, codec.dump(), problem, fix) from None
 
 
 def peers_only(inner: Algorithm, network: Network, field: str) -> None:

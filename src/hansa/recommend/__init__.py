@@ -1,0 +1,1 @@
+"""Recommending without a server: raw ratings or models, passed on between neighbours (REX)."""

@@ -1,0 +1,86 @@
+"""REX: decentralised recommenders that pass raw ratings on (Dhasade et al., 2022).
+
+A round is an epoch of the paper: every node trains on ratings of its store, sends its neighbours
+ratings from the whole store (its own and those that it was sent), or the rows of its model that it
+holds, or both, and takes in what it was sent. Measured ``after_training``, as the paper does, or
+after the exchange. A store keeps the first of equal (user, item); what is held back to test is in
+no store and so in no message.
+
+Random model walks (``rmw``) send to one neighbour, drawn anew each round, and an empty message to
+each of the others; ``dpsgd`` sends the same to all. Where the authors' code differs from what it
+says (a new item's bias halved, the same draws in every epoch), this does what it says.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.base.errors import ConfigError
+from hansa.codec import Codec, Sparse, Table
+from hansa.engine import Algorithm, Block, Network, Script, Send
+from hansa.recommend import merging, outgoing, stepping, storing
+
+
+@register("rex", paper="Dhasade et al.", year=2022, url="https://arxiv.org/abs/2202.11655")
+class Rex(Algorithm):
+    """Local steps on a store of ratings that grows, by what neighbours send of theirs."""
+
+    tolerates_loss: ClassVar[bool] = True
+    usual: ClassVar[dict[str, object]] = {
+        "data": {"name": "movielens"},
+        "model": {"name": "matrix_factorization", "start": 3.5, "mean": "fixed"},
+        "train": {"optimizer": {"name": "sgd", "lr": 0.01, "weight_decay": 0.05}},
+    }
+
+    dissemination: Literal["rmw", "dpsgd"] = Field(
+        "rmw", description="rmw: to one neighbour drawn at random; dpsgd: to all"
+    )
+    share: Literal["data", "model", "both"] = Field(
+        "data", description="what is sent: ratings, the rows of the model, or both"
+    )
+    ratings: int = Field(300, ge=1, description="ratings to a message, drawn from the whole store")
+    steps: int = Field(
+        300, ge=0, description="different ratings that a pass of local work trains on, at most"
+    )
+    passes: int = Field(1, ge=1, description="passes in a round, each with a draw of its own")
+    rating_codec: Codec = Field(
+        Table(names=outgoing.COLUMNS), description="how ratings become bytes"
+    )
+    row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
+
+    def check(self, network: Network) -> None:
+        outgoing.check_codecs(self.rating_codec, self.row_codec)
+        looked = range(8 if network.changing else 1)
+        if self.dissemination == "dpsgd" and not all(network.graph(t).symmetric for t in looked):
+            problem = "needs a graph in which every node is heard by those it hears"
+            fix = "rmw, or a topology such as small_world"
+            raise ConfigError("dissemination", self.dissemination, problem, fix)
+
+    def start(self, block: Block) -> None:
+        stepping.check(block)
+        block.open_store(unique=True)
+        merging.start(block)
+
+    def local(self, block: Block, t: int) -> None:
+        merging.mark(
+            block, *stepping.train(block, t, stepping.drawn(block, t, self.steps, self.passes))
+        )
+
+    def round(self, block: Block, t: int) -> Script:
+        self.local(block, t)
+        to = outgoing.Receivers.of(block, t, one=self.dissemination == "rmw")
+        if self.share != "data":
+            rows = to.rows(merging.held_rows(block, to.speaks))
+            inbox = yield Send(rows, to.graph, self.row_codec, kind="rows", each=to.one)
+            if to.one:
+                merging.halve(block, inbox)
+            else:
+                merging.average(block, inbox, to.graph)
+        if self.share != "model":
+            ratings = to.tables(storing.drawn(block, t, self.ratings, to.speaks))
+            inbox = yield Send(ratings, to.graph, self.rating_codec, kind="ratings", each=to.one)
+            storing.take(block, inbox)
+        storing.report(block)
