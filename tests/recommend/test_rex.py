@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hansa.base.errors import ConfigError
-from hansa.recommend.merging import HELD
+from hansa.recommend.row_merging import HELD
 
 from .rated import ITEMS, USERS, rated_job
 

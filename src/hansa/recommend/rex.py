@@ -21,7 +21,7 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.codec import Codec, Sparse, Table
 from hansa.engine import Algorithm, Block, Network, Script, Send
-from hansa.recommend import merging, outgoing, stepping, storing
+from hansa.recommend import outgoing, row_merging, stepping, storing
 
 
 @register("rex", paper="Dhasade et al.", year=2022, url="https://arxiv.org/abs/2202.11655")
@@ -62,10 +62,10 @@ class Rex(Algorithm):
     def start(self, block: Block) -> None:
         stepping.check(block)
         block.open_store(unique=True)
-        merging.start(block)
+        row_merging.start(block)
 
     def local(self, block: Block, t: int) -> None:
-        merging.mark(
+        row_merging.mark(
             block, *stepping.train(block, t, stepping.drawn(block, t, self.steps, self.passes))
         )
 
@@ -73,12 +73,12 @@ class Rex(Algorithm):
         self.local(block, t)
         to = outgoing.Receivers.of(block, t, one=self.dissemination == "rmw")
         if self.share != "data":
-            rows = to.rows(merging.held_rows(block, to.speaks))
+            rows = to.rows(row_merging.held_rows(block, to.speaks))
             inbox = yield Send(rows, to.graph, self.row_codec, kind="rows", each=to.one)
             if to.one:
-                merging.halve(block, inbox)
+                row_merging.halve(block, inbox)
             else:
-                merging.average(block, inbox, to.graph)
+                row_merging.average(block, inbox, to.graph)
         if self.share != "model":
             ratings = to.tables(storing.drawn(block, t, self.ratings, to.speaks))
             inbox = yield Send(ratings, to.graph, self.rating_codec, kind="ratings", each=to.one)
