@@ -59,17 +59,23 @@ class SignedText:
     chain: Chain
     fields: Fields
 
-    def check(self, policy: Policy, at: datetime, findings: Findings) -> None:
-        """Note a signature that does not hold, and a text that is too old or not yet valid."""
-        with findings.noting():
-            signer = self.chain.leaf
-            if signer.name != _TCB_SIGNER or len(self.chain.certificates) != 2:
-                raise BrokenChain(f"{self.what} signed by {signer.name}: {_TCB_SIGNER}, under the "
-                                  "root")  # fmt: skip
-            try:
-                signer.key.check(ECDSA_SHA256, self.text, self.signature)
-            except BadSignature:
-                raise BadSignature(f"the signature of {self.what} does not hold") from None
+    def check_signature(self) -> None:
+        """Check that Intel's signer has signed it.
+
+        Raises:
+            BrokenChain: somebody else has, or not right under the root.
+            BadSignature: nobody has.
+        """
+        signer = self.chain.leaf
+        if signer.name != _TCB_SIGNER or len(self.chain.certificates) != 2:
+            raise BrokenChain(f"{self.what} signed by {signer.name}: {_TCB_SIGNER}, under the root")
+        try:
+            signer.key.check(ECDSA_SHA256, self.text, self.signature)
+        except BadSignature:
+            raise BadSignature(f"the signature of {self.what} does not hold") from None
+
+    def check_dates(self, policy: Policy, at: datetime, findings: Findings) -> None:
+        """Note that it is too old or not yet valid, and when it ends."""
         self.chain.check_dates(at, findings)
         with findings.noting():
             issued, end = self.fields.moment("issueDate"), self.fields.moment("nextUpdate")
@@ -122,9 +128,14 @@ class IntelCollateral:
         return cls(texts["tcb_info"], texts["qe_identity"], authority, lists)
 
     def check(self, pck: Chain, policy: Policy, at: datetime, findings: Findings) -> None:
-        """Note what does not hold of it: signatures, dates, revoked certificates."""
+        """Note what does not hold of it: dates, revoked certificates.
+
+        Raises:
+            AttestationError: a text is not signed; nothing in it is to be read then.
+        """
         for text in (self.tcb_info, self.qe_identity):
-            text.check(policy, at, findings)
+            text.check_signature()
+            text.check_dates(policy, at, findings)
         if self.pck_authority.leaf != pck.certificates[1]:
             findings.note(BadCollateral("revocations of another authority than the processor's"))
         for chain in dict.fromkeys((pck, self.tcb_info.chain, self.qe_identity.chain)):
