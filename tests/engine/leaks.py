@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
@@ -33,41 +33,33 @@ def leaks(folder: Path, secrets: Iterable[bytes], allowed: Iterable[str] = ()) -
     ]
 
 
-class Watched:
-    """Looks at arguments and environments of all processes that this one starts, meanwhile.
+class Seen(set[bytes]):
+    """Arguments and environments of processes."""
 
-    Attributes:
-        seen: what they were.
-    """
+    def shows(self, secrets: Iterable[bytes]) -> bool:
+        """Whether one of the secrets is among them."""
+        return any(form in text for s in secrets for form in forms(s) for text in self)
 
-    def __init__(self) -> None:
-        self.seen: set[bytes] = set()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
 
-    def _watch(self) -> None:
+@contextmanager
+def watching() -> Iterator[Seen]:
+    """Look meanwhile at all processes that this one starts."""
+    seen, over = Seen(), threading.Event()
+
+    def watch() -> None:
         own = psutil.Process()
-        while not self._over.wait(0.02):
+        while not over.wait(0.02):
             for process in own.children(recursive=True):
                 try:
-                    self.seen.add("\0".join(process.cmdline()).encode())
-                    self.seen.add("\0".join(process.environ().values()).encode())
+                    seen.add("\0".join(process.cmdline()).encode())
+                    seen.add("\0".join(process.environ().values()).encode())
                 except (psutil.Error, OSError):
                     continue  # it has ended
 
-    def __enter__(self) -> Watched:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def shows(self, secrets: Iterable[bytes]) -> bool:
-        """Whether one of the secrets was among them."""
-        return any(form in text for s in secrets for form in forms(s) for text in self.seen)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()

@@ -7,7 +7,7 @@ import pytest
 
 from hansa.experiment import RunFile, run
 
-from ..engine.leaks import Watched, leaks
+from ..engine.leaks import leaks, watching
 
 SETTINGS = {
     "seed": 3,
@@ -41,11 +41,11 @@ def test_a_run_of_processes_leaves_no_secret(
     tmp_path: Path, drawn: list[bytes], capfd: pytest.CaptureFixture[str]
 ) -> None:
     runtime = {"name": "processes", "workers": 2, "own_secrets": True}
-    with Watched() as watched:
+    with watching() as seen:
         run(RunFile.model_validate({**SETTINGS, "runtime": runtime}), tmp_path / "run")
     assert len(drawn) >= 4
-    assert watched.seen
-    assert not watched.shows(drawn)
+    assert seen
+    assert not seen.shows(drawn)
     assert leaks(tmp_path, drawn) == []
     said = "".join(capfd.readouterr()).encode()
     (tmp_path / "said").write_bytes(said)

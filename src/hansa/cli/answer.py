@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -84,6 +85,17 @@ class Answer:
         if not self.as_json:
             with _written():
                 print(text)  # noqa: T201 - this is the command's answer
+
+    def places(self, run: Path) -> None:
+        """Print where a run's folder is, and its page if it has one."""
+        for text in places(run):
+            self.line(text)
+
+
+def places(run: Path) -> list[str]:
+    """Lines that say where a run's folder is, and its page if it has one."""
+    report = run / "report.html"
+    return [f"run     {run}"] + [f"report  {report}"] * report.exists()
 
 
 @contextlib.contextmanager

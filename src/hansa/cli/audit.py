@@ -137,6 +137,4 @@ def _result(answer: Answer, path: Path) -> None:
     answer.table(agents_table(found))
     for text in caveats(found):
         say(f"remark: {text}")
-    answer.line(f"run     {path}")
-    if (path / "report.html").exists():
-        answer.line(f"report  {path / 'report.html'}")
+    answer.places(path)

@@ -185,7 +185,4 @@ def _result(answer: Answer, path: Path, every: bool) -> None:
         say(f"remark: {remark}")
     answer.table(final(folder, every=every))
     answer.line(f"kept    {answer.data['chosen']}: {answer.data['why']}")
-    answer.line(f"run     {path}")
-    report = path / "report.html"
-    if report.exists():
-        answer.line(f"report  {report}")
+    answer.places(path)

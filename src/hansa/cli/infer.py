@@ -139,7 +139,4 @@ def _result(answer: Answer, path: Path, every: bool) -> None:
     answer.data = folder.summary or {}
     answer.table(final(folder, every=every))
     answer.line(f"kept    {answer.data['kept']}: {answer.data['why']}")
-    answer.line(f"run     {path}")
-    report = path / "report.html"
-    if report.exists():
-        answer.line(f"report  {report}")
+    answer.places(path)

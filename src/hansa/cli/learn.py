@@ -11,7 +11,7 @@ import typer
 
 from hansa.base.errors import ConfigError, HansaError
 from hansa.base.telling import say
-from hansa.cli.answer import DIVERGED, UNEQUAL, Answer, Interrupted, answering
+from hansa.cli.answer import DIVERGED, UNEQUAL, Answer, Interrupted, answering, places
 from hansa.cli.options import (
     All,
     Debug,
@@ -193,11 +193,9 @@ def _result(answer: Answer, folder: RunFolder, quiet: bool, every: bool) -> None
     for remark in folder.read_json("remarks.json") or []:
         say(f"remark: {remark}")
     answer.table(final_table(folder, every=every))
-    report = folder.path / "report.html"
     if "equal" in answer.data:
         answer.line(told(answer.data))
-    lines = [f"run     {folder.path}"] + [f"report  {report}"] * report.exists()
-    for text in lines:
+    for text in places(folder.path):
         if answer.as_json and not quiet:
             say(text)
         answer.line(text)

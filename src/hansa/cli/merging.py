@@ -214,7 +214,4 @@ def _result(answer: Answer, path: Path, every: bool) -> None:
         answer.line(f"note    {note}")
     for cut_file in answer.data.get("cuts", []):
         answer.line(f"cut     {path / cut_file}")
-    answer.line(f"run     {path}")
-    report = path / "report.html"
-    if report.exists():
-        answer.line(f"report  {report}")
+    answer.places(path)

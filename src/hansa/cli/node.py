@@ -169,10 +169,7 @@ def run(
                     answer.run_dir = str(site.folder)
         answer.data = folder.summary or {}
         answer.table(final_table(folder))
-        answer.line(f"run     {folder.path}")
-        report = folder.path / "report.html"
-        if report.exists():
-            answer.line(f"report  {report}")
+        answer.places(folder.path)
 
 
 def _kept(folder: Path, file: Path) -> str:

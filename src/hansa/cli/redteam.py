@@ -84,7 +84,4 @@ def _result(answer: Answer, path: Path) -> None:
     folder = RunFolder.open(path)
     answer.data = folder.summary or {}
     answer.table(final(folder))
-    answer.line(f"run     {path}")
-    report = path / "report.html"
-    if report.exists():
-        answer.line(f"report  {report}")
+    answer.places(path)

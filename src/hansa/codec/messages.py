@@ -51,6 +51,11 @@ class SparseRows:
         """How many positions a whole row has."""
         return self.size // self.group
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+        """(indptr, positions, group, values), as compiled loops take them."""
+        return self.indptr, self.positions, self.group, self.values.detach().numpy()
+
     def row(self, k: int) -> tuple[np.ndarray, Tensor]:
         """(positions, values) of one row."""
         first, last = int(self.indptr[k]), int(self.indptr[k + 1])

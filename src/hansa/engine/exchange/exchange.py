@@ -14,7 +14,7 @@ from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked, Exchange, check_kind, check_missing
 from hansa.engine.exchange.inbox import Inbox
-from hansa.engine.exchange.losses import record, record_silence, refuse, resend, wait_in_vain
+from hansa.engine.exchange.losses import record, refuse, resend, wait_in_vain
 from hansa.engine.exchange.terms import Missing, OnMissing
 from hansa.engine.exchange.wire import HEADER_BYTES, Buffer, Header, Key, When, checksum, frame
 from hansa.topology import Graph
@@ -243,7 +243,7 @@ def _lost(
         return lost
     if policy == "abort":
         refuse(when, send.kind, senders[lost], receivers[lost])
-    record(block, when, send.kind, policy, senders[lost], receivers[lost])
+    record(exchange, block, when, send.kind, policy, "lost", senders[lost], receivers[lost])
     if policy == "wait":
         resent = routes.senders[lost], receivers[lost], weight[lost]
         due[lost] = resend(exchange, block, *resent, due[lost])
@@ -293,7 +293,7 @@ def _gathered(
             came.weight[e], came.due[e] = header.size + HEADER_BYTES, header.arrival
     silent = comes & ~got
     names = senders[silent], receivers[silent]
-    record_silence(exchange, block, when, send.kind, policy, *names)
+    record(exchange, block, when, send.kind, policy, "silent", *names)
     return came, got
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from hansa.base.lazy import Lazy
 from hansa.base.threads import over_rows
 from hansa.codec.messages import SparseRows
+from hansa.engine.exchange.overlay import on_cpu
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,22 +49,10 @@ def mix_held_rows_(
         ValueError: ``held`` is not of the messages' groups.
     """
     _check(rows, held, table)
-    here = rows.detach().cpu()
-    numbers = here.numpy()
-    arguments = (
-        numbers,
-        held,
-        indptr,
-        slots,
-        weights.astype(numbers.dtype),
-        weights,
-        takes,
-        lend,
-        *_parts(table),
-    )
-    over_rows(kernels.mix_held, len(numbers), *arguments)
-    if here.device != rows.device:
-        rows.copy_(here)
+    with on_cpu(rows) as numbers:
+        scale = weights.astype(numbers.dtype)
+        terms = (held, indptr, slots, scale, weights, takes, lend)
+        over_rows(kernels.mix_held, len(numbers), numbers, *terms, *table.arrays)
 
 
 def halve_held_rows_(
@@ -80,10 +69,8 @@ def halve_held_rows_(
         ValueError: ``held`` is not of the messages' groups.
     """
     _check(rows, held, table)
-    here = rows.detach().cpu()
-    over_rows(kernels.halve_held, len(rows), here.numpy(), held, indptr, slots, *_parts(table))
-    if here.device != rows.device:
-        rows.copy_(here)
+    with on_cpu(rows) as numbers:
+        over_rows(kernels.halve_held, len(numbers), numbers, held, indptr, slots, *table.arrays)
 
 
 def _check(rows: Tensor, held: np.ndarray, table: SparseRows) -> None:
@@ -91,8 +78,3 @@ def _check(rows: Tensor, held: np.ndarray, table: SparseRows) -> None:
     if held.shape != (len(rows), places) or rows.shape[1] != table.size or held.dtype != bool:
         form = f"{held.dtype} {list(held.shape)}"
         raise ValueError(f"held is {form} where bool {[len(rows), places]} is due")
-
-
-def _parts(table: SparseRows) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
-    """What the kernels know of messages."""
-    return table.indptr, table.positions, table.group, table.values.detach().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,46 +20,26 @@ COUNTERS = (*RESENT, MISSING)
 
 
 def record(
-    block: Block,
-    when: When,
-    kind: str,
-    policy: OnMissing,
-    senders: np.ndarray,
-    receivers: np.ndarray,
-) -> None:
-    """Leave an event of messages that a fault of the run file took, for good or at first.
-
-    Args:
-        senders: node ids, int64 [messages].
-        receivers: node ids, int64 [messages].
-    """
-    block.events.append(_missing(when, kind, policy, "lost", senders, receivers))
-
-
-def record_silence(
     exchange: Exchange,
     block: Block,
     when: When,
     kind: str,
     policy: OnMissing,
+    cause: Literal["lost", "silent"],
     senders: np.ndarray,
     receivers: np.ndarray,
 ) -> None:
-    """Leave an event of messages of sites that were not heard in time, if there are some.
+    """Leave an event of messages that do not come, for good or at first, if there are some.
 
-    Args: as those of :func:`record`.
+    Args:
+        cause: ``lost``: a fault of the run file took them; ``silent``: their sites were not heard
+            in time.
+        senders: node ids, int64 [messages].
+        receivers: node ids, int64 [messages].
     """
     if not len(senders):
         return
-    event = _missing(when, kind, policy, "silent", senders, receivers)
-    if exchange.post is None or not exchange.post.note({**event, "round": when.round + 1}):
-        block.events.append(event)
-
-
-def _missing(
-    when: When, kind: str, policy: str, cause: str, senders: np.ndarray, receivers: np.ndarray
-) -> dict[str, Any]:
-    return {
+    event: dict[str, Any] = {
         "kind": "missing",
         "of": kind,
         "exchange": when.number,
@@ -68,6 +48,9 @@ def _missing(
         "senders": senders.tolist(),
         "receivers": receivers.tolist(),
     }
+    post = exchange.post if cause == "silent" else None  # what is lost can be drawn again
+    if post is None or not post.note({**event, "round": when.round + 1}):
+        block.events.append(event)
 
 
 def refuse(when: When, kind: str, senders: np.ndarray, receivers: np.ndarray) -> None:

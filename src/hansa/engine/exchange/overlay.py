@@ -6,6 +6,8 @@ neighbour's row or mask is ever made whole. Terms are added in the order of thei
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,19 +57,16 @@ def scatter_add_(rows: Tensor, table: SparseRows, scale: np.ndarray | None = Non
 
 
 def _each_row(work, rows, begins, ends, slots, weights, table) -> None:  # type: ignore[no-untyped-def]
+    with on_cpu(rows) as numbers:
+        scale = weights.astype(numbers.dtype)
+        over_rows(work, len(numbers), numbers, begins, ends, slots, scale, *table.arrays)
+
+
+@contextmanager
+def on_cpu(rows: Tensor) -> Iterator[np.ndarray]:
+    """Rows as numbers that may be changed in place; rows on another device are copied there and
+    back."""
     here = rows.detach().cpu()
-    numbers = here.numpy()
-    arguments = (
-        numbers,
-        begins,
-        ends,
-        slots,
-        weights.astype(numbers.dtype),
-        table.indptr,
-        table.positions,
-        table.group,
-        table.values.detach().numpy(),
-    )
-    over_rows(work, len(numbers), *arguments)
+    yield here.numpy()
     if here.device != rows.device:
         rows.copy_(here)

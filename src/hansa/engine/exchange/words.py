@@ -16,7 +16,7 @@ from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind, check_missing
-from hansa.engine.exchange.losses import record, record_silence, refuse
+from hansa.engine.exchange.losses import record, refuse
 from hansa.engine.exchange.wire import (
     HEADER_BYTES,
     Buffer,
@@ -122,7 +122,7 @@ class Tell(Asked[Told]):
             gone = words.take(lost)
             if policy == "abort":
                 refuse(when, self.kind, gone.senders, gone.receivers)
-            record(block, when, self.kind, policy, gone.senders, gone.receivers)
+            record(exchange, block, when, self.kind, policy, "lost", gone.senders, gone.receivers)
             if policy == "wait":
                 _count(block, "resent", gone.senders, gone.sizes)
             else:
@@ -137,7 +137,7 @@ class Tell(Asked[Told]):
         edges = told.senders, block.ids[told.receivers]
         silent = ~speaks | exchange.unheard(when, self.kind, *edges)
         dumb = edges[0][silent], edges[1][silent]
-        record_silence(exchange, block, when, self.kind, policy, *dumb)
+        record(exchange, block, when, self.kind, policy, "silent", *dumb)
         for some in heard:
             unheard = exchange.unheard(when, self.kind, some.senders, some.receivers)
             self._hear(block, told, some.take(~unheard))
