@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from hansa.engine.links.channel import Channel
 from hansa.engine.links.keys import Key
 from hansa.engine.links.refusal import ChannelError
@@ -14,6 +16,8 @@ from hansa.engine.links.tls import TlsChannel
 KINDS = ("secret", "tls")
 SECRET = bytes(range(32))
 KEYS = [Key.generate(name) for name in ("north", "south", "stranger")]
+NORTH, SOUTH, STRANGER = KEYS
+both = pytest.mark.parametrize("kind", KINDS)
 
 
 def tickets(kind: str) -> tuple[Ticket, Ticket]:
@@ -89,3 +93,12 @@ def ready(kind: str, piece: int = 0) -> tuple[Channel, Channel]:
 def sealed(channel: Channel, *parts: bytes) -> bytes:
     """One frame as it crosses the network."""
     return b"".join(channel.seal(*parts))
+
+
+def one_line(error: ChannelError) -> str:
+    """What an error says, if that is one line that is not too long."""
+    text = str(error)
+    assert text
+    assert "\n" not in text
+    assert len(text) < 400
+    return text

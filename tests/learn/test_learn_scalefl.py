@@ -12,7 +12,7 @@ from hansa.base.errors import ConfigError
 from hansa.engine import Job
 from hansa.engine.exchange.wire import HEADER_BYTES
 from hansa.learn import ScaleFL
-from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.client_work import Work
 from hansa.models import ParameterLayout
 
 N, HIDDEN, LR = 8, 12, 0.1

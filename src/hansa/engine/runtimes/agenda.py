@@ -4,7 +4,7 @@ A script that yields is either gone on with at once, or parked until what it wai
 ``simulate`` wake-ups and messages happen one at a time by modelled time. In a worker its own nodes
 wake by their modelled time, and what others send is heard between two steps. Rounds end where
 reports, measuring and checkpoints want them: every wake-up of the round has come to its end, and
-where the block is saved nothing is on its way (see :mod:`hansa.engine.runtimes.settling`).
+where the block is saved nothing is on its way (see :mod:`hansa.engine.runtimes.live`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,28 +27,10 @@ from hansa.engine.job import Job
 from hansa.engine.node_view import NodeViews
 from hansa.engine.runtimes.arrivals import HEARD, WOKE, Events
 from hansa.engine.runtimes.mailing import Mailing
+from hansa.engine.runtimes.running import Running
 
 Guard = Callable[..., Any]
 _SOON, _POLL = 2, 200  # ms to wait for a message: while something is computed here, and otherwise
-
-
-@dataclass(eq=False)
-class Running:
-    """A script under way.
-
-    Attributes:
-        k: its node's position in the block.
-        node: that node alone.
-        wakes: whether it is a wake-up, which its round waits for.
-        waiting: what it is parked for.
-    """
-
-    k: int
-    node: Block
-    script: Any
-    t: int
-    wakes: bool
-    waiting: Take | Until | Put | None = None
 
 
 class Agenda:
@@ -251,7 +232,7 @@ class Agenda:
         """(what a script asks for next, False), or (None, True) at its end."""
         node, samples = run.node, run.node.state["samples"]
         worked = samples.item()
-        asked, ended = self.guard("training", run.t, partial(_next_of, run.script, value))
+        asked, ended = self.guard("training", run.t, partial(run.go_on, value))
         done = samples.item() - worked
         if done:
             effort = np.array([done]) if node.effort is None else np.array([done]) * node.effort
@@ -306,7 +287,7 @@ class Agenda:
         moved = False
         while True:
             nodes = list(self._parked) if k is None else [k]
-            runs = [r for node in nodes for r in self._parked.get(node, []) if _computes(r)]
+            runs = [r for node in nodes for r in self._parked.get(node, []) if r.computes]
             if not runs:
                 return moved
             moved = True
@@ -315,7 +296,7 @@ class Agenda:
 
     def poll_parked(self) -> bool:
         """Take on those whose results are there."""
-        ready = [r for runs in list(self._parked.values()) for r in runs if _ready(r)]
+        ready = [r for runs in list(self._parked.values()) for r in runs if r.ready]
         for run in ready:
             self._proceed(run)
         return bool(ready)
@@ -323,12 +304,12 @@ class Agenda:
     @property
     def patience(self) -> int:
         """For how many ms there is nothing else to do than to wait for a message."""
-        computing = any(_computes(r) for runs in self._parked.values() for r in runs)
+        computing = any(r.computes for runs in self._parked.values() for r in runs)
         return _SOON if computing else _POLL
 
     def _proceed(self, run: Running) -> None:
         asked = run.waiting
-        if not _computes(run):
+        if not run.computes:
             return  # what came meanwhile has taken it on
         self._unpark(run)
         if isinstance(asked, Put):
@@ -454,21 +435,3 @@ class Agenda:
             f"a script of its yields a {type(asked).__name__}",
             "a Put, a Take or an Until",
         )
-
-
-def _computes(run: Running) -> bool:
-    return isinstance(run.waiting, Until | Put)
-
-
-def _ready(run: Running) -> bool:
-    asked = run.waiting
-    if isinstance(asked, Until):
-        return asked.done()
-    return isinstance(asked, Put) and asked.after is not None and asked.after()
-
-
-def _next_of(script: Any, value: Any) -> tuple[Any, bool]:
-    try:
-        return script.send(value), False
-    except StopIteration:
-        return None, True

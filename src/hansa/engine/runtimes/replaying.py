@@ -8,8 +8,9 @@ from hansa.base.errors import RunError
 from hansa.engine.asynchronous import Asynchronous
 from hansa.engine.exchange.letter import Letter
 from hansa.engine.exchange.taking import Take, Taken
-from hansa.engine.runtimes.agenda import Agenda, Running
+from hansa.engine.runtimes.agenda import Agenda
 from hansa.engine.runtimes.arrivals import HEARD, TOOK, WOKE, Happening, Order
+from hansa.engine.runtimes.running import Running
 
 REMEDY = "replay a run of the same settings and seed, whose folder is whole"
 

@@ -14,8 +14,6 @@ is sent down (:meth:`ClientServer.tells`) or up (:meth:`ClientServer.answers`).
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +29,7 @@ from hansa.engine.shelf import Shelf
 from hansa.engine.training.bench import aligned_rows
 from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.federated import counters
+from hansa.learn.federated.client_work import Flight, Heard, Work
 from hansa.learn.federated.invitation import Invitations, Plan
 from hansa.learn.federated.mail import Mail, is_exact, post_bytes
 from hansa.learn.federated.samplers import Sampler, UniformSampler
@@ -40,86 +39,6 @@ from hansa.topology import Graph
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What clients of a block got from their servers.
-
-    Attributes:
-        who: int64 [k], their positions in the block.
-        invited: their invitations, in the same order.
-        table: float32 [m, K], the different models that servers sent.
-        which: int64 [k], the model that each client got.
-        told: by name of what else came, (rows [m', K], which of them each client got).
-        t: the round.
-    """
-
-    who: np.ndarray
-    invited: Invitations
-    table: Tensor
-    which: np.ndarray
-    told: dict[str, tuple[Tensor, np.ndarray]]
-    t: int
-
-    def take(self, at: np.ndarray) -> Heard:
-        """What some of the clients got."""
-        aside = {name: (rows, whose[at]) for name, (rows, whose) in self.told.items()}
-        return replace(
-            self,
-            who=self.who[at],
-            invited=self.invited.take(at),
-            which=self.which[at],
-            told=aside,
-        )
-
-
-@dataclass
-class Work:
-    """What clients of a block work on.
-
-    Attributes:
-        crew: a block of them alone; its rows are their models.
-        invited, table, which, told, t: as in :class:`Heard`.
-    """
-
-    crew: Block
-    invited: Invitations
-    table: Tensor
-    which: np.ndarray
-    told: dict[str, tuple[Tensor, np.ndarray]]
-    t: int
-
-    @property
-    def parameters(self) -> int:
-        """P, the number of trainable parameters: they come first in a row."""
-        return self.crew.trainer.layout.trainable
-
-    def origin(self, at: np.ndarray) -> Tensor:
-        """The parameters [len(at), P] from which clients at these positions started."""
-        return self.table[torch.from_numpy(self.which[at]), : self.parameters]
-
-    def heard(self, name: str) -> Tensor:
-        """What else each client was told under a name, [k, K]."""
-        rows, which = self.told[name]
-        return rows[torch.from_numpy(which)]
-
-
-@dataclass
-class Flight:
-    """Clients at work.
-
-    Attributes:
-        works: pieces of the work, each done apart from the others.
-        done: what says of each that it is done, or what went wrong.
-        updates: float32 [k, K], the clients' updates once they are done.
-        aside: float32 [k, A], what goes with them.
-    """
-
-    works: list[Work]
-    done: list[Future[None]]
-    updates: Tensor
-    aside: Tensor
 
 
 class ClientServer(Algorithm):

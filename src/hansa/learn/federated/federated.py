@@ -18,7 +18,8 @@ from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Ending, Network, Outcome, Script, Tell
 from hansa.learn.federated import counters
-from hansa.learn.federated.client_server import ClientServer, Work
+from hansa.learn.federated.client_server import ClientServer
+from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.invitation import (
     ABSENT,
     DONE,

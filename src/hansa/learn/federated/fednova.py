@@ -12,7 +12,7 @@ import numpy as np
 from hansa.base.component import register
 from hansa.engine import Block
 from hansa.engine.block import EFFECTIVE_STEPS
-from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.federated import Federated
 
 

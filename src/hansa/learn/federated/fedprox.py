@@ -9,7 +9,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.engine.block import Correction
-from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.federated import Federated
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from hansa.engine.training.optimizers import clip_norm_
 from hansa.ensemble.condensation import PASSES, Cells, Condensation, matched_rows, output_layer
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.learn.federated.cells import Crew, Worked, value_range
-from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.federated import Federated
 from hansa.learn.federated.invitation import Terms
 from hansa.learn.federated.mail import Mail

@@ -18,7 +18,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Network
 from hansa.engine.block import EFFECTIVE_STEPS, Correction
-from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.federated import Federated
 from hansa.learn.federated.sums import Sums
 

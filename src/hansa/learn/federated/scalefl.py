@@ -28,7 +28,7 @@ from hansa.engine import Block, Network
 from hansa.engine.block import Correction
 from hansa.engine.training.budget import place
 from hansa.ensemble.aggregators import Mean
-from hansa.learn.federated.client_server import Work
+from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.federated import Federated
 from hansa.learn.federated.invitation import Terms
 from hansa.learn.federated.mail import post_bytes

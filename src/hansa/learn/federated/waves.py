@@ -18,7 +18,8 @@ import numpy as np
 
 from hansa.engine import Asked, Block, Tell
 from hansa.engine.exchange.attackers import TOGETHER
-from hansa.learn.federated.client_server import ClientServer, Flight, Heard
+from hansa.learn.federated.client_server import ClientServer
+from hansa.learn.federated.client_work import Flight, Heard
 from hansa.learn.federated.invitation import DONE, Invitations, Plan
 from hansa.learn.federated.mail import post
 from hansa.learn.federated.sums import Sums
