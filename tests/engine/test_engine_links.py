@@ -18,7 +18,8 @@ from hansa.engine.links.links import CONTROL, DATA
 from hansa.engine.links.overhead import Traffic
 from hansa.engine.links.ticket import Peer, Ticket
 
-from .link_sites import LONG, SECRET, LinkSite, Stretch
+from ..toy.waiting import LONG
+from .link_sites import SECRET, LinkSite, Stretch
 
 Maker = Callable[..., LinkSite]
 

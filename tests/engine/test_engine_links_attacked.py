@@ -1,7 +1,6 @@
 """A site whose peer has proven who it is and misuses it: the site goes on."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from hansa.engine.links.links import DATA, Links
 from hansa.engine.links.session import Session
 from hansa.engine.links.speech import Say
 
+from ..toy.waiting import until
 from .channel_ends import KINDS, tickets
-from .rogue import SECONDS, Rogue
+from .rogue import Rogue
 
 SETTINGS = LinkSettings(ahead=1 << 16, message=1 << 20, chunk=1 << 12, hello=1 << 12)
 
@@ -35,12 +35,6 @@ class Victim:
     def rogue(self) -> Rogue:
         return Rogue(self.other, self.address, 0)
 
-    def wait(self, what: Callable[[], bool]) -> None:
-        until = time.monotonic() + SECONDS
-        while not what():
-            assert time.monotonic() < until
-            time.sleep(0.01)
-
     def check(self) -> None:
         """The links are whole, and hear the peer once it has manners."""
         self.links.tell(round=1)  # raises if the thread that moves the bytes has failed
@@ -50,7 +44,7 @@ class Victim:
         rogue.until(lambda frame: frame[0] == Say.RESUME)
         rogue.resume(1 << 30, 0)
         rogue.say(speech.chunk(0), message(b"honest"))
-        self.wait(lambda: len(self.got) > before)
+        until(lambda: len(self.got) > before, "an honest message")
         assert [bytes(part) for part in self.got[-1][2]] == [b"honest"]
         rogue.close()
 
@@ -141,7 +135,7 @@ def test_who_greets_wrongly_is_told_why_in_one_line(victim: Victim, greeting: st
     refusal = rogue.until(lambda frame: frame[0] == Say.REFUSE)
     assert rogue.ended()
     assert len(refusal) < 1200
-    victim.wait(lambda: bool(victim.links._notices))
+    until(lambda: victim.links._notices, "a notice")
     for line in victim.links.notices():
         assert line.isprintable()
         assert len(line) < 1200

@@ -1,6 +1,5 @@
 """Keys that links learn of while they run: of peers that make theirs late, or make another."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +10,7 @@ from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import CONTROL, Links
 from hansa.engine.links.ticket import Peer, Ticket
 
-
-def wait_for(holds: Callable[[], Any], seconds: float = 60.0) -> None:
-    """Look until something holds."""
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+from ..toy.waiting import until
 
 
 class End:
@@ -55,17 +48,17 @@ def test_a_key_is_learnt_and_another_makes_it_void(ends: Callable[..., End]) -> 
     to_head = Peer(1, head.address, head_key.fingerprint)
     old = ends(0, first, to_head)
     old.links.meet([to_head])
-    wait_for(lambda: "key" in old.links.state(1).why + old.links.state(1).refused)
+    until(lambda: "key" in old.links.state(1).why + old.links.state(1).refused, "a word of keys")
     head.links.meet([Peer(0, key=first.fingerprint)])
     old.links.send(1, CONTROL, [b"one"])
-    wait_for(lambda: head.came == [b"one"])
+    until(lambda: head.came == [b"one"], "the first message")
 
     head.links.meet([Peer(0, key=second.fingerprint)])
-    wait_for(lambda: not head.links.state(0).connected)
+    until(lambda: not head.links.state(0).connected, "the end of a connection")
     new = ends(0, second, to_head, incarnation=1)
     new.links.meet([to_head])
     new.links.send(1, CONTROL, [b"three"])
-    wait_for(lambda: b"three" in head.came)
+    until(lambda: b"three" in head.came, "a message by the new key")
     old.links.send(1, CONTROL, [b"two"])
-    wait_for(lambda: "key" in old.links.state(1).why + old.links.state(1).refused)
+    until(lambda: "key" in old.links.state(1).why + old.links.state(1).refused, "a word of keys")
     assert head.came == [b"one", b"three"]

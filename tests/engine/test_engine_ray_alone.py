@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from ..toy.waiting import until
 from .gated import GATED, WAIT, Gate
 
 pytest.importorskip("ray")
@@ -55,10 +55,7 @@ class Command:
         return names
 
     def wait_for_nobody(self) -> None:
-        until = time.monotonic() + WAIT
-        while left := self.left():
-            assert time.monotonic() < until, left
-            time.sleep(0.1)
+        until(lambda: not self.left(), lambda: f"these still run: {self.left()}")
 
 
 @pytest.fixture
@@ -89,11 +86,13 @@ def test_a_command_that_is_killed_leaves_nothing_behind(
     algorithm = {"name": "gated", "notes": str(tmp_path)}
     settings = small({"algorithm": algorithm, "rounds": 6, "runtime": {"name": "ray"}})
     process = command.begin({**settings, "plugins": [str(tmp_path / "gated.py")]})
-    gate, until = Gate(tmp_path), time.monotonic() + WAIT
-    while len(gate.pids()) < 2:
+    gate = Gate(tmp_path)
+
+    def there() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.1)
+        return len(gate.pids()) == 2
+
+    until(there, "two actors at the gate")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     command.wait_for_nobody()

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,6 +20,8 @@ import yaml
 from hansa.engine.links.keys import Key
 from hansa.engine.runtimes.checkpoint import latest, load_block, read_manifest
 from hansa.experiment import RunFile, prepare
+
+from ..toy.waiting import until
 
 NAMES = ("north", "south", "east", "west")
 PATIENCE = {"start": 120.0, "peer": 240.0, "server": 240.0}
@@ -169,22 +170,22 @@ class Sites:
         for k in range(self.count):
             assert self.status(k) == 0, self.said(k)
 
-    def wait(self, k: int, text: str, timeout: float = 240.0) -> None:
+    def wait(self, k: int, text: str) -> None:
         """Wait until a site has printed something."""
-        until = time.monotonic() + timeout
-        while text not in self.said(k):
-            process = self.processes[k]
-            assert time.monotonic() < until, f"{NAMES[k]} does not say {text!r}:\n{self.said(k)}"
-            assert process is None or process.is_alive() or text in self.said(k), self.said(k)
-            time.sleep(0.05)
+        process = self.processes[k]
 
-    def at_gate(self, k: int, timeout: float = 120.0) -> None:
+        def printed() -> bool:
+            over = process is not None and not process.is_alive()
+            there = text in self.said(k)
+            assert there or not over, self.said(k)
+            return there
+
+        until(printed, lambda: f"{NAMES[k]} does not say {text!r}:\n{self.said(k)}")
+
+    def at_gate(self, k: int) -> None:
         """Wait until the first node of a site waits at the gate ``go`` of a gated run."""
-        until = time.monotonic() + timeout
         node = yaml.safe_load(self.file(k).read_text())["nodes"][0]
-        while not (self.folder / f"go-{node}").exists():
-            assert time.monotonic() < until, self.said(k)
-            time.sleep(0.02)
+        until((self.folder / f"go-{node}").exists, lambda: self.said(k))
 
     def close(self) -> None:
         """End whoever still runs."""

@@ -24,7 +24,7 @@ Small = Callable[..., dict[str, Any]]
 def struck(small: Small, out: Path, name: str, on_crash: str, strike: Strike) -> RunFolder:
     """A run in three workers, one of whom is killed."""
     changes = {"nodes": 9, "rounds": 7, "algorithm": name}
-    changes["checkpoint"] = {"every": 2, "keep": 9}
+    changes["checkpoint"] = {"every": 2}
     changes |= {"topology.degree": 4, "evaluate.every": 1, "faults": {"loss": 0.05}}
     changes["clock"] = {"name": "modelled", "spread": 1.0}
     settings = small(changes)

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +23,8 @@ from hansa.experiment import resume
 from hansa.report import RunFolder, sinking
 from hansa.report.sink import Begun, Sink, flat
 from hansa.report.sinking import FILE, Sinking
+
+from ..toy.waiting import until
 
 SMALL = {
     "nodes": 4, "rounds": 4, "topology": "ring", "checkpoint": {"every": 2},
@@ -287,10 +288,12 @@ def test_wandb_writes_files_that_can_be_sent_later(tmp_path):
     number = run.read_json(FILE)["wandb"]["id"]
     files = sorted(run.path.glob(f"wandb/offline-run-*-{number}/run-{number}.wandb"))
     assert len(files) == 2
-    until = time.monotonic() + 60
-    while (rounds := [r for file in files for r in _rounds(file)]) != [0, 1, 2, 3, 4, 5, 6]:
-        assert time.monotonic() < until, rounds  # W&B's own process writes a moment later
-        time.sleep(0.1)
+
+    def rounds() -> list[int]:
+        return [r for file in files for r in _rounds(file)]
+
+    # W&B's own process writes a moment later.
+    until(lambda: rounds() == [0, 1, 2, 3, 4, 5, 6], lambda: f"{rounds()}")
 
 
 def _rounds(file: Path) -> Iterator[int]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +19,8 @@ from hansa.report.live.follower import Follower
 from hansa.report.live.page_server import PageServer
 from hansa.report.live.watched import Watched
 
-_spec = importlib.util.spec_from_file_location(
-    "chromium", Path(__file__).parents[1] / "toy" / "chromium.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-chromium = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(chromium)
+from ..toy import chromium
+from ..toy.waiting import until
 
 EVIL = "<img src=x onerror=window.hurt=1>"
 FACTS = {"better": "higher", "share": True, "label": "", "rank": 0}
@@ -152,9 +145,7 @@ def test_a_stream_tells_all_at_once_and_then_what_is_new(run, server):
     run.finish({"status": "finished"})
     while messages(stream, 1)[0][0] != "over":
         pass
-    until = time.monotonic() + 60
-    while not server.told:
-        assert time.monotonic() < until
+    until(lambda: server.told, "the word that all is over")
     assert server.follower.over
 
 

@@ -8,10 +8,11 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from .waiting import until
 
 FLAGS = (
     "headless no-sandbox disable-gpu hide-scrollbars no-first-run disable-sync disable-quic "
@@ -99,10 +100,14 @@ class Chromium:
 
     def wait(self, script: str, wanted: Callable[[Any], bool] = bool) -> Any:
         """The value of an expression once it is as ``wanted``."""
-        until = time.monotonic() + 120
-        while not wanted(value := self.ask(script)):
-            assert time.monotonic() < until, f"{script} stays {value!r}; errors: {self.errors}"
-            time.sleep(0.05)
+        value: Any = None
+
+        def holds() -> bool:
+            nonlocal value
+            value = self.ask(script)
+            return wanted(value)
+
+        until(holds, lambda: f"{script} stays {value!r}; errors: {self.errors}")
         return value
 
     def key(self, name: str) -> None:

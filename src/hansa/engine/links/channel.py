@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from hansa.base.errors import ConfigError
-from hansa.engine.links.framing import HANDSHAKE_SECONDS, MAX_FRAME
+from hansa.engine.links.framing import HANDSHAKE_SECONDS, MAX_FRAME, Buffer
 from hansa.engine.links.refusal import ChannelError
-from hansa.engine.links.sealing import Buffer
 from hansa.engine.links.secret import SecretChannel
 from hansa.engine.links.ticket import Peer, Ticket
 from hansa.engine.links.tls import TlsChannel

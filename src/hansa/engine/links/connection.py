@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, Protocol
 
 from hansa.base.errors import WireError
 from hansa.engine.links import speech
+from hansa.engine.links.framing import Buffer
 from hansa.engine.links.hello import MOST_FACTS, Hello, pack_facts, short, unpack_facts
 from hansa.engine.links.limits import MAX_CHUNK
 from hansa.engine.links.link_filter import Filter
 from hansa.engine.links.overhead import PeerTraffic
 from hansa.engine.links.pair import Pair
 from hansa.engine.links.pipe import Pipe
-from hansa.engine.links.session import Buffer, Chunk
+from hansa.engine.links.session import Chunk
 from hansa.engine.links.shaped import Clock, Shaped
 from hansa.engine.links.speech import CHUNK_BYTES, Bye, Say
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from hansa.engine.links.refusal import ChannelError, Refusal
 
+Buffer: TypeAlias = bytes | bytearray | memoryview
 VERSION = b"1"
 PREAMBLE_BYTES = 8
 MAX_FRAME = (1 << 20) + 1024

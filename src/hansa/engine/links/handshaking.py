@@ -14,6 +14,7 @@ from hansa.engine.links.framing import (
     MAX_HANDSHAKE,
     MAX_WORDS,
     PREAMBLE_BYTES,
+    Buffer,
     Reassembly,
     Sort,
     check_preamble,
@@ -21,7 +22,7 @@ from hansa.engine.links.framing import (
     preamble,
 )
 from hansa.engine.links.refusal import ChannelError, Refusal, refused
-from hansa.engine.links.sealing import Buffer, Sealing, derived
+from hansa.engine.links.sealing import Sealing, derived
 
 
 class Handshaking(ABC):

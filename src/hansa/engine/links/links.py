@@ -18,11 +18,12 @@ from hansa.base.errors import RunError
 from hansa.engine.links.addresses import joined, listening
 from hansa.engine.links.assembly import CONTROL, DATA
 from hansa.engine.links.channel import channel_of
+from hansa.engine.links.framing import Buffer
 from hansa.engine.links.hello import MOST_FACTS, pack_facts
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.overhead import Overhead
 from hansa.engine.links.pair import PeerState
-from hansa.engine.links.session import Buffer, Outgoing
+from hansa.engine.links.session import Outgoing
 from hansa.engine.links.switchboard import Switchboard
 from hansa.engine.links.ticket import Peer, Ticket
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from hansa.engine.links.session import Buffer
+from hansa.engine.links.framing import Buffer
 
 Then = Callable[[], None]
 

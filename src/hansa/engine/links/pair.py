@@ -97,7 +97,6 @@ class Pair:
         self._since = 0.0  # when the line was taken
         self._told = (0, 0)  # the last acknowledgement
         self.heard = 0.0
-        self.lost_bytes = 0  # of unfinished messages of earlier starts of the other
 
     def _fresh(self) -> Session:
         settings = self._settings
@@ -132,7 +131,6 @@ class Pair:
             self._leave(self.line, "it was started anew")
         if self.start:
             self._done(self.session.unfinished)
-            self.lost_bytes += self.session.partial
             self.session = self._fresh()
             if not self.decides:
                 self.seen = 0

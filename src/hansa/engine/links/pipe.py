@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Protocol
 
+from hansa.engine.links.framing import Buffer
 from hansa.engine.links.outbox import Outbox, Then
-from hansa.engine.links.session import Buffer
 
 _LEAST_READ, _MOST_READ = 1 << 16, 1 << 20  # bytes; more where more comes
 _MOST_BUFFERS = 512  # that one system call takes

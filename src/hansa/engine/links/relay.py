@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from hansa.base.errors import WireError
 from hansa.engine.links.connection import MOST_PASSING, Connection, Frame
+from hansa.engine.links.framing import Buffer
 from hansa.engine.links.outbox import Outbox, Then
 from hansa.engine.links.pipe import Receiver
-from hansa.engine.links.session import Buffer
 from hansa.engine.links.speech import Say
 
 _HEAD = struct.Struct("<BQI")

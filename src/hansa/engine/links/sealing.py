@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from hansa.base.lazy import Lazy
-from hansa.engine.links.framing import HEADER_BYTES, Sort, header
+from hansa.engine.links.framing import HEADER_BYTES, Buffer, Sort, header
 from hansa.engine.links.refusal import ChannelError, Refusal
 
 aead: Any = Lazy("cryptography.hazmat.primitives.ciphers.aead")
 hashes: Any = Lazy("cryptography.hazmat.primitives.hashes")
 hkdf: Any = Lazy("cryptography.hazmat.primitives.kdf.hkdf")
 
-Buffer = bytes | bytearray | memoryview
 TAG_BYTES = 16
 REKEY = 1 << 16
 _LAST = (1 << 64) - 1

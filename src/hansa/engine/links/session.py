@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from hansa.base.errors import WireError
 from hansa.engine.links.assembly import CONTROL, HEAD, LENGTH, MAX_PARTS, Assembly, Message
+from hansa.engine.links.framing import Buffer
 from hansa.engine.links.limits import MAX_CHUNK
 
 _TOGETHER = 1 << 17  # bytes of small messages that share a chunk; a large one begins with its own
@@ -25,7 +25,6 @@ _LEAST, _ALWAYS = 32, 1 << 16
 """Of messages that are here and were not granted back, a window has room for one in every so many
 bytes, and for so many in any case: heads cost their sender nothing, and this site memory."""
 _MOST_BUFFERS = 64  # of a chunk; more of them are joined
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +112,6 @@ class Session:
     def settled(self) -> bool:
         """Whether the other has all that was pushed."""
         return not self._unsent and not self._unacked
-
-    @property
-    def unacked(self) -> int:
-        """Bytes that were handed out and that the other has not acknowledged."""
-        return self._at - self.acked
 
     @property
     def unfinished(self) -> int:

@@ -12,6 +12,7 @@ from hansa.engine.job import Job
 from hansa.engine.links.keys import Key
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import Links
+from hansa.engine.links.secret import SECRET_BYTES
 from hansa.engine.links.ticket import Peer, Ticket
 from hansa.engine.runtimes.checkpoint import peek
 from hansa.engine.runtimes.checkpoint_parts import CheckpointParts
@@ -70,7 +71,7 @@ class Coordinator:
         self.since = 0 if launch.resume is None else int(peek(launch.resume).get("round", 0))
         self.index, self.owner = workers, tuple(owners(parts))
         self.run, self.key = secrets.token_hex(8), key
-        self.secret = secrets.token_bytes(32) if key is None else b""
+        self.secret = secrets.token_bytes(SECRET_BYTES) if key is None else b""
         self.listens, self.depot = listen, depot
         self.control = Control(lambda site: REPORTED)
         self.links = Links(
