@@ -19,6 +19,7 @@ from hansa.engine.runtimes.runtime import split_nodes
 from hansa.experiment import RunFile, prepare
 
 from .apart import in_order, parties_of, play_apart
+from .post_sites import Sites
 
 BASE: dict[str, Any] = {
     "seed": 3,
@@ -174,3 +175,9 @@ def net(tmp_path: Path, make_job: Callable[..., Job]) -> Callable[..., Job]:
         return make_job({"model": {"name": "module", "path": f"{file}:{name}"}, **(changes or {})})
 
     return make
+
+
+@pytest.fixture
+def pair() -> Sites:
+    """Two sites, the first with nodes 0 and 1, the second with 2 and 3."""
+    return Sites()

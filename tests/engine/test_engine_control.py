@@ -67,7 +67,7 @@ def test_what_has_its_form_is_heard(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in GOOD if FORMS[kind]])
 def test_what_lacks_something_is_dropped_with_a_reason(kind: str) -> None:
-    """Finding 1, at the coordinator: a missing field was a KeyError that ended the run."""
+    """At the coordinator a missing field was a KeyError that ended the run."""
     control, links = Control(lambda site: REPORTED | ORDERED | AMONG), Deaf()
     control.carrier = links
     total = 0
@@ -86,7 +86,7 @@ def test_what_lacks_something_is_dropped_with_a_reason(kind: str) -> None:
 
 
 def test_who_may_say_what_is_decided_by_who_it_is() -> None:
-    """Finding 1: whoever called itself worker 0 could say that it is done, or that it failed."""
+    """Before, whoever called itself worker 0 could say that it is done, or that it failed."""
     control = Control(lambda site: ORDERED if site == 4 else AMONG)
     control.carrier = Deaf()
     for site, kind in ((1, "last"), (4, "where"), (1, "done"), (1, "error")):

@@ -54,7 +54,7 @@ def of_kind(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
 def test_the_others_go_on_without_a_worker_that_was_killed(
     struck: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
-    """Finding 7: one missing message ended the whole run."""
+    """One missing message ended the whole run before."""
     folder = struck("continue", (Strike(1, 2, "training", "crash"),), rounds=6)
     (lost,) = of_kind(folder, "lost")
     assert (lost["round"], lost["nodes"], lost["worker"]) == (3, [2, 3], 1)

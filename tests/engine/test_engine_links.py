@@ -56,7 +56,7 @@ def texts(site: LinkSite) -> list[bytes]:
 
 
 def test_messages_go_both_ways_over_the_one_link_that_somebody_dials(make: Maker) -> None:
-    """Finding 8: two links a pair were needed, and both sites had to be reachable."""
+    """Two links a pair were needed before, and both sites had to be reachable."""
     server, client = make(0), make(1, listen="")
     assert client.address == ""
     client.meet(server)
@@ -75,7 +75,7 @@ def test_messages_go_both_ways_over_the_one_link_that_somebody_dials(make: Maker
 def test_a_link_that_breaks_in_a_message_goes_on_where_it_was(
     make: Maker, stretch: Callable[[str], Stretch], way: int
 ) -> None:
-    """Finding 5: of five messages of 8 MB a reset lost four for good."""
+    """Of five messages of 8 MB a reset lost four for good before."""
     server = make(1)
     between = stretch(server.address)
     client = make(0)
@@ -131,7 +131,7 @@ def test_bytes_on_the_socket_are_data_and_overhead(
 def test_a_site_that_is_started_anew_is_heard_behind_a_dead_connection(
     make: Maker, stretch: Callable[[str], Stretch]
 ) -> None:
-    """Finding 6: behind a half-open connection it was never heard."""
+    """Behind a half-open connection it was never heard before."""
     server = make(0)
     between = stretch(server.address)
     first = make(1, listen="")
@@ -310,7 +310,7 @@ def test_links_are_opened_when_they_are_used_and_closed_when_there_are_too_many(
 
 
 def test_two_that_only_dial_meet_through_a_third(make: Maker) -> None:
-    """Finding 8, its hard case; what goes through the relay is whole and counted once."""
+    """What goes through the relay is whole and counted once."""
     relay = make(2, sites=3, relays=(2,))
     ends = [make(k, sites=3, listen="", relays=(2,)) for k in (0, 1)]
     for site in ends:

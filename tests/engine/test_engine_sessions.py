@@ -210,7 +210,7 @@ def test_a_message_that_was_announced_takes_no_memory() -> None:
 
 
 def test_a_busy_site_is_sent_no_more_than_it_allows() -> None:
-    """Finding 4: what is sent to a site that makes no use of it stays with its sender."""
+    """What is sent to a site that makes no use of it stays with its sender."""
     world = VirtualWorld(SMALL)
     world.sites[1].granting = False
     for _ in range(100):
