@@ -355,12 +355,29 @@ def domain(size: int = 584, **changes: Any) -> bytes:
     }  # fmt: skip
     data = bytearray(size)
     data[:16], data[64:112] = fields["svn"], fields["module_signer"]
+    if size == 648:
+        data[584:600] = fields.get("svn_now", fields["svn"])
     data[112:120], data[120:128] = fields["module_attributes"], fields["attributes"]
     data[136:184] = fields["mrtd"]
     for k in range(4):
         data[328 + 48 * k : 376 + 48 * k] = fields["rtmr"]
     data[520:584] = fields["report_data"]
     return bytes(data)
+
+
+def svn_level(svn: int, status: str, *advisories: str) -> dict[str, Any]:
+    """A level of a module or of a quoting enclave."""
+    return {"tcb": {"isvsvn": svn}, "tcbDate": "2026-01-01T00:00:00Z", "tcbStatus": status,
+            "advisoryIDs": list(advisories)}  # fmt: skip
+
+
+def level(svn: int, status: str, *advisories: str, tdx: bool = True) -> dict[str, Any]:
+    """A level of a platform whose components all have that version."""
+    tcb: dict[str, Any] = {"sgxtcbcomponents": [{"svn": svn}] * 16, "pcesvn": 11}
+    if tdx:
+        tcb["tdxtcbcomponents"] = [{"svn": 9}] * 2 + [{"svn": svn}] + [{"svn": 0}] * 13
+    return {"tcb": tcb, "tcbDate": "2026-01-01T00:00:00Z", "tcbStatus": status,
+            "advisoryIDs": list(advisories)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -443,31 +460,26 @@ class Intel:
     def tcb_info(self, tdx: bool, **changes: Any) -> dict[str, Any]:
         """What the vendor thinks of versions: 5 is up to date, 4 is not, below there is nothing."""
 
-        def level(svn: int, status: str, *advisories: str) -> dict[str, Any]:
-            tcb: dict[str, Any] = {"sgxtcbcomponents": [{"svn": svn}] * 16, "pcesvn": 11}
-            if tdx:
-                tcb["tdxtcbcomponents"] = [{"svn": 9}] * 2 + [{"svn": svn}] + [{"svn": 0}] * 13
-            return {"tcb": tcb, "tcbDate": "2026-01-01T00:00:00Z", "tcbStatus": status,
-                    "advisoryIDs": list(advisories)}  # fmt: skip
-
         module = {"mrsigner": "00" * 48, "attributes": "00" * 8, "attributesMask": "FF" * 8}
         info: dict[str, Any] = {
             "id": "TDX" if tdx else "SGX", "version": 3, "issueDate": "2026-05-20T00:00:00Z",
             "nextUpdate": "2026-06-19T00:00:00Z", "fmspc": self.fmspc, "pceId": "0000",
             "tcbType": 0, "tcbEvaluationDataNumber": 17,
-            "tcbLevels": [level(5, "UpToDate"), level(4, "OutOfDate", "INTEL-SA-00001")],
+            "tcbLevels": [
+                level(5, "UpToDate", tdx=tdx), level(4, "OutOfDate", "INTEL-SA-00001", tdx=tdx),
+            ],
         }  # fmt: skip
         if tdx:
             info["tdxModule"] = module
-            levels = [{"tcb": {"isvsvn": 3}, "tcbStatus": "UpToDate"},
-                      {"tcb": {"isvsvn": 2}, "tcbStatus": "OutOfDate"}]  # fmt: skip
+            levels = [svn_level(3, "UpToDate"),
+                      svn_level(2, "OutOfDate")]  # fmt: skip
             info["tdxModuleIdentities"] = [{"id": "TDX_01", **module, "tcbLevels": levels}]
         return {**info, **changes}
 
     def qe_identity(self, tdx: bool, **changes: Any) -> dict[str, Any]:
         """Who the quoting enclave is."""
-        levels = [{"tcb": {"isvsvn": 8}, "tcbStatus": "UpToDate"},
-                  {"tcb": {"isvsvn": 6}, "tcbStatus": "OutOfDate"}]  # fmt: skip
+        levels = [svn_level(8, "UpToDate"),
+                  svn_level(6, "OutOfDate")]  # fmt: skip
         return {
             "id": "TD_QE" if tdx else "QE", "version": 2, "issueDate": "2026-05-20T00:00:00Z",
             "nextUpdate": "2026-06-19T00:00:00Z", "tcbEvaluationDataNumber": 17,

@@ -36,7 +36,7 @@ from hansa.attest.refusals import (
 )
 from hansa.attest.roots import Roots
 from hansa.attest.signatures import ECDSA_SHA256, P256, PublicKey
-from hansa.attest.tcb_levels import enclave_level, module_level, platform_level
+from hansa.attest.tcb_levels import enclave_level, module_level, platform_level, worst
 
 _LEAF = "Intel SGX PCK Certificate"
 _AUTHORITIES = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")
@@ -69,7 +69,8 @@ def examine(
         findings.tcb = {f"sgx_{k:02}": svn for k, svn in enumerate(platform.components)}
         findings.tcb |= {"pcesvn": platform.pcesvn}
         if isinstance(quote.body, TdReport):
-            findings.tcb |= {f"tdx_{k:02}": svn for k, svn in enumerate(quote.body.tee_tcb_svn)}
+            versions = enumerate(quote.body.tcb_svns[0])
+            findings.tcb |= {f"tdx_{k:02}": svn for k, svn in versions}
         _check_platform(platform, policy, findings)
         with findings.noting():
             _check_collateral(evidence, quote, chain, platform, policy, at, roots, findings)
@@ -137,12 +138,15 @@ def _check_collateral(
     info, identity = collateral.tcb_info.fields, collateral.qe_identity.fields
     td = quote.body if isinstance(quote.body, TdReport) else None
     try:
-        parts = [enclave_level(identity, quote.qe_report, td is not None)]
-        if td is not None:
-            parts.append(module_level(info, td))
-        level = platform_level(info, platform, td)
-        for part in parts:
-            level = level.with_part(part)
+        enclave = enclave_level(identity, quote.qe_report, td is not None)
+        if td is None:
+            level = platform_level(info, platform, None)
+        else:
+            level = worst([
+                platform_level(info, platform, svn).with_part(module_level(info, td, svn))
+                for svn in dict.fromkeys(td.tcb_svns)
+            ])  # fmt: skip
+        level = level.with_part(enclave)
     except Malformed as error:
         raise BadCollateral(str(error)) from None
     findings.status, findings.advisories = level.status, level.advisories

@@ -83,8 +83,9 @@ class TdReport:
 
     Attributes:
         raw: the whole.
-        tee_tcb_svn: versions of the module and what it stands on, 16 bytes; byte 1 is the
-            module's major version, byte 0 its security version.
+        tcb_svns: versions of the module and what it stands on, 16 bytes: as the domain was
+            launched, and (TDX 1.5) as they are now, for a module can be changed beneath a
+            domain. Byte 1 is the module's major version, byte 0 its security version.
         mrseam: the module's code, 48 bytes.
         mrsignerseam: who signed the module; zero is Intel.
         seam_attributes: of the module, 8 bytes.
@@ -94,7 +95,7 @@ class TdReport:
     """
 
     raw: bytes
-    tee_tcb_svn: bytes
+    tcb_svns: tuple[bytes, ...]
     mrseam: bytes
     mrsignerseam: bytes
     seam_attributes: bytes
@@ -105,8 +106,9 @@ class TdReport:
     @classmethod
     def parse(cls, raw: bytes) -> TdReport:
         """From exactly 584 or 648 bytes."""
+        svns = (raw[:16], raw[584:600]) if len(raw) == TD15_SIZE else (raw[:16],)
         return cls(
-            raw, raw[:16], raw[16:64], raw[64:112], raw[112:120], raw[120:128], raw[128:136],
+            raw, svns, raw[16:64], raw[64:112], raw[112:120], raw[120:128], raw[128:136],
             raw[520:584],
         )  # fmt: skip
 

@@ -7,9 +7,11 @@ are all reached gives the status, worsened by what module and quoting enclave ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hansa.attest.pck import Platform
+from hansa.attest.policy import STATUSES
 from hansa.attest.quote import EnclaveReport, TdReport
 from hansa.attest.refusals import BadCollateral, LowTcb, WrongQuotingEnclave, WrongTdxModule
 from hansa.attest.strict_json import Fields
@@ -53,19 +55,30 @@ class Level:
         return Level(status, tuple(sorted({*self.advisories, *part.advisories})))
 
 
-def platform_level(info: Fields, platform: Platform, td: TdReport | None) -> Level:
+def worst(levels: Sequence[Level]) -> Level:
+    """The worst of some, with the weaknesses of all."""
+    ranks = (*STATUSES, REVOKED)
+    status = max((each.status for each in levels), key=lambda each: _rank(ranks, each))
+    return Level(status, tuple(sorted({name for each in levels for name in each.advisories})))
+
+
+def _rank(ranks: Sequence[str], status: str) -> int:
+    return ranks.index(status) if status in ranks else len(ranks)
+
+
+def platform_level(info: Fields, platform: Platform, svn: bytes | None) -> Level:
     """The level of a processor, and of the TDX stack on it.
 
     Args:
         info: TCB info.
         platform: what the PCK certificate says.
-        td: the report of a domain; None for SGX.
+        svn: the versions of the TDX stack, 16; None for SGX.
 
     Raises:
         BadCollateral: the info is of another product or kind.
         LowTcb: no level is reached.
     """
-    wanted = "SGX" if td is None else "TDX"
+    wanted = "SGX" if svn is None else "TDX"
     if (info.text("id"), info.number("version")) != (wanted, 3):
         raise BadCollateral(f"tcb_info is not of {wanted}, version 3")
     if info.number("tcbType") != 0:
@@ -83,29 +96,33 @@ def platform_level(info: Fields, platform: Platform, td: TdReport | None) -> Lev
         level = Level.of(each)
         processor = processor or level
         # Versions 0 and 1 are the module's, which has levels of its own from major version 1.
-        first = 2 if td is not None and td.tee_tcb_svn[1] > 0 else 0
-        if td is None or _reached(td.tee_tcb_svn[first:], _svns(tcb, "tdxtcbcomponents")[first:]):
+        first = 2 if svn is not None and svn[1] > 0 else 0
+        if svn is None or _reached(svn[first:], _svns(tcb, "tdxtcbcomponents")[first:]):
             return Level(REVOKED, level.advisories) if processor.status == REVOKED else level
     raise LowTcb("no TCB level of Intel's list is reached")
 
 
-def module_level(info: Fields, td: TdReport) -> Level:
-    """The level of the TDX module.
+def module_level(info: Fields, td: TdReport, svn: bytes) -> Level:
+    """The level of a TDX module.
+
+    Args:
+        info: TCB info.
+        td: who signed the module, and its attributes.
+        svn: its versions, one of ``td.tcb_svns``.
 
     Raises:
         WrongTdxModule: it is none of those in the list, or older than all of them.
     """
-    svn, major = td.tee_tcb_svn[0], td.tee_tcb_svn[1]
-    if major == 0:
+    if svn[1] == 0:
         _check_module(info.group("tdxModule"), td)
         return Level("UpToDate")
-    name = f"TDX_{major:02X}"
+    name = f"TDX_{svn[1]:02X}"
     for each in info.groups("tdxModuleIdentities"):
         if each.text("id").upper() == name:
             _check_module(each, td)
-            level = _svn_level(each, svn)
+            level = _svn_level(each, svn[0])
             if level is None:
-                raise WrongTdxModule(f"TDX module {name} of version {svn} reaches no level")
+                raise WrongTdxModule(f"TDX module {name} of version {svn[0]} reaches no level")
             return level
     raise WrongTdxModule(f"TDX module {name} is not in Intel's list")
 
