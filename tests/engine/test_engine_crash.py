@@ -1,5 +1,6 @@
 """Worker processes that are killed: the others go on, those come back, and it can be replayed."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError, RunError
+from hansa.engine import Job
 from hansa.engine.runtimes.crashes import check_crashes
 from hansa.engine.runtimes.strikes import MOMENTS, Strike
 from hansa.engine.wrapper import Wrapper
-from hansa.experiment import RunFile, prepare, run
+from hansa.experiment import RunFile, prepare, resume, run
 from hansa.experiment.replays import replay_of
 from hansa.learn.gossip.local_sgd import LocalSGD
 from hansa.report import RunFolder
@@ -115,10 +117,62 @@ def test_a_worker_that_dies_at_every_start_ends_the_run(
         struck("restart", (*strikes, *slow), workers=2, rounds=40)
 
 
-def test_without_its_server_a_run_ends_or_waits_for_it(struck: Callable[..., RunFolder]) -> None:
+def test_without_its_server_a_run_ends(struck: Callable[..., RunFolder]) -> None:
     strikes = (Strike(0, 2, "training", "crash"),)  # node 8, the server, lives there
     with pytest.raises(RunError, match="hosts node 8, a server, without which nobody can go on"):
         struck("continue", strikes, workers=2, rounds=4, algorithm="fedavg")
+
+
+@pytest.mark.slow
+def test_a_server_that_was_never_saved_cannot_be_waited_for(
+    struck: Callable[..., RunFolder],
+) -> None:
+    strikes, more = (Strike(0, 2, "training", "crash"),), {"algorithm": "fedavg", "rounds": 4}
+    with pytest.raises(RunError, match=r"node 8, a server, whose model was never saved"):
+        struck("restart", strikes, workers=2, checkpoint={"every": 0}, **more)
+
+
+def test_a_run_waits_for_its_server(struck: Callable[..., RunFolder], tmp_path: Path) -> None:
+    """A round without it would be none: nobody begins another once it is known to be gone."""
+    strikes = (Strike(2, 2, "receiving", "crash"), Strike(2, 5, "training", "crash", incarnation=1))
+    folder = struck("restart", strikes, workers=3, rounds=8, algorithm="fedavg")
+    lost, back = of_kind(folder, "lost"), of_kind(folder, "rejoined")
+    assert [event["worker"] for event in lost + back] == [2, 2, 2, 2]
+    assert all(8 in event["nodes"] for event in lost + back)
+    for gone, there in zip(lost, back, strict=True):
+        assert there["at"] - gone["round"] <= 2  # others may have begun one
+    again = run(replay_of(folder.path), tmp_path / "again", report=False)
+    assert again.summary is not None
+    assert again.summary["equal"] is True
+
+
+@pytest.mark.parametrize("on_crash", ["continue", pytest.param("restart", marks=pytest.mark.slow)])
+def test_what_a_run_goes_on_from_stands_in_for_a_worker_that_saved_nothing_since(
+    small: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_crash: str
+) -> None:
+    """However its files were split."""
+    path = tmp_path / "run"
+    run(small({"rounds": 4, "checkpoint": {"every": 2, "keep": 1}}), path, report=False)
+    runs = importlib.import_module("hansa.experiment.run")
+    host_job = runs.host_job
+
+    def hosted(job: Job, runtime: Any, *more: Any) -> None:
+        object.__setattr__(runtime, "_strikes", (Strike(1, 4, "sending", "crash"),))
+        host_job(job, runtime, *more)
+
+    monkeypatch.setattr(runs, "host_job", hosted)
+    runtime = {"name": "processes", "workers": 3, "on_crash": on_crash, "deadline": LONG}
+    folder = resume(path, {"rounds": 10, "runtime": runtime}, report=False)
+    (lost,) = of_kind(folder, "lost")
+    assert (lost["round"], lost["saved"]) == (5, 4)
+    assert [event["from"] for event in of_kind(folder, "rejoined")] == [4] * (on_crash == "restart")
+    assert folder.summary is not None
+    assert (folder.summary["status"], folder.summary["saved"]) == ("finished", 10)
+    monkeypatch.undo()
+    again = run(replay_of(path), tmp_path / "again", report=False)
+    assert again.summary is not None
+    assert again.summary["equal"] is True
+    assert again.summary["compared"]["models_of_round"] == 10
 
 
 SURVIVES = {

@@ -101,7 +101,7 @@ def _figures(
         near = np.abs(one - two) <= _SUMMED * np.maximum(np.abs(one), np.abs(two))
     lacking = both["recorded"].is_null().to_numpy() | both["replayed"].is_null().to_numpy()
     same = (one == two) | (np.isnan(one) & np.isnan(two) & ~lacking) | (near & (nodes < 0))
-    counts = ~_unrecorded(recorded, rounds, nodes)
+    counts = ~_unrecorded(recorded, rounds, nodes, both["recorded"].is_null().to_numpy())
     bad = np.flatnonzero(~same & counts)
     if not len(bad):
         return None, int(counts.sum())
@@ -111,12 +111,19 @@ def _figures(
     return {"round": row["round"], "node": node, "what": row["name"], **values}, int(counts.sum())
 
 
-def _unrecorded(recorded: Recorded, rounds: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Which figures are of nodes that were away, or of all nodes while some were, bool [rows]."""
+def _unrecorded(
+    recorded: Recorded, rounds: np.ndarray, nodes: np.ndarray, unsaid: np.ndarray
+) -> np.ndarray:
+    """Which figures are of nodes that were away, or of all nodes while some were, bool [rows].
+
+    Args:
+        unsaid: nothing was recorded; while a node is away it says nothing of others either, as a
+            server does of its clients.
+    """
     gone = np.zeros(len(rounds), dtype=bool)
     for one in recorded.absences:
         then = (rounds > one.start) & (rounds <= (one.end if one.end is not None else np.inf))
-        gone |= then & (np.isin(nodes, one.nodes) | (nodes < 0))
+        gone |= then & (np.isin(nodes, one.nodes) | (nodes < 0) | unsaid)
     return gone
 
 

@@ -38,6 +38,8 @@ class Send(Asked[Inbox]):
         turn: which exchange of this kind in the round it is, from 0, for exchanges that not every
             block takes part in; None: every block does, and they are counted through the round.
         on_missing: what becomes of a message that does not come.
+        hears: who listens to whom as receivers know it, where that is not ``graph``, by which
+            senders go: one may not know that it is sent something, or is waited for. None: it is.
     """
 
     rows: Messages
@@ -49,6 +51,7 @@ class Send(Asked[Inbox]):
     beside: int = 0
     turn: int | None = None
     on_missing: OnMissing = "self"
+    hears: Graph | None = None
 
     def __post_init__(self) -> None:
         check_kind(self.kind, self.turn)
@@ -70,21 +73,24 @@ class Send(Asked[Inbox]):
 
         # What stays goes by the same routes as what leaves: routes are by sender and then
         # receiver, an inbox is by receiver and then sender.
-        whole = len(block) == self.graph.nodes
-        rows = (self.graph.indptr, self.graph.indices) if whole else self.graph.rows(block.ids)
+        whole, hears = len(block) == self.graph.nodes, self.hears or self.graph
+        rows = (hears.indptr, hears.indices) if whole else hears.rows(block.ids)
         (indptr, senders), missing = rows, Missing()
         names = block.ids[routes.senders], routes.receivers
         silent = exchange.unheard(when, self.kind, *names)
-        if exchange.post is None and not (lost | silent).any():
+        if exchange.post is None and self.hears is None and not (lost | silent).any():
             came = home.at(np.lexsort((routes.senders, routes.receivers)))
         else:
             goes, near = ~lost, exchange.here(routes.receivers)
             _speak(exchange, block, self, routes, np.flatnonzero(goes & ~near), when, due)
+            edges = senders, np.repeat(block.ids, np.diff(indptr))
+            if self.hears is not None:
+                near &= _among(names, edges)
             stays = np.flatnonzero(goes & near)
             order = np.lexsort((routes.senders[stays], routes.receivers[stays]))
-            edges = senders, np.repeat(block.ids, np.diff(indptr))
+            spoken = None if self.hears is None else _among(edges, names)
             came, got = _gathered(
-                exchange, block, self, when, policy, edges, home.at(stays[order]), tables
+                exchange, block, self, when, policy, edges, home.at(stays[order]), spoken, tables
             )
             if not got.all():
                 missing = Missing(_offsets(indptr, ~got), senders[~got])
@@ -259,6 +265,7 @@ def _gathered(
     policy: OnMissing,
     edges: tuple[np.ndarray, np.ndarray],
     home: Arrivals,
+    spoken: np.ndarray | None,
     tables: list[Messages],
 ) -> tuple[Arrivals, np.ndarray]:
     """(what comes by each edge, zeros where nothing does; where something did, bool [edges]).
@@ -266,6 +273,8 @@ def _gathered(
     Args:
         edges: (senders, receivers) of all that is due here, node ids.
         home: what stays in the block, by its edges in order.
+        spoken: by which of the edges a node of the block sends something, bool [edges]; None: by
+            all of them that begin here.
         tables: messages, to which those from elsewhere are added.
     """
     senders, receivers = edges
@@ -273,8 +282,9 @@ def _gathered(
     comes = np.ones(len(near), dtype=bool)
     if policy != "wait":
         comes = ~exchange.lost(block, when, send.kind, senders, receivers)
-    came, speaks = home.spread(near & comes), ~exchange.unheard(when, send.kind, senders, receivers)
-    got = near & comes & speaks
+    sent = near & comes if spoken is None else near & comes & spoken
+    came, speaks = home.spread(sent), ~exchange.unheard(when, send.kind, senders, receivers)
+    got = sent & speaks
     away = np.flatnonzero(comes & ~near & speaks)
     if exchange.post is not None:
         keys: list[Key] = list(zip(senders[away].tolist(), receivers[away].tolist(), strict=True))
@@ -295,6 +305,15 @@ def _gathered(
     names = senders[silent], receivers[silent]
     record(exchange, block, when, send.kind, policy, "silent", *names)
     return came, got
+
+
+def _among(
+    pairs: tuple[np.ndarray, np.ndarray], others: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Which of these (senders, receivers) are among others, bool [pairs]."""
+    width = 1 + int(max(ids.max(initial=0) for ids in (*pairs, *others)))
+    among: np.ndarray = np.isin(pairs[0] * width + pairs[1], others[0] * width + others[1])
+    return among
 
 
 def _offsets(indptr: np.ndarray, chosen: np.ndarray) -> np.ndarray:

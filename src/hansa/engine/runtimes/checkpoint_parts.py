@@ -8,6 +8,7 @@ from typing import Any
 
 from hansa.base.errors import WireError
 from hansa.base.files import writing
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
 from hansa.engine.runtimes.collect import Collector
 from hansa.engine.runtimes.member import Member
 from hansa.engine.runtimes.supplies import Depot
@@ -21,13 +22,19 @@ class CheckpointParts:
         collector: seals what is whole, and knows which nodes are away.
         folder: where checkpoints are.
         depot: where a site that shares no disk with this one finds its part again.
+        resume: the checkpoint that all sites start from; None: they start anew.
     """
 
     def __init__(
-        self, members: list[Member], collector: Collector, folder: Path, depot: Depot | None
+        self,
+        members: list[Member],
+        collector: Collector,
+        folder: Path,
+        depot: Depot | None,
+        resume: Path | None = None,
     ) -> None:
         self.members, self.collector = members, collector
-        self.folder, self.depot = folder, depot
+        self.folder, self.depot, self.resume = folder, depot, resume
         self._open: dict[int, dict[int, dict[str, Any]]] = {}  # entries by round, by site
 
     def take(self, site: int, done: int, entry: dict[str, Any]) -> None:
@@ -66,16 +73,30 @@ class CheckpointParts:
     def _spare(self) -> set[Path]:
         """Folders with a part that a site starts from, or that may have to stand in for one."""
         parts = [part for one in self.members for part in (one.part, one.source)]
-        return {Path(part["folder"]) for part in parts if part is not None}
+        spare = {Path(part["folder"]) for part in parts if part is not None}
+        first = [one for one in self.members if one.part is None or one.state == "starting"]
+        return spare | {self.resume} if first and self.resume is not None else spare
 
     def _stand_in(self, site: int, done: int, entries: dict[int, dict[str, Any]]) -> None:
         """Put the last part of a site that is gone in the place of the one that it lacks."""
-        part = self.members[site].part
-        if part is None:
+        one = self.members[site]
+        if one.part is None and self.resume is None:
             return  # it has none: such a checkpoint is not whole
-        (entry,) = part["files"]
-        source = Path(part["folder"]) / entry["file"]
-        with writing(self._of(done)):
-            shutil.copyfile(source, self._of(done) / entry["file"])
-        entries[site] = {**entry, "of": part["round"]}
-        self.members[site].part = {**part, "folder": str(self._of(done))}
+        if one.part is None:
+            of, entry = self._resumed(one, done)
+        else:
+            of, (entry,) = one.part["round"], one.part["files"]
+            source = Path(one.part["folder"]) / entry["file"]
+            with writing(self._of(done)):
+                shutil.copyfile(source, self._of(done) / entry["file"])
+        entries[site] = {**entry, "of": of}
+        one.part = {"folder": str(self._of(done)), "round": of, "files": [entry]}
+
+    def _resumed(self, one: Member, done: int) -> tuple[int, dict[str, Any]]:
+        """A part made of the checkpoint that all start from, whose files may be of other sites;
+        (its round, its entry)."""
+        assert self.resume is not None
+        manifest = read_manifest(self.resume)
+        block = self.collector.job.block(one.ids)
+        load_block(block, self.resume, manifest)
+        return int(manifest["round"]), save_block(block, self.folder, done)

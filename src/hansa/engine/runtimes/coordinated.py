@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from hansa.base.errors import OwnCodeError, RunError
@@ -17,6 +17,8 @@ from hansa.engine.runtimes.rejoining import Rejoining
 from hansa.engine.runtimes.site import Site
 
 _LOOK = 0.2  # seconds between two looks
+_BACK = "where a server lives, to be back"
+_START = 60.0  # seconds that a start may take, however short the deadline
 _COUNTED = 5.0  # seconds in which what was said last may still arrive
 
 
@@ -34,6 +36,7 @@ class Coordinated:
         self._paused = False
         self._last: int | None = None
         self._gone: set[int] = set()
+        self._awaited: set[int] = set()  # those without whom no round is one
 
     def may(self, site: int) -> frozenset[str]:
         """Who gathers gives orders; the others ask."""
@@ -50,6 +53,7 @@ class Coordinated:
         peers = self._expect("peers").fields
         for gone in peers["gone"]:
             self._left(gone)
+        self._awaited = set(peers["awaited"])
         self.site.meet(
             Peer(site, address, key)
             for site, address, key in peers["addresses"]
@@ -59,12 +63,20 @@ class Coordinated:
         return told
 
     def rejoin(self, done: int) -> int:
-        """Ask the sites that are there, and tell them and who gathers when this one is back."""
+        """Ask the sites that are there, and tell them and who gathers when this one is back.
+
+        Who does not say how far it is within the deadline is not waited for.
+        """
         there = set(self.site.ticket.sites) - self._gone - {self.site.index}
         self.rejoining.begun = done
         self.rejoining.ask(there)
+        patience = Deadline(self.site.deadline)
         while not self.rejoining.known:
             self._obey(self.site.hear(_LOOK))
+            if patience.passed:
+                who = self._named(self.rejoining.give_up())
+                line = f"{who} did not say in {patience.seconds:g} s which round it has begun"
+                self._say("note", event={"kind": "remark", "text": line, "round": done})
         at = self.rejoining.announce(there - self._gone)
         self._say("rejoined", since=done, at=at)
         self.settled()
@@ -82,14 +94,40 @@ class Coordinated:
             self._obey(message)
 
     def ends(self, done: int) -> bool:
-        """Once an end was asked for, this waits until it is known who has begun which round."""
+        """Once an end was asked for, this waits until it is known who has begun which round; and
+        for a server that is started again, since there is no round without it.
+
+        Raises:
+            RunError: who has to say something does not within the deadline.
+        """
         self.alive()
-        while self._paused or self.rejoining.asking:
+        patience, why = Deadline(0.0), ""
+        while now := self._waits():
+            if now != why:
+                least = _START if now.endswith(_BACK) else 0.0
+                patience = Deadline(max(self.site.deadline, least))
+            elif patience.passed:
+                raise RunError(f"waited {patience.seconds:g} s in vain {now}", round=done + 1)
+            why = now
             self._obey(self.site.hear(_LOOK))
         if self._last is not None and done >= self._last:
             return True
         self.begins(done)
         return False
+
+    def _waits(self) -> str:
+        """What no round begins before; empty: nothing holds this site up."""
+        if self._paused:
+            return "for the coordinator, which had asked for an end, to say after which round"
+        if self.rejoining.asking:
+            who = self._named(self.rejoining.asking)
+            return f"for {who}, which asked which round this one has begun, to say when it is back"
+        if self._awaited and self._last is None:
+            return f"for {self._named(self._awaited)}, {_BACK}"
+        return ""
+
+    def _named(self, sites: Collection[int]) -> str:
+        return ", ".join(f"worker {site}" for site in sorted(sites))
 
     def _obey(self, message: Message | None) -> None:
         """Do as a message says.
@@ -106,7 +144,8 @@ class Coordinated:
         elif kind == "last":
             self._paused, self._last = False, fields["round"]
         elif kind == "gone":
-            self.rejoining.left(fields["site"], fields["incarnation"])
+            if self.rejoining.left(fields["site"], fields["incarnation"]) and fields["awaited"]:
+                self._awaited.add(fields["site"])
         elif kind == "address":
             self.site.meet([Peer(fields["site"], fields["address"], fields["key"])])
         else:
@@ -126,6 +165,7 @@ class Coordinated:
 
     def _back(self, site: int, round: int) -> None:
         self._gone.discard(site)
+        self._awaited.discard(site)
         self.site.post.back(site, round)
 
     # -- reporting

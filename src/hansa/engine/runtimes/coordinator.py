@@ -79,8 +79,11 @@ class Coordinator:
         )
         self.control.carrier = self.links
         self.tells: dict[int, Any] = {}
-        self.parts = CheckpointParts(self.members, launch.collector, launch.checkpoints, depot)
+        self.parts = CheckpointParts(
+            self.members, launch.collector, launch.checkpoints, depot, launch.resume
+        )
         self.started, self.whole = False, True
+        self._patience = Deadline(max(1.5 * deadline, _START))  # since a site was started
         self.begun: dict[int, int] | None = None
         self.overhead: Counter[str] = Counter()
         self.dropped: set[str] = set()
@@ -132,7 +135,7 @@ class Coordinator:
         """
         # Half as long again as the sites wait for each other: they know which node is missing.
         silence = Deadline(1.5 * self.deadline)
-        start = Deadline(max(silence.seconds, _START))
+        start = self._patience
         interrupts = self.launch.interrupts
         while waiting := [k for k, one in enumerate(self.members) if one.busy]:
             try:
@@ -146,9 +149,11 @@ class Coordinator:
                 silence.touch()
                 continue
             self._look_after()
-            if (silence if self.started else start).passed:
+            coming = not self.started or any(one.awaited for one in self.members)
+            patience = start if coming else silence
+            if patience.passed and silence.passed:
                 raise RunError(
-                    f"no worker was heard for {silence.seconds:g} s (waiting for "
+                    f"no worker was heard for {patience.seconds:g} s (waiting for "
                     f"{', '.join(map(self.name, waiting))}); raise runtime.deadline if a round "
                     f"takes longer; {self.launcher.log(waiting[0])}",
                     round=self.collector.rounds_done + 1,
@@ -268,6 +273,7 @@ class Coordinator:
             ],
             tells=[self.tells[k] for k in range(self.index)],
             gone=gone,
+            awaited=[k for k in gone if self.members[k].awaited],
         )
 
     def _decide(self) -> None:
@@ -310,13 +316,16 @@ class Coordinator:
         again = self.on_crash == "restart" and one.vain < _IN_VAIN
         others = any(other.state != "gone" for other in self.members if other is not one)
         servers = one.ids[one.ids >= self.job.network.clients]
+        serves = f"it hosts node {servers[0]}, a server" if len(servers) else ""
         why = self.launch.remedy
-        if self.on_crash == "continue" and len(servers):
-            why = f"it hosts node {servers[0]}, a server, without which nobody can go on; {why}"
+        if self.on_crash == "continue" and serves:
+            why = f"{serves}, without which nobody can go on; {why}"
         elif self.on_crash == "continue" and not others:
             why = f"no other is left; {why}"
         elif self.on_crash == "restart" and not again:
             why = f"it was started {one.vain} times in vain; {why}"
+        elif self.on_crash == "restart" and serves and not (one.part or self.since):
+            why = f"{serves}, whose model was never saved (checkpoint.every); {why}"
         elif self.on_crash != "stop" and self.started:
             why = ""
         if why:
@@ -332,11 +341,14 @@ class Coordinator:
         if not self.collector.away(one.ids, first):
             folder.event("lost", round=first, nodes=one.ids, worker=site, why=how, saved=saved)
         self.collector.leave(one.ids)
+        again = again and not self.launch.interrupts.asked
+        one.awaited = again and bool(serves)
         for other in self._there():
-            self._say(other, "gone", site=site, incarnation=incarnation)
+            self._say(other, "gone", site=site, incarnation=incarnation, awaited=one.awaited)
         self.parts.seal()
         self._decide()
-        if again and not self.launch.interrupts.asked:
+        if again:
+            self._patience.touch()
             one.state, one.incarnation, one.source = "starting", incarnation + 1, one.part
             self.launcher.start(self.ticket(site), one.part, True)
 
@@ -353,7 +365,7 @@ class Coordinator:
         one = self.members[site]
         if not one.incarnation:
             raise WireError("it was not gone")
-        one.at, one.source = at, None
+        one.at, one.source, one.awaited = at, None, False
         self.collector.back(one.ids, at)
         self.collector.folder.event(
             "rejoined", round=at, nodes=one.ids, worker=site, **{"from": since, "at": at}

@@ -23,6 +23,7 @@ class Member:
         vain: how many of these starts, the latest, no round came of.
         latest: the last round of which it has reported.
         at: the round in which it took part again.
+        awaited: nobody begins a round before it is back: a server lives there.
         overhead: bytes beyond the messages between nodes, of its latest start.
     """
 
@@ -36,6 +37,7 @@ class Member:
     vain: int = 0
     latest: int = -1
     at: int = 0
+    awaited: bool = False
     overhead: dict[str, int] = field(default_factory=dict)
 
     @property

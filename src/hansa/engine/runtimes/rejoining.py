@@ -68,16 +68,23 @@ class Rejoining:
             return False
         return True
 
-    def left(self, site: int, incarnation: int) -> None:
+    def left(self, site: int, incarnation: int) -> bool:
         """A site is gone that was started so many times before: nobody waits for it.
 
-        That may be heard after it has asked when it may come back.
+        That may be heard after it has asked when it may come back; then it is of no use, and this
+        is False.
         """
         if incarnation < self._incarnations.get(site, 0):
-            return
+            return False
         self._leave(site)
         self.asking.discard(site)
         self._waiting.discard(site)
+        return True
+
+    def give_up(self) -> set[int]:
+        """Wait no longer for those who have not said how far they are; returns them."""
+        silent, self._waiting = self._waiting, set()
+        return silent
 
     def ask(self, sites: Iterable[int]) -> None:
         """Ask others how far they are."""

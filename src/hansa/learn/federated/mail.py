@@ -97,6 +97,7 @@ def post(
     aside: list[Tensor],
     held: Tensor | None = None,
     turn: int | None = None,
+    hears: Graph | None = None,
 ) -> Generator[Send, Inbox, Mail]:
     """Send ``rows`` [k, K] of the nodes at ``senders``, with ``aside`` rows [k, ...] each.
 
@@ -104,7 +105,7 @@ def post(
 
     Args:
         held: int64, the numbers of each row that are sent; None: all.
-        turn: of the exchange (see :class:`~hansa.engine.Send`).
+        turn, hears: of the exchange (see :class:`~hansa.engine.Send`).
     """
     size = rows.shape[1]
     if held is not None:
@@ -113,7 +114,7 @@ def post(
     if is_exact(codec) and aside:
         rows = joined(rows, aside)
     own = beside if is_exact(codec) else 0
-    how: dict[str, Any] = {"senders": senders, "turn": turn, "on_missing": "skip"}
+    how: dict[str, Any] = {"senders": senders, "turn": turn, "on_missing": "skip", "hears": hears}
     inbox = yield Send(rows, graph, codec, kind, beside=own, **how)
     if is_exact(codec) or not aside:
         return Mail(inbox, inbox if aside else None, held, size)

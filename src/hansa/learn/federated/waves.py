@@ -110,8 +110,10 @@ class Stream:
         here, theirs = self._of(self.invited, part), self._of(self.plan, part)
         theirs = theirs.take(self.reached[theirs.client])
         model, aside = block.rows[:, : method.sent(block)], list(method.told(block).values())
-        down, servers = _edges(block, here, theirs), block.residents
-        mail = yield from post(down, method.download, "model", servers, model, aside, held)
+        (down, known), servers = _edges(block, here, theirs), block.residents
+        mail = yield from post(
+            down, method.download, "model", servers, model, aside, held, hears=known
+        )
         self.reached[mail.lost(down, block)] = False
         who = block.positions(here.client)
         works = np.flatnonzero(mail.got(who) & (here.steps > 0))
@@ -124,31 +126,45 @@ class Stream:
         block = self.block
         theirs = self._of(self.plan, part)
         theirs = theirs.take((theirs.outcome == DONE) & self.reached[theirs.client])
-        flying: deque[tuple[int, Graph, Heard, Flight]] = deque()
+        flying: deque[tuple[int, Graph, Graph | None, Heard, Flight]] = deque()
         turns = np.union1d(heard.invited.turn, theirs.turn)
         if waves.together:
             turns = np.array([part * waves.span])
         for turn in turns.tolist():
             here = heard.take(np.flatnonzero(heard.invited.turn == turn))
             due = theirs.take(theirs.turn == turn)
-            down = _edges(block, here.invited, due)
+            down, known = _edges(block, here.invited, due)
             after = max(-1, *here.invited.after.tolist(), *due.after.tolist())
             while flying and flying[0][0] <= after:
                 yield from self._arrive(*flying.popleft(), held)
             if after >= 0:
                 yield Tell(down, kind="begin", turn=turn)
-            flying.append((turn, down.transpose(), here, self.method.launch(block, here)))
+            up = (known or down).transpose()  # who does not know that it is waited for is silent
+            waits = None if known is None else down.transpose()
+            flying.append((turn, up, waits, here, self.method.launch(block, here)))
         while flying:
             yield from self._arrive(*flying.popleft(), held)
 
     def _arrive(
-        self, turn: int, up: Graph, here: Heard, flight: Flight, held: Tensor | None
+        self,
+        turn: int,
+        up: Graph,
+        waits: Graph | None,
+        here: Heard,
+        flight: Flight,
+        held: Tensor | None,
     ) -> Generator[Asked, Any, None]:
-        """A wave's updates leave, and are added up."""
+        """A wave's updates leave, and are added up.
+
+        Args:
+            waits: whom servers wait for, where those do not all send something.
+        """
         block, method, weight = self.block, self.method, np.zeros(self.block.clients)
         weight[self.plan.client] = self.plan.weight
         updates, aside = method.land(block, flight)
-        back = yield from post(up, method.codec, "update", here.who, updates, aside, held, turn)
+        back = yield from post(
+            up, method.codec, "update", here.who, updates, aside, held, turn, waits
+        )
         for row in range(len(block.residents)):
             method.gather(block, row, back, weight, self.sums)
 
@@ -157,10 +173,23 @@ class Stream:
         return some.take(self.method.part_of(self.block, some.client) == part)
 
 
-def _edges(block: Block, here: Invitations, theirs: Invitations) -> Graph:
-    """Servers to clients, as far as a block has the one or the other."""
-    return Graph.from_edges(
-        block.nodes,
-        np.concatenate([here.server, theirs.server]),
-        np.concatenate([here.client, theirs.client]),
-    )
+def _edges(block: Block, here: Invitations, theirs: Invitations) -> tuple[Graph, Graph | None]:
+    """Servers to clients, as far as a block has the one or the other.
+
+    Returns:
+        (the edges, those of them that their clients know of too or None where all are).
+    """
+
+    def graph(some: Invitations, others: Invitations) -> Graph:
+        return Graph.from_edges(
+            block.nodes,
+            np.concatenate([some.server, others.server]),
+            np.concatenate([some.client, others.client]),
+        )
+
+    # A client beside its server always knows what that wants of it, but where a run is done again
+    # in one block in which they had lived apart and the client did not hear its server.
+    unaware = ~np.isin(theirs.client, here.client)
+    unaware[unaware] = np.isin(theirs.client[unaware], block.ids)
+    whole = graph(here, theirs)
+    return whole, graph(here, theirs.take(~unaware)) if unaware.any() else None
