@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hansa.base.errors import RunError, WireError
+from hansa.engine.exchange.dropped import Dropped
 from hansa.engine.exchange.wire import pack_control
 from hansa.engine.runtimes.control import REPORTED, Message, read
 from hansa.engine.runtimes.coordinator import Coordinator
@@ -30,7 +31,7 @@ class Alone:
         self.left: list[int] = []
         self.waiting = 0
         self.post = SimpleNamespace(leave=self.left.append, back=lambda site, round: None)
-        self.control = SimpleNamespace(drop=lambda why: None)
+        self.control = SimpleNamespace(dropped=Dropped())
         self.links = SimpleNamespace(
             state=lambda site: SimpleNamespace(
                 connected=True, gone=False, heard=1e18, incarnation=3, refused="", why=""

@@ -26,7 +26,7 @@ from hansa.engine import (
     latest,
     read_manifest,
 )
-from hansa.engine.runtimes.checkpoint import MANIFEST, load_block, save_block, seal
+from hansa.engine.runtimes.checkpoint import MANIFEST, load_block, round_folder, save_block, seal
 from hansa.engine.runtimes.host import Host
 from hansa.experiment.jobs import collect, host_job
 from hansa.experiment.played import HERE, Place
@@ -210,7 +210,7 @@ def settle(checkpoint: Path, root: Path, before: Path) -> Path:
         {**entry, "outcome": end or {"which": "last", "reason": ""}} for entry in new["files"]
     ]
     done = int(old["round"])
-    folder = root / f"round-{done:06d}"
+    folder = round_folder(root, done)
     with writing(folder):
         root.mkdir(parents=True, exist_ok=True)
         (checkpoint / MANIFEST).unlink()

@@ -13,10 +13,11 @@ from hansa.base.errors import WireError
 from hansa.engine.exchange import vain
 from hansa.engine.exchange.carrier import Attendance, Carrier, PeerFacts, no_moment
 from hansa.engine.exchange.deadline import Deadline
+from hansa.engine.exchange.dropped import Dropped
 from hansa.engine.exchange.loose import Loose
+from hansa.engine.exchange.opened import opened
 from hansa.engine.exchange.pigeonholes import Pigeonholes
 from hansa.engine.exchange.wire import (
-    HEADER_BYTES,
     UNASKED,
     Buffer,
     Header,
@@ -36,7 +37,6 @@ SKIPPED = "\x01skipped"
 """The kind of a frame that says that its sender sends no more of a round: no message between nodes,
 not counted, and no kind that a message can have."""
 _POLL = 0.2  # seconds between two looks at whether there is a point in waiting
-_REASONS = 100  # that are told apart
 _MISSED = 1 << 16  # messages that did not come, the latest of which are remembered
 
 
@@ -90,7 +90,7 @@ class SitePost:
         self.deadlines = {peer: Deadline(deadline) for peer in set(owner) - {index}}
         self.given_up: set[int] = set()
         self.attendance = Attendance()
-        self.dropped: dict[str, int] = {}
+        self.dropped = Dropped()
         self.carrier: Carrier
         self.noting: Callable[[Mapping[str, Any]], None] | None = None
         self._sites = len(set(owner))
@@ -158,9 +158,9 @@ class SitePost:
         Only what is of use puts off the deadline of the site that it came from.
         """
         try:
-            headers, payload = self._opened(site, parts)
+            headers, payload = opened(parts, self.owner, site, self.index)
         except WireError as error:
-            self.drop(f"from site {site}: {error}")
+            self.dropped.count(f"from site {site}: {error}")
             headers, payload = [], b""
         size = sum(map(len, parts))
         skipped = bool(headers) and headers[0].kind == SKIPPED
@@ -178,7 +178,7 @@ class SitePost:
             self._holes.skip(site, headers[0].round)
         elif headers and not asked:
             what = "too many messages" if loose else "a message"
-            self.drop(f"from site {site}: {what} of no exchange")
+            self.dropped.count(f"from site {site}: {what} of no exchange")
         elif headers:
             self._keep(site, headers, payload)
         return True
@@ -193,7 +193,7 @@ class SitePost:
             if not why:
                 useful = True
                 continue
-            self.drop(why)
+            self.dropped.count(why)
             if (when, key) in self._missed:  # it is there again
                 del self._missed[when, key]
                 self.given_up.discard(site)
@@ -211,41 +211,6 @@ class SitePost:
         if awaited or self._enough is None or not self._enough.passed:
             self.deadlines[site].touch()
             self.deadline.touch()
-
-    def _opened(self, site: int, parts: Sequence[Buffer]) -> tuple[list[Header], Buffer]:
-        """The headers of a message, one for each who hears it here, all checked; its payload.
-
-        Raises:
-            WireError: something is not as it should be.
-        """
-        if len(parts) != 2 or not len(parts[0]) or len(parts[0]) % HEADER_BYTES:
-            raise WireError("not headers and a payload")
-        head, payload = memoryview(parts[0]), memoryview(parts[1])
-        first = Header.unpack(head[:HEADER_BYTES])
-        first.verify(payload)
-        headers = [first]
-        headers += [
-            Header.unpack(head[at : at + HEADER_BYTES])
-            for at in range(HEADER_BYTES, len(head), HEADER_BYTES)
-        ]
-        for header in headers:
-            if (header.size, header.checksum) != (first.size, first.checksum):
-                raise WireError("its headers announce different payloads")
-            if not (header.sender < len(self.owner) and header.receiver < len(self.owner)):
-                raise WireError("names a node that does not exist")
-            if self.owner[header.sender] != site:
-                raise WireError("its sender does not live where it came from")
-            if self.owner[header.receiver] != self.index:
-                raise WireError("its receiver does not live here")
-            if header.when != first.when or header.kind != first.kind:
-                raise WireError("its headers are of different exchanges")
-        return headers, payload
-
-    def drop(self, why: str) -> None:
-        """Count a message that is of no use, by the reason; many different ones as others."""
-        if len(self.dropped) >= _REASONS:
-            why = why if why in self.dropped else "others"
-        self.dropped[why] = self.dropped.get(why, 0) + 1
 
     def note(self, event: dict[str, Any]) -> bool:
         """Have an event recorded before anything else leaves this site; no: it cannot be."""

@@ -36,9 +36,14 @@ def part_name(ids: np.ndarray) -> str:
     return f"nodes-{ids[0]:06d}-{ids[-1]:06d}.safetensors"
 
 
+def round_folder(root: Path, done: int) -> Path:
+    """Where among checkpoints that after ``done`` rounds lies."""
+    return root / f"round-{done:06d}"
+
+
 def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     """Write a block's file; returns its entry for the manifest."""
-    folder = root / f"round-{done:06d}"
+    folder = round_folder(root, done)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     path = folder / part_name(block.ids)
@@ -78,7 +83,7 @@ def seal(
     Args:
         spare: folders that are still read from, and stay too.
     """
-    folder = root / f"round-{done:06d}"
+    folder = round_folder(root, done)
     write_json(folder / MANIFEST, {"round": done, "files": entries, **facts})
     # Later ones are let be: a worker that is ahead may be writing them.
     so_far = [other for other in sorted(root.glob("round-*")) if other.name <= folder.name]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from hansa.base.errors import WireError
+from hansa.engine.exchange.dropped import Dropped
 from hansa.engine.exchange.wire import pack_control, unpack_control
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 CONTROL = 1
 """The kind of a link's message that is none between nodes."""
-_REASONS = 100  # that are told apart
 _PART = re.compile(r"nodes-\d{6}-\d{6}\.safetensors")
 
 Check = Callable[[Any], bool]
@@ -233,7 +233,7 @@ class Control:
     def __init__(self, may: Callable[[int], frozenset[str]]) -> None:
         self.may = may
         self.carrier: Carrier
-        self.dropped: dict[str, int] = {}
+        self.dropped = Dropped()
         self._came = threading.Condition()
         self._inbox: deque[tuple[int, bytes]] = deque()
 
@@ -266,10 +266,4 @@ class Control:
             try:
                 return read(site, data, self.may(site))
             except WireError as error:
-                self.drop(f"from site {site}: {error}")
-
-    def drop(self, why: str) -> None:
-        """Count a message that is of no use, by the reason; many different ones as others."""
-        if len(self.dropped) >= _REASONS:
-            why = why if why in self.dropped else "others"
-        self.dropped[why] = self.dropped.get(why, 0) + 1
+                self.dropped.count(f"from site {site}: {error}")

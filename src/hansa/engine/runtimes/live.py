@@ -132,7 +132,7 @@ class Live(Agenda):
                 letter = self.mailing.letter(header, payload)
                 self._check(letter)
             except WireError as error:
-                self.post.drop(f"from node {header.sender}: {error}")
+                self.post.dropped.count(f"from node {header.sender}: {error}")
             else:
                 super().came([letter], True)
 

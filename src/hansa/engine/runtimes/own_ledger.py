@@ -280,7 +280,7 @@ class OwnLedger:
             try:
                 self._take(message.site, message.fields["tells"])
             except WireError as error:
-                self.site.control.drop(str(error))
+                self.site.control.dropped.count(str(error))
         elif message.kind == "where":
             self.say(f"{self._name(message.site)} is back")
             self.rejoining.heard(message)

@@ -18,7 +18,7 @@ import numpy as np
 from hansa.base.errors import RunError, WireError
 from hansa.base.files import writing
 from hansa.engine.exchange.deadline import Deadline
-from hansa.engine.runtimes.checkpoint import part_name
+from hansa.engine.runtimes.checkpoint import part_name, round_folder
 from hansa.engine.runtimes.coordinated import Coordinated
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Depot:
             part.replace(part.with_suffix(""))
 
     def _part(self, done: int, name: str) -> Path:
-        return self.checkpoints / f"round-{done:06d}" / f"{name}.part"
+        return round_folder(self.checkpoints, done) / f"{name}.part"
 
 
 class Remote(Coordinated):
@@ -162,7 +162,7 @@ class Remote(Coordinated):
 
     def saved(self, done: int, entry: dict[str, Any]) -> None:
         """Bring the part of the checkpoint, and say so; it is not kept here."""
-        path = self.folder / "checkpoints" / f"round-{done:06d}" / entry["file"]
+        path = round_folder(self.folder / "checkpoints", done) / entry["file"]
         with path.open("rb") as file:
             at = 0
             while data := file.read(PIECE):
