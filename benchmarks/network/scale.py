@@ -4,7 +4,8 @@
 
 1,024 nodes in 4 workers with a 5-regular graph that changes every round, and 64 processes of one
 node each; GN-LeNet on CIFAR-10 (without ``$HANSA_DATA`` on random images). Memory is the
-proportional set size of hansa and all processes that it started, the most that they had together.
+proportional set size of hansa and all processes that it started, the most that they had together;
+CPU seconds are of all of them, start and end included.
 Inside a network namespace of its own the second run's loopback counters are set against what hansa
 counted. Bytes of every node must be the simulator's, and so must the models.
 """
@@ -52,11 +53,13 @@ class Watch(threading.Thread):
     Attributes:
         most: bytes, by proportional set size.
         processes: how many there were then.
+        cpu: s, of each process that there was, by its id, when it was last seen.
     """
 
     def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
         self.root, self.most, self.processes = root, 0, 0
+        self.cpu: dict[int, float] = {}
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -72,8 +75,10 @@ class Watch(threading.Thread):
             for process in family:
                 try:
                     text = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
-                except OSError:  # it has ended
+                    times = process.cpu_times()
+                except (OSError, psutil.Error):  # it has ended
                     continue
+                self.cpu[process.pid] = times.user + times.system
                 shares += [
                     int(line.split()[1]) << 10 for line in text.splitlines() if line[:4] == "Pss:"
                 ]
@@ -102,7 +107,7 @@ def ran(chosen: dict[str, Any], folder: Path, lab: Lab | None = None) -> dict[st
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with status {process.returncode}")
     return {**json.loads(said), "seconds": time.monotonic() - began, "memory": watch.most,
-            "processes": watch.processes}  # fmt: skip
+            "processes": watch.processes, "cpu": sum(watch.cpu.values())}  # fmt: skip
 
 
 def counters(folder: Path) -> dict[str, list[float]]:
@@ -155,8 +160,10 @@ def compare(nodes: int, workers: int, rounds: int, smoke: bool, place: Path) -> 
     return [
         f"{nodes:,} in {workers}", str(rounds), f"{apart['memory'] / 2**30:.2f} GiB",
         "yes" if apart["memory"] < LIMIT else "no",
-        f"{alone['memory'] / 2**30:.2f} GiB", f"{apart['seconds']:.0f} s",
-        f"{alone['seconds']:.0f} s", "yes" if same_bytes else "no",
+        f"{alone['memory'] / 2**30:.2f} GiB",
+        *(f"{apart[key]:.0f} s of {alone[key]:.0f}: {apart[key] / alone[key]:.2f}"
+          for key in ("seconds", "cpu")),
+        "yes" if same_bytes else "no",
         "yes" if same_models else "no", f"{100 * overhead:.2f} %", counted,
     ]  # fmt: skip
 
@@ -165,13 +172,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="few nodes, nothing is kept")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--only", type=int, help="of the cases the one with so many workers")
     chosen = parser.parse_args()
     cases = ((8, 2), (4, 4)) if chosen.smoke else ((1024, 4), (64, 64))
+    cases = tuple(case for case in cases if chosen.only in (None, case[1]))
     rounds = 2 if chosen.smoke else chosen.rounds
     with tempfile.TemporaryDirectory() as place:
         rows = [compare(*case, rounds, chosen.smoke, Path(place)) for case in cases]
-    header = ["nodes in workers", "rounds", "memory", "under 8 GiB", "simulate", "wall",
-              "simulate", "bytes equal", "models equal", "overhead",
+    header = ["nodes in workers", "rounds", "memory", "under 8 GiB", "simulate",
+              "wall, to simulate", "CPU, to simulate", "bytes equal", "models equal", "overhead",
               "loopback beside counted"]  # fmt: skip
     command = " ".join(["python benchmarks/network/scale.py", *sys.argv[1:]])
     table = measure.markdown("", command, header, rows).partition("\n\n")[2]
