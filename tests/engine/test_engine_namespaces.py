@@ -65,10 +65,12 @@ def test_what_a_run_counts_is_what_the_kernel_counts(tmp_path: Path) -> None:
         said, problem = done.communicate(timeout=300)
         assert done.returncode == 0, problem
         sent, received = lab.counted(0, "lo")
+        heads = lab.headers(0, "lo")
     assert sent == received
     figures = json.loads(said)
     counted = figures["bytes_sent"] + figures["overhead_bytes"]
     assert counted <= sent <= 1.02 * counted
+    assert abs(sent - heads - counted) <= 0.005 * counted
 
 
 @needs_rates
