@@ -52,6 +52,16 @@ def of_kind(folder: RunFolder, kind: str) -> list[dict[str, Any]]:
     return [event for event in folder.events() if event["kind"] == kind]
 
 
+def same_again(folder: RunFolder, tmp_path: Path) -> None:
+    """A replay is equal, and so is what its summary says that went wrong."""
+    again = run(replay_of(folder.path), tmp_path / "again", report=False)
+    assert again.summary is not None
+    assert folder.summary is not None
+    assert again.summary["equal"] is True
+    assert again.summary["faults"] == folder.summary["faults"]
+    assert folder.summary["faults"]["nodes_lost"] > 0
+
+
 @pytest.mark.slow
 def test_the_others_go_on_without_a_worker_that_was_killed(
     struck: Callable[..., RunFolder], tmp_path: Path
@@ -66,9 +76,7 @@ def test_the_others_go_on_without_a_worker_that_was_killed(
     assert folder.summary is not None
     assert folder.summary["status"] == "finished"
     assert folder.summary["saved"] == 6  # with the last part of those who are gone
-    again = run(replay_of(folder.path), tmp_path / "again", report=False)
-    assert again.summary is not None
-    assert again.summary["equal"] is True
+    same_again(folder, tmp_path)
 
 
 def test_all_workers_are_killed_in_turn_and_come_back(
@@ -100,9 +108,7 @@ def test_all_workers_are_killed_in_turn_and_come_back(
         rows = set(folder.metrics().filter(own)["round"])
         away = set(range(gone["round"], there["at"]))
         assert rows == set(range(1, rounds + 1)) - away
-    again = run(replay_of(folder.path), tmp_path / "again", report=False)
-    assert again.summary is not None
-    assert again.summary["equal"] is True
+    same_again(folder, tmp_path)
 
 
 @pytest.mark.slow
@@ -141,9 +147,7 @@ def test_a_run_waits_for_its_server(struck: Callable[..., RunFolder], tmp_path: 
     assert all(8 in event["nodes"] for event in lost + back)
     for gone, there in zip(lost, back, strict=True):
         assert there["at"] - gone["round"] <= 2  # others may have begun one
-    again = run(replay_of(folder.path), tmp_path / "again", report=False)
-    assert again.summary is not None
-    assert again.summary["equal"] is True
+    same_again(folder, tmp_path)
 
 
 @pytest.mark.parametrize("on_crash", ["continue", pytest.param("restart", marks=pytest.mark.slow)])

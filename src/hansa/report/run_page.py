@@ -134,6 +134,8 @@ class RunPage(Page):
         if "bytes" in spent:
             each = quantity(spent["bytes"] / of.nodes, "bytes") if of.nodes else ""
             each = each and f"{each} a {who[:-1]}" + ", up and down" * bool(of.servers)
+            if added := (of.run.summary or {}).get("overhead_bytes"):
+                each += "; " * bool(each) + f"links added {quantity(added, 'bytes')}"
             tiles.append(Tile("sent in all", quantity(spent["bytes"], "bytes"), each))
         for name, remark in (
             ("modelled_time", "of the server" if of.servers else f"of the slowest {who[:-1]}"),

@@ -31,12 +31,19 @@ def record(
 ) -> None:
     """Leave an event of messages that do not come, for good or at first, if there are some.
 
+    Where a run is done again, nodes that were away then say nothing but what is recorded of them.
+
     Args:
         cause: ``lost``: a fault of the run file took them; ``silent``: their sites were not heard
             in time.
         senders: node ids, int64 [messages].
         receivers: node ids, int64 [messages].
     """
+    if exchange.recorded is not None and len(senders):
+        who = receivers if cause == "silent" else senders  # those who notice
+        said = ~exchange.recorded.away(block.nodes, when.round)[who]
+        said |= exchange.unheard(when, kind, senders, receivers)
+        senders, receivers = senders[said], receivers[said]
     if not len(senders):
         return
     event: dict[str, Any] = {

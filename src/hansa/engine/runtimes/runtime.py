@@ -104,9 +104,13 @@ class Simulate(Runtime):
             launch.collector.seal(launch.checkpoints, done, [entry])
 
         def report(values: Report) -> None:
+            done = values["round"]
+            for event in recording.happened(max(start, done - 1), done) if recording else ():
+                launch.collector.note(event)
             launch.collector.add(values)
 
         asked, order, recorded, last = launch.interrupts, None, None, job.rounds
+        recording: Recording | None = None
         if self.replay is not None:
             recording = Recording.read(RunFolder.open(self.replay), job.algorithm.own_pace)
             order, last = recording.order(job.nodes, start), recording.done
