@@ -38,6 +38,8 @@ DIVERGED = 3
 """The exit status where training diverged: what came of it is there, but it is no result."""
 UNEQUAL = 4
 """The exit status where a run that was done again came to something else."""
+REFUSED = 5
+"""The exit status where evidence was looked at and is refused."""
 _WIDTH = 120  # of a table that goes to a file or a pipe
 
 

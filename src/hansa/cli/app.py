@@ -15,6 +15,7 @@ import typer
 
 import hansa
 from hansa.cli.answer import say_error, say_json
+from hansa.cli.attest import app as attest
 from hansa.cli.audit import app as audit
 from hansa.cli.check import check
 from hansa.cli.combine import app as combine
@@ -56,6 +57,7 @@ app.add_typer(combine, name="combine")
 app.add_typer(route, name="route")
 app.add_typer(infer, name="infer")
 app.add_typer(audit, name="audit")
+app.add_typer(attest, name="attest")
 
 
 @app.callback(invoke_without_command=True)
