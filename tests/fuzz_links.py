@@ -1,11 +1,12 @@
 """Fuzzing of what comes from another site: handshakes, frames, messages.
 
     python tests/fuzz_links.py 100000
+    python tests/fuzz_links.py 100000 relay header
     pip install atheris
     python tests/fuzz_links.py "control message" -max_total_time=60
 
-The first mutates good input so many times for each target and prints a table; the test run does
-the same with a few. The second lets atheris look for new paths through one target.
+The first mutates good input so many times for each target and prints a table, the second for those
+with such a word in their names; the test run does the same with a few. The last lets atheris look for new paths through one target.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-def table(count: int) -> None:
+def table(count: int, words: list[str]) -> None:
     """Mutate the seeds of each target; a target that hangs or fails ends with a traceback."""
     from engine.link_targets import TARGETS, mutations, seeds
 
     print(f"{'target':45} {'inputs':>8} {'CPU s':>7} {'grown MB':>9}")
     for name, one in TARGETS.items():
+        if words and not any(word in name for word in words):
+            continue
         for data in seeds(name):
             one(data)
         began, held = time.process_time(), _peak()
@@ -63,7 +66,7 @@ def explore(target: str, arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1].isdigit():
-        table(int(sys.argv[1]))
+        table(int(sys.argv[1]), sys.argv[2:])
     elif len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
         explore(sys.argv[1], sys.argv[2:])
     else:

@@ -52,6 +52,9 @@ class Established(Handshaking):
     def _begin(self) -> None:
         pass
 
+    def _handshake(self, body: memoryview) -> None:
+        raise AssertionError("the handshake is over")
+
 
 class EstablishedPlain(Established):
     hides: ClassVar[bool] = False
@@ -163,7 +166,10 @@ def greeting(data: bytes) -> None:
     world = VirtualWorld(LIMITS)
     victim = world.sites[0]
     connection = Connection(victim, Bare(), dialled=False, longest=LIMITS.hello)
-    connection.over(MemoryPipe())
+    pipe = MemoryPipe()
+    pipe.receiver, pipe.other = connection, MemoryPipe()
+    pipe.other.closed = True
+    connection.over(pipe)
     connection.came(data)
     assert not victim.got
     with contextlib.suppress(WireError):
