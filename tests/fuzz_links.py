@@ -6,7 +6,8 @@
     python tests/fuzz_links.py "control message" -max_total_time=60
 
 The first mutates good input so many times for each target and prints a table, the second for those
-with such a word in their names; the test run does the same with a few. The last lets atheris look for new paths through one target.
+with such a word in their names; the test run does the same with a few. The last lets atheris look
+for new paths through one target.
 """
 
 from __future__ import annotations

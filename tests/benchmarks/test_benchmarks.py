@@ -33,6 +33,7 @@ SLOW = [
     "private_digits",
     "private_killed",
     "private_resnet",
+    "refusals",
     "scale",
     "secure_aggregation",
     "shaping",

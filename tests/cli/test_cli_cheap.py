@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from hansa.engine.links.keys import Key
 
 HEAVY = set(
     """torch numba scipy sklearn polars altair pyarrow vl_convert networkx pandas matplotlib
@@ -17,6 +20,10 @@ import sys
 from hansa.cli import main
 status = main(sys.argv[1:])
 print(status, *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+SITE = """
+{{verb: node, name: north, run: run.yaml, nodes: [0], listen: '127.0.0.1:{port}', key: north.key,
+  data: share, peers: [{{name: south, nodes: [1], address: 'south.example:7000', key: '{key}'}}]}}
 """
 WRONG = {
     "an unknown setting": "learn dpsgd --set train.lrr=1",
@@ -54,6 +61,22 @@ def test_a_wrong_setting_is_told_before_anything_heavy_is_imported(
     assert status == "2", done.stderr
     assert "error: " in done.stderr
     assert not HEAVY & set(loaded), done.stderr
+
+
+def test_a_port_in_use_is_told_before_examples_are_read(tmp_path: Path) -> None:
+    key, other = Key.generate("north"), Key.generate("south")
+    key.save(tmp_path / "north.key")
+    (tmp_path / "run.yaml").write_text("nodes: 2\ntopology: ring\n")
+    with socket.create_server(("127.0.0.1", 0)) as ear:
+        site = SITE.format(port=ear.getsockname()[1], key=other.fingerprint)
+        (tmp_path / "north.yaml").write_text(site)
+        line = [sys.executable, "-c", SCRIPT, "node", "run", "north.yaml"]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    status, *loaded = done.stdout.split()
+    assert status == "2", done.stderr
+    assert "in use" in done.stderr
+    assert HEAVY & set(loaded) <= {"cryptography"}  # the key was read
+    assert not (tmp_path / "runs").exists()
 
 
 def test_every_component_is_known_without_anything_heavy() -> None:

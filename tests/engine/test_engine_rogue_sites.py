@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hansa.base.errors import RunError, WireError
+from hansa.base.errors import ConfigError, RunError, WireError
 from hansa.engine.exchange.dropped import Dropped
 from hansa.engine.exchange.wire import pack_control
 from hansa.engine.runtimes.control import REPORTED, Message, read
@@ -56,6 +56,43 @@ def ledger(site: Alone, needs_all: str = "") -> OwnLedger:
 
 def stage(done: int, playing: bool = False, asks: bool = False) -> dict[str, Any]:
     return {"tells": {STAGE: {"done": done, "playing": playing, "asks": asks}}}
+
+
+def state(**known: Any) -> SimpleNamespace:
+    """What links know of a peer of which they know no more."""
+    return SimpleNamespace(**{"connected": False, "refused": "", "why": "", **known})
+
+
+@pytest.mark.parametrize(
+    ("states", "stops"),
+    [
+        ([state(connected=True), state(why="nobody listens there")], False),
+        ([state(refused="no"), state(connected=True)], False),
+        ([state(refused="no"), state(refused="never")], True),
+    ],
+)
+def test_a_site_that_most_do_not_let_in_stops_before_it_reads_its_examples(
+    states: list[SimpleNamespace], stops: bool
+) -> None:
+    site, rests = Alone(), []
+    heard = iter([[state(), state()], [states[0], state()], states])
+    now: list[Any] = []
+
+    def rest() -> None:
+        rests.append(1)
+        now[:] = next(heard)
+
+    site.rest = rest  # type: ignore[attr-defined]
+    rest()
+    site.links.state = lambda other: now[other - 1]
+    one = ledger(site)
+    if stops:
+        with pytest.raises(ConfigError, match="no"):
+            one.greet()
+    else:
+        one.greet()
+    assert len(rests) == 3
+    assert not site.said
 
 
 def test_who_asks_when_to_come_back_and_never_says_so_is_not_waited_for_for_ever() -> None:

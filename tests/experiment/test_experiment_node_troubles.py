@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,8 @@ def of_another_protocol() -> None:
 @pytest.mark.parametrize(
     ("before", "text"),
     [
-        (of_another_version, "runs hansa 99.1.0 and"),
-        (of_another_protocol, "speaks versions 98 to 99 of the protocol"),
+        (of_another_version, r"runs hansa .*\b99\.1\.0"),
+        (of_another_protocol, r"speaks versions .*\b98 to 99"),
     ],
 )
 def test_mixed_versions(tmp_path: Path, before: Any, text: str) -> None:
@@ -166,7 +167,7 @@ def test_mixed_versions(tmp_path: Path, before: Any, text: str) -> None:
         assert "install one version of hansa at both" in made.said(2)
         made.start(2)
         made.finish()
-        assert text in made.said(0) + made.said(1) + made.said(2)
+        assert re.search(text, made.said(0) + made.said(1) + made.said(2))  # whoever says it
 
 
 def test_two_sites_that_only_dial_meet_through_a_third(tmp_path: Path) -> None:

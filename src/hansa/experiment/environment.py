@@ -30,6 +30,11 @@ def describe_environment(job: Job) -> dict[str, Any]:
 
 def describe_machine(seed: int) -> dict[str, Any]:
     """Versions, machine, seed, command and start."""
+    return {**describe_start(seed), "torch_threads": torch.get_num_threads()}
+
+
+def describe_start(seed: int) -> dict[str, Any]:
+    """The same, as far as it is known before torch is loaded."""
     return {
         "hansa": hansa.__version__,
         "commit": _commit(),
@@ -38,7 +43,6 @@ def describe_machine(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "torch_threads": torch.get_num_threads(),
         "seed": seed,
         "command": sys.argv,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

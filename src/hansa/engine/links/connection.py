@@ -16,6 +16,7 @@ from hansa.engine.links.link_filter import Filter
 from hansa.engine.links.overhead import PeerTraffic
 from hansa.engine.links.pair import Pair
 from hansa.engine.links.pipe import Pipe
+from hansa.engine.links.refusal import ChannelError
 from hansa.engine.links.session import Chunk
 from hansa.engine.links.shaped import Clock, Shaped
 from hansa.engine.links.speech import CHUNK_BYTES, Bye, Say
@@ -102,7 +103,7 @@ class Connection:
         self.traffic = PeerTraffic()
         self.hello: Hello | None = None  # the other's
         self.closed = False
-        self.refused = False  # by the other
+        self.refused = False  # one end does not let the other in
         self.useful = False  # messages went over it
         self.rests = False  # it is not needed at the moment
         self._begun = False
@@ -268,6 +269,7 @@ class Connection:
             frames = self.channel.receive(data)
         except WireError as error:
             problem = str(error)
+            self.refused = isinstance(error, ChannelError) and error.lasting
         self._shake()
         if problem:
             self.fail(problem)

@@ -8,6 +8,7 @@ neither site is started anew. Nothing here waits for a peer but :meth:`Links.flu
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import deque
@@ -86,17 +87,21 @@ class Links:
         """What the links carried, by peer, direction and purpose."""
         return self._board.overhead
 
-    def start(self) -> str:
+    def start(self, ear: socket.socket | None = None) -> str:
         """Listen and begin; returns the address at which this site is reached.
 
         Empty: it only dials.
+
+        Args:
+            ear: listens already, where the ticket says.
 
         Raises:
             ConfigError: it cannot listen there, such as where the port is in use, or keys of the
                 ticket cannot tell its sites apart.
         """
         channel_of(self.ticket, False)  # here its problems are told, and what it needs is imported
-        ear = listening(self.ticket.listen) if self.ticket.listen else None
+        if ear is None and self.ticket.listen:
+            ear = listening(self.ticket.listen)
         address = joined(*ear.getsockname()[:2]) if ear is not None else ""
         self._board.loop.call_soon(self._board.begin, ear)
         self._thread.start()

@@ -5,12 +5,10 @@ What crosses the network is one byte. No text of a stranger is ever shown.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 
 from hansa.base.errors import WireError
-
-REFUSED = "is refused by the other end"
-"""How the line begins of a side that the other one does not let in."""
 
 
 class Refusal(enum.IntEnum):
@@ -28,6 +26,8 @@ class Refusal(enum.IntEnum):
     FRAME = 10
 
 
+_LASTING = frozenset(Refusal) - {Refusal.STRANGE, Refusal.PROOF, Refusal.FRAME}
+"""Those that stay until a person mends something; the others may be the doing of a stranger."""
 _TOLD = {
     Refusal.STRANGE: "what it got is not hansa's; something on the way speaks for this site",
     Refusal.VERSION: "it has another version of hansa's channel; install one version at both",
@@ -53,10 +53,14 @@ class ChannelError(WireError):
     Args:
         problem: what is wrong and what to do, without the other's address, which links know.
         why: the reason as the other end is told it; None: it was the other that ended it.
+        lasting: the two do not go together until a person mends something; None: as ``why`` says.
     """
 
-    def __init__(self, problem: str, why: Refusal | None = None) -> None:
+    def __init__(
+        self, problem: str, why: Refusal | None = None, lasting: bool | None = None
+    ) -> None:
         self.problem, self.why = problem, why
+        self.lasting = why in _LASTING if lasting is None else lasting
         super().__init__(problem)
 
 
@@ -67,9 +71,11 @@ def refused(code: bytes, own: str) -> ChannelError:
         code: as it came.
         own: this site's fingerprint; empty where it has no key.
     """
-    try:
-        told = _TOLD[Refusal(code[0])] if len(code) == 1 else ""
-    except ValueError:
-        told = ""
-    told = told or "for a reason that this version does not know; install one version at both"
-    return ChannelError(f"{REFUSED}: {told.format(own=own or '(none)')}")
+    told = "for a reason that this version does not know; install one version at both"
+    lasting = True
+    with contextlib.suppress(ValueError):
+        if len(code) == 1:
+            why = Refusal(code[0])
+            told, lasting = _TOLD[why], why in _LASTING
+    problem = f"is refused by the other end: {told.format(own=own or '(none)')}"
+    return ChannelError(problem, lasting=lasting)

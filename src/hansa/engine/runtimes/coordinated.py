@@ -35,6 +35,9 @@ class Coordinated:
         self.rejoining = Rejoining(site.say, self._left, self._back, site.ticket.incarnation)
         self._paused = False
         self._last: int | None = None
+
+    def greet(self) -> None:
+        """Whoever gathers has started this site, and lets it in."""
         self._gone: set[int] = set()
         self._awaited: set[int] = set()  # those without whom no round is one
 

@@ -19,6 +19,9 @@ class Ledger(Protocol):
     def may(self, site: int) -> frozenset[str]:
         """Which kinds of control messages a site may send here."""
 
+    def greet(self) -> None:
+        """Hear whether this site is let in, before it reads anything."""
+
     def join(self, tells: Tells) -> Sequence[Tells]:
         """Tell what this party must, learn what all have told, and where they are."""
 

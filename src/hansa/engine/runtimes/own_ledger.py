@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.errors import ConfigError, HansaError, RunError, WireError
 from hansa.base.telling import doing
 from hansa.engine.exchange.deadline import Deadline
-from hansa.engine.links.refusal import REFUSED
 from hansa.engine.party import Tells
 from hansa.engine.runtimes.control import AMONG, Message
 from hansa.engine.runtimes.host import Report
@@ -32,6 +31,7 @@ STAGE = "stage"
 """Beside what a party tells: how far it is."""
 _LOOK = 0.2  # seconds between two looks
 _FULL = 1 << 20  # bytes that wait for another, above which it gets no further answer
+_GREETING = 3.0  # seconds in which others let a site in, or say why not, if they are there
 _AGAIN = 5.0  # seconds after which who has not answered is told once more
 _NEWS, _SOON = 60.0, 2.0  # seconds between two lines on who is waited for: the same, another
 
@@ -97,6 +97,23 @@ class OwnLedger:
 
     # -- beginning
 
+    def greet(self) -> None:
+        """Hear whether the others let this site in, as far as they are there.
+
+        Raises:
+            ConfigError: most of the others refuse this site.
+        """
+        doing("greeting the others")
+        patience = Deadline(_GREETING)
+        while not patience.passed and any(map(self._silent_yet, self.others)):
+            self.site.rest()
+        self._check_refused()
+
+    def _silent_yet(self, other: int) -> bool:
+        """Whether it is open whether another is there and lets this site in."""
+        state = self._state(other)
+        return not (state.connected or state.refused or state.why)
+
     def join(self, tells: Tells) -> Sequence[Tells]:
         """Tell all what this party must, and wait until all have told.
 
@@ -156,15 +173,9 @@ class OwnLedger:
         Raises:
             ConfigError: says what they said.
         """
-        refused = [text for other in self.others if (text := self._refusal(other))]
+        refused = [text for other in self.others if (text := self._state(other).refused)]
         if 2 * len(refused) > len(self.others):
             raise ConfigError("peers", None, refused[0], "what this says, at one of the two sites")
-
-    def _refusal(self, other: int) -> str:
-        """Why another and this site do not go together; empty: they may."""
-        state = self._state(other)
-        at_the_door = state.why if REFUSED in state.why and not state.connected else ""
-        return str(state.refused or at_the_door)
 
     def _tell(self, other: int, asks: bool) -> None:
         """Tell another what this party tells, and how far it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -92,13 +93,16 @@ class Site:
         self.post.connect(self.links)
         self.ledger = ledger(self)
 
-    def start(self) -> None:
+    def start(self, ear: socket.socket | None = None) -> None:
         """Listen, and reach for those whose addresses are known.
+
+        Args:
+            ear: listens already, where the ticket says.
 
         Raises:
             ConfigError: the port is in use.
         """
-        self.address = self.links.start()
+        self.address = self.links.start(ear)
         self.meet(peer for peer in self.ticket.peers if peer.address or self.ticket.relays)
 
     def meet(self, peers: Iterable[Peer]) -> None:
@@ -146,6 +150,7 @@ def serve(
     ledger: Callable[[Site], Ledger],
     shaping: Any = None,
     moment: Callable[[Site], Moment] | None = None,
+    ear: socket.socket | None = None,
 ) -> int:
     """Host the block of a site to the end of the run; returns an exit status.
 
@@ -154,11 +159,11 @@ def serve(
         ledger: makes what its reports go to.
         shaping: what delays and hurts what this site sends, or None.
         moment: makes what is told of the moments of a run.
+        ear: listens already, where the ticket says.
 
     Returns:
         0: the run is over; 1: this site failed; 3: it was asked to stop.
     """
-    torch.set_num_threads(service.threads)
     moments: list[Moment] = []
     site = Site(
         ticket,
@@ -169,7 +174,9 @@ def serve(
     )
     moments.append(no_moment if moment is None else moment(site))
     try:
-        site.start()
+        site.start(ear)
+        site.ledger.greet()
+        torch.set_num_threads(service.threads)
         _play(site, build, service, moments[0])
         return 0
     except Stopped as stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import hansa
 from hansa.base.errors import ConfigError
@@ -11,7 +12,7 @@ from hansa.engine.links.keys import Key, fingerprint_in
 from hansa.engine.links.ticket import Peer, Ticket
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.sites.agreement import agreement, owners
-from hansa.experiment.sites.parties import OwnParty, SharedParty, party_of
+from hansa.experiment.sites.parties import OwnParty, SharedParty, check_run, party_of
 from hansa.experiment.sites.site_file import SiteFile
 
 TOLD = {
@@ -31,6 +32,7 @@ class Entry:
         owner: the site of each node of the run.
         peers: the other sites.
         names: what sites are called, by number.
+        secret: seeds what the site draws for itself; None: the run's seed does.
     """
 
     file: SiteFile
@@ -40,19 +42,19 @@ class Entry:
     owner: tuple[int, ...]
     peers: tuple[Peer, ...]
     names: tuple[str, ...]
-    party: SharedParty | OwnParty
+    secret: bytes | None = None
 
     @classmethod
     def of(cls, file: SiteFile, secret: bytes | None = None) -> Entry:
-        """Everything that can be checked without the others is.
+        """Everything is checked that can be without the others and without examples.
 
         Raises:
             ConfigError: a setting of the site, or of the run, cannot work.
-            DataError: the examples are missing or damaged.
         """
         if not file.run.is_file():
             raise ConfigError("run", str(file.run), "there is no such file", "the run file's path")
         run = RunFile.load(file.run)
+        check_run(run)  # here too: before anything is loaded
         key = Key.load(file.key)
         nodes = run.nodes + run.algorithm.servers(run.nodes)
         site, owner, numbers = owners(nodes, file)
@@ -67,8 +69,24 @@ class Entry:
         names = tuple(
             name for _, name in sorted([(site, file.name), *((p.site, p.name) for p in peers)])
         )
-        party = party_of(run, file, owner, names, secret)
-        return cls(file, run, key, site, owner, peers, names, party)
+        return cls(file, run, key, site, owner, peers, names, secret)
+
+    @cached_property
+    def party(self) -> SharedParty | OwnParty:
+        """The site as a party, with its examples read when this is first asked for.
+
+        Raises:
+            ConfigError: a setting of the run or of the site cannot work.
+            DataError: the examples are missing or damaged.
+        """
+        return party_of(self.run, self.file, self.owner, self.names, self.secret)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the run asks this site to tell; no examples are read where it has a share."""
+        if self.file.data.share:
+            return tuple(sorted(self.run.algorithm.must_tell))
+        return self.party.needs
 
     def check_tells(self) -> None:
         """Refuse to tell what the site is not willing to, before anything is sent.
@@ -76,7 +94,7 @@ class Entry:
         Raises:
             ConfigError: names it.
         """
-        untold = [name for name in self.party.needs if name not in self.file.tells]
+        untold = [name for name in self.needs if name not in self.file.tells]
         if not untold:
             return
         words = " and ".join(TOLD[name] for name in untold)
@@ -95,7 +113,8 @@ class Entry:
         relays = [p.site for p, said in zip(self.peers, self.file.peers, strict=True) if said.relay]
         if self.file.relay:
             relays.append(self.site)
-        config = agreement(self.run, self.file, self.party.columns)
+        columns = None if self.file.data.share else self.party.columns
+        config = agreement(self.run, self.file, columns)
         return Ticket(
             run=self.file.session,
             site=self.site,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import Any
 from hansa.base.errors import ConfigError
 from hansa.base.files import writing
 from hansa.base.streams import Streams
-from hansa.base.telling import doing
 from hansa.engine import BySite, Job
+from hansa.engine.links.addresses import listening
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.party import Party, Tells
 from hansa.engine.runtimes.checkpoint import discard_unfinished
@@ -24,7 +25,7 @@ from hansa.engine.runtimes.interrupts import Interrupts
 from hansa.engine.runtimes.own_ledger import Meeting, OwnLedger, as_error
 from hansa.engine.runtimes.partial import PartialCollector
 from hansa.engine.runtimes.site import Service, Site, serve
-from hansa.experiment.environment import describe_environment, describe_machine
+from hansa.experiment.environment import describe_environment, describe_start
 from hansa.experiment.hosting import Hosting, begun, hosted, reopened
 from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
 from hansa.experiment.outlook import describe_topology
@@ -55,12 +56,15 @@ def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunF
     known = (path / "config.yaml").exists()
     secret = _secret(path) if site.own_streams == "secret" else None
     entry = Entry.of(site, secret)
-    entry.check_tells()
-    chosen = _chosen(entry)
-    progress.begin(chosen, path)
     runs: list[_SiteRun] = []
     try:
         with ExitStack() as stack:
+            ear = listening(site.listen) if site.listen else None
+            if ear is not None:
+                stack.callback(ear.close)
+            entry.check_tells()
+            chosen = _chosen(entry)
+            progress.begin(chosen, path)
             start = Start()
             if known:
                 _check_session(path, entry)
@@ -72,11 +76,11 @@ def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunF
                     hosted(again.folder, chosen.verb, report, chosen.sinks, start.done)
                 )
             else:
-                environment = describe_machine(chosen.seed)
+                environment = describe_start(chosen.seed)
                 hosting = stack.enter_context(begun(path, chosen, environment, report))
             if secret is not None:
                 _keep_secret(path, secret)
-            runs.append(_SiteRun(entry, chosen, hosting, start, progress, known))
+            runs.append(_SiteRun(entry, chosen, hosting, start, progress, known, ear))
             runs[0].play()
     except BaseException:
         if not known and not any(run.met for run in runs):  # nothing to keep
@@ -90,6 +94,7 @@ class _SiteRun:
     """One start of a site.
 
     Attributes:
+        ear: listens for the others; None: this site only dials.
         met: it has met the others, so that there is something to keep.
         before: events of earlier starts.
     """
@@ -100,6 +105,7 @@ class _SiteRun:
     start: Start
     progress: RunProgress
     again: bool
+    ear: socket.socket | None
     met: bool = False
     before: int = 0
     ledger: OwnLedger | None = None
@@ -139,9 +145,7 @@ class _SiteRun:
                 ticket = self.entry.ticket(incarnation)
                 network, streams = self.chosen.network, Streams(self.chosen.seed)
                 shaping = network and network.between(streams, ticket.site, ticket.owner)
-                doing("meeting the other sites")
-                party = _Meeting(self.entry.party, self._open)
-                serve(ticket, lambda: party, service, ledger, shaping)
+                serve(ticket, self._party, service, ledger, shaping, ear=self.ear)
             assert self.ledger is not None
             if self.ledger.error is not None:
                 raise as_error(self.ledger.error)
@@ -153,6 +157,10 @@ class _SiteRun:
             discard_unfinished(folder.path / "checkpoints")
             if self.collector is not None:
                 self.collector.close()
+
+    def _party(self) -> Party:
+        """Who takes part, once the others have let this site in: its examples are read now."""
+        return _Meeting(self.entry.party, self._open)
 
     def _open(self, job: Job) -> Job:
         """Once all have told: the rest of what the folder says, and what records from now on."""
@@ -172,7 +180,7 @@ class _SiteRun:
         describe_topology(job, folder)
         if job.servers:
             folder.write_json("partition.json", {"servers": job.servers})
-        folder.event("met", told=list(self.entry.party.needs), sites=list(self.entry.names))
+        folder.event("met", told=list(self.entry.needs), sites=list(self.entry.names))
         self.collector.progress = self._tell
         self.met = True
         return job
