@@ -66,7 +66,7 @@ def test_the_demo_learns(hansa) -> None:
 
 
 def shortened(line: str) -> str:
-    """The command with few rounds."""
+    """The command with few rounds, and without a page where it shows none."""
     if line.startswith("hansa combine ensemble"):
         return f"{line} --set local.epochs=2 --set aggregate.rounds=3"
     if line.startswith("hansa combine merge examples/"):
@@ -84,7 +84,8 @@ def shortened(line: str) -> str:
         return " --set ".join([line, *quick.split()]) if "--resume" not in line else line
     if not line.startswith("hansa learn"):
         return line
-    return f"{line} --set rounds={4 if '--resume' in line else 2}"
+    page = "" if "--resume" in line or "--no-report" in line else " --no-report"
+    return f"{line} --set rounds={4 if '--resume' in line else 2}{page}"
 
 
 def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:

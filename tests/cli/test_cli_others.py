@@ -81,7 +81,7 @@ def test_list_kinds_and_parts(hansa) -> None:
     for kind in kinds:
         names = hansa(f"list {kind} --json").object["names"]
         assert all(names.values())
-        for name in names:
+        for name in list(names)[:2]:
             assert hansa(f"list {kind} {name}").status == 0
     assert "gn_lenet" in hansa("list model").out
 

@@ -104,6 +104,7 @@ def write(folder: Path, name: str, url: str, pace: float) -> None:
     (folder / name).write_text(yaml.safe_dump(audit))
 
 
+@pytest.mark.slow
 def test_an_audit_of_a_served_model_survives_a_kill(lender: Path, url: str) -> None:
     write(lender, "quick.yaml", url, 1000.0)
     whole = answer("audit", "quick.yaml", "--out", "whole", "--no-report", folder=lender)["final"]

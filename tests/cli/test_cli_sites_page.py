@@ -24,6 +24,7 @@ def command(line: str) -> list[str]:
     return [sys.executable, "-m", "hansa.cli", *shlex.split(line)[1:]]
 
 
+@pytest.mark.slow
 def test_a_stranger_follows_the_page(tmp_path: Path, free_ports: Any) -> None:
     page = PAGE
     for port, free in zip((7101, 7102, 7103), free_ports, strict=True):

@@ -65,6 +65,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end_on_the_page_and_in_lines(runn
     assert rest.splitlines()[-1].startswith("dpsgd: interrupted, round")
 
 
+@pytest.mark.slow
 def test_the_watching_ends_without_the_run_and_the_run_without_a_word(running, capsys):
     process, path = running
     page = begin("watch", str(path), "--port", "0")

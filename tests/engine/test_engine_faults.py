@@ -130,7 +130,7 @@ def test_a_killed_worker_is_named_and_the_run_can_go_on(
     small: Callable[..., Any], tmp_path: Path
 ) -> None:
     """A stray connection bothers the coordinator meanwhile."""
-    chosen = small({"rounds": 300, "evaluate.every": 1, "checkpoint": {"every": 2}})
+    chosen = small({"rounds": 100, "evaluate.every": 1, "checkpoint": {"every": 2}})
     whole = run(chosen, tmp_path / "whole", report=False)
     seen: list[int] = []
 
@@ -155,7 +155,7 @@ def test_a_killed_worker_is_named_and_the_run_can_go_on(
     assert folder.summary is not None
     assert folder.summary["status"] == "failed"
     assert not (folder.path / FOLDER).exists()  # nobody's examples are left
-    assert folder.summary["rounds"] == seen[-1] < 300
+    assert folder.summary["rounds"] == seen[-1] < 100
     accuracy = folder.metrics().filter(
         (polars.col("name") == "accuracy") & polars.col("node").is_not_null()
     )
@@ -292,6 +292,7 @@ def test_divergence_in_a_worker_stops_the_run(small: Callable[..., Any], tmp_pat
     assert caught.value.round == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["they start", "at work"])
 def test_workers_end_when_the_coordinator_is_gone(
     small: Callable[..., Any], tmp_path: Path, when: str

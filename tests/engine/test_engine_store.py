@@ -347,6 +347,7 @@ def test_gathered_examples_are_learned_from(passing: Callable[..., Any], tmp_pat
     assert min(gain) > 0.15
 
 
+@pytest.mark.slow
 def test_a_killed_worker_goes_on_with_what_it_had_gathered(
     passing: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -155,7 +155,7 @@ def test_one_more_round_is_the_next_round_of_a_longer_run(algorithm: str, tmp_pa
         return fed.average(models, training.masses(everyone))
 
     found = tried(short.case(Request()), another)
-    torch.testing.assert_close(found, longer.row, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, longer.row, rtol=1e-4, atol=1e-5)
 
 
 def test_baselines_take_the_epochs_and_the_rate_of_the_run(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from hansa.engine.runtimes.runtime import split_nodes
 
 CLIENTS = 4
@@ -56,6 +58,7 @@ def test_forgetting_tells_nobody_of_an_example(marked, unbroken) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_learning_anew_tells_nobody_of_an_example(marked, unbroken, tmp_path: Path) -> None:
     words, answers = ("--class", 3, "--relearn", "--json"), []
     for runtime in ("processes", "simulate"):

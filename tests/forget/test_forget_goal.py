@@ -149,6 +149,7 @@ def test_originals_that_are_gone_need_not_be_looked_at(tables, monkeypatch) -> N
         assert tried(case, partial(judge_outcome, after=row)).status == "done"
 
 
+@pytest.mark.slow
 def test_statistics_and_dropout_do_not_stand_in_the_way(tmp_path: Path) -> None:
     path = train(tmp_path / "norm", 4, norm=True, algorithm="fedavg")
     trained = open_trained(path)

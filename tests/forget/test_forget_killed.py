@@ -22,10 +22,14 @@ def state_of(run: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("kill", "first", "again"),
     [
-        ("1:send:30", "processes", "simulate"),  # what worker 1 says: early, in the ascent
-        ("0:send:40", "processes", "simulate"),  # the server's worker, later
-        ("coordinator:report:20", "processes", "simulate"),  # who alone speaks with both
-        ("1:write:1", "processes", "processes"),  # a worker's part of the state is half written
+        # what worker 1 says: early, in the ascent
+        ("1:send:30", "processes", "simulate"),
+        # the server's worker, later
+        pytest.param("0:send:40", "processes", "simulate", marks=pytest.mark.slow),
+        # who alone speaks with both
+        pytest.param("coordinator:report:20", "processes", "simulate", marks=pytest.mark.slow),
+        # a worker's part of the state is half written
+        pytest.param("1:write:1", "processes", "processes", marks=pytest.mark.slow),
         ("coordinator:commit:1", "simulate", "simulate"),  # all is written, and nothing says so
         ("coordinator:purge:2", "simulate", "simulate"),  # done, and the old state is still there
     ],

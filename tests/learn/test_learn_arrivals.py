@@ -78,6 +78,7 @@ def test_the_same_order_gives_the_same_models(
         )
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_goes_on_and_is_done_again_whole(
     small: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -156,7 +156,7 @@ def saved(path: Path, done: int) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", ["scaffold", "cpfl"])
+@pytest.mark.parametrize("name", [pytest.param("scaffold", marks=pytest.mark.slow), "cpfl"])
 def test_worker_processes_by_command_and_a_resume(
     small: Callable[..., Any], tmp_path: Path, name: str
 ) -> None:

@@ -39,7 +39,10 @@ def struck(small: Small, out: Path, name: str, on_crash: str, strike: Strike) ->
 
 @pytest.mark.parametrize(
     ("name", "on_crash", "moment"),
-    [("dpsgd", "restart", "receiving"), ("fedavg", "continue", "training")],
+    [
+        ("dpsgd", "restart", "receiving"),
+        pytest.param("fedavg", "continue", "training", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_whose_worker_was_killed_is_done_again_to_the_bit(
     small: Small, tmp_path: Path, name: str, on_crash: str, moment: Any

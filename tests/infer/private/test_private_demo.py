@@ -81,6 +81,7 @@ def test_a_spent_budget_ends_it_and_what_was_answered_counts() -> None:
     assert final["bytes_down"] > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     from hansa.infer.private import run
 
