@@ -6,6 +6,7 @@
 Seconds are of a round, the median over all but the first: of the wall, and of all processes'
 cores, Ray's own among them. Memory is what the processes that host nodes take (PSS: what they share
 counts once), as the last round ends. Overhead is what links carry beside messages between nodes.
+Sites (``node``) are started apart and have no coordinator, keys, and sealed links.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import measure_sites
 from measure import fresh, markdown, section
 
 from hansa.experiment import run
@@ -36,7 +38,7 @@ HEADER = [
     "overhead, bytes",
 ]
 THEIRS = [
-    "DecentralizePy, as published",
+    "DecentralizePy, from issue 16; its source is not in our specs",
     "3.5",
     "",
     "0.5–1.4 GB",
@@ -44,7 +46,7 @@ THEIRS = [
     "",
     "",
 ]
-"""Of its code, at this work: specs/networks.md and issue 16, from the measurements of issue 1."""
+"""No measurement of ours: what issue 16 says of the original."""
 
 
 def data(path: Path, count: int, side: int) -> None:
@@ -112,6 +114,10 @@ class Watch:
 
 def measured(tiny: bool, path: str, runtime: dict[str, Any]) -> dict[str, Any]:
     """What a run in a runtime costs."""
+    if runtime["name"] == "node":
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = settings(tiny, path, {"name": "simulate"})
+            return measure_sites.measured(Path(folder), chosen, runtime["workers"])
     watch = Watch(runtime.get("workers", 1))
     with tempfile.TemporaryDirectory() as folder:
         done = run(settings(tiny, path, runtime), Path(folder) / "run", watch, report=False)
@@ -136,6 +142,7 @@ def main() -> None:
         "`simulate`": {"name": "simulate"},
         f"`processes`, {workers} workers": {"name": "processes", "workers": workers},
         f"`ray`, {workers} actors": {"name": "ray", "workers": workers, "cpus": 0.5},
+        f"`node`, {workers} sites": {"name": "node", "workers": workers},
     }
     rows = []
     with tempfile.TemporaryDirectory() as folder:
