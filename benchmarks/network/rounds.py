@@ -3,20 +3,24 @@
     python benchmarks/network/rounds.py
 
 D-PSGD on random images of 32x32 pixels with GN-LeNet (89,834 numbers). CPU seconds a round are of
-all processes together, from the third round to the last but one, in one run each. Memory is what
-each worker has that nobody else has, and its proportional share, while all train. The first round
-is counted from the start of the run, with its preparation.
+all processes together, from the third round to the last but one, of each the least of several runs
+in turns. Beside a run in several workers stand as many simulations, of as many nodes together, that
+do not know of each other: they share cores and caches, and send nothing. Memory is what all workers
+have that nobody else has, and their proportional share, while all train.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import measure
 
 IMAGES = 40
 """Training images a node."""
@@ -74,18 +78,15 @@ def memory() -> list[tuple[int, int]]:
 
 
 def play(nodes: int, steps: int, rounds: int, runtime: dict[str, Any]) -> dict[str, Any]:
-    """A run: CPU seconds a round, memory of workers, seconds to the first round."""
+    """A run: CPU seconds a round, memory of workers, overhead in parts of the messages."""
     from hansa.experiment import run
 
     os.environ["NODES"] = str(nodes)
     marks: dict[int, float] = {}
     seen: dict[str, Any] = {}
-    began = time.perf_counter()
 
     def progress(done: int, figures: dict[str, float]) -> None:
         marks[done] = cpu()
-        if done == 1:
-            seen["first"] = time.perf_counter() - began
         if done == rounds - 1:
             seen["memory"] = memory()
 
@@ -96,7 +97,7 @@ def play(nodes: int, steps: int, rounds: int, runtime: dict[str, Any]) -> dict[s
         "rounds": rounds,
         "data": {"name": "noise_images"},
         "model": "gn_lenet",
-        "topology": {"name": "regular", "degree": 5, "dynamic": True},
+        "topology": {"name": "regular", "degree": min(5, nodes - 1), "dynamic": nodes > 6},
         "train": {"local_steps": steps, "batch_size": 8, "strategy": "looped"},
         "evaluate": {"every": rounds, "dense_start": False, "nodes": 1, "average_model": False},
         "checkpoint": {"every": 0},
@@ -110,34 +111,69 @@ def play(nodes: int, steps: int, rounds: int, runtime: dict[str, Any]) -> dict[s
     return seen
 
 
+def alone(nodes: int, steps: int, rounds: int, count: int) -> float:
+    """CPU seconds a round of so many simulations side by side, which have nothing to do with each
+    other: what is theirs beyond that of one is what cores and caches cost that several share."""
+    words = [sys.executable, __file__, "--simulation", f"{nodes},{steps},{rounds}"]
+    started = [
+        subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+        for _ in range(count)
+    ]
+    said = [one.communicate()[0] for one in started]
+    if any(one.returncode for one in started):
+        raise SystemExit(f"simulations ended with {[one.returncode for one in started]}")
+    return sum(float(text.splitlines()[-1]) for text in said)
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and keep the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--spawned", action="store_true", help="workers that are not forked")
-    parser.add_argument("--alone", action="store_true", help="no simulation beside it")
+    parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--repeats", type=int, default=3, help="in turns; the least counts")
+    parser.add_argument("--smoke", action="store_true", help="tiny, nothing is kept")
+    parser.add_argument("--simulation", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.spawned:
-        from hansa.base import forks
-
-        forks.possible = lambda: False
-    networked = {"name": "processes", "workers": asked.workers, "deadline": 600.0}
+    if asked.simulation:
+        print(play(*map(int, asked.simulation.split(",")), {"name": "simulate"})["round"])
+        return
+    if asked.smoke:
+        asked.nodes, asked.steps, asked.rounds, asked.workers = 8, 1, 4, [2]
+        asked.repeats = 1
     sizes = (asked.nodes, asked.steps, asked.rounds)
-    apart = play(*sizes, networked)
-    own, share = (sum(one[k] for one in apart["memory"]) / 2**20 for k in (0, 1))
-    print(f"{asked.nodes} nodes, {asked.steps} steps, {asked.workers} workers:")
-    print(
-        f"  networked {apart['round']:.2f} CPU s a round, first round after {apart['first']:.1f} s"
+    load = os.getloadavg()[0]
+    here: list[float] = []
+    apart: dict[int, list[dict[str, Any]]] = {count: [] for count in asked.workers}
+    beside: dict[int, list[float]] = {count: [] for count in asked.workers}
+    for _ in range(asked.repeats):
+        here.append(alone(*sizes, 1))
+        for count in asked.workers:
+            runtime = {"name": "processes", "workers": count, "deadline": 600.0}
+            apart[count].append(play(*sizes, runtime))
+            beside[count].append(alone(asked.nodes // count, *sizes[1:], count))
+    rows = [["`simulate`", f"{min(here):.2f}", "1", "", "", ""]]
+    for count in asked.workers:
+        least = min(apart[count], key=lambda one: one["round"])
+        own, share = (sum(one[k] for one in least["memory"]) / 2**20 for k in (0, 1))
+        memory = f"{own:,.0f} MiB of their own, share {share:,.0f}"
+        ratio, lone = least["round"] / min(here), min(beside[count]) / min(here)
+        overhead = f"{100 * least['overhead']:.2f} %"
+        name = f"`processes`, {count} workers"
+        rows.append(
+            [name, f"{least['round']:.2f}", f"{ratio:.2f}", f"{lone:.2f}", memory, overhead]
+        )
+    header = ["runtime", "CPU seconds a round", "to `simulate`",
+              "as many simulations of their share of nodes", "memory of workers",
+              "overhead"]  # fmt: skip
+    command = " ".join(["python benchmarks/network/rounds.py", *sys.argv[1:]])
+    table = measure.markdown("", command, header, rows).partition("\n\n")[2]
+    table += (
+        f"\n{asked.nodes} nodes, {asked.steps} steps a round; the least of {asked.repeats} turns, "
+        f"load {load:.0f} as it began and {os.getloadavg()[0]:.0f} as it ended.\n"
     )
-    print(f"  workers: {own:,.0f} MiB of their own, share {share:,.0f} MiB")
-    print(f"  overhead {100 * apart['overhead']:.2f} % of the bytes of messages")
-    if not asked.alone:
-        here = play(*sizes, {"name": "simulate"})
-        ratio = apart["round"] / here["round"]
-        print(f"  simulated {here['round']:.2f} CPU s a round: networked is {ratio:.2f} times that")
+    measure.section("networks", "A round over sockets", table, asked.smoke)
 
 
 if __name__ == "__main__":
