@@ -19,6 +19,7 @@ from .vendor import NOW, REPORT_DATA, Amd, Intel, domain, enclave
 
 Call = Callable[..., tuple[int, str, str]]
 AMD, INTEL = Amd("Genoa"), Intel()
+EXAMPLE = Path(__file__).parents[2] / "examples" / "attest"
 
 
 @pytest.fixture
@@ -165,6 +166,16 @@ def test_a_milan_is_remarked(hansa: Call) -> None:
     status, _, err = hansa("attest", "verify", "milan.evidence", "--policy", "milan.json", *AT)
     assert status == 0
     assert "can be forged" in err
+
+
+def test_the_report_of_a_real_processor_is_accepted_under_amds_root(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["attest", "verify", f"{EXAMPLE}/genoa.hex", "--policy", f"{EXAMPLE}/genoa.yaml"]
+    assert main([*words, "--at", "2026-03-01T00:00:00Z", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["verdict"], said["product"], said["is_hardware"]) == ("accepted", "Genoa", True)
+    assert main([*words, "--at", "2034-01-01T00:00:00Z", "--json"]) == 5
 
 
 def test_torch_is_not_needed(tmp_path: Path) -> None:

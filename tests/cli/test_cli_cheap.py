@@ -42,6 +42,7 @@ WRONG = {
     "an ensemble's rule": "check rule.yaml",
     "private inference's": "infer private demo --set mode=none",
     "an attack's": "infer redteam --attack mask_leek",
+    "an attestation policy's": "attest policy policy.yaml",
     "a data set's": "data digits --set partition=dirichlett",
 }
 
@@ -52,6 +53,7 @@ def test_a_wrong_setting_is_told_before_anything_heavy_is_imported(
 ) -> None:
     (tmp_path / "bad.yaml").write_text("nodes: 4\ntrain: {local_stepz: 3}\n")
     (tmp_path / "ensemble.yaml").write_text("verb: combine\nclients: none\n")
+    (tmp_path / "policy.yaml").write_text("platforms: [snp]\n")
     (tmp_path / "rule.yaml").write_text("verb: combine\nrules: [averidge]\n")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *line.split()],
