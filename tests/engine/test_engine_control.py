@@ -32,7 +32,8 @@ GOOD: dict[str, dict[str, Any]] = {
             "outcome": None,
         },
     },
-    "done": {"whole": True, "dropped": {"late": 2}, "overhead": {"sent": 1}},
+    "done": {"whole": True, "overhead": {"sent": 1}},
+    "left": {"dropped": {"late": 2}},
     "error": {
         "problem": "it broke",
         "node": None,

@@ -133,6 +133,11 @@ class SitePost:
             if not self._inbox:
                 self._came.wait(seconds)
 
+    def take_all(self) -> None:
+        """File all that has come."""
+        while self._take():
+            pass
+
     def _take(self) -> bool:
         """File the next message that came; returns whether there was one."""
         with self._came:

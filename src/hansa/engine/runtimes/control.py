@@ -93,7 +93,8 @@ FORMS: dict[str, dict[str, Check]] = {
     "part": {"round": _count, "name": _text, "at": _count, "data": _is(bytes)},
     "paused": {"round": _count},
     "rejoined": {"since": _count, "at": _count},
-    "done": {"whole": _yes, "dropped": _by_name(_count), "overhead": _by_name(_count)},
+    "done": {"whole": _yes, "overhead": _by_name(_count)},
+    "left": {"dropped": _by_name(_count)},
     "error": {
         "problem": _text,
         "node": _maybe(_count),
@@ -125,7 +126,19 @@ FORMS: dict[str, dict[str, Check]] = {
 }
 """What each kind of message has, by name, and of what form."""
 REPORTED = frozenset(
-    {"hello", "report", "note", "saved", "paused", "rejoined", "done", "error", "want", "part"}
+    {
+        "hello",
+        "report",
+        "note",
+        "saved",
+        "paused",
+        "rejoined",
+        "done",
+        "left",
+        "error",
+        "want",
+        "part",
+    }
 )
 """What a site may say to who gathers."""
 ORDERED = frozenset({"peers", "pause", "last", "stop", "bye", "gone", "address", "piece"})

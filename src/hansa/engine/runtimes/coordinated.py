@@ -201,11 +201,15 @@ class Coordinated:
         self._say("saved", round=done, entry=entry)
 
     def done(self, whole: bool) -> None:
-        """Say so, and wait for leave: others may still need what this site has sent."""
+        """Say so, and wait for leave: others may still need what this site has sent.
+
+        Once there is leave, all that others had to say is here; what of it was of no use is told.
+        """
         self.site.links.flush(_COUNTED)  # so that the last report is among what it has cost
-        dropped = {**self.site.control.dropped, **self.site.post.dropped}
-        self._say("done", whole=whole, dropped=dropped, overhead=self.site.overhead())
+        self._say("done", whole=whole, overhead=self.site.overhead())
         self._expect("bye")
+        self.site.post.take_all()
+        self._say("left", dropped={**self.site.control.dropped, **self.site.post.dropped})
 
     def failed(self, error: BaseException) -> None:
         """Say how; the log says where."""

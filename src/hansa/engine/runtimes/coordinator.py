@@ -168,7 +168,17 @@ class Coordinator:
                 for site in staying:  # all its work is in; close() ends it
                     self.collector.folder.event("worker did not leave", worker=site)
                 break
-            self.control.hear(0.05)
+            self._last_words(0.05)
+        while self._last_words():
+            pass
+
+    def _last_words(self, wait: float = 0.0) -> bool:
+        """Take what a site that leaves says of messages of no use; whether there was anything."""
+        message = self.control.hear(wait)
+        if message is not None and message.kind == "left" and message.fields["dropped"]:
+            reasons = message.fields["dropped"]
+            self.collector.folder.event("frames dropped", worker=message.site, reasons=reasons)
+        return message is not None
 
     def _there(self) -> list[int]:
         """The sites that can be told something."""
@@ -235,10 +245,6 @@ class Coordinator:
             one.state, one.overhead = "done", fields["overhead"]
             self._book(one)
             self.whole &= fields["whole"]
-            if fields["dropped"]:
-                self.collector.folder.event(
-                    "frames dropped", worker=site, reasons=fields["dropped"]
-                )
         elif kind == "error":
             self._failed(site, fields)
 
