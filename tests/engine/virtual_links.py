@@ -129,6 +129,9 @@ class VirtualSite:
     def now(self) -> float:
         return self.world.time
 
+    def proven(self, connection: Connection) -> None:
+        self.ready(connection)
+
     def ready(self, connection: Connection) -> None:
         if connection.dialled:
             connection.put(self._hello(), "hello")

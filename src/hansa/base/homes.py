@@ -52,6 +52,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "extraction": ("hansa.infer.private.redteam.attacks.*",),
     "merging": ("hansa.combine.merge.algorithms.*",),
     "runtime": ("hansa.engine",),
+    "channel": ("hansa.engine.links.vouching", "hansa.attest.*"),
+    "attester": ("hansa.attest.attesters.*",),
     "sink": ("hansa.report.sinks.*",),
     "page": (
         "hansa.report.run_page",

@@ -11,6 +11,7 @@ from typing import Any
 
 from hansa.base.forks import serve_forks
 from hansa.base.packets import read_packet
+from hansa.engine.links.keys import Key
 from hansa.engine.runtimes import ordered
 from hansa.engine.runtimes.dealing import party
 from hansa.engine.runtimes.site_orders import unpack_service, unpack_ticket
@@ -41,7 +42,8 @@ def main() -> int:
 
 def host(run: Path, packet: dict[str, Any]) -> int:
     """Host the block that a packet tells of."""
-    ticket, service = unpack_ticket(packet["ticket"]), unpack_service(packet["service"])
+    key = Key.from_pem(packet["key"]) if "key" in packet else None
+    ticket, service = unpack_ticket(packet["ticket"], key), unpack_service(packet["service"])
     sys.argv = [sys.argv[0], f"--run={run}", f"--index={ticket.site}"]
     return ordered.host(packet, ticket, service, partial(party, run, ticket.site))
 

@@ -20,6 +20,7 @@ from hansa.engine.links.refusal import ChannelError
 from hansa.engine.links.session import Chunk
 from hansa.engine.links.shaped import Clock, Shaped
 from hansa.engine.links.speech import CHUNK_BYTES, Bye, Say
+from hansa.engine.links.vouching import VouchError
 
 _FRAME_COST = 256  # bytes that a frame takes while it waits, beside its own
 _MOST_WAITING = 1 << 22  # bytes of frames other than chunks that wait for the pipe
@@ -53,8 +54,11 @@ class Keeper(Protocol):
     def now(self) -> float:
         """Seconds of the monotonic clock."""
 
+    def proven(self, connection: Connection) -> None:
+        """Both ends have shown who they are."""
+
     def ready(self, connection: Connection) -> None:
-        """Both ends have proved themselves."""
+        """Both ends have proved all that they have to: they may greet each other."""
 
     def greeted(self, connection: Connection, hello: Hello) -> None:
         """The other says who it is."""
@@ -70,6 +74,34 @@ class Keeper(Protocol):
 
     def over(self, connection: Connection, why: str) -> None:
         """It has ended; why as one line, if that is of interest."""
+
+
+class Vouched(Protocol):
+    """What a connection has to pass before anything is said: a :class:`Guard`."""
+
+    @property
+    def passed(self) -> bool:
+        """Both ends have accepted."""
+
+    @property
+    def longest(self) -> int:
+        """Bytes of a word of evidence at most."""
+
+    @property
+    def seconds(self) -> float:
+        """That an exchange may take."""
+
+    def begin(self) -> None:
+        """Begin an exchange."""
+
+    def take(self, word: bytes) -> None:
+        """A word of the other end."""
+
+    def hold(self, frame: memoryview) -> None:
+        """Any other frame, before both ends have accepted."""
+
+    def look(self, now: float, stood: float) -> str:
+        """Look after what is due; returns why the connection is to be ended, if it is."""
 
 
 class Connection:
@@ -90,6 +122,7 @@ class Connection:
         told: which of the keeper's news the other has been told.
         traffic: where its bytes are counted.
         passing: frames of a relay, or for one, that wait.
+        guard: what both ends vouch through; None: keys or a secret are all that they prove.
     """
 
     def __init__(self, keeper: Keeper, channel: Any, *, dialled: bool, longest: int) -> None:
@@ -109,6 +142,7 @@ class Connection:
         self._begun = False
         self._ending = False
         self.shaped: Shaped | None = None
+        self.guard: Vouched | None = None
         self._outbox: deque[Frame] = deque()
         self._waiting = 0
         self.passing = 0
@@ -157,10 +191,15 @@ class Connection:
         self._ending = True
         self.fail(why)
 
-    def refuse(self, reason: str) -> None:
-        """Say why it cannot be, and close."""
+    def refuse(self, reason: str, why: str = "") -> None:
+        """Say why it cannot be, and close; ``why`` as people here are told it."""
         facts = pack_facts({"reason": reason[:1000]})
-        self.end(bytes((Say.REFUSE,)) + facts, "")
+        self.end(bytes((Say.REFUSE,)) + facts, why)
+
+    def unvouched(self, error: VouchError) -> None:
+        """An exchange of evidence has failed: say so, and close."""
+        self.refused = True
+        self.refuse(error.told, str(error))
 
     def pump(self) -> None:
         """Write what waits, as long as there is room: first what is short, then chunks."""
@@ -275,7 +314,11 @@ class Connection:
             self.fail(problem)
         elif self.channel.ready and not self._begun and not self.closed:
             self._begun = True
-            self.keeper.ready(self)
+            self.keeper.proven(self)
+        self.take(frames)
+
+    def take(self, frames: Sequence[Any]) -> None:
+        """Frames that have opened, in order."""
         for frame in frames:
             if self.closed:
                 return
@@ -290,6 +333,14 @@ class Connection:
         if not frame.nbytes:
             raise WireError("an empty frame")
         say, body, causes = frame[0], frame[1:], self.traffic.received.causes
+        if self.guard is not None:
+            if say == Say.VOUCH and body.nbytes <= self.guard.longest:
+                causes["vouch"] += frame.nbytes
+                self.guard.take(bytes(body))
+                return
+            if not self.guard.passed and say not in (Say.REFUSE, Say.BYE):
+                self.guard.hold(frame)
+                return
         if say == Say.CHUNK:
             self._chunk(body)
             return

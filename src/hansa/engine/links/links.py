@@ -100,6 +100,7 @@ class Links:
                 ticket cannot tell its sites apart.
         """
         channel_of(self.ticket, False)  # here its problems are told, and what it needs is imported
+        self._board.prepare()
         if ear is None and self.ticket.listen:
             ear = listening(self.ticket.listen)
         address = joined(*ear.getsockname()[:2]) if ear is not None else ""
@@ -183,6 +184,10 @@ class Links:
     def cut(self, site: int) -> None:
         """Break the connection with a peer, as a network may; it is made anew."""
         self._call(self._board.cut, site)
+
+    def attest(self) -> None:
+        """Have all connections prove anew what they prove beside keys, if that is anything."""
+        self._call(self._board.attest)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was sent is acknowledged; returns whether it is.

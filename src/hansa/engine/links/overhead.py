@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 CAUSES = (
     "channel",  # handshakes, lengths, seals
+    "vouch",  # evidence of trusted hardware, and what each end makes of the other's
     "hello",
     "chunk",  # what says where a piece of a message belongs, and its parts' lengths
     "control",  # messages between sites that are no algorithm's

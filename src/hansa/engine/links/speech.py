@@ -32,6 +32,8 @@ class Say(IntEnum):
     """Why the connection ends: :class:`Bye`."""
     RELAY = 9
     """Bytes of a connection between two others: :mod:`hansa.engine.links.relay`."""
+    VOUCH = 10
+    """A word of what both ends prove beside their keys: :mod:`hansa.engine.links.vouching`."""
 
 
 class Bye(IntEnum):

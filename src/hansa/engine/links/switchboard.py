@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hansa.base.errors import ConfigError, WireError
+from hansa.base.errors import ConfigError
 from hansa.engine.links import speech
 from hansa.engine.links.admission import Admission
 from hansa.engine.links.assembly import Message
 from hansa.engine.links.channel import channel_of
+from hansa.engine.links.circuits import Circuits
 from hansa.engine.links.connection import Connection
+from hansa.engine.links.guard import Guards
 from hansa.engine.links.hello import (
     NONCE_BYTES,
     Hello,
@@ -31,7 +33,6 @@ from hansa.engine.links.overhead import Overhead
 from hansa.engine.links.pair import Pair
 from hansa.engine.links.pipe import SocketPipe
 from hansa.engine.links.reaching import Reaching
-from hansa.engine.links.relay import Circuit, Op, Relay, Relayed, relayed
 from hansa.engine.links.session import Outgoing
 from hansa.engine.links.shaped import LoopClock
 from hansa.engine.links.speech import Bye, Say
@@ -81,8 +82,13 @@ class Switchboard:
         self._peers, self.pairs = self._reaching.peers, self._reaching.pairs
         for peer in ticket.peers:
             self._reaching.add(peer, self._pair(peer.site))
-        self._circuits: dict[int, Circuit] = {}
-        self._relay = Relay(self._line, settings.relayed, settings.circuits)
+        self._circuits = Circuits(
+            ticket,
+            settings,
+            self._line,
+            lambda site, dials: self._connection(site, dialled=dials),
+            self._reaching.provable,
+        )
         self._connections: set[Connection] = set()
         self._admission = Admission(settings.newcomers, _SPARE + 4 * len(self._peers))
         self._facts: dict[str, Any] = {}
@@ -94,6 +100,7 @@ class Switchboard:
         self._owing: set[int] = set()
         self._pushed: set[int] = set()
         self._ending = False
+        self._guards: Guards | None = None
 
     def _pair(self, site: int) -> Pair:
         return Pair(self.ticket.site, site, self.settings, lambda done: self._on_done(site, done))
@@ -109,6 +116,15 @@ class Switchboard:
         return time.monotonic()
 
     # What the site wants
+
+    def prepare(self) -> None:
+        """Make ready what this site proves beside its key.
+
+        Raises:
+            ConfigError: it can prove nothing here.
+        """
+        if (vouching := self.ticket.vouching()) is not None:
+            self._guards = Guards(vouching, self.loop)
 
     def begin(self, ear: socket.socket | None) -> None:
         """Listen, if there is a socket for it, and look after the connections from now on."""
@@ -178,6 +194,13 @@ class Switchboard:
         if isinstance(line, Connection):
             line.fail("it was cut", gently=False)
 
+    def attest(self) -> None:
+        """Have peers and this site prove anew what they prove beside keys."""
+        for pair in self.pairs.values():
+            line = self._line(pair.other)
+            if line is not None and line.guard is not None:
+                line.guard.begin()
+
     def end(self) -> None:
         """Say so to all and close every connection."""
         self._ending = True
@@ -209,26 +232,11 @@ class Switchboard:
 
     def open_circuit(self, site: int) -> bool:
         """Reach for a peer through the first relay that is connected."""
-        for relay in self.ticket.relays:
-            outer = self._line(relay)
-            if outer is not None and relay != site:
-                number = int.from_bytes(os.urandom(8), "little")
-                self._reaching.under_way.add(site)
-                outer.post(relayed(Op.OPEN, number, site))
-                self._over_relay(outer, number, site, dialled=True)
-                return True
-        return False
-
-    def _over_relay(self, outer: Connection, number: int, site: int, *, dialled: bool) -> None:
-        """Begin a connection over a circuit."""
-        circuit = Circuit(outer, number, site, self.settings.relayed, self._circuit_over)
-        self._circuits[number] = circuit
-        connection = self._connection(site, dialled=dialled)
-        circuit.receiver = connection
-        connection.over(circuit)
-
-    def _circuit_over(self, circuit: Circuit) -> None:
-        self._circuits.pop(circuit.number, None)
+        self._reaching.under_way.add(site)
+        opened = self._circuits.open(site)
+        if not opened:
+            self._reaching.under_way.discard(site)
+        return opened
 
     def relayed(self, connection: Connection, body: memoryview) -> int:
         """A frame for a relay or out of one: bytes of it that are another connection's.
@@ -236,29 +244,7 @@ class Switchboard:
         Raises:
             WireError: it cannot come.
         """
-        frame, pair = Relayed.unpack(body), connection.pair
-        if pair is None or self._line(pair.other) is not connection:
-            return 0
-        circuit = self._circuits.get(frame.circuit)
-        if circuit is not None and circuit.outer is connection and circuit.site == frame.site:
-            circuit.came(frame)
-            return frame.body.nbytes if frame.op == Op.DATA else 0
-        if self.ticket.site in self.ticket.relays:
-            self._relay.take(pair.other, frame)
-        elif (
-            frame.op == Op.OPEN
-            and circuit is None
-            and pair.other in self.ticket.relays
-            and frame.site != pair.other
-            and self._reaching.provable(frame.site)
-            and len(self._circuits) < self.settings.circuits
-        ):
-            self._over_relay(connection, frame.circuit, frame.site, dialled=False)
-        elif pair.other not in self.ticket.relays:
-            raise WireError("sends what is for a relay, and this site is none")
-        elif frame.op != Op.CLOSE:
-            connection.post(relayed(Op.CLOSE, frame.circuit, frame.site))
-        return 0
+        return self._circuits.take(connection, body)
 
     def _connection(self, site: int | None, *, dialled: bool, host: str = "") -> Connection:
         """A new connection. ``site``: who has to be there; None: any peer."""
@@ -298,6 +284,13 @@ class Switchboard:
             self.loop.add_reader(self._ear, self._accept)
 
     # What connections say
+
+    def proven(self, connection: Connection) -> None:
+        """Both ends have shown who they are: where evidence is asked for, it comes next."""
+        if self._guards is None or self.ticket.key is None:
+            self.ready(connection)
+        else:
+            self._guards.over(connection, self.ticket.key, self._peers.values())
 
     def ready(self, connection: Connection) -> None:
         """Both ends have proved themselves; whoever dialled speaks first."""
@@ -397,8 +390,7 @@ class Switchboard:
     def over(self, connection: Connection, why: str) -> None:
         """A connection has ended."""
         self._connections.discard(connection)
-        for circuit in [c for c in self._circuits.values() if c.outer is connection]:
-            circuit.broke("the connection with the relay is gone")
+        self._circuits.lost(connection)
         pair = connection.pair
         if pair is None:
             self.overhead.of(None).add(connection.traffic)
@@ -419,7 +411,7 @@ class Switchboard:
 
     def _lost(self, connection: Connection, pair: Pair, why: str) -> None:
         """The connection in use has ended."""
-        self._relay.lost(pair.other)
+        self._circuits.relay.lost(pair.other)
         if pair.gone:
             pair.why = f"{self._peers[pair.other]} has ended"
             self._reaching.left(pair.other)
@@ -455,10 +447,15 @@ class Switchboard:
         connection.heard, connection.born = connection.heard + stood, connection.born + stood
         connection.asked += stood if connection.asked else 0.0
         pair = connection.pair
+        guard = connection.guard
+        if guard is not None and (late := guard.look(now, stood)):
+            connection.fail(late)
+            return
         if pair is None or pair.line is not connection or not pair.flows:
-            if now - connection.born > settings.handshake:
+            patience = settings.handshake + (guard.seconds if guard is not None else 0.0)
+            if now - connection.born > patience:
                 late = "did not say who it is" if pair is None else "did not go on"
-                connection.fail(f"{late} in {settings.handshake:g} s")
+                connection.fail(f"{late} in {patience:g} s")
             return
         if now - connection.heard > settings.silence:
             connection.fail(f"silent for {settings.silence:g} s", gently=False)
@@ -494,4 +491,6 @@ class Switchboard:
             self.loop.run_until_complete(asyncio.wait(tasks))
         for connection in list(self._connections):
             connection.fail("", gently=False)
+        if self._guards is not None:
+            self._guards.close()
         self.loop.close()

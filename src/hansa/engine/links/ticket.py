@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hansa.engine.links.keys import Key
+from hansa.engine.links.vouching import ChannelKind, Vouching
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Ticket:
         incarnation: how many times this site was started in this run before.
         relays: sites that pass on what two others cannot tell each other directly; they see only
             ciphertext.
+        channel: what sites prove; None: what secret or key do.
+        member: what this site was told for it.
     """
 
     run: str
@@ -60,6 +63,18 @@ class Ticket:
     config: Mapping[str, Any] = field(default_factory=dict)
     incarnation: int = 0
     relays: tuple[int, ...] = ()
+    channel: ChannelKind | None = None
+    member: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def vouching(self) -> Vouching | None:
+        """What this site proves beside its key; None: nothing.
+
+        Raises:
+            ConfigError: it can prove nothing here.
+        """
+        if self.channel is None:
+            return None
+        return self.channel.vouching(self.run, self.config, self.member)
 
     @property
     def sites(self) -> tuple[int, ...]:

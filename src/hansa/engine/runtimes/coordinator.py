@@ -14,6 +14,7 @@ from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import Links
 from hansa.engine.links.secret import SECRET_BYTES
 from hansa.engine.links.ticket import Peer, Ticket
+from hansa.engine.links.vouching import BySecret, ChannelKind, digest_of
 from hansa.engine.runtimes.checkpoint import peek
 from hansa.engine.runtimes.checkpoint_parts import CheckpointParts
 from hansa.engine.runtimes.control import (
@@ -46,7 +47,7 @@ class Coordinator:
     Args:
         deadline: seconds of a worker's or a peer's silence.
         launcher: starts the sites.
-        key: this one's own, where sites prove who they are by keys; else they share a secret.
+        channel: what sites prove to each other.
         listen: ``host:port`` where sites reach this one.
         depot: files for sites that share no disk with this one, and what those bring.
     """
@@ -60,7 +61,7 @@ class Coordinator:
         launcher: Launcher,
         on_crash: OnCrash = "stop",
         links: LinkSettings | None = None,
-        key: Key | None = None,
+        channel: ChannelKind | None = None,
         listen: str = "127.0.0.1:0",
         depot: Depot | None = None,
     ) -> None:
@@ -70,8 +71,13 @@ class Coordinator:
         self.members = [Member(ids) for ids in parts]
         self.since = 0 if launch.resume is None else int(peek(launch.resume).get("round", 0))
         self.index, self.owner = workers, tuple(owners(parts))
-        self.run, self.key = secrets.token_hex(8), key
-        self.secret = secrets.token_bytes(SECRET_BYTES) if key is None else b""
+        self.channel = channel or BySecret()
+        self.run, keyed = secrets.token_hex(8), self.channel.keyed
+        self.key = Key.generate("coordinator") if keyed else None
+        self.secret = b"" if keyed else secrets.token_bytes(SECRET_BYTES)
+        self.founded = self.channel.found()
+        config = self.collector.folder.config
+        self.config = {"run": digest_of(config)} if self.channel.attests else {}
         self.listens, self.depot = listen, depot
         self.control = Control(lambda site: REPORTED)
         self.links = Links(
@@ -92,8 +98,13 @@ class Coordinator:
 
     def _ticket(self) -> Ticket:
         peers = tuple(Peer(k, name=f"worker {k}") for k in range(self.index))
-        proof: dict[str, Any] = {"secret": self.secret, "key": self.key}
+        proof: dict[str, Any] = {"secret": self.secret, "key": self.key, **self._proof()}
         return Ticket(self.run, self.index, self.owner, peers, listen=self.listens, **proof)
+
+    def _proof(self) -> dict[str, Any]:
+        """What the ticket of a site says of what it proves beside secret and key."""
+        member = self.channel.member(self.founded)
+        return {"channel": self.channel, "member": member, "config": self.config}
 
     def ticket(self, site: int) -> Ticket:
         """What a site needs to take part."""
@@ -107,6 +118,7 @@ class Coordinator:
             (*others, head),
             secret=self.secret,
             incarnation=self.members[site].incarnation,
+            **self._proof(),
         )
 
     def admit(self, site: int, key: str) -> None:
@@ -309,6 +321,9 @@ class Coordinator:
                     last_words.touch()
             if one.busy:
                 self._lose(site, how)
+        for site in range(self.index) if self.channel.attests else ():
+            if refused := self.links.state(site).refused:
+                raise RunError(refused, phase="start" if not self.started else "running")
 
     def _lose(self, site: int, how: str) -> None:
         """Go on without a site, or start it again.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from hansa.base.component import register
 from hansa.base.telling import doing
 from hansa.engine.job import Job
+from hansa.engine.links.keys import Key
 from hansa.engine.links.ticket import Ticket
+from hansa.engine.runtimes.coordinator import Coordinator
 from hansa.engine.runtimes.runtime import Launch
 from hansa.engine.runtimes.site import Service
 from hansa.engine.runtimes.site_orders import pack_service, pack_ticket
@@ -31,7 +34,13 @@ class Processes(WorkerRuntime):
         doing(f"starting {self.workers} workers")
         processes = begin(launch.command, launch.collector.folder.path / "logs", threads)
         launcher = _Launcher(self, processes, launch, threads)
-        self._host(job, launch, launcher, lambda: self._coordinator(job, launch, launcher))
+
+        def meet() -> Coordinator:
+            coordinator = self._coordinator(job, launch, launcher)
+            launcher.admit = coordinator.admit
+            return coordinator
+
+        self._host(job, launch, launcher, meet)
 
 
 class _Launcher:
@@ -40,7 +49,8 @@ class _Launcher:
     def __init__(
         self, runtime: Processes, processes: Forked | Spawned, launch: Launch, threads: int
     ) -> None:
-        self.processes = processes
+        self.processes, self._keyed = processes, runtime.channel.keyed
+        self.admit: Callable[[int, str], None]
         self.strikes = [asdict(one) for one in runtime._strikes]
         self._service = Service(
             deadline=runtime.deadline,
@@ -55,6 +65,10 @@ class _Launcher:
         """Start a site."""
         service = pack_service(self._service) | {"part": part, "rejoins": rejoins}
         packet = {"ticket": pack_ticket(ticket), "service": service, "strikes": self.strikes}
+        if self._keyed:  # it goes by a pipe, as a secret would
+            key = Key.generate("worker")
+            self.admit(ticket.site, key.fingerprint)
+            packet["key"] = key.pem
         self.processes.start(ticket.site, packet)
 
     def ended(self, site: int) -> str | None:

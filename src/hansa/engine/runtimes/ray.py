@@ -17,7 +17,7 @@ from hansa.base.errors import ConfigError, RunError
 from hansa.base.telling import doing
 from hansa.engine.job import Job
 from hansa.engine.links.addresses import split
-from hansa.engine.links.keys import Key
+from hansa.engine.links.vouching import ByKey, ChannelKind
 from hansa.engine.runtimes.coordinator import Coordinator
 from hansa.engine.runtimes.dealing import FOLDER
 from hansa.engine.runtimes.ray_launcher import RayLauncher
@@ -47,8 +47,17 @@ class Ray(WorkerRuntime):
     cpus: float = Field(1.0, gt=0, description="cores that each actor takes, and uses")
     gpus: float = Field(0.0, ge=0, description="GPUs that each actor takes; 0.25: four share one")
 
+    channel: ChannelKind = Field(
+        ByKey(),
+        description="what actors prove to each other: tls = their keys; attested = beside that, on "
+        "evidence of trusted hardware, what runs there",
+    )
+
     def check(self, nodes: int) -> None:
         super().check(nodes)
+        if not self.channel.keyed:
+            problem = "is readable on the network, which this machine does not end at"
+            raise ConfigError("channel", type(self.channel).name, problem, "tls, or attested")
         if importlib.util.find_spec("ray") is None:
             fix = "pip install 'hansa[ray]'; or runtime: processes"
             raise ConfigError("name", "ray", "needs Ray, which is not installed here", fix)
@@ -96,7 +105,6 @@ class Ray(WorkerRuntime):
                 job,
                 launch,
                 launcher,
-                key=Key.generate("coordinator"),
                 listen=f"{here if self.address else '127.0.0.1'}:0",
                 depot=launcher.depot,
             )

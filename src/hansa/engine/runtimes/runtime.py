@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hansa.base.component import Component, register
+from hansa.base.errors import ConfigError
 from hansa.base.telling import doing
 from hansa.engine.block import Block
 from hansa.engine.job import Job
@@ -88,6 +90,14 @@ class Simulate(Runtime):
         "same nodes come back when they did, and where nodes keep their own pace things happen in "
         "the order in which they did there",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_channel(cls, settings: Any) -> Any:
+        if isinstance(settings, Mapping) and "channel" in settings:
+            problem = "nothing travels in simulate, so there is nobody to prove anything to"
+            raise ConfigError("channel", None, problem, "runtime: processes, ray, or site files")
+        return settings
 
     def run(self, job: Job, launch: Launch) -> None:
         doing(f"building {job.servers or job.nodes:,} models")

@@ -222,7 +222,14 @@ def _play(site: Site, build: Callable[[], Party], service: Service, moment: Mome
     ledger.begins(begins)
     site.post.unasked, site.post.needs_all = job.algorithm.own_pace, job.algorithm.needs_all
     exchange = job.exchange(site.post)
-    host = Host(job, block, exchange, ledger.report, save, ledger.ends, moment=moment)
+    every = ticket.channel.every if ticket.channel is not None else 0
+
+    def ends(done: int) -> bool:
+        if every and done and done % every == 0:
+            site.links.attest()
+        return ledger.ends(done)
+
+    host = Host(job, block, exchange, ledger.report, save, ends, moment=moment)
     if not begins:
         host.begin()
     ledger.done(host.run(begins))

@@ -8,6 +8,7 @@ from typing import Any
 
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.ticket import Peer, Ticket
+from hansa.engine.links.vouching import ChannelKind
 from hansa.engine.runtimes.site import Service
 
 
@@ -23,6 +24,8 @@ def pack_ticket(ticket: Ticket) -> dict[str, Any]:
         "config": dict(ticket.config),
         "incarnation": ticket.incarnation,
         "relays": list(ticket.relays),
+        "channel": None if ticket.channel is None else ticket.channel.dump(),
+        "member": dict(ticket.member),
     }
 
 
@@ -30,7 +33,8 @@ def unpack_ticket(data: dict[str, Any], key: Any = None) -> Ticket:
     """From such data, with a key of its own."""
     peers = tuple(Peer(*peer) for peer in data["peers"])
     tuples = {name: tuple(data[name]) for name in ("owner", "relays")}
-    return Ticket(**{**data, **tuples, "peers": peers, "key": key})
+    channel = None if data["channel"] is None else ChannelKind.resolve(data["channel"])
+    return Ticket(**{**data, **tuples, "peers": peers, "key": key, "channel": channel})
 
 
 def pack_service(service: Service) -> dict[str, Any]:

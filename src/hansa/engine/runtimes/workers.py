@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr
 from hansa.base.errors import ConfigError
 from hansa.engine.job import Job
 from hansa.engine.links.limits import LinkSettings
+from hansa.engine.links.vouching import BySecret, ChannelKind
 from hansa.engine.runtimes.coordinator import Coordinator
 from hansa.engine.runtimes.crashes import OnCrash
 from hansa.engine.runtimes.dealing import deal, own_secrets, remove_dealt
@@ -38,6 +39,12 @@ class WorkerRuntime(Runtime):
         "resumed; continue = the others go on without its nodes; restart = it is started again "
         "from its last checkpoint and takes part from a later round on",
     )
+    channel: ChannelKind = Field(
+        BySecret(),
+        description="what workers prove to each other: secret = that they know the run's; tls = "
+        "their keys, and what they say is encrypted; attested = beside that, on evidence of "
+        "trusted hardware, what runs there",
+    )
     _strikes: tuple[Strike, ...] = PrivateAttr(())  # faults that strike live workers, for tests
 
     def check(self, nodes: int) -> None:
@@ -45,6 +52,10 @@ class WorkerRuntime(Runtime):
             raise ConfigError(
                 "workers", self.workers, f"is more than the {nodes} nodes", f"1 to {nodes}"
             )
+        try:
+            self.channel.check()
+        except ConfigError as error:
+            raise error.under("channel") from None
 
     def _host(
         self,
@@ -99,6 +110,7 @@ class WorkerRuntime(Runtime):
             launcher,
             self.on_crash,
             self._links,
+            channel=self.channel,
             **meeting,
         )
 
