@@ -43,6 +43,9 @@ class Filter:
     Args:
         course: what the link is like.
         key: of its chances; same key and frames, same fate.
+
+    Attributes:
+        waiting: passages that connections hold back until their time has come.
     """
 
     def __init__(self, course: Course, key: int = 0) -> None:
@@ -52,6 +55,7 @@ class Filter:
         self._filled = 0.0  # when the tokens were counted, s
         self._last = 0.0  # when the last frame was there, s
         self._drawn = 0
+        self.waiting = 0
 
     @property
     def state(self) -> tuple[float, float, float, float, int]:
@@ -63,7 +67,13 @@ class Filter:
         self._free, self._tokens, self._filled, self._last, self._drawn = state
 
     def clear(self, now: float) -> None:
-        """The connection is lost: what had not come out never does, and the way is free."""
+        """A connection is lost: what had not come out of it never does, and the way is free.
+
+        Unless another connection holds frames back still: they have their times, and what is
+        offered next comes behind them.
+        """
+        if self.waiting:
+            return
         self._free, self._last = min(self._free, now), min(self._last, now)
         if self._filled > now:  # its tokens were spent for nothing
             self._tokens, self._filled = 0.0, now

@@ -87,6 +87,7 @@ class Shaped:
         for at, what in self._link.offer(self._clock.now(), nbytes + _ABOUT):
             self._waiting.append((at, what, frame, nbytes))
             self._held += nbytes
+            self._link.waiting += 1
         self._arm()
 
     def _arm(self) -> None:
@@ -99,6 +100,7 @@ class Shaped:
         while self._waiting and self._waiting[0][0] <= self._clock.now():
             _, what, frame, nbytes = self._waiting.popleft()
             self._held -= nbytes
+            self._link.waiting -= 1
             self._write(frame, what)
         self._arm()
         self._free()
@@ -108,6 +110,7 @@ class Shaped:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._link.waiting -= len(self._waiting)
         self._waiting.clear()
         self._held = 0
         self._link.clear(self._clock.now())
