@@ -26,7 +26,7 @@ YOURS = ROOT / "docs" / "your_own.md"
 SITES = ROOT / "docs" / "sites.md"
 """Another one, which runs several commands at once; see its own test."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-AT_HAND = {"digits", "file", "hub", "image_folder", "torch"}
+AT_HAND = {"digits", "file", "hub", "image_folder", "ratings", "synthetic_ratings", "torch"}
 """Data sources that need no file of theirs: what they read is in the package, or the user's own."""
 FETCHED = (set(catalogue("data")) - AT_HAND) | (set(catalogue("population")) - {"made", "table"})
 ELSEWHERE = re.compile(rf"\b({'|'.join(sorted(FETCHED))})\b")
@@ -82,7 +82,7 @@ def shortened(line: str) -> str:
     if line.startswith("hansa infer robust"):
         quick = "clients.local.epochs=3 attacks=[logit_flip,kvote] aggregators=[mean,trimmed_mean]"
         return " --set ".join([line, *quick.split()]) if "--resume" not in line else line
-    if not line.startswith("hansa learn"):
+    if not line.startswith(("hansa learn", "hansa recommend examples")):
         return line
     page = "" if "--resume" in line or "--no-report" in line else " --no-report"
     return f"{line} --set rounds={4 if '--resume' in line else 2}{page}"

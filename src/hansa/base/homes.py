@@ -28,8 +28,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.learn.gossip.*",
         "hansa.learn.federated.*",
         "hansa.learn.secure.*",
-        "hansa.recommend.*",
+        "hansa.recommend.rex",
     ),
+    "judge": ("hansa.recommend.evaluation.ratings_judge",),
     "sampler": ("hansa.learn.federated.*",),
     "server": ("hansa.learn.federated.*",),
     "forgetting": ("hansa.forget",),
@@ -65,6 +66,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.infer.robust.page",
         "hansa.infer.private.page",
         "hansa.infer.private.redteam.page",
+        "hansa.recommend.page",
         "hansa.route.page",
         "hansa.audit.page",
     ),
@@ -72,6 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 
 FILES = (
     "hansa.experiment.runfile",
+    "hansa.recommend.recommend_file",
     "hansa.combine.ensemble.ensemble_file",
     "hansa.combine.merge.merge_file",
     "hansa.infer.robust.robust_file",

@@ -28,6 +28,7 @@ from hansa.cli.init import init
 from hansa.cli.learn import learn
 from hansa.cli.listing import list_
 from hansa.cli.node import app as node
+from hansa.cli.recommend import app as recommend
 from hansa.cli.report import report
 from hansa.cli.route import app as route
 from hansa.cli.tune import tune
@@ -53,6 +54,7 @@ app.command("compare")(compare)
 app.command("watch")(watch)
 app.command("data")(data)
 app.add_typer(node, name="node")
+app.add_typer(recommend, name="recommend")
 app.add_typer(combine, name="combine")
 app.add_typer(route, name="route")
 app.add_typer(infer, name="infer")

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from hansa.base.telling import say
 from hansa.cli.answer import Answer, answering
+from hansa.cli.file_or_command import FileOrCommand
 from hansa.cli.options import Debug, Json, NoReport, Out, Quiet, RunDir, Seed, Sets
 from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
 
 if TYPE_CHECKING:
     from hansa.audit.audit_file import AuditFile
 
-_OWN = ("--help", "-h")
 _GO_ON, _KEPT = "hansa audit resume", "what was asked and heard"
 
 
-class _FileOrCommand(TyperGroup):
-    """``hansa audit FILE`` runs it; ``plan`` and ``resume`` are commands."""
-
-    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
-        if arguments and arguments[0] not in self.commands and arguments[0] not in _OWN:
-            arguments = ["run", *arguments]
-        return super().parse_args(context, arguments)
-
-
 app = typer.Typer(
-    cls=_FileOrCommand,
+    cls=FileOrCommand,
     help="Ask a black box whether it treats groups alike: hansa audit FILE. Agents have budgets, "
     "and may share what they hear.",
     no_args_is_help=True,

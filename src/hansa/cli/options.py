@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,7 @@ All = Annotated[
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=home)]
 
 
-def read_settings(target: str | None, sets: list[str] | None, **more: Any) -> RunFile:
+def read_settings(target: str | None, sets: Sequence[str] | None, **more: Any) -> RunFile:
     """The run file that FILE|ALGORITHM and ``--set`` stand for."""
     from hansa.experiment import RunFile
 

@@ -12,6 +12,7 @@ from hansa.base.checks import refuse_booleans
 from hansa.base.errors import ConfigError
 from hansa.base.paths import locate
 from hansa.base.spec import DataSpec
+from hansa.engine.own_judge import OwnJudge
 from hansa.engine.training.augment import Augmentation
 from hansa.engine.training.batches import Batching
 from hansa.engine.training.budget import Budget, Full
@@ -144,11 +145,21 @@ class EvaluateSettings(Settings):
         description="also measure the model of each client on the examples that it holds back "
         "(local_validation): accuracy_per_client and the like, client by client",
     )
+    own: OwnJudge | None = Field(
+        None,
+        description="what else is measured on the examples that clients hold back, of hansa list "
+        "judge",
+    )
     when: Literal["after_exchange", "after_training"] = Field(
         "after_exchange", description="the moment in the round that is measured"
     )
     average_model: bool = Field(True, description="also evaluate the average of all models")
     batch_size: int = Field(500, ge=1, description="examples a forward pass")
+
+    @property
+    def asks_clients(self) -> bool:
+        """Whether models are measured where clients' examples are, too."""
+        return self.per_client or self.own is not None
 
     def check_metrics(self, spec: DataSpec) -> None:
         """Refuse metrics that do not fit the data, or fail.
@@ -157,6 +168,11 @@ class EvaluateSettings(Settings):
             ConfigError: names the one.
         """
         MetricSet(self.metrics, spec).try_out()
+        if self.own is not None:
+            try:
+                self.own.check(spec)
+            except ConfigError as error:
+                raise error.under("own") from None
 
 
 class CheckpointSettings(Settings):

@@ -74,6 +74,7 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         "train_examples": len(job.dataset.train),
         "validation_examples": len(job.dataset.validation or ()),
         "test_examples": len(job.dataset.test),
+        **({"held_back_examples": sum(map(len, job.held))} if job.held else {}),
         "task": job.dataset.spec.task,
         **({"classes": job.dataset.spec.classes} if job.dataset.spec.classes else {}),
         "examples_per_node": {"min": min(sizes), "max": max(sizes)},

@@ -16,7 +16,6 @@ from hansa.base.paths import short
 from hansa.base.streams import Streams
 from hansa.base.telling import doing
 from hansa.data import Dataset, plant
-from hansa.data.dealing.holdback import hold_back_each
 from hansa.engine import Algorithm, Asynchronous, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
@@ -63,7 +62,7 @@ def prepare(run: RunFile, place: bool = True) -> Job:
     doing(f"loading {short(type(run.data).name)}")
     dataset = within("data", lambda: run.data.load(streams), nodes, run.data)
     parts = within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
-    parts, held = hold_back_parts(run, dict(enumerate(parts)), streams)
+    dataset, parts, held = run.hold_back(dataset, dict(enumerate(parts)), streams)
     check_parts(parts, run)
     dataset = within(
         "data", lambda: plant(dataset, list(parts.values()), run.data.markers, streams), nodes
@@ -358,24 +357,6 @@ def _check_servers(run: RunFile, servers: int) -> None:
             f"is counted in modelled time, and clock: {run.clock.name} has none",
             "clock: devices, or another budget",
         )
-
-
-def hold_back_parts(
-    run: RunFile, parts: Mapping[int, np.ndarray], streams: Streams
-) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """(what each client trains on, what it keeps back to validate models), by its id."""
-    share = run.evaluate.local_validation
-    if run.evaluate.per_client and not share:
-        problem = "there are no examples that clients hold back to be measured on"
-        fix = "set evaluate.local_validation, such as 0.1"
-        raise ConfigError("evaluate.per_client", True, problem, fix)
-    if not share:
-        return dict(parts), {}
-    ids = list(parts)
-    kept, held = hold_back_each(
-        list(parts.values()), streams, share, nodes=ids, purpose="local validation"
-    )
-    return dict(zip(ids, kept, strict=True)), dict(zip(ids, held, strict=True))
 
 
 def check_parts(parts: Mapping[int, np.ndarray], run: RunFile) -> None:

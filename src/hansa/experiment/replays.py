@@ -10,7 +10,7 @@ from hansa.engine import Simulate
 from hansa.engine.runtimes.checkpoint import peek, sealed
 from hansa.engine.runtimes.recordings import Recording
 from hansa.experiment.equality import compared
-from hansa.experiment.runfile import RunFile
+from hansa.experiment.runfile import RunFile, run_kind
 from hansa.report import RunFolder
 from hansa.report.joining import SITE
 
@@ -31,12 +31,13 @@ def replay_of(path: str | Path, overrides: tuple[str, ...] = (), **more: Any) ->
     """
     folder = RunFolder.open(path)
     settings = dict(folder.config)
-    own_pace = RunFile.parse(settings).algorithm.own_pace
+    kind = run_kind(settings)
+    own_pace = kind.parse(settings).algorithm.own_pace
     done = _recording(folder, own_pace).done
     settings["runtime"] = {"name": "simulate", "replay": str(folder.path.absolute())}
     settings["checkpoint"] = _checkpoint(folder, dict(settings.get("checkpoint") or {}), done)
     settings.pop("sinks", None)
-    run = RunFile.of(settings, overrides, **more)
+    run = kind.of(settings, overrides, **more)
     if getattr(run.runtime, "replay", None) is None:
         problem = "replays nothing: the sockets would say again what comes when"
         raise ConfigError("runtime", run.runtime.name, problem, _ALONE)

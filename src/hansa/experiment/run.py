@@ -21,7 +21,7 @@ from hansa.experiment.prepare import prepare
 from hansa.experiment.progress import RunProgress
 from hansa.experiment.remarks import remarks
 from hansa.experiment.replays import verdict
-from hansa.experiment.runfile import RunFile
+from hansa.experiment.runfile import RunFile, run_kind
 from hansa.experiment.start import Start
 from hansa.experiment.trained import changes_of
 from hansa.report import RunFolder
@@ -66,6 +66,7 @@ def run(
         with begun(path, resolved, environment, report) as hosting:
             collector = _collect(chosen, job, hosting, Start(), progress or None)
             describe(job, chosen, hosting.folder)
+            chosen.leave(job, hosting.folder)
             hosting.folder.write_json("remarks.json", remarks(chosen, job))
             host_job(job, chosen.runtime, collector)
             _verdict(chosen, collector, hosting)
@@ -91,7 +92,8 @@ def resume(
     if progress is True:
         with RunProgress() as shown:
             return resume(path, changes, shown, report)
-    with reopened(path, RunFile, changes, extensible=True) as again:
+    kind = run_kind(RunFolder.open(path).config)
+    with reopened(path, kind, changes, extensible=True) as again:
         folder, chosen = again.folder, again.settings
         if changes_of(folder.path):
             problem = "the run was made to forget, and training on would teach it all of that anew"
@@ -104,6 +106,7 @@ def resume(
         start.enter(again)
         with hosted(folder, chosen.verb, report, chosen.sinks, start.done) as hosting:
             collector = _collect(chosen, job, hosting, start, progress or None)
+            chosen.leave(job, folder)
             if not start.over:
                 host_job(job, chosen.runtime, collector, start.checkpoint)
             _verdict(chosen, collector, hosting)
@@ -143,6 +146,7 @@ def summary_facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
         "faults": fault_counts(collector),
         **collector.spent,
         "final": _finite(collector.final),
+        **chosen.facts(collector.folder),
         "saved": collector.saved,
     }
     if collector.best:

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import find
 from hansa.base.errors import ConfigError
-from hansa.data import DataSource, Digits
+from hansa.base.streams import Streams
+from hansa.data import Dataset, DataSource, Digits
 from hansa.engine import (
     Algorithm,
     CheckpointSettings,
     Clock,
     EvaluateSettings,
+    Job,
     Phones,
     Runtime,
     Simulate,
@@ -24,8 +27,10 @@ from hansa.engine import (
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.links.shaping import Shaping
 from hansa.ensemble.attacks import Attack
-from hansa.experiment.settings_file import SettingsFile, load_plugins, override
+from hansa.experiment.held_back import hold_back_parts
+from hansa.experiment.settings_file import SettingsFile, files, load_plugins, override
 from hansa.models import MLP, Model
+from hansa.report import RunFolder
 from hansa.report.sink import Sink
 from hansa.topology import Regular, Topology
 
@@ -67,6 +72,26 @@ class RunFile(SettingsFile):
     )
     device: str = Field("cpu", description="torch device of the models: cpu, cuda, cuda:1 ...")
 
+    def hold_back(
+        self, dataset: Dataset, parts: Mapping[int, np.ndarray], streams: Streams
+    ) -> tuple[Dataset, dict[int, np.ndarray], dict[int, np.ndarray]]:
+        """(the examples, what each client trains on, what it keeps to measure models), by its id.
+
+        Args:
+            parts: what was dealt to each client.
+
+        Raises:
+            ConfigError: with the setting's full name.
+        """
+        return dataset, *hold_back_parts(self.evaluate, parts, streams)
+
+    def leave(self, job: Job, folder: RunFolder) -> None:
+        """Put into a folder what belongs to a run of this kind, before its first round."""
+
+    def facts(self, folder: RunFolder) -> dict[str, Any]:
+        """What the summary says of a run of this kind besides, as far as it has come."""
+        return {}
+
     def label(self) -> str:
         return "-".join(name.rpartition(":")[2] for name in (self.algorithm.name, self.data.name))
 
@@ -101,6 +126,12 @@ class RunFile(SettingsFile):
             load_plugins(override({}, overrides, **more))  # it may be one of theirs
             settings = named(settings)
         return cls.parse(override(settings, overrides, **more))
+
+
+def run_kind(settings: Mapping[str, Any]) -> type[RunFile]:
+    """Whose run file settings are: learn's, or that of another verb that trains as learn does."""
+    kind = files().get(str(settings.get("verb")), RunFile)
+    return kind if issubclass(kind, RunFile) else RunFile
 
 
 def is_file(target: str) -> bool:

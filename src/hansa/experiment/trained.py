@@ -73,16 +73,22 @@ class TrainedRun:
         return module.eval()
 
 
-def settings_of(folder: RunFolder, field: str = "run", fix: str = "the folder of a run") -> RunFile:
-    """The file of a run of ``hansa learn``.
+def settings_of(
+    folder: RunFolder,
+    field: str = "run",
+    fix: str = "the folder of a run",
+    kind: type[RunFile] = RunFile,
+) -> RunFile:
+    """The file of a run of ``hansa learn``, or of another verb that trains.
 
     Raises:
         ConfigError: it is another verb's folder; names ``field``.
     """
-    if (folder.summary or {}).get("verb", "learn") != "learn" or "algorithm" not in folder.config:
-        problem = "is not the folder of a run of hansa learn"
+    verb = folder.config.get("verb", RunFile.own_verb())
+    if verb != kind.own_verb() or "algorithm" not in folder.config:
+        problem = f"is not the folder of a run of hansa {kind.command}"
         raise ConfigError(field, str(folder.path), problem, fix)
-    return RunFile.parse(folder.config)
+    return kind.parse(folder.config)
 
 
 def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> TrainedRun:
@@ -94,7 +100,7 @@ def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> Trai
     """
     path = str(folder.path)
     if (folder.summary or {}).get("status") not in ENDED:
-        fix = f"hansa learn --resume {folder.path}"
+        fix = f"hansa {chosen.command} --resume {folder.path}"
         raise ConfigError(field, path, "has not finished training", fix)
     checkpoint = present_checkpoint(folder.path)
     if checkpoint is None:
@@ -107,7 +113,7 @@ def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> Trai
     load_block(block, checkpoint, manifest)
     if block.outcome is None and (folder.summary or {}).get("status") == "finished":
         problem = "has a checkpoint that does not say what the run came to: an older hansa wrote it"
-        fix = f"some rounds more: hansa learn --resume {folder.path} --set rounds=N"
+        fix = f"some rounds more: hansa {chosen.command} --resume {folder.path} --set rounds=N"
         raise ConfigError(field, path, problem, fix)
     return TrainedRun(folder, chosen, job, block, int(manifest["round"]), checkpoint)
 

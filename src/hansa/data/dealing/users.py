@@ -42,7 +42,8 @@ class Users(Partition):
 
     def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
         if pile.groups is None:
-            raise ConfigError("name", "users", "these data have no users", "another partition")
+            fix = "movielens, ratings or synthetic_ratings, or another partition"
+            raise ConfigError("name", "users", "these data have no users", fix)
         holder = self.node_of(pile.owners or int(pile.groups.max()) + 1, nodes)[pile.groups]
         sizes = np.bincount(holder, minlength=nodes)
         if not sizes.all():

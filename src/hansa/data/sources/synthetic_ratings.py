@@ -49,14 +49,14 @@ class SyntheticRatings(RatingsSource):
     """
 
     people: int = Field(100, ge=2, description="how many users there are")
-    items: int = Field(300, ge=2, description="how many items there are")
-    per_user: float = Field(40.0, gt=0, description="ratings of a user, on average")
+    items: int = Field(200, ge=2, description="how many items there are")
+    per_user: float = Field(50.0, gt=0, description="ratings of a user, on average")
     spread: float = Field(
         0.7, ge=0, description="of how many a user rates: deviation of its logarithm; 0 = all alike"
     )
-    rank: int = Field(4, ge=0, description="length of the factors; 0 = biases alone")
+    rank: int = Field(2, ge=0, description="length of the factors; 0 = biases alone")
     bias: float = Field(0.4, ge=0, description="deviation of users' and of items' biases, stars")
-    taste: float = Field(0.6, ge=0, description="deviation of the product of factors, stars")
+    taste: float = Field(0.7, ge=0, description="deviation of the product of factors, stars")
     noise: float = Field(0.4, ge=0, description="deviation of what nobody can know, stars")
     popularity: float = Field(
         0.8,

@@ -12,6 +12,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.engine.job import Job
+from hansa.engine.own_judge import Tallies
 from hansa.engine.roster import Roster
 from hansa.engine.runtimes.arrivals_file import add_round, cut_after
 from hansa.engine.runtimes.checkpoint import seal
@@ -199,6 +200,8 @@ class Collector:
         if all(part["measured"] is not None for part in parts):
             measured = [part["measured"] for part in parts]
             model_figures = _merge([part["values"] for part in measured], lengths, order)
+            by_node, own = self._own(measured, ids)
+            model_figures |= by_node
             for name, array in {**model_figures, **values, **counters}.items():
                 seen = ~np.isnan(array)
                 record(
@@ -212,7 +215,7 @@ class Collector:
                 )
             figures |= self._by_client(done, measured, now)
             with np.errstate(all="ignore"):  # of models that diverged
-                figures |= self._whole_run(done, parts, measured, model_figures, whole)
+                figures |= self._whole_run(done, parts, measured, model_figures, own, whole)
             if done:
                 self._keep_final(done, figures, best=not parts[0]["extra"])
         self.rounds_done = done
@@ -228,6 +231,7 @@ class Collector:
         parts: list[Report],
         measured: list[dict[str, Any]],
         found: dict[str, np.ndarray],
+        own: dict[str, float],
         whole: dict[str, Any],
     ) -> dict[str, float]:
         """Figures that need all nodes: means, spread, the average model, consensus distance."""
@@ -242,7 +246,8 @@ class Collector:
         several = counts.sum() > 1 and not self.job.servers and self.expected == self.job.nodes
         if several:  # root mean squared distance of the models to their average
             figures["consensus_distance"] = float(np.sqrt((within + between) / counts.sum()))
-        if self.job.evaluate.average_model and several:
+        figures |= own
+        if self.job.evaluate.average_model and several and len(self.job.dataset.test):
             self._trainer = self._trainer or self.job.trainer()
             row = torch.from_numpy(mean.astype(np.float32)).unsqueeze(0).to(self._trainer.device)
             size = self.job.evaluate.batch_size
@@ -254,6 +259,24 @@ class Collector:
             if name not in found:
                 self.folder.record(done, name, value, **whole)
         return figures
+
+    def _own(
+        self, measured: list[dict[str, Any]], ids: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """(figures of each node [len(ids)], of the whole run) on what clients hold back."""
+        judge, parts = self.job.evaluate.own, [part["own"] for part in measured if "own" in part]
+        if judge is None or not any(len(part[0]) for part in parts):
+            return {}, {}
+        sums: dict[str, np.ndarray] = {}
+        counts: dict[str, np.ndarray] = {}
+        for clients, by_name, added in parts:
+            at = np.searchsorted(ids, clients)
+            for name, values in by_name.items():
+                sums.setdefault(name, np.full(len(ids), np.nan))[at] = values
+            for name, array in added.items():
+                counts[name] = counts[name] + array if name in counts else array
+        tallies = Tallies(sums, counts)
+        return judge.by_node(tallies), judge.figures(tallies)
 
     def _by_client(self, done: int, measured: list[dict[str, Any]], now: float) -> dict[str, float]:
         """Record the figures of clients on their own examples: mean and spread over them."""

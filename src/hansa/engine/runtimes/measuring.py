@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked
 from hansa.engine.exchange.exchange import Share
 from hansa.engine.job import Job
+from hansa.engine.own_judge import OwnJudge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +73,7 @@ def handed_out(job: Job, block: Block, t: int) -> Generator[Asked[Any], Any, Mod
     who, rows = block.residents, block.rows
     if t >= 0:
         who, rows = yield from job.algorithm.measured(block, t)
-    if not (job.evaluate.per_client and job.servers):
+    if not (job.evaluate.asks_clients and job.servers):
         return Models(who, rows)
     integers = {name: value.numpy() for name, value in block.integers(who).items()}
     told = {"ids": block.ids[who], "rows": rows.cpu().numpy(), **integers}
@@ -93,8 +95,9 @@ def measure(job: Job, block: Block, wanted: Models, among: np.ndarray) -> dict[s
     Returns:
         ``values``, by name [nodes of the block], NaN for who was not measured or has no such
         figure; ``mean`` [D], ``spread`` and how many ``models`` there are; where it was asked for
-        ``clients``, (ids [c], by name [c]) of :func:`by_client`. An attacker's own model is
-        nobody's concern and stays out of all of it.
+        ``clients``, (ids [c], by name [c]) of :func:`by_client`, and ``own``, (ids [c], sums by
+        name [c], counts by name) of :func:`own_tallies`. An attacker's own model is nobody's
+        concern and stays out of all of it.
     """
     who, models = wanted.who, wanted.rows
     if job.attackers is not None:
@@ -106,7 +109,8 @@ def measure(job: Job, block: Block, wanted: Models, among: np.ndarray) -> dict[s
     who = who[chosen]
     values: dict[str, np.ndarray] = {}
     own = block.integers(who)
-    splits = [("", job.dataset.test)]
+    # Where all test examples are with clients, there is nothing that every model is measured on.
+    splits = [("", job.dataset.test)] if len(job.dataset.test) else []
     if job.dataset.validation is not None:
         splits.append(("validation_", job.dataset.validation))
     for prefix, split in splits:
@@ -123,18 +127,32 @@ def measure(job: Job, block: Block, wanted: Models, among: np.ndarray) -> dict[s
     for piece in pieces:
         spread += float((piece.double().cpu() - mean).square().sum())
     said = {"values": values, "mean": mean.numpy(), "spread": spread, "models": len(models)}
+    kept = replace(wanted, who=who, rows=rows)
     if job.evaluate.per_client:
-        said["clients"] = by_client(job, block, replace(wanted, who=who, rows=rows))
+        said["clients"] = by_client(job, block, kept)
+    if job.evaluate.own is not None:
+        said["own"] = own_tallies(job.evaluate.own, job, block, kept)
     return said
 
 
-def by_client(job: Job, block: Block, models: Models) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The model of each client on the examples that it holds back, which stay where they are.
+@dataclass(frozen=True)
+class Judges:
+    """Who measures which model on examples of its own.
+
+    Attributes:
+        at: int64 [c], positions in the block of clients that hold some back.
+        which: int64 [c], the row that each of them measures.
+    """
+
+    at: np.ndarray
+    which: np.ndarray
+    models: Judged
+
+
+def judges(job: Job, block: Block, models: Models) -> Judges:
+    """Which model is measured by each client here that holds examples back.
 
     That is its own where it has one, else its server's, else the one that all were merged into.
-
-    Returns:
-        ids int64 [c] of the clients here that hold some back, and figures by name, float64 [c].
     """
     kept = models.judged or Judged(block.ids[models.who], models.rows, block.integers(models.who))
     at = np.full(job.nodes, -1)
@@ -145,7 +163,40 @@ def by_client(job: Job, block: Block, models: Models) -> tuple[np.ndarray, dict[
     here = np.flatnonzero([len(part) > 0 for part in block.held])
     ids = block.ids[here]
     which = np.where(at[ids] >= 0, at[ids], np.where(server[ids] >= 0, at[server[ids]], -1))
-    here, ids, which = here[which >= 0], ids[which >= 0], which[which >= 0]
-    held = [block.held[i] for i in here.tolist()]
-    size = job.evaluate.batch_size
-    return ids, block.trainer.evaluate_parts(kept.rows, which, held, size, kept.integers)
+    return Judges(here[which >= 0], which[which >= 0], kept)
+
+
+def by_client(job: Job, block: Block, models: Models) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The model of each client on the examples that it holds back, which stay where they are.
+
+    Returns:
+        ids int64 [c] of the clients here that hold some back, and figures by name, float64 [c].
+    """
+    who = judges(job, block, models)
+    held = [block.held[i] for i in who.at.tolist()]
+    rows, own, size = who.models.rows, who.models.integers, job.evaluate.batch_size
+    return block.ids[who.at], block.trainer.evaluate_parts(rows, who.which, held, size, own)
+
+
+def own_tallies(
+    judge: OwnJudge, job: Job, block: Block, models: Models
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What the judge of clients' own examples makes of each of them.
+
+    Returns:
+        ids int64 [c], sums by name float64 [c], counts by name added up.
+    """
+    who = judges(job, block, models)
+    layout, module = block.trainer.layout, copy.deepcopy(block.trainer.module).eval()
+    sums: dict[str, np.ndarray] = {}
+    counts: dict[str, np.ndarray] = {}
+    ids = block.ids[who.at]
+    for k, (client, row) in enumerate(zip(ids.tolist(), who.which.tolist(), strict=True)):
+        layout.bind(module, who.models.rows[row])
+        with torch.no_grad():
+            one = judge.tally(module, job.dataset, job.parts[client], job.held[client])
+        for name, value in one.sums.items():
+            sums.setdefault(name, np.full(len(ids), np.nan))[k] = value
+        for name, array in one.counts.items():
+            counts[name] = counts[name] + array if name in counts else array
+    return ids, sums, counts

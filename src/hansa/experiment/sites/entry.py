@@ -10,7 +10,8 @@ from hansa.base.errors import ConfigError
 from hansa.data.own_table import STATISTICS
 from hansa.engine.links.keys import Key, fingerprint_in
 from hansa.engine.links.ticket import Peer, Ticket
-from hansa.experiment.runfile import RunFile
+from hansa.experiment.runfile import RunFile, run_kind
+from hansa.experiment.settings_file import read_yaml
 from hansa.experiment.sites.agreement import agreement, owners
 from hansa.experiment.sites.parties import OwnParty, SharedParty, check_run, party_of
 from hansa.experiment.sites.site_file import SiteFile
@@ -53,7 +54,7 @@ class Entry:
         """
         if not file.run.is_file():
             raise ConfigError("run", str(file.run), "there is no such file", "the run file's path")
-        run = RunFile.load(file.run)
+        run = run_kind(read_yaml(file.run)).load(file.run)
         check_run(run)  # here too: before anything is loaded
         key = Key.load(file.key)
         nodes = run.nodes + run.algorithm.servers(run.nodes)

@@ -23,12 +23,12 @@ from hansa.data.table_form import TableForm
 from hansa.engine import BySite, Job
 from hansa.engine.holding import Holding, Parts
 from hansa.engine.party import Tells
+from hansa.experiment.held_back import hold_back_parts
 from hansa.experiment.prepare import (
     Frame,
     check_parts,
     completed,
     framed,
-    hold_back_parts,
     prepare,
     try_job,
     within,
@@ -159,7 +159,9 @@ class OwnParty:
         """(what the client here trains on, what it keeps back), by its id."""
         client = self.node if node is None else node
         mine = {} if client is None else {client: np.arange(rows)}
-        return hold_back_parts(self.frame.run, mine, self.frame.streams) if mine else ({}, {})
+        return (
+            hold_back_parts(self.frame.run.evaluate, mine, self.frame.streams) if mine else ({}, {})
+        )
 
     def _labels(self, kept: Mapping[int, np.ndarray]) -> np.ndarray:
         classes = len(self.table.form.classes)
@@ -268,10 +270,11 @@ def check_run(run: RunFile) -> None:
     if attack is not None and attack.colluding:
         problem = "attackers agree among themselves, and sites do not"
         raise ConfigError("attack", type(attack).name, problem, "an attack that does not collude")
-    if run.evaluate.per_client and method.servers(run.nodes):
+    if run.evaluate.asks_clients and method.servers(run.nodes):
         problem = "hands servers' models to all to be judged, outside the algorithm's messages"
-        fix = "evaluate.per_client: false; each site measures on its own test examples"
-        raise ConfigError("evaluate.per_client", True, problem, fix)
+        field = "evaluate.per_client" if run.evaluate.per_client else "evaluate.own"
+        fix = f"without {field}; each site measures on its own test examples"
+        raise ConfigError(field, None, problem, fix)
 
 
 def _numbered(told: dict[str, Any], form: TableForm, classes: Sequence[str]) -> dict[str, Any]:

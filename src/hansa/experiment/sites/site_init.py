@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from hansa.base.errors import ConfigError
 from hansa.base.files import atomic_write
 from hansa.engine.links.keys import fingerprint_in
-from hansa.experiment.runfile import RunFile
+from hansa.experiment.runfile import run_kind
+from hansa.experiment.settings_file import read_yaml
 from hansa.experiment.sites.site_file import Patience, SiteFile, SitePeer
 
 _WIDTH = 96
@@ -72,7 +73,7 @@ def site_text(known: Known, folder: Path) -> str:
     Raises:
         ConfigError: the run file cannot be read.
     """
-    run = RunFile.load(known.run)
+    run = run_kind(read_yaml(known.run)).load(known.run)
     asks = sorted(run.algorithm.must_tell)
     remark = f"the algorithm asks for: {', '.join(asks) or 'nothing'}"
     if known.data is not None or known.test is not None:

@@ -69,7 +69,7 @@ def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunF
             if known:
                 _check_session(path, entry)
                 config = {k: v for k, v in chosen.dump().items() if k != "plugins"}
-                again = stack.enter_context(reopened(path, RunFile, config))
+                again = stack.enter_context(reopened(path, type(chosen), config))
                 start = Start.of(again.folder, chosen)
                 start.enter(again)
                 hosting = stack.enter_context(

@@ -1,0 +1,98 @@
+"""A run beside what is simple, and the lists that it makes, as tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hansa.recommend.baseline_settings import BASELINES_FILE
+from hansa.report import RunFolder
+from hansa.report.grid import Grid
+
+CALLED = {
+    "isolated": "isolated nodes",
+    "global_mean": "mean of all ratings",
+    "user_mean": "each user's own mean",
+    "bias": "biases of users and items",
+    "central_mf": "central matrix factorization",
+    "popularity": "most popular items",
+}
+"""What a baseline is in words, in a reader's order."""
+THIS = "this run"
+_ERRORS = {
+    "rmse": "RMSE, mean of nodes",
+    "rmse_pooled": "RMSE pooled",
+    "rmse_per_user": "RMSE, mean of users",
+    "mae_pooled": "MAE pooled",
+}
+_LISTS = ("ndcg", "hr", "recall", "precision", "mrr", "coverage", "novelty")
+_SHOWN_AS = {"ndcg": "NDCG", "hr": "HR", "mrr": "MRR"}
+
+
+def rows_of(folder: RunFolder) -> dict[str, Mapping[str, Any]]:
+    """Figures by what came to them: this run first, as far as it is, then the baselines."""
+    final = (folder.summary or {}).get("final") or {}
+    table = folder.read_json(BASELINES_FILE) or {}
+    ordered = {name: table[name] for name in CALLED if name in table}
+    return {THIS: final, **ordered}
+
+
+def list_names(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The figures of lists that there are, such as ``ndcg@10`` and ``ndcg@10_sampled99``."""
+    every = {name for row in rows.values() for name in row if re.match(r"\w+@\d+", name)}
+    return sorted(every, key=lambda name: (_LISTS.index(name.partition("@")[0]), len(name), name))
+
+
+def baselines_table(folder: RunFolder, *, lists: bool = True) -> Grid:
+    """This run and its baselines: errors in stars, and figures of lists."""
+    rows = rows_of(folder)
+    names = dict(_ERRORS)
+    if lists:
+        names |= {name: list_label(name) for name in list_names(rows)}
+    cells = [
+        [CALLED.get(who, who), *(_cell(row.get(name)) for name in names)]
+        for who, row in rows.items()
+        if any(row.get(name) is not None for name in names)
+    ]
+    return Grid("Beside what is simple", ["", *names.values()], cells)
+
+
+def lists_table(folder: RunFolder) -> Grid:
+    """Figures of lists alone."""
+    rows = rows_of(folder)
+    names = list_names(rows)
+    cells = [
+        [CALLED.get(who, who), *(_cell(row.get(name)) for name in names)]
+        for who, row in rows.items()
+        if any(row.get(name) is not None for name in names)
+    ]
+    return Grid("", ["", *map(list_label, names)], cells)
+
+
+def groups_table(folder: RunFolder) -> Grid:
+    """Errors of users and items that nobody trained on, of this run and its baselines."""
+    rows = rows_of(folder)
+    final = rows[THIS]
+    cells = []
+    for kind, ratings in (("users", "cold_user_ratings"), ("items", "cold_item_ratings")):
+        if not final.get(f"cold_{kind}"):
+            continue
+        many = [f"{int(final[f'cold_{kind}']):,}", f"{int(final[ratings]):,}"]
+        for who, row in rows.items():
+            if row.get(f"rmse_cold_{kind}") is not None:
+                cell = _cell(row[f"rmse_cold_{kind}"])
+                cells.append([f"cold {kind}", CALLED.get(who, who), *many, cell])
+    return Grid("", ["", "", "how many", "test ratings", "RMSE"], cells, words=2)
+
+
+def list_label(name: str) -> str:
+    """``ndcg@10_sampled99`` as people write it."""
+    stem, _, rest = name.partition("@")
+    length, _, sampled = rest.partition("_sampled")
+    text = f"{_SHOWN_AS.get(stem, stem)}@{length}"
+    return f"{text} of {sampled} sampled" if sampled else text
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}"
