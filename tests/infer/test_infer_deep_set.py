@@ -205,6 +205,10 @@ def test_what_is_certified_no_lie_changes(seed: int, f: int, pooling) -> None:
 @given(st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None)
 def test_missing_members_may_say_anything(seed: int) -> None:
+    """What they say then changes no certified answer, though it may cost the certificate.
+
+    The linear bound of a box may be looser than that of a larger one around it.
+    """
     rule, (rows, _) = set_network(3, TrimmedMean(f=2), seed), answers(20, N, 3, seed)
     came = rows[:, : N - 1]
     certified = rule.certified(came, 1, missing=1)
@@ -212,7 +216,6 @@ def test_missing_members_may_say_anything(seed: int) -> None:
     for j in range(3):
         whole = torch.cat([came, torch.eye(3)[j].expand(20, 1, -1)], 1)
         decided.append(rule.scores(whole).argmax(-1))
-        assert (rule.certified(whole, 1) | ~certified).all()
     same = (torch.stack(decided) == decided[0]).all(0)
     assert (same | ~certified).all()
 

@@ -127,7 +127,9 @@ def test_the_mean_is_what_the_general_way_gives(
     make_job: Callable[..., Job], host: Callable[..., Any], name: str
 ) -> None:
     more: dict[str, Any] = {"fedbuff": {"concurrency": 4, "buffer": 3}}.get(name, {})
-    settings = {"rounds": 2, "clock": {"name": "modelled", "spread": 0.8}}
+    # A last bit of the first mean may decide which numbers are the largest in the next round.
+    rounds = 1 if name in ("topk", "jwins") else 2
+    settings = {"rounds": rounds, "clock": {"name": "modelled", "spread": 0.8}}
     found = [
         host(make_job({**settings, "algorithm": {"name": name, "aggregator": one, **more}}))[0].rows
         for one in ("mean", PlainMean())
