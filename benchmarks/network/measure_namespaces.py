@@ -16,9 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-HEADERS, TIMESTAMPS = 14 + 20 + 20, 12
-"""Bytes of a packet that are no payload: Ethernet's, IPv4's and TCP's, and what timestamps add to
-TCP's where they are on. Packets that begin a connection have a few more."""
+ETHERNET, HEADERS, TIMESTAMPS = 14, 20 + 20, 12
+"""Bytes of a packet that are no payload: Ethernet's, which the loopback does not count, IPv4's and
+TCP's, and what timestamps add where they are on. Packets that begin a connection have a few more.
+"""
 
 
 @functools.cache
@@ -129,9 +130,10 @@ class Lab:
         return self._figure(host, device, "tx_bytes"), self._figure(host, device, "rx_bytes")
 
     def headers(self, host: int, device: str = "eth0") -> int:
-        """Bytes of what a host's device has sent that are headers of TCP, IP and Ethernet."""
-        stamps = self._read(host, "/proc/sys/net/ipv4/tcp_timestamps") > 0
-        return (HEADERS + TIMESTAMPS * stamps) * self._figure(host, device, "tx_packets")
+        """Bytes of :meth:`counted` that a host's device has sent as headers of packets."""
+        each = HEADERS + ETHERNET * (device != "lo")
+        each += TIMESTAMPS * (self._read(host, "/proc/sys/net/ipv4/tcp_timestamps") > 0)
+        return each * self._figure(host, device, "tx_packets")
 
     def _figure(self, host: int, device: str, name: str) -> int:
         return self._read(host, f"/sys/class/net/{device}/statistics/{name}")

@@ -45,6 +45,7 @@ def test_a_lab_takes_everything_down_again() -> None:
 
 
 @needs_spaces
+@pytest.mark.slow
 def test_what_a_run_counts_is_what_the_kernel_counts(tmp_path: Path) -> None:
     """Messages and overhead beside all bytes that passed the loopback of a namespace."""
     file, run = tmp_path / "run.yaml", tmp_path / "run"
