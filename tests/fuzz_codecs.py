@@ -22,6 +22,7 @@ with atheris.instrument_imports(include=["hansa.codec"], exclude=COMPILED):
         QSGD,
         Dense,
         Lossless,
+        PairGaps,
         Raw,
         Seeded,
         Sign,
@@ -33,7 +34,7 @@ with atheris.instrument_imports(include=["hansa.codec"], exclude=COMPILED):
     )
 
 VALUES = [Dense(), Dense(dtype="float16"), Uniform(bits=3), QSGD(), Sign(), Lossless()]
-CODECS = [*VALUES, Dense(dtype="bfloat16"), Raw(), Table()]
+CODECS = [*VALUES, Dense(dtype="bfloat16"), Raw(), Table(), PairGaps()]
 CODECS += [kind(values=values) for kind in (Sparse, Seeded) for values in VALUES]
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.base.errors import WireError
-from hansa.codec import Table, Tables, varints
+from hansa.codec import PairGaps, Table, Tables, varints
 from hansa.codec.messages import concatenate, select, width
 
 U64 = st.integers(0, 2**64 - 1)
@@ -152,3 +152,33 @@ def test_what_is_no_table_is_refused() -> None:
         Tables.of([{"x": np.zeros(2)}, {"y": np.zeros(2)}])
     with pytest.raises(ValueError, match="equally long"):
         Tables.of([{"x": np.zeros(2), "y": np.zeros(3)}])
+
+
+def test_ratings_in_order_take_less_than_half_of_a_table() -> None:
+    """300 ratings drawn from 610 users' of 9,724 films: 5.9 bytes each, or 2.6."""
+    random = np.random.default_rng(0)
+    drawn = np.sort(random.choice(610 * 9724, 300, replace=False))
+    random.shuffle(drawn)
+    pairs = {"user": drawn // 9724, "item": drawn % 9724}
+    often = np.array([1, 3, 2, 8, 6, 20, 13, 27, 8, 12])  # 0.5 stars to 5
+    stars = random.choice(np.arange(1, 11) / 2, 300, p=often / often.sum())
+    ratings = Tables(np.array([0, 300]), pairs | {"stars": stars.astype(np.float32)})
+    assert Table().size(ratings)[0] / 300 < 5.9
+    assert PairGaps().size(ratings)[0] / 300 < 2.65
+
+
+def test_pairs_that_stand_twice_or_have_no_place_are_refused() -> None:
+    def rated(*pairs: tuple[int, int]) -> Tables:
+        ids = np.array(pairs)
+        return Tables(
+            np.array([0, len(ids)]),
+            {"user": ids[:, 0], "item": ids[:, 1], "stars": np.ones(len(ids), np.float32)},
+        )
+
+    for bad, why in (
+        (rated((3, 1), (3, 1)), "twice"),
+        (rated((-1, 1)), "below 0"),
+        (rated((1 << 30, 1 << 30)), "more than"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            PairGaps().encode(bad)

@@ -15,7 +15,7 @@ NEURAL = {"name": "neural_recommender", "embedding": 4, "hidden": [6], "start": 
 WAYS = [
     {"share": "data"},
     {"share": "model"},
-    {"share": "both", "passes": 2},
+    {"share": "both", "passes": 2, "rating_codec": "pair_gaps"},
     {"share": "data", "dissemination": "dpsgd"},
     {"share": "both", "dissemination": "dpsgd"},
     {"share": "both", "model": NEURAL, "train": {"batch_size": 5, "drop_last": False}},

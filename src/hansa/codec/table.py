@@ -160,7 +160,7 @@ class _Column:
         k, begins = numbers(column), indptr * numbers(column)
         values, counts = column.reshape(-1), np.diff(begins)
         first = TYPES.index(column.dtype.name)
-        head = bytes([first]) if k == 1 else bytes([first | _WIDE]) + _varint(k)
+        head = bytes([first]) if k == 1 else bytes([first | _WIDE]) + varints.one(k)
         ways = {_PLAIN: counts * column.dtype.itemsize}
         steps = np.zeros(0, dtype=np.uint64)
         if column.dtype.kind == "f":
@@ -372,10 +372,3 @@ def _get(data: np.ndarray, begins: np.ndarray, counts: np.ndarray, dtype: np.dty
         raw = data[at[:, None] + np.arange(dtype.itemsize)]
     little = np.ascontiguousarray(raw).reshape(-1).view(dtype.newbyteorder("<"))
     return little.astype(dtype, copy=False)
-
-
-def _varint(value: int) -> bytes:
-    one = np.array([value], dtype=np.uint64)
-    out = np.zeros(int(varints.lengths(one)[0]), dtype=np.uint8)
-    varints.write(out, np.zeros(1, dtype=np.int64), one)
-    return out.tobytes()

@@ -39,6 +39,28 @@ def write(out: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
         out[at[here] + j] = bits | ((last[here] > j).astype(np.uint8) << np.uint8(7))
 
 
+def one(value: int) -> bytes:
+    """A number's bytes."""
+    single = np.array([value], dtype=np.uint64)
+    out = np.zeros(int(lengths(single)[0]), dtype=np.uint8)
+    write(out, np.zeros(1, dtype=np.int64), single)
+    return out.tobytes()
+
+
+def first(data: memoryview) -> tuple[int, int]:
+    """(the number that some bytes begin with, how many bytes it takes).
+
+    Raises:
+        WireError: they begin with none, or one is longer than need be.
+    """
+    raw = np.frombuffer(data[:LONGEST], np.uint8)
+    ends = np.flatnonzero(raw < 128)
+    if not len(ends):
+        raise WireError("bytes that end within a number")
+    used = int(ends[0]) + 1
+    return int(read(raw, np.zeros(1, np.int64), np.array([used]))[0]), used
+
+
 def read(data: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """The numbers whose bytes are ``begins:ends`` of ``data``, uint64.
 

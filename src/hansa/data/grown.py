@@ -34,8 +34,9 @@ class Pool:
         """File examples; returns where each is, int64 [m]."""
         count = len(targets)
         reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
-        at = np.array([*reused, *range(self._end, self._end + count - len(reused))], dtype=np.int64)
-        self._end += count - len(reused)
+        fresh = np.arange(self._end, self._end + count - len(reused))
+        at = np.concatenate([np.array(reused, dtype=np.int64), fresh]) if reused else fresh
+        self._end += len(fresh)
         if self._end > len(self.targets):
             room = max(self._end, 2 * len(self.targets))
             self.inputs, self.targets = _longer(self.inputs, room), _longer(self.targets, room)

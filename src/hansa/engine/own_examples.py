@@ -9,6 +9,7 @@ where it is and is never dropped.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
@@ -79,6 +80,7 @@ class Store:
         self._place = {int(i): k for k, i in enumerate(ids)}
         self._parts = parts
         self._dealt = np.array([len(part) for part in parts], dtype=np.int64)
+        self._spans = _spans(dataset, self._unique)
         self._index = [np.array(part, dtype=np.int64) for part in parts]  # longer than the parts
         keys = [self._keyed(dataset.train.take(part).inputs) for part in parts] if columns else []
         self._keys = [np.sort(each) for each in keys]
@@ -148,12 +150,17 @@ class Store:
             WireError: an example is not one of such a data set.
         """
         inputs, targets = self._checked(node, columns)
-        k = self._place[node]
+        k, keys = self._place[node], np.zeros(0, dtype=np.int64)
         if len(self._unique):
-            new = torch.from_numpy(self._unknown(k, self._keyed(inputs)))
+            keys = self._keyed(inputs)
+            firsts = self._unknown(k, keys)
+            new, keys = torch.from_numpy(firsts), keys[firsts]
             inputs, targets = inputs[new], targets[new]
-        kept = self._kept(k, len(targets))
-        self.came[k] += len(targets)
+        m, kept = len(targets), self._kept(k, len(targets))
+        self.came[k] += m
+        if kept is None:
+            self._append(k, keys, inputs, targets)
+            return m
         return self._rearrange(k, kept, inputs, targets)
 
     def _checked(self, node: int, columns: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -175,12 +182,15 @@ class Store:
             raise WireError(f"node {node} got an example that this data set cannot have")
         return inputs, targets
 
-    def _kept(self, k: int, m: int) -> np.ndarray:
-        """What a node has gathered once m more have come: old ones by place, then new ones."""
-        old, full = int(self.gathered[k]), self.capacity
-        every = np.arange(old + m)
+    def _kept(self, k: int, m: int) -> np.ndarray | None:
+        """What a node has gathered once m more have come: old ones by place, then new ones.
+
+        None: all of them.
+        """
+        old, full = len(self._parts[k]) - int(self._dealt[k]), self.capacity
         if full is None or old + m <= full:
-            return every
+            return None
+        every = np.arange(old + m)
         if self.when_full == "refuse":
             return every[: max(full, old)]
         if self.when_full == "oldest":
@@ -195,6 +205,25 @@ class Store:
                 kept[lot] = old + j
         return kept
 
+    def _append(self, k: int, keys: np.ndarray, inputs: Tensor, targets: Tensor) -> None:
+        """Take in what is new, behind all that is there; ``keys`` of it, where there are any."""
+        begin = len(self._parts[k])
+        end = begin + len(targets)
+        if len(keys):
+            self._add_keys(k, keys)
+        self._make_room(k, end)
+        places = self._split.pool.put(inputs, targets)
+        self._index[k][begin:end] = len(self._split) + places
+        self._parts[k] = self._index[k][:end]
+
+    def _add_keys(self, k: int, keys: np.ndarray) -> None:
+        more = np.sort(keys)
+        self._keys[k] = np.insert(self._keys[k], np.searchsorted(self._keys[k], more), more)
+
+    def _make_room(self, k: int, end: int) -> None:
+        if end > len(self._index[k]):
+            self._index[k] = np.resize(self._index[k], max(end, 2 * len(self._index[k])))
+
     def _rearrange(self, k: int, kept: np.ndarray, inputs: Tensor, targets: Tensor) -> int:
         """Make what was gathered that of :meth:`_kept`; returns how many new ones are in it."""
         part, first, begin = self._parts[k], len(self._split), int(self._dealt[k])
@@ -205,13 +234,11 @@ class Store:
         inputs, targets = inputs[chosen], targets[chosen]
         if len(self._unique):
             lost = self._keyed(self._split.take(gone).inputs)
-            keys = np.delete(self._keys[k], np.searchsorted(self._keys[k], lost))
-            more = np.sort(self._keyed(inputs))
-            self._keys[k] = np.insert(keys, np.searchsorted(keys, more), more)
+            self._keys[k] = np.delete(self._keys[k], np.searchsorted(self._keys[k], lost))
+            self._add_keys(k, self._keyed(inputs))
         self._split.pool.free(gone - first)
         end = begin + len(kept)
-        if end > len(self._index[k]):
-            self._index[k] = np.resize(self._index[k], max(end, 2 * len(self._index[k])))
+        self._make_room(k, end)
         index = self._index[k][:end]
         after = np.empty(len(kept), dtype=np.int64)
         after[~fresh] = before[kept[~fresh]]
@@ -223,8 +250,10 @@ class Store:
     # -- which are the same
 
     def _keyed(self, inputs: Tensor) -> np.ndarray:
-        """What makes examples the same, as bytes [m] of one length that can be sorted."""
+        """What makes examples the same: int64 [m], or bytes [m] of one length."""
         flat = inputs.reshape(len(inputs), self._width).cpu().numpy()[:, self._unique]
+        if len(self._spans):
+            return flat.astype(np.int64, copy=False) @ self._spans
         length = flat.shape[1] * flat.itemsize
         raw = np.ascontiguousarray(flat).view(np.uint8).reshape(len(flat), length)
         if length > _KEY_BYTES:
@@ -266,7 +295,7 @@ class Store:
                 continue
             k, span = self._place[node], slice(int(ends[j] - filed["counts"][j]), int(ends[j]))
             inputs, targets = filed[INPUTS][span], filed[TARGETS][span]
-            old = int(self.gathered[k])
+            old = len(self._parts[k]) - int(self._dealt[k])
             self._rearrange(k, old + np.arange(len(targets)), inputs, targets)
             self.came[k] = int(filed["came"][j])
 
@@ -296,3 +325,18 @@ def _below(values: Tensor, limits: tuple[int, ...]) -> bool:
     if not limits:
         return bool(values.isfinite().all())
     return bool(((values >= 0) & (values < torch.tensor(limits))).all())
+
+
+def _spans(dataset: Dataset, unique: np.ndarray) -> np.ndarray:
+    """What each of these ids is multiplied with, so that the sums tell examples apart, int64.
+
+    Empty where there are no ids, or more examples than int64 can tell apart.
+    """
+    spec = dataset.spec
+    if spec.kind != "pairs" or not len(spec.vocabulary) or not len(unique):
+        return np.zeros(0, dtype=np.int64)
+    sizes = [spec.vocabulary[c] for c in unique.tolist()]
+    if math.prod(sizes) >= 1 << 62:
+        return np.zeros(0, dtype=np.int64)
+    spans = [math.prod(sizes[c + 1 :]) for c in range(len(sizes))]
+    return np.array(spans, dtype=np.int64)

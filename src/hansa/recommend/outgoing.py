@@ -14,10 +14,6 @@ from hansa.codec.table_messages import offsets
 from hansa.engine import Block
 from hansa.topology import Graph
 
-USER, ITEM, STARS = "user", "item", "stars"
-COLUMNS = (USER, ITEM, STARS)
-"""A rating on its way: int64, int64, float32."""
-
 
 def check_codecs(ratings: Codec, rows: Codec) -> None:
     """Refuse codecs that cannot carry ratings, or rows in groups.
@@ -30,7 +26,7 @@ def check_codecs(ratings: Codec, rows: Codec) -> None:
 
 
 def table(pairs: np.ndarray, stars: np.ndarray, indptr: ArrayLike | None = None) -> Tables:
-    """Ratings as messages: by default all of them in one.
+    """Ratings as messages of three columns, user, item and stars: by default all in one message.
 
     Args:
         pairs: int64 [m, 2].
@@ -38,7 +34,7 @@ def table(pairs: np.ndarray, stars: np.ndarray, indptr: ArrayLike | None = None)
         indptr: int64 [n+1], where each message's begin.
     """
     ends = np.array([0, len(pairs)] if indptr is None else indptr, dtype=np.int64)
-    return Tables(ends, {USER: pairs[:, 0], ITEM: pairs[:, 1], STARS: stars})
+    return Tables(ends, {"user": pairs[:, 0], "item": pairs[:, 1], "stars": stars})
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Rex(Algorithm):
     )
     passes: int = Field(1, ge=1, description="passes in a round, each with a draw of its own")
     rating_codec: Codec = Field(
-        Table(names=outgoing.COLUMNS), description="how ratings become bytes"
+        Table(), description="how ratings become bytes; pair_gaps: fewer, in the order of their ids"
     )
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
 

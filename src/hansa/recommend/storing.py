@@ -6,9 +6,10 @@ import numpy as np
 
 from hansa.base.errors import WireError
 from hansa.codec import Tables
+from hansa.codec.pair_gaps import FORM
 from hansa.engine import Block, Inbox
 from hansa.engine.own_examples import INPUTS, TARGETS
-from hansa.recommend.outgoing import COLUMNS, ITEM, STARS, USER, table
+from hansa.recommend.outgoing import table
 
 
 def drawn(block: Block, t: int, count: int, who: np.ndarray) -> Tables:
@@ -41,13 +42,13 @@ def take(block: Block, inbox: Inbox) -> None:
     _check(block, inbox)
     came, new = np.zeros(len(block), dtype=np.int64), np.zeros(len(block), dtype=np.int64)
     for k, node in enumerate(block.ids.tolist()):
-        messages = inbox.messages(k, shared=True)[1]
+        messages = inbox.messages(k)[1]
         assert isinstance(messages, Tables)  # an exchange has one form
-        columns = messages.columns
-        came[k] = len(columns[STARS])
+        user, item, stars = messages.columns.values()
+        came[k] = len(stars)
         if came[k]:
-            pairs = np.stack([columns[USER], columns[ITEM]], axis=1)
-            new[k] = block.store.add(node, {INPUTS: pairs, TARGETS: columns[STARS]})
+            pairs = np.stack([user, item], axis=1)
+            new[k] = block.store.add(node, {INPUTS: pairs, TARGETS: stars})
     block.report["ratings_received"] = came.astype(np.float64)
     block.report["duplicates"] = (came - new).astype(np.float64)
 
@@ -66,9 +67,9 @@ def _check(block: Block, inbox: Inbox) -> None:
     first = 0
     for messages in (inbox.sent, inbox.received):
         assert isinstance(messages, Tables)
-        if {*messages.columns} != {*COLUMNS}:
-            raise WireError(f"ratings come as {', '.join(messages.columns)}, not {COLUMNS}")
-        user, item, stars = (messages.columns[name] for name in COLUMNS)
+        if messages.form != FORM:
+            raise WireError(f"ratings of columns {messages.form} where {FORM} were due")
+        user, item, stars = messages.columns.values()
         bad = ~((stars >= low) & (stars <= high) & np.isfinite(stars))
         bad |= (user < 0) | (user >= users) | (item < 0) | (item >= items)
         if bad.any():
