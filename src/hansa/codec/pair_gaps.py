@@ -125,20 +125,19 @@ def _values(reader: _Reader, count: int) -> np.ndarray:
 
     different = reader.take(1)[0]
     if not different:
-        raw = reader.take(4 * count)
-        return np.frombuffer(raw, "<f4").astype(np.float32)
+        return np.frombuffer(reader.take(4 * count), "<f4").astype(np.float32)
     listed = np.frombuffer(reader.take(4 * different), "<f4").astype(np.float32)
     rest = reader.take(reader.left)
     try:
         # The size that a frame announces is what is reserved for it.
         if zstandard.frame_content_size(rest) != count:
             raise WireError(f"values that are not of {count} pairs")
-        raw = zstandard.ZstdDecompressor().decompress(
+        ranks = zstandard.ZstdDecompressor().decompress(
             rest, max_output_size=count, allow_extra_data=False
         )
     except zstandard.ZstdError as error:
         raise WireError(f"malformed values of pairs: {error}") from error
-    places = np.frombuffer(raw, np.uint8)
+    places = np.frombuffer(ranks, np.uint8)
     if len(places) != count or places.max() >= different:
         raise WireError("a value that is not among those listed")
     return listed[places]
