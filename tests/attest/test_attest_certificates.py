@@ -99,6 +99,12 @@ def test_an_extension_stands_once() -> None:
         parse(replace(Intel().root, extensions=(basic(True), basic(True, 1))).der)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "x" * 65])
+def test_a_name_that_would_harm_a_terminal_is_refused(name: str) -> None:
+    with pytest.raises(Malformed, match="cannot be shown"):
+        parse(replace(Intel().pck, subject=name).der)
+
+
 def test_two_algorithms_in_one_are_refused() -> None:
     whole = bytearray(Intel().root.der)
     outer = whole.rindex(b"\x2a\x86\x48\xce\x3d\x04\x03\x02")

@@ -58,6 +58,7 @@ def level(status: str = "UpToDate", **changes: Any) -> dict[str, Any]:
         ({"nextUpdate": "2026-05-31T00:00:00Z"}, "expired"),
         ({"issueDate": "2026-04-01T00:00:00Z"}, "expired"),
         ({"nextUpdate": "soon"}, "collateral"),
+        ({"nextUpdate": "9999-12-31T23:59:59Z"}, "collateral"),
         ({"tcbEvaluationDataNumber": "17"}, "collateral"),
     ],
 )

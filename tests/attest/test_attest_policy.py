@@ -58,6 +58,7 @@ def test_a_strict_policy_is_what_is_read_from_few_words() -> None:
         ({"statuses": ["Revoked"]}, "statuses.0"),
         ({"advisories": ["CVE-1"]}, "advisories.0"),
         ({"collateral": "no"}, "collateral"),
+        ({"collateral_age_s": 10**15}, "collateral_age_s"),
         ({"simulated": True}, "simulated"),
         ({"debgu": True}, "debgu"),
     ],

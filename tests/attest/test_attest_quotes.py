@@ -62,6 +62,7 @@ def changed(body: bytes, **changes: Any) -> Evidence:
         (changed(enclave(attributes=b"\x07" + bytes(15))), "debug"),
         (changed(enclave(attributes=b"\x04" + bytes(15))), "measurement"),
         (changed(domain(attributes=b"\x01" + bytes(7))), "debug"),
+        (changed(domain(attributes=b"\0\0\0\x30" + bytes(4))), "migration"),
         (changed(enclave(code=bytes(32))), "measurement"),
         (changed(domain(mrtd=bytes(48))), "measurement"),
         (changed(domain(rtmr=bytes(48))), "measurement"),
@@ -134,8 +135,11 @@ def test_a_look_alike_of_the_root_is_refused() -> None:
 
 
 def test_a_policy_may_be_weakened_by_name() -> None:
-    policy = INTEL.policy(debug=True, allow_trailing=True, any_measurement=True, measurements=[])
-    evidence = changed(domain(attributes=b"\x01" + bytes(7), mrtd=bytes(48)), trailing=bytes(70))
+    policy = INTEL.policy(
+        debug=True, migration=True, allow_trailing=True, any_measurement=True, measurements=[]
+    )
+    attributes = b"\x01\0\0\x20" + bytes(4)
+    evidence = changed(domain(attributes=attributes, mrtd=bytes(48)), trailing=bytes(70))
     assert problems(evidence, policy) == []
 
 

@@ -25,6 +25,7 @@ MOST = 16
 _BASIC_CONSTRAINTS, _KEY_USAGE, _COMMON_NAME = "2.5.29.19", "2.5.29.15", "2.5.4.3"
 _KNOWN = {_BASIC_CONSTRAINTS, _KEY_USAGE}
 _CERT_SIGN, _CRL_SIGN = 1 << 5, 1 << 6
+_LONGEST_NAME = 64  # characters (X.520, ub-common-name)
 _LARGEST = 1 << 14  # bytes of one certificate; AMD's largest has 1,800
 _PEM = re.compile(
     rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/= \t\r\n]*)-----END CERTIFICATE-----[ \t\r\n]*"
@@ -180,7 +181,7 @@ def common_name(name: bytes) -> str:
     """The common name in a Name, "" where it has none.
 
     Raises:
-        Malformed: it is no Name, or has two.
+        Malformed: it is no Name, has two, or one that cannot be shown.
     """
     parts = read(name, "a name")
     names = []
@@ -192,6 +193,8 @@ def common_name(name: bytes) -> str:
             names.append(value)
     if len(names) > 1:
         raise Malformed("a name with two common names")
+    if names and (len(names[0]) > _LONGEST_NAME or not names[0].isprintable()):
+        raise Malformed("a common name that cannot be shown")
     return names[0] if names else ""
 
 

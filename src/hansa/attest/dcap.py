@@ -26,6 +26,7 @@ from hansa.attest.refusals import (
     DebugAllowed,
     LowTcb,
     Malformed,
+    MigrationAllowed,
     Revoked,
     UnwantedAdvisory,
     WrongMeasurement,
@@ -168,5 +169,8 @@ def _check_body(quote: Quote, policy: Policy, findings: Findings) -> None:
     if isinstance(body, EnclaveReport):
         if not body.initialised:
             findings.note(WrongMeasurement("the enclave was not completely built"))
-    elif any(body.mrsignerseam):
+        return
+    if body.migration and not policy.migration:
+        findings.note(MigrationAllowed("the domain may be moved to another machine"))
+    if any(body.mrsignerseam):
         findings.note(WrongTdxModule("a TDX module that Intel did not sign"))

@@ -80,6 +80,7 @@ def _quote(quote: Quote) -> dict[str, Any]:
         told["attributes"] = quote.body.attributes.hex()
     elif isinstance(quote.body, TdReport):
         told |= {
+            "migration": quote.body.migration,
             "TD attributes": quote.body.attributes.hex(),
             "XFAM": quote.body.xfam.hex(),
             "TDX versions at launch": quote.body.tcb_svns[0].hex(),

@@ -125,7 +125,10 @@ class Policy(BaseModel):
     )
     masked_chip_id: bool = Field(False, description="take SNP reports that do not name their chip")
     debug: bool = Field(False, description="take enclaves and guests that their host can debug")
-    migration: bool = Field(False, description="take SNP guests with a migration agent")
+    migration: bool = Field(
+        False,
+        description="take guests that may be moved elsewhere: SNP with a migration agent, TDX",
+    )
     vmpl: int = Field(0, ge=0, le=3, description="the least privileged level taken, SNP")
     statuses: Annotated[
         tuple[
@@ -150,7 +153,10 @@ class Policy(BaseModel):
         "revocations of AMD; if-given: without them nobody knows whether a chip is revoked",
     )
     collateral_age_s: int = Field(
-        30 * _DAY, ge=1, description="the oldest TCB info and QE identity that are taken, seconds"
+        30 * _DAY,
+        ge=1,
+        le=3650 * _DAY,
+        description="the oldest TCB info and QE identity that are taken, seconds",
     )
     revoked_chips: Annotated[tuple[Hex, ...], Listed, Ordered] = Field(
         (), description="chips that are never taken: chip ids of SNP, PPIDs of Intel"

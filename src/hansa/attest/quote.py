@@ -118,6 +118,11 @@ class TdReport:
         return self.attributes[0] != 0
 
     @property
+    def migration(self) -> bool:
+        """Whether it may be moved to another machine while it runs."""
+        return bool(self.attributes[3] & 0x20)
+
+    @property
     def measured(self) -> dict[str, str | int]:
         """What a policy's measurements are compared with."""
         names = ("mrtd", "mrconfigid", "mrowner", "mrownerconfig",

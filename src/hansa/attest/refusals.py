@@ -120,7 +120,7 @@ class DebugAllowed(AttestationError):
 
 
 class MigrationAllowed(AttestationError):
-    """A guest that a migration agent may take elsewhere."""
+    """A guest that may be taken elsewhere while it runs."""
 
     name = "migration"
 

@@ -60,7 +60,7 @@ class Fields:
     def only(self, *names: str) -> None:
         """Refuse fields of any other name."""
         if odd := sorted(set(self._values) - set(names)):
-            raise BadCollateral(f"{self._what} has a field {odd[0]!r} that nobody knows")
+            raise BadCollateral(f"{self._what} has a field {odd[0][:40]!r} that nobody knows")
 
     def text(self, name: str) -> str:
         """A text."""
@@ -84,11 +84,15 @@ class Fields:
         return value
 
     def moment(self, name: str) -> datetime:
-        """A time in UTC, such as ``2025-06-19T10:56:11Z``."""
+        """A time in UTC, such as ``2025-06-19T10:56:11Z``, of this millennium."""
+        text = self.text(name)
         try:
-            return datetime.strptime(self.text(name), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         except ValueError:
-            raise BadCollateral(f"{self._what}: {name} is no time") from None
+            moment = None
+        if moment is None or not 2000 <= moment.year < 3000:
+            raise BadCollateral(f"{self._what}: {name} is no time")
+        return moment
 
     def group(self, name: str) -> Fields:
         """An object."""
