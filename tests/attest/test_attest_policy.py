@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hansa.attest import refusals
+from hansa.attest.measurement import Measurement
 from hansa.attest.policy import STATUSES, Policy
 from hansa.attest.refusals import AttestationError, PolicyError
 from hansa.base.errors import ConfigError
-from hansa.base.yamltext import dump_yaml
+from hansa.base.yamltext import dump_yaml, load_yaml
 
 DIGEST, ENCLAVE = "ab" * 48, "cd" * 32
 SNP: dict[str, Any] = {
@@ -137,3 +140,24 @@ def test_a_measurement_holds_as_a_whole() -> None:
     assert not signer.holds({})
     assert td.holds({"mrtd": DIGEST, "rtmr0": ENCLAVE, "rtmr3": DIGEST})
     assert not td.holds({"mrtd": DIGEST, "rtmr3": "00" * 48})
+
+
+def test_the_page_shows_a_policy_and_names_every_field_and_refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    page = Path("docs/attestation.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(platforms.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert Policy.parse(load_yaml(shown)).products == ("Genoa", "Intel", "Turin")
+    for code in re.findall(r"^```python\n(from datetime.*?)^```", page, re.MULTILINE | re.DOTALL):
+        exec(compile(code, "attestation.md", "exec"), {})
+    assert "accepted Genoa" in capsys.readouterr().out
+    for field, info in Policy.model_fields.items():
+        assert f"| `{field}` |" in page
+        assert info.description
+    for field in Measurement.model_fields:
+        assert f"`{field}" in page
+    kinds = {kind for kind in vars(refusals).values() if isinstance(kind, type)}
+    named = {kind.name for kind in kinds if issubclass(kind, AttestationError)}
+    for name in named - {"attestation", "policy"}:
+        assert f"`{name}`" in page
