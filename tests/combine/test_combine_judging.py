@@ -31,7 +31,6 @@ from hansa.ensemble import (
     tally,
     votes_as_loud_as,
 )
-from hansa.experiment.played import job_of
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 
@@ -135,9 +134,9 @@ def test_a_party_needs_no_scores_of_others(
         object.__setattr__(scores, "test_inputs", inputs[1])
     play = tallying.play
 
-    def watched(path: Path, **given: Any) -> Any:
-        jobs.append(job_of(**{k: v for k, v in given.items() if k != "config"}))
-        return play(path, **given)
+    def watched(path: Path, job: Job, **given: Any) -> Any:
+        jobs.append(job)
+        return play(path, job, **given)
 
     monkeypatch.setattr(tallying, "play", watched)
     judged = judged_by_clients(rules, scores, FEW, tmp_path / "run", f=1)

@@ -38,7 +38,7 @@ from hansa.engine.runtimes.checkpoint import load_block, peek
 from hansa.engine.training.gradients import has_convolution, supports_stacking
 from hansa.experiment.hosting import hosted
 from hansa.experiment.jobs import collect, host_job
-from hansa.metrics import Metric, MetricSet, usual
+from hansa.metrics import Metric, usual
 from hansa.models import Model, initial_model
 from hansa.report import RunFolder
 from hansa.report.folder import plain
@@ -118,59 +118,30 @@ class Played:
 
 def play(
     path: Path,
+    job: Job,
     *,
-    dataset: Dataset,
-    parts: Sequence[np.ndarray],
-    module: nn.Module,
-    algorithm: Algorithm,
-    train: TrainSettings,
-    rounds: int,
-    seed: int,
-    every: int,
-    topology: Topology | None = None,
-    device: str = "cpu",
     config: Mapping[str, Any] | None = None,
     place: Place = HERE,
-    form: Model | None = None,
-    held: Sequence[np.ndarray] = (),
-    metrics: Sequence[Metric] = (),
+    figures: Sequence[str] = (),
     verb: str = "combine",
 ) -> Played:
-    """Run one job; nodes are the parts, and servers come after them.
+    """Run one job of :func:`job_of`.
 
     An interrupted run of the same job under ``path`` goes on; what another left is thrown away.
 
     Args:
-        place: where the nodes live.
-        form: what the module is built from; without it the nodes are here.
-        held: examples of each node that models are validated on; with them the nodes are here.
-        metrics: are measured besides the usual ones.
+        config: what tells the job from others, beside its seed, nodes and rounds.
+        place: where the nodes live; those of a job without a form are here.
+        figures: names of what is measured and shall be told by round.
         verb: on whose way the job is played.
 
     Raises:
-        ConfigError: the algorithm or the topology does not fit.
         RunError: something failed on the way.
     """
-    job = job_of(
-        dataset=dataset,
-        parts=parts,
-        module=module,
-        algorithm=algorithm,
-        train=train,
-        rounds=rounds,
-        seed=seed,
-        every=every,
-        topology=topology,
-        device=device,
-        place=place,
-        form=form,
-        held=held,
-        metrics=metrics,
-    )
-    nodes = len(parts)
-    settings = {"seed": seed, "nodes": nodes, "rounds": rounds, **(config or {})}
+    nodes, rounds = len(job.parts), job.rounds
+    settings = {"seed": job.streams.seed, "nodes": nodes, "rounds": rounds, **(config or {})}
     folder, checkpoint = _folder(path, settings)
-    runtime = Simulate() if form is None else place.runtime_for(job.nodes)
+    runtime = Simulate() if job.form is None else place.runtime_for(job.nodes)
     with hosted(folder, verb, report=False) as hosting:
         collector = collect(job, folder, checkpoint)
         hosting.facts = lambda: {
@@ -185,10 +156,10 @@ def play(
     block = job.block(np.arange(job.nodes))
     load_block(block, saved, read_manifest(saved))
     rows = block.models()[1]
-    asked = _figures(folder, MetricSet(metrics, dataset.spec).names) if metrics else {}
+    asked = _figures(folder, figures) if figures else {}
     curve, done = _curve(folder), collector.rounds_done
     alone = _accuracies(folder, done)
-    return Played(rows, module, collector.bytes_sent, curve, done, asked, alone)
+    return Played(rows, job.module, collector.bytes_sent, curve, done, asked, alone)
 
 
 def job_of(
@@ -203,12 +174,18 @@ def job_of(
     every: int,
     topology: Topology | None = None,
     device: str = "cpu",
-    place: Place = HERE,
+    plugins: Sequence[str] = (),
     form: Model | None = None,
     held: Sequence[np.ndarray] = (),
     metrics: Sequence[Metric] = (),
 ) -> Job:
-    """The job that :func:`play` runs.
+    """A job whose nodes are the parts, and servers come after them.
+
+    Args:
+        form: what the module is built from; without it the nodes are here.
+        held: examples of each node that models are validated on; with them the nodes are here.
+        metrics: are measured besides the usual ones.
+        plugins: modules or files that workers load first.
 
     Raises:
         ConfigError: the algorithm or the topology does not fit.
@@ -244,7 +221,7 @@ def job_of(
         device=device,
         held=held,
         form=form,
-        plugins=place.plugins,
+        plugins=tuple(plugins),
     )
 
 

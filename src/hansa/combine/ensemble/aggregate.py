@@ -114,8 +114,7 @@ def fit(
     else:
         chosen = chosen or federated_adam(rule.lr)
     with one_thread(not rule.sees_input):
-        played = play(
-            path,
+        job = job_of(
             dataset=scores.dataset(rule, f"scores for {rule.name}"),
             parts=parts,
             module=module,
@@ -125,10 +124,10 @@ def fit(
             seed=streams.seed,
             every=settings.every,
             topology=settings.topology,
-            config={"rule": rule.dump(), "over": settings.over},
-            place=place,
             form=RuleModel.of(rule, scores.panel),
+            plugins=place.plugins,
         )
+        played = play(path, job, config={"rule": rule.dump(), "over": settings.over}, place=place)
     layout = ParameterLayout.of(module)
     sent += played.bytes_sent
     layout.load_(module, played.rows[0])  # a server's, or what all peers have

@@ -23,7 +23,8 @@ from hansa.combine.ensemble.teachers import Kept, input_form
 from hansa.data import Dataset, Split
 from hansa.engine import Algorithm, TrainSettings
 from hansa.ensemble import Examples, InputForm, Teacher, logits_of, state_bytes
-from hansa.experiment.played import HERE, Place, Played, play
+from hansa.experiment.played import HERE, Place, Played, job_of, play
+from hansa.metrics import MetricSet
 from hansa.models import initial_model
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Harness:
             start: the network, where it is another than :attr:`module`.
             held: examples of each client on which models are validated.
         """
-        optimizer = self.settings.baselines.optimizer
+        optimizer, metrics = self.settings.baselines.optimizer, self.settings.metrics
         if lr is not None:
             optimizer = optimizer.model_copy(update={"lr": lr})
         train = TrainSettings(
@@ -92,8 +93,7 @@ class Harness:
             optimizer=optimizer,
             strategy=self.settings.local.strategy,
         )
-        return play(
-            self.path / slug(name),
+        job = job_of(
             dataset=self.dataset.to(torch.device(self.settings.device)),
             parts=parts,
             module=copy.deepcopy(start or self.module),
@@ -103,11 +103,17 @@ class Harness:
             seed=self.streams.seed,
             every=self.settings.baselines.every,
             device=self.settings.device,
-            config={"baseline": name},
-            place=self.place,
             form=None if held else self.settings.models[0],
             held=held,
-            metrics=self.settings.metrics,
+            metrics=metrics,
+            plugins=self.place.plugins,
+        )
+        return play(
+            self.path / slug(name),
+            job,
+            config={"baseline": name},
+            place=self.place,
+            figures=MetricSet(metrics, self.dataset.spec).names if metrics else (),
         )
 
     def each(self, played: Played) -> float:

@@ -18,7 +18,7 @@ from hansa.combine.ensemble.predictor_file import pack
 from hansa.combine.ensemble.predictors import Constant, Fitted, fit_predictor
 from hansa.data import Dataset
 from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
-from hansa.experiment.played import HERE, Alone, Place, play
+from hansa.experiment.played import HERE, Alone, Place, job_of, play
 from hansa.models import Model, ParameterLayout, initial_model
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ def _trained(
 ) -> list[nn.Module]:
     streams = Streams(Streams(settings.seed).integer("phase 1", group))
     module = initial_model(form, dataset.spec, streams)
-    played = play(
-        path,
+    job = job_of(
         dataset=dataset.to(torch.device(settings.device)),
         parts=parts,
         module=module,
@@ -185,9 +184,10 @@ def _trained(
         seed=streams.seed,
         every=settings.local.epochs,
         device=settings.device,
-        place=place,
         form=form,
+        plugins=place.plugins,
     )
+    played = play(path, job, place=place)
     layout = ParameterLayout.of(module)
     modules = []
     for row in played.rows:

@@ -14,7 +14,7 @@ from hansa.combine.ensemble.proxies import Scores
 from hansa.combine.ensemble.rule_model import Carrier
 from hansa.engine import Algorithm, Block, Script, Send, TrainSettings, star_to
 from hansa.ensemble import Panel, Rule, tally
-from hansa.experiment.played import HERE, Place, play
+from hansa.experiment.played import HERE, Place, job_of, play
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ def over_scores(
     if numbers is not None:
         with torch.no_grad():
             module.get_parameter("numbers").copy_(numbers)
-    played = play(
-        path,
+    job = job_of(
         dataset=dataset,
         parts=[part for part in scores.parts if len(part)],
         module=module,
@@ -141,8 +140,8 @@ def over_scores(
         rounds=rounds,
         seed=seed,
         every=rounds,
-        config={"work": work.dump()},
-        place=place,
         form=work.form,
+        plugins=place.plugins,
     )
+    played = play(path, job, config={"work": work.dump()}, place=place)
     return played.bytes_sent

@@ -13,7 +13,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.streams import Streams
 from hansa.data import Dataset, Split
-from hansa.experiment.played import Alone, play
+from hansa.experiment.played import Alone, job_of, play
 from hansa.experiment.trained import open_trained, settings_of
 from hansa.infer.private.private_file import PrivateFile
 from hansa.models import ParameterLayout, initial_model
@@ -95,8 +95,7 @@ def trained_here(
         return network
     module, dataset = network.module, network.dataset
     say("training the network")
-    played = play(
-        place,
+    job = job_of(
         dataset=dataset,
         parts=[np.arange(len(dataset.train))],
         module=module,
@@ -106,8 +105,8 @@ def trained_here(
         seed=chosen.seed,
         every=chosen.train.epochs,
         form=chosen.model,
-        verb="private",
     )
+    played = play(place, job, verb="private")
     ParameterLayout.of(module).load_(module, played.rows[0].cpu())
     return DemoNetwork(module.eval(), dataset)
 

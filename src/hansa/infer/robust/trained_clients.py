@@ -19,7 +19,7 @@ from hansa.engine import TrainSettings
 from hansa.engine.training.optimizers import SGD
 from hansa.engine.training.schedules import Cosine, Schedule
 from hansa.experiment.clients import Answers, Clients
-from hansa.experiment.played import Alone, play
+from hansa.experiment.played import Alone, job_of, play
 from hansa.infer.robust.client_models import ClientModels
 from hansa.models import MLP, Model, initial_model
 
@@ -119,8 +119,7 @@ class TrainedClients(Clients):
                 module = initial_model(form, dataset.spec, streams)
             except ConfigError as error:
                 raise error.under("clients.models") from None
-            played = play(
-                path / f"group_{group}",
+            job = job_of(
                 dataset=dataset.to(torch.device(self.device)),
                 parts=[parts[k] for k in who],
                 module=module,
@@ -131,8 +130,8 @@ class TrainedClients(Clients):
                 every=self.local.epochs,
                 device=self.device,
                 form=form,
-                verb="infer",
             )
+            played = play(path / f"group_{group}", job, verb="infer")
             for k, row in zip(who, played.rows.cpu(), strict=True):
                 rows[k] = row
         return ClientModels.of(dataset, forms, [row for row in rows if row is not None])
