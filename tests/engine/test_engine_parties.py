@@ -19,12 +19,11 @@ from hansa.engine.plan import Plan
 from hansa.engine.roster import NotTold, Roster
 from hansa.engine.runtimes.dealing import (
     FOLDER,
-    SECRETS,
     deal,
-    own_secrets,
     party,
     remove_dealt,
 )
+from hansa.engine.runtimes.own_secrets import SECRETS, own_secrets
 from hansa.engine.runtimes.plan_file import read_plan
 from hansa.engine.runtimes.runtime import split_nodes
 from hansa.experiment import resume, run

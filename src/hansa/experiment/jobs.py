@@ -9,8 +9,9 @@ from hansa.base import child
 from hansa.base.errors import DiskError
 from hansa.engine import Collector, Job, Launch, Runtime, read_manifest
 from hansa.engine.runtimes.checkpoint import discard_unfinished
-from hansa.engine.runtimes.dealing import remove_dealt, remove_secrets
+from hansa.engine.runtimes.dealing import remove_dealt
 from hansa.engine.runtimes.interrupts import Interrupts
+from hansa.engine.runtimes.own_secrets import remove_secrets
 from hansa.engine.runtimes.runtime import RESUME
 from hansa.report import RunFolder
 

@@ -7,7 +7,6 @@ when the run goes on. Workers open the plan and their own holding, and load no d
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
 FOLDER = "parties"
 """Where in a run's folder they are while it goes on."""
-SECRETS = "secrets.bin"
-"""Where in a run's folder the workers' secrets are until it ends."""
-_SECRET = 32  # bytes
 
 
 def deal(
@@ -97,31 +93,6 @@ def remove_bundles(run: Path, index: int) -> None:
 def remove_dealt(run: Path) -> None:
     """Take away what was dealt in a run's folder, if anything was."""
     shutil.rmtree(run / FOLDER, ignore_errors=True)
-
-
-def own_secrets(run: Path, workers: int) -> list[bytes]:
-    """A secret for each worker: those that an interrupted run left, or else random ones.
-
-    They are kept where only the user may read, since who resumes has to draw as before; other
-    workers than before get other secrets.
-
-    Raises:
-        DiskError: the disk is full or fails.
-    """
-    file = run / SECRETS
-    kept = file.read_bytes() if file.is_file() else b""
-    if len(kept) != workers * _SECRET:
-        kept = secrets.token_bytes(workers * _SECRET)
-        remove_secrets(run)
-        with writing(file):
-            file.touch(0o600, exist_ok=False)
-            file.write_bytes(kept)
-    return [kept[k : k + _SECRET] for k in range(0, len(kept), _SECRET)]
-
-
-def remove_secrets(run: Path) -> None:
-    """Forget the workers' secrets, if there are any."""
-    (run / SECRETS).unlink(missing_ok=True)
 
 
 def _bundles(folder: Path, index: int) -> list[Path]:

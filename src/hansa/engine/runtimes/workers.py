@@ -14,8 +14,9 @@ from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.vouching import BySecret, ChannelKind
 from hansa.engine.runtimes.coordinator import Coordinator
 from hansa.engine.runtimes.crashes import OnCrash
-from hansa.engine.runtimes.dealing import deal, own_secrets, remove_dealt
+from hansa.engine.runtimes.dealing import deal, remove_dealt
 from hansa.engine.runtimes.launcher import Launcher
+from hansa.engine.runtimes.own_secrets import own_secrets
 from hansa.engine.runtimes.runtime import Launch, Runtime, split_nodes
 from hansa.engine.runtimes.strikes import Strike
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import ConfigError
-from hansa.base.files import writing
 from hansa.base.streams import Streams
 from hansa.engine import BySite, Job
 from hansa.engine.links.addresses import listening
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.party import Party, Tells
 from hansa.engine.runtimes.checkpoint import discard_unfinished
-from hansa.engine.runtimes.dealing import SECRETS, remove_secrets
 from hansa.engine.runtimes.interrupts import Interrupts
 from hansa.engine.runtimes.own_ledger import Meeting, OwnLedger, as_error
+from hansa.engine.runtimes.own_secrets import drawn_secrets, keep_secrets, remove_secrets
 from hansa.engine.runtimes.partial import PartialCollector
 from hansa.engine.runtimes.site import Service, Site, serve
 from hansa.experiment.environment import describe_environment, describe_start
@@ -40,8 +38,6 @@ from hansa.experiment.start import Start
 from hansa.report import RunFolder
 from hansa.report.scores import declare
 
-_SECRET = 32  # bytes
-
 
 def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunFolder:
     """Take a site through its run, from its start or from where it was left.
@@ -54,7 +50,7 @@ def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunF
     """
     path = site.folder.expanduser()
     known = (path / "config.yaml").exists()
-    secret = _secret(path) if site.own_streams == "secret" else None
+    secret = drawn_secrets(path, 1)[0] if site.own_streams == "secret" else None
     entry = Entry.of(site, secret)
     runs: list[_SiteRun] = []
     try:
@@ -79,7 +75,7 @@ def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunF
                 environment = describe_start(chosen.seed)
                 hosting = stack.enter_context(begun(path, chosen, environment, report))
             if secret is not None:
-                _keep_secret(path, secret)
+                keep_secrets(path, [secret])
             runs.append(_SiteRun(entry, chosen, hosting, start, progress, known, ear))
             runs[0].play()
     except BaseException:
@@ -269,21 +265,3 @@ def _check_session(path: Path, entry: Entry) -> None:
             problem = f"holds another run: its {name} is {before.get(name)!r} there"
             fix = "another out, or the session that it was begun with"
             raise ConfigError("out", str(path), problem, fix)
-
-
-def _secret(path: Path) -> bytes:
-    """What this site draws its own streams from: what an interrupted run left, or new."""
-    file = path / SECRETS
-    kept = file.read_bytes() if file.is_file() else b""
-    return kept if len(kept) == _SECRET else secrets.token_bytes(_SECRET)
-
-
-def _keep_secret(path: Path, secret: bytes) -> None:
-    """Leave a secret where only the user may read it, for who goes on with the run."""
-    file = path / SECRETS
-    if file.is_file() and file.read_bytes() == secret:
-        return
-    remove_secrets(path)
-    with writing(file):
-        file.touch(0o600, exist_ok=False)
-        file.write_bytes(secret)
