@@ -274,7 +274,7 @@ def check_run(run: RunFile) -> None:
         problem = "hands servers' models to all to be judged, outside the algorithm's messages"
         field = "evaluate.per_client" if run.evaluate.per_client else "evaluate.own"
         fix = f"without {field}; each site measures on its own test examples"
-        raise ConfigError(field, None, problem, fix)
+        raise ConfigError(field, run.evaluate.per_client or None, problem, fix)
 
 
 def _numbered(told: dict[str, Any], form: TableForm, classes: Sequence[str]) -> dict[str, Any]:
