@@ -180,3 +180,5 @@ def test_status_says_who_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[
                      str(tmp_path / "page.html"), "--json"]) == 0  # fmt: skip
         compared = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert len(compared["runs"]) == 1
+        page = (tmp_path / "page.html").read_text()
+        assert "joined from the folders of 3 sites: north, south, east" in page

@@ -88,6 +88,13 @@ def test_what_would_not_be_taken_is_not_proposed(slip: str) -> None:
     assert slip.partition("=")[1] + slip.partition("=")[2] not in told.value.fix
 
 
+def test_a_slip_in_a_group_is_answered_with_the_groups_own_settings() -> None:
+    with pytest.raises(ConfigError, match="no such setting") as told:
+        RunFile.of("dpsgd", ("network.dely=0.1",))
+    assert told.value.fix.startswith("did you mean network.delay=0.1? settings: delay, jitter, ")
+    assert "topology" not in told.value.fix
+
+
 def test_what_is_like_nothing_gets_no_hint() -> None:
     with pytest.raises(ConfigError, match="no such setting") as told:
         RunFile.of("dpsgd", ("zzz=1",))

@@ -35,7 +35,8 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
     value = first.get("input")
     problem, fix = first["msg"].removeprefix("Value error, "), ""
     if first["type"] == "extra_forbidden":
-        settings = list(cls.model_fields)
+        inside = _field(cls, path)[2] or cls  # the group that it was said of
+        settings = list(inside.model_fields)
         near = difflib.get_close_matches(path[-1], settings, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         problem, fix = (

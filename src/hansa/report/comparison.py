@@ -22,6 +22,7 @@ from hansa.report.comparing import (
 from hansa.report.curves import Curves, curves_chart
 from hansa.report.folder import RunFolder
 from hansa.report.html import Content, write_html
+from hansa.report.joining import JoinedRun
 from hansa.report.measured import Measured
 from hansa.report.page import Page, Section, page_of
 from hansa.report.run_page import RunPage
@@ -78,11 +79,20 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     content = Content(
         title=f"{len(runs)} runs compared" if len(runs) > 1 else names[0],
         sentence=_sentence(runs, groups, rows),
-        subtitle=", ".join(run.path.name for run in runs),
+        subtitle=", ".join(map(_whose, runs)),
         sections=sections,
         legend=list(looks) if len(names) > 1 else [],
     )
     return write_html(Path(out).expanduser(), content)
+
+
+def _whose(run: RunFolder) -> str:
+    """A run's name, and of which sites' folders it is put together."""
+    if not isinstance(run, JoinedRun):
+        return run.path.name
+    names, of = [who["name"] for who in run.who], len(run.who[0]["sites"])
+    count = f"{len(names)}" if len(names) == of else f"{len(names)} of {of}"
+    return f"{run.path.name} (joined from the folders of {count} sites: {', '.join(names)})"
 
 
 def _charts(lines: Sequence[_Line], groups: Sequence[Group]) -> tuple[list[Any], list[Any]]:

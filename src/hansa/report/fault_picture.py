@@ -11,7 +11,7 @@ from hansa.report.fault_log import MESSAGES, FaultLog
 from hansa.report.units import number
 
 _COLOURS = {"lost": "#D55E00", "resent": "#E69F00", "silent": "#0072B2"}
-_WORDS = {"lost": "lost for good", "resent": "lost, sent again", "silent": "sender not heard"}
+_WORDS = {"lost": "lost for good", "resent": "lost, sent again", "silent": "not heard in time"}
 _AWAY = {"absent": "#b8bec5", "crashed": "#CC79A7", "lost": "#0072B2"}
 _AWAY_WORDS = {"absent": "absent", "crashed": "crashed", "lost": "site lost"}
 _NODES = 40  # that are shown

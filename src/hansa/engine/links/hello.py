@@ -97,7 +97,7 @@ def disagreement(ticket: Ticket, config: Mapping[str, str], hello: Hello) -> str
     Args:
         config: this site's digests.
     """
-    other, own = f"site {hello.site}", f"site {ticket.site}"
+    other, own = ticket.called(hello.site), ticket.called(ticket.site)
     if max(PROTOCOL[0], hello.protocol[0]) > min(PROTOCOL[1], hello.protocol[1]):
         theirs, ours = ("{} to {}".format(*versions) for versions in (hello.protocol, PROTOCOL))
         return (
@@ -112,14 +112,15 @@ def disagreement(ticket: Ticket, config: Mapping[str, str], hello: Hello) -> str
     if hello.run != ticket.run:
         return f"{other} takes part in run {short(hello.run)} and {own} in {ticket.run}"
     if hello.to != ticket.site:
-        return f"{other} looks for site {hello.to} and found {own}; mend the addresses"
+        return f"{other} looks for {ticket.called(hello.to)} and found {own}; mend the addresses"
     differing = sorted(
         name for name in {*config, *hello.config} if config.get(name) != hello.config.get(name)
     )
     if differing:
         names = short(", ".join(differing))
-        one, two = sorted((hello.site, ticket.site))  # the same line, whoever of both says it
-        return f"site {one} and site {two} have different settings of: {names}; make them the same"
+        # The same line, whoever of both says it.
+        (_, one), (_, two) = sorted(((hello.site, other), (ticket.site, own)))
+        return f"{one} and {two} have different settings of: {names}; make them the same"
     return ""
 
 

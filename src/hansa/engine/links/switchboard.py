@@ -338,11 +338,12 @@ class Switchboard:
 
     def _objection(self, connection: Connection, hello: Hello) -> str:
         if connection.expected not in (None, hello.site):
-            return f"site {connection.expected} was looked for and site {hello.site} found there"
+            sought, there = map(self.ticket.called, (connection.expected, hello.site))
+            return f"{sought} was looked for and {there} found there"
         if hello.site not in self.pairs:
             return f"there is no other site {hello.site} in this run"
         if not self._proven(connection, hello.site):
-            return f"the key is not that of site {hello.site}"
+            return f"the key is not that of {self.ticket.called(hello.site)}"
         return disagreement(self.ticket, self._config, hello) or self.pairs[hello.site].objection(
             hello, self.now()
         )

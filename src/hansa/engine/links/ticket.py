@@ -51,6 +51,7 @@ class Ticket:
             ciphertext.
         channel: what sites prove; None: what secret or key do.
         member: what this site was told for it.
+        name: what people call this site, for texts.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Ticket:
     relays: tuple[int, ...] = ()
     channel: ChannelKind | None = None
     member: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    name: str = ""
 
     def vouching(self) -> Vouching | None:
         """What this site proves beside its key; None: nothing.
@@ -75,6 +77,11 @@ class Ticket:
         if self.channel is None:
             return None
         return self.channel.vouching(self.run, self.config, self.member)
+
+    def called(self, site: int) -> str:
+        """What a site is called, by its number where no name is known."""
+        names = {peer.site: str(peer) for peer in self.peers} | {self.site: self.name}
+        return names.get(site) or f"site {site}"
 
     @property
     def sites(self) -> tuple[int, ...]:

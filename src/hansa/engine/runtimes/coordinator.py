@@ -119,6 +119,7 @@ class Coordinator:
             secret=self.secret,
             incarnation=self.members[site].incarnation,
             **self._proof(),
+            name=f"worker {site}",
         )
 
     def admit(self, site: int, key: str) -> None:

@@ -126,6 +126,7 @@ class Entry:
             config=config,
             incarnation=incarnation,
             relays=tuple(relays),
+            name=self.file.name,
         )
 
     def waits(self) -> dict[int, float]:
