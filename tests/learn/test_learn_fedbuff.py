@@ -208,7 +208,7 @@ def test_a_client_orders_nobody_about_and_is_not_believed(
     evil = next(k for k, ids in enumerate(groups) if server not in ids)
     victim = int(groups[1 - evil][0])
     forged = int(groups[evil][0])
-    times = pack_aside(0.0, 0.0, (1.0,))
+    times = pack_aside(0.0, (1.0,))
 
     def meddle(posts: list[SitePost]) -> None:
         for receiver, kind in (

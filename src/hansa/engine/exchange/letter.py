@@ -16,7 +16,7 @@ from hansa.codec.messages import Messages
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TIMES = struct.Struct("<dd")
+_SENT = struct.Struct("<d")
 _KIND = 16  # bytes
 
 
@@ -50,27 +50,28 @@ class Letter:
     encode: Callable[[], bytes] | None = None
 
 
-def pack_aside(sent: float, due: float, note: tuple[float, ...]) -> bytes:
-    """What goes behind a payload between workers and is not counted."""
-    body = _TIMES.pack(sent, due) + np.asarray(note, dtype="<f8").tobytes()
+def pack_aside(sent: float, note: tuple[float, ...]) -> bytes:
+    """What goes behind a payload between workers and is not counted: the same for all who hear it
+    in one of them, so that it crosses once. When it is due stands in each one's header."""
+    body = _SENT.pack(sent) + np.asarray(note, dtype="<f8").tobytes()
     return body + struct.pack("<I", len(body))
 
 
-def unpack_aside(payload: bytes) -> tuple[bytes, float, float, tuple[float, ...]]:
-    """(payload, sent, due, note) of what came.
+def unpack_aside(payload: bytes) -> tuple[bytes, float, tuple[float, ...]]:
+    """(payload, sent, note) of what came.
 
     Raises:
         WireError: malformed.
     """
     end = len(payload) - 4
     length = struct.unpack_from("<I", payload, end)[0] if end >= 0 else 0
-    if not _TIMES.size <= length <= end or (length - _TIMES.size) % 8:
+    if not _SENT.size <= length <= end or (length - _SENT.size) % 8:
         raise WireError("a message without its times")
-    sent, due = _TIMES.unpack_from(payload, end - length)
-    note = np.frombuffer(payload[end - length + _TIMES.size : end], dtype="<f8")
-    if not np.isfinite(sent) or np.isnan(due):
-        raise WireError("a message that was sent or is there at no time")
-    return payload[: end - length], sent, due, tuple(note.tolist())
+    (sent,) = _SENT.unpack_from(payload, end - length)
+    note = np.frombuffer(payload[end - length + _SENT.size : end], dtype="<f8")
+    if not np.isfinite(sent):
+        raise WireError("a message that was sent at no time")
+    return payload[: end - length], sent, tuple(note.tolist())
 
 
 def as_tensors(letters: list[Letter]) -> dict[str, Tensor]:

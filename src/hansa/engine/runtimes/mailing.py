@@ -25,7 +25,7 @@ from hansa.engine.exchange.exchange import (
 from hansa.engine.exchange.letter import Letter, pack_aside, unpack_aside
 from hansa.engine.exchange.taking import Put, Take, Taken
 from hansa.engine.exchange.weather import Weather
-from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, When, frame
+from hansa.engine.exchange.wire import HEADER_BYTES, UNASKED, Header, When, checksum, frame
 from hansa.engine.network import nobody
 from hansa.engine.time.clock import Clock
 
@@ -178,7 +178,8 @@ class Mailing:
             if not put.at_once:  # it may have to wait, in a checkpoint too
                 encode = partial(_encoded, send.codec, _copied(send.rows))
         payload = b"" if send is None or all(home) else bytes(send.codec.encode(send.rows)[0])
-        letters = []
+        letters: list[Letter] = []
+        away: dict[tuple[int, tuple[float, ...]], list[Letter]] = {}
         for e, receiver in enumerate(put.to.tolist()):
             note = () if put.notes is None else tuple(put.notes[e].tolist())
             arrival = due.item(e)
@@ -189,24 +190,33 @@ class Mailing:
             if home[e]:
                 letters.append(letter)
             else:
-                self._speak(letter, payload, send is None)
+                assert self.post is not None
+                away.setdefault((self.post.owner[receiver], note), []).append(letter)
+        for same in away.values():
+            self._speak(same, payload, send is None)
         return letters
 
-    def _speak(self, letter: Letter, payload: bytes, word: bool) -> None:
-        """Send a letter to another worker, with what is not counted behind its payload."""
+    def _speak(self, letters: list[Letter], payload: bytes, word: bool) -> None:
+        """Send a message to another worker, once for all who hear it there, with what is not
+        counted behind its payload."""
         assert self.post is not None
-        note = (float(word), *letter.note)
-        whole = payload + pack_aside(letter.sent, letter.arrival, note)
-        header = frame(
-            When(letter.round, letter.kind, UNASKED),
-            letter.sender,
-            letter.receiver,
-            letter.kind,
-            whole,
-            elements=letter.elements,
-            arrival=letter.arrival,
-        )
-        self.post.send(header, whole)
+        first = letters[0]
+        whole = payload + pack_aside(first.sent, (float(word), *first.note))
+        digest = checksum(whole)
+        headers = [
+            frame(
+                When(letter.round, letter.kind, UNASKED),
+                letter.sender,
+                letter.receiver,
+                letter.kind,
+                whole,
+                elements=letter.elements,
+                arrival=letter.arrival,
+                digest=digest,
+            )
+            for letter in letters
+        ]
+        self.post.send(headers[0], whole, *headers[1:])
 
     @staticmethod
     def letter(header: Header, payload: bytes) -> Letter:
@@ -215,7 +225,7 @@ class Mailing:
         Raises:
             WireError: malformed.
         """
-        body, sent, due, notes = unpack_aside(payload)
+        body, sent, notes = unpack_aside(payload)
         if not notes:
             raise WireError("a message that does not say whether it is a word")
         word, *note = notes
@@ -226,7 +236,7 @@ class Mailing:
             header.kind,
             header.round,
             sent,
-            due,
+            header.arrival,
             size,
             header.elements,
             None if word else body,
