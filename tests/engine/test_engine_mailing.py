@@ -66,9 +66,7 @@ def test_a_message_crosses_once_a_worker_and_note(
     )
     send: Any = None if word else SimpleNamespace(codec=Dense(), rows=ROW)
     assert mailing._deliver(block, put, send, 84, np.array(due), 3) == []  # type: ignore[arg-type]
-    kinds = {
-        (owner[receiver - 1], note * noted) for receiver, note in zip(receivers, notes, strict=True)
-    }
+    kinds = {(owner[receiver - 1], note * noted) for receiver, note, _ in told}
     assert len(post.crossed) == len(kinds)
     came = {}
     for headers, payload in post.crossed:

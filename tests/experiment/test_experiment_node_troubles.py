@@ -23,7 +23,7 @@ from hansa.experiment.sites.entry import Entry
 from hansa.experiment.sites.site_file import SiteFile
 from hansa.report import RunFolder
 
-from .sites import models_of, sites
+from .sites import PATIENCE, models_of, sites
 from .test_experiment_node_runs import run_of
 
 
@@ -203,22 +203,43 @@ def test_who_only_dials_needs_a_relay(tmp_path: Path, capsys: pytest.CaptureFixt
         assert "east only dials, as this site does" in capsys.readouterr().err
 
 
+PACED = """
+import time
+from pathlib import Path
+from hansa import register
+from hansa.learn.gossip.dpsgd import DPSGD
+
+@register("paced")
+class Paced(DPSGD):
+    enough: str = ""
+
+    def round(self, block, t):
+        if not Path(self.enough).exists():
+            time.sleep(0.3)
+        return (yield from super().round(block, t))
+"""
+"""An algorithm in a file of its own that takes its time until it has lasted long enough: a site
+cannot hear others in the middle of a round, so that no round may wait for one who comes."""
+
+
 @pytest.mark.slow
 def test_those_who_are_there_begin_and_who_is_late_takes_part(tmp_path: Path) -> None:
-    patience = {"start": 2.0, "peer": 240.0, "server": 240.0}
-    settings = run_of(rounds=80, network={"delay": 0.1})
-    with sites(tmp_path, settings, [[0], [1], [2]], lambda k: {"patience": patience}) as made:
-        for k in (0, 1):
-            made.change(k, least=2)
+    (tmp_path / "paced.py").write_text(PACED)
+    algorithm = {"name": "paced", "enough": str(tmp_path / "enough")}
+    settings = run_of(rounds=400, algorithm=algorithm, plugins=[str(tmp_path / "paced.py")])
+    with sites(tmp_path, settings, [[0], [1], [2]]) as made:
+        for k in (0, 1):  # as long as a busy machine takes to start the two, and no longer
+            made.change(k, least=2, patience={**PATIENCE, "start": 15.0})
         made.start(0, 1)
-        made.wait(0, "/80: ")
+        made.wait(0, "/400: ")
         made.start(2)
         made.wait(0, "east is back")
+        (tmp_path / "enough").touch()
         made.finish()
         (back,) = [e for e in RunFolder.open(made.out(2)).events() if e["kind"] == "rejoined"]
         assert 0 == back["from"] < back["at"]
         summaries = [RunFolder.open(made.out(k)).summary or {} for k in range(3)]
-        assert {one["rounds"] for one in summaries} == {80}
+        assert {one["rounds"] for one in summaries} == {400}
 
 
 def test_a_client_waits_for_a_server_longer_than_for_a_peer(tmp_path: Path) -> None:
