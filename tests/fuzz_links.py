@@ -12,43 +12,11 @@ for new paths through one target.
 
 from __future__ import annotations
 
-import faulthandler
-import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-
-def table(count: int, words: list[str]) -> None:
-    """Mutate the seeds of each target; a target that hangs or fails ends with a traceback."""
-    from engine.link_targets import TARGETS, mutations, seeds
-
-    print(f"{'target':45} {'inputs':>8} {'CPU s':>7} {'grown MB':>9}")
-    for name, one in TARGETS.items():
-        if words and not any(word in name for word in words):
-            continue
-        for data in seeds(name):
-            one(data)
-        began, held = time.process_time(), _peak()
-        for number, data in enumerate(mutations(name, count)):
-            if number % 1000 == 0:
-                faulthandler.dump_traceback_later(300, exit=True)
-            try:
-                one(data)
-            except BaseException:
-                print(f"{name}: {data!r}", file=sys.stderr)
-                raise
-        faulthandler.cancel_dump_traceback_later()
-        spent, grown = time.process_time() - began, (_peak() - held) / 1e6
-        print(f"{name:45} {count:8} {spent:7.1f} {grown:9.1f}", flush=True)
-
-
-def _peak() -> int:
-    """The most memory that this process has held, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def explore(target: str, arguments: list[str]) -> None:
@@ -56,7 +24,7 @@ def explore(target: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["hansa.engine.links", "hansa.engine.exchange"]):
-        from engine.link_targets import TARGETS, seeds
+        from tests.engine.link_targets import TARGETS, seeds
 
     with tempfile.TemporaryDirectory() as folder:
         for number, data in enumerate(seeds(target)):
@@ -67,7 +35,10 @@ def explore(target: str, arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1].isdigit():
-        table(int(sys.argv[1]), sys.argv[2:])
+        from tests.engine.link_targets import TARGETS, mutations, seeds
+        from tests.toy.mutating import table
+
+        table(TARGETS, seeds, mutations, int(sys.argv[1]), sys.argv[2:])
     elif len(sys.argv) > 1 and not sys.argv[1].startswith("-"):
         explore(sys.argv[1], sys.argv[2:])
     else:

@@ -30,6 +30,7 @@ from hansa.engine.links.relay import PIECE, Op, Relay, Relayed, relayed
 from hansa.engine.links.speech import Bye, Say
 from hansa.engine.runtimes.control import FORMS, read
 
+from ..toy.mutating import mutated
 from .channel_ends import KINDS, pair, sealed, talk
 from .virtual_links import Bare, MemoryPipe, VirtualWorld
 
@@ -327,36 +328,6 @@ def seeds(target: str) -> list[bytes]:
         return [b"".join(said), *said]
     speaks = ESTABLISHED[kind](other == "dialler")
     return [b"".join(sealed(speaks, body) for body in BODIES)]
-
-
-EDGES = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff", b"\x00\x00\x00", b"\x01\x00\x00\x01")
-
-
-def mutated(data: bytes, draws: random.Random, others: list[bytes]) -> bytes:
-    """``data`` with a few changes: bits, bytes, pieces cut, repeated, swapped in from others."""
-    changed = bytearray(data)
-    for _ in range(draws.choice((1, 1, 1, 2, 4, 16))):
-        at = draws.randrange(len(changed) + 1)
-        to = min(len(changed), at + draws.choice((1, 1, 2, 4, 16, 200)))
-        match draws.randrange(7):
-            case 0 if at < len(changed):
-                changed[at] ^= 1 << draws.randrange(8)
-            case 1 if at < len(changed):
-                changed[at] = draws.randrange(256)
-            case 2:
-                del changed[at:to]
-            case 3:
-                changed[at:at] = changed[at:to]
-            case 4:
-                other = draws.choice(others)
-                begin = draws.randrange(len(other) + 1)
-                changed[at:to] = other[begin : begin + draws.choice((1, 4, 16, 200))]
-            case 5:
-                edge = draws.choice(EDGES)
-                changed[at : at + len(edge)] = edge
-            case _:
-                del changed[at:]
-    return bytes(changed)
 
 
 def mutations(target: str, count: int, seed: int = 0) -> Iterator[bytes]:

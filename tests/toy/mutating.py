@@ -1,9 +1,13 @@
-"""Good bytes made bad: what fuzzers feed to readers of what others have written."""
+"""Good bytes made bad, and a table of how readers of what others have written take them."""
 
 from __future__ import annotations
 
+import faulthandler
 import random
-from collections.abc import Sequence
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 EDGES = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff", b"\x00\x00\x00", b"\x01\x00\x00\x01")
 
@@ -33,3 +37,44 @@ def mutated(data: bytes, draws: random.Random, others: Sequence[bytes]) -> bytes
             case _:
                 del changed[at:]
     return bytes(changed)
+
+
+def table(
+    targets: Mapping[str, Callable[[bytes], None]],
+    seeds: Callable[[str], list[bytes]],
+    mutations: Callable[[str, int], Iterator[bytes]],
+    count: int,
+    words: Sequence[str] = (),
+) -> None:
+    """Mutate the seeds of each target; a target that hangs or fails ends with a traceback.
+
+    Args:
+        targets: what takes bytes, by name.
+        seeds: good inputs of a target.
+        mutations: so many bad ones.
+        count: how many.
+        words: of the names of those to take; none: all.
+    """
+    print(f"{'target':45} {'inputs':>8} {'CPU s':>7} {'grown MB':>9}")
+    for name, one in targets.items():
+        if words and not any(word in name for word in words):
+            continue
+        for data in seeds(name):
+            one(data)
+        began, held = time.process_time(), _peak()
+        for number, data in enumerate(mutations(name, count)):
+            if number % 1000 == 0:
+                faulthandler.dump_traceback_later(300, exit=True)
+            try:
+                one(data)
+            except BaseException:
+                print(f"{name}: {data!r}", file=sys.stderr)
+                raise
+        faulthandler.cancel_dump_traceback_later()
+        spent, grown = time.process_time() - began, (_peak() - held) / 1e6
+        print(f"{name:45} {count:8} {spent:7.1f} {grown:9.1f}", flush=True)
+
+
+def _peak() -> int:
+    """The most memory that this process has held, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
