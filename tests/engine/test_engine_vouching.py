@@ -68,7 +68,10 @@ def test_who_does_not_vouch_at_all_is_not_heard(make: Callable[..., LinkSite]) -
     near, far = make(0, None), make(1, ToyVouching())
     near.links.send(1, DATA, [b"model"])
     near.meet(far)
-    far.until(lambda: any("before it has shown" in line for line in far.links.notices()))
+    near.until(lambda: near.links.state(1).refused)
+    far.until(lambda: far.links.state(0).refused)
+    assert "asks for evidence" in near.links.state(1).refused
+    assert "evidence" in far.links.state(0).refused
     assert not far.got
     assert not near.connected(1)
 

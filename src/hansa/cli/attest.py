@@ -122,6 +122,33 @@ def show_policy(
         answer.line(f"# sha256 {policy.digest().hex()}")
 
 
+@app.command("root")
+def root(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", callback=home)],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make the throw-away root of a simulation that several sites share. It protects nothing."""
+    with answering(as_json, debug) as answer:
+        from hansa.attest.simulation import SimulatedRoot, check_allowed
+
+        check_allowed("root")
+        made = SimulatedRoot.generate()
+        made.save(file)
+        answer.data = {"file": str(file), "root": made.public.hex(), "is_hardware": False}
+        answer.line(f"wrote  {file}  (for tests: attester: {{name: simulated, root: {file}}})")
+
+
+@app.command("measure")
+def measure(as_json: Json = False, debug: Debug = False) -> None:
+    """Print the hash of the installed package: what members of a group have to have alike."""
+    with answering(as_json, debug) as answer:
+        from hansa.attest.code import code_digest
+
+        answer.data = {"sha384": code_digest().hex()}
+        answer.line(f"sha384 {code_digest().hex()}")
+
+
 def _evidence(file: Path, certificates: Path | None, collateral: Path | None) -> Evidence:
     from hansa.attest.evidence_files import read_file, recognise
 

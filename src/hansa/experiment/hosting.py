@@ -34,7 +34,7 @@ from hansa.base.errors import (
     HansaError,
     HansaWarning,
 )
-from hansa.base.telling import doing
+from hansa.base.telling import doing, say
 from hansa.engine.runtimes.interrupts import never
 from hansa.experiment.environment import describe_machine
 from hansa.experiment.inputs import plugins_of
@@ -42,6 +42,7 @@ from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.settings_file import SettingsFile
 from hansa.report import RunFolder
 from hansa.report.folder import check_free, held
+from hansa.report.marks import marks_of, warning
 from hansa.report.sink import Sink
 from hansa.report.sinking import Sinking
 
@@ -103,7 +104,10 @@ def begun(
     config = chosen.dump()
     config["plugins"] = sorted({*chosen.plugins} | plugins_of(chosen))
     with held(path):
-        folder = RunFolder.create(path, config, environment)
+        marks = marks_of(chosen)
+        if marks:
+            say(f"warning: {warning(marks)}")  # at once, not at the end
+        folder = RunFolder.create(path, config, {**environment, **marks})
         sinks = getattr(chosen, "sinks", ())
         with hosted(folder, chosen.own_verb(), report, sinks) as hosting:
             yield hosting
@@ -233,7 +237,10 @@ class Reopened(Generic[F]):
         Args:
             done: after how many rounds that is; after none, nothing that was measured is kept.
         """
-        folder = self.folder
+        folder, marks = self.folder, marks_of(self.settings)
+        if marks:
+            folder.mark(marks)
+            say(f"warning: {warning(marks)}")  # at once, not at the end
         if self.changed:  # workers, and whoever resumes next, read it there
             folder.reconfigure({**folder.config, **self.settings.dump()})
         moved = folder.set_aside()

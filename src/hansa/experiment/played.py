@@ -42,6 +42,7 @@ from hansa.metrics import Metric, usual
 from hansa.models import Model, initial_model
 from hansa.report import RunFolder
 from hansa.report.folder import plain
+from hansa.report.marks import marks_of
 from hansa.topology import Regular, Topology
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def play(
     """
     nodes, rounds = len(job.parts), job.rounds
     settings = {"seed": job.streams.seed, "nodes": nodes, "rounds": rounds, **(config or {})}
-    folder, checkpoint = _folder(path, settings)
+    folder, checkpoint = _folder(path, settings, marks_of(place))
     runtime = Simulate() if job.form is None else place.runtime_for(job.nodes)
     with hosted(folder, verb, report=False) as hosting:
         collector = collect(job, folder, checkpoint)
@@ -239,7 +240,9 @@ def round_bytes(job: Job) -> int:
             phase += asked.turn is None
 
 
-def _folder(path: Path, settings: dict[str, Any]) -> tuple[RunFolder, Path | None]:
+def _folder(
+    path: Path, settings: dict[str, Any], marks: Mapping[str, Any]
+) -> tuple[RunFolder, Path | None]:
     """A run's folder and the checkpoint that it goes on from, if it was interrupted."""
     if (path / "config.yaml").exists():
         folder = RunFolder.open(path)
@@ -250,7 +253,7 @@ def _folder(path: Path, settings: dict[str, Any]) -> tuple[RunFolder, Path | Non
             return folder, checkpoint
     if (path / "environment.json").exists():  # the first file of a run's folder
         shutil.rmtree(path)
-    return RunFolder.create(path, settings, {}), None
+    return RunFolder.create(path, settings, marks), None
 
 
 def _curve(folder: RunFolder) -> list[tuple[int, float]]:

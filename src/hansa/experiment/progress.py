@@ -32,7 +32,7 @@ class Shown(ABC):
     """
 
     def __init__(self, quiet: bool = False, silence: float = _SILENCE) -> None:
-        self.quiet = quiet
+        self.quiet, self.mark = quiet, ""
         self._silence = silence
         self._began = self._last = time.monotonic()
         self._ended = threading.Event()
@@ -63,7 +63,7 @@ class Shown(ABC):
         """Say a line, unless nothing is to be said."""
         self._last = time.monotonic()
         if not self.quiet:
-            say(text)
+            say(f"[{self.mark}] {text}" if self.mark else text)
 
     @abstractmethod
     def status(self) -> str:
@@ -152,6 +152,9 @@ class RunProgress(Shown):
 
     def begin(self, chosen: RunFile, path: Path) -> None:
         """Note what is about to run and where its results go; said when it does run."""
+        from hansa.report.marks import marks_of, words
+
+        self.mark = words(marks_of(chosen))
         self._rounds = chosen.rounds
         self._servers = chosen.algorithm.servers(chosen.nodes)
         who = "clients" if self._servers else "nodes"

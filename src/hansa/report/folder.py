@@ -31,6 +31,7 @@ from hansa.base.errors import CheckpointError, ConfigError, DiskError, HansaWarn
 from hansa.base.files import atomic_write, lock, writing
 from hansa.base.files import write_json as write_whole
 from hansa.base.yamltext import dump_yaml
+from hansa.report.marks import marks_in
 from hansa.report.scores import declare
 from hansa.report.store import MetricStore
 
@@ -82,9 +83,21 @@ class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any], environment: dict[str, Any]) -> None:
         self.path, self.config, self.environment = path, config, environment
         declare(environment.get("metrics") or {})
-        self._metrics = MetricStore(path / "metrics")
+        self._metrics = MetricStore(path / "metrics", marks=self.marks)
         self._told: set[Path] = set()
         self.listeners: list[Listener] = []
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What has to stand on all that comes of the run (``report/marks.py``); often nothing."""
+        return marks_in(self.environment)
+
+    def mark(self, marks: Mapping[str, Any]) -> None:
+        """Have these marks on all that comes of the run from now on."""
+        if not marks.items() <= self.environment.items():
+            self.environment = {**self.environment, **marks}
+            write_whole(self.path / ENVIRONMENT, self.environment)
+        self._metrics.marks = self.marks
 
     @classmethod
     def create(
@@ -254,7 +267,7 @@ class RunFolder:
     def event(self, kind: str, **fields: Any) -> None:
         """Append one line to the run's diary, with the time in UTC."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        entry = {"time": now, "kind": kind, **plain(fields)}
+        entry = {"time": now, "kind": kind, **self.marks, **plain(fields)}
         line = json.dumps(entry) + "\n"
         with writing(self.path / EVENTS), (self.path / EVENTS).open("a+b", buffering=0) as file:
             end = _whole_lines(file)
@@ -338,7 +351,7 @@ class RunFolder:
         self.flush()
         with contextlib.suppress(DiskError):  # the parts hold everything; merging takes more room
             self.compact()
-        self.write_json(SUMMARY, summary)
+        self.write_json(SUMMARY, {**summary, **self.marks})
         self.event("ended", status=summary.get("status"))
 
     def _file(self, name: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -73,15 +73,22 @@ class MetricStore:
         max_rows: rows in memory at which a record asks for writing.
         max_seconds: time since the last writing at which a record asks for the next.
         max_parts: parts that are let stand before they are merged.
+        marks: what stands in the head of each file (``report/marks.py``).
 
     Attributes:
         damaged: files that could not be read, and why.
     """
 
     def __init__(
-        self, path: Path, *, max_rows: int = 200_000, max_seconds: float = 2.0, max_parts: int = 256
+        self,
+        path: Path,
+        *,
+        max_rows: int = 200_000,
+        max_seconds: float = 2.0,
+        max_parts: int = 256,
+        marks: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.marks = path, marks or {}
         self.max_rows, self.max_seconds, self.max_parts = max_rows, max_seconds, max_parts
         self.damaged: dict[Path, str] = {}
         self._pending = Pending(max([self._through(), *self._parts()]) + 1)
@@ -140,7 +147,7 @@ class MetricStore:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         # Written again under the same number if interrupted here, so nothing is there twice.
-        with atomic_write(self._part(pending.number)) as file, _writer(file) as writer:
+        with atomic_write(self._part(pending.number)) as file, _writer(file, self.marks) as writer:
             writer.write_table(_table(pending.chunks))
         self._pending = Pending(pending.number + 1)
         if len(self._parts()) >= self.max_parts:
@@ -200,7 +207,7 @@ class MetricStore:
     def _merge(self, after_round: int | None = None) -> int:
         dropped, through = 0, self._pending.number - 1
         self.path.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.path / MERGED) as file, _writer(file, through) as writer:
+        with atomic_write(self.path / MERGED) as file, _writer(file, self.marks, through) as writer:
             for source in self._files():
                 table = _read(source)
                 if after_round is not None:
@@ -287,11 +294,13 @@ def _texts(words: list[str]) -> pa.Array:
     )
 
 
-def _writer(file: Any, through: int | None = None) -> pq.ParquetWriter:
-    metadata = None if through is None else {THROUGH: str(through).encode()}
+def _writer(file: Any, marks: Mapping[str, Any], through: int | None = None) -> pq.ParquetWriter:
+    metadata = {f"hansa.{name}".encode(): str(value).encode() for name, value in marks.items()}
+    if through is not None:
+        metadata[THROUGH] = str(through).encode()
     return pq.ParquetWriter(
         file,
-        schema().with_metadata(metadata),
+        schema().with_metadata(metadata or None),
         compression="zstd",
         use_dictionary=["name", "round", "node"],
         write_page_checksum=True,

@@ -9,6 +9,7 @@ from typing import Any
 from hansa.report import charts
 from hansa.report.folder import RunFolder
 from hansa.report.html import Content, write_html
+from hansa.report.marks import mark_titles, warning, words
 from hansa.report.page import REPORT, page_of, run_or_path
 
 
@@ -22,14 +23,16 @@ def write_report(folder: RunFolder | str | Path) -> Path:
     where = run_or_path(folder)
     page = page_of(where)
     of = page.read(where)
+    sections, marks = page.sections(of), where.marks if isinstance(where, RunFolder) else {}
+    mark_titles((chart for part in sections for chart in part.charts), marks)
     content = Content(
-        title=page.headline(of),
+        title=page.headline(of) + (f" ({words(marks)})" if marks else ""),
         sentence=page.sentence(of),
         subtitle=page.subtitle(of),
         status=page.status(of),
-        notes=page.notes(of),
+        notes=[*([warning(marks)] if marks else []), *page.notes(of)],
         tiles=page.tiles(of),
-        sections=page.sections(of),
+        sections=sections,
     )
     return write_html((where.path if isinstance(where, RunFolder) else where) / REPORT, content)
 
@@ -41,6 +44,7 @@ def write_pictures(folder: RunFolder | str | Path) -> list[Path]:
     page = page_of(where)
     path = where.path if isinstance(where, RunFolder) else where
     drawn = [chart for part in page.sections(page.read(where)) for chart in part.charts]
+    mark_titles(drawn, where.marks if isinstance(where, RunFolder) else {})
     return [picture for chart in drawn for picture in _save(chart, path / "pictures")]
 
 

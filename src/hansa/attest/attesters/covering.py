@@ -25,16 +25,16 @@ _DM_CREATE = re.compile(r"dm-mod\.create=\S*\"?[^\"]*\bverity\b[^\"]*[0-9a-fA-F]
 _REGISTER = 48  # bytes
 
 
-def check_covered(how: Covered, cmdline: Path = CMDLINE, rtmr3: Path = RTMR3) -> None:
+def check_covered(how: Covered) -> None:
     """Refuse a machine whose evidence would say nothing of the code.
 
     Raises:
         NoEvidence: says what is missing.
     """
     if how == "rtmr3":
-        extend(rtmr3)
+        extend(RTMR3)
         return
-    text = read_whole(cmdline, "kernel command line", 1 << 16).decode(errors="replace")
+    text = read_whole(CMDLINE, "kernel command line", 1 << 16).decode(errors="replace")
     if not (_VERITY.search(text) or _DM_CREATE.search(text)):
         raise NoEvidence(
             "the kernel's command line names no dm-verity root hash (roothash=...), so evidence of "

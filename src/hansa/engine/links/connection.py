@@ -341,6 +341,11 @@ class Connection:
             if not self.guard.passed and say not in (Say.REFUSE, Say.BYE):
                 self.guard.hold(frame)
                 return
+        elif say == Say.VOUCH:
+            told = "it was asked for evidence and has none to show: channel: attested at both"
+            problem = "asks for evidence, and this site shows none: channel: attested at both"
+            self.unvouched(VouchError(problem, told))
+            return
         if say == Say.CHUNK:
             self._chunk(body)
             return

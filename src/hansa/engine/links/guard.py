@@ -88,12 +88,16 @@ class Guard:
     def hold(self, frame: memoryview) -> None:
         """Keep a frame that came while the other end's last word is still being looked at.
 
-        Raises:
-            WireError: the other end has not vouched, and says something else.
+        Who has not vouched, and says something else, is refused.
         """
         self._held.append(frame)
         if not self._busy or len(self._held) > _MOST_HELD:
-            raise WireError("says something before it has shown evidence that is accepted")
+            self._refuse()
+
+    def _refuse(self) -> None:
+        problem = "says something before it has shown evidence that is accepted"
+        told = "it asks for evidence, and this site showed none: channel: attested at both"
+        self._connection.unvouched(VouchError(problem, told))
 
     def look(self, now: float, stood: float) -> str:
         """Look after what is due; returns why the connection is to be ended, if it is.
@@ -155,6 +159,8 @@ class Guard:
                 held, self._held = self._held, []
                 connection.take(held)
         self._next()
+        if self._held and not self._busy:
+            self._refuse()
 
 
 class Guards:

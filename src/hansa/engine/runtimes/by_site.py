@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.engine.job import Job
+from hansa.engine.links.vouching import ByKey, ChannelKind
 from hansa.engine.runtimes.runtime import Launch, Runtime
 
 
@@ -15,6 +18,8 @@ class BySite(Runtime):
     What stands for it in the folder of a site's run. A run file that all sites share may say what
     it likes here: each site has a file of its own that says where it is.
     """
+
+    channel: ChannelKind = Field(ByKey(), description="what the site file says of it")
 
     def check(self, nodes: int) -> None:
         raise ConfigError(

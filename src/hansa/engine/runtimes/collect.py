@@ -83,6 +83,7 @@ class Collector:
         stopped = any((entry["outcome"] or {}).get("reason") for entry in entries)
         so_far = {name: getattr(self, name) for name in _SO_FAR}
         facts = {"seconds": self.seconds, "part": self.folder.parts, "stopped": stopped}
+        facts |= self.folder.marks
         seal(root, done, entries, self.job.checkpoint.keep, spare, **facts, so_far=so_far)
         self.saved = done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,9 @@ def host(
         build: as of :func:`serve`.
         ledger: as of :func:`serve`; by default reports go to who gathers them.
     """
+    if ticket.channel is not None and ticket.channel.mark:
+        head = f"[tee: {ticket.channel.mark}] site {ticket.site}: no hardware stands behind it"
+        print(head, file=sys.stderr)  # noqa: T201 - its log
     reports = ledger or (lambda site: Coordinated(site, service.careful))
     strikes = Strikes([Strike(**one) for one in order["strikes"]], ticket.site, ticket.incarnation)
     jobs: list[Job] = []

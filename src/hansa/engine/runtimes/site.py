@@ -180,7 +180,9 @@ def serve(
         _play(site, build, service, moments[0])
         return 0
     except Stopped as stopped:
-        print(f"site {site.index} stops: {stopped}", file=sys.stderr)  # noqa: T201 - its log
+        mark = ticket.channel.mark if ticket.channel is not None else ""
+        head = f"[tee: {mark}] " if mark else ""
+        print(f"{head}site {site.index} stops: {stopped}", file=sys.stderr)  # noqa: T201 - its log
         return 3
     except Exception as error:  # noqa: BLE001 - whatever it is, who gathers must be told
         site.ledger.failed(error)

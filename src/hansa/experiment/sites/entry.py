@@ -127,6 +127,7 @@ class Entry:
             incarnation=incarnation,
             relays=tuple(relays),
             name=self.file.name,
+            channel=self.file.channel,
         )
 
     def waits(self) -> dict[int, float]:

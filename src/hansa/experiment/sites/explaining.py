@@ -230,8 +230,17 @@ def _besides(ticket: Ticket, entry: Entry) -> list[dict[str, Any]]:
             len(hello.pack()),
             False,
         ),
+        *_evidence(ticket),
         row("besides", "after each round: its number, and that it lives", everyone, None, False),
     ]
+
+
+def _evidence(ticket: Ticket) -> list[dict[str, Any]]:
+    """What it shows of the hardware that it runs on, if it is asked to."""
+    if ticket.channel is None or not ticket.channel.attests:
+        return []
+    what = "evidence of its hardware, with the chip's certificates and id, before anything else"
+    return [row("besides", what, "each other site", None, False)]
 
 
 def total(facts: Mapping[str, Any], when: str) -> int:

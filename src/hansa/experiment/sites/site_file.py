@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from hansa.base.errors import ConfigError
 from hansa.base.paths import located
 from hansa.data.own_table import STATISTICS
+from hansa.engine.links.vouching import ByKey, ChannelKind
 from hansa.engine.roster import TELLING
 from hansa.engine.settings import Settings
 from hansa.experiment.settings_file import SettingsFile
@@ -99,6 +100,11 @@ class SiteFile(SettingsFile):
         "as both only dial; it sees ciphertext; those two have relay: true at this site as a peer",
     )
     key: Path = Field(description="this site's own key, from hansa node keygen")
+    channel: ChannelKind = Field(
+        ByKey(),
+        description="what sites prove to each other: tls = their keys; attested = beside that, on "
+        "evidence of trusted hardware, what runs there. The same at all sites",
+    )
     peers: tuple[SitePeer, ...] = Field(description="all other sites")
     data: SiteData = Field(
         SiteData(), description="this site's examples: {path: own.csv}, or share"
@@ -195,6 +201,13 @@ class SiteFile(SettingsFile):
                 problem = f"{peer.name} only dials, as this site does, and no relay passes on"
                 fix = "relay: true at a peer that both reach, and in that site's own file"
                 raise ConfigError(f"peers.{k}.address", None, problem, fix)
+        if not self.channel.keyed:
+            problem = "is a secret of one owner, and sites have keys"
+            raise ConfigError("channel", type(self.channel).name, problem, "tls, or attested")
+        try:
+            self.channel.check()
+        except ConfigError as error:
+            raise error.under("channel") from None
         if self.least is not None and self.least > len(self.peers) + 1:
             problem = f"there are {len(self.peers) + 1} sites"
             raise ConfigError("least", self.least, problem, f"1 to {len(self.peers) + 1}")

@@ -164,7 +164,7 @@ class _SiteRun:
         parts = [job.parts[c] for c in job.clients_here.tolist()]
         if self.again:
             check_inputs(folder, self.chosen, job.dataset, parts)
-        environment = describe_environment(job)
+        environment = {**describe_environment(job), **folder.marks}
         environment[INPUTS] = describe_inputs(self.chosen, job.dataset, parts)
         folder.environment = environment
         folder.write_json("environment.json", environment)
@@ -245,7 +245,7 @@ class _Meeting:
 
 def _chosen(entry: Entry) -> RunFile:
     """The run as this site does it: with its own data, and without a coordinator."""
-    changes: dict[str, Any] = {"runtime": BySite()}
+    changes: dict[str, Any] = {"runtime": BySite(channel=entry.file.channel)}
     if not entry.file.data.share:
         clients = bool(set(entry.file.nodes) & set(range(entry.run.nodes)))
         changes["data"] = own_source(entry.run, entry.file, clients)
