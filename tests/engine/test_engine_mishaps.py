@@ -155,6 +155,7 @@ def test_slow_nodes_and_pauses_cost_modelled_time_alone(
         ({"partition": [{"groups": [[0], [1, 0]]}]}, {}, "faults.partition.0.groups", "two groups"),
         ({"partition": [{"groups": [[*range(8)]]}]}, {}, "faults.partition.0.groups", "nobody"),
         ({"partition": [{**HALVES, "rounds": [3, 3]}]}, {}, "faults.partition.0.rounds", "no rou"),
+        ({"partition": [{**HALVES, "rounds": [10, 5]}]}, {}, "faults.partition.0.rounds", "no rou"),
         ({"partition": [HALVES], "on_missing": "wait"}, {}, "faults.partition", "sent again"),
         ({"partition": [HALVES]}, {"algorithm": "choco"}, "faults.partition", "choco waits"),
         ({"partition": [HALVES]}, {"algorithm": "adpsgd"}, "faults.partition", "no rounds"),

@@ -14,12 +14,14 @@ import torch
 import yaml
 
 import hansa
+from hansa.base.errors import HansaError
 from hansa.cli.app import main
 from hansa.engine.links import hello, keys
 from hansa.engine.links.keys import Key
 from hansa.experiment import RunFile
 from hansa.experiment import run as simulate
 from hansa.experiment.sites.entry import Entry
+from hansa.experiment.sites.explaining import explained
 from hansa.experiment.sites.site_file import SiteFile
 from hansa.report import RunFolder
 
@@ -59,6 +61,19 @@ def test_settings_that_differ_stop_the_site_that_differs(tmp_path: Path) -> None
         assert "site 2" not in said
         peers = json.loads((made.out(0) / "peers.json").read_text())["peers"]
         assert min(peer["round"] for peer in peers) >= 1  # as it was at the end
+
+
+def test_a_table_that_lacks_a_column_is_named_before_anything_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("age,outcome\n" + "60,ill\n40,well\n" * 10)
+    data = {"name": "file", "path": "own.csv", "label": "outcome", "inputs": ["age", "pressure"]}
+    settings = run_of(data=data, model="logistic")
+    own = {"data": {"path": str(tmp_path / "own.csv")}}
+    with (
+        sites(tmp_path, settings, [[0], [1], [2]], lambda k: own) as made,
+        pytest.raises(HansaError, match=r"pressure.*: is not a column of .*own\.csv") as told,
+    ):
+        explained(SiteFile.load(made.file(0)))
+    assert "one of age, outcome" in str(told.value)
 
 
 @pytest.mark.slow

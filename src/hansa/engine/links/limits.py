@@ -20,7 +20,7 @@ class LinkSettings(Settings):
     )
     message: int = Field(
         1 << 33, ge=1 << 12, description="bytes of one message; longer ones are refused"
-    )
+    )  # twice the longest payload: what a codec or a round's words come to follows from no plan
     chunk: int = Field(
         MAX_CHUNK,
         ge=1 << 10,
