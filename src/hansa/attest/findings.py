@@ -29,8 +29,9 @@ class Findings:
     problems: list[AttestationError] = field(default_factory=list)
 
     def note(self, problem: AttestationError) -> None:
-        """Take down a reason to refuse."""
-        self.problems.append(problem)
+        """Take down a reason to refuse, once."""
+        if all((type(each), str(each)) != (type(problem), str(problem)) for each in self.problems):
+            self.problems.append(problem)
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[None]:

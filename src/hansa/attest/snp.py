@@ -116,7 +116,9 @@ def _check_certified(
 
 
 def _check_product(report: SnpReport, leaf: Certificate, product: str, policy: Policy) -> None:
-    named = Reader(_extension(leaf, _PRODUCT), "a product name").text().partition("-")[0]
+    reader = Reader(_extension(leaf, _PRODUCT), "a product name")
+    named = reader.text().partition("-")[0]
+    reader.end()
     if named not in _ALSO.get(product, (product,)):
         raise WrongProduct(f"a certificate for {named} under the root of {product}")
     if report.version >= 3 and report.product != product:

@@ -120,6 +120,8 @@ def show_policy(
         answer.data = {"policy": policy.dump(), "sha256": policy.digest().hex()}
         answer.line(dump_yaml(policy.dump(), sort_keys=False).rstrip())
         answer.line(f"# sha256 {policy.digest().hex()}")
+        if "Milan" in policy.products:
+            say(f"remark: {_MILAN}")
 
 
 @app.command("root")
