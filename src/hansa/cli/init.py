@@ -26,6 +26,7 @@ def init(
     """Write an example's run file here, to run and to change."""
     with answering(as_json, debug) as answer:
         from hansa.experiment.examples import examples, write_example
+        from hansa.experiment.settings_file import kind_of, read_yaml
         from hansa.report.grid import Grid
 
         if only_list:
@@ -37,5 +38,5 @@ def init(
         answer.data = {"files": [str(file) for file in files]}
         for file in files:
             answer.line(f"wrote  {file}")
-        command = "combine ensemble" if "ensemble" in example else "learn"
+        command = kind_of(read_yaml(files[0])).command
         answer.line(f"hansa {command} {shlex.quote(str(files[0]))}")

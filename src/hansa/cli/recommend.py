@@ -122,8 +122,8 @@ def recommend_for(
 
 
 def _show(answer: Answer, folder: RunFolder, every: bool) -> None:
-    from hansa.recommend.beside import baselines_table
-    from hansa.report.tables import final_table
+    from hansa.recommend.beside import baselines_table, last_table, lists_table
 
-    answer.table(final_table(folder, every=every))
-    answer.table(baselines_table(folder))
+    answer.table(last_table(folder, every=every))
+    answer.table(baselines_table(folder, "Stars, beside what is simple"))
+    answer.table(lists_table(folder, "Lists"))

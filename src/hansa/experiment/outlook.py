@@ -64,6 +64,7 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
     """What a run would do, in numbers, without running it."""
     layout = ParameterLayout.of(job.module)
     sizes = [len(part) for part in job.parts]
+    held = sum(map(len, job.held))
     facts: dict[str, Any] = {
         "algorithm": short(type(chosen.algorithm).name),
         "nodes": job.network.clients,
@@ -71,10 +72,10 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         "rounds": job.rounds,
         "model_parameters": layout.trainable,
         "model_bytes": layout.nbytes,
-        "train_examples": len(job.dataset.train),
+        "train_examples": len(job.dataset.train) - held,
         "validation_examples": len(job.dataset.validation or ()),
         "test_examples": len(job.dataset.test),
-        **({"held_back_examples": sum(map(len, job.held))} if job.held else {}),
+        **({"held_back_examples": held} if held else {}),
         "task": job.dataset.spec.task,
         **({"classes": job.dataset.spec.classes} if job.dataset.spec.classes else {}),
         "examples_per_node": {"min": min(sizes), "max": max(sizes)},

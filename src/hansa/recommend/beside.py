@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hansa.base.lazy import polars as pl
 from hansa.recommend.baseline_settings import BASELINES_FILE
 from hansa.report import RunFolder
 from hansa.report.grid import Grid
+from hansa.report.series import measurements, without_moments
+from hansa.report.tables import final_table
 
 CALLED = {
     "isolated": "isolated nodes",
@@ -26,6 +29,8 @@ _ERRORS = {
     "rmse_per_user": "RMSE, mean of users",
     "mae_pooled": "MAE pooled",
 }
+_LAST = ("rmse", "mae", "train_loss", "ratings")
+_COSTS = ("bytes_sent", "modelled_time", "energy", "round_seconds")
 _LISTS = ("ndcg", "hr", "recall", "precision", "mrr", "coverage", "novelty")
 _SHOWN_AS = {"ndcg": "NDCG", "hr": "HR", "mrr": "MRR"}
 
@@ -44,30 +49,25 @@ def list_names(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(every, key=lambda name: (_LISTS.index(name.partition("@")[0]), len(name), name))
 
 
-def baselines_table(folder: RunFolder, *, lists: bool = True) -> Grid:
-    """This run and its baselines: errors in stars, and figures of lists."""
-    rows = rows_of(folder)
-    names = dict(_ERRORS)
-    if lists:
-        names |= {name: list_label(name) for name in list_names(rows)}
-    cells = [
-        [CALLED.get(who, who), *(_cell(row.get(name)) for name in names)]
-        for who, row in rows.items()
-        if any(row.get(name) is not None for name in names)
-    ]
-    return Grid("Beside what is simple", ["", *names.values()], cells)
+def baselines_table(folder: RunFolder, title: str = "") -> Grid:
+    """This run and its baselines: errors in stars."""
+    return Grid(title, ["", *_ERRORS.values()], _cells(rows_of(folder), _ERRORS))
 
 
-def lists_table(folder: RunFolder) -> Grid:
+def last_table(folder: RunFolder, *, every: bool = False) -> Grid:
+    """What was measured last of nodes, and what that cost; what lists are like is told apart."""
+    if every:
+        return final_table(folder, every=True)
+    metrics = without_moments(measurements(folder))
+    return final_table(folder, metrics.filter(pl.col("name").is_in([*_LAST, *_COSTS])))
+
+
+def lists_table(folder: RunFolder, title: str = "") -> Grid:
     """Figures of lists alone."""
     rows = rows_of(folder)
     names = list_names(rows)
-    cells = [
-        [CALLED.get(who, who), *(_cell(row.get(name)) for name in names)]
-        for who, row in rows.items()
-        if any(row.get(name) is not None for name in names)
-    ]
-    return Grid("", ["", *map(list_label, names)], cells)
+    cells = _cells(rows, names)
+    return Grid(title, ["", *map(list_label, names)], cells)
 
 
 def groups_table(folder: RunFolder) -> Grid:
@@ -92,6 +92,15 @@ def list_label(name: str) -> str:
     length, _, sampled = rest.partition("_sampled")
     text = f"{_SHOWN_AS.get(stem, stem)}@{length}"
     return f"{text} of {sampled} sampled" if sampled else text
+
+
+def _cells(rows: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> list[list[str]]:
+    """A line for each that has any of these figures."""
+    return [
+        [CALLED.get(who, who), *(_cell(row.get(name)) for name in names)]
+        for who, row in rows.items()
+        if any(row.get(name) is not None for name in names)
+    ]
 
 
 def _cell(value: Any) -> str:

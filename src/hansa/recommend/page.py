@@ -14,6 +14,7 @@ from hansa.recommend.beside import (
     THIS,
     baselines_table,
     groups_table,
+    last_table,
     list_label,
     list_names,
     lists_table,
@@ -22,6 +23,7 @@ from hansa.recommend.beside import (
 from hansa.recommend.spreading import spread
 from hansa.report import pictures
 from hansa.report.curves import Curves, curves_chart
+from hansa.report.grid import Grid
 from hansa.report.measured import Measured
 from hansa.report.page import Section, Tile
 from hansa.report.run_page import RunPage
@@ -102,12 +104,16 @@ class RecommendPage(RunPage):
     def unfolded(self, of: Measured) -> list[Section]:
         """What is simple, the lists, how ratings spread; then nodes, graph and data."""
         return [
-            Section("Beside what is simple", grid=baselines_table(of.run, lists=False)),
+            Section("Beside what is simple", grid=baselines_table(of.run)),
             Section("Lists", grid=lists_table(of.run), note=_MASK),
             Section("Users and items that nobody trained on", grid=groups_table(of.run)),
             Section("How ratings spread", self._spread(of), note=self._exposed(of)),
             Section("Nodes, graph and data", self._nodes(of), note=self.sizes(of)),
         ]
+
+    def table(self, of: Measured, *, every: bool = False) -> Grid:
+        """Errors of nodes and costs, or every figure."""
+        return last_table(of.run, every=every)
 
     def elsewhere(self, of: Measured) -> list[str]:
         """What tables say."""
