@@ -20,6 +20,7 @@ from hansa.attest.code import code_digest
 from hansa.attest.evidence import Evidence
 from hansa.attest.policy import Policy
 from hansa.attest.refusals import AttestationError
+from hansa.attest.sealing import Sealing, run_of
 from hansa.attest.simulation import SimulatedRoot, check_allowed, verify_simulated
 from hansa.attest.verdict import Verdict
 from hansa.attest.verify import verify
@@ -29,6 +30,8 @@ from hansa.engine.links.vouching import ChannelKind, Meeting, Vouching
 from hansa.engine.settings import Settings
 
 _CONFIG = b"hansa attested configuration 1\0"
+ROOT = "simulated-root"
+"""Where in a run's folder the root of a simulation is kept whose checkpoints are sealed."""
 _DOCS = "docs/attestation.md says what each attester and each line of a policy needs"
 _OWN = bytes(64)  # what the evidence is about that a site shows itself
 
@@ -52,6 +55,10 @@ class Attested(ChannelKind):
         1, ge=1, description="members that may be on one chip; null: any number, so that one owner "
         "of a chip can be many members"
     )  # fmt: skip
+    seal: bool = Field(
+        False, description="checkpoints are encrypted by a key that only the same code on the same "
+        "chip has, and chained; what reads models from checkpoints then cannot"
+    )  # fmt: skip
     seconds: float = Field(20.0, gt=0, description="that an exchange of evidence may take")
 
     @property
@@ -74,21 +81,39 @@ class Attested(ChannelKind):
             check_allowed("attester")
         try:
             self.attester.tee  # noqa: B018 - it raises where there is no such hardware
+            if self.seal and self.attester.is_hardware:
+                self.attester.sealing_key()
         except AttestationError as error:
             name = type(self.attester).name
             raise ConfigError("attester", name, f"gives no evidence: {error}", _DOCS) from None
 
-    def found(self) -> dict[str, Any]:
-        """The policy, and for a simulation the root of this run."""
+    def found(self, folder: Path) -> dict[str, Any]:
+        """The policy, the chain of checkpoints, and for a simulation the root of this run."""
         self.check()
-        founded: dict[str, Any] = {"policy": Policy.load(self.policy).dump()}
+        founded = {"policy": Policy.load(self.policy).dump(), **self.alone(folder)}
         if not self.attester.is_hardware:
-            founded["root"] = SimulatedRoot.generate().seed
+            kept = folder / ROOT
+            root = SimulatedRoot.load(kept) if kept.exists() else SimulatedRoot.generate()
+            if self.seal and not kept.exists():  # who resumes has to open what was sealed
+                root.save(kept)
+            founded["root"] = root.seed
         return founded
+
+    def alone(self, folder: Path) -> dict[str, Any]:
+        return {"chain": run_of(folder / "checkpoints")} if self.seal else {}
+
+    def sealer(self, member: Mapping[str, Any]) -> Sealing | None:
+        if not self.seal:
+            return None
+        try:
+            return Sealing(self.attester.told(member).sealing_key(), member["chain"])
+        except AttestationError as error:
+            problem = f"there is no key to seal with: {error}"
+            raise ConfigError("channel.seal", True, problem, "seal: false") from None
 
     def member(self, founded: Mapping[str, Any]) -> dict[str, Any]:
         """The policy, and what it simulates with."""
-        told = {"policy": founded["policy"]}
+        told = {name: founded[name] for name in ("policy", "chain") if name in founded}
         if "root" in founded:
             told["simulated"] = SimulatedRoot(founded["root"]).member().dump()
         return told

@@ -151,6 +151,12 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
     return sha256(file)
 
 
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as :func:`write_tensors` would write them, in memory."""
+    data: bytes = safetensors_torch.save(_whole(tensors))
+    return data
+
+
 def _save(
     file: Path,
     whole: dict[str, Tensor],

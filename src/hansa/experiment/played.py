@@ -137,8 +137,12 @@ def play(
         verb: on whose way the job is played.
 
     Raises:
+        ConfigError: checkpoints would be sealed.
         RunError: something failed on the way.
     """
+    if getattr(getattr(place.runtime, "channel", None), "seal", False):
+        problem = "leaves nothing that models can be read from, and they are needed here"
+        raise ConfigError("runtime.channel.seal", True, problem, "seal: false")
     nodes, rounds = len(job.parts), job.rounds
     settings = {"seed": job.streams.seed, "nodes": nodes, "rounds": rounds, **(config or {})}
     folder, checkpoint = _folder(path, settings, marks_of(place))

@@ -78,6 +78,10 @@ class Ticket:
             return None
         return self.channel.vouching(self.run, self.config, self.member)
 
+    def sealer(self) -> Any:
+        """What seals this site's checkpoints; None: nothing does."""
+        return None if self.channel is None else self.channel.sealer(self.member)
+
     def called(self, site: int) -> str:
         """What a site is called, by its number where no name is known."""
         names = {peer.site: str(peer) for peer in self.peers} | {self.site: self.name}

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from hansa.base.component import Component, register
@@ -125,9 +126,25 @@ class ChannelKind(Component, kind="channel"):
         """Rounds after which evidence is shown anew; 0: rounds are no matter."""
         return 0
 
-    def found(self) -> dict[str, Any]:
-        """Plain data that whoever starts the run draws for it, and keeps."""
+    def found(self, folder: Path) -> dict[str, Any]:
+        """Plain data that whoever starts the run draws for it, and keeps.
+
+        Args:
+            folder: the run's, where what has to outlive this start is kept.
+        """
         return {}
+
+    def alone(self, folder: Path) -> dict[str, Any]:
+        """What a site is told that was started by its owner; ``folder`` is its own."""
+        return {}
+
+    def sealer(self, member: Mapping[str, Any]) -> Any:
+        """What seals checkpoints (``runtimes/sealer.py``); None: they are readable.
+
+        Raises:
+            ConfigError: they should be sealed, and cannot be here.
+        """
+        return None
 
     def member(self, founded: Mapping[str, Any]) -> dict[str, Any]:
         """Plain data that a new site is told of that."""

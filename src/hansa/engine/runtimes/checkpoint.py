@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from hansa.base.bundle import check_file, read_facts, write_tensors
+from hansa.base.bundle import check_file, packed, read_facts, write_tensors
 from hansa.base.errors import CheckpointError
-from hansa.base.files import write_json, writing
+from hansa.base.files import atomic_write, sha256, write_json, writing
 from hansa.base.lazy import safetensors, torch
 from hansa.engine.block import Block
 from hansa.engine.exchange.letter import as_tensors, from_tensors
 from hansa.engine.outcome import Outcome, Which
 from hansa.engine.past import filed_links, read_links
+from hansa.engine.runtimes.sealer import Sealer, opened
 from hansa.engine.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def round_folder(root: Path, done: int) -> Path:
     return root / f"round-{done:06d}"
 
 
-def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
+def save_block(block: Block, root: Path, done: int, sealer: Sealer | None = None) -> dict[str, Any]:
     """Write a block's file; returns its entry for the manifest."""
     folder = round_folder(root, done)
     with writing(folder):
@@ -64,10 +65,16 @@ def save_block(block: Block, root: Path, done: int) -> dict[str, Any]:
     if end is not None and end.ids is not None and end.rows is not None:
         own = torch.tensor(end.ids), end.rows.clone()  # it may be of the block's own
         tensors |= {"outcome.ids": own[0], "outcome.rows": own[1]}
-    digest = write_tensors(path, tensors)
     ids = [int(block.ids[0]), int(block.ids[-1])]
+    if sealer is None:
+        digest = write_tensors(path, tensors)
+    else:
+        with atomic_write(path) as file:
+            file.write(sealer.seal(packed(tensors), {"round": done, "nodes": ids}))
+        digest = sha256(path)
     outcome = None if end is None else end.facts()
-    return {"file": path.name, "nodes": ids, "sha256": digest, "outcome": outcome}
+    entry = {"file": path.name, "nodes": ids, "sha256": digest, "outcome": outcome}
+    return entry if sealer is None else {**entry, "sealed": done}
 
 
 def seal(
@@ -76,6 +83,7 @@ def seal(
     entries: list[dict[str, Any]],
     keep: int,
     spare: Collection[Path] = (),
+    sealer: Sealer | None = None,
     **facts: Any,
 ) -> None:
     """Make a checkpoint valid by writing its manifest, and drop all but the ``keep`` latest.
@@ -84,7 +92,12 @@ def seal(
         spare: folders that are still read from, and stay too.
     """
     folder = round_folder(root, done)
-    write_json(folder / MANIFEST, {"round": done, "files": entries, **facts})
+    said = {"round": done, "files": entries, **facts}
+    if sealer is not None:
+        said["chain"] = sealer.link(root, said)
+    write_json(folder / MANIFEST, said)
+    if sealer is not None:
+        sealer.linked(root, {**said["chain"], "round": done})
     # Later ones are let be: a worker that is ahead may be writing them.
     so_far = [other for other in sorted(root.glob("round-*")) if other.name <= folder.name]
     kept = [other for other in so_far if (other / MANIFEST).exists()][-keep:]
@@ -146,13 +159,15 @@ def shelved(folder: Path, name: str) -> np.ndarray:
     """Ids of the nodes that have a row on a shelf of a checkpoint, int64, ascending."""
     ids = [np.zeros(0, dtype=np.int64)]
     for path in sorted(folder.glob("nodes-*.safetensors")):
-        with safetensors.safe_open(path, framework="pt") as file:
+        with opened(path, {}, None) as file:
             if f"shelf.{name}.ids" in file.keys():  # noqa: SIM118
                 ids.append(file.get_tensor(f"shelf.{name}.ids").numpy())
     return np.sort(np.concatenate(ids))
 
 
-def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
+def load_block(
+    block: Block, folder: Path, manifest: dict[str, Any], sealer: Sealer | None = None
+) -> None:
     """Fill a block, in place, with the saved state of its nodes, and with what they came to.
 
     Raises:
@@ -165,7 +180,8 @@ def load_block(block: Block, folder: Path, manifest: dict[str, Any]) -> None:
             continue
         path = folder / entry["file"]
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
+            about = {"round": entry.get("sealed"), "nodes": entry["nodes"]}
+            with opened(path, about, sealer) as file:
                 saved = file.get_tensor("ids").numpy()
                 here, source = np.intersect1d(block.ids, saved, return_indices=True)[1:]
                 if not len(here):

@@ -98,5 +98,6 @@ class CheckpointParts:
         assert self.resume is not None
         manifest = read_manifest(self.resume)
         block = self.collector.job.block(one.ids)
-        load_block(block, self.resume, manifest)
-        return int(manifest["round"]), save_block(block, self.folder, done)
+        sealer = self.collector.sealer
+        load_block(block, self.resume, manifest, sealer)
+        return int(manifest["round"]), save_block(block, self.folder, done, sealer)

@@ -17,6 +17,7 @@ from hansa.engine.roster import Roster
 from hansa.engine.runtimes.arrivals_file import add_round, cut_after
 from hansa.engine.runtimes.checkpoint import seal
 from hansa.engine.runtimes.host import Report
+from hansa.engine.runtimes.sealer import Sealer
 from hansa.engine.time.battery import BATTERY_EMPTY
 from hansa.engine.training.trainer import Trainer
 from hansa.report import RunFolder
@@ -59,6 +60,7 @@ class Collector:
         self._cut = True  # what a run that is gone on with has recorded of later rounds
         self.diverged: dict[str, Any] | None = None
         self.saved = 0
+        self.sealer: Sealer | None = None  # of checkpoints
         self.reason = ""
 
     @property
@@ -84,7 +86,8 @@ class Collector:
         so_far = {name: getattr(self, name) for name in _SO_FAR}
         facts = {"seconds": self.seconds, "part": self.folder.parts, "stopped": stopped}
         facts |= self.folder.marks
-        seal(root, done, entries, self.job.checkpoint.keep, spare, **facts, so_far=so_far)
+        keep, sealer = self.job.checkpoint.keep, self.sealer
+        seal(root, done, entries, keep, spare, sealer, **facts, so_far=so_far)
         self.saved = done
 
     def restore(self, manifest: dict[str, Any]) -> None:

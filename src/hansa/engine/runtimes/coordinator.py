@@ -75,7 +75,10 @@ class Coordinator:
         self.run, keyed = secrets.token_hex(8), self.channel.keyed
         self.key = Key.generate("coordinator") if keyed else None
         self.secret = b"" if keyed else secrets.token_bytes(SECRET_BYTES)
-        self.founded = self.channel.found()
+        self.founded = self.channel.found(self.collector.folder.path)
+        sealer = self.collector.sealer = self.channel.sealer(self.channel.member(self.founded))
+        if sealer is not None and launch.resume is not None:
+            sealer.check(launch.resume, peek(launch.resume))
         config = self.collector.folder.config
         self.config = {"run": digest_of(config)} if self.channel.attests else {}
         self.listens, self.depot = listen, depot

@@ -199,24 +199,26 @@ def _play(site: Site, build: Callable[[], Party], service: Service, moment: Mome
     owner = np.asarray(ticket.owner)
     block = job.block(np.flatnonzero(owner == site.index))
     block.workers = job.workers
-    start = 0
+    start, sealer = 0, ticket.sealer()
     if service.part is not None:
-        load_block(block, Path(service.part["folder"]), service.part)
+        load_block(block, Path(service.part["folder"]), service.part, sealer)
         start = int(service.part["round"])
     elif service.resume is not None:
         manifest = read_manifest(service.resume)
-        load_block(block, service.resume, manifest)
+        if sealer is not None:
+            sealer.check(service.resume, manifest)
+        load_block(block, service.resume, manifest, sealer)
         start = int(manifest["round"])
 
     def save(block: Block, done: int) -> None:
         if service.careful:
             ledger.settled()  # what it is to go on from follows from what it has reported
-        entry = save_block(block, service.checkpoints, done)
+        entry = save_block(block, service.checkpoints, done, sealer)
         moment("checkpointing", done - 1)
         ledger.saved(done, entry)
 
     if service.careful and job.checkpoint.every and not start and service.part is None:
-        ledger.saved(0, save_block(block, service.checkpoints, 0))
+        ledger.saved(0, save_block(block, service.checkpoints, 0, sealer))
     begins = ledger.rejoin(start) if service.rejoins else start
     if service.rejoins and ledger.ends(begins):
         ledger.done(False)

@@ -7,7 +7,7 @@ import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ class _SiteRun:
     before: int = 0
     ledger: OwnLedger | None = None
     collector: PartialCollector | None = None
+    sealer: Any = None
 
     def play(self) -> None:
         """To the end, or until it was asked to end."""
@@ -138,7 +139,9 @@ class _SiteRun:
 
         try:
             with interrupts.heard():
-                ticket = self.entry.ticket(incarnation)
+                told = self.entry.file.channel.alone(folder.path)
+                ticket = replace(self.entry.ticket(incarnation), member=told)
+                self.sealer = ticket.sealer()
                 network, streams = self.chosen.network, Streams(self.chosen.seed)
                 shaping = network and network.between(streams, ticket.site, ticket.owner)
                 serve(ticket, self._party, service, ledger, shaping, ear=self.ear)
@@ -170,6 +173,7 @@ class _SiteRun:
         folder.write_json("environment.json", environment)
         declare(environment.get("metrics") or {})
         self.collector = PartialCollector(job, folder, len(self.entry.file.nodes))
+        self.collector.sealer = self.sealer
         if self.start.checkpoint is not None:
             self.collector.restore(self.start.manifest)
         self.collector.joined(job.roster)
