@@ -151,6 +151,35 @@ def measure(as_json: Json = False, debug: Debug = False) -> None:
         answer.line(f"sha384 {code_digest().hex()}")
 
 
+@app.command("memory")
+def memory(
+    seconds: Annotated[float, typer.Option(metavar="S", help="What the work takes outside.")],
+    working_set: Annotated[str, typer.Option(metavar="SIZE", help="In use, such as 400MB.")],
+    touched: Annotated[str, typer.Option(metavar="SIZE", help="Read and written in all.")],
+    calls: Annotated[int, typer.Option(metavar="N", help="System calls.")] = 0,
+    epc: Annotated[str, typer.Option(metavar="SIZE", help="Protected memory.")] = "93MiB",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what work would take in an enclave with little memory: modelled, not measured."""
+    with answering(as_json, debug) as answer:
+        from dataclasses import asdict
+
+        from hansa.attest.enclave_memory import EnclaveMemory, enclave_cost
+        from hansa.base.byte_size import byte_size
+
+        for name, value in (("seconds", seconds), ("calls", calls)):
+            if value < 0:
+                raise ConfigError(name, value, "is less than nothing", "0 or more")
+        machine = EnclaveMemory(epc=byte_size(epc, "epc"))
+        cost = enclave_cost(
+            machine, seconds=seconds, calls=calls,
+            working_set=byte_size(working_set, "working_set"), touched=byte_size(touched, "touched"),
+        )  # fmt: skip
+        answer.data = {**asdict(cost), "machine": asdict(machine)}
+        answer.line(str(cost))
+
+
 def _evidence(file: Path, certificates: Path | None, collateral: Path | None) -> Evidence:
     from hansa.attest.evidence_files import read_file, recognise
 
