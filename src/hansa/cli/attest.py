@@ -172,10 +172,8 @@ def memory(
             if value < 0:
                 raise ConfigError(name, value, "is less than nothing", "0 or more")
         machine = EnclaveMemory(epc=byte_size(epc, "epc"))
-        cost = enclave_cost(
-            machine, seconds=seconds, calls=calls,
-            working_set=byte_size(working_set, "working_set"), touched=byte_size(touched, "touched"),
-        )  # fmt: skip
+        used, swept = byte_size(working_set, "working_set"), byte_size(touched, "touched")
+        cost = enclave_cost(machine, seconds=seconds, working_set=used, touched=swept, calls=calls)
         answer.data = {**asdict(cost), "machine": asdict(machine)}
         answer.line(str(cost))
 
