@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.attest.certificates import MOST, parse, read_bundle
+from hansa.attest.certificates import MOST, common_name, parse, read_bundle
 from hansa.attest.chain import build
+from hansa.attest.pck import Platform
 from hansa.attest.refusals import (
     AttestationError,
     BadCollateral,
+    BadSignature,
     BrokenChain,
     Malformed,
     Oversized,
@@ -26,9 +28,27 @@ from hansa.attest.refusals import (
 )
 from hansa.attest.revocation import RevocationList
 from hansa.attest.roots import pinned
-from hansa.attest.signatures import public_key
+from hansa.attest.signatures import PublicKey, algorithm_of, public_key
 
-from .vendor import BEGIN, END, Amd, Intel, Key, basic, pem, revocations, rsa_key, seq, usage
+from .vendor import (
+    BEGIN,
+    ECDSA,
+    END,
+    PSS,
+    Amd,
+    Intel,
+    Key,
+    basic,
+    der,
+    integer,
+    octets,
+    oid,
+    pem,
+    revocations,
+    rsa_key,
+    seq,
+    usage,
+)
 
 ALL = [
     *pinned().snp.values(), *pinned().snp_between, pinned().intel,
@@ -148,6 +168,70 @@ def test_there_is_an_end_to_bundles_and_certificates() -> None:
         read_bundle(Amd().vek.der * (MOST + 1))
     with pytest.raises(Oversized):
         parse(seq(bytes(1 << 15)))
+
+
+def test_certificates_of_another_form_are_refused() -> None:
+    intel = Intel()
+    old = intel.root.der.replace(der(0xA0, integer(2)), der(0xA0, integer(1)), 1)
+    with pytest.raises(Malformed, match="version"):
+        parse(old)
+    two = seq(*[der(0x31, seq(oid("2.5.4.3"), der(0x0C, b"x")))] * 2)
+    with pytest.raises(Malformed, match="two common names"):
+        common_name(two)
+    with pytest.raises(Malformed, match="base64"):
+        read_bundle(b"-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\n")
+    whole = revocations(intel.root.subject, intel.root.key)
+    with pytest.raises(Malformed, match="version"):
+        RevocationList.parse(whole.replace(integer(1), integer(0), 1))
+    with pytest.raises(Malformed, match="two signature algorithms"):
+        RevocationList.parse(whole.replace(ECDSA, seq(oid("1.2.840.10045.4.3.3")), 1))
+    with pytest.raises(Oversized):
+        RevocationList.parse(seq(bytes(1 << 18)))
+
+
+SHA256 = seq(oid("2.16.840.1.101.3.4.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "told"),
+    [
+        (seq(oid("1.2.840.113549.1.1.11"), b"\x05\0"), "no vendor uses"),
+        (PSS.replace(der(0xA2, integer(48)), der(0xA2, integer(32))), "salt"),
+        (seq(oid("1.2.840.113549.1.1.10"), seq(der(0xA0, SHA256))), "digest"),
+        (seq(oid("1.2.840.113549.1.1.10"), seq()), "ends where"),
+        (PSS.replace(oid("1.2.840.113549.1.1.8"), oid("1.2.840.113549.1.1.9")), "mask"),
+    ],
+)
+def test_signatures_by_other_algorithms_are_refused(algorithm: bytes, told: str) -> None:
+    with pytest.raises(Malformed, match=told):
+        algorithm_of(algorithm)
+
+
+def test_a_key_signs_by_its_own_kind() -> None:
+    intel = Intel()
+    mixed = parse(replace(intel.authority, issuer=Amd().ark.subject, issuer_key=rsa_key("ark")).der)
+    with pytest.raises(BadSignature, match="a key of P-256"):
+        mixed.check_signed_by(parse(intel.root.der))
+    with pytest.raises(Malformed, match="32 bytes is none"):
+        PublicKey.of_point("P-256", bytes(32))
+
+
+@pytest.mark.parametrize("drop", ["1", "3", "4"])
+def test_a_processors_certificate_says_all_of_it(drop: str) -> None:
+    pck = "1.2.840.113741.1.13.1"
+    said = {"1": octets(bytes(16)), "2": seq(), "3": octets(bytes(2)), "4": octets(bytes(6))}
+    whole = {name: seq(oid(f"{pck}.{name}"), value) for name, value in said.items()}
+
+    def platform(*parts: bytes) -> Platform:
+        extensions = ((pck, False, seq(*parts)),)
+        return Platform.of(parse(replace(Intel().pck, extensions=extensions).der))
+
+    with pytest.raises(Malformed, match="does not say"):
+        platform(*(part for name, part in whole.items() if name != drop))
+    with pytest.raises(Malformed, match="twice"):
+        platform(*whole.values(), whole[drop])
+    with pytest.raises(Malformed, match="in 3 bytes"):
+        platform(*{**whole, drop: seq(oid(f"{pck}.{drop}"), octets(b"abc"))}.values())
 
 
 def test_keys_of_other_kinds_are_refused() -> None:

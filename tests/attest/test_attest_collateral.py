@@ -48,6 +48,8 @@ def level(status: str = "UpToDate", **changes: Any) -> dict[str, Any]:
         ({"tcbLevels": [level(pcesvn=True)]}, "collateral"),
         ({"tcbLevels": "all"}, "collateral"),
         ({"tcbLevels": [{}] * 1025}, "collateral"),
+        ({"tcbLevels": [3]}, "collateral"),
+        ({"tcbLevels": [{}]}, "collateral"),
         ({"id": "SGX"}, "collateral"),
         ({"version": 2}, "collateral"),
         ({"tcbType": 1}, "collateral"),

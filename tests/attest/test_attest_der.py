@@ -106,6 +106,17 @@ def test_depth_hurts_nobody() -> None:
     assert reader.rest == seq()
 
 
+def test_truth_values_and_flags_have_one_form() -> None:
+    assert Reader(der(0x01, b"\xff")).boolean()
+    assert Reader(der(0x03, b"\x01\x06")).flags() == 0b1100000
+    for content in (b"\x01", b"", b"\0\0"):
+        with pytest.raises(Malformed):
+            Reader(der(0x01, content)).boolean()
+    for content in (b"", b"\0", b"\x08\0", b"\x01\x01", b"\0\0\0\0"):
+        with pytest.raises(Malformed):
+            Reader(der(0x03, content)).flags()
+
+
 def test_what_is_behind_the_end_is_told() -> None:
     with pytest.raises(Trailing, match="1 bytes behind the end of a thing"):
         read(seq(octets(b"x")) + b"\0", "a thing")

@@ -50,6 +50,12 @@ def test_a_strict_policy_is_what_is_read_from_few_words() -> None:
         ({"measurements": [{"mrenclave": ENCLAVE}]}, "measurements.0"),
         ({"measurements": [{"mrsigner": ENCLAVE}]}, "measurements.0"),
         ({"measurements": [{"mrtd": DIGEST}]}, "measurements.0"),
+        ({"measurements": [{"mrtd": DIGEST, "host_data": ENCLAVE}]}, "measurements.0"),
+        ({"measurements": [{"launch_digest": "0g" * 48}]}, "measurements.0.launch_digest"),
+        (
+            {"measurements": [{"mrtd": DIGEST, "rtmr0": DIGEST, "firmware_only": True}]},
+            "measurements.0",
+        ),
         ({"products": []}, "products"),
         ({"products": ["Rome"]}, "products.0"),
         ({"products": ["Milan", "Genoa", "Intel"]}, "products"),
@@ -119,6 +125,9 @@ def test_a_file_that_is_no_policy_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "p.yaml").write_bytes(text.encode("latin-1"))
     with pytest.raises(PolicyError):
         Policy.load(tmp_path / "p.yaml")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (1 << 21))
+    with pytest.raises(PolicyError, match="too large"):
+        Policy.load(tmp_path / "large.yaml")
     with pytest.raises(PolicyError, match="cannot be read"):
         Policy.load(tmp_path / "none.yaml")
 
@@ -140,6 +149,8 @@ def test_a_measurement_holds_as_a_whole() -> None:
     assert not signer.holds({})
     assert td.holds({"mrtd": DIGEST, "rtmr0": ENCLAVE, "rtmr3": DIGEST})
     assert not td.holds({"mrtd": DIGEST, "rtmr3": "00" * 48})
+    data["measurements"] = [{"mrtd": DIGEST, "firmware_only": True}]
+    assert Policy.parse(data | {"platforms": ["tdx"]}).measurements[0].holds({"mrtd": DIGEST})
 
 
 def test_the_page_shows_a_policy_and_names_every_field_and_refusal(

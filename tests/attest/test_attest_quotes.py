@@ -180,6 +180,18 @@ def test_lengths_agree_with_each_other(body: bytes, version: int) -> None:
             Quote.parse(bytes(quote))
 
 
+def test_certification_data_are_a_report_with_a_chain_and_no_more() -> None:
+    quote = bytearray(INTEL.quote(domain()))
+    at = 48 + 584 + 4 + 128
+    other = bytes(quote[:at]) + struct.pack("<H", 5) + bytes(quote[at + 2 :])
+    with pytest.raises(Malformed, match="type 5: 6 is needed"):
+        Quote.parse(other)
+    (length,) = struct.unpack_from("<I", quote, at - 132)
+    struct.pack_into("<I", quote, at - 132, length + 1)
+    with pytest.raises(Malformed, match="1 bytes too many"):
+        Quote.parse(bytes(quote) + b"\0")
+
+
 def test_a_body_has_the_size_of_its_type() -> None:
     quote = bytearray(INTEL.quote(domain(648)))
     for kind in (0, 1, 2, 4):

@@ -22,7 +22,7 @@ from .vendor import (
     Amd,
     Intel,
     basic,
-    integer,
+    der,
     octets,
     p256,
     p384,
@@ -88,6 +88,7 @@ def test_a_policy_may_be_weakened_by_name(
         (Amd(without=("1.3.6.1.4.1.3704.1.2",)), {}, "malformed"),
         (Amd(hwid=octets(Amd().chip)), {}, "hw-id"),
         (Amd("Turin", hwid=Amd("Turin").chip), {}, "hw-id"),
+        (Amd(extra={"1.3.6.1.4.1.3704.1.2": der(0x16, b"Rome-B0")}), {}, "product"),
         (Amd(leaf={"key": p384("other")}), {}, "signature"),
         (Amd(leaf={"key": p256("other")}), {}, "signature"),
         (Amd(leaf={"end": NOW - timedelta(seconds=1)}), {}, "expired"),
@@ -137,15 +138,14 @@ def test_a_vcek_under_the_authority_of_vleks_is_refused() -> None:
 
 
 def test_amds_siblings_of_genoa_are_genoa() -> None:
-    from .vendor import der
+    siena = Amd("Genoa", extra={"1.3.6.1.4.1.3704.1.2": der(0x16, b"Siena-A0")})
+    assert problems(siena.evidence(model=0xA0), siena.policy()) == []
 
-    amd = Amd("Genoa")
-    listed = [
-        (which, False, der(0x16, b"Siena-A0") if which.endswith("3704.1.2") else value)
-        for which, value in amd.extensions.items()
-    ]
-    siena = Amd("Genoa", leaf={"extensions": listed})
-    assert problems(siena.evidence(model=0xA0), amd.policy()) == []
+
+def test_a_providers_key_is_taken_only_where_the_policy_says_so() -> None:
+    vlek = Amd(kind="vlek")
+    assert problems(vlek.evidence(), vlek.policy(key_kinds=["vcek"])) == ["key-kind"]
+    assert problems(vlek.evidence(), vlek.policy(key_kinds=["vcek", "vlek"])) == []
 
 
 def test_revocations_are_looked_at() -> None:
@@ -242,11 +242,6 @@ def test_the_clock_and_the_report_data_are_asked_for() -> None:
 
 def test_versions_of_two_bytes_are_numbers() -> None:
     """0xDB is 02 02 00 DB in a certificate, and no number in 02 01 DB."""
-    amd = Amd()
-    listed = [
-        (which, False, b"\x02\x01\xdb" if value == integer(0xDB) else value)
-        for which, value in amd.extensions.items()
-    ]
-    assert problems(amd.evidence(), amd.policy()) == []
-    wrong = Amd(leaf={"extensions": listed})
-    assert problems(wrong.evidence(), amd.policy()) == ["malformed"]
+    assert problems(Amd().evidence(), Amd().policy()) == []
+    wrong = Amd(extra={"1.3.6.1.4.1.3704.1.3.8": b"\x02\x01\xdb"})
+    assert problems(wrong.evidence(), wrong.policy()) == ["malformed"]

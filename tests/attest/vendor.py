@@ -229,6 +229,7 @@ class Amd:
     )  # fmt: skip
     hwid: bytes | None = None
     without: tuple[str, ...] = ()
+    extra: Mapping[str, bytes] = field(default_factory=dict)
     leaf: Mapping[str, Any] = field(default_factory=dict)
     between: Mapping[str, Any] = field(default_factory=dict)
 
@@ -258,6 +259,7 @@ class Amd:
         if self.kind == "vcek":
             size = 8 if self.product == "Turin" else 64
             own[_AMD + "4"] = self.chip[:size] if self.hwid is None else self.hwid
+        own |= self.extra
         return {which: value for which, value in own.items() if which not in self.without}
 
     @property

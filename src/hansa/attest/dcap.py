@@ -25,7 +25,6 @@ from hansa.attest.refusals import (
     BrokenChain,
     DebugAllowed,
     LowTcb,
-    Malformed,
     MigrationAllowed,
     Revoked,
     UnwantedAdvisory,
@@ -138,18 +137,15 @@ def _check_collateral(
     collateral.check(chain, policy, at, findings)
     info, identity = collateral.tcb_info.fields, collateral.qe_identity.fields
     td = quote.body if isinstance(quote.body, TdReport) else None
-    try:
-        enclave = enclave_level(identity, quote.qe_report, td is not None)
-        if td is None:
-            level = platform_level(info, platform, None)
-        else:
-            level = worst([
-                platform_level(info, platform, svn).with_part(module_level(info, td, svn))
-                for svn in dict.fromkeys(td.tcb_svns)
-            ])  # fmt: skip
-        level = level.with_part(enclave)
-    except Malformed as error:
-        raise BadCollateral(str(error)) from None
+    enclave = enclave_level(identity, quote.qe_report, td is not None)
+    if td is None:
+        level = platform_level(info, platform, None)
+    else:
+        level = worst([
+            platform_level(info, platform, svn).with_part(module_level(info, td, svn))
+            for svn in dict.fromkeys(td.tcb_svns)
+        ])  # fmt: skip
+    level = level.with_part(enclave)
     findings.status, findings.advisories = level.status, level.advisories
     if level.status not in policy.statuses:
         taken = ", ".join(policy.statuses)

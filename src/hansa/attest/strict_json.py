@@ -54,9 +54,6 @@ class Fields:
             raise BadCollateral(f"{what} is no object")
         self._values, self._what = values, what
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
-
     def only(self, *names: str) -> None:
         """Refuse fields of any other name."""
         if odd := sorted(set(self._values) - set(names)):
