@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import measure
-from tests.attest.vendor import NOW, REPORT_DATA, Amd, Intel, domain, enclave
+from tests.attest.certifying import NOW
+from tests.attest.vendor import REPORT_DATA, Amd, Intel, domain, enclave
 
 from hansa.attest import certificates, signatures
 from hansa.attest.evidence_files import recognise

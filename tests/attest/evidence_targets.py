@@ -29,7 +29,8 @@ from hansa.attest.verify import verify
 
 from ..toy.mutating import mutated
 from . import real
-from .vendor import NOW, Amd, Intel, domain, enclave
+from .certifying import NOW
+from .vendor import Amd, Intel, domain, enclave
 
 Target = Callable[[bytes], None]
 Case = tuple[Evidence, Policy, datetime, Roots]

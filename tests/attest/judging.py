@@ -9,7 +9,8 @@ from hansa.attest.policy import Policy
 from hansa.attest.verdict import Verdict
 from hansa.attest.verify import verify
 
-from .vendor import NOW, REPORT_DATA, Amd
+from .certifying import NOW
+from .vendor import REPORT_DATA, Amd
 
 
 def judge(

@@ -30,13 +30,11 @@ from hansa.attest.revocation import RevocationList
 from hansa.attest.roots import pinned
 from hansa.attest.signatures import PublicKey, algorithm_of, public_key
 
-from .vendor import (
+from .certifying import (
     BEGIN,
     ECDSA,
     END,
     PSS,
-    Amd,
-    Intel,
     Key,
     basic,
     der,
@@ -49,6 +47,7 @@ from .vendor import (
     seq,
     usage,
 )
+from .vendor import Amd, Intel
 
 ALL = [
     *pinned().snp.values(), *pinned().snp_between, pinned().intel,

@@ -15,7 +15,8 @@ from hansa.attest.evidence import Evidence
 from hansa.attest.policy import Policy
 from hansa.cli import main
 
-from .vendor import NOW, REPORT_DATA, Amd, Intel, domain, enclave
+from .certifying import NOW
+from .vendor import REPORT_DATA, Amd, Intel, domain, enclave
 
 Call = Callable[..., tuple[int, str, str]]
 AMD, INTEL = Amd("Genoa"), Intel()

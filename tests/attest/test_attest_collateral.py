@@ -14,8 +14,9 @@ from hansa.attest.collateral import canonical
 from hansa.attest.policy import STATUSES
 from hansa.attest.tcb_levels import Level
 
+from .certifying import NOW, p256, pem, revocations
 from .judging import judge, problems
-from .vendor import NOW, Intel, domain, enclave, p256, pem, revocations
+from .vendor import Intel, domain, enclave
 
 INTEL = Intel()
 TDX = INTEL.evidence(domain())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hansa.attest.der import INTEGER, SEQUENCE, Reader, read
 from hansa.attest.refusals import Malformed, Trailing, Truncated
 
-from .vendor import der, integer, octets, oid, seq
+from .certifying import der, integer, octets, oid, seq
 
 
 @settings(max_examples=60)

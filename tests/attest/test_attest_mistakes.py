@@ -15,21 +15,9 @@ from hansa.attest.policy import STATUSES, Policy
 from hansa.attest.refusals import AttestationError, PolicyError
 from hansa.attest.verify import require, verify
 
+from .certifying import NOW, octets, p256, pem, revocations, rsa_key
 from .judging import judge, problems
-from .vendor import (
-    NOW,
-    REPORT_DATA,
-    Amd,
-    Intel,
-    domain,
-    enclave,
-    octets,
-    p256,
-    pem,
-    revocations,
-    rsa_key,
-    snp_collateral,
-)
+from .vendor import REPORT_DATA, Amd, Intel, domain, enclave, snp_collateral
 
 AMD, INTEL = Amd(), Intel()
 ALL = [

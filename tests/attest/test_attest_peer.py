@@ -13,9 +13,10 @@ from hansa.attest.evidence import Evidence
 from hansa.attest.policy import STATUSES
 from hansa.attest.verify import verify
 
+from .certifying import NOW
 from .judging import judge
 from .real import evidence_of, policy
-from .vendor import NOW, Intel, domain, enclave, level, svn_level
+from .vendor import Intel, domain, enclave, level, svn_level
 
 dcap_qvl = pytest.importorskip("dcap_qvl")
 REFUSED = ("refused", ())

@@ -16,22 +16,9 @@ from hansa.attest.evidence import Evidence
 from hansa.attest.quote import Quote
 from hansa.attest.refusals import Malformed
 
+from .certifying import NOW, basic, p256, pem, usage
 from .judging import judge, problems
-from .vendor import (
-    FMSPC,
-    NOW,
-    PPID,
-    QE_SIGNER,
-    REPORT_DATA,
-    Amd,
-    Intel,
-    basic,
-    domain,
-    enclave,
-    p256,
-    pem,
-    usage,
-)
+from .vendor import FMSPC, PPID, QE_SIGNER, REPORT_DATA, Amd, Intel, domain, enclave
 
 FORMS = [
     (enclave(), 3), (enclave(), 4), (enclave(), 5), (domain(), 4), (domain(), 5),

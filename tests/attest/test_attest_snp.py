@@ -14,24 +14,9 @@ from hypothesis import strategies as st
 from hansa.attest.refusals import AttestationError
 from hansa.attest.verify import require
 
+from .certifying import END, NOW, basic, der, octets, p256, p384, pem, revocations, rsa_key, usage
 from .judging import judge, problems
-from .vendor import (
-    END,
-    NOW,
-    REPORT_DATA,
-    Amd,
-    Intel,
-    basic,
-    der,
-    octets,
-    p256,
-    p384,
-    pem,
-    revocations,
-    rsa_key,
-    snp_collateral,
-    usage,
-)
+from .vendor import REPORT_DATA, Amd, Intel, snp_collateral
 
 PRODUCTS = ("Milan", "Genoa", "Turin")
 
