@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hansa.experiment import run
+from hansa.recommend.beside import fallbacks, groups_table
 from hansa.recommend.recommend_file import RecommendFile
 from hansa.recommend.spreading import spread
 from hansa.report import RunFolder
@@ -64,6 +65,16 @@ def test_ratings_spread_from_their_owners_on(tmp_path: Path) -> None:
     assert all(0 <= share < 1 for share in rows["repeated"].to_list())
     assert folder.summary is not None
     assert folder.summary["holders_mean"] == holders[-1]
+
+
+def test_who_is_predicted_as_anybody_is_said(tmp_path: Path) -> None:
+    data = {**SMALL["data"], "split": "global_time"}
+    folder = folder_of(tmp_path, data=data, nodes=3, baselines=["user_mean", "bias"])
+    (text,) = fallbacks(folder)
+    assert "predicted as anybody's by each user's own mean, biases" in text
+    cells = groups_table(folder).rows
+    assert {row[0] for row in cells} >= {"cold users"}
+    assert "cold users" in words(folder)
 
 
 def test_where_models_are_sent_nothing_spreads(tmp_path: Path) -> None:

@@ -122,8 +122,10 @@ def recommend_for(
 
 
 def _show(answer: Answer, folder: RunFolder, every: bool) -> None:
-    from hansa.recommend.beside import baselines_table, last_table, lists_table
+    from hansa.recommend.beside import baselines_table, fallbacks, last_table, lists_table
 
     answer.table(last_table(folder, every=every))
     answer.table(baselines_table(folder, "Stars, beside what is simple"))
     answer.table(lists_table(folder, "Lists"))
+    for text in fallbacks(folder):
+        answer.line(f"remark: {text}")

@@ -86,6 +86,19 @@ def groups_table(folder: RunFolder) -> Grid:
     return Grid("", ["", "", "how many", "test ratings", "RMSE"], cells, words=2)
 
 
+def fallbacks(folder: RunFolder) -> list[str]:
+    """Which baselines fall back on what holds for all, and for how many test ratings."""
+    by_count: dict[int, list[str]] = {}
+    for name, row in rows_of(folder).items():
+        if count := row.get("fallback_ratings"):
+            by_count.setdefault(int(count), []).append(CALLED[name])
+    return [
+        f"{count:,} test ratings are of users who have none to train on; predicted as anybody's by "
+        f"{', '.join(names)}"
+        for count, names in by_count.items()
+    ]
+
+
 def list_label(name: str) -> str:
     """``ndcg@10_sampled99`` as people write it."""
     stem, _, rest = name.partition("@")

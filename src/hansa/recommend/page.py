@@ -13,6 +13,7 @@ from hansa.recommend.beside import (
     CALLED,
     THIS,
     baselines_table,
+    fallbacks,
     groups_table,
     last_table,
     list_label,
@@ -106,7 +107,11 @@ class RecommendPage(RunPage):
         return [
             Section("Beside what is simple", grid=baselines_table(of.run)),
             Section("Lists", grid=lists_table(of.run), note=_MASK),
-            Section("Users and items that nobody trained on", grid=groups_table(of.run)),
+            Section(
+                "Users and items that nobody trained on",
+                grid=groups_table(of.run),
+                note=". ".join(fallbacks(of.run)),
+            ),
             Section("How ratings spread", self._spread(of), note=self._exposed(of)),
             Section("Nodes, graph and data", self._nodes(of), note=self.sizes(of)),
         ]

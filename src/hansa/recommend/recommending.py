@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _NEIGHBOURS = 2
 """Rated items that are named as a reason."""
+_TASTE = 0.05
+"""Stars that vectors have to add before those near them are a reason at all."""
 
 
 def recommend(run: Path, user: str, count: int, node: int | None = None) -> dict[str, Any]:
@@ -66,8 +68,9 @@ def recommend(run: Path, user: str, count: int, node: int | None = None) -> dict
     titles = _titles(trained)
     items = []
     for rank, item in enumerate(best[best >= 0].tolist(), 1):
-        reasons = _reasons(module, item, rated, stars)
         shares = _shares(module, number, item)
+        tasted = shares.get("taste", 1.0) >= _TASTE
+        reasons = _reasons(module, item, rated, stars) if tasted else []
         because = [
             {"item": data.item_names[i], "title": titles[i], "stars": s, "likeness": likeness}
             for i, s, likeness in reasons

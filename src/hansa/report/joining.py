@@ -66,7 +66,7 @@ class JoinedRun(RunFolder):
         sums = {name: sum(one.get(name, 0) for one in every) for name in (*_SUMS, "bytes_sent")}
         return {
             "run_dir": str(self.path),
-            "verb": "learn",
+            "verb": every[0].get("verb", "learn"),
             "algorithm": every[0].get("algorithm"),
             "nodes": self.config.get("nodes"),
             "rounds": max(int(one.get("rounds", 0)) for one in every),
