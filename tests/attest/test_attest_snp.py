@@ -14,7 +14,20 @@ from hypothesis import strategies as st
 from hansa.attest.refusals import AttestationError
 from hansa.attest.verify import require
 
-from .certifying import END, NOW, basic, der, octets, p256, p384, pem, revocations, rsa_key, usage
+from .certifying import (
+    END,
+    NOW,
+    basic,
+    der,
+    integer,
+    octets,
+    p256,
+    p384,
+    pem,
+    revocations,
+    rsa_key,
+    usage,
+)
 from .judging import judge, problems
 from .vendor import REPORT_DATA, Amd, Intel, snp_collateral
 
@@ -74,6 +87,8 @@ def test_a_policy_may_be_weakened_by_name(
         (Amd(hwid=octets(Amd().chip)), {}, "hw-id"),
         (Amd("Turin", hwid=Amd("Turin").chip), {}, "hw-id"),
         (Amd(extra={"1.3.6.1.4.1.3704.1.2": der(0x16, b"Rome-B0")}), {}, "product"),
+        (Amd(extra={"1.3.6.1.4.1.3704.1.2": der(0x16, b"Milan") + b"\0"}), {}, "trailing"),
+        (Amd(extra={"1.3.6.1.4.1.3704.1.3.1": integer(4) + b"\0"}), {}, "trailing"),
         (Amd(leaf={"key": p384("other")}), {}, "signature"),
         (Amd(leaf={"key": p256("other")}), {}, "signature"),
         (Amd(leaf={"end": NOW - timedelta(seconds=1)}), {}, "expired"),
@@ -173,7 +188,8 @@ def test_a_chip_may_be_revoked_by_the_policy() -> None:
 
 def test_certificates_are_needed_and_are_of_one_key() -> None:
     amd = Amd()
-    for certificates in (b"", pem(amd.ask.der), amd.vek.der * 2, pem(Intel().pck.der)):
+    twice = amd.vek.der * 2 + amd.ask.der
+    for certificates in (b"", pem(amd.ask.der), twice, pem(Intel().pck.der)):
         evidence = dataclasses.replace(amd.evidence(), certificates=certificates)
         assert problems(evidence, amd.policy()) == ["chain"]
     evidence = dataclasses.replace(amd.evidence(), certificates=b"\x30\x03abc")
