@@ -112,7 +112,7 @@ def test_titles_of_items(tmp_path: Path) -> None:
 
 
 def test_made_ratings_are_those_of_the_truth_but_for_noise_and_rounding() -> None:
-    source = SyntheticRatings(people=300, items=400, noise=0.2, bias=0.2, taste=0.3)
+    source = SyntheticRatings(people=300, items=400, per_user=40, noise=0.2, bias=0.2, taste=0.3)
     ratings = source.ratings()
     error = ratings.stars - source.truth().stars(ratings.users, ratings.items)
     assert abs(error.mean()) < 0.02

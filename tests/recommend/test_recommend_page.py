@@ -49,9 +49,10 @@ def test_a_page_says_what_is_simple_and_how_ratings_spread(tmp_path: Path) -> No
     lines = {row["line"] for row in data}
     assert {"this run", "isolated nodes", "each user's own mean"} <= lines
     assert {view["words"] for view in chart["usermeta"]["views"]} >= {"round", "bytes sent"}
-    for one in page.sections(of):
-        for drawn in one.charts:
-            drawn.to_dict()  # its form is checked
+    (spreading,) = [one for one in page.sections(of) if one.title == "How ratings spread"]
+    assert len(spreading.charts) == 2
+    for drawn in spreading.charts:
+        drawn.to_dict()  # its form is checked
 
 
 def test_ratings_spread_from_their_owners_on(tmp_path: Path) -> None:
