@@ -108,7 +108,7 @@ REFUSED = [
     ("learn --set train.batch_size=1000", "train.batch_size", "at most 89"),
     ("learn --set nodes", "set", "not key=value"),
     ("learn --set node=3", "node", "did you mean nodes=3"),
-    ("learn --set nodes=many", "nodes", "integer"),
+    ("learn --set nodes=many", "nodes", "whole number"),
     ("learn --set train.optimizer.lr=-1", "train.optimizer.lr", "greater than 0"),
     ("learn --device gpu", "device", "cpu"),
     ("learn --out taken", "out", "not empty"),

@@ -1,4 +1,4 @@
-"""Settings that are refused: numbers that are yes or no, and what pydantic has to say."""
+"""Settings that are refused: numbers that are yes or no, and what pydantic complains of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from hansa.base.complaints import place, said
 from hansa.base.errors import ConfigError
 
 
@@ -30,30 +31,32 @@ def refuse_booleans(cls: type[BaseModel], settings: Any) -> None:
 def explain(error: ValidationError, cls: type[BaseModel]) -> ConfigError:
     """pydantic's first complaint as a :class:`ConfigError` (the others follow in its text)."""
     first, *rest = error.errors(include_url=False)
-    path = [str(part) for part in first["loc"]]
+    path = place(first, cls)
     field = ".".join(path)
     value = first.get("input")
-    problem, fix = first["msg"].removeprefix("Value error, "), ""
+    problem, fix = said(first), ""
     if first["type"] == "extra_forbidden":
         inside = _field(cls, path)[2] or cls  # the group that it was said of
         settings = list(inside.model_fields)
         near = difflib.get_close_matches(path[-1], settings, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        problem, fix = (
-            "there is no such setting",
-            f"{hint}settings: {', '.join(settings) or 'none'}",
-        )
+        fix = f"{hint}settings: {', '.join(settings) or 'none'}"
     elif first["type"] in ("model_type", "model_attributes_type"):
         inside = _field(cls, path)[2] or cls
-        listed = ", ".join(inside.model_fields)
-        problem, fix = "is a group of settings", f"a mapping with some of {listed}"
+        fix = f"a mapping with some of {', '.join(inside.model_fields)}"
     else:
         name, fix, _ = _field(cls, path)
         fix = f"{name} is: {fix}" if fix else ""
     if isinstance(value, Mapping):
         value = None
+    others: dict[str, list[str]] = {field: [problem]}
     for other in rest:
-        fix += f"\n  also: {'.'.join(map(str, other['loc']))}: {other['msg']}"
+        problems = others.setdefault(".".join(place(other, cls)), [])
+        if said(other) not in problems:
+            problems.append(said(other))
+    problem = ", and ".join(others.pop(field))
+    for name, problems in others.items():
+        fix += f"\n  also: {name}: {', and '.join(problems)}"
     return ConfigError(field, value, problem, fix.strip())
 
 

@@ -190,8 +190,8 @@ class EnsembleSettings(Settings):
     def _count(cls, settings: Any) -> Any:
         if isinstance(settings, Mapping) and settings.get("members") and "clients" not in settings:
             brought = settings["members"]
-            one = isinstance(brought, Mapping)
-            return {**settings, "clients": 1 if one else len(brought)}
+            several = isinstance(brought, list | tuple)
+            return {**settings, "clients": len(brought) if several else 1}
         return settings
 
 
