@@ -55,6 +55,6 @@ def rated_job(
     parts = [np.flatnonzero((owner == k) & ~test) for k in range(nodes)]
     held = [np.flatnonzero((owner == k) & test) for k in range(nodes)]
     split = Split(torch.from_numpy(pairs), torch.from_numpy(stars))
-    spec = DataSpec("pairs", (2,), 1, "regression", (USERS, ITEMS))
+    spec = DataSpec("pairs", (2,), 1, "regression", (USERS, ITEMS), (0.5, 5.0))
     dataset = Dataset("rated", spec, split, None, split.take(np.arange(4)))
     return completed(framed(RunFile.parse(chosen)), dataset, parts, held)

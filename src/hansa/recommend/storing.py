@@ -62,7 +62,7 @@ def report(block: Block) -> None:
 def _check(block: Block, inbox: Inbox) -> None:
     """Refuse ratings of users and items that nobody knows, or outside the scale."""
     spec = block.trainer.dataset.spec
-    low, high = getattr(spec, "scale", ()) or (-np.inf, np.inf)
+    low, high = spec.scale or (-np.inf, np.inf)
     users, items = spec.vocabulary
     first = 0
     for messages in (inbox.sent, inbox.received):
