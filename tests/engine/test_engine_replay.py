@@ -308,6 +308,11 @@ def _dies_and_is_done_again(
     changes |= {"algorithm": {"name": name, **SETTINGS.get(name, {})}, "train.local_steps": 1}
     if name == "cpfl":
         changes |= {"data.public": 0.2, "evaluate.local_validation": 0.2}
+    if name == "rex":
+        ratings = {"name": "synthetic_ratings", "people": 27, "partition": {"name": "users"}}
+        changes |= {"data": ratings, "model": "matrix_factorization"}
+        changes |= {"train.optimizer.momentum": 0.0, "train.optimizer.lr": 0.01}
+        changes["algorithm"] = {"name": name, "share": "both"}
     several = [make_job(changes) for _ in range(WORKERS + 1)]
     there, hall = really(several[:WORKERS], [death], folder)
     assert len(hall.dead) == 1

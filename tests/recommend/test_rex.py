@@ -1,12 +1,13 @@
 """REX as a whole: the same however nodes are split, and better than who is alone."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, Diverged
 from hansa.recommend.row_merging import HELD
 
 from .rated import ITEMS, USERS, rated_job
@@ -82,3 +83,16 @@ def test_groups_that_nobody_rated_stay_as_they_were(host: Callable[..., Any]) ->
     assert not held.all()
     assert (groups == first).all(-1)[~held].all()
     assert held[:, -1].all()
+
+
+def test_a_node_that_diverged_is_named(host: Callable[..., Any]) -> None:
+    fast = {"optimizer": {"lr": 5.0}, "on_divergence": "stop"}
+    with pytest.raises(Diverged, match=r"lower train.optimizer.lr"):
+        host(rated_job(train=fast))
+
+
+def test_a_graph_in_pieces_is_refused(tmp_path: Path) -> None:
+    graph = tmp_path / "pieces.txt"
+    graph.write_text("0 1\n1 2\n3 4\n4 5\n")
+    with pytest.raises(ConfigError, match="2 pieces"):
+        rated_job(topology={"name": "file", "path": str(graph)})

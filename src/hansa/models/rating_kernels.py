@@ -20,8 +20,8 @@ def predicted(row, x, y, k, biases, mean):  # type: ignore[no-untyped-def]  # pr
 
 @njit(cache=True, nogil=True)
 def descend(  # type: ignore[no-untyped-def]  # pragma: no cover
-    rows, indptr, pairs, ratings, lr, keep, users, items, k, biases, learned, constant, squares,
-    first, last,
+    rows, indptr, pairs, ratings, lr, keep, item_lr, item_keep, users, items, k, biases, learned,
+    constant, squares, first, last,
 ):  # fmt: skip
     group, end = k + 1, (users + items) * (k + 1)
     for i in range(first, last):
@@ -32,14 +32,14 @@ def descend(  # type: ignore[no-untyped-def]  # pragma: no cover
             mean = row[end] if learned else constant
             error = ratings[s] - predicted(row, x, y, k, biases, mean)
             total += np.float64(error) * np.float64(error)
-            step = lr * error
+            step, item_step = lr * error, item_lr * error
             for f in range(k):
-                row[y + f] = keep * row[y + f] + step * row[x + f]
+                row[y + f] = item_keep * row[y + f] + item_step * row[x + f]
             for f in range(k):
                 row[x + f] = keep * row[x + f] + step * row[y + f]
             if biases:
                 row[x + k] += step
-                row[y + k] += step
+                row[y + k] += item_step
             if learned:
                 row[end] += step
         if indptr[i + 1] > indptr[i]:

@@ -139,6 +139,7 @@ class Factors(RatingNetwork):
         ratings: np.ndarray,
         lr: float,
         decay: float,
+        item_rate: float = 1.0,
     ) -> np.ndarray:
         """Steps of stochastic gradient descent in the given order, for many nodes, in place.
 
@@ -155,6 +156,7 @@ class Factors(RatingNetwork):
             ratings: float32 [steps], stars.
             lr: learning rate, of numbers in units.
             decay: L2 penalty of the factors.
+            item_rate: the learning rate of items' numbers is so many times ``lr``.
 
         Returns:
             float64 [n]: the mean squared error in stars before each step; NaN without steps.
@@ -167,8 +169,12 @@ class Factors(RatingNetwork):
         self._check(pairs)
         scaled = (ratings / np.float32(self.unit)).astype(np.float32)
         squares = np.full(len(rows), np.nan)
-        step, keep = np.float32(lr), np.float32(1 - lr * decay)
-        arguments = (rows.detach().numpy(), indptr, pairs, scaled, step, keep, *self._form, squares)
+        rates = [
+            np.float32(number)
+            for rate in (lr, lr * item_rate)
+            for number in (rate, 1 - rate * decay)
+        ]
+        arguments = (rows.detach().numpy(), indptr, pairs, scaled, *rates, *self._form, squares)
         over_rows(descend, len(rows), *arguments)
         return squares * self.unit**2
 

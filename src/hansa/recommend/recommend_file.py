@@ -41,7 +41,7 @@ class RecommendTrainSettings(TrainSettings):
 
     drop_last: bool = Field(False, description="leave out the last, smaller batch of a pass")
     optimizer: Optimizer = Field(
-        SGD(lr=0.01, weight_decay=0.05), description="the rule that turns gradients into steps"
+        SGD(lr=0.015, weight_decay=0.05), description="the rule that turns gradients into steps"
     )
 
 
@@ -57,13 +57,14 @@ class RecommendFile(RunFile):
     nodes: int = Field(
         50, ge=1, le=10_000_000, description="how many nodes there are; users are dealt to them"
     )
-    rounds: int = Field(100, ge=1, description="how many times they train and exchange: epochs")
+    rounds: int = Field(200, ge=1, description="how many times they train and exchange: epochs")
     data: DataSource = Field(
         SyntheticRatings(partition=Users()),
         description="ratings, their split into training and test, and who has which users",
     )
     model: Model = Field(
-        MatrixFactorization(factors=10, start=3.5), description="what every node trains"
+        MatrixFactorization(factors=10, start=3.5, mean="fixed"),
+        description="what every node trains",
     )
     topology: Topology = Field(SmallWorld(neighbours=6, rewire=0.03), description="who hears whom")
     algorithm: Algorithm = Field(

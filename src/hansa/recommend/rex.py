@@ -19,7 +19,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.codec import Codec, Sparse, Table
+from hansa.codec import Codec, PairGaps, Sparse
 from hansa.engine import Algorithm, Block, Network, Script, Send
 from hansa.recommend import outgoing, row_merging, stepping, storing
 
@@ -32,7 +32,7 @@ class Rex(Algorithm):
     usual: ClassVar[dict[str, object]] = {
         "data": {"name": "movielens"},
         "model": {"name": "matrix_factorization", "start": 3.5, "mean": "fixed"},
-        "train": {"optimizer": {"name": "sgd", "lr": 0.01, "weight_decay": 0.05}},
+        "train": {"optimizer": {"name": "sgd", "lr": 0.015, "weight_decay": 0.05}},
     }
 
     dissemination: Literal["rmw", "dpsgd"] = Field(
@@ -41,18 +41,27 @@ class Rex(Algorithm):
     share: Literal["data", "model", "both"] = Field(
         "data", description="what is sent: ratings, the rows of the model, or both"
     )
-    ratings: int = Field(300, ge=1, description="ratings to a message, drawn from the whole store")
+    ratings: int = Field(1000, ge=1, description="ratings to a message, drawn from the whole store")
     steps: int = Field(
-        300, ge=0, description="different ratings that a pass of local work trains on, at most"
+        1000, ge=0, description="different ratings that a pass of local work trains on, at most"
     )
     passes: int = Field(1, ge=1, description="passes in a round, each with a draw of its own")
+    item_rate: float = Field(
+        4.0,
+        gt=0,
+        description="of matrix factorization: items' learning rate as a multiple of users'; the "
+        "paper: 1. Users are with one node, items are averaged over all",
+    )
     rating_codec: Codec = Field(
-        Table(), description="how ratings become bytes; pair_gaps: fewer, in the order of their ids"
+        PairGaps(), description="how ratings become bytes; table: as they were drawn"
     )
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
 
     def check(self, network: Network) -> None:
         outgoing.check_codecs(self.rating_codec, self.row_codec)
+        if not network.changing and (pieces := network.graph(0).pieces) > 1:
+            problem = f"is in {pieces} pieces: what one has never reaches the others"
+            raise ConfigError("", None, problem, "a topology that is connected: small_world")
         looked = range(8 if network.changing else 1)
         if self.dissemination == "dpsgd" and not all(network.graph(t).symmetric for t in looked):
             problem = "needs a graph in which every node is heard by those it hears"
@@ -65,9 +74,8 @@ class Rex(Algorithm):
         row_merging.start(block)
 
     def local(self, block: Block, t: int) -> None:
-        row_merging.mark(
-            block, *stepping.train(block, t, stepping.drawn(block, t, self.steps, self.passes))
-        )
+        chosen = stepping.drawn(block, t, self.steps, self.passes)
+        row_merging.mark(block, *stepping.train(block, t, chosen, self.item_rate))
 
     def round(self, block: Block, t: int) -> Script:
         self.local(block, t)

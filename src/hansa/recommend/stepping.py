@@ -69,7 +69,9 @@ def drawn(block: Block, t: int, steps: int, passes: int) -> list[np.ndarray]:
     return chosen
 
 
-def train(block: Block, t: int, chosen: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def train(
+    block: Block, t: int, chosen: list[np.ndarray], item_rate: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Local steps on these positions, in place, at the round's learning rate.
 
     Matrix factorization takes them one by one, in their order and with the optimizer's
@@ -91,7 +93,11 @@ def train(block: Block, t: int, chosen: list[np.ndarray]) -> tuple[np.ndarray, n
     decay = trainer.settings.optimizer.weight_decay
     stars = split.targets.numpy()
     rate = block.trainer.learning_rate(t)
-    block.report[TRAIN_LOSS] = network.descend_(block.rows, indptr, pairs, stars, rate, decay)
+    losses = network.descend_(block.rows, indptr, pairs, stars, rate, decay, item_rate)
+    # NaN is for nodes at rest, so a loss that is not a number is reported as infinite.
+    some = sizes > 0
+    losses[some] = np.nan_to_num(losses[some], nan=np.inf, posinf=np.inf)
+    block.report[TRAIN_LOSS] = losses
     for name in ("steps", "samples"):
         block.state[name].numpy()[:] += sizes
     return indptr, pairs
