@@ -178,6 +178,46 @@ def test_long_keys_are_told_apart() -> None:
     assert np.array_equal(store.table(0)["inputs"], images.reshape(50, 36))
 
 
+@given(
+    lots=st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.just(1.0))), st.data()
+        ),
+        max_size=4,
+    ),
+    when_full=st.sampled_from(["refuse", "oldest", "random"]),
+)
+@settings(max_examples=25)
+def test_notes_stay_with_their_examples_whatever_comes_goes_or_is_restored(
+    lots: list[Any], when_full: Any
+) -> None:
+    """A note that tells its example, but of those that were dealt, of which nobody said."""
+    dealt = [(0, 0, 1.0), (1, 2, 1.0), (3, 3, 1.0)]
+
+    def opened() -> Store:
+        part, mark = [np.arange(2), np.array([2])], {"mark": np.int32(-1)}
+        return Store(np.array([4, 7]), part, data(dealt), Streams(1), True, 5, when_full, mark)
+
+    store = opened()
+    for pairs, drawn in lots:
+        came = columns(pairs)
+        store.add(4, {**came, "mark": (came["inputs"] @ [4, 1]).astype(np.int32)})
+        m = len(content(store, 4))
+        some = drawn.draw(st.lists(st.booleans(), min_size=m, max_size=m))
+        store.drop(4, np.array(some, dtype=bool))
+        after = opened()
+        after.add(4, columns([(2, 2, 1.0)]))  # is gone once it is restored
+        after.restore(np.array([4, 7]), store.filed())
+        for each in (store, after):
+            held, mark = each.table(4)["inputs"], each.noted(4, "mark")
+            assert np.array_equal(mark[mark >= 0], held[mark >= 0] @ [4, 1])
+            assert {*map(tuple, held[mark < 0].tolist())} <= {(0, 0), (1, 2)}
+            assert each.find(4, held).tolist() == [*range(len(held))]
+            assert (each.find(4, np.array([[2, 3]])) >= 0).all() == ([2, 3] in held.tolist())
+        assert content(after, 4) == content(store, 4)
+        assert content(after, 7) == [(3, 3, 1.0)]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -19,6 +19,8 @@ WAYS = [
     {"share": "both", "passes": 2, "rating_codec": "pair_gaps"},
     {"share": "data", "dissemination": "dpsgd"},
     {"share": "both", "dissemination": "dpsgd"},
+    {"reconcile": "remembered", "exposure": {"hops": 2, "budget": 9, "capacity": 40}},
+    {"reconcile": "digest", "dissemination": "dpsgd", "exposure": {"expiry": 3}},
     {"share": "both", "model": NEURAL, "train": {"batch_size": 5, "drop_last": False}},
 ]
 
@@ -39,7 +41,7 @@ def test_blocks_apart_come_to_what_one_does(
         assert torch.equal(rows, block.rows)
         for name in (HELD, "bytes_sent", "steps", "samples", "messages_received"):
             assert torch.equal(state[name], block.state[name]), name
-    if way["share"] != "model":
+    if way.get("share") != "model":
         assert (block.store.gathered > 0).all()
 
 

@@ -4,8 +4,9 @@ A payload is how many pairs there are and, where there are some, one more than t
 one more than the largest second, the code's parameter, the bytes of the gaps and the gaps; then how
 many different values there are, those values from the most frequent on, and the place of each
 pair's value among them, compressed by zstandard. Where there are over 255 values they follow as
-they are. The order in which pairs were sent is not kept: a random order of m pairs alone is
-log2(m!) bits, which is more than all else.
+they are. Columns besides, of bytes, lie before the values, each compressed and after its length.
+The order in which pairs were sent is not kept: a random order of m pairs alone is log2(m!) bits,
+which is more than all else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from hansa.codec.messages import Messages
 from hansa.codec.table_messages import Tables
 
 FORM = (("int64", 1), ("int64", 1), ("float32", 1))
+NOTE = ("uint8", 1)
+"""What further columns are of."""
 _MOST = 1 << 40  # pairs that can be told apart
 _VALUES = 255
 
@@ -34,17 +37,22 @@ class PairGaps(Codec):
         return [_encoded(tables.table(k)) for k in range(len(tables))]
 
     def decode(self, payload: bytes | memoryview, elements: int) -> Tables:
-        if elements != len(FORM):
-            raise WireError(f"{elements} numbers a row where pairs have {len(FORM)}")
+        if elements < len(FORM):
+            raise WireError(f"{elements} numbers a row where pairs have {len(FORM)} or more")
         reader = _Reader(payload)
         count = reader.number()
         if not count:
             first, second, values = (np.zeros(0, dtype=kind) for kind, _ in FORM)
+            notes = [np.zeros(0, dtype=np.uint8)] * (elements - len(FORM))
         else:
             first, second = _pairs(reader, count)
+            notes = [
+                _unpacked(reader.take(reader.number()), count) for _ in range(elements - len(FORM))
+            ]
             values = _values(reader, count)
         reader.end()
-        return Tables(np.array([0, count]), {"0": first, "1": second, "2": values})
+        columns = (first, second, values, *notes)
+        return Tables(np.array([0, count]), {str(k): each for k, each in enumerate(columns)})
 
     def size(self, rows: Messages) -> np.ndarray:
         return np.array([len(payload) for payload in self.encode(rows)], dtype=np.int64)
@@ -60,13 +68,18 @@ def _sorted(rows: Messages) -> Tables:
         TypeError: these are no pairs with values.
         ValueError: an id is negative or too large, or a pair stands twice in a message.
     """
-    if not isinstance(rows, Tables) or rows.form != FORM:
+    if (
+        not isinstance(rows, Tables)
+        or rows.form[: len(FORM)] != FORM
+        or not {*rows.form[len(FORM) :]} <= {NOTE}
+    ):
         form = rows.form if isinstance(rows, Tables) else type(rows).__name__
         raise TypeError(f"the codec pair_gaps is for tables of {FORM}, not for {form}")
-    first, second, values = rows.columns.values()
+    first, second = [*rows.columns.values()][:2]
     message = np.repeat(np.arange(len(rows)), rows.counts)
     order = np.lexsort((second, first, message))
-    first, second, values, message = first[order], second[order], values[order], message[order]
+    columns = {name: column[order] for name, column in rows.columns.items()}
+    first, second, message = first[order], second[order], message[order]
     if len(first):
         if min(first.min(), second.min()) < 0:
             raise ValueError("an id below 0")
@@ -76,11 +89,11 @@ def _sorted(rows: Messages) -> Tables:
         if twice.any():
             at = int(np.argmax(twice))
             raise ValueError(f"the pair ({first[at]}, {second[at]}) twice in a message")
-    return Tables(rows.indptr, dict(zip(rows.columns, (first, second, values), strict=True)))
+    return Tables(rows.indptr, columns)
 
 
 def _encoded(table: dict[str, np.ndarray]) -> bytes:
-    first, second, values = table.values()
+    first, second, values, *notes = table.values()
     count = len(first)
     if not count:
         return varints.one(0)
@@ -89,13 +102,21 @@ def _encoded(table: dict[str, np.ndarray]) -> bytes:
     parameter = rice_parameter(positions)
     gaps = rice_encode(positions, parameter)
     head = [varints.one(n) for n in (count, height, width, parameter, len(gaps))]
-    return b"".join((*head, gaps, _coded_values(values)))
+    packed = [_packed(note) for note in notes]
+    beside = [part for note in packed for part in (varints.one(len(note)), note)]
+    return b"".join((*head, gaps, *beside, _coded_values(values)))
+
+
+def _packed(numbers: np.ndarray) -> bytes:
+    """Bytes [m], compressed."""
+    import zstandard
+
+    compressor = zstandard.ZstdCompressor(level=1, write_content_size=True, write_checksum=False)
+    return compressor.compress(np.ascontiguousarray(numbers).tobytes())
 
 
 def _coded_values(values: np.ndarray) -> bytes:
     """Values as places in a list of the different ones; their bits are kept."""
-    import zstandard
-
     bits, places, counts = np.unique(
         values.view(np.uint32), return_inverse=True, return_counts=True
     )
@@ -104,9 +125,8 @@ def _coded_values(values: np.ndarray) -> bytes:
     order = np.argsort(-counts, kind="stable")
     ranks = np.empty(len(bits), dtype=np.uint8)
     ranks[order] = np.arange(len(bits))
-    compressor = zstandard.ZstdCompressor(level=1, write_content_size=True, write_checksum=False)
     listed = bits[order].view(np.float32).astype("<f4").tobytes()
-    return bytes([len(bits)]) + listed + compressor.compress(ranks[places].tobytes())
+    return bytes([len(bits)]) + listed + _packed(ranks[places])
 
 
 def _pairs(reader: _Reader, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -121,26 +141,32 @@ def _pairs(reader: _Reader, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _values(reader: _Reader, count: int) -> np.ndarray:
-    import zstandard
-
     different = reader.take(1)[0]
     if not different:
         return np.frombuffer(reader.take(4 * count), "<f4").astype(np.float32)
     listed = np.frombuffer(reader.take(4 * different), "<f4").astype(np.float32)
-    rest = reader.take(reader.left)
+    places = _unpacked(reader.take(reader.left), count)
+    if places.max() >= different:
+        raise WireError("a value that is not among those listed")
+    return listed[places]
+
+
+def _unpacked(packed: memoryview, count: int) -> np.ndarray:
+    """The ``count`` bytes that were compressed, uint8."""
+    import zstandard
+
     try:
         # The size that a frame announces is what is reserved for it.
-        if zstandard.frame_content_size(rest) != count:
+        if zstandard.frame_content_size(packed) != count:
             raise WireError(f"values that are not of {count} pairs")
-        ranks = zstandard.ZstdDecompressor().decompress(
-            rest, max_output_size=count, allow_extra_data=False
+        whole = zstandard.ZstdDecompressor().decompress(
+            packed, max_output_size=count, allow_extra_data=False
         )
     except zstandard.ZstdError as error:
         raise WireError(f"malformed values of pairs: {error}") from error
-    places = np.frombuffer(ranks, np.uint8)
-    if len(places) != count or places.max() >= different:
-        raise WireError("a value that is not among those listed")
-    return listed[places]
+    if len(whole) != count:
+        raise WireError(f"{len(whole)} values of {count} pairs")
+    return np.frombuffer(whole, np.uint8)
 
 
 class _Reader:

@@ -291,6 +291,7 @@ class Block:
         unique: Sequence[int] | bool | None = None,
         capacity: int | None = None,
         when_full: WhenFull = "refuse",
+        notes: Mapping[str, np.generic] | None = None,
     ) -> Store:
         """Let the nodes' examples grow, from now on; for :meth:`Algorithm.start`.
 
@@ -301,7 +302,14 @@ class Block:
         """
         self.parts = [*self.parts]
         self.store = Store(
-            self.ids, self.parts, self.trainer.dataset, self.streams, unique, capacity, when_full
+            self.ids,
+            self.parts,
+            self.trainer.dataset,
+            self.streams,
+            unique,
+            capacity,
+            when_full,
+            notes,
         )
         self.trainer.dataset = self.store.dataset
         return self.store

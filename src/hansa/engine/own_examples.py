@@ -3,7 +3,7 @@
 An algorithm whose nodes pass examples on opens a :class:`Store` when a block starts
 (``block.open_store``). From then on a node's part grows by what is added: local steps draw from all
 of it, its size is that of all of it, and checkpoints hold what was gathered. What was dealt stays
-where it is and is never dropped.
+where it is, and no full store drops it; :meth:`Store.drop` does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import numpy as np
 from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
-from hansa.codec.table_messages import Tables
+from hansa.codec.table_messages import Tables, offsets
 from hansa.data.dataset import Dataset
 from hansa.data.grown import Grown
+from hansa.engine.example_notes import Notes
 from hansa.engine.exchange.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Store:
             is looked for.
         capacity: how many gathered examples a node keeps at most; None: all.
         when_full: what becomes of one more.
+        notes: what is noted of each example besides, by name (:meth:`noted`): what it is at first,
+            a NumPy scalar. It comes with an example as one more column.
 
     Attributes:
         dataset: the data set with the grown training examples.
@@ -65,6 +68,7 @@ class Store:
         unique: Sequence[int] | bool | None = None,
         capacity: int | None = None,
         when_full: WhenFull = "refuse",
+        notes: Mapping[str, np.generic] | None = None,
     ) -> None:
         self._split = Grown.of(dataset.train)
         self.dataset = replace(dataset, train=self._split)
@@ -80,6 +84,8 @@ class Store:
         self._place = {int(i): k for k, i in enumerate(ids)}
         self._parts = parts
         self._dealt = np.array([len(part) for part in parts], dtype=np.int64)
+        self._deal, self._stay = [*parts], [np.ones(len(part), dtype=bool) for part in parts]
+        self._notes = Notes(notes or {}, self._dealt)
         self._spans = _spans(dataset, self._unique)
         self._index = [np.array(part, dtype=np.int64) for part in parts]  # longer than the parts
         keys = [self._keyed(dataset.train.take(part).inputs) for part in parts] if columns else []
@@ -119,6 +125,54 @@ class Store:
         size = len(self._parts[self._place[node]])
         return self.table(node, random.choice(size, min(count, size), replace=False))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The names of what is noted of each example."""
+        return tuple(self._notes.initial)
+
+    def noted(self, node: int, name: str) -> np.ndarray:
+        """A note of each of a node's examples, [m], those that it was dealt first; may be changed
+        until something comes or is dropped."""
+        k = self._place[node]
+        return self._notes.of(k, name, len(self._parts[k]))
+
+    def keys(self, node: int) -> np.ndarray:
+        """What tells a node's examples apart, [m]: int64, or bytes of one length."""
+        return self._keyed(self._split.take(self._parts[self._place[node]]).inputs)
+
+    def find(self, node: int, inputs: np.ndarray) -> np.ndarray:
+        """The places of examples among a node's, int64 [m]; -1 where it has none such.
+
+        Args:
+            inputs: [m, numbers].
+        """
+        mine = self.keys(node)
+        order = np.argsort(mine)
+        asked = self._keyed(torch.from_numpy(np.ascontiguousarray(inputs)))
+        at = np.searchsorted(mine, asked, sorter=order)
+        there = at < len(mine)
+        there[there] = mine[order[at[there]]] == asked[there]
+        return np.where(there, order[np.where(there, at, 0)] if len(mine) else -1, -1)
+
+    def drop(self, node: int, gone: np.ndarray) -> None:
+        """Forget examples of a node, those that it was dealt among them.
+
+        Args:
+            gone: bool [m], which.
+        """
+        if not gone.any():
+            return
+        k = self._place[node]
+        part, dealt, first = self._parts[k], int(self._dealt[k]), len(self._split)
+        self._stay[k][np.flatnonzero(self._stay[k])[gone[:dealt]]] = False
+        self._split.pool.free(part[dealt:][gone[dealt:]] - first)
+        self._dealt[k] -= np.count_nonzero(gone[:dealt])
+        self._notes.keep(k, np.flatnonzero(~gone))
+        self._index[k] = part[~gone]
+        self._parts[k] = self._index[k][:]
+        if len(self._unique):
+            self._keys[k] = np.sort(self.keys(node))
+
     # -- what comes
 
     def take(self, inbox: Inbox) -> np.ndarray:
@@ -144,24 +198,26 @@ class Store:
 
         Args:
             columns: ``inputs`` [m, numbers] and ``targets`` [m], of the types of the training
-                examples; others are left alone.
+                examples, and notes by name, [m]; others are left alone.
 
         Raises:
             WireError: an example is not one of such a data set.
         """
         inputs, targets = self._checked(node, columns)
         k, keys = self._place[node], np.zeros(0, dtype=np.int64)
+        said = {name: columns[name] for name in self._notes.initial if name in columns}
         if len(self._unique):
             keys = self._keyed(inputs)
             firsts = self._unknown(k, keys)
             new, keys = torch.from_numpy(firsts), keys[firsts]
             inputs, targets = inputs[new], targets[new]
+            said = {name: values[firsts] for name, values in said.items()}
         m, kept = len(targets), self._kept(k, len(targets))
         self.came[k] += m
         if kept is None:
-            self._append(k, keys, inputs, targets)
+            self._append(k, keys, inputs, targets, said)
             return m
-        return self._rearrange(k, kept, inputs, targets)
+        return self._rearrange(k, kept, inputs, targets, said)
 
     def _checked(self, node: int, columns: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
         """Columns in the form of the training examples, if they can be some."""
@@ -205,7 +261,14 @@ class Store:
                 kept[lot] = old + j
         return kept
 
-    def _append(self, k: int, keys: np.ndarray, inputs: Tensor, targets: Tensor) -> None:
+    def _append(
+        self,
+        k: int,
+        keys: np.ndarray,
+        inputs: Tensor,
+        targets: Tensor,
+        said: Mapping[str, np.ndarray],
+    ) -> None:
         """Take in what is new, behind all that is there; ``keys`` of it, where there are any."""
         begin = len(self._parts[k])
         end = begin + len(targets)
@@ -215,6 +278,7 @@ class Store:
         places = self._split.pool.put(inputs, targets)
         self._index[k][begin:end] = len(self._split) + places
         self._parts[k] = self._index[k][:end]
+        self._notes.put(k, begin, end - begin, said)
 
     def _add_keys(self, k: int, keys: np.ndarray) -> None:
         more = np.sort(keys)
@@ -224,10 +288,19 @@ class Store:
         if end > len(self._index[k]):
             self._index[k] = np.resize(self._index[k], max(end, 2 * len(self._index[k])))
 
-    def _rearrange(self, k: int, kept: np.ndarray, inputs: Tensor, targets: Tensor) -> int:
+    def _rearrange(
+        self,
+        k: int,
+        kept: np.ndarray,
+        inputs: Tensor,
+        targets: Tensor,
+        said: Mapping[str, np.ndarray],
+    ) -> int:
         """Make what was gathered that of :meth:`_kept`; returns how many new ones are in it."""
         part, first, begin = self._parts[k], len(self._split), int(self._dealt[k])
         before = part[begin:]
+        self._notes.put(k, len(part), len(targets), said)
+        self._notes.keep(k, np.concatenate([np.arange(begin), begin + kept]))
         gone = before[np.setdiff1d(np.arange(len(before)), kept)]
         fresh = kept >= len(before)
         chosen = torch.from_numpy(kept[fresh] - len(before))
@@ -279,25 +352,42 @@ class Store:
         at = np.arange(len(self._ids)) if ids is None else np.array([self._place[i] for i in ids])
         pieces = [self._parts[k][self._dealt[k] :] for k in at.tolist()]
         split = self._split.take(np.concatenate(pieces))
-        counts = torch.from_numpy(self.gathered[at]), torch.from_numpy(self.came[at])
+        stay = [self._stay[k] for k in at.tolist()]
         return {
-            "counts": counts[0],
-            "came": counts[1],
+            "counts": torch.from_numpy(self.gathered[at]),
+            "came": torch.from_numpy(self.came[at]),
+            "dealt": torch.tensor([len(each) for each in stay], dtype=torch.int64),
+            "stay": torch.from_numpy(np.concatenate(stay)),
             INPUTS: split.inputs,
             TARGETS: split.targets,
+            **self._notes.filed(at.tolist(), self.sizes),
         }
 
     def restore(self, ids: np.ndarray, filed: Mapping[str, Tensor]) -> None:
         """Take up what those of the nodes ``ids`` that are here had gathered (:meth:`filed`)."""
-        ends = np.cumsum(filed["counts"].numpy())
+        ends, deals = offsets(filed["counts"].numpy()), offsets(filed["dealt"].numpy())
+        stays = filed["stay"].numpy()
+        noted = offsets(np.diff(ends) + np.diff(offsets(stays)[deals]))
         for j, node in enumerate(ids.tolist()):
             if node not in self._place:
                 continue
-            k, span = self._place[node], slice(int(ends[j] - filed["counts"][j]), int(ends[j]))
+            k, span = self._place[node], slice(int(ends[j]), int(ends[j + 1]))
+            self._deal_anew(k, stays[deals[j] : deals[j + 1]])
             inputs, targets = filed[INPUTS][span], filed[TARGETS][span]
-            old = len(self._parts[k]) - int(self._dealt[k])
-            self._rearrange(k, old + np.arange(len(targets)), inputs, targets)
+            self._rearrange(k, np.arange(len(targets)), inputs, targets, {})
+            self._notes.restore(k, filed, slice(int(noted[j]), int(noted[j + 1])))
             self.came[k] = int(filed["came"][j])
+
+    def _deal_anew(self, k: int, stay: np.ndarray) -> None:
+        """A node has of what it was dealt what stays, bool, and has gathered nothing."""
+        self._split.pool.free(self._parts[k][self._dealt[k] :] - len(self._split))
+        self._index[k], self._stay[k] = self._deal[k][stay], stay.copy()
+        self._parts[k] = self._index[k][:]
+        self._dealt[k] = len(self._index[k])
+        self._notes.keep(k, np.arange(0))
+        self._notes.put(k, 0, int(self._dealt[k]), {})
+        if len(self._unique):
+            self._keys[k] = np.sort(self._keyed(self._split.take(self._parts[k]).inputs))
 
 
 class _Parts(Sequence[np.ndarray]):

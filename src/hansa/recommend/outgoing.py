@@ -15,13 +15,18 @@ from hansa.engine import Block
 from hansa.topology import Graph
 
 
-def check_codecs(ratings: Codec, rows: Codec) -> None:
+def check_codecs(ratings: Codec, rows: Codec, beside: int) -> None:
     """Refuse codecs that cannot carry ratings, or rows in groups.
+
+    Args:
+        beside: columns that go with ratings.
 
     Raises:
         ConfigError: naming the codec.
     """
-    check_codec(ratings, table(np.zeros((1, 2), np.int64), np.ones(1, np.float32)), "rating_codec")
+    one = table(np.zeros((1, 2), np.int64), np.ones(1, np.float32))
+    more = {str(k): np.zeros(1, np.uint8) for k in range(beside)}
+    check_codec(ratings, Tables(one.indptr, {**one.columns, **more}), "rating_codec")
     check_codec(rows, SparseRows.of(torch.zeros(1, 4), [np.array([1])], 2), "row_codec")
 
 
@@ -47,12 +52,14 @@ class Receivers:
             message, by which they know that they need not wait; else all hear the same.
         edges: how many messages leave the block, by sender and then receiver.
         chosen: int64 [n], which of them is not empty; -1 where nobody hears a node.
+        degrees: int64 [n], how many hear each node.
     """
 
     graph: Graph
     one: bool
     edges: int
     chosen: np.ndarray
+    degrees: np.ndarray
 
     @classmethod
     def of(cls, block: Block, t: int, one: bool) -> Receivers:
@@ -67,26 +74,34 @@ class Receivers:
                 if degree:
                     walk = block.streams.own.numpy("rex walk", node, t)
                     chosen[k] = indptr[k] + walk.integers(degree)
-        return cls(graph, one, int(indptr[-1]), chosen)
+        return cls(graph, one, int(indptr[-1]), chosen, np.diff(indptr))
 
     @property
     def speaks(self) -> np.ndarray:
         """bool [n]: whether anybody gets what a node sends."""
         return self.chosen >= 0 if self.one else np.ones(len(self.chosen), dtype=bool)
 
-    def tables(self, each: Tables) -> Tables:
-        """Messages of these tables, one a node; of a node that nobody hears it is empty."""
-        return Tables(self._spread(each.counts), each.columns) if self.one else each
+    def links(self, block: Block) -> list[tuple[int, int]]:
+        """(position in the block, receiver) of each message that leaves it."""
+        indptr, hearing = self.graph.transpose().rows(block.ids)
+        senders = np.repeat(np.arange(len(block)), np.diff(indptr))
+        return list(zip(senders.tolist(), hearing.tolist(), strict=True))
+
+    def on_edges(self, tables: Tables, at: np.ndarray) -> Tables:
+        """These tables, on the links ``at`` (int64, ascending) from the block, empty on others."""
+        return Tables(self._spread(tables.counts, at), tables.columns)
 
     def rows(self, each: SparseRows) -> SparseRows:
         """Messages of these parts of rows, one a node."""
         if not self.one:
             return each
-        return replace(each, indptr=self._spread(np.diff(each.indptr)))
-
-    def _spread(self, counts: np.ndarray) -> np.ndarray:
+        counts = np.diff(each.indptr)
         if (counts[~self.speaks] > 0).any():
             raise ValueError("something to send where nobody hears it")
+        at = self.chosen[self.speaks]
+        return replace(each, indptr=self._spread(counts[self.speaks], at))
+
+    def _spread(self, counts: np.ndarray, at: np.ndarray) -> np.ndarray:
         wide = np.zeros(self.edges, dtype=np.int64)
-        wide[self.chosen[self.speaks]] = counts[self.speaks]
+        wide[at] = counts
         return offsets(wide)

@@ -21,7 +21,8 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.codec import Codec, PairGaps, Sparse
 from hansa.engine import Algorithm, Block, Network, Script, Send
-from hansa.recommend import outgoing, row_merging, stepping, storing
+from hansa.recommend import outgoing, passing, remembering, row_merging, stepping, storing
+from hansa.recommend.exposure import Exposure
 
 
 @register("rex", paper="Dhasade et al.", year=2022, url="https://arxiv.org/abs/2202.11655")
@@ -55,22 +56,44 @@ class Rex(Algorithm):
     rating_codec: Codec = Field(
         PairGaps(), description="how ratings become bytes; table: as they were drawn"
     )
+    exposure: Exposure = Field(
+        Exposure(), description="how far ratings go: hops, expiry, budget, capacity"
+    )
+    reconcile: passing.Reconcile = Field(
+        "none",
+        description="against ratings sent to who has them: none; remembered: what neighbours are "
+        "known to have; digest: nodes say what they have, and are sent what they lack",
+    )
+    digest_entries: int = Field(
+        2000, ge=1, le=20_000, description="of reconcile: digest: ratings that one covers, about"
+    )
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
 
+    @property
+    def _passing(self) -> passing.Passing:
+        how = self.rating_codec, self.exposure, self.reconcile, self.digest_entries
+        return passing.Passing(self.ratings, *how)
+
     def check(self, network: Network) -> None:
-        outgoing.check_codecs(self.rating_codec, self.row_codec)
+        outgoing.check_codecs(self.rating_codec, self.row_codec, len(self.exposure.notes))
         if not network.changing and (pieces := network.graph(0).pieces) > 1:
             problem = f"is in {pieces} pieces: what one has never reaches the others"
             raise ConfigError("", None, problem, "a topology that is connected: small_world")
+        if self.reconcile == "remembered":
+            remembering.check(network)
         looked = range(8 if network.changing else 1)
-        if self.dissemination == "dpsgd" and not all(network.graph(t).symmetric for t in looked):
-            problem = "needs a graph in which every node is heard by those it hears"
-            fix = "rmw, or a topology such as small_world"
-            raise ConfigError("dissemination", self.dissemination, problem, fix)
+        if all(network.graph(t).symmetric for t in looked):
+            return
+        problem = "needs a graph in which every node is heard by those it hears"
+        fix = "a topology such as small_world"
+        if self.dissemination == "dpsgd":
+            raise ConfigError("dissemination", self.dissemination, problem, f"rmw, or {fix}")
+        if self.reconcile == "digest":
+            raise ConfigError("reconcile", self.reconcile, problem, f"remembered, or {fix}")
 
     def start(self, block: Block) -> None:
         stepping.check(block)
-        block.open_store(unique=True)
+        self._passing.start(block)
         row_merging.start(block)
 
     def local(self, block: Block, t: int) -> None:
@@ -78,6 +101,7 @@ class Rex(Algorithm):
         row_merging.mark(block, *stepping.train(block, t, chosen, self.item_rate))
 
     def round(self, block: Block, t: int) -> Script:
+        self.exposure.expire(block, t)
         self.local(block, t)
         to = outgoing.Receivers.of(block, t, one=self.dissemination == "rmw")
         if self.share != "data":
@@ -88,7 +112,5 @@ class Rex(Algorithm):
             else:
                 row_merging.average(block, inbox, to.graph)
         if self.share != "model":
-            ratings = to.tables(storing.drawn(block, t, self.ratings, to.speaks))
-            inbox = yield Send(ratings, to.graph, self.rating_codec, kind="ratings", each=to.one)
-            storing.take(block, inbox)
+            yield from self._passing.round(block, t, to)
         storing.report(block)

@@ -1,4 +1,4 @@
-"""The ratings that nodes have: what they send of them, and what they take in."""
+"""What nodes take in of the ratings that they are sent."""
 
 from __future__ import annotations
 
@@ -6,31 +6,17 @@ import numpy as np
 
 from hansa.base.errors import WireError
 from hansa.codec import Tables
-from hansa.codec.pair_gaps import FORM
+from hansa.codec.pair_gaps import FORM, NOTE
 from hansa.engine import Block, Inbox
 from hansa.engine.own_examples import INPUTS, TARGETS
-from hansa.recommend.outgoing import table
+from hansa.recommend import remembering
+from hansa.recommend.exposure import Exposure
 
 
-def drawn(block: Block, t: int, count: int, who: np.ndarray) -> Tables:
-    """Different ratings of each node's whole store, at random, all where it has fewer.
-
-    Args:
-        who: bool [n], those that send some; the others' messages are empty.
-    """
-    assert block.store is not None
-    which = []
-    for node, part, speaks in zip(block.ids.tolist(), block.parts, who.tolist(), strict=True):
-        random = block.streams.own.numpy("rex share", node, t)
-        some = min(count, len(part)) if speaks else 0
-        which.append(part[random.choice(len(part), some, replace=False)] if some else part[:0])
-    split = block.store.dataset.train.take(np.concatenate(which))
-    indptr = np.cumsum([0, *map(len, which)])
-    return table(split.inputs.cpu().numpy(), split.targets.cpu().numpy(), indptr)
-
-
-def take(block: Block, inbox: Inbox) -> None:
+def take(block: Block, inbox: Inbox, t: int, exposure: Exposure) -> None:
     """Take in what came, by sender and in its order; the first of equal (user, item) stays.
+
+    What is noted of copies that a node had already, it learns anew.
 
     Leaves in the block's report how many ratings each node was sent, ``ratings_received``, and how
     many of these it had already, ``duplicates``.
@@ -38,17 +24,31 @@ def take(block: Block, inbox: Inbox) -> None:
     Raises:
         WireError: a rating is none of this data set, with who sent it.
     """
-    assert block.store is not None
-    _check(block, inbox)
+    store = block.store
+    assert store is not None
+    _check(block, inbox, exposure)
     came, new = np.zeros(len(block), dtype=np.int64), np.zeros(len(block), dtype=np.int64)
     for k, node in enumerate(block.ids.tolist()):
         messages = inbox.messages(k)[1]
         assert isinstance(messages, Tables)  # an exchange has one form
-        user, item, stars = messages.columns.values()
+        user, item, stars, *beside = messages.columns.values()
         came[k] = len(stars)
-        if came[k]:
-            pairs = np.stack([user, item], axis=1)
-            new[k] = block.store.add(node, {INPUTS: pairs, TARGETS: stars})
+        if not came[k]:
+            continue
+        pairs = np.stack([user, item], axis=1)
+        notes = exposure.noted(dict(zip(exposure.notes, beside, strict=True)), t)
+        examples = {INPUTS: pairs, TARGETS: stars, **notes}
+        if not store.notes:
+            new[k] = store.add(node, examples)
+            continue
+        before = store.find(node, pairs)
+        new[k] = store.add(node, examples)
+        places = store.find(node, pairs)
+        again = (places >= 0) & ~_first(before, places)
+        came_again = {name: values[again] for name, values in notes.items()}
+        exposure.again(store, node, places[again], came_again)
+        if remembering.KNOWN in store.notes:
+            remembering.heard(block, inbox, k, messages.counts, places)
     block.report["ratings_received"] = came.astype(np.float64)
     block.report["duplicates"] = (came - new).astype(np.float64)
 
@@ -59,17 +59,30 @@ def report(block: Block) -> None:
     block.report["ratings"] = block.store.sizes.astype(np.float64)
 
 
-def _check(block: Block, inbox: Inbox) -> None:
-    """Refuse ratings of users and items that nobody knows, or outside the scale."""
+def _first(before: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Which of what came was new to a store, and the first of its kind, bool [m].
+
+    Args:
+        before, places: int64 [m], where each was and is; -1: nowhere.
+    """
+    fresh = np.flatnonzero((before < 0) & (places >= 0))
+    first = np.zeros(len(places), dtype=bool)
+    first[fresh[np.unique(places[fresh], return_index=True)[1]]] = True
+    return first
+
+
+def _check(block: Block, inbox: Inbox, exposure: Exposure) -> None:
+    """Refuse ratings of users and items that nobody knows, outside the scale, or gone too far."""
     spec = block.trainer.dataset.spec
     low, high = spec.scale or (-np.inf, np.inf)
     users, items = spec.vocabulary
-    first = 0
+    first, form = 0, (*FORM, *[NOTE] * len(exposure.notes))
     for messages in (inbox.sent, inbox.received):
         assert isinstance(messages, Tables)
-        if messages.form != FORM:
-            raise WireError(f"ratings of columns {messages.form} where {FORM} were due")
-        user, item, stars = messages.columns.values()
+        if messages.form != form:
+            raise WireError(f"ratings of columns {messages.form} where {form} were due")
+        user, item, stars, *beside = messages.columns.values()
+        exposure.check(dict(zip(exposure.notes, beside, strict=True)))
         bad = ~((stars >= low) & (stars <= high) & np.isfinite(stars))
         bad |= (user < 0) | (user >= users) | (item < 0) | (item >= items)
         if bad.any():

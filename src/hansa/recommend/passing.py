@@ -1,0 +1,68 @@
+"""How ratings get from node to node in a round: blindly, by what is remembered, or by digests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from hansa.codec import Codec, Raw
+from hansa.engine import Block, Script, Send
+from hansa.recommend import lacking, remembering, storing
+from hansa.recommend.choosing import Wanted, drawn
+from hansa.recommend.exposure import Exposure
+from hansa.recommend.outgoing import Receivers
+
+Reconcile: TypeAlias = Literal["none", "remembered", "digest"]
+"""Against ratings that come to who has them: nothing; a neighbour is not sent what it is known to
+have; or nodes say by digests what they have, and are sent what they lack."""
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How ratings are passed on.
+
+    Attributes:
+        count: ratings to a message, at most.
+        codec: how they become bytes.
+        exposure: how far they go.
+        reconcile: what is done against ratings that come to who has them.
+        entries: ratings that a digest covers, about.
+    """
+
+    count: int
+    codec: Codec
+    exposure: Exposure
+    reconcile: Reconcile
+    entries: int
+
+    def start(self, block: Block) -> None:
+        """Open the nodes' stores."""
+        notes, exposure = dict(self.exposure.notes), self.exposure
+        if self.reconcile == "remembered":
+            notes[remembering.KNOWN] = np.uint64(0)
+        block.open_store(True, exposure.capacity, exposure.when_full, notes)
+
+    def round(self, block: Block, t: int, to: Receivers) -> Script:
+        """One round's ratings."""
+        each = to.one or self.reconcile != "none"
+        at = to.chosen[to.speaks] if to.one else np.arange(to.edges)
+        if self.reconcile == "digest":
+            digests = lacking.asked(block, t, to, self.entries)
+            inbox = yield Send(digests, to.graph, Raw(), kind="digests", each=True)
+            wanted, at = lacking.answers(block, t, to, inbox)
+        elif self.reconcile == "remembered":
+            remembering.forget(block, t)
+            wanted = remembering.wanted(block, [to.links(block)[e] for e in at.tolist()])
+        elif to.one:
+            wanted = [Wanted(k) for k in np.flatnonzero(to.speaks).tolist()]
+        else:
+            wanted = [Wanted(k, copies=int(d)) for k, d in enumerate(to.degrees)]
+        tables, places = drawn(block, t, self.count, wanted, self.exposure)
+        tables = to.on_edges(tables, at) if each else tables
+        inbox = yield Send(tables, to.graph, self.codec, kind="ratings", each=each)
+        if self.reconcile == "remembered":
+            lost = inbox.lost[at] if len(inbox.lost) else inbox.lost
+            remembering.sent(block, [to.links(block)[e] for e in at.tolist()], places, lost)
+        storing.take(block, inbox, t, self.exposure)
