@@ -87,20 +87,24 @@ class RecommendPage(RunPage):
         return (tiles + self.costs(of))[:5]
 
     def curves(self, of: Measured, family: str) -> Curves:
-        """Errors with those of the baselines as lines across."""
+        """Errors with those of the baselines as lines across; how nodes differ is a picture below.
+
+        Who has users that are hard to tell stays far from the others whatever is learnt.
+        """
         curves = super().curves(of, family)
-        if family not in _ERRORS or not curves.frames:
+        if family not in _ERRORS or len(curves.frames) != 1:
             return curves
-        (first, frame), *_ = curves.frames.items()
-        lines = {"this run": frame} if len(curves.frames) == 1 else dict(curves.lines)
+        (frame,) = curves.frames.values()
+        mean = pl.col("mean")
+        lines = {"this run": frame.with_columns(low=mean, high=mean)}
         rows = rows_of(of.run)
         for name in _DRAWN:
             value = rows.get(name, {}).get(family)
             if value is not None:
                 level = pl.lit(float(value))
                 lines[CALLED[name]] = frame.with_columns(mean=level, low=level, high=level)
-        note = curves.note.replace("Line: mean of", "Mean of") if first else curves.note
-        return replace(curves, lines=lines, note=note)
+        nodes = int(frame["nodes"].max() or 0)  # type: ignore[arg-type]
+        return replace(curves, lines=lines, note=f"Means of {number(nodes)} nodes.")
 
     def unfolded(self, of: Measured) -> list[Section]:
         """What is simple, the lists, how ratings spread; then nodes, graph and data."""
