@@ -143,6 +143,20 @@ def test_all_ways_to_ask_for_ratings_agree(form):
         assert rated == pytest.approx(wanted.numpy(), abs=1e-5)
 
 
+def test_the_scale_says_where_a_model_starts_and_what_its_unit_is():
+    wide = DataSpec("pairs", (2,), 1, "regression", (U, I), (0.0, 90.0))
+    pair = torch.tensor([1, 2])
+    for name in ("matrix_factorization", "neural_recommender"):
+        network = initial_model(Model.resolve(name), wide, Streams(0))
+        assert abs(network(pair).item() - 45) < 1
+        assert abs(initial_model(Model.resolve(name), SPEC, Streams(0))(pair).item()) < 1
+    assert initial_model(Model.resolve("matrix_factorization"), wide, Streams(0)).unit == 20
+    own = Model.resolve({"name": "matrix_factorization", "start": 0.0, "unit": 2.0})
+    network = initial_model(own, wide, Streams(0))
+    assert network.unit == 2
+    assert network(pair).item() == 0
+
+
 def test_groups_begin_with_users_then_items():
     for name in ("matrix_factorization", "neural_recommender"):
         network = make(name=name)

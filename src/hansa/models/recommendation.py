@@ -54,11 +54,14 @@ class MatrixFactorization(Recommender):
     mean: Literal["learned", "fixed", "none"] = Field(
         "learned", description="whether all ratings share a number, and whether it is trained"
     )
-    start: float = Field(
-        0.0, description="what that number is at first, such as the middle of the scale"
+    start: float | None = Field(
+        None, description="what that number is at first; none = the middle of the scale, or 0"
     )
-    unit: float = Field(
-        1.0, gt=0, description="stars to the model's unit; 0.5: it counts in half stars"
+    unit: float | None = Field(
+        None,
+        gt=0,
+        description="stars to the model's unit, 0.5: it counts in half stars; none = so that a "
+        "scale is 4.5 units wide, as from half a star to five, or 1",
     )
     init: Literal["small", "one_vector"] = Field(
         "small",
@@ -69,9 +72,11 @@ class MatrixFactorization(Recommender):
 
     def build(self, spec: DataSpec) -> nn.Module:
         """Tables of factors and biases, and the mean."""
+        low, high = spec.scale or (0.0, 0.0)
+        unit = self.unit or ((high - low) / 4.5 if high > low else 1.0)
         return networks.Factors(
-            *self.known(spec), self.factors, self.biases, self.mean, self.start, self.unit,
-            self.init,
+            *self.known(spec), self.factors, self.biases, self.mean, middle(spec, self.start),
+            unit, self.init,
         )  # fmt: skip
 
 
@@ -89,10 +94,18 @@ class NeuralRecommender(Recommender):
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (50, 50, 40, 40), description="widths of the hidden layers"
     )
-    start: float = Field(
-        0.0, description="what every rating is predicted near at first, such as the scale's middle"
+    start: float | None = Field(
+        None,
+        description="what is predicted at first, about; none = the middle of the scale, or 0",
     )
 
     def build(self, spec: DataSpec) -> nn.Module:
         """Two tables of embeddings, and linear layers with ReLU between them."""
-        return networks.Embedded(*self.known(spec), self.embedding, self.hidden, self.start)
+        return networks.Embedded(
+            *self.known(spec), self.embedding, self.hidden, middle(spec, self.start)
+        )
+
+
+def middle(spec: DataSpec, start: float | None) -> float:
+    """What is set; else the middle of the scale of ratings, 0 where nobody says it."""
+    return start if start is not None else sum(spec.scale) / 2

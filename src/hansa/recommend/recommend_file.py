@@ -63,7 +63,7 @@ class RecommendFile(RunFile):
         description="ratings, their split into training and test, and who has which users",
     )
     model: Model = Field(
-        MatrixFactorization(factors=10, start=3.5, mean="fixed"),
+        MatrixFactorization(factors=10),
         description="what every node trains",
     )
     topology: Topology = Field(SmallWorld(neighbours=6, rewire=0.03), description="who hears whom")
