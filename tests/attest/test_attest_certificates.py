@@ -272,6 +272,24 @@ def test_who_may_not_sign_is_no_issuer(extensions) -> None:
         build(parse(intel.pck.der), [between], [parse(intel.root.der)])
 
 
+def test_a_root_that_may_not_sign_is_none_and_chains_have_an_end() -> None:
+    intel = Intel()
+    root = parse(replace(intel.root, extensions=(basic(False), usage(0x06))).der)
+    with pytest.raises(BrokenChain, match="may sign no"):
+        build(parse(intel.authority.der), [], [root])
+    between = [intel.root]
+    for k in range(5):
+        above = between[-1]
+        below = replace(intel.authority, subject=f"CA {k}", issuer=above.subject,
+                        issuer_key=above.key, extensions=(basic(True), usage(0x06)))  # fmt: skip
+        between.append(below)
+    root = parse(replace(intel.root, extensions=(basic(True), usage(0x06))).der)
+    chain = [parse(each.der) for each in reversed(between[1:])]
+    assert len(build(chain[2], chain[3:], [root]).certificates) == 4
+    with pytest.raises(BrokenChain, match="more than 4"):
+        build(chain[0], chain[1:], [root])
+
+
 def test_an_authority_stands_no_higher_than_it_may() -> None:
     intel = Intel()
     lower = replace(intel.authority, subject="Lower CA", issuer=intel.authority.subject,

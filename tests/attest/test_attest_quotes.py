@@ -82,6 +82,20 @@ def test_what_is_wrong_is_named(evidence: Evidence, expected: str | None) -> Non
     assert problems(evidence, INTEL.policy()) == ([expected] if expected else [])
 
 
+@pytest.mark.parametrize(("body", "version"), FORMS)
+def test_what_is_signed_is_the_head_and_the_body(body: bytes, version: int) -> None:
+    """A byte of either, of the signature, of what the processor signs of the quoting enclave."""
+    evidence = INTEL.evidence(body, version)
+    start = 48 + (6 if version == 5 else 0)
+    end = start + len(body)
+    enclave_at = end + 4 + 128 + (6 if version >= 4 else 0)
+    for at in (8, 40, start + 16 * 20, end - 1, end + 4, enclave_at, enclave_at + 384):
+        quote = bytearray(evidence.report)
+        quote[at] ^= 1
+        names = problems(dataclasses.replace(evidence, report=bytes(quote)), INTEL.policy())
+        assert "signature" in names
+
+
 def test_a_module_that_intel_did_not_sign_is_refused_without_lists_too() -> None:
     evidence = changed(domain(module_signer=bytes([1]) * 48))
     assert problems(evidence, INTEL.policy()) == ["tdx-module"]

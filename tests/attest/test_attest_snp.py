@@ -181,6 +181,15 @@ def test_collateral_that_is_none_is_refused(data: bytes) -> None:
     assert problems(evidence, amd.policy()) == ["collateral"]
 
 
+def test_a_verdict_lasts_until_the_first_end() -> None:
+    soon = NOW + timedelta(days=3)
+    assert judge(Amd(leaf={"end": soon}).evidence(), Amd().policy()).until == soon
+    ark = Amd().ark
+    lists = snp_collateral(revocations(ark.subject, ark.key, end=soon))
+    evidence = dataclasses.replace(Amd().evidence(), collateral=lists)
+    assert judge(evidence, Amd().policy()).until == soon
+
+
 def test_a_chip_may_be_revoked_by_the_policy() -> None:
     amd = Amd()
     assert problems(amd.evidence(), amd.policy(revoked_chips=[amd.chip.hex()])) == ["revoked"]
