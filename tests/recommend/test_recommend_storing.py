@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hansa.base.errors import WireError
 from hansa.codec import Table, Tables
 from hansa.engine import Block, Job, Send
-from hansa.recommend import outgoing, stepping, storing
+from hansa.recommend import choosing, outgoing, stepping, storing
+from hansa.recommend.choosing import Wanted
+from hansa.recommend.exposure import Exposure
 
 from .rated import ITEMS, USERS, rated_job
 
@@ -33,11 +35,17 @@ def owned(block: Block, positions: Any) -> list[set[Rating]]:
     return rated
 
 
+def drawn(block: Block, t: int, count: int) -> Tables:
+    """Ratings of each node, for whom it may be."""
+    return choosing.drawn(block, t, count, [*map(Wanted, range(len(block)))], Exposure())[0]
+
+
 def exchanged(job: Job, block: Block, t: int, one: bool, count: int = 12) -> Tables:
     to = outgoing.Receivers.of(block, t, one)
-    ratings = to.tables(storing.drawn(block, t, count, to.speaks))
+    ratings = drawn(block, t, count)
+    ratings = to.on_edges(ratings, to.chosen) if one else ratings
     inbox = job.exchange()(block, Send(ratings, to.graph, Table(), each=one), t, 0)
-    storing.take(block, inbox)
+    storing.take(block, inbox, t, Exposure())
     return ratings
 
 
@@ -110,8 +118,7 @@ def test_draws_are_without_replacement_and_new_in_every_round(job: Job) -> None:
 def test_draws_do_not_depend_on_who_else_is_here(job: Job) -> None:
     block = job.block(np.arange(NODES))
     some = job.block(np.array([1, 4]))
-    speaks = np.ones(NODES, dtype=bool)
-    sent, mine = storing.drawn(block, 3, 9, speaks), storing.drawn(some, 3, 9, speaks[:2])
+    sent, mine = drawn(block, 3, 9), drawn(some, 3, 9)
     walks, own = (outgoing.Receivers.of(b, 3, one=True) for b in (block, some))
     graph = block.graph(3).transpose()
     for k, node in enumerate((1, 4)):
@@ -153,7 +160,7 @@ def test_what_no_rating_can_be_is_refused_by_who_sent_it(
     ratings = outgoing.table(pairs, stars, np.arange(NODES + 1))
     inbox = job.exchange()(block, Send(ratings, to.graph, Table()), 0, 0)
     with pytest.raises(WireError, match=f"node 4 sent a rating of .*{problem}"):
-        storing.take(block, inbox)
+        storing.take(block, inbox, 0, Exposure())
     assert block.store is not None
     assert not block.store.gathered.any()
 
@@ -166,4 +173,4 @@ def test_columns_of_another_form_are_refused(job: Job) -> None:
     )
     inbox = job.exchange()(block, Send(other, to.graph, Table()), 0, 0)
     with pytest.raises(WireError, match=r"columns .*int32"):
-        storing.take(block, inbox)
+        storing.take(block, inbox, 0, Exposure())
