@@ -194,7 +194,7 @@ def test_an_event_without_a_kind_is_dropped(event: dict[str, Any]) -> None:
 def test_nothing_is_read_behind_the_end_of_a_file(at: int, tmp_path: Path) -> None:
     """Beyond 2^63 it was an OverflowError that ended the run."""
     (tmp_path / "plan").write_bytes(b"abc")
-    depot = Depot(tmp_path)
+    depot = Depot(tmp_path, len)
     depot.lay(0, {"plan": tmp_path / "plan"})
     assert depot.piece(0, "plan", 3)["last"]
     assert depot.piece(0, "plan", at) == {"name": "plan", "at": at, "data": b"", "last": True}

@@ -21,7 +21,7 @@ from hansa.base.lazy import torch
 from hansa.data.dataset import Planted
 from hansa.engine.holding import Holding
 from hansa.engine.job import Job
-from hansa.engine.runtimes.carried import carried, carried_files, carry
+from hansa.engine.runtimes.carried import carried, carried_files, carry, files_of
 from hansa.engine.runtimes.plan_file import NAME, read_plan, split_of, split_tensors, write_plan
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def deal(
         run: the run's folder; what an earlier deal left there is removed.
         groups: ids of the nodes of each worker.
         secrets: of each worker, for its own draws; None: the run's seed decides them.
-        carries: workers are on machines that may lack the files that the plan names, so these are
-            dealt to all.
+        carries: workers are on machines that may lack the code and the tables that the plan names,
+            so these are dealt to all.
 
     Raises:
         ConfigError: the model was given as it is, so that no other process can build it.
@@ -58,9 +58,10 @@ def deal(
     folder = run / FOLDER
     with writing(folder):
         folder.mkdir(mode=0o700)
-    facts = write_plan(folder, job.plan)
+    plan = job.plan
+    write_plan(folder, plan)
     if carries:
-        carry(folder, facts)
+        carry(folder, files_of(plan))
     for index, ids in enumerate(groups):
         secret = None if secrets is None else secrets[index]
         _write_holding(folder / _name(index), job.holding(ids, secret))

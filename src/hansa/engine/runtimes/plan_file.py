@@ -43,8 +43,8 @@ NAME = "plan"
 _SPLITS = ("train", "validation", "test", "public")
 
 
-def write_plan(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Write a plan into a folder; returns its facts.
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Write a plan into a folder.
 
     Raises:
         DiskError: the disk is full or fails.
@@ -75,7 +75,6 @@ def write_plan(folder: Path, plan: Plan) -> dict[str, Any]:
     }
     tensors = module | data_tensors(plan.dataset)
     write_bundle(folder / NAME, facts, tensors, private=True)
-    return facts
 
 
 def read_plan(folder: Path, places: Mapping[str, str] | None = None) -> Plan:

@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hansa.engine.runtimes.runtime import Launch
 from hansa.engine.runtimes.site import Service
 from hansa.engine.runtimes.site_orders import pack_service, pack_ticket
 from hansa.engine.runtimes.strikes import Strike
-from hansa.engine.runtimes.supplies import Depot
+from hansa.engine.runtimes.supplies import Depot, part_limit
 
 _DRIVER = (sys.executable, "-m", "hansa.engine.runtimes.ray_driver")
 _GRACE = 20.0  # seconds that Ray has to end
@@ -202,7 +203,7 @@ class RayLauncher:
         Args:
             parties: the folder with what was dealt, and with nothing else.
         """
-        self.depot = Depot(launch.checkpoints)
+        self.depot = Depot(launch.checkpoints, partial(part_limit, launch.collector.job))
         self._service, self._parties, self._resume = service, parties, launch.resume
         self._strikes = [asdict(one) for one in strikes]
 

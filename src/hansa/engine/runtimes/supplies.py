@@ -8,7 +8,7 @@ asks gets only what was laid out for it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,27 @@ from hansa.engine.runtimes.checkpoint import part_name, round_folder
 from hansa.engine.runtimes.coordinated import Coordinated
 
 if TYPE_CHECKING:
+    from hansa.engine.job import Job
     from hansa.engine.runtimes.site import Site
 
 PIECE = 1 << 20
 """Bytes that go at a time."""
 _LOOK = 0.2  # seconds between two looks
-_MOST = 1 << 40  # bytes of a part of a checkpoint
+_COPIES = 64  # of a node's model or data that its state may take: moments, copies of others, mail
+_LINK, _SLACK = 1 << 12, 64 << 20  # bytes of the state of a link; of all that is not counted
+
+
+def part_limit(job: Job, ids: np.ndarray) -> int:
+    """Bytes that a site's part of a checkpoint may take: far more than the state of its nodes.
+
+    It may hold many copies of each of its nodes' models and of all data, and messages from every
+    node of the run.
+    """
+    model = sum(4 * value.numel() for value in job.module.state_dict().values())
+    train = job.dataset.train
+    data = sum(value.numel() * value.element_size() for value in (train.inputs, train.targets))
+    rows = (len(ids) + job.nodes) * model + len(ids) * data
+    return _SLACK + _COPIES * rows + len(ids) * job.nodes * _LINK
 
 
 @dataclass
@@ -45,10 +60,11 @@ class Depot:
 
     Args:
         checkpoints: the folder of the run's checkpoints.
+        limit: gives for a site's nodes the bytes that its part of a checkpoint may take.
     """
 
-    def __init__(self, checkpoints: Path) -> None:
-        self.checkpoints = checkpoints
+    def __init__(self, checkpoints: Path, limit: Callable[[np.ndarray], int]) -> None:
+        self.checkpoints, self.limit = checkpoints, limit
         self._laid: dict[int, dict[str, Path]] = {}
         self._coming: dict[int, _Coming] = {}
 
@@ -60,15 +76,23 @@ class Depot:
         """The piece of a file that begins at a byte.
 
         Raises:
+            RunError: it was laid out, and cannot be read any more.
             WireError: there is none for this site.
         """
         path = self._laid.get(site, {}).get(name)
         if path is None:
             raise WireError(f"no {name[:64]!r} is laid out for it")
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(min(at, size))
-            data = file.read(PIECE)
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(min(at, size))
+                data = file.read(PIECE)
+        except OSError as error:
+            raise RunError(
+                f"worker {site} needs {path}, which cannot be read any more "
+                f"({error.strerror or error}); let a run's folder be until the run has ended",
+                phase="start",
+            ) from error
         return {"name": name, "at": at, "data": data, "last": at + len(data) >= size}
 
     def bring(self, site: int, ids: np.ndarray, fields: Mapping[str, Any]) -> None:
@@ -79,6 +103,7 @@ class Depot:
 
         Raises:
             DiskError: it cannot be written.
+            RunError: the part is larger than anything that the site's nodes may keep.
             WireError: it is not the next piece.
         """
         if fields["name"] != (name := part_name(ids)):
@@ -89,8 +114,17 @@ class Depot:
         coming = self._coming.get(site)
         if coming is None or (coming.round, coming.size) != (fields["round"], fields["at"]):
             raise WireError("a piece that is not the next")
-        if len(data) > PIECE or coming.size + len(data) > _MOST:
-            raise WireError(f"a piece of {len(data)} bytes, or a part of too many")
+        if len(data) > PIECE:
+            raise WireError(f"a piece of {len(data)} bytes, where {PIECE} are the most")
+        if coming.size + len(data) > (most := self.limit(ids)):
+            path.unlink(missing_ok=True)
+            raise RunError(
+                f"worker {site}'s part of a checkpoint is larger than {most} bytes, {_COPIES} "
+                "times the models and the data that it can be of; keep less in the block's state, "
+                "or save nothing (checkpoint.every=0)",
+                round=fields["round"],
+                phase="checkpoint",
+            )
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab" if coming.size else "wb") as file:
