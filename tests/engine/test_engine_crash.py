@@ -8,7 +8,7 @@ from typing import Any
 import polars
 import pytest
 
-from hansa.base.component import catalogue
+from hansa.base.component import catalogue, find
 from hansa.base.errors import ConfigError, RunError
 from hansa.engine import Job
 from hansa.engine.runtimes.crashes import check_crashes
@@ -123,10 +123,41 @@ def test_a_worker_that_dies_at_every_start_ends_the_run(
         struck("restart", (*strikes, *slow), workers=2, rounds=40)
 
 
-def test_without_its_server_a_run_ends(struck: Callable[..., RunFolder]) -> None:
-    strikes = (Strike(0, 2, "training", "crash"),)  # node 8, the server, lives there
-    with pytest.raises(RunError, match="hosts node 8, a server, without which nobody can go on"):
-        struck("continue", strikes, workers=2, rounds=4, algorithm="fedavg")
+@pytest.mark.parametrize(
+    ("algorithm", "node"),
+    [
+        ("fedavg", "node 8, a server"),
+        pytest.param("centralized", "node 0, through which all learn", marks=pytest.mark.slow),
+    ],
+)
+def test_without_its_hub_a_run_ends(
+    struck: Callable[..., RunFolder], algorithm: str, node: str
+) -> None:
+    strikes = (Strike(0, 2, "training", "crash"),)  # both nodes live there
+    with pytest.raises(RunError, match=f"hosts {node}, without which nobody can go on"):
+        struck("continue", strikes, workers=2, rounds=4, algorithm=algorithm)
+
+
+def test_who_is_a_hub() -> None:
+    for name, hubs in (("centralized", [0]), ("fedavg", [8]), ("dpsgd", [])):
+        assert find("algorithm", name).parse({}).hubs(8).tolist() == hubs  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_a_run_waits_for_the_node_that_all_learn_through(
+    struck: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    folder = struck(
+        "restart",
+        (Strike(0, 2, "receiving", "crash"),),
+        workers=2,
+        rounds=6,
+        algorithm="centralized",
+    )
+    (lost,), (back,) = of_kind(folder, "lost"), of_kind(folder, "rejoined")
+    assert 0 in lost["nodes"]
+    assert back["at"] - lost["round"] <= 2
+    same_again(folder, tmp_path)
 
 
 @pytest.mark.slow

@@ -97,6 +97,11 @@ class Algorithm(Component, kind="algorithm"):
         """
         return 0
 
+    def hubs(self, clients: int) -> np.ndarray:
+        """int64 [k], ids of the nodes that all others learn through: nobody can go on without one
+        of them. By default the servers."""
+        return np.arange(clients, clients + self.servers(clients))
+
     def members(self, block: Block) -> np.ndarray:
         """int64 [clients]: whose model each client uses, a server's id or (here) its own; or -1."""
         return np.arange(block.clients)

@@ -76,6 +76,9 @@ class Wrapper(Algorithm):
     def servers(self, clients: int) -> int:
         return self.algorithm.servers(clients)
 
+    def hubs(self, clients: int) -> np.ndarray:
+        return self.algorithm.hubs(clients)
+
     def members(self, block: Block) -> np.ndarray:
         return self.algorithm.members(block)
 

@@ -6,6 +6,8 @@ import secrets
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from hansa.base.errors import Diverged, OwnCodeError, RunError, WireError
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.job import Job
@@ -340,8 +342,12 @@ class Coordinator:
         one.vain += 1
         again = self.on_crash == "restart" and one.vain < _IN_VAIN
         others = any(other.state != "gone" for other in self.members if other is not one)
-        servers = one.ids[one.ids >= self.job.network.clients]
-        serves = f"it hosts node {servers[0]}, a server" if len(servers) else ""
+        clients = self.job.network.clients
+        hubs = np.intersect1d(one.ids, self.job.algorithm.hubs(clients))
+        serves = ""
+        if len(hubs):
+            kind = "a server" if hubs[0] >= clients else "through which all learn"
+            serves = f"it hosts node {hubs[0]}, {kind}"
         why = self.launch.remedy
         if self.on_crash == "continue" and serves:
             why = f"{serves}, without which nobody can go on; {why}"

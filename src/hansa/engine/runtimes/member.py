@@ -23,7 +23,7 @@ class Member:
         vain: how many of these starts, the latest, no round came of.
         latest: the last round of which it has reported.
         at: the round in which it took part again.
-        awaited: nobody begins a round before it is back: a server lives there.
+        awaited: nobody begins a round before it is back: a hub of the algorithm lives there.
         overhead: bytes beyond the messages between nodes, of its latest start.
     """
 

@@ -32,6 +32,9 @@ class Centralized(Algorithm):
     aggregator: ModelAggregator = Field(Mean(), description="what node 0 makes of all models")
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
+    def hubs(self, clients: int) -> np.ndarray:
+        return np.zeros(1, dtype=np.int64)
+
     def check(self, network: Network) -> None:
         check_codec(self.codec, torch.zeros(1, 4))
         if network.nodes < 2:
