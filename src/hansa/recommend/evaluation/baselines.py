@@ -195,8 +195,10 @@ def _tallies(judge: RatingsJudge, job: Job, predictor: Predictor) -> list[Tally]
 
 
 def _isolated(judge: RatingsJudge, job: Job) -> dict[str, Any]:
-    """The run's own nodes, model and local work, without a message.
+    """The run's own nodes, model and local work, without a message; ``round`` is their best.
 
+    Who trains alone learns its few ratings by heart sooner or later. So the figures are those of
+    the round that is measured in which they are best on the test ratings, which flatters them.
     Where there is a server, or nodes keep no step, the local work is that of the algorithm
     ``isolated``.
     """
@@ -206,30 +208,38 @@ def _isolated(judge: RatingsJudge, job: Job) -> dict[str, Any]:
         job = replace(job, algorithm=Algorithm.resolve("isolated"), network=network, joined=None)
     job = replace(job, attackers=None, faults=None)
     size = ParameterLayout.of(job.module).nbytes
-    pieces = np.array_split(np.arange(job.nodes), -(-job.nodes * size // _ROOM))
-    sums: dict[str, list[np.ndarray]] = {}
-    counts: dict[str, np.ndarray] = {}
-    for ids in pieces:
+    measured = [done for done in range(1, job.rounds + 1) if job.evaluates(done)]
+    gathered: dict[int, list[Tallies]] = {done: [] for done in measured}
+    for ids in np.array_split(np.arange(job.nodes), -(-job.nodes * size // _ROOM)):
         block = job.block(ids)
         for t in range(job.rounds):
             block.report, block.log = {}, {}
             job.algorithm.local(block, t)
-        _, own, added = own_tallies(judge, job, block, Models(*block.models()))
+            if t + 1 in gathered:
+                _, *sums = own_tallies(judge, job, block, Models(*block.models()))
+                gathered[t + 1].append(Tallies(*sums))
         block.trainer.close()
-        for name, values in own.items():
-            sums.setdefault(name, []).append(values)
-        for name, array in added.items():
-            counts[name] = counts[name] + array if name in counts else array
-    return _figures(judge, Tallies({k: np.concatenate(v) for k, v in sums.items()}, counts))
+    by_round = {done: _figures(judge, _together(parts)) for done, parts in gathered.items()}
+    known = [done for done in measured if by_round[done]["rmse_pooled"] is not None]
+    best = min(known or measured[-1:], key=lambda done: by_round[done]["rmse_pooled"] or 0.0)
+    return {**by_round[best], "round": best}
+
+
+def _together(parts: list[Tallies]) -> Tallies:
+    """Of all clients, from those of some at a time; without those of none of whom any is tested."""
+    parts = [one for one in parts if one.sums]
+    sums = {name: np.concatenate([one.sums[name] for one in parts]) for name in parts[0].sums}
+    counts = {name: _sum_of([one.counts[name] for one in parts]) for name in parts[0].counts}
+    return Tallies(sums, counts)
 
 
 def _joined(tallies: list[Tally]) -> Tallies:
     sums = {name: np.array([one.sums[name] for one in tallies]) for name in tallies[0].sums}
-    counts = {name: sum_of([one.counts[name] for one in tallies]) for name in tallies[0].counts}
+    counts = {name: _sum_of([one.counts[name] for one in tallies]) for name in tallies[0].counts}
     return Tallies(sums, counts)
 
 
-def sum_of(arrays: list[np.ndarray]) -> np.ndarray:
+def _sum_of(arrays: list[np.ndarray]) -> np.ndarray:
     """Their sum, [I], without a copy of them all."""
     total = np.zeros_like(arrays[0])
     for array in arrays:
@@ -240,6 +250,7 @@ def sum_of(arrays: list[np.ndarray]) -> np.ndarray:
 def _figures(judge: RatingsJudge, tallies: Tallies) -> dict[str, Any]:
     """Means over nodes, and figures of the whole; what is not finite is None."""
     by_node = judge.by_node(tallies)
-    figures = {name: float(np.nanmean(values)) for name, values in by_node.items()}
+    known = {name: values[~np.isnan(values)] for name, values in by_node.items()}
+    figures = {name: float(values.mean()) for name, values in known.items() if len(values)}
     figures |= judge.figures(tallies)
     return {name: value if np.isfinite(value) else None for name, value in figures.items()}
