@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PARTS = ("decentralized", "federated", "infer", "network")
+PARTS = ("decentralized", "federated", "infer", "network", "recommend")
 """Folders with modules that :func:`fresh` finds."""
 
 CIFAR: dict[str, Any] = {

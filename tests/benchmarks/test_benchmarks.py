@@ -18,6 +18,7 @@ HELPERS = (
     "measure",
     "peers_",
     "resnet20_",
+    "rex_cases",
     "rounds",
     "stale",
 )  # no scripts with a smoke run

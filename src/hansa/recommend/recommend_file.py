@@ -41,7 +41,7 @@ class RecommendTrainSettings(TrainSettings):
 
     drop_last: bool = Field(False, description="leave out the last, smaller batch of a pass")
     optimizer: Optimizer = Field(
-        SGD(lr=0.02, weight_decay=0.05), description="the rule that turns gradients into steps"
+        SGD(lr=0.01, weight_decay=0.05), description="the rule that turns gradients into steps"
     )
 
 

@@ -33,7 +33,7 @@ class Rex(Algorithm):
     usual: ClassVar[dict[str, object]] = {
         "data": {"name": "movielens"},
         "model": {"name": "matrix_factorization", "start": 3.5, "mean": "fixed"},
-        "train": {"optimizer": {"name": "sgd", "lr": 0.02, "weight_decay": 0.05}},
+        "train": {"optimizer": {"name": "sgd", "lr": 0.01, "weight_decay": 0.05}},
     }
 
     dissemination: Literal["rmw", "dpsgd"] = Field(
@@ -44,14 +44,14 @@ class Rex(Algorithm):
     )
     ratings: int = Field(1000, ge=1, description="ratings to a message, drawn from the whole store")
     steps: int = Field(
-        1000, ge=0, description="different ratings that a pass of local work trains on, at most"
+        3000, ge=0, description="different ratings that a pass of local work trains on, at most"
     )
     passes: int = Field(1, ge=1, description="passes in a round, each with a draw of its own")
     item_rate: float | None = Field(
         None,
         gt=0,
         description="of matrix factorization: items' learning rate as a multiple of users', who "
-        "are with one node; the paper: 1. none = 4 where models are averaged, else 1",
+        "are with one node; the paper: 1. none = 8 where models are averaged, else 1",
     )
     rating_codec: Codec = Field(
         PairGaps(), description="how ratings become bytes; table: as they were drawn"
@@ -97,7 +97,7 @@ class Rex(Algorithm):
         row_merging.start(block)
 
     def local(self, block: Block, t: int) -> None:
-        rate = self.item_rate or (1.0 if self.share == "data" else 4.0)
+        rate = self.item_rate or (1.0 if self.share == "data" else 8.0)
         chosen = stepping.drawn(block, t, self.steps, self.passes)
         row_merging.mark(block, *stepping.train(block, t, chosen, rate))
 
