@@ -401,7 +401,9 @@ class Switchboard:
                 self._notice(f"{self._whence(connection)}: {short(why)}")
             return
         text = f"{self._whence(connection)}: {short(why)}"
-        if connection.refused:
+        # A relay may answer for whom it likes: what it says stops nobody.
+        direct = connection.dialled and bool(self._peers[known].address)
+        if connection.refused and (direct or self._proven(connection, known)):
             self._refused(self.pairs[known], why)
         if pair is not None and pair.lost(connection):
             self._lost(connection, pair, text if why else "")
