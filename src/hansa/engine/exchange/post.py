@@ -86,7 +86,7 @@ class SitePost:
     ) -> None:
         self.index, self.owner, self.alive = index, list(owner), alive
         self.outgoing, self.moment = outgoing, moment
-        self.deadline = Deadline(deadline)  # of all peers, for who waits for any of them
+        self.seconds = deadline
         self.deadlines = {peer: Deadline(deadline) for peer in set(owner) - {index}}
         self.given_up: set[int] = set()
         self.attendance = Attendance()
@@ -176,7 +176,7 @@ class SitePost:
         if loose and self._unasked.room(site, size, len(headers)):
             came = bytes(payload)
             self._unasked.put(site, size, [(header, came) for header in headers])
-            self._heard(site, False)
+            self.given_up.discard(site)
             return True
         self.carrier.grant(site, size)
         if skipped:
@@ -215,7 +215,6 @@ class SitePost:
         self.given_up.discard(site)
         if awaited or self._enough is None or not self._enough.passed:
             self.deadlines[site].touch()
-            self.deadline.touch()
 
     def note(self, event: dict[str, Any]) -> bool:
         """Have an event recorded before anything else leaves this site; no: it cannot be."""
@@ -321,7 +320,7 @@ class SitePost:
             self.deadlines[peer].touch()
         self._said.touch()
         heard = {peer: self.carrier.state(peer).heard for peer in self._peers(expected)}
-        enough = self._enough = Deadline(self.deadline.seconds * self._sites)
+        enough = self._enough = Deadline(self.seconds * self._sites)
         self.alive()  # a word to stop is heard even where no peer is ever waited for
         missing = self._holes.lack(when, expected)
         while missing:

@@ -149,6 +149,10 @@ class Agenda:
             known = self._next[k] = (time, tie, k, at)
         return known
 
+    def parked(self, k: int) -> list[Running]:
+        """The scripts of a node that wait for something."""
+        return self._parked.get(k, [])
+
     def waiting(self) -> tuple[list[int], str]:
         """(ids of the nodes that wait for messages, a sentence of them and of what they lack)."""
         runs = [run for runs in self._parked.values() for run in runs]

@@ -5,11 +5,16 @@ with those that have some. Each tells the others, so that nobody is more than :d
 ahead. Sockets keep the order of what one worker sends another. So where blocks are saved (and at
 the end) two tellings make sure that nothing is on its way: after the first of all others nobody
 wakes any more, and after the second all that wake-ups had led to was heard.
+
+Who waits does so for certain workers: those whose telling is due, or from whose nodes a wake-up
+takes something. Such a telling or message is of use; ``runtime.deadline`` counts from a worker's
+last one (:class:`~hansa.engine.exchange.silences.Silences`).
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -17,8 +22,11 @@ from hansa.base.errors import RunError, WireError
 from hansa.engine.asynchronous import Asynchronous
 from hansa.engine.exchange.letter import Letter
 from hansa.engine.exchange.post import SitePost
+from hansa.engine.exchange.silences import Silences
+from hansa.engine.exchange.taking import Take
 from hansa.engine.exchange.wire import UNASKED, Header, When, frame
 from hansa.engine.runtimes.agenda import Agenda
+from hansa.engine.runtimes.running import Running
 
 LEAD = 4
 """Rounds that a worker may be ahead of the slowest."""
@@ -40,6 +48,7 @@ class Live(Agenda):
         leads = {int(w) for w in np.unique(owner[len(owner) - servers :])}
         self.leaders = leads if servers else set(self.first)
         self._marks = dict.fromkeys(self.others, -1)
+        self._silences = Silences({w: post.deadlines[w].seconds for w in self.others})
         self._aside: deque[tuple[Header, bytes]] = deque()
         self._closed = False
         self._own: deque[Letter] = deque()
@@ -49,7 +58,7 @@ class Live(Agenda):
         """A round: own nodes by modelled time, other workers' messages as they come.
 
         Raises:
-            RunError: nothing was heard for too long.
+            RunError: somebody who is waited for was of no use for too long.
         """
         self.begin(algorithm, t)
         self._closed = False
@@ -57,33 +66,35 @@ class Live(Agenda):
         for header, payload in waited:
             self._hear(header, payload)
         left = self.enter(t)
-        self.post.deadline.touch()
+        self._silences.begin()
         while True:
             moved = self._receive(0) or self.poll_parked()
             if self.arrives_next(left):
                 self.arrive()
             elif left and self.pending:
                 left -= self.wake_next(t)
-                self.post.deadline.touch()
+                self._silences.begin()
             elif self._over_for_me(t, left):
                 break
-            elif not moved:
-                self._wait(t, "a message")
+            else:
+                self._wait(t, "a message", self._behind(2 * t, self.leaders), moved)
 
     def settle(self, t: int, still: bool) -> None:
         """End a round for all: ``still``, so that nothing is on its way when it is saved."""
         if still:
             self.finish_parked()
         self._tell(t, 0)
-        while not self._heard_of(self.others, 2 * t if still else 2 * (t - LEAD)):
+        self._silences.begin()
+        while behind := self._behind(2 * t if still else 2 * (t - LEAD)):
             self._closed = still
-            self._wait(t, "the end of the round")
+            self._wait(t, "the end of the round", behind)
         if still:
             self._closed = True
             self.finish_parked()
             self._tell(t, 1)
-            while not self._heard_of(self.others, 2 * t + 1):
-                self._wait(t, "the end of the round")
+            self._silences.begin()
+            while behind := self._behind(2 * t + 1):
+                self._wait(t, "the end of the round", behind)
         while still and self._own:
             self._receive(0)
         self.report()
@@ -92,10 +103,12 @@ class Live(Agenda):
         """Whether nothing is left to do here in a round."""
         if self.post.index in self.leaders:
             return not left and not self.unfinished
-        return self._heard_of(self.leaders, 2 * t)
+        return not self._behind(2 * t, self.leaders)
 
-    def _heard_of(self, workers: list[int] | set[int], mark: int) -> bool:
-        return all(self._marks[w] >= mark for w in workers if w != self.post.index)
+    def _behind(self, mark: int, workers: Iterable[int] | None = None) -> list[int]:
+        """Those of the other workers, or of these, that have not told so much yet."""
+        among = self.others if workers is None else sorted(workers)
+        return [w for w in among if w != self.post.index and self._marks[w] < mark]
 
     def _tell(self, t: int, phase: int) -> None:
         own = self.first[self.post.index]
@@ -122,9 +135,9 @@ class Live(Agenda):
         return bool(came)
 
     def _hear(self, header: Header, payload: bytes) -> None:
+        worker = self.post.owner[header.sender]
         if header.kind == MARK:
-            worker = self.post.owner[header.sender]
-            self._marks[worker] = max(self._marks[worker], 2 * header.round + header.elements)
+            self._marked(worker, header.round, header.elements)
         elif self._closed and header.round > self.t:
             self._aside.append((header, payload))  # its sender has saved this round already
         else:
@@ -134,7 +147,39 @@ class Live(Agenda):
             except WireError as error:
                 self.post.dropped.count(f"from node {header.sender}: {error}")
             else:
+                if self._awaits(letter):
+                    self._silences.useful(worker)
+                else:
+                    self._silences.lives(worker)
                 super().came([letter], True)
+
+    def _marked(self, worker: int, t: int, phase: int) -> None:
+        """Another worker tells how far it is; it cannot be further ahead than all may be."""
+        if t > self.t + LEAD + 1 or phase > 1:
+            self.post.dropped.count(f"from worker {worker}: a telling of a round too far ahead")
+        elif 2 * t + phase > self._marks[worker]:
+            self._marks[worker] = 2 * t + phase
+            self._silences.useful(worker)
+
+    def _awaits(self, letter: Letter) -> bool:
+        """Whether a wake-up waits for such a message of this sender."""
+        for run in self.parked(self.mailing.place.item(letter.receiver)):
+            take = run.waiting
+            if run.wakes and isinstance(take, Take) and take.kind == letter.kind:
+                return take.senders is None or letter.sender in take.senders
+        return False
+
+    def _needed(self, parked: list[Running], behind: list[int]) -> set[int]:
+        """The workers that this one waits for: those that its wake-ups take something from, or
+        else those that are behind."""
+        takes = [run.waiting for run in parked if run.wakes and isinstance(run.waiting, Take)]
+        if not takes:
+            return set(behind or self.others)
+        senders = [take.senders for take in takes if take.senders is not None]
+        owners = {self.post.owner[s] for some in senders for s in some.tolist()}
+        if len(senders) < len(takes) or owners == {self.post.index}:
+            return set(self.others)
+        return owners - {self.post.index}
 
     def _check(self, letter: Letter) -> None:
         """Refuse what its sender may not say.
@@ -146,19 +191,32 @@ class Live(Agenda):
         if not self.algorithm.may_say(clients, *ends, letter.kind):
             raise WireError(f"it may not send node {letter.receiver} a {letter.kind!r}")
 
-    def _wait(self, t: int, what: str) -> None:
-        if self._receive(self.patience) or self.poll_parked():
+    def _wait(self, t: int, what: str, behind: list[int], moved: bool = False) -> None:
+        """Wait for a message, or for what is computed here.
+
+        Args:
+            behind: workers whose telling is due, where no wake-up waits for anything.
+            moved: something has come already.
+
+        Raises:
+            RunError: who is waited for was of no use for too long.
+        """
+        if not (moved or self._receive(self.patience) or self.poll_parked()):
+            self.post.alive()
+        if not self._silences.passed(self.others):
             return
-        self.post.alive()
-        if self.post.deadline.passed:
-            silent = [w for w in self.others if self._marks[w] < 2 * t]
+        parked = [run for k in range(len(self.block)) for run in self.parked(k)]
+        if any(run.computes for run in parked):
+            self._silences.begin()
+            return
+        silent = sorted(self._silences.passed(self._needed(parked, behind)))
+        if silent:
             who, waiting = self.waiting()
-            node = who[0] if who else self.first[silent[0]] if silent else None
             raise RunError(
-                f"waited {self.post.deadline.seconds:g} s in vain for {what} of worker(s) "
+                f"waited {self._silences.seconds[silent[0]]:g} s in vain for {what} of worker(s) "
                 f"{', '.join(map(str, silent))}{f' ({waiting})' if who else ''}; raise "
                 "runtime.deadline if their work takes longer",
-                node=node,
+                node=who[0] if who else self.first[silent[0]],
                 round=t + 1,
                 phase="exchange",
             )
