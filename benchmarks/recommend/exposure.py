@@ -1,0 +1,181 @@
+"""Exposure against accuracy: how many nodes hold a rating, and what is sent in vain.
+
+    python benchmarks/recommend/exposure.py            # 3 seeds, about 15 minutes
+    python benchmarks/recommend/exposure.py --smoke    # a few rounds, one seed
+
+``examples/synthetic_rex.yaml`` (20 nodes) and, where HANSA_DATA has it, ``movielens_rex.yaml``
+(50 nodes, MovieLens latest-small), with raw ratings by random walks. RMSE is the mean of nodes, in
+stars. Two things are asked. Reconciliation: when it is as good as blind resending is at the end, of
+what came by then, at most half as large a share had been there already. A hop limit: half the
+holders of a rating or fewer, and an RMSE at most 1 % above, at the end of the same rounds; that too
+where nodes share their models as well (``share: both``), with and without the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from measure import RESULTS, markdown, publish
+
+from hansa import run
+from hansa.recommend.recommend_file import RecommendFile
+from hansa.recommend.spreading import spread
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FILES = {"synthetic": "synthetic_rex.yaml", "latest-small": "movielens_rex.yaml"}
+WAYS: dict[str, dict[str, Any]] = {
+    "blind": {},
+    "remembered": {"reconcile": "remembered"},
+    "digest": {"reconcile": "digest"},
+    "hops 1": {"exposure": {"hops": 1}},
+    "hops 2": {"exposure": {"hops": 2}},
+    "hops 2, digest": {"exposure": {"hops": 2}, "reconcile": "digest"},
+    "budget 8": {"exposure": {"budget": 8}},
+    "expiry 10": {"exposure": {"expiry": 10}},
+    "both, blind": {"share": "both"},
+    "both, hops 1": {"share": "both", "exposure": {"hops": 1}},
+    "both, hops 2": {"share": "both", "exposure": {"hops": 2}},
+}
+SMALL = {"synthetic": {"ratings": 100, "digest_entries": 200}, "latest-small": {}}
+"""In the synthetic run messages are small, so that it is not all over after a few rounds."""
+ROUNDS = {"synthetic": 100, "latest-small": 100}
+
+
+def curve(file: str, settings: dict[str, Any], seed: int, rounds: int, smoke: bool) -> pl.DataFrame:
+    """By measured round: ``rmse``, ``holders``, ``repeated`` (share of what came) and ``sent``,
+    megabytes of all nodes."""
+    chosen = yaml.safe_load((EXAMPLES / file).read_text())
+    chosen |= {"seed": seed, "baselines": ["global_mean"], "checkpoint": {"every": 0}}
+    chosen["evaluate"] = {"every": 5}
+    chosen["algorithm"] |= settings
+    chosen["rounds"] = 5 if smoke else rounds
+    with tempfile.TemporaryDirectory() as folder:
+        done = run(RecommendFile.parse(chosen), out=Path(folder) / "run", report=False)
+        metrics = done.metrics()
+        named = metrics.filter(pl.col("name") == "rmse").group_by("round")
+        sent = metrics.filter(pl.col("name") == "rmse_pooled", pl.col("node").is_null())
+        errors = named.agg(rmse=pl.col("value").mean()).join(
+            sent.select("round", sent=pl.col("bytes") / 1e6), on="round"
+        )
+        return errors.join(spread(done), on="round").sort("round")
+
+
+def at_error(found: pl.DataFrame, error: float) -> dict[str, Any] | None:
+    """The first measured round that is as good; None: none is."""
+    reached = found.filter(pl.col("rmse") <= error).head(1).to_dicts()
+    return reached[0] if reached else None
+
+
+def compared(name: str, curves: dict[str, list[pl.DataFrame]]) -> tuple[list[list[str]], list[str]]:
+    """(rows of the table, the two verdicts) of one data set."""
+    rows, ends = [], {way: [c.tail(1).to_dicts()[0] for c in each] for way, each in curves.items()}
+    blind = ends["blind"]
+    for way, last in ends.items():
+        base = ends["both, blind" if way.startswith("both") else "blind"]
+        worse = [100 * (a["rmse"] / b["rmse"] - 1) for a, b in zip(last, base, strict=True)]
+        equal = [at_error(c, b["rmse"]) for c, b in zip(curves[way], base, strict=True)]
+        once = [e for e in equal if e is not None]
+        rows.append(
+            [
+                name,
+                way,
+                _said([e["rmse"] for e in last], 4, max),
+                _said(worse, 1, max),
+                _said([e["holders"] for e in last], 1, max),
+                _said([100 * e["repeated"] for e in last], 0, max),
+                _said([e["sent"] for e in last], 2, max),
+                f"{len(once)} of {len(equal)}",
+                _said([e["sent"] for e in once], 2, max) if once else "-",
+                _said([100 * e["repeated"] for e in once], 0, max) if once else "-",
+            ]
+        )
+    verdicts = []
+    for way in ("remembered", "digest"):
+        found = [at_error(c, b["rmse"]) for c, b in zip(curves[way], blind, strict=True)]
+        shares = [
+            np.inf if e is None else e["repeated"] / b["repeated"]
+            for e, b in zip(found, blind, strict=True)
+        ]
+        verdicts.append(
+            f"{name}, {way}: half the duplicates of blind resending or fewer at its RMSE, every "
+            f"seed: {'yes' if max(shares) <= 0.5 else 'NO'} (worst {max(shares):.2f} of them)"
+        )
+    for way in (way for way in ends if "hops" in way):
+        base = ends["both, blind" if way.startswith("both") else "blind"]
+        pairs = list(zip(ends[way], base, strict=True))
+        share = max(a["holders"] / b["holders"] for a, b in pairs)
+        worse = max(100 * (a["rmse"] / b["rmse"] - 1) for a, b in pairs)
+        holds = share <= 0.5 and worse < 1
+        verdicts.append(
+            f"{name}, {way}: half the holders or fewer at under 1 % of RMSE, every seed: "
+            f"{'yes' if holds else 'NO'} (worst {share:.2f} of the holders, {worse:+.1f} %)"
+        )
+    return rows, verdicts
+
+
+def _said(values: list[float], digits: int, worst: Any) -> str:
+    return f"{np.mean(values):.{digits}f} ({worst(values):.{digits}f})"
+
+
+def draw(curves: dict[str, dict[str, list[pl.DataFrame]]], path: Path) -> None:
+    """Holders against error, a line a way, mean of seeds."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4), squeeze=False)
+    for ax, (name, ways) in zip(axes[0], curves.items(), strict=True):
+        for way, each in ways.items():
+            mean = pl.concat(each).group_by("round").mean().sort("round")
+            style = "--" if way.startswith("both") else "-"
+            ax.plot(mean["holders"], mean["rmse"], style, label=way)
+        ax.set(title=name, xlabel="nodes that hold a rating, mean", ylabel="RMSE, mean of nodes")
+        ax.grid(alpha=0.3)
+    axes[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a few rounds, one seed")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=[*FILES], help="one data set")
+    arguments = parser.parse_args()
+    names = [arguments.only] if arguments.only else [*FILES]
+    if arguments.smoke or "HANSA_DATA" not in os.environ:
+        names = ["synthetic"]
+    curves: dict[str, dict[str, list[pl.DataFrame]]] = {}
+    rows, verdicts = [], []
+    for name in names:
+        curves[name] = {}
+        for way, settings in WAYS.items():
+            curves[name][way] = [
+                curve(FILES[name], SMALL[name] | settings, 1 + seed, ROUNDS[name], arguments.smoke)
+                for seed in range(1 if arguments.smoke else arguments.seeds)
+            ]
+            print(name, way, curves[name][way][0].tail(1).to_dicts(), flush=True)
+        more = compared(name, curves[name])
+        rows += more[0]
+        verdicts += more[1]
+    header = ["data", "way", "RMSE", "above blind, %", "holders a rating", "duplicates, %"]
+    header += ["MB sent", "as good as blind", "MB then", "duplicates then, %"]
+    command = "python benchmarks/recommend/exposure.py"
+    text = markdown("Exposure against accuracy: mean of seeds (worst)", command, header, rows)
+    text += "\n" + "\n".join(f"- {line}" for line in verdicts) + "\n"
+    if not arguments.smoke:
+        draw(curves, RESULTS / "exposure.png")
+        text += "\n![Error against holders](exposure.png)\n"
+    publish("exposure", text, arguments.smoke)
+
+
+if __name__ == "__main__":
+    main()
