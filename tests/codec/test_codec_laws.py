@@ -17,6 +17,7 @@ from hansa.codec import (
     Dense,
     Lossless,
     Packets,
+    Padded,
     PairGaps,
     Raw,
     Seeded,
@@ -49,7 +50,9 @@ SPARSE: list[Codec] = [Sparse(index=index) for index in INDEX]
 SPARSE += [Sparse(values=values) for values in (Dense(dtype="float16"), QSGD(), Lossless())]
 SEEDED: list[Codec] = [Seeded(values=values) for values in (Dense(), Uniform(), Sign(), Lossless())]
 TABLE: list[Codec] = [Table(), Table(rounded={"c0": "float16", "c1": "float32"})]
-CODECS = [*DENSE, *SPARSE, *SEEDED, *TABLE, PairGaps(), Raw()]
+PADDED: list[Codec] = [Padded(), Padded(codec=Sparse(), block=7)]
+PADDED += [Padded(codec=PairGaps(), block=16)]
+CODECS = [*DENSE, *SPARSE, *SEEDED, *TABLE, PairGaps(), Raw(), *PADDED]
 GROUPS = st.sampled_from([1, 1, 2, 3])
 ROWS = st.tuples(st.integers(0, 4), st.integers(0, 9)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.floats(width=32))
@@ -109,10 +112,14 @@ def rated_pairs(draw: st.DrawFn) -> Tables:
     pairs = np.array([p for one in each for p in one], dtype=np.int64).reshape(-1, 2)
     values = np.array([v for one in each for v in one.values()], dtype=np.float32)
     indptr = np.cumsum([0, *map(len, each)]).astype(np.int64)
-    return Tables(indptr, {"user": pairs[:, 0], "item": pairs[:, 1], "stars": values})
+    numbers = arrays(np.uint8, len(values))
+    notes = {f"note {k}": draw(numbers) for k in range(draw(st.integers(0, 2)))}
+    return Tables(indptr, {"user": pairs[:, 0], "item": pairs[:, 1], "stars": values, **notes})
 
 
 def messages_for(codec: Codec) -> st.SearchStrategy[Any]:
+    if isinstance(codec, Padded):
+        return messages_for(codec.codec)
     if isinstance(codec, Table):
         return tables(floats=bool(codec.rounded))
     if isinstance(codec, PairGaps):
@@ -396,11 +403,12 @@ def test_messages_of_another_form_are_refused(codec: Codec) -> None:
     forms.append(Tables.rows(id=np.zeros(1, np.int64)))
     pairs = dict.fromkeys(("user", "item"), np.zeros(1, np.int64))
     forms.append(Tables.rows(**pairs, stars=np.zeros(1, np.float32)))
+    inner = codec.codec if isinstance(codec, Padded) else codec
     fits = {Raw: 1, Sparse: 2, Table: 3, PairGaps: 4}.get(
-        type(codec), 5 if isinstance(codec, Seeded) else 0
+        type(inner), 5 if isinstance(inner, Seeded) else 0
     )
     for k, form in enumerate(forms):
-        if k != fits and (k, type(codec)) != (4, Table):
+        if k != fits and (k, type(inner)) != (4, Table):
             for use in (codec.encode, codec.size, codec.through):
                 with pytest.raises(TypeError, match="codec"):
                     use(form)

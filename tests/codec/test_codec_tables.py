@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.base.errors import WireError
-from hansa.codec import PairGaps, Table, Tables, varints
+from hansa.codec import Padded, PairGaps, Table, Tables, varints
 from hansa.codec.messages import concatenate, select, width
 
 U64 = st.integers(0, 2**64 - 1)
@@ -165,6 +165,16 @@ def test_ratings_in_order_take_less_than_half_of_a_table() -> None:
     ratings = Tables(np.array([0, 300]), pairs | {"stars": stars.astype(np.float32)})
     assert Table().size(ratings)[0] / 300 < 5.9
     assert PairGaps().size(ratings)[0] / 300 < 2.65
+
+
+def test_padding_hides_how_much_is_said() -> None:
+    pairs = dict.fromkeys(("user", "item"), np.arange(9))
+    said = Tables(np.array([0, 0, 1, 9]), pairs | {"stars": np.ones(9, np.float32)})
+    padded = Padded(codec=PairGaps(), block=64)
+    assert {len(payload) for payload in padded.encode(said)} == {64}
+    for bad in (b"", bytes(63), b"\x40" + bytes(63), b"\x01" + bytes(62) + b"\x01", bytes(128)):
+        with pytest.raises(WireError):
+            padded.decode(bad, 3)
 
 
 def test_pairs_that_stand_twice_or_have_no_place_are_refused() -> None:

@@ -105,6 +105,19 @@ def test_holders_are_counted_exactly(host: Callable[..., Any]) -> None:
     assert holders(block).tolist() == [sum(p in held for held in table) for p in sorted(mine)]
 
 
+@pytest.mark.parametrize("reconcile", ["none", "digest"])
+def test_padding_makes_a_walk_look_like_any_other_link(
+    reconcile: str, host: Callable[..., Any]
+) -> None:
+    """Every message of every round is of one length, whether it says something or not."""
+    padded = {"name": "padded", "codec": "pair_gaps", "block": 512}
+    block, _ = host(rated_job(rating_codec=padded, reconcile=reconcile, rounds=3))
+    exchanges = 2 if reconcile == "digest" else 1
+    sent = set(block.state["bytes_sent"].tolist())
+    assert len(sent) == 1  # three neighbours each
+    assert sent.pop() // (3 * 3 * exchanges) in range(512, 600)
+
+
 @pytest.mark.parametrize(("name", "value"), [("hops", 0), ("hops", 3), ("age", 4), ("tokens", 6)])
 def test_copies_that_went_too_far_are_refused(name: str, value: int) -> None:
     exposure = Exposure(hops=2, expiry=4, budget=5)

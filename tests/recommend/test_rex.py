@@ -20,7 +20,12 @@ WAYS = [
     {"share": "data", "dissemination": "dpsgd"},
     {"share": "both", "dissemination": "dpsgd"},
     {"reconcile": "remembered", "exposure": {"hops": 2, "budget": 9, "capacity": 40}},
-    {"reconcile": "digest", "dissemination": "dpsgd", "exposure": {"expiry": 3}},
+    {
+        "reconcile": "digest",
+        "dissemination": "dpsgd",
+        "exposure": {"expiry": 3},
+        "guard": {"per_user": 3, "conflicts": True},
+    },
     {"share": "both", "model": NEURAL, "train": {"batch_size": 5, "drop_last": False}},
 ]
 

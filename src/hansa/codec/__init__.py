@@ -4,6 +4,7 @@ from hansa.codec.codec import Codec
 from hansa.codec.dense import Dense
 from hansa.codec.lossless import Lossless
 from hansa.codec.messages import Messages, Packets, SparseRows, whole_rows
+from hansa.codec.padded import Padded
 from hansa.codec.pair_gaps import PairGaps
 from hansa.codec.quantize import QSGD, Sign, Uniform
 from hansa.codec.raw import Raw
@@ -20,6 +21,7 @@ __all__ = [
     "Lossless",
     "Messages",
     "Packets",
+    "Padded",
     "PairGaps",
     "Raw",
     "Seeded",

@@ -104,6 +104,10 @@ class Store:
         """int64 [n]: how many of them were not dealt."""
         return self.sizes - self._dealt
 
+    def dealt(self, node: int) -> int:
+        """How many of a node's examples it was dealt: the first ones."""
+        return int(self._dealt[self._place[node]])
+
     def parts(self, ids: np.ndarray) -> Sequence[np.ndarray]:
         """Positions in ``dataset.train`` of what these nodes have at the time of asking."""
         return _Parts(self._parts, [self._place[int(i)] for i in ids])

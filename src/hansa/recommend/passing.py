@@ -7,12 +7,13 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from hansa.codec import Codec, Raw
+from hansa.codec import Codec, Padded, Raw
 from hansa.engine import Block, Script, Send
 from hansa.recommend import lacking, remembering, storing
 from hansa.recommend.choosing import Wanted, drawn
 from hansa.recommend.exposure import Exposure
 from hansa.recommend.outgoing import Receivers
+from hansa.recommend.vetting import Guard
 
 Reconcile: TypeAlias = Literal["none", "remembered", "digest"]
 """Against ratings that come to who has them: nothing; a neighbour is not sent what it is known to
@@ -29,6 +30,7 @@ class Passing:
         exposure: how far they go.
         reconcile: what is done against ratings that come to who has them.
         entries: ratings that a digest covers, about.
+        guard: what is refused.
     """
 
     count: int
@@ -36,6 +38,14 @@ class Passing:
     exposure: Exposure
     reconcile: Reconcile
     entries: int
+    guard: Guard
+
+    @property
+    def _packets(self) -> Codec:
+        """How digests become bytes: filled up where ratings are."""
+        if isinstance(self.codec, Padded):
+            return Padded(codec=Raw(), block=self.codec.block)
+        return Raw()
 
     def start(self, block: Block) -> None:
         """Open the nodes' stores."""
@@ -50,7 +60,7 @@ class Passing:
         at = to.chosen[to.speaks] if to.one else np.arange(to.edges)
         if self.reconcile == "digest":
             digests = lacking.asked(block, t, to, self.entries)
-            inbox = yield Send(digests, to.graph, Raw(), kind="digests", each=True)
+            inbox = yield Send(digests, to.graph, self._packets, kind="digests", each=True)
             wanted, at = lacking.answers(block, t, to, inbox)
         elif self.reconcile == "remembered":
             remembering.forget(block, t)
@@ -65,4 +75,4 @@ class Passing:
         if self.reconcile == "remembered":
             lost = inbox.lost[at] if len(inbox.lost) else inbox.lost
             remembering.sent(block, [to.links(block)[e] for e in at.tolist()], places, lost)
-        storing.take(block, inbox, t, self.exposure)
+        storing.take(block, inbox, t, self.exposure, self.guard)

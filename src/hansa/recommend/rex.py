@@ -23,6 +23,7 @@ from hansa.codec import Codec, PairGaps, Sparse
 from hansa.engine import Algorithm, Block, Network, Script, Send
 from hansa.recommend import outgoing, passing, remembering, row_merging, stepping, storing
 from hansa.recommend.exposure import Exposure
+from hansa.recommend.vetting import Guard
 
 
 @register("rex", paper="Dhasade et al.", year=2022, url="https://arxiv.org/abs/2202.11655")
@@ -67,11 +68,14 @@ class Rex(Algorithm):
     digest_entries: int = Field(
         2000, ge=1, le=20_000, description="of reconcile: digest: ratings that one covers, about"
     )
+    guard: Guard = Field(
+        Guard(), description="against poison: limits to what a node takes in of one user"
+    )
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
 
     @property
     def _passing(self) -> passing.Passing:
-        how = self.rating_codec, self.exposure, self.reconcile, self.digest_entries
+        how = self.rating_codec, self.exposure, self.reconcile, self.digest_entries, self.guard
         return passing.Passing(self.ratings, *how)
 
     def check(self, network: Network) -> None:

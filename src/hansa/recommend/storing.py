@@ -7,19 +7,23 @@ import numpy as np
 from hansa.base.errors import WireError
 from hansa.codec import Tables
 from hansa.codec.pair_gaps import FORM, NOTE
+from hansa.codec.table_messages import offsets
 from hansa.engine import Block, Inbox
 from hansa.engine.own_examples import INPUTS, TARGETS
 from hansa.recommend import remembering
 from hansa.recommend.exposure import Exposure
+from hansa.recommend.vetting import Guard
+
+UNGUARDED = Guard()
 
 
-def take(block: Block, inbox: Inbox, t: int, exposure: Exposure) -> None:
+def take(block: Block, inbox: Inbox, t: int, exposure: Exposure, guard: Guard = UNGUARDED) -> None:
     """Take in what came, by sender and in its order; the first of equal (user, item) stays.
 
     What is noted of copies that a node had already, it learns anew.
 
     Leaves in the block's report how many ratings each node was sent, ``ratings_received``, and how
-    many of these it had already, ``duplicates``.
+    many of these it had already, ``duplicates``, and refused, ``ratings_refused``.
 
     Raises:
         WireError: a rating is none of this data set, with who sent it.
@@ -27,7 +31,7 @@ def take(block: Block, inbox: Inbox, t: int, exposure: Exposure) -> None:
     store = block.store
     assert store is not None
     _check(block, inbox, exposure)
-    came, new = np.zeros(len(block), dtype=np.int64), np.zeros(len(block), dtype=np.int64)
+    came, new, refused = np.zeros((3, len(block)), dtype=np.int64)
     for k, node in enumerate(block.ids.tolist()):
         messages = inbox.messages(k)[1]
         assert isinstance(messages, Tables)  # an exchange has one form
@@ -37,6 +41,13 @@ def take(block: Block, inbox: Inbox, t: int, exposure: Exposure) -> None:
             continue
         pairs = np.stack([user, item], axis=1)
         notes = exposure.noted(dict(zip(exposure.notes, beside, strict=True)), t)
+        counts = messages.counts
+        if guard.watches:
+            fine = guard.accepts(store, node, pairs, stars, counts)
+            refused[k] = np.count_nonzero(~fine)
+            counts = np.diff(offsets(fine)[messages.indptr])
+            pairs, stars = pairs[fine], stars[fine]
+            notes = {name: values[fine] for name, values in notes.items()}
         examples = {INPUTS: pairs, TARGETS: stars, **notes}
         if not store.notes:
             new[k] = store.add(node, examples)
@@ -48,9 +59,11 @@ def take(block: Block, inbox: Inbox, t: int, exposure: Exposure) -> None:
         came_again = {name: values[again] for name, values in notes.items()}
         exposure.again(store, node, places[again], came_again)
         if remembering.KNOWN in store.notes:
-            remembering.heard(block, inbox, k, messages.counts, places)
+            remembering.heard(block, inbox, k, counts, places)
     block.report["ratings_received"] = came.astype(np.float64)
-    block.report["duplicates"] = (came - new).astype(np.float64)
+    block.report["duplicates"] = (came - new - refused).astype(np.float64)
+    if guard.watches:
+        block.report["ratings_refused"] = refused.astype(np.float64)
 
 
 def report(block: Block) -> None:
