@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hansa.engine.exchange.post import DATA, SitePost
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.exchange.wire import Buffer
+from hansa.engine.links.assembly import DATA
 
 
 @dataclass

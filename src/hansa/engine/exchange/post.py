@@ -27,9 +27,8 @@ from hansa.engine.exchange.wire import (
     pack_control,
     unpack_control,
 )
+from hansa.engine.links.assembly import DATA
 
-DATA = 0
-"""The kind of a link's message that is one between nodes."""
 HELD = "held"
 """What a site tells that waits for long: over how many sites it is held up by somebody's silence;
 0: it is not."""

@@ -10,19 +10,19 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hansa.base.errors import WireError
+from hansa.engine.exchange.carrier import Carrier
 from hansa.engine.exchange.dropped import Dropped
 from hansa.engine.exchange.wire import pack_control, unpack_control
+from hansa.engine.links.assembly import CONTROL
 
 if TYPE_CHECKING:
     from hansa.engine.links.links import Links
 
-CONTROL = 1
-"""The kind of a link's message that is none between nodes."""
 _PART = re.compile(r"nodes-\d{6}-\d{6}\.safetensors")
 
 Check = Callable[[Any], bool]
@@ -221,16 +221,6 @@ def overhead_of(links: Links) -> dict[str, int]:
     """Bytes beyond the messages between nodes: those ``sent``, by cause too, and ``received``."""
     sent, received = links.overhead.sent, links.overhead.received
     return {"sent": sent.overhead, "received": received.overhead, **sent.by_cause()}
-
-
-class Carrier(Protocol):
-    """What brings control messages: links."""
-
-    def send(self, site: int, kind: int, parts: Sequence[bytes | bytearray | memoryview]) -> None:
-        """Queue a message; never blocks."""
-
-    def grant(self, site: int, nbytes: int) -> None:
-        """Let a site send so many bytes more."""
 
 
 class Control:

@@ -11,6 +11,7 @@ import numpy as np
 from hansa.base.errors import Diverged, OwnCodeError, RunError, WireError
 from hansa.engine.exchange.deadline import Deadline
 from hansa.engine.job import Job
+from hansa.engine.links.assembly import CONTROL
 from hansa.engine.links.keys import Key
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import Links
@@ -20,7 +21,6 @@ from hansa.engine.links.vouching import BySecret, ChannelKind, digest_of
 from hansa.engine.runtimes.checkpoint import peek
 from hansa.engine.runtimes.checkpoint_parts import CheckpointParts
 from hansa.engine.runtimes.control import (
-    CONTROL,
     REPORTED,
     Control,
     Message,

@@ -15,8 +15,9 @@ from hansa.base.lazy import torch
 from hansa.engine.block import Block
 from hansa.engine.exchange.carrier import no_moment
 from hansa.engine.exchange.deadline import Deadline
-from hansa.engine.exchange.post import DATA, SitePost
+from hansa.engine.exchange.post import SitePost
 from hansa.engine.exchange.wire import Buffer
+from hansa.engine.links.assembly import DATA
 from hansa.engine.links.limits import LinkSettings
 from hansa.engine.links.links import Links
 from hansa.engine.links.ticket import Peer, Ticket
