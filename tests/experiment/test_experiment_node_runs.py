@@ -99,7 +99,9 @@ def same_rows(ours: pl.DataFrame, simulated: pl.DataFrame) -> None:
     assert stamps[0].equals(stamps[1])
 
 
-def test_what_leaves_a_site_is_what_explain_said(tmp_path: Path) -> None:
+def test_what_leaves_a_site_is_what_explain_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = run_of(algorithm={"name": "fedavg", "sampled": 3})
     with sites(tmp_path, settings, [[0], [1], [2], [3]]) as made:
         said = [explained(SiteFile.load(made.file(k))) for k in range(4)]
@@ -110,6 +112,11 @@ def test_what_leaves_a_site_is_what_explain_said(tmp_path: Path) -> None:
             summary = RunFolder.open(made.out(k)).summary or {}
             assert summary["bytes_sent"] == 4 * total(facts, "round"), made.said(k)
             assert not facts["refused"]
+        capsys.readouterr()
+        assert main(["node", "run", str(made.file(0))]) == 2
+        assert "another session at all sites" in capsys.readouterr().err
+        assert main(["export", str(made.out(0)), "--out", str(tmp_path / "m.safetensors")]) == 2
+        assert "one site's folder" in capsys.readouterr().err
     assert main(["node", "explain", str(made.file(0)), "--json"]) == 0
 
 

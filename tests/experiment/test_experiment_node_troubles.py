@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +269,38 @@ def test_a_client_waits_for_a_server_longer_than_for_a_peer(tmp_path: Path) -> N
         ):
             entry = Entry.of(SiteFile.load(made.file(k)))
             assert entry.waits() == expected
+
+
+@pytest.mark.slow
+def test_clients_do_no_rounds_without_a_server_that_has_ended(tmp_path: Path) -> None:
+    """They wait for it, and go on where it was when it comes back."""
+    settings = run_of(algorithm="fedavg", rounds=60, evaluate={"every": 60})
+    with sites(tmp_path, settings, [[0, 1], [2, 3]]) as made:
+        made.start()
+        made.wait(1, "round 2/60")
+        server = made.processes[1]
+        assert server is not None
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGTERM)
+        assert made.status(1) == 130
+        made.wait(0, "waiting for south, where the server lives, at most 240 s")
+        made.start(1)
+        made.finish()
+        events = RunFolder.open(made.out(0)).events()
+        rounds = {e["round"] for e in events if e["kind"] == "missing" and e["of"] == "invite"}
+        assert len(rounds) <= 2, made.said(0)
+
+
+def test_a_client_whose_server_does_not_come_back_ends_with_a_line(tmp_path: Path) -> None:
+    settings = run_of(algorithm="fedavg", rounds=500, evaluate={"every": 500})
+    patience = {**PATIENCE, "server": 1.0}
+    with sites(tmp_path, settings, [[0, 1], [2, 3]], lambda k: {"patience": patience}) as made:
+        made.start()
+        made.wait(1, "round 2/500")
+        server = made.processes[1]
+        assert server is not None
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGTERM)
+        assert made.status(0) == 1
+        assert "south, where the server lives, was not there for 1 s" in made.said(0)
+        assert (RunFolder.open(made.out(0)).summary or {})["status"] == "failed"

@@ -171,8 +171,12 @@ def test_what_has_to_be_the_same_is_compared_by_content(tables: Path, tmp_path: 
 def test_sites_are_numbered_by_their_lowest_node(tables: Path) -> None:
     site = site_file(tables, 1, [[0], [3, 1], [2]])
     assert owners(4, site) == (1, (0, 1, 2, 1), (0, 2))
-    with pytest.raises(ConfigError, match="node 4 of 5 lives at no site"):
+    with pytest.raises(ConfigError, match="node 4 of 5 lives at no site; it is a server") as caught:
+        owners(5, site, 4)
+    assert "--node 4" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
         owners(5, site)
+    assert "server" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"nodes = 3: the run has 3 nodes"):
         owners(3, site)
 

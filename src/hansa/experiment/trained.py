@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hansa.base.errors import ConfigError
+from hansa.engine import BySite
 from hansa.engine.block import Block
 from hansa.engine.job import Job
 from hansa.engine.runtimes.checkpoint import latest, load_block, read_manifest
@@ -106,6 +107,10 @@ def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> Trai
     if checkpoint is None:
         fix = "train with checkpoint.every above 0"
         raise ConfigError(field, path, "has no checkpoint with its model", fix)
+    if chosen.runtime.name == BySite.name:
+        problem = "is one site's folder, which does not keep what the others told of their tables"
+        fix = "its models are in checkpoints/, a row a node; hansa report shows its figures"
+        raise ConfigError(field, path, problem, fix)
     job = prepare(chosen)
     check_inputs(folder, chosen, job.dataset, job.parts)
     block = job.block(np.arange(job.network.clients if job.servers else 0, job.nodes))

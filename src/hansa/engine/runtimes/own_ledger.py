@@ -272,6 +272,8 @@ class OwnLedger:
         for ever, as who asks may never say. That one waits for others for a deadline itself.
         """
         self.alive()
+        if self._playing:
+            self._await_server(done)
         patience = Deadline(2 * self.site.deadline)
         while self.rejoining.asking and not self.interrupts.asked:
             self._hear(self.site.hear(_LOOK))
@@ -282,6 +284,42 @@ class OwnLedger:
             return True
         self.rejoining.begun = done + 1
         return False
+
+    def _await_server(self, done: int) -> None:
+        """Begin no round after ``done`` without a server that has ended: none could train anything.
+
+        It may come back while its patience lasts.
+
+        Raises:
+            RunError: it does not, or has been silent for as long.
+        """
+        job = self.collector().job
+        serving = {*self.site.ticket.owner[job.network.clients :]}
+        if not serving or self.site.index in serving:
+            return
+        seconds = max(self.site.post.deadlines[other].seconds for other in serving)
+        patience, said = Deadline(seconds), False
+        while not self.interrupts.asked and all(self._serves_no_more(at, done) for at in serving):
+            names = ", ".join(map(self._name, sorted(serving)))
+            if patience.passed or serving <= self.site.post.given_up:
+                raise RunError(
+                    f"{names}, where the server lives, was not there for {seconds:g} s "
+                    "(patience.server), and there is no round without it; start it again, then "
+                    "this site",
+                    round=done + 1,
+                    phase="exchange",
+                )
+            if not said:
+                said = True
+                self.say(f"waiting for {names}, where the server lives, at most {seconds:g} s")
+            self._hear(self.site.hear(_LOOK))
+            self._watch()
+
+    def _serves_no_more(self, other: int, done: int) -> bool:
+        """Whether a server's site is gone, and has not said what comes after ``done`` rounds."""
+        last = self._state(other).facts.get("round")
+        further = isinstance(last, int) and last > done
+        return (other in self._gone and not further) or other in self.site.post.given_up
 
     def _hear(self, message: Message | None) -> None:
         """Take a message of another site."""

@@ -83,13 +83,16 @@ def _content(text: str) -> str:
     return path.name if path.is_absolute() else text
 
 
-def owners(run_nodes: int, site: SiteFile) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+def owners(
+    run_nodes: int, site: SiteFile, clients: int | None = None
+) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     """(this site's number, the site of each node, the number of each peer as the file lists them).
 
     Sites are numbered by their lowest node.
 
     Args:
         run_nodes: how many nodes the run has, servers included.
+        clients: how many of them are no servers, which come last; None: all.
 
     Raises:
         ConfigError: a node lives nowhere, or there is none of its id.
@@ -108,5 +111,8 @@ def owners(run_nodes: int, site: SiteFile) -> tuple[int, tuple[int, ...], tuple[
     lost = [node for node, at in enumerate(owner) if at < 0]
     if lost:
         problem = f"node {lost[0]} of {run_nodes} lives at no site"
-        raise ConfigError("peers", None, problem, "every node of the run at one site")
+        fix = f"--node {lost[0]} (or nodes) at the site where it lives, and so at its peers"
+        if clients is not None and lost[0] >= clients:
+            problem += "; it is a server"
+        raise ConfigError("peers", None, problem, fix)
     return number[0], tuple(owner), tuple(number[k] for k in range(1, len(groups)))

@@ -58,7 +58,7 @@ class Entry:
         check_run(run)  # here too: before anything is loaded
         key = Key.load(file.key)
         nodes = run.nodes + run.algorithm.servers(run.nodes)
-        site, owner, numbers = owners(nodes, file)
+        site, owner, numbers = owners(nodes, file, run.nodes)
         peers = tuple(
             Peer(number, peer.address or "", fingerprint_in(peer.key, f"peers.{k}.key"), peer.name)
             for k, (number, peer) in enumerate(zip(numbers, file.peers, strict=True))
@@ -98,7 +98,7 @@ class Entry:
         untold = [name for name in self.needs if name not in self.file.tells]
         if not untold:
             return
-        words = " and ".join(TOLD[name] for name in untold)
+        words = "; ".join(TOLD[name] for name in untold)
         fix = f"tells: [{', '.join([*self.file.tells, *untold])}], if others may know"
         if {*untold} & {*STATISTICS}:
             fix += "; or data.declared in the run file says it for all"

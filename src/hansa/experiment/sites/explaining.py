@@ -34,6 +34,8 @@ _KINDS = {
     "model": "its model",
     "invite": "who is invited",
     "measured": "a model, to be measured",
+    "release": "whose update is not wanted",
+    "update": "its update",
 }
 
 

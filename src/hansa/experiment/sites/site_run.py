@@ -64,6 +64,7 @@ def run_site(site: SiteFile, progress: RunProgress, report: bool = True) -> RunF
             start = Start()
             if known:
                 _check_session(path, entry)
+                _check_unfinished(path)
                 config = {k: v for k, v in chosen.dump().items() if k != "plugins"}
                 again = stack.enter_context(reopened(path, type(chosen), config))
                 start = Start.of(again.folder, chosen)
@@ -269,3 +270,14 @@ def _check_session(path: Path, entry: Entry) -> None:
             problem = f"holds another run: its {name} is {before.get(name)!r} there"
             fix = "another out, or the session that it was begun with"
             raise ConfigError("out", str(path), problem, fix)
+
+
+def _check_unfinished(path: Path) -> None:
+    """Refuse to go on where this site has finished.
+
+    Raises:
+        ConfigError: it has.
+    """
+    if (RunFolder.open(path).summary or {}).get("status") == "finished":
+        problem = "holds this site's run, which has finished"
+        raise ConfigError("out", str(path), problem, "a new run: another session at all sites")

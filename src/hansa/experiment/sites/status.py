@@ -23,6 +23,7 @@ def note_peers(folder: RunFolder, site: Site, ledger: OwnLedger) -> None:
     now, peers = time.monotonic(), []
     for peer in site.ticket.peers:
         state = site.links.state(peer.site)
+        problem = (state.refused or state.why).removeprefix(f"{peer}: ")
         peers.append(
             {
                 "site": peer.site,
@@ -31,7 +32,7 @@ def note_peers(folder: RunFolder, site: Site, ledger: OwnLedger) -> None:
                 "heard_seconds_ago": round(now - state.heard, 1) if state.ever else None,
                 "round": state.facts.get("round"),
                 "finished": bool(state.facts.get("finished")) or state.gone,
-                "problem": state.refused or state.why,
+                "problem": problem.removeprefix(f"{peer} "),
             }
         )
     folder.write_json(PEERS, {"at": time.time(), "round": ledger.rejoining.begun, "peers": peers})
