@@ -66,6 +66,12 @@ def test_an_address_that_is_none(address: str) -> None:
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("word", ["local", "auto"])
+def test_a_word_for_an_address_is_answered_with_the_way_to_a_ray_of_ones_own(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no host:port\n.*without an address \(runtime=ray\)"):
+        probe(word)
+
+
 def test_a_cluster_is_not_gone_to_without_a_token(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -146,6 +146,9 @@ def probe(address: str) -> None:
     if "://" in address:
         problem = "is of a client from outside, and actors have to reach this machine"
         raise ConfigError("address", address, problem, fix)
+    if ":" not in address:
+        fix = f"{fix}; without an address (runtime=ray) a Ray of this machine is started"
+        raise ConfigError("address", address, "is no host:port", fix)
     host, port = split(address, "address")
     try:
         with socket.create_connection((host, port), _PROBE) as line:
