@@ -19,6 +19,7 @@ WAYS = [
     {"share": "both", "passes": 2, "rating_codec": "pair_gaps"},
     {"share": "data", "dissemination": "dpsgd"},
     {"share": "both", "dissemination": "dpsgd"},
+    {"withdraw": [{"user": 3, "at": 1}], "exposure": {"expiry": 4}},
     {"reconcile": "remembered", "exposure": {"hops": 2, "budget": 9, "capacity": 40}},
     {
         "reconcile": "digest",

@@ -14,6 +14,7 @@ from hansa.recommend.choosing import Wanted, drawn
 from hansa.recommend.exposure import Exposure
 from hansa.recommend.outgoing import Receivers
 from hansa.recommend.vetting import Guard
+from hansa.recommend.withdrawing import Withdrawals
 
 Reconcile: TypeAlias = Literal["none", "remembered", "digest"]
 """Against ratings that come to who has them: nothing; a neighbour is not sent what it is known to
@@ -31,6 +32,7 @@ class Passing:
         reconcile: what is done against ratings that come to who has them.
         entries: ratings that a digest covers, about.
         guard: what is refused.
+        withdrawals: what is taken back, and when.
     """
 
     count: int
@@ -39,6 +41,7 @@ class Passing:
     reconcile: Reconcile
     entries: int
     guard: Guard
+    withdrawals: Withdrawals
 
     @property
     def _packets(self) -> Codec:
@@ -75,4 +78,4 @@ class Passing:
         if self.reconcile == "remembered":
             lost = inbox.lost[at] if len(inbox.lost) else inbox.lost
             remembering.sent(block, [to.links(block)[e] for e in at.tolist()], places, lost)
-        storing.take(block, inbox, t, self.exposure, self.guard)
+        storing.take(block, inbox, t, self.exposure, self.guard, self.withdrawals)

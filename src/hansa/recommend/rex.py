@@ -21,7 +21,15 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.codec import Codec, PairGaps, Sparse
 from hansa.engine import Algorithm, Block, Network, Script, Send
-from hansa.recommend import outgoing, passing, remembering, row_merging, stepping, storing
+from hansa.recommend import (
+    outgoing,
+    passing,
+    remembering,
+    row_merging,
+    stepping,
+    storing,
+    withdrawing,
+)
 from hansa.recommend.exposure import Exposure
 from hansa.recommend.vetting import Guard
 
@@ -71,11 +79,21 @@ class Rex(Algorithm):
     guard: Guard = Field(
         Guard(), description="against poison: limits to what a node takes in of one user"
     )
+    withdraw: tuple[withdrawing.Withdrawal, ...] = Field(
+        (), description="ratings that are taken back, and in which round"
+    )
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
 
     @property
     def _passing(self) -> passing.Passing:
-        how = self.rating_codec, self.exposure, self.reconcile, self.digest_entries, self.guard
+        how = (
+            self.rating_codec,
+            self.exposure,
+            self.reconcile,
+            self.digest_entries,
+            self.guard,
+            self.withdraw,
+        )
         return passing.Passing(self.ratings, *how)
 
     def check(self, network: Network) -> None:
@@ -98,6 +116,7 @@ class Rex(Algorithm):
     def start(self, block: Block) -> None:
         stepping.check(block)
         self._passing.start(block)
+        withdrawing.start(block, self.withdraw)
         row_merging.start(block)
 
     def local(self, block: Block, t: int) -> None:
@@ -107,6 +126,7 @@ class Rex(Algorithm):
 
     def round(self, block: Block, t: int) -> Script:
         self.exposure.expire(block, t)
+        withdrawing.begin(block, t, self.withdraw)
         self.local(block, t)
         to = outgoing.Receivers.of(block, t, one=self.dissemination == "rmw")
         if self.share != "data":
@@ -117,5 +137,6 @@ class Rex(Algorithm):
             else:
                 row_merging.average(block, inbox, to.graph)
         if self.share != "model":
+            yield from withdrawing.spread(block, t, to, self.withdraw)
             yield from self._passing.round(block, t, to)
         storing.report(block)

@@ -10,14 +10,22 @@ from hansa.codec.pair_gaps import FORM, NOTE
 from hansa.codec.table_messages import offsets
 from hansa.engine import Block, Inbox
 from hansa.engine.own_examples import INPUTS, TARGETS
-from hansa.recommend import remembering
+from hansa.recommend import remembering, withdrawing
 from hansa.recommend.exposure import Exposure
 from hansa.recommend.vetting import Guard
+from hansa.recommend.withdrawing import Withdrawals
 
 UNGUARDED = Guard()
 
 
-def take(block: Block, inbox: Inbox, t: int, exposure: Exposure, guard: Guard = UNGUARDED) -> None:
+def take(
+    block: Block,
+    inbox: Inbox,
+    t: int,
+    exposure: Exposure,
+    guard: Guard = UNGUARDED,
+    withdrawals: Withdrawals = (),
+) -> None:
     """Take in what came, by sender and in its order; the first of equal (user, item) stays.
 
     What is noted of copies that a node had already, it learns anew.
@@ -30,6 +38,7 @@ def take(block: Block, inbox: Inbox, t: int, exposure: Exposure, guard: Guard = 
     """
     store = block.store
     assert store is not None
+    vetted = guard.watches or bool(withdrawals)
     _check(block, inbox, exposure)
     came, new, refused = np.zeros((3, len(block)), dtype=np.int64)
     for k, node in enumerate(block.ids.tolist()):
@@ -42,8 +51,10 @@ def take(block: Block, inbox: Inbox, t: int, exposure: Exposure, guard: Guard = 
         pairs = np.stack([user, item], axis=1)
         notes = exposure.noted(dict(zip(exposure.notes, beside, strict=True)), t)
         counts = messages.counts
-        if guard.watches:
-            fine = guard.accepts(store, node, pairs, stars, counts)
+        if vetted:
+            fine = withdrawing.allowed(block, withdrawals, k, pairs)
+            if guard.watches:
+                fine &= guard.accepts(store, node, pairs, stars, counts)
             refused[k] = np.count_nonzero(~fine)
             counts = np.diff(offsets(fine)[messages.indptr])
             pairs, stars = pairs[fine], stars[fine]
@@ -62,7 +73,7 @@ def take(block: Block, inbox: Inbox, t: int, exposure: Exposure, guard: Guard = 
             remembering.heard(block, inbox, k, counts, places)
     block.report["ratings_received"] = came.astype(np.float64)
     block.report["duplicates"] = (came - new - refused).astype(np.float64)
-    if guard.watches:
+    if vetted:
         block.report["ratings_refused"] = refused.astype(np.float64)
 
 
