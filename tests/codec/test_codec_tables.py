@@ -31,6 +31,12 @@ def test_varints_are_those_of_the_plain_loop(values: list[int]) -> None:
     assert varints.read(data, ends - lengths, ends).tolist() == values
 
 
+@given(U64, st.binary(max_size=3))
+def test_a_single_varint_is_that_of_many(value: int, rest: bytes) -> None:
+    assert varints.one(value) == plain_varint(value)
+    assert varints.first(memoryview(varints.one(value) + rest)) == (value, len(varints.one(value)))
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_small_differences_of_either_sign_are_short(values: list[int]) -> None:
     array = np.array(values, dtype=np.int64)

@@ -100,7 +100,9 @@ def bitmap_decode(data: bytes | memoryview, count: int, size: int) -> np.ndarray
 
 
 def _gaps(positions: np.ndarray) -> np.ndarray:
-    return np.diff(np.asarray(positions, dtype=np.int64), prepend=-1)
+    gaps = np.asarray(positions, dtype=np.int64) + 1
+    gaps[1:] -= gaps[:-1].copy()
+    return gaps
 
 
 def _log2(values: np.ndarray) -> np.ndarray:

@@ -76,20 +76,21 @@ def _sorted(rows: Messages) -> Tables:
         form = rows.form if isinstance(rows, Tables) else type(rows).__name__
         raise TypeError(f"the codec pair_gaps is for tables of {FORM}, not for {form}")
     first, second = [*rows.columns.values()][:2]
+    if not len(first):
+        return rows
+    if min(first.min(), second.min()) < 0:
+        raise ValueError("an id below 0")
+    if (int(first.max()) + 1) * (int(second.max()) + 1) > _MOST:
+        raise ValueError(f"ids of more than {_MOST} pairs")
     message = np.repeat(np.arange(len(rows)), rows.counts)
-    order = np.lexsort((second, first, message))
-    columns = {name: column[order] for name, column in rows.columns.items()}
-    first, second, message = first[order], second[order], message[order]
-    if len(first):
-        if min(first.min(), second.min()) < 0:
-            raise ValueError("an id below 0")
-        if (int(first.max()) + 1) * (int(second.max()) + 1) > _MOST:
-            raise ValueError(f"ids of more than {_MOST} pairs")
-        twice = (np.diff(first) == 0) & (np.diff(second) == 0) & (np.diff(message) == 0)
-        if twice.any():
-            at = int(np.argmax(twice))
-            raise ValueError(f"the pair ({first[at]}, {second[at]}) twice in a message")
-    return Tables(rows.indptr, columns)
+    pair = first * (int(second.max()) + 1) + second
+    order = np.lexsort((pair, message))
+    pair, message = pair[order], message[order]
+    twice = (pair[1:] == pair[:-1]) & (message[1:] == message[:-1])
+    if twice.any():
+        at = order[int(np.argmax(twice))]
+        raise ValueError(f"the pair ({first[at]}, {second[at]}) twice in a message")
+    return Tables(rows.indptr, {name: column[order] for name, column in rows.columns.items()})
 
 
 def _encoded(table: dict[str, np.ndarray]) -> bytes:

@@ -41,10 +41,11 @@ def write(out: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
 
 def one(value: int) -> bytes:
     """A number's bytes."""
-    single = np.array([value], dtype=np.uint64)
-    out = np.zeros(int(lengths(single)[0]), dtype=np.uint8)
-    write(out, np.zeros(1, dtype=np.int64), single)
-    return out.tobytes()
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def first(data: memoryview) -> tuple[int, int]:
