@@ -55,7 +55,7 @@ def chosen(
         "checkpoint": {"every": 0},
         **base,
         "algorithm": {"name": "rex", **base.get("algorithm", {}), **rex},
-        "evaluate": {"every": every, **base.get("evaluate", {})},
+        "evaluate": {"every": every, "dense_start": False, **base.get("evaluate", {})},
     }
 
 
