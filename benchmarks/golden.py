@@ -167,7 +167,8 @@ def cases() -> dict[str, list[list[str] | dict[str, Any]]]:
     """
     from hansa.base.component import catalogue
 
-    own = [name for name, m in catalogue("algorithm").items() if m.__module__.startswith("hansa.")]
+    rooms = ("hansa.learn.", "hansa.forget.")
+    own = [name for name, m in catalogue("algorithm").items() if m.__module__.startswith(rooms)]
     found: dict[str, list[Any]] = {}
     for name in own:
         run = settings_of(name)

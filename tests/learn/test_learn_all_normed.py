@@ -45,7 +45,7 @@ ALONE = ("adpsgd", "fedbuff")  # between workers the sockets say what comes when
 ALGORITHMS = sorted(
     name
     for name, method in catalogue("algorithm").items()
-    if method.__module__.startswith("hansa.") and name != "quickdrop"
+    if method.__module__.startswith(("hansa.learn.", "hansa.forget.")) and name != "quickdrop"
 )
 ROUNDS = 3
 

@@ -138,7 +138,14 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim, "Adam", plain)
 
 
-@pytest.mark.parametrize("name", sorted(catalogue("algorithm")))
+LEARNING = sorted(
+    name
+    for name, part in catalogue("algorithm").items()
+    if not part.__module__.startswith("hansa.recommend.")  # these take their steps on the CPU
+)
+
+
+@pytest.mark.parametrize("name", LEARNING)
 @pytest.mark.filterwarnings("ignore:Sparse")
 def test_an_algorithm_makes_its_tensors_where_its_models_are(
     name: str, elsewhere: None, tmp_path: Path
@@ -187,7 +194,7 @@ def test_a_run_elsewhere_can_be_resumed(name: str, elsewhere: None, tmp_path: Pa
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", sorted(catalogue("algorithm")))
+@pytest.mark.parametrize("name", LEARNING)
 def test_an_algorithm_runs_on_cuda(name: str, tmp_path: Path) -> None:
     wanted = final(hansa.run(settings(name), tmp_path / "cpu", report=False))
     run = hansa.run(settings(name) | {"device": "cuda"}, tmp_path / "cuda", report=False)

@@ -37,7 +37,8 @@ def _golden() -> ModuleType:
 
 
 GOLDEN = _golden()
-OWN = [n for n, m in catalogue("algorithm").items() if m.__module__.startswith("hansa.")]
+ROOMS = ("hansa.learn.", "hansa.forget.")  # recommenders have examples of their own: ratings
+OWN = [n for n, m in catalogue("algorithm").items() if m.__module__.startswith(ROOMS)]
 APART = sorted(set(OWN) - set(GOLDEN.ALONE))
 MORE: dict[str, dict[str, Any]] = {
     "stops": GOLDEN.VARIANTS["stops"],

@@ -389,7 +389,10 @@ def _tried() -> list[dict[str, Any]]:
     found = []
     for name, part in catalogue("algorithm").items():
         # An algorithm whose nodes keep their own pace lives in one block only.
-        if part.__module__.startswith("hansa.") and part.own_pace is not True:
+        if (
+            part.__module__.startswith(("hansa.learn.", "hansa.forget."))
+            and part.own_pace is not True
+        ):
             found += [{"algorithm": {"name": name}, **more} for more in VARIANTS.get(name, [{}])]
     return found
 
