@@ -17,6 +17,7 @@ import argparse
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ import polars as pl
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, markdown, publish
+from measure import RESULTS, Notes, markdown, publish
 
 from hansa import run
 from hansa.recommend.recommend_file import RecommendFile
 from hansa.recommend.spreading import spread
+from hansa.report.charts import save_png
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = {"synthetic": "synthetic_rex.yaml", "latest-small": "movielens_rex.yaml"}
@@ -48,17 +50,22 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 SMALL = {"synthetic": {"ratings": 100, "digest_entries": 200}, "latest-small": {}}
 """In the synthetic run messages are small, so that it is not all over after a few rounds."""
-ROUNDS = {"synthetic": 100, "latest-small": 100}
+ROUNDS = {"synthetic": 100, "latest-small": 200}
 
 
-def curve(file: str, settings: dict[str, Any], seed: int, rounds: int, smoke: bool) -> pl.DataFrame:
+LEFT_OUT = dict.fromkeys(["budget 8", "expiry 10", "both, hops 2"], ("latest-small",))
+Curves = dict[str, list[pl.DataFrame]]
+"""By way, one of each seed: what :func:`curve` gives."""
+
+
+def curve(name: str, settings: dict[str, Any], seed: int, smoke: bool) -> list[dict[str, float]]:
     """By measured round: ``rmse``, ``holders``, ``repeated`` (share of what came) and ``sent``,
     megabytes of all nodes."""
-    chosen = yaml.safe_load((EXAMPLES / file).read_text())
+    chosen = yaml.safe_load((EXAMPLES / FILES[name]).read_text())
     chosen |= {"seed": seed, "baselines": ["global_mean"], "checkpoint": {"every": 0}}
-    chosen["evaluate"] = {"every": 5}
-    chosen["algorithm"] |= settings
-    chosen["rounds"] = 5 if smoke else rounds
+    chosen["evaluate"] = {"every": 5, "own": {"name": "ratings", "k": 0}}
+    chosen["algorithm"] |= SMALL[name] | settings
+    chosen["rounds"] = 5 if smoke else ROUNDS[name]
     with tempfile.TemporaryDirectory() as folder:
         done = run(RecommendFile.parse(chosen), out=Path(folder) / "run", report=False)
         metrics = done.metrics()
@@ -67,7 +74,7 @@ def curve(file: str, settings: dict[str, Any], seed: int, rounds: int, smoke: bo
         errors = named.agg(rmse=pl.col("value").mean()).join(
             sent.select("round", sent=pl.col("bytes") / 1e6), on="round"
         )
-        return errors.join(spread(done), on="round").sort("round")
+        return errors.join(spread(done), on="round").sort("round").to_dicts()
 
 
 def at_error(found: pl.DataFrame, error: float) -> dict[str, Any] | None:
@@ -76,7 +83,7 @@ def at_error(found: pl.DataFrame, error: float) -> dict[str, Any] | None:
     return reached[0] if reached else None
 
 
-def compared(name: str, curves: dict[str, list[pl.DataFrame]]) -> tuple[list[list[str]], list[str]]:
+def compared(name: str, curves: Curves) -> tuple[list[list[str]], list[str]]:
     """(rows of the table, the two verdicts) of one data set."""
     rows, ends = [], {way: [c.tail(1).to_dicts()[0] for c in each] for way, each in curves.items()}
     blind = ends["blind"]
@@ -127,42 +134,54 @@ def _said(values: list[float], digits: int, worst: Any) -> str:
     return f"{np.mean(values):.{digits}f} ({worst(values):.{digits}f})"
 
 
-def draw(curves: dict[str, dict[str, list[pl.DataFrame]]], path: Path) -> None:
-    """Holders against error, a line a way, mean of seeds."""
-    import matplotlib.pyplot as plt
+def draw(curves: dict[str, Curves], path: Path) -> None:
+    """Error against holders by round, a line a way, mean of seeds."""
+    import altair as alt
 
-    figure, axes = plt.subplots(1, len(curves), figsize=(5.2 * len(curves), 4), squeeze=False)
-    for ax, (name, ways) in zip(axes[0], curves.items(), strict=True):
-        for way, each in ways.items():
-            mean = pl.concat(each).group_by("round").mean().sort("round")
-            style = "--" if way.startswith("both") else "-"
-            ax.plot(mean["holders"], mean["rmse"], style, label=way)
-        ax.set(title=name, xlabel="nodes that hold a rating, mean", ylabel="RMSE, mean of nodes")
-        ax.grid(alpha=0.3)
-    axes[0][-1].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    charts = []
+    for name, ways in curves.items():
+        lines = [
+            mean.with_columns(pl.lit(way).alias("way"))
+            for way, each in ways.items()
+            for mean in [pl.concat(each).group_by("round").mean().sort("round")]
+        ]
+        marks = alt.Chart(pl.concat(lines), title=name, width=380, height=300)
+        charts.append(
+            marks.mark_line(point=True).encode(
+                alt.X("holders", title="nodes that hold a rating, mean"),
+                alt.Y("rmse", title="RMSE, mean of nodes, stars").scale(zero=False),
+                alt.Color("way", sort=[*ways], title=None),
+                order="round",
+            )
+        )
+    save_png(alt.hconcat(*charts), path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few rounds, one seed")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--notes", help="a file of what is known, to go on where it was stopped")
     parser.add_argument("--only", choices=[*FILES], help="one data set")
     arguments = parser.parse_args()
     names = [arguments.only] if arguments.only else [*FILES]
     if arguments.smoke or "HANSA_DATA" not in os.environ:
         names = ["synthetic"]
-    curves: dict[str, dict[str, list[pl.DataFrame]]] = {}
+    notes, seeds = Notes(arguments.notes), 1 if arguments.smoke else arguments.seeds
+    curves: dict[str, Curves] = {}
     rows, verdicts = [], []
     for name in names:
         curves[name] = {}
         for way, settings in WAYS.items():
-            curves[name][way] = [
-                curve(FILES[name], SMALL[name] | settings, 1 + seed, ROUNDS[name], arguments.smoke)
-                for seed in range(1 if arguments.smoke else arguments.seeds)
-            ]
-            print(name, way, curves[name][way][0].tail(1).to_dicts(), flush=True)
+            if name not in LEFT_OUT.get(way, ()):
+                known = [
+                    notes.get(
+                        f"{name}, {way}, seed {seed}",
+                        partial(curve, name, settings, seed, arguments.smoke),
+                    )
+                    for seed in range(1, 1 + seeds)
+                ]
+                curves[name][way] = [pl.DataFrame(found) for found in known]
         more = compared(name, curves[name])
         rows += more[0]
         verdicts += more[1]
