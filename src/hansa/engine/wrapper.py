@@ -66,6 +66,10 @@ class Wrapper(Algorithm):
         return self.algorithm.crash_breaks
 
     @property
+    def needs_all(self) -> str:
+        return self.algorithm.needs_all
+
+    @property
     def needs_time(self) -> bool:
         return self.algorithm.needs_time
 
