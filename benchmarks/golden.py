@@ -48,7 +48,14 @@ COHORTS: dict[str, Any] = {
     "evaluate": {"every": 1, "local_validation": 0.1},
 }
 IMAGES: dict[str, Any] = {"model": {"name": "convnet", "depth": 2, "width": 4}}
+RATINGS: dict[str, Any] = {
+    "data": {"name": "synthetic_ratings", "people": 12, "items": 20, "per_user": 8},
+    "model": {"name": "matrix_factorization", "factors": 3},
+    "algorithm": {"share": "both"},
+    "train": {"optimizer": {"name": "sgd", "lr": 0.01}},
+}
 NEEDS: dict[str, dict[str, Any]] = {
+    "rex": RATINGS,
     "cpfl": COHORTS,
     "fedbuff": {"algorithm": {"concurrency": 4, "buffer": 3}, **CLOCK},
     "greedy": {"algorithm": {"budget": 2}},
@@ -167,7 +174,7 @@ def cases() -> dict[str, list[list[str] | dict[str, Any]]]:
     """
     from hansa.base.component import catalogue
 
-    rooms = ("hansa.learn.", "hansa.forget.")
+    rooms = ("hansa.learn.", "hansa.forget.", "hansa.recommend.")
     own = [name for name, m in catalogue("algorithm").items() if m.__module__.startswith(rooms)]
     found: dict[str, list[Any]] = {}
     for name in own:
