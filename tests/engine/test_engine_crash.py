@@ -220,6 +220,7 @@ CANNOT = {
     "adpsgd": "has no rounds",
     "choco": "public copies",
     "fedbuff": "has no rounds",
+    "rex_async": "has no rounds",
     "scaffold": "a client's control",
     "secure_dpsgd": "leaves masks that nobody can take away",
 }

@@ -32,6 +32,7 @@ def rated_job(
     topology: Any = None,
     seed: int = 1,
     faults: Any = None,
+    clock: Any = None,
     **rex: Any,
 ) -> Job:
     """A job of ``rex``; users are dealt in adjacent lots, every third rating is held back."""
@@ -49,6 +50,8 @@ def rated_job(
     }
     if faults:
         chosen["faults"] = faults
+    if clock:
+        chosen["clock"] = clock
     pairs, stars = ratings()
     owner = pairs[:, 0] * nodes // USERS
     test = np.arange(len(pairs)) % 3 == 0

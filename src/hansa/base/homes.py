@@ -29,6 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.learn.federated.*",
         "hansa.learn.secure.*",
         "hansa.recommend.rex",
+        "hansa.recommend.rex_async",
     ),
     "judge": ("hansa.recommend.evaluation.ratings_judge",),
     "sampler": ("hansa.learn.federated.*",),

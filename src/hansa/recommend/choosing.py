@@ -30,12 +30,19 @@ class Wanted:
 
 
 def drawn(
-    block: Block, t: int, count: int, wanted: Sequence[Wanted], exposure: Exposure
+    block: Block,
+    t: int,
+    count: int,
+    wanted: Sequence[Wanted],
+    exposure: Exposure,
+    now: int | None = None,
 ) -> tuple[Tables, list[np.ndarray]]:
     """Different ratings of a sender's whole store, at random, all where it has fewer.
 
     Args:
+        t: which draw it is.
         wanted: the messages, by sender.
+        now: the round, where that is not ``t``.
 
     Returns:
         (a table for each message, the places of its ratings in the sender's store).
@@ -60,7 +67,9 @@ def drawn(
         at = at if pool is None else pool[at]
         places.append(at)
         which.append(part[at])
-        for name, column in exposure.leaving(store, node, at, t, one.copies).items():
+        for name, column in exposure.leaving(
+            store, node, at, t if now is None else now, one.copies
+        ).items():
             beside[name].append(column)
     split = store.dataset.train.take(np.concatenate(which))
     tables = table(

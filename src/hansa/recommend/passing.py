@@ -21,6 +21,14 @@ Reconcile: TypeAlias = Literal["none", "remembered", "digest"]
 have; or nodes say by digests what they have, and are sent what they lack."""
 
 
+def opened(block: Block, exposure: Exposure, remember: bool) -> None:
+    """Open the nodes' stores, with notes of what limits and memory need to know."""
+    notes = dict(exposure.notes)
+    if remember:
+        notes[remembering.KNOWN] = np.uint64(0)
+    block.open_store(True, exposure.capacity, exposure.when_full, notes)
+
+
 @dataclass(frozen=True)
 class Passing:
     """How ratings are passed on.
@@ -52,10 +60,7 @@ class Passing:
 
     def start(self, block: Block) -> None:
         """Open the nodes' stores."""
-        notes, exposure = dict(self.exposure.notes), self.exposure
-        if self.reconcile == "remembered":
-            notes[remembering.KNOWN] = np.uint64(0)
-        block.open_store(True, exposure.capacity, exposure.when_full, notes)
+        opened(block, self.exposure, self.reconcile == "remembered")
 
     def round(self, block: Block, t: int, to: Receivers) -> Script:
         """One round's ratings."""
