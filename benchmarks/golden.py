@@ -56,6 +56,7 @@ RATINGS: dict[str, Any] = {
 }
 NEEDS: dict[str, dict[str, Any]] = {
     "rex": RATINGS,
+    "rex_async": RATINGS | CLOCK | {"algorithm": {}},
     "cpfl": COHORTS,
     "fedbuff": {"algorithm": {"concurrency": 4, "buffer": 3}, **CLOCK},
     "greedy": {"algorithm": {"budget": 2}},
@@ -66,7 +67,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "secure_dpsgd": {"algorithm": {"keys": "seeded"}},
 }
 """What an algorithm needs to be told."""
-ALONE = ("adpsgd", "fedbuff")
+ALONE = ("adpsgd", "fedbuff", "rex_async")
 """Between workers the sockets say what comes when, so that no two runs are alike."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "momentum": {"algorithm": "dpsgd", "train": {"optimizer": {"name": "sgd", "momentum": 0.9}}},
