@@ -227,7 +227,8 @@ def test_a_silent_worker_ends_the_run_at_the_deadline(
         run(trouble("sleep"), tmp_path / "run", report=False)
     assert caught.value.round == 3
     assert caught.value.node in range(4, 8)
-    assert RunFolder.open(tmp_path / "run").metrics()["round"].max() == 2
+    # The time is up at once here, so that the sleeper's last report may still be on its way.
+    assert RunFolder.open(tmp_path / "run").metrics()["round"].max() in (1, 2)
     assert children() == []
 
 
