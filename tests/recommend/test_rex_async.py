@@ -14,28 +14,15 @@ from hansa.recommend.exposure import holders
 from hansa.recommend.recommend_file import RecommendFile
 
 from .rated import rated_job
-from .test_rex_runtimes import assert_same
+from .test_rex_runtimes import assert_same, settings_of
 
 CLOCK = {"name": "modelled", "spread": 1.0, "sample_seconds": 0.01}
 
 
 def chosen(rounds: int, workers: int = 0, **rex: Any) -> RecommendFile:
     runtime = {"name": "processes", "workers": workers} if workers else {"name": "simulate"}
-    return RecommendFile.parse(
-        {
-            "seed": 3,
-            "nodes": 9,
-            "rounds": rounds,
-            "runtime": runtime,
-            "clock": CLOCK,
-            "data": {"name": "synthetic_ratings", "people": 27, "items": 60, "per_user": 12},
-            "model": {"name": "matrix_factorization", "factors": 3},
-            "algorithm": {"name": "rex_async", "ratings": 15, "steps": 25, **rex},
-            "evaluate": {"every": 2, "dense_start": False},
-            "checkpoint": {"every": 1, "keep": 9},
-            "baselines": [],
-        }
-    )
+    more = {"clock": CLOCK, "evaluate": {"every": 2, "dense_start": False}}
+    return RecommendFile.parse(settings_of(rounds, runtime, {"name": "rex_async", **rex}, **more))
 
 
 @pytest.mark.slow

@@ -21,20 +21,26 @@ FIGURES = ("rmse", "train_loss", "bytes_sent", "messages_sent", "ratings", "dupl
 
 def chosen(rounds: int, workers: int = 0, **rex: Any) -> RecommendFile:
     runtime = {"name": "processes", "workers": workers} if workers else {"name": "simulate"}
-    return RecommendFile.parse(
-        {
-            "seed": 3,
-            "nodes": 9,
-            "rounds": rounds,
-            "runtime": runtime,
-            "data": {"name": "synthetic_ratings", "people": 27, "items": 60, "per_user": 12},
-            "model": {"name": "matrix_factorization", "factors": 3},
-            "algorithm": {"name": "rex", "ratings": 15, "steps": 25, **rex},
-            "evaluate": {"every": 1, "dense_start": False},
-            "checkpoint": {"every": 1, "keep": 9},
-            "baselines": [],
-        }
-    )
+    return RecommendFile.parse(settings_of(rounds, runtime, {"name": "rex", **rex}))
+
+
+def settings_of(
+    rounds: int, runtime: dict[str, Any], algorithm: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """A small run of 27 people at nine nodes."""
+    return {
+        "seed": 3,
+        "nodes": 9,
+        "rounds": rounds,
+        "runtime": runtime,
+        "data": {"name": "synthetic_ratings", "people": 27, "items": 60, "per_user": 12},
+        "model": {"name": "matrix_factorization", "factors": 3},
+        "algorithm": {"ratings": 15, "steps": 25, **algorithm},
+        "evaluate": {"every": 1, "dense_start": False},
+        "checkpoint": {"every": 1, "keep": 9},
+        "baselines": [],
+        **more,
+    }
 
 
 def stored(folder: Path, done: int) -> dict[str, torch.Tensor]:
