@@ -150,7 +150,7 @@ def draw(curves: dict[str, Curves], path: Path) -> None:
             marks.mark_line(point=True).encode(
                 alt.X("holders", title="nodes that hold a rating, mean"),
                 alt.Y("rmse", title="RMSE, mean of nodes, stars").scale(zero=False),
-                alt.Color("way", sort=[*ways], title=None),
+                alt.Color("way", sort=[*ways], title=None, scale=alt.Scale(scheme="tableau20")),
                 order="round",
             )
         )
