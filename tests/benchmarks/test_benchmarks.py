@@ -13,6 +13,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HELPERS = (
+    "compos",
     "golden",
     "links",
     "measure",
@@ -43,6 +44,7 @@ SLOW = [
     "speed_federated",
     "study",
     "successive",
+    "table",
     "worth",
 ]
 """Those whose smoke run takes ten seconds or more."""
