@@ -50,6 +50,7 @@ SMALL = [
     ("pfl_cnn", DataSpec("image", (2, 7, 6), 3)),
     ("resnet8_gn", DIGITS),
     ("resnet20_gn", DIGITS),
+    ("resnet20_bn", DIGITS),
     ("resnet8_bn", DataSpec("image", (2, 17, 16), 3)),
     ({"name": "lstm", "hidden": 8}, SHORT),
     ("vit", DIGITS),

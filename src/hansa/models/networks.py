@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -50,16 +52,19 @@ class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut: [B, C, H, W] -> [B, width, H', W'].
 
     Where the number of channels grows, the sides are halved.
+
+    Args:
+        norm: makes the normalization of so many channels.
     """
 
-    def __init__(self, channels: int, width: int, groups: int) -> None:
+    def __init__(self, channels: int, width: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.grown = width - channels
         self.stride = 2 if self.grown else 1
         self.conv1 = nn.Conv2d(channels, width, 3, self.stride, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(groups, width)
+        self.norm1 = norm(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(groups, width)
+        self.norm2 = norm(width)
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""

@@ -1,13 +1,14 @@
 """Residual networks for small images, most with group normalization in place of batch's.
 
 He et al. (2016), section 4.2: three stages of 16, 32 and 64 channels, shortcuts without
-parameters (every second pixel, new channels zero). Batch statistics are left out because they do
-not average well over nodes with different data (Hsieh et al., 2020); the one network that has
-them is FENS's, whose models are never averaged.
+parameters (every second pixel, new channels zero). Batch statistics do not average well over nodes
+with different data (Hsieh et al., 2020). Two networks have them: FENS's, whose models are never
+averaged, and ``resnet20_bn``, since what private inference compiles has fixed statistics.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from pydantic import Field
@@ -25,24 +26,23 @@ class ResNet(Model):
     """A residual network of 6 * blocks + 2 layers."""
 
     blocks: ClassVar[int]
-    groups: int = Field(2, ge=1, description="groups of channels normalized together")
+
+    @abstractmethod
+    def norm(self, channels: int) -> nn.Module:
+        """The normalization of so many channels."""
 
     def build(self, spec: DataSpec) -> nn.Module:
         """A convolution, three stages of blocks, the mean over pixels, one linear layer."""
         channels, _, _ = self.image(spec, halvings=2)
-        if 16 % self.groups:
-            raise ConfigError(
-                "groups", self.groups, "does not divide 16 channels", "groups: 1, 2, 4, 8 or 16"
-            )
         layers: dict[str, nn.Module] = {
             "conv": nn.Conv2d(channels, 16, 3, padding=1, bias=False),
-            "norm": nn.GroupNorm(self.groups, 16),
+            "norm": self.norm(16),
             "relu": nn.ReLU(),
         }
         width = 16
         for stage, next_width in enumerate((16, 32, 64), start=1):
             for block in range(1, self.blocks + 1):
-                form = networks.ResidualBlock(width, next_width, self.groups)
+                form = networks.ResidualBlock(width, next_width, self.norm)
                 layers[f"block{stage}_{block}"] = form
                 width = next_width
         network = chain(
@@ -57,18 +57,49 @@ class ResNet(Model):
         return network
 
 
+class GroupNormalized(ResNet):
+    """With group normalization, which keeps no statistics."""
+
+    groups: int = Field(2, ge=1, description="groups of channels normalized together")
+
+    def norm(self, channels: int) -> nn.Module:
+        return nn.GroupNorm(self.groups, channels)
+
+    def build(self, spec: DataSpec) -> nn.Module:
+        if 16 % self.groups:
+            raise ConfigError(
+                "groups", self.groups, "does not divide 16 channels", "groups: 1, 2, 4, 8 or 16"
+            )
+        return super().build(spec)
+
+
 @register("resnet8_gn", paper="He et al.", year=2016, url="https://arxiv.org/abs/1512.03385")
-class ResNet8(ResNet):
+class ResNet8(GroupNormalized):
     """ResNet-8 with group normalization; 75,290 parameters on CIFAR-10."""
 
     blocks = 1
 
 
 @register("resnet20_gn", paper="He et al.", year=2016, url="https://arxiv.org/abs/1512.03385")
-class ResNet20(ResNet):
+class ResNet20(GroupNormalized):
     """ResNet-20 with group normalization; 269,722 parameters on CIFAR-10."""
 
     blocks = 3
+
+
+@register("resnet20_bn", paper="He et al.", year=2016, url="https://arxiv.org/abs/1512.03385")
+class ResNet20BN(ResNet):
+    """ResNet-20 as published, with batch normalization; 269,722 parameters on CIFAR-10.
+
+    Its statistics travel with the model and are averaged with it. For private inference, which
+    compiles no group normalization.
+    """
+
+    blocks = 3
+    stackable = False  # its normalization counts batches in place
+
+    def norm(self, channels: int) -> nn.Module:
+        return nn.BatchNorm2d(channels)
 
 
 @register("resnet8_bn", paper="He et al.", year=2016, url="https://arxiv.org/abs/1512.03385")

@@ -23,6 +23,7 @@ COMPILES: dict[str, tuple[tuple[int, ...], dict[str, object], int]] = {
     "celeba_cnn": ((3, 16, 16), {}, 5),
     "pfl_cnn": ((1, 8, 8), {}, 4),
     "resnet8_bn": ((3, 16, 16), {}, 8),
+    "resnet20_bn": ((1, 8, 8), {}, 20),
 }
 """Of each: shape of an example, settings, rounds."""
 REFUSED: dict[str, tuple[tuple[int, ...], str, str]] = {

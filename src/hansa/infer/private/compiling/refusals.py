@@ -9,7 +9,7 @@ from hansa.base.errors import ConfigError
 WAYS_OUT: dict[str, tuple[str, str]] = {
     "GroupNorm": (
         "divides by the deviation of what it sees of each input, across channels",
-        "BatchNorm2d, which is folded into the layer before it",
+        "BatchNorm2d, which is folded into the layer before it; hansa's resnet20_bn has it",
     ),
     "LayerNorm": (
         "divides by the deviation of each input",
