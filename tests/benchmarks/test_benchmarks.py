@@ -13,6 +13,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HELPERS = (
+    "claims_",
     "compos",
     "golden",
     "links",

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 Kind = Annotated[
     str | None,
-    typer.Argument(help="A kind of part, such as topology, or settings for those of a file."),
+    typer.Argument(
+        help="A kind of part, such as topology; settings: those of a file; systems: the papers."
+    ),
 ]
 Name = Annotated[
     str | None,
-    typer.Argument(help="One of that kind, or whose file (learn, audit ...): shows its settings."),
+    typer.Argument(
+        help="One of that kind, or whose file (learn, audit ...): shows its settings; a system: "
+        "shows its claims."
+    ),
 ]
 
 
@@ -50,14 +55,18 @@ def list_(
 
         for module in plugin or ():
             load_module(module)
-        if markdown:
+        if kind == "systems":
+            from hansa.cli.systems import show_systems
+
+            show_systems(answer, name, markdown)
+        elif markdown:
             _markdown(answer)
         elif kind is None:
             _kinds(answer)
         elif kind == "settings":
             _file(answer, name)
         elif kind not in ROOMS:
-            kinds = [*ROOMS, "settings"]
+            kinds = [*ROOMS, "settings", "systems"]
             near = difflib.get_close_matches(kind, kinds, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError("kind", kind, "no such kind", f"{hint}known: {', '.join(kinds)}")
