@@ -194,7 +194,7 @@ def test_one_member_a_chip(policy: Path) -> None:
 
 
 def test_a_masked_chip_is_refused_where_chips_are_counted() -> None:
-    verdict = Verdict("accepted", "snp")
+    verdict = Verdict("snp")
     assert Members(1).objection(1, verdict) is not None
     assert Members(None).objection(1, verdict) is None
 
@@ -225,13 +225,13 @@ def test_a_hardware_member_refuses_a_simulated_one_and_the_other_way_round(
     production = hardware(tmp_path)
     simulated = vouching_of(policy)
     terms = replace(simulated.terms, policy=production.digest())
-    genuine = Verdict("accepted", "tdx")
+    genuine = Verdict("tdx")
 
     def judge(evidence: Evidence, about: bytes, at: object) -> Verdict:
         return verify(evidence, production, at=_now(), report_data=about)
 
     def lenient(evidence: Evidence, about: bytes, at: object) -> Verdict:
-        return Verdict("accepted", evidence.tee)
+        return Verdict(evidence.tee)
 
     for how, says in ((judge, "simulated"), (lenient, "never in one group")):
         simulated.terms = terms  # it claims to have the policy of hardware

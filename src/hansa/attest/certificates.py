@@ -17,7 +17,8 @@ from functools import lru_cache
 
 from hansa.attest.der import OCTET_STRING, SEQUENCE, SET, Reader, context, read
 from hansa.attest.refusals import Malformed, Oversized, Truncated
-from hansa.attest.signatures import PublicKey, check_signed, public_key
+from hansa.attest.signatures import PublicKey, public_key
+from hansa.attest.signed import Signed
 
 MOST = 16
 """Certificates that are read from one bundle."""
@@ -39,7 +40,7 @@ class Certificate:
 
     Attributes:
         raw: the whole, as it was read; two are the same where these are.
-        tbs: the part that is signed.
+        signed: its fields, as its issuer signed them.
         serial: its number.
         issuer: who signed it, a Name in DER.
         subject: whose it is, a Name in DER.
@@ -48,12 +49,10 @@ class Certificate:
         not_after: its last second.
         key_info: SubjectPublicKeyInfo.
         extensions: (critical, value) by object identifier.
-        algorithm: AlgorithmIdentifier of its signature.
-        signature: over ``tbs``.
     """
 
     raw: bytes
-    tbs: bytes
+    signed: Signed
     serial: int
     issuer: bytes
     subject: bytes
@@ -62,8 +61,6 @@ class Certificate:
     not_after: datetime
     key_info: bytes
     extensions: Mapping[str, tuple[bool, bytes]]
-    algorithm: bytes
-    signature: bytes
 
     def __hash__(self) -> int:
         return hash(self.raw)
@@ -114,7 +111,7 @@ class Certificate:
         Raises:
             BadSignature: it has not.
         """
-        check_signed(issuer.key_info, self.algorithm, self.tbs, self.signature)
+        self.signed.check_by(issuer.key_info)
 
 
 @lru_cache(256)
@@ -124,30 +121,23 @@ def parse(data: bytes) -> Certificate:
     Raises:
         Malformed: it is none.
     """
-    if len(data) > _LARGEST:
-        raise Oversized(f"a certificate of {len(data):,} bytes: at most {_LARGEST:,}")
-    what = "a certificate"
-    outer = read(data, what)
-    tbs = outer.raw(SEQUENCE)
-    algorithm, signature = outer.raw(SEQUENCE), outer.bits()
-    outer.end()
-    fields = read(tbs, what)
+    signed = Signed.parse(data, "a certificate", _LARGEST)
+    fields = signed.fields()
     if fields.content(context(0)) != b"\x02\x01\x02":
         raise Malformed("a certificate of another version than 3")
     serial = fields.integer()
-    if fields.raw(SEQUENCE) != algorithm:
-        raise Malformed("a certificate that names two signature algorithms")
+    signed.read_algorithm(fields)
     issuer = fields.raw(SEQUENCE)
     dates = fields.inside()
     not_before, not_after = dates.time(), dates.time()
     dates.end()
     subject, key_info = fields.raw(SEQUENCE), fields.raw(SEQUENCE)
-    extensions = read_extensions(fields.optional(context(3)), what)
+    extensions = read_extensions(fields.optional(context(3)), signed.what)
     fields.end()
     common_name(issuer)
     return Certificate(
-        data, tbs, serial, issuer, subject, common_name(subject), not_before, not_after,
-        key_info, extensions, algorithm, signature,
+        data, signed, serial, issuer, subject, common_name(subject), not_before, not_after,
+        key_info, extensions,
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hansa.attest.certificates import Certificate
-from hansa.attest.findings import Findings
 from hansa.attest.refusals import (
     BadCollateral,
     BadSignature,
@@ -18,6 +17,7 @@ from hansa.attest.refusals import (
     UnknownRoot,
 )
 from hansa.attest.revocation import RevocationList
+from hansa.attest.verdict import Verdict
 
 _LONGEST = 4
 
@@ -45,15 +45,15 @@ class Chain:
         """The pinned root."""
         return self.certificates[-1]
 
-    def check_dates(self, at: datetime, findings: Findings) -> None:
+    def check_dates(self, at: datetime, verdict: Verdict) -> None:
         """Note every certificate that does not hold at a moment, and when the first one ends."""
         for each in self.certificates:
-            with findings.noting():
+            with verdict.noting():
                 check_times(f"the certificate {each.name}", each.not_before, each.not_after, at)
-            findings.lasts_until(each.not_after)
+            verdict.lasts_until(each.not_after)
 
     def check_revoked(
-        self, lists: Iterable[RevocationList], at: datetime, required: bool, findings: Findings
+        self, lists: Iterable[RevocationList], at: datetime, required: bool, verdict: Verdict
     ) -> None:
         """Note every certificate that its issuer has revoked, and lists that do not hold.
 
@@ -61,22 +61,22 @@ class Chain:
             lists: those of any issuers; those of others are left alone.
             at: the moment.
             required: whether each issuer that may sign lists has to have one here.
-            findings: takes the notes.
+            verdict: takes the notes.
         """
         lists = tuple(lists)
         pairs = zip(self.certificates, self.certificates[1:], strict=False)
         for subject, issuer in pairs:
             own = [each for each in lists if each.issuer == issuer.subject]
             if not own and required and issuer.may_sign(lists=True):
-                findings.note(BadCollateral(f"no revocation list of {issuer.name}"))
+                verdict.note(BadCollateral(f"no revocation list of {issuer.name}"))
             for each in own:
-                with findings.noting():
+                with verdict.noting():
                     each.check_signed_by(issuer)
                     if subject.serial in each.serials:
                         raise Revoked(f"{issuer.name} has revoked the certificate {subject.name}")
                     what = f"the revocation list of {issuer.name}"
                     check_times(what, each.this_update, each.next_update, at)
-                    findings.lasts_until(each.next_update)
+                    verdict.lasts_until(each.next_update)
 
 
 def check_times(what: str, begin: datetime, end: datetime, at: datetime) -> None:

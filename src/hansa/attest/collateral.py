@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 
 from hansa.attest.certificates import Certificate, read_bundle
 from hansa.attest.chain import Chain, build, check_times
-from hansa.attest.findings import Findings
 from hansa.attest.policy import Policy
 from hansa.attest.refusals import (
     BadCollateral,
@@ -32,6 +31,7 @@ from hansa.attest.refusals import (
 from hansa.attest.revocation import RevocationList
 from hansa.attest.signatures import ECDSA_SHA256
 from hansa.attest.strict_json import Fields, loads
+from hansa.attest.verdict import Verdict
 
 _CHAINS = ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain")
 _LISTS = ("root_ca_crl", "pck_crl")
@@ -74,18 +74,18 @@ class SignedText:
         except BadSignature:
             raise BadSignature(f"the signature of {self.what} does not hold") from None
 
-    def check_dates(self, policy: Policy, at: datetime, findings: Findings) -> None:
+    def check_dates(self, policy: Policy, at: datetime, verdict: Verdict) -> None:
         """Note that it is too old or not yet valid, and when it ends."""
-        self.chain.check_dates(at, findings)
-        with findings.noting():
+        self.chain.check_dates(at, verdict)
+        with verdict.noting():
             issued, end = self.fields.moment("issueDate"), self.fields.moment("nextUpdate")
             check_times(self.what, issued, end, at)
             oldest = timedelta(seconds=policy.collateral_age_s)
             if at - issued > oldest:
                 raise Expired(f"{self.what} was issued on {issued:%Y-%m-%d}, longer ago than the "
                               f"policy's {policy.collateral_age_s} s")  # fmt: skip
-            findings.lasts_until(min(end, issued + oldest))
-        with findings.noting():
+            verdict.lasts_until(min(end, issued + oldest))
+        with verdict.noting():
             number = self.fields.number("tcbEvaluationDataNumber")
             if number < policy.minimum_evaluation:
                 raise LowTcb(f"{self.what} is evaluation {number}: at least "
@@ -127,7 +127,7 @@ class IntelCollateral:
             raise BadCollateral(f"collateral: {error}") from None
         return cls(texts["tcb_info"], texts["qe_identity"], authority, lists)
 
-    def check(self, pck: Chain, policy: Policy, at: datetime, findings: Findings) -> None:
+    def check(self, pck: Chain, policy: Policy, at: datetime, verdict: Verdict) -> None:
         """Note what does not hold of it: dates, revoked certificates.
 
         Raises:
@@ -135,11 +135,11 @@ class IntelCollateral:
         """
         for text in (self.tcb_info, self.qe_identity):
             text.check_signature()
-            text.check_dates(policy, at, findings)
+            text.check_dates(policy, at, verdict)
         if self.pck_authority.leaf != pck.certificates[1]:
-            findings.note(BadCollateral("revocations of another authority than the processor's"))
+            verdict.note(BadCollateral("revocations of another authority than the processor's"))
         for chain in dict.fromkeys((pck, self.tcb_info.chain, self.qe_identity.chain)):
-            chain.check_revoked(self.revocation_lists, at, True, findings)
+            chain.check_revoked(self.revocation_lists, at, True, verdict)
 
 
 def _signed(fields: Fields, name: str, root: Certificate) -> SignedText:

@@ -14,7 +14,6 @@ from hansa.attest.certificates import read_bundle
 from hansa.attest.chain import Chain, build
 from hansa.attest.collateral import IntelCollateral
 from hansa.attest.evidence import Evidence
-from hansa.attest.findings import Findings
 from hansa.attest.judging import check_measurement, check_report_data
 from hansa.attest.pck import Platform
 from hansa.attest.policy import INTEL, Policy
@@ -37,6 +36,7 @@ from hansa.attest.refusals import (
 from hansa.attest.roots import Roots
 from hansa.attest.signatures import ECDSA_SHA256, P256, PublicKey
 from hansa.attest.tcb_levels import enclave_level, module_level, platform_level, worst
+from hansa.attest.verdict import Verdict
 
 _LEAF = "Intel SGX PCK Certificate"
 _AUTHORITIES = ("Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA")
@@ -45,9 +45,9 @@ _UNCHECKED = "Unchecked"
 
 def examine(
     evidence: Evidence, policy: Policy, at: datetime, report_data: bytes | None, roots: Roots,
-    findings: Findings,
+    verdict: Verdict,
 ) -> None:  # fmt: skip
-    """Look at a quote; what is found and every problem goes to ``findings``.
+    """Look at a quote; what is found and every problem goes to ``verdict``.
 
     Raises:
         Malformed: it cannot be read at all.
@@ -55,39 +55,39 @@ def examine(
     quote = Quote.parse(evidence.report, policy.allow_trailing)
     if quote.tee != evidence.tee:
         raise WrongPlatform(f"a quote of {quote.tee} that was shown as {evidence.tee}")
-    findings.measured = quote.body.measured
-    findings.measurement = str(quote.body.measured["mrenclave" if quote.tee == "sgx" else "mrtd"])
-    findings.report_data = quote.body.report_data
-    _check_signatures(quote, findings)
-    with findings.noting():
+    verdict.measured = quote.body.measured
+    verdict.measurement = str(quote.body.measured["mrenclave" if quote.tee == "sgx" else "mrtd"])
+    verdict.report_data = quote.body.report_data
+    _check_signatures(quote, verdict)
+    with verdict.noting():
         chain = _chain(quote, roots)
-        chain.check_dates(at, findings)
-        with findings.noting():
+        chain.check_dates(at, verdict)
+        with verdict.noting():
             _check_qe_signature(quote, chain)
         platform = Platform.of(chain.leaf)
-        findings.product, findings.chip_id = platform.fmspc, platform.ppid.hex()
-        findings.tcb = {f"sgx_{k:02}": svn for k, svn in enumerate(platform.components)}
-        findings.tcb |= {"pcesvn": platform.pcesvn}
+        verdict.product, verdict.chip_id = platform.fmspc, platform.ppid.hex()
+        verdict.tcb = {f"sgx_{k:02}": svn for k, svn in enumerate(platform.components)}
+        verdict.tcb |= {"pcesvn": platform.pcesvn}
         if isinstance(quote.body, TdReport):
             versions = enumerate(quote.body.tcb_svns[0])
-            findings.tcb |= {f"tdx_{k:02}": svn for k, svn in versions}
-        _check_platform(platform, policy, findings)
-        with findings.noting():
-            _check_collateral(evidence, quote, chain, platform, policy, at, roots, findings)
-    _check_body(quote, policy, findings)
-    check_measurement(findings, policy)
-    check_report_data(findings, report_data)
+            verdict.tcb |= {f"tdx_{k:02}": svn for k, svn in versions}
+        _check_platform(platform, policy, verdict)
+        with verdict.noting():
+            _check_collateral(evidence, quote, chain, platform, policy, at, roots, verdict)
+    _check_body(quote, policy, verdict)
+    check_measurement(verdict, policy)
+    check_report_data(verdict, report_data)
 
 
-def _check_signatures(quote: Quote, findings: Findings) -> None:
+def _check_signatures(quote: Quote, verdict: Verdict) -> None:
     """The quote's signature, and that the quoting enclave stands for its key."""
-    with findings.noting():
+    with verdict.noting():
         key = PublicKey.of_point(P256, quote.attestation_key)
         try:
             key.check(ECDSA_SHA256, quote.signed, quote.signature)
         except BadSignature:
             raise BadSignature("the signature of the quote does not hold") from None
-    with findings.noting():
+    with verdict.noting():
         if quote.qe_vendor != INTEL_QE:
             raise WrongQuotingEnclave("a quoting enclave of another vendor than Intel")
         bound = hashlib.sha256(quote.attestation_key + quote.qe_authentication).digest()
@@ -115,26 +115,26 @@ def _chain(quote: Quote, roots: Roots) -> Chain:
     return chain
 
 
-def _check_platform(platform: Platform, policy: Policy, findings: Findings) -> None:
+def _check_platform(platform: Platform, policy: Policy, verdict: Verdict) -> None:
     if not {INTEL, platform.fmspc} & set(policy.products):
         taken = ", ".join(policy.products) or "none"
-        findings.note(WrongProduct(f"{platform.fmspc} is not taken: the policy says {taken}"))
+        verdict.note(WrongProduct(f"{platform.fmspc} is not taken: the policy says {taken}"))
     if platform.ppid.hex() in policy.revoked_chips:
-        findings.note(Revoked("the policy has revoked this chip"))
+        verdict.note(Revoked("the policy has revoked this chip"))
 
 
 def _check_collateral(
     evidence: Evidence, quote: Quote, chain: Chain, platform: Platform, policy: Policy,
-    at: datetime, roots: Roots, findings: Findings,
+    at: datetime, roots: Roots, verdict: Verdict,
 ) -> None:  # fmt: skip
     """What Intel's lists say of the platform, and whether the policy takes that."""
     if not evidence.collateral:
-        findings.status = _UNCHECKED
+        verdict.status = _UNCHECKED
         if policy.collateral == "required":
             raise BadCollateral("Intel's lists did not come along")
         return
     collateral = IntelCollateral.parse(evidence.collateral, roots.intel)
-    collateral.check(chain, policy, at, findings)
+    collateral.check(chain, policy, at, verdict)
     info, identity = collateral.tcb_info.fields, collateral.qe_identity.fields
     td = quote.body if isinstance(quote.body, TdReport) else None
     enclave = enclave_level(identity, quote.qe_report, td is not None)
@@ -146,27 +146,25 @@ def _check_collateral(
             for svn in dict.fromkeys(td.tcb_svns)
         ])  # fmt: skip
     level = level.with_part(enclave)
-    findings.status, findings.advisories = level.status, level.advisories
+    verdict.status, verdict.advisories = level.status, level.advisories
     if level.status not in policy.statuses:
         taken = ", ".join(policy.statuses)
-        findings.note(
-            LowTcb(f"Intel says {level.status} of the platform: the policy takes {taken}")
-        )
+        verdict.note(LowTcb(f"Intel says {level.status} of the platform: the policy takes {taken}"))
     if unwanted := sorted(set(level.advisories) - set(policy.advisories)):
-        findings.note(UnwantedAdvisory(f"the policy does not tolerate {', '.join(unwanted)}"))
+        verdict.note(UnwantedAdvisory(f"the policy does not tolerate {', '.join(unwanted)}"))
 
 
-def _check_body(quote: Quote, policy: Policy, findings: Findings) -> None:
+def _check_body(quote: Quote, policy: Policy, verdict: Verdict) -> None:
     """The enclave or domain itself."""
     body = quote.body
     if body.debug and not policy.debug:
         what = "enclave" if isinstance(body, EnclaveReport) else "domain"
-        findings.note(DebugAllowed(f"the {what} lets its host debug it"))
+        verdict.note(DebugAllowed(f"the {what} lets its host debug it"))
     if isinstance(body, EnclaveReport):
         if not body.initialised:
-            findings.note(WrongMeasurement("the enclave was not completely built"))
+            verdict.note(WrongMeasurement("the enclave was not completely built"))
         return
     if body.migration and not policy.migration:
-        findings.note(MigrationAllowed("the domain may be moved to another machine"))
+        verdict.note(MigrationAllowed("the domain may be moved to another machine"))
     if any(body.mrsignerseam):
-        findings.note(WrongTdxModule("a TDX module that Intel did not sign"))
+        verdict.note(WrongTdxModule("a TDX module that Intel did not sign"))

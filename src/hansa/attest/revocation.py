@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from hansa.attest.certificates import Certificate, read_extensions
-from hansa.attest.der import INTEGER, SEQUENCE, context, read
-from hansa.attest.refusals import BadCollateral, BadSignature, Malformed, Oversized
-from hansa.attest.signatures import check_signed
+from hansa.attest.der import INTEGER, SEQUENCE, context
+from hansa.attest.refusals import BadCollateral, BadSignature, Malformed
+from hansa.attest.signed import Signed
 
 _LARGEST = 1 << 17  # bytes; Intel's for its platforms has 3,400
 _CRL_NUMBER, _AUTHORITY_KEY = "2.5.29.20", "2.5.29.35"
@@ -19,22 +19,18 @@ class RevocationList:
     """The numbers of certificates that their issuer has taken back.
 
     Attributes:
-        tbs: the part that is signed.
+        signed: its fields, as its issuer signed them.
         issuer: whose list it is, a Name in DER.
         this_update: when it was made.
         next_update: when it is over.
         serials: the numbers.
-        algorithm: AlgorithmIdentifier of its signature.
-        signature: over ``tbs``.
     """
 
-    tbs: bytes
+    signed: Signed
     issuer: bytes
     this_update: datetime
     next_update: datetime
     serials: frozenset[int]
-    algorithm: bytes
-    signature: bytes
 
     @classmethod
     def parse(cls, data: bytes) -> RevocationList:
@@ -43,18 +39,11 @@ class RevocationList:
         Raises:
             Malformed: it is none, has no end in time, or tells only a part.
         """
-        if len(data) > _LARGEST:
-            raise Oversized(f"a revocation list of {len(data):,} bytes: at most {_LARGEST:,}")
-        what = "a revocation list"
-        outer = read(data, what)
-        tbs = outer.raw(SEQUENCE)
-        algorithm, signature = outer.raw(SEQUENCE), outer.bits()
-        outer.end()
-        fields = read(tbs, what)
+        signed = Signed.parse(data, "a revocation list", _LARGEST)
+        fields = signed.fields()
         if fields.integer(INTEGER) != 1:
             raise Malformed("a revocation list of another version than 2")
-        if fields.raw(SEQUENCE) != algorithm:
-            raise Malformed("a revocation list that names two signature algorithms")
+        signed.read_algorithm(fields)
         issuer = fields.raw(SEQUENCE)
         this_update, next_update = fields.time(), fields.time()
         serials = set()
@@ -66,12 +55,12 @@ class RevocationList:
                 entry.time()
                 entry.optional(SEQUENCE)
                 entry.end()
-        extensions = read_extensions(fields.optional(context(0)), what)
+        extensions = read_extensions(fields.optional(context(0)), signed.what)
         fields.end()
         for name, (critical, _) in extensions.items():
             if critical and name not in (_CRL_NUMBER, _AUTHORITY_KEY):
                 raise Malformed(f"a revocation list that tells only a part (extension {name})")
-        return cls(tbs, issuer, this_update, next_update, frozenset(serials), algorithm, signature)
+        return cls(signed, issuer, this_update, next_update, frozenset(serials))
 
     def check_signed_by(self, issuer: Certificate) -> None:
         """Check that its issuer's key has signed it.
@@ -82,6 +71,6 @@ class RevocationList:
         if not issuer.may_sign(lists=True):
             raise BadCollateral(f"{issuer.name} may sign no revocation lists")
         try:
-            check_signed(issuer.key_info, self.algorithm, self.tbs, self.signature)
+            self.signed.check_by(issuer.key_info)
         except BadSignature:
             raise BadCollateral(f"a revocation list that {issuer.name} did not sign") from None

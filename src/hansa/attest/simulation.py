@@ -26,7 +26,6 @@ from typing import Any
 from hansa.attest.evidence import Evidence
 from hansa.attest.policy import Policy
 from hansa.attest.refusals import (
-    AttestationError,
     BadSignature,
     Malformed,
     Simulated,
@@ -207,40 +206,27 @@ def verify_simulated(
         root: the public key of the run's root, 32 bytes.
         report_data: what it has to be about, 64 bytes; None: anything.
     """
-    problems: list[AttestationError] = []
+    verdict = Verdict("simulated", product="simulated")
     if not policy.simulated:
-        problems.append(Simulated("the policy takes no simulated evidence"))
+        verdict.note(Simulated("the policy takes no simulated evidence"))
     if not allowed():
-        problems.append(Simulated(f"{VARIABLE} is not 1 here"))
+        verdict.note(Simulated(f"{VARIABLE} is not 1 here"))
     data = evidence.report
     if evidence.tee != "simulated" or len(data) != _BODY.size + _SIGNATURE:
         text = f"{len(data)} bytes of {evidence.tee}, and simulated evidence has"
-        problems.append(Malformed(f"{text} {_BODY.size + _SIGNATURE}"))
-        return _verdict(problems)
+        verdict.note(Malformed(f"{text} {_BODY.size + _SIGNATURE}"))
+        return verdict
     magic, version, chip, measurement, about, key, certificate = _BODY.unpack_from(data)
+    verdict.measurement, verdict.chip_id = measurement.hex(), chip.hex()
+    verdict.measured, verdict.report_data = {"measurement": verdict.measurement}, about
     if magic != MAGIC or version != _VERSION:
-        problems.append(Malformed("no simulated evidence of this version"))
+        verdict.note(Malformed("no simulated evidence of this version"))
     if evidence.certificates or evidence.collateral:
-        problems.append(Malformed("simulated evidence has no certificates and no collateral"))
+        verdict.note(Malformed("simulated evidence has no certificates and no collateral"))
     if not _holds(root, certificate, _MEMBER + key + chip):
-        problems.append(UnknownRoot("its key was certified by the root of another run"))
+        verdict.note(UnknownRoot("its key was certified by the root of another run"))
     if not _holds(key, data[_BODY.size :], _REPORT + data[: _BODY.size]):
-        problems.append(BadSignature("its signature does not hold"))
+        verdict.note(BadSignature("its signature does not hold"))
     if report_data is not None and about != report_data:
-        problems.append(WrongReportData("it is about another session"))
-    return _verdict(problems, measurement.hex(), chip.hex(), about)
-
-
-def _verdict(
-    problems: list[AttestationError], measurement: str = "", chip: str = "", about: bytes = b""
-) -> Verdict:
-    return Verdict(
-        verdict="refused" if problems else "accepted",
-        platform="simulated",
-        product="simulated",
-        measurement=measurement,
-        measured={"measurement": measurement},
-        chip_id=chip,
-        report_data=about,
-        problems=tuple((problem.name, str(problem)) for problem in problems),
-    )
+        verdict.note(WrongReportData("it is about another session"))
+    return verdict

@@ -14,7 +14,6 @@ from hansa.attest.chain import Chain, build
 from hansa.attest.collateral import snp_revocation_lists
 from hansa.attest.der import Reader
 from hansa.attest.evidence import Evidence
-from hansa.attest.findings import Findings
 from hansa.attest.judging import check_measurement, check_report_data
 from hansa.attest.policy import Policy
 from hansa.attest.refusals import (
@@ -33,6 +32,7 @@ from hansa.attest.refusals import (
 from hansa.attest.roots import Roots
 from hansa.attest.signatures import ECDSA_SHA384, P384
 from hansa.attest.snp_report import SIGNED, SnpReport
+from hansa.attest.verdict import Verdict
 
 _OIDS = "1.3.6.1.4.1.3704.1."
 _PRODUCT, _HWID = _OIDS + "2", _OIDS + "4"
@@ -50,29 +50,29 @@ _ALSO = {"Genoa": ("Genoa", "Bergamo", "Siena")}
 
 def examine(
     evidence: Evidence, policy: Policy, at: datetime, report_data: bytes | None, roots: Roots,
-    findings: Findings,
+    verdict: Verdict,
 ) -> None:  # fmt: skip
-    """Look at an SNP report; what is found and every problem goes to ``findings``.
+    """Look at an SNP report; what is found and every problem goes to ``verdict``.
 
     Raises:
         Malformed: it cannot be read at all.
     """
     report = SnpReport.parse(evidence.report)
-    findings.report_data, findings.measurement = report.report_data, report.measurement.hex()
-    findings.measured = {
+    verdict.report_data, verdict.measurement = report.report_data, report.measurement.hex()
+    verdict.measured = {
         "launch_digest": report.measurement.hex(), "host_data": report.host_data.hex()
     }  # fmt: skip
-    findings.chip_id = "" if report.masked else report.chip_id.hex()
-    with findings.noting():
+    verdict.chip_id = "" if report.masked else report.chip_id.hex()
+    with verdict.noting():
         chain = _chain(evidence, roots)
-        _check_certified(report, chain, policy, at, roots, findings)
-        with findings.noting():
+        _check_certified(report, chain, policy, at, roots, verdict)
+        with verdict.noting():
             lists = snp_revocation_lists(evidence.collateral)
             required = policy.collateral == "required"
-            chain.check_revoked(lists, at, required, findings)
-    _check_policy(report, policy, findings)
-    check_measurement(findings, policy)
-    check_report_data(findings, report_data)
+            chain.check_revoked(lists, at, required, verdict)
+    _check_policy(report, policy, verdict)
+    check_measurement(verdict, policy)
+    check_report_data(verdict, report_data)
 
 
 def _chain(evidence: Evidence, roots: Roots) -> Chain:
@@ -86,32 +86,32 @@ def _chain(evidence: Evidence, roots: Roots) -> Chain:
 
 
 def _check_certified(
-    report: SnpReport, chain: Chain, policy: Policy, at: datetime, roots: Roots, findings: Findings
+    report: SnpReport, chain: Chain, policy: Policy, at: datetime, roots: Roots, verdict: Verdict
 ) -> None:
     """What ties a report to a chain: dates, signature, kind of key, product, versions, chip."""
     product = next(name for name, root in roots.snp.items() if root == chain.root)
-    findings.product = product
+    verdict.product = product
     kind = _KINDS[chain.leaf.name]
-    chain.check_dates(at, findings)
-    with findings.noting():
+    chain.check_dates(at, verdict)
+    with verdict.noting():
         if chain.leaf.key.kind != P384:
             raise BadSignature(f"a report signed by a key of {chain.leaf.key.kind}")
         chain.leaf.key.check(ECDSA_SHA384, report.raw[:SIGNED], report.signature)
-    with findings.noting():
+    with verdict.noting():
         names = [each.name for each in chain.certificates[1:-1]]
         if names != [_BETWEEN[kind].format(product)]:
             raise BrokenChain(f"a {kind.upper()} of {product} certified by {', '.join(names)}")
-    with findings.noting():
+    with verdict.noting():
         _check_product(report, chain.leaf, product, policy)
-    with findings.noting():
+    with verdict.noting():
         said = _SIGNING_KEY.get(report.signing_key, f"key {report.signing_key}")
         if said != kind:
             raise WrongKeyKind(f"the report says {said.upper()}, the certificate {kind.upper()}")
         if kind not in policy.key_kinds:
             raise WrongKeyKind(f"signed by a {kind.upper()}, which the policy does not take")
-    with findings.noting():
-        _check_tcb(report, chain.leaf, product, policy, findings)
-    with findings.noting():
+    with verdict.noting():
+        _check_tcb(report, chain.leaf, product, policy, verdict)
+    with verdict.noting():
         _check_chip(report, chain.leaf, kind, product, policy)
 
 
@@ -130,13 +130,13 @@ def _check_product(report: SnpReport, leaf: Certificate, product: str, policy: P
 
 
 def _check_tcb(
-    report: SnpReport, leaf: Certificate, product: str, policy: Policy, findings: Findings
+    report: SnpReport, leaf: Certificate, product: str, policy: Policy, verdict: Verdict
 ) -> None:
     """The versions in the report are those of the certificate, and none is below the policy's."""
     reported = report.tcb(product)
     if product != "Turin":
         del reported["fmc"]
-    findings.tcb = reported
+    verdict.tcb = reported
     for name, value in reported.items():
         reader = Reader(_extension(leaf, _TCB[name]), f"the version of {name}")
         certified = reader.integer()
@@ -177,10 +177,10 @@ def _extension(leaf: Certificate, name: str) -> bytes:
     return leaf.extensions[name][1]
 
 
-def _check_policy(report: SnpReport, policy: Policy, findings: Findings) -> None:
+def _check_policy(report: SnpReport, policy: Policy, verdict: Verdict) -> None:
     if report.debug and not policy.debug:
-        findings.note(DebugAllowed("the guest's policy lets its host debug it"))
+        verdict.note(DebugAllowed("the guest's policy lets its host debug it"))
     if report.migration and not policy.migration:
-        findings.note(MigrationAllowed("the guest's policy lets a migration agent take it"))
+        verdict.note(MigrationAllowed("the guest's policy lets a migration agent take it"))
     if report.vmpl > policy.vmpl:
-        findings.note(WrongVmpl(f"asked for at VMPL {report.vmpl}: at most {policy.vmpl}"))
+        verdict.note(WrongVmpl(f"asked for at VMPL {report.vmpl}: at most {policy.vmpl}"))

@@ -1,21 +1,25 @@
-"""What comes of looking at evidence: accepted or refused, what was found, and every reason."""
+"""What comes of looking at evidence: accepted or refused, what was found, and every reason.
+
+A verifier fills it in on its way, and goes on behind what is a reason to refuse.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from hansa.attest.evidence import Tee
+from hansa.attest.refusals import AttestationError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Verdict:
     """What a verifier found. Of evidence that is refused, nothing here is to be believed.
 
     Attributes:
-        verdict: ``accepted`` or ``refused``.
         platform: the kind of hardware, as the evidence has it.
         product: ``Milan``, ``Genoa`` or ``Turin``; of Intel the FMSPC, 12 hex digits; "" where it
             is not known.
@@ -28,10 +32,9 @@ class Verdict:
         advisories: known weaknesses of an Intel platform.
         report_data: the 64 bytes that the report is about.
         until: when the first certificate or list ends on which this rests.
-        problems: (name, text) of each reason to refuse; empty where accepted.
+        reasons: every reason to refuse, the first first; empty where accepted.
     """
 
-    verdict: Literal["accepted", "refused"]
     platform: Tee
     product: str = ""
     measurement: str = ""
@@ -42,12 +45,39 @@ class Verdict:
     advisories: tuple[str, ...] = ()
     report_data: bytes = b""
     until: datetime | None = None
-    problems: tuple[tuple[str, str], ...] = ()
+    reasons: list[AttestationError] = field(default_factory=list)
+
+    def note(self, reason: AttestationError) -> None:
+        """Take down a reason to refuse, once."""
+        if all((type(each), str(each)) != (type(reason), str(reason)) for each in self.reasons):
+            self.reasons.append(reason)
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """Take down what is raised within, and go on behind it."""
+        try:
+            yield
+        except AttestationError as reason:
+            self.note(reason)
+
+    def lasts_until(self, moment: datetime) -> None:
+        """Take down when something ends on which this rests."""
+        self.until = moment if self.until is None else min(self.until, moment)
 
     @property
     def accepted(self) -> bool:
         """Whether everything held."""
-        return self.verdict == "accepted"
+        return not self.reasons
+
+    @property
+    def verdict(self) -> Literal["accepted", "refused"]:
+        """The same as a word."""
+        return "accepted" if self.accepted else "refused"
+
+    @property
+    def problems(self) -> tuple[tuple[str, str], ...]:
+        """(name, text) of each reason to refuse."""
+        return tuple((each.name, str(each)) for each in self.reasons)
 
     @property
     def is_hardware(self) -> bool:

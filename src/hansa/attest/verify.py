@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from hansa.attest import dcap, snp
 from hansa.attest.evidence import Evidence
-from hansa.attest.findings import Findings
 from hansa.attest.judging import REPORT_DATA
 from hansa.attest.policy import Policy
 from hansa.attest.refusals import AttestationError, Simulated, WrongPlatform
@@ -42,7 +41,22 @@ def verify(
     Raises:
         ValueError: ``at`` has no time zone, or ``report_data`` are not 64 bytes.
     """
-    return _examine(evidence, policy, at, report_data, roots).verdict()
+    if at.tzinfo is None:
+        raise ValueError("at: a moment without a time zone is none; datetime.now(UTC) is one")
+    if report_data is not None and len(report_data) != REPORT_DATA:
+        raise ValueError(f"report_data: {len(report_data)} bytes, {REPORT_DATA} are needed")
+    verdict = Verdict(evidence.tee)
+    try:
+        if evidence.tee == "simulated":
+            raise Simulated("no hardware stands behind it")
+        if evidence.tee not in policy.platforms:
+            taken = ", ".join(policy.platforms) or "no hardware"
+            raise WrongPlatform(f"{evidence.tee} is not taken: the policy says {taken}")
+        room = snp if evidence.tee == "snp" else dcap
+        room.examine(evidence, policy, at.astimezone(UTC), report_data, roots or pinned(), verdict)
+    except AttestationError as problem:
+        verdict.note(problem)
+    return verdict
 
 
 def require(
@@ -58,32 +72,7 @@ def require(
     Raises:
         AttestationError: the class of the reason.
     """
-    findings = _examine(evidence, policy, at, report_data, roots)
-    if findings.problems:
-        raise findings.problems[0]
-    return findings.verdict()
-
-
-def _examine(
-    evidence: Evidence,
-    policy: Policy,
-    at: datetime,
-    report_data: bytes | None,
-    roots: Roots | None,
-) -> Findings:
-    if at.tzinfo is None:
-        raise ValueError("at: a moment without a time zone is none; datetime.now(UTC) is one")
-    if report_data is not None and len(report_data) != REPORT_DATA:
-        raise ValueError(f"report_data: {len(report_data)} bytes, {REPORT_DATA} are needed")
-    findings = Findings(evidence.tee)
-    try:
-        if evidence.tee == "simulated":
-            raise Simulated("no hardware stands behind it")
-        if evidence.tee not in policy.platforms:
-            taken = ", ".join(policy.platforms) or "no hardware"
-            raise WrongPlatform(f"{evidence.tee} is not taken: the policy says {taken}")
-        room = snp if evidence.tee == "snp" else dcap
-        room.examine(evidence, policy, at.astimezone(UTC), report_data, roots or pinned(), findings)
-    except AttestationError as problem:
-        findings.note(problem)
-    return findings
+    verdict = verify(evidence, policy, at=at, report_data=report_data, roots=roots)
+    if verdict.reasons:
+        raise verdict.reasons[0]
+    return verdict
