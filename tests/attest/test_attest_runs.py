@@ -13,6 +13,9 @@ from hansa.engine import Simulate
 from hansa.experiment.run import run
 from hansa.experiment.runfile import RunFile
 from hansa.report import RunFolder
+from hansa.report.comparison import write_comparison
+from hansa.report.live.shown import shown
+from hansa.report.live.watched import Watched
 from hansa.report.writing import write_pictures, write_report
 
 from .attested_runs import hansa, run_file
@@ -72,6 +75,11 @@ def test_every_artefact_of_a_simulated_run_says_so(attested: Path) -> None:
     lines = [line for line in said.splitlines() if line.startswith("[")]
     assert lines
     assert all(line.startswith("[tee: simulated] ") for line in lines)
+    compared = write_comparison([attested], attested.parent / "compared.html").read_text()
+    assert "(tee: simulated)" in compared.partition("<h1>")[2]
+    watched = Watched(attested)
+    watched.update()
+    assert shown([watched])["runs"][0]["name"].endswith("(tee: simulated)")
     untold = {"config.yaml", "topology.json", "partition.json", "remarks.json", ".lock"}
     for file in attested.rglob("*"):  # whatever else there is may not be taken for the run's result
         if file.is_file() and file.suffix in (".json", ".jsonl", ".html"):

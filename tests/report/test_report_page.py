@@ -23,7 +23,7 @@ from hansa.base.modules import load_module
 from hansa.cli.answer import Answer
 from hansa.report import RunFolder
 from hansa.report.charts import save_png, spec_of, views
-from hansa.report.comparing import comparison_table, groups_of, run_labels
+from hansa.report.comparing import comparison, comparison_table, groups_of, run_labels
 from hansa.report.comparison import over_seeds, write_comparison
 from hansa.report.curves import Curves, curves_chart
 from hansa.report.page import final, page_of
@@ -278,6 +278,29 @@ def test_runs_that_differ_in_their_seed_are_one_line(tmp_path):
     assert "band: min to max over 2 seeds" in words
     alone = [runs[0], runs[2]]
     assert [group.name for group in groups_of(alone)] == run_labels(alone)
+
+
+def test_a_comparison_says_which_runs_had_simulated_hardware(tmp_path):
+    marks = {"tee": "simulated", "is_hardware": False}
+
+    def run(name, seed=1, marks=marks):
+        folder = RunFolder.create(tmp_path / name, {"algorithm": "gossip", "seed": seed}, marks)
+        for t in (1, 2):
+            folder.record(t, "accuracy", [0.1 * t], node=[0])
+        return folder
+
+    marked, plain = run("marked"), run("plain", marks={})
+    assert run_labels([marked, plain]) == ["marked (tee: simulated)", "plain"]
+    page = Page(write_comparison([marked, plain], tmp_path / "compare.html"))
+    assert "<h1>2 runs compared (tee: simulated)" in page.source
+    assert "marked: tee: simulated: no hardware stands behind" in page.source
+    assert page.specs["chart-1-1"]["title"]["text"].endswith("(tee: simulated)")
+    assert [row.get("tee") for row in comparison([marked, plain])] == ["simulated", None]
+    assert [group.name for group in groups_of([marked, run("again", seed=2)])] == [
+        "gossip (tee: simulated)"
+    ]
+    unmarked = write_comparison([plain, run("other", seed=2, marks={})], tmp_path / "plain.html")
+    assert "simulated" not in unmarked.read_text().partition("<script")[0]
 
 
 def test_a_page_of_ones_own_claims_its_runs(tmp_path, monkeypatch):

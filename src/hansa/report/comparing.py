@@ -11,6 +11,7 @@ from typing import Any
 from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
+from hansa.report.marks import marked
 from hansa.report.page import called
 from hansa.report.scores import higher_is_better, scores
 from hansa.report.series import AXES, final, measurements, without_moments
@@ -46,10 +47,15 @@ def differing(folders: Sequence[RunFolder]) -> dict[str, list[Any]]:
 
 
 def run_labels(folders: Sequence[RunFolder]) -> list[str]:
-    """A short name for each run, all different.
+    """A short name for each run, all different, with the run's marks behind it.
 
     The name that its folder was given, or else the algorithm and what tells the runs apart.
     """
+    names = _unmarked(folders)
+    return [marked(name, folder.marks) for name, folder in zip(names, folders, strict=True)]
+
+
+def _unmarked(folders: Sequence[RunFolder]) -> list[str]:
     given = [folder.path.resolve().name for folder in folders]
     if len(folders) > 1 and len(set(given)) == len(given) and not any(map(_STAMPED.search, given)):
         return given
@@ -107,7 +113,7 @@ def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
             own += f" once more: {k}"  # the same seed again is another run of it, not another seed
         places.setdefault(own, []).append(k)
     groups = [tuple(group) for group in places.values()]
-    names = run_labels(folders)
+    names = _unmarked(folders)
     if len(groups) < len(folders):
         first = [folders[group[0]] for group in groups]
         named = _by_settings(first)
@@ -115,7 +121,7 @@ def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
             names = [called(folder) for folder in folders]
             for group, name in zip(groups, named, strict=True):
                 names[group[0]] = name
-    return [Group(names[group[0]], group) for group in groups]
+    return [Group(marked(names[group[0]], folders[group[0]].marks), group) for group in groups]
 
 
 def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
@@ -135,6 +141,7 @@ def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
                 "run": name,
                 "algorithm": called(folder),
                 "path": str(folder.path),
+                **folder.marks,
                 "settings": {key: values[index] for key, values in apart.items()},
                 "rounds": metrics["round"].max(),
                 "final": measured,

@@ -23,6 +23,7 @@ from hansa.report.curves import Curves, curves_chart
 from hansa.report.folder import RunFolder
 from hansa.report.html import Content, write_html
 from hansa.report.joining import JoinedRun
+from hansa.report.marks import mark_titles, marked, warning
 from hansa.report.measured import Measured
 from hansa.report.page import Page, Section, page_of
 from hansa.report.run_page import RunPage
@@ -60,6 +61,8 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     groups = groups_of(runs)
     names = [group.name for group in groups]
     large, small = _charts([_line(run) for run in runs], groups)
+    marks = next((run.marks for run in runs if run.marks), {})  # of one they are on all of it
+    mark_titles((*large, *small), marks)
     rows, seeds = comparison(runs), len(groups) < len(runs)
     settings = settings_table(runs)
     kinds = {run.config.get("verb", "learn") for run in runs}
@@ -77,9 +80,10 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
         Section("Other metrics", small, folded=True),
     ]
     content = Content(
-        title=f"{len(runs)} runs compared" if len(runs) > 1 else names[0],
+        title=marked(f"{len(runs)} runs compared", marks) if len(runs) > 1 else names[0],
         sentence=_sentence(runs, groups, rows),
         subtitle=", ".join(map(_whose, runs)),
+        notes=[f"{_whose(run)}: {warning(run.marks)}" for run in runs if run.marks],
         sections=sections,
         legend=list(looks) if len(names) > 1 else [],
     )

@@ -41,10 +41,15 @@ def warning(marks: Mapping[str, Any]) -> str:
     )
 
 
+def marked(name: str, marks: Mapping[str, Any]) -> str:
+    """A name or title with the marks behind it."""
+    return f"{name} ({words(marks)})" if marks else name
+
+
 def mark_titles(charts: Iterable[Any], marks: Mapping[str, Any]) -> None:
     """Put the marks behind the titles of charts."""
     for chart in charts if marks else ():
         if isinstance(chart.title, str):
-            chart.title = f"{chart.title} ({words(marks)})"
+            chart.title = marked(chart.title, marks)
         else:
-            chart.title.text = f"{chart.title.text} ({words(marks)})"
+            chart.title.text = marked(chart.title.text, marks)

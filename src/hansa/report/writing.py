@@ -9,7 +9,7 @@ from typing import Any
 from hansa.report import charts
 from hansa.report.folder import RunFolder
 from hansa.report.html import Content, write_html
-from hansa.report.marks import mark_titles, warning, words
+from hansa.report.marks import mark_titles, marked, warning
 from hansa.report.page import REPORT, page_of, run_or_path
 
 
@@ -26,7 +26,7 @@ def write_report(folder: RunFolder | str | Path) -> Path:
     sections, marks = page.sections(of), where.marks if isinstance(where, RunFolder) else {}
     mark_titles((chart for part in sections for chart in part.charts), marks)
     content = Content(
-        title=page.headline(of) + (f" ({words(marks)})" if marks else ""),
+        title=marked(page.headline(of), marks),
         sentence=page.sentence(of),
         subtitle=page.subtitle(of),
         status=page.status(of),

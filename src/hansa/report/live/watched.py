@@ -15,6 +15,7 @@ from hansa.report.live.diary import Diary
 from hansa.report.live.nodes import Nodes
 from hansa.report.live.parts import Anew, MetricTail, Rows
 from hansa.report.live.track import Track
+from hansa.report.marks import marked
 from hansa.report.run_page import RunPage
 
 QUIET = 20.0
@@ -206,8 +207,8 @@ class Watched:
 
     @property
     def name(self) -> str:
-        """What the run is called."""
-        return RunPage().called(self.folder)
+        """What the run is called, and what has to stand behind that."""
+        return marked(RunPage().called(self.folder), self.folder.marks)
 
     @property
     def faults(self) -> dict[str, int]:
