@@ -6,18 +6,23 @@ import tracemalloc
 
 import pytest
 
-from .evidence_targets import TARGETS, mutations, seeds
+from . import channel_targets, evidence_targets
+
+OF = {target: each for each in (evidence_targets, channel_targets) for target in each.TARGETS}
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_mutated_evidence_is_refused_and_keeps_no_memory(target: str) -> None:
-    one = TARGETS[target]
-    for data in seeds(target):
+@pytest.mark.parametrize("target", OF)
+def test_mutated_evidence_is_refused_and_keeps_no_memory(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANSA_SIMULATED_TEE", "1")
+    one, of = OF[target].TARGETS[target], OF[target]
+    for data in of.seeds(target):
         one(data)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for data in mutations(target, 60):
+        for data in of.mutations(target, 60):
             one(data)
         after, peak = tracemalloc.get_traced_memory()
     finally:

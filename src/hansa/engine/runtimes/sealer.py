@@ -85,7 +85,8 @@ def opened(path: Path, about: Mapping[str, Any], sealer: Sealer | None) -> Itera
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     elif sealer is None:
-        problem = "is sealed: only members of its run can open it, where they run"
-        raise CheckpointError(f"{path}: {problem}; channel.seal: false leaves checkpoints open")
+        problem = "is sealed: it opens for members of its run, where they run, and for no command "
+        problem += "that writes models out; for that, run with channel.seal: false"
+        raise CheckpointError(f"{path}: {problem}")
     else:
         yield InMemory(sealer.open(path.read_bytes(), about))
