@@ -26,7 +26,16 @@ YOURS = ROOT / "docs" / "your_own.md"
 SITES = ROOT / "docs" / "sites.md"
 """Another one, which runs several commands at once; see its own test."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-AT_HAND = {"digits", "file", "hub", "image_folder", "ratings", "synthetic_ratings", "torch"}
+AT_HAND = {
+    "digits",
+    "digits_views",
+    "file",
+    "hub",
+    "image_folder",
+    "ratings",
+    "synthetic_ratings",
+    "torch",
+}
 """Data sources that need no file of theirs: what they read is in the package, or the user's own."""
 FETCHED = (set(catalogue("data")) - AT_HAND) | (set(catalogue("population")) - {"made", "table"})
 ELSEWHERE = re.compile(rf"\b({'|'.join(sorted(FETCHED))})\b")

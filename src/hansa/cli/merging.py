@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 Models = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="FILE|MODEL...",
-        help="A file of a merge (also one of mergekit's), or the folders of the models.",
+        metavar="FILE|RUN|MODEL...",
+        help="A file of a merge (also one of mergekit's), a run of hansa learn, or the folders of "
+        "models.",
         show_default="eight views of digits",
     ),
 ]
@@ -111,9 +112,10 @@ def merge(
 def _chosen(
     models: tuple[Path, ...], base: Path | None, sets: tuple[str, ...], more: dict[str, Any]
 ) -> MergeFile:
-    from hansa.combine.merge.merge_file import MergeFile, of_models
+    from hansa.combine.merge.merge_file import MergeFile, of_models, of_run
     from hansa.combine.merge.mergekit_file import in_own_form
     from hansa.experiment.settings_file import override, read_settings_file
+    from hansa.report.folder import is_run
 
     settings: dict[str, Any] = {}
     if len(models) == 1 and models[0].suffix in (".yaml", ".yml"):
@@ -121,7 +123,16 @@ def _chosen(
             fix = "tasks.base in the file, or the folders of the models here"
             raise ConfigError("base", str(base), "is for models, and this is a file", fix)
         settings = in_own_form(read_settings_file(models[0]))
+    elif len(models) == 1 and is_run(models[0]):
+        if base is not None:
+            problem, fix = "is for models, and this is a run", "leave it out"
+            raise ConfigError("base", str(base), problem, fix)
+        settings = of_run(models[0])
     elif models:
+        for path in models:
+            if is_run(path):
+                fix = "one run alone; models of several: hansa export RUN --node N, and --base"
+                raise ConfigError("models", str(path), "is a run's folder, not a model's", fix)
         if base is None:
             raise ConfigError("base", None, "says what they were fine-tuned from", "--base MODEL")
         settings = of_models(models, base)

@@ -10,6 +10,7 @@ import typer
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
 from hansa.cli.route_index import index, train
+from hansa.cli.route_models import models
 from hansa.cli.route_pool import compress
 from hansa.cli.route_serving import ask, serve
 from hansa.cli.running import run_or_resume
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("index")(index)
 app.command("compress")(compress)
+app.command("models")(models)
 app.command("serve")(serve)
 app.command("ask")(ask)
 

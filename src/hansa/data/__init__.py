@@ -32,6 +32,7 @@ from hansa.data.raw import Arrays, RawSplits
 from hansa.data.source import DataSource
 from hansa.data.sources.cifar import Cifar10, Cifar100
 from hansa.data.sources.digits import Digits
+from hansa.data.sources.digits_views import DigitsViews
 from hansa.data.sources.femnist import Femnist
 from hansa.data.sources.heart import Heart
 from hansa.data.sources.hub import Hub
@@ -59,6 +60,7 @@ __all__ = [
     "DataSource",
     "Dataset",
     "Digits",
+    "DigitsViews",
     "Dirichlet",
     "FashionMnist",
     "Femnist",

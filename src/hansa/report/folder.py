@@ -57,6 +57,11 @@ _TRIES, _PAUSE = 4, 0.03  # s
 END = "..."  # YAML's end of document: a file without it was cut short
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run, of whichever verb."""
+    return path.is_dir() and (path / CONFIG).is_file()
+
+
 class Listener(Protocol):
     """Hears what a run records, as it is recorded. It must be quick and must not raise."""
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from hansa.base.errors import CheckpointError, ConfigError, OwnCodeError
 from hansa.combine.merge.merge_tasks import MergeTasks
 from hansa.combine.merge.tasks.digits_views import DigitsViews
-from hansa.combine.merge.tasks.views import VIEWS
+from hansa.data.views import VIEWS
 from hansa.experiment.run import run
 from hansa.experiment.runfile import RunFile
 

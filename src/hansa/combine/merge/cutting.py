@@ -15,15 +15,17 @@ from hansa.combine.merge.cut import Cut
 from hansa.combine.merge.cut import cut as write_cut
 from hansa.combine.merge.measuring_sizes import Measuring, row
 from hansa.combine.merge.merge_file import MergeFile
+from hansa.combine.merge.merge_tasks import TaskSuite
 from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.opening import open_models
 from hansa.combine.merge.recounted_cut import recounted
 from hansa.combine.merge.recounting import Recounting, statistics_of
 from hansa.report import RunFolder
 from hansa.weights.composition import StoredPlan
+from hansa.weights.model_folder import ModelFolder
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -163,21 +165,13 @@ def evaluate(merged: Path, run: Path | None = None) -> dict[str, Any]:
             raise ConfigError("run", str(merged), "has measured nothing", fix)
         tuned = final["references"]["fine_tuned"]["by_task"]
         return {"curve": final["curve"], "fine_tuned": tuned}
-    places = [run] if run is not None else [merged.parent, merged.parent.parent]
-    judging = next((one for one in map(_run, places) if one is not None), None)
-    if judging is None:
-        problem = "lies in no run of hansa combine merge" if run is None else "is no such run"
-        raise ConfigError("run", str(run or merged), problem, "--run RUN: whose tasks judge it")
-    stored = StoredPlan.open(merged)
-    models = MergedModels(stored)
-    settings = MergeFile.parse(judging.config)
-    suite = settings.tasks.suite(settings.seed, judging.path / "models", lambda text: None)
+    judging, settings, suite = judged_by(merged, run)
     if suite.judge is None:
         fix = "tasks of the kind own, with a score"
         raise ConfigError("run", str(judging.path), "has tasks that nobody judges", fix)
-    if models.names != suite.tasks:
-        problem = f"is of {', '.join(models.names)}, and the run of {', '.join(suite.tasks)}"
-        raise ConfigError("cut", str(merged), problem, "a cut of this run")
+    stored = StoredPlan.open(merged)
+    models = MergedModels(stored)
+    _same_tasks(merged, models, suite)
     opened = open_models(suite.base, suite.models, settings.heads)
     measuring = Measuring(suite, judging.path / "measured")
 
@@ -190,3 +184,69 @@ def evaluate(merged: Path, run: Path | None = None) -> dict[str, Any]:
     one = {"algorithm": facts["algorithm"]["label"], "bytes": merged.stat().st_size,
            "reached": stored_bytes / facts["unit"]}  # fmt: skip
     return {"curve": [{**one, **row(measuring.by_task(state), tuned)}], "fine_tuned": tuned}
+
+
+@dataclass(frozen=True)
+class TaskModels:
+    """The models of a cut with what is known of their tasks.
+
+    Attributes:
+        base: what they were fine-tuned from, filled, to evaluate.
+        models: each task's, to evaluate; they share storage.
+        inputs: as a suite says it.
+        bytes: of the cut's file.
+    """
+
+    suite: TaskSuite
+    base: nn.Module
+    models: Mapping[str, nn.Module]
+    bytes: int
+
+
+def task_models(merged: Path, run: Path | None = None) -> TaskModels:
+    """Networks of a cut's tasks, with the examples that tell tasks apart.
+
+    Args:
+        merged: a cut of a run of ``hansa combine merge``.
+        run: that run; None: the one in whose folder it lies.
+
+    Raises:
+        ConfigError: there is no run, its tasks' networks have heads of their own or examples do
+            not tell whose they are, or the cut is of other tasks.
+    """
+    if merged.is_dir():
+        fix = f"hansa combine cut {merged} --size 2 --out two.safetensors"
+        raise ConfigError("cut", str(merged), "is a folder, of which no size is cut", fix)
+    judging, _, suite = judged_by(merged, run)
+    if suite.inputs is None or suite.make is None:
+        problem = "has tasks whose examples do not tell whose they are"
+        fix = "a merge of a run of hansa learn with data.partition natural (tasks: sites)"
+        raise ConfigError("run", str(judging.path), problem, fix)
+    models = MergedModels.open(merged)
+    _same_tasks(merged, models, suite)
+    base = suite.make()
+    folder = ModelFolder.open(suite.base)
+    base.load_state_dict({entry.stored: folder.read(n) for n, entry in folder.entries.items()})
+    return TaskModels(suite, base.eval(), models.modules(suite.make), merged.stat().st_size)
+
+
+def judged_by(merged: Path, run: Path | None) -> tuple[RunFolder, MergeFile, TaskSuite]:
+    """The run whose tasks judge a cut, its file, and the tasks.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    places = [run] if run is not None else [merged.parent, merged.parent.parent]
+    judging = next((one for one in map(_run, places) if one is not None), None)
+    if judging is None:
+        problem = "lies in no run of hansa combine merge" if run is None else "is no such run"
+        raise ConfigError("run", str(run or merged), problem, "--run RUN: whose tasks judge it")
+    settings = MergeFile.parse(judging.config)
+    suite = settings.tasks.suite(settings.seed, judging.path / "models", lambda text: None)
+    return judging, settings, suite
+
+
+def _same_tasks(merged: Path, models: MergedModels, suite: TaskSuite) -> None:
+    if models.names != suite.tasks:
+        problem = f"is of {', '.join(models.names)}, and the run of {', '.join(suite.tasks)}"
+        raise ConfigError("cut", str(merged), problem, "a cut of this run")

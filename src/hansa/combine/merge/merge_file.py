@@ -167,3 +167,8 @@ def of_models(models: Sequence[Path], base: Path) -> dict[str, Any]:
         named[name] = str(path)
     tasks = {"name": "none", "base": str(base), "models": named}
     return {"verb": "merge", "tasks": tasks, "algorithms": ["ties"]}
+
+
+def of_run(run: Path) -> dict[str, Any]:
+    """Settings that merge what the nodes of a run of ``hansa learn`` came to, by the usual ways."""
+    return {"verb": "merge", "tasks": {"name": "sites", "run": str(run)}}

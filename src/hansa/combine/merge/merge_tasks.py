@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Split = Literal["validation", "test"]
+Part = Literal["own", "test"]
 Say = Callable[[str], None]
 
 
@@ -30,6 +31,9 @@ class TaskSuite:
             needs one.
         examples: of the test, by task; empty where that is not known.
         notes: what a reader should know of the tasks.
+        inputs: (task, part) -> examples of a task and their classes, as the network that ``make``
+            makes reads them: those that its owner has, or those that judge it; None where examples
+            do not tell whose they are. Routing needs it.
     """
 
     base: Path
@@ -38,6 +42,7 @@ class TaskSuite:
     make: Callable[[], nn.Module] | None = None
     examples: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    inputs: Callable[[str, Part], tuple[Tensor, Tensor]] | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ from hansa.base.lazy import functional, safetensors_torch, torch, without_gradie
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.combine.merge.merge_tasks import MergeTasks, Say, Split, TaskSuite
-from hansa.combine.merge.tasks.views import INPUT_VIEWS, VIEWS
 from hansa.data import Digits
+from hansa.data.views import INPUT_VIEWS, VIEWS
 from hansa.models import Model, ViT, initial_model
 
 if TYPE_CHECKING:
