@@ -14,7 +14,8 @@ import hansa
 
 SOURCE = Path(hansa.__file__).parent
 GROUND = (
-    "codec", "data", "ensemble", "metrics", "models", "report", "serving", "topology", "weights",
+    "codec", "data", "ensemble", "metrics", "models", "privacy", "report", "serving",
+    "topology", "weights",
 )  # fmt: skip
 VERBS = ("learn", "recommend", "combine", "route", "infer", "forget", "audit")
 BELOW = {"base", *GROUND, "engine", "attest", "experiment"}

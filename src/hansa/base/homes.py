@@ -17,6 +17,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "rule": ("hansa.ensemble.*",),
     "aggregator": ("hansa.ensemble.aggregators.*",),
     "attack": ("hansa.ensemble.attacks", "hansa.ensemble.colluding_attacks"),
+    "privacy": ("hansa.privacy.*",),
     "optimizer": ("hansa.engine",),
     "schedule": ("hansa.engine",),
     "budget": ("hansa.engine",),

@@ -90,6 +90,20 @@ class Algorithm(Component, kind="algorithm"):
         has none and so cannot take a graph whose edges have weights."""
         return getattr(self, "weights", None)
 
+    def unprotected(self, way: str) -> str:
+        """Why differential privacy of a way (of ``hansa.privacy.privacy.WAYS``) does not protect
+        with it; empty: it does.
+
+        One that looks at examples other than by :meth:`Block.train` has to say so, and so does one
+        whose messages are no whole rows of numbers.
+        """
+        if way == "local":
+            return self.unattackable or ("has no rounds" if self.own_pace else "")
+        return {
+            "central": "has no server that adds up its clients' updates",
+            "distributed": "does not add up masked vectors",
+        }.get(way, "")
+
     def servers(self, clients: int) -> int:
         """How many nodes without data it needs besides so many clients; their ids come last.
 

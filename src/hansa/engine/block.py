@@ -20,6 +20,7 @@ from hansa.engine.shelf import Shelf
 from hansa.engine.time.clock import Clock
 from hansa.engine.time.presence import Presence
 from hansa.models import ParameterLayout
+from hansa.privacy.privacy import Privacy
 from hansa.topology import Graph, MixingMatrix
 
 if TYPE_CHECKING:
@@ -182,6 +183,9 @@ class Block:
         links: what is under way on links from nodes of the block, by (sender, receiver): the state
             of a :class:`~hansa.engine.links.link_filter.Filter`, where a run file shapes links and
             time is modelled; saved in checkpoints.
+        before: local steps that nodes had taken before this block came to be, int64 [n]: of a crew
+            those in its clients' block.
+        privacy: what protects examples or nodes, if anything does.
         past: what nodes of the block were, by (rounds done, node), that will become it again (see
             :mod:`hansa.engine.past`); saved in checkpoints.
     """
@@ -213,6 +217,8 @@ class Block:
     tables: dict[str, Any] = field(default_factory=dict)
     links: dict[tuple[int, int], LinkState] = field(default_factory=dict)
     past: dict[tuple[int, int], dict[str, Tensor]] = field(default_factory=dict)
+    before: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    privacy: Privacy | None = None
 
     @classmethod
     def start(
@@ -253,6 +259,8 @@ class Block:
     def _reset(self) -> None:
         """State as it is before anything was done."""
         n = len(self)
+        if len(self.before) != n:
+            self.before = np.zeros(n, dtype=np.int64)
         for name in COUNTERS:
             self.state[name] = torch.zeros(n, dtype=torch.int64)
         for name in MODELLED:
@@ -281,6 +289,7 @@ class Block:
             log={},
             awake=None if self.awake is None else self.awake[who],
             effort=None if self.effort is None else self.effort[who],
+            before=self.before[who] + self.state["steps"].numpy()[who],
             tables={},
         )
         crew._reset()

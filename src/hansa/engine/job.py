@@ -12,6 +12,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import label_histogram
+from hansa.engine.accounts import Accounts, accounts_of
 from hansa.engine.block import Block
 from hansa.engine.exchange.attackers import TOGETHER
 from hansa.engine.exchange.losses import COUNTERS
@@ -20,6 +21,7 @@ from hansa.engine.plan import Plan
 from hansa.engine.roster import Roster
 from hansa.engine.training.trainer import Trainer
 from hansa.engine.training.trial import Tried, try_out
+from hansa.privacy.example import ExamplePrivacy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,6 +159,7 @@ class Job(Plan):
             self.tried.restless,
             self.evaluate.metrics,
             self.workers == 1,
+            self.privacy if isinstance(self.privacy, ExamplePrivacy) else None,
         )
 
     @cached_property
@@ -174,12 +177,20 @@ class Job(Plan):
         who = f", as node {here[at]} has" if len(here) else ""
         return try_out(self.module, self.dataset, smallest, who)
 
+    @property
+    def accounts(self) -> Accounts | None:
+        """What keeps the accounts of privacy."""
+        return accounts_of(self.privacy, self.rounds, self.agrees)
+
     def block(self, ids: np.ndarray) -> Block:
         """A block with these nodes at the start of the run."""
         trainer = self.trainer()
         initial = trainer.layout.flatten(trainer.module)
         block = self._start(ids, initial, trainer)
         block.clock, block.numbers = self.clock, self.numbered
+        if self.accounts is not None:
+            block.privacy = self.privacy
+            self.accounts.start(block)
         block.facts[TOGETHER] = self.attackers is not None and self.attackers.attack.colluding
         if self.faults is not None:
             for name in COUNTERS:

@@ -40,6 +40,7 @@ def node_view(block: Block, k: int) -> Block:
         report={},
         awake=None if block.awake is None else block.awake[k : k + 1],
         effort=None if block.effort is None else block.effort[k : k + 1],
+        before=block.before[k : k + 1],
         tables={},
     )
 

@@ -25,6 +25,7 @@ from hansa.engine.training.bench import Strategy
 from hansa.engine.training.trial import Tried
 from hansa.metrics import MetricSet
 from hansa.models import Model
+from hansa.privacy.privacy import Privacy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +43,8 @@ class Plan:
         attackers: the clients that send something else than they should, or None.
         faults: what goes wrong on purpose, or None.
         shaping: what the links between nodes are like, or None: as they are.
+        privacy: what protects examples or nodes, or None.
+        agrees: whether all nodes are one owner's, whose blocks can agree to end the run.
         form: what the module is built from; None: no other process can.
         plugins: modules or files that components come from.
         trial: what the model does on a few examples, once that has been tried.
@@ -65,6 +68,8 @@ class Plan:
     attackers: Attackers | None = None
     faults: Faults | None = None
     shaping: Shaping | None = None
+    privacy: Privacy | None = None
+    agrees: bool = True
     form: Model | None = None
     plugins: tuple[str, ...] = ()
     trial: Tried | None = None

@@ -77,6 +77,9 @@ class Wrapper(Algorithm):
     def mixing_rule(self) -> WeightRule | None:
         return self.algorithm.mixing_rule
 
+    def unprotected(self, way: str) -> str:
+        return self.algorithm.unprotected(way)
+
     def servers(self, clients: int) -> int:
         return self.algorithm.servers(clients)
 

@@ -9,9 +9,12 @@ import numpy as np
 from hansa.base.paths import short
 from hansa.data import label_histogram
 from hansa.engine import Job
+from hansa.engine.accounts import EPSILON, NOISE, summed_up
+from hansa.engine.training.private_steps import PrivateSteps
 from hansa.experiment.remarks import remarks
 from hansa.experiment.runfile import RunFile
 from hansa.models import ParameterLayout
+from hansa.privacy.example import ExamplePrivacy
 from hansa.report import RunFolder
 from hansa.topology import likely
 
@@ -90,8 +93,21 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
             "min": int(graph.in_degrees.min()),
             "max": int(graph.in_degrees.max()),
         }
+    if isinstance(job.privacy, ExamplePrivacy):
+        facts["privacy"] = _foreseen(job, job.privacy, sizes)
     facts["remarks"] = remarks(chosen, job)
     return facts
+
+
+def _foreseen(job: Job, privacy: ExamplePrivacy, sizes: list[int]) -> dict[str, Any]:
+    """What privacy will have cost if every node takes all of its steps."""
+    private = PrivateSteps(privacy, job.train, job.rounds)
+    have = np.array(sorted({size for size in sizes if size}), dtype=np.int64)
+    steps = np.minimum(
+        job.train.asked(have) * job.rounds, private.affordable(have, np.zeros_like(have))
+    )
+    noise = np.array([private.terms(size).noise for size in have.tolist()])
+    return summed_up(privacy, {EPSILON: private.epsilons(have, steps), NOISE: noise})
 
 
 def _told(job: Job) -> str:

@@ -16,13 +16,14 @@ from hansa.base.paths import short
 from hansa.base.streams import Streams
 from hansa.base.telling import doing
 from hansa.data import Dataset, plant
-from hansa.engine import Algorithm, Asynchronous, Job, Network, Simulate
+from hansa.engine import Algorithm, Asynchronous, BySite, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.roster import TELLING
 from hansa.engine.runtimes.crashes import check_crashes
 from hansa.engine.runtimes.runtime import owners, split_nodes
 from hansa.experiment.inputs import plugins_of
+from hansa.experiment.protection import check_model, check_privacy
 from hansa.experiment.replays import check_replay
 from hansa.experiment.runfile import RunFile
 from hansa.models import Model, Module, ParameterLayout, initial_model
@@ -85,6 +86,7 @@ def framed(run: RunFile) -> Frame:
     if run.algorithm.uses_topology:
         within("topology", lambda: run.topology.check(nodes), nodes, run.topology)
     _check_pace(run)
+    check_privacy(run)
     _check_servers(run, servers)
     streams = Streams(run.seed)
     away = _check_faults(run, servers)
@@ -116,6 +118,8 @@ def completed(
     within("evaluate", lambda: run.evaluate.check_metrics(dataset.spec), nodes)
     form = run.model
     module = within("model", lambda: initial_model(form, dataset.spec, streams), nodes, form)
+    if run.privacy is not None:
+        within("model", lambda: check_model(run, module), nodes)
     strategy = run.train.strategy
     return Job(
         rounds=run.rounds,
@@ -137,6 +141,8 @@ def completed(
         plugins=tuple(sorted({*run.plugins} | plugins_of(run))),
         faults=run.faults,
         shaping=run.network,
+        privacy=run.privacy,
+        agrees=not isinstance(run.runtime, BySite),
     )
 
 

@@ -12,6 +12,7 @@ from hansa.engine import Job
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.links.shaping import Shaping
 from hansa.experiment.runfile import RunFile
+from hansa.privacy.privacy import Privacy
 from hansa.topology import Graph
 
 
@@ -27,7 +28,27 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
         text = f"attack: {len(who)} of {chosen.nodes} nodes send what {job.attackers.attack.name} "
         text += f"makes of theirs: {', '.join(map(str, who[:20]))}{' ...' * (len(who) > 20)}"
         lines.append(text)
+    if job.privacy is not None:
+        lines += of_privacy(job.privacy, job.streams.private, job.algorithm.must_tell)
     return lines + of_faults(job.faults, job.rounds) + of_links(job.shaping) + unused(chosen)
+
+
+def of_privacy(privacy: Privacy, secret: bool, told: frozenset[str]) -> list[str]:
+    """What the guarantee takes for granted, and what it is not about."""
+    lines = [
+        "privacy: training losses, and figures of examples that clients hold back, are without "
+        "noise: they are for their holders"
+    ]
+    if not secret:
+        lines.append(
+            "privacy: noise follows from the run's seed unless holders have secrets, so whoever "
+            "knows the run file can take it away: right for research, wrong for strangers"
+        )
+    if "labels" in told:
+        lines.append("privacy: how many examples of each class a client has is told without noise")
+    if not privacy.noise and privacy.epsilon is None:
+        lines.append("privacy: there is clipping and no noise, so epsilon is infinite")
+    return lines
 
 
 def of_faults(faults: Faults | None, rounds: int) -> list[str]:

@@ -149,6 +149,8 @@ def summary_facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
         **chosen.facts(collector.folder),
         "saved": collector.saved,
     }
+    if collector.privacy:
+        facts["privacy"] = _finite(collector.privacy)
     if collector.best:
         facts["best"] = _finite(collector.best)
     if collector.reason:
@@ -163,6 +165,9 @@ def _overhead(collector: Collector) -> int:
     return collector.overhead.get("sent", 0)
 
 
-def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+def _finite(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures fit for strict JSON: what is not finite becomes None."""
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in figures.items()
+    }

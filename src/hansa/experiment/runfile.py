@@ -30,6 +30,7 @@ from hansa.ensemble.attacks import Attack
 from hansa.experiment.held_back import hold_back_parts
 from hansa.experiment.settings_file import SettingsFile, files, load_plugins, override
 from hansa.models import MLP, Model
+from hansa.privacy.privacy import Privacy
 from hansa.report import RunFolder
 from hansa.report.sink import Sink
 from hansa.topology import Regular, Topology
@@ -55,6 +56,9 @@ class RunFile(SettingsFile):
     )
     attack: Attack | None = Field(
         None, description="nodes that send something else than they should, and what"
+    )
+    privacy: Privacy | None = Field(
+        None, description="differential privacy: what is clipped, and where noise comes in"
     )
     faults: Faults | None = Field(
         None, description="messages that get lost and nodes that are away, on purpose"

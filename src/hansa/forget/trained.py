@@ -90,6 +90,9 @@ def open_trained(path: str | Path, runtime: Runtime | None = None) -> Trained:
     chosen = _settings(folder)
     if (folder.summary or {}).get("status") in ENDED:
         Requests(folder.path).purge()
+    if chosen.privacy is not None:
+        problem = "is differentially private, and forgetting would train on its examples uncounted"
+        raise ConfigError("run", str(path), problem, "begin a new run without what is to go")
     run = trained.open_trained(folder, chosen)
     job = run.job
     if (task := job.dataset.spec.task) != "classification":

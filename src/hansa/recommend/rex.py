@@ -96,6 +96,9 @@ class Rex(Algorithm):
         )
         return passing.Passing(self.ratings, *how)
 
+    def unprotected(self, way: str) -> str:
+        return "is made for ratings, which users share as they are or train on in passes of its own"
+
     def check(self, network: Network) -> None:
         outgoing.check_codecs(self.rating_codec, self.row_codec, len(self.exposure.notes))
         if not network.changing and (pieces := network.graph(0).pieces) > 1:

@@ -72,6 +72,9 @@ class RexAsync(Asynchronous):
     rating_codec: Codec = Field(PairGaps(), description="how ratings become bytes")
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
 
+    def unprotected(self, way: str) -> str:
+        return "is made for ratings, which users share as they are or train on in passes of its own"
+
     def check(self, network: Network) -> None:
         outgoing.check_codecs(self.rating_codec, self.row_codec, len(self.exposure.notes))
         if self.reconcile == "remembered":

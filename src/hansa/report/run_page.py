@@ -17,6 +17,7 @@ from hansa.report.fault_log import FaultLog
 from hansa.report.fault_picture import fault_pictures
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
+from hansa.report.guarantee import privacy_grid, privacy_note, privacy_tile
 from hansa.report.measured import Measured
 from hansa.report.page import Page, Section, Tile
 from hansa.report.series import is_constant, is_straight
@@ -125,7 +126,8 @@ class RunPage(Page):
         for row in [row for row in every if row["round"] == every[0]["round"]][:2]:
             remark = self._range(row) if row["min"] is not None else f"round {number(row['round'])}"
             tiles.append(Tile(label(row["name"]), quantity(row["mean"], row["name"]), remark))
-        return tiles + self.costs(of)
+        said = (of.run.summary or {}).get("privacy")
+        return tiles + ([privacy_tile(said)] if said else []) + self.costs(of)
 
     def costs(self, of: Measured) -> list[Tile]:
         """What the run spent."""
@@ -182,6 +184,7 @@ class RunPage(Page):
         return [
             Section("", self.main_chart(of)),
             Section("Remarks", grid=Grid("", [""], [[text] for text in self._remarks(of)])),
+            *self.privacy(of),
             *self.faults(of),
             *self.unfolded(of),
             *self.folded(of),
@@ -193,6 +196,13 @@ class RunPage(Page):
             Section("Settings", text=dump_yaml(of.config, sort_keys=False), folded=True),
             Section("Environment", grid=tables.environment_table(of.run), folded=True),
         ]
+
+    def privacy(self, of: Measured) -> list[Section]:
+        """What differential privacy came to, where the run has some."""
+        said = (of.run.summary or {}).get("privacy")
+        if not said:
+            return []
+        return [Section("Privacy", grid=privacy_grid(said), note=privacy_note(said))]
 
     def faults(self, of: Measured) -> list[Section]:
         """What went wrong, and when, if something did."""

@@ -93,11 +93,7 @@ class Attackers:
 
     def _messages(self, block: Block, send: Send) -> tuple[np.ndarray, np.ndarray]:
         """(the sender of each message, the attackers' messages by position)."""
-        senders = block.ids
-        if send.each:
-            senders = np.repeat(block.ids, np.diff(send.graph.transpose().rows(block.ids)[0]))
-        elif send.senders is not None:
-            senders = block.ids[send.senders]
+        senders = send.speakers(block)
         if send.beside >= width(send.rows) > 0:
             return senders, np.zeros(0, dtype=np.int64)
         return senders, np.flatnonzero(np.isin(senders, self.nodes))

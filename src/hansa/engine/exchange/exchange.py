@@ -57,6 +57,12 @@ class Send(Asked[Inbox]):
         check_kind(self.kind, self.turn)
         check_missing(self.on_missing, OnMissing)
 
+    def speakers(self, block: Block) -> np.ndarray:
+        """The id of each message's sender, int64 [messages]."""
+        if self.each:
+            return np.repeat(block.ids, np.diff(self.graph.transpose().rows(block.ids)[0]))
+        return block.ids if self.senders is None else block.ids[self.senders]
+
     def perform(self, exchange: Exchange, block: Block, round: int, phase: int) -> Inbox:
         """Send, wait for all that the block's nodes should hear, count, and hand it over."""
         when, routes, sizes = self.when(round, phase), Routes.of(block, self), sizes_of(self)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hansa.base.lazy import torch
+from hansa.engine.accounts import EPSILON, summed_up
 from hansa.engine.job import Job
 from hansa.engine.own_judge import Tallies
 from hansa.engine.roster import Roster
@@ -23,7 +24,7 @@ from hansa.engine.training.trainer import Trainer
 from hansa.report import RunFolder
 
 Progress = Callable[[int, dict[str, float]], None]
-_SO_FAR = ("final", "best", "bytes_sent", "spent", "diverged", "reason")
+_SO_FAR = ("final", "best", "bytes_sent", "spent", "diverged", "reason", "privacy")
 """What a checkpoint keeps of a collector."""
 
 
@@ -40,6 +41,7 @@ class Collector:
         overhead: bytes beyond the messages between nodes, by cause; ``sent`` and ``received`` are
             those of all causes.
         saved: the round of the last checkpoint.
+        privacy: what differential privacy has come to, where there is some.
         reason: why the algorithm has ended the run before its last round, if it did.
     """
 
@@ -58,6 +60,7 @@ class Collector:
         self._sent = np.zeros(job.nodes, dtype=np.int64)
         self._trainer: Trainer | None = None
         self._cut = True  # what a run that is gone on with has recorded of later rounds
+        self.privacy: dict[str, Any] = {}
         self.diverged: dict[str, Any] | None = None
         self.saved = 0
         self.sealer: Sealer | None = None  # of checkpoints
@@ -150,6 +153,8 @@ class Collector:
         ids, lengths = ids[order], [len(part["ids"]) for part in parts]
         counters = _merge([part["counters"] for part in parts], lengths, order)
         values = _merge([part["values"] for part in parts], lengths, order)
+        if self.job.privacy is not None and EPSILON in values:
+            self.privacy = summed_up(self.job.privacy, values)
         sizes = values.pop("message_bytes", np.array([np.nan]))
         if BATTERY_EMPTY in values:
             nodes = ids[~np.isnan(values.pop(BATTERY_EMPTY))].tolist()

@@ -16,6 +16,7 @@ from hansa.base.modules import import_path
 from hansa.base.own_code import in_own_code
 from hansa.base.telling import doing
 from hansa.base.threads import one_thread
+from hansa.engine.accounts import ReleaseAccounts
 from hansa.engine.asynchronous import Wakes
 from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
 from hansa.engine.exchange import losses
@@ -23,6 +24,7 @@ from hansa.engine.exchange.asked import Asked, Exchange
 from hansa.engine.exchange.carrier import no_moment
 from hansa.engine.exchange.exchange import Send
 from hansa.engine.exchange.mishaps import paused
+from hansa.engine.exchange.noising import noised
 from hansa.engine.exchange.recorded import Rewind
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
@@ -154,6 +156,8 @@ class Host:
         block.outcome = None
         reason, phase, measured = self._play(job.algorithm.round(block, t), t, 0, early)
         self._check_reason(reason)
+        if job.accounts is not None and reason is None and t + 1 < job.rounds:
+            reason, phase = self._spent(t, phase)
         last = reason is not None or t + 1 == job.rounds
         if last:
             end, phase, _ = self._play(job.algorithm.finish(block, t), t, phase, False)
@@ -165,6 +169,8 @@ class Host:
             now = _of(block.rows, entry)
             now.copy_(torch.where(now < -_ROUNDING * values, values, now.clamp(min=0)))
         block.state["training_rounds"] += block.state["samples"] > before
+        if job.accounts is not None and (job.evaluates(t + 1) or last):
+            block.report |= job.accounts.figures(block)
         seconds = time.perf_counter() - began
         if (job.evaluates(t + 1) or last) and measured is None:
             models = self._models(t, phase)
@@ -225,6 +231,7 @@ class Host:
                 came = None
                 continue
             if isinstance(asked, Send):
+                asked = self._noised(asked, t, phase)
                 asked, phase = self._attacked(asked, t, phase)
             work = partial(self.exchange, block, asked, t, phase)
             came = self._guard("exchange", t, work, asked.codec)
@@ -242,6 +249,26 @@ class Host:
         still = last or self._ending or job.saves(t + 1, last)
         self._guard("exchange", t, partial(self.agenda.settle, t, still))
         block.mail = self.agenda.letters()
+
+    def _noised(self, send: Send, t: int, phase: int) -> Send:
+        """What leaves the block where its nodes add noise to all that they send."""
+        accounts, privacy = self.job.accounts, self.job.privacy
+        if privacy is None or privacy.way != "local":
+            return send
+        assert isinstance(accounts, ReleaseAccounts)
+        noise = partial(noised, accounts, self.block, send, t, phase)
+        changed: Send = self._guard("noising", t, noise)
+        return changed
+
+    def _spent(self, t: int, phase: int) -> tuple[str | None, int]:
+        """(why privacy ends the run with this round, if it does; the next phase)."""
+        accounts = self.job.accounts
+        assert accounts is not None
+        share = accounts.ask(self.block)
+        if share is None:
+            return None, phase
+        told = self._guard("exchange", t, partial(self.exchange, self.block, share, t, phase))
+        return accounts.verdict(told) or None, phase + 1
 
     def _attacked(self, send: Send, t: int, phase: int) -> tuple[Send, int]:
         """(what leaves the block where some of its nodes attack, the next phase)."""

@@ -34,6 +34,7 @@ from hansa.engine.training.trial import Tried
 from hansa.ensemble.attacks import Attack
 from hansa.models import initial_model
 from hansa.models.model import Model
+from hansa.privacy.privacy import Privacy
 from hansa.topology.topology import Topology
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "attackers": None if plan.attackers is None else _attackers(plan.attackers),
         "faults": None if plan.faults is None else plan.faults.model_dump(mode="json"),
         "shaping": None if plan.shaping is None else plan.shaping.model_dump(mode="json"),
+        "privacy": None if plan.privacy is None else plan.privacy.dump(),
         "topology": plan.network.topology.dump(),
         "nodes": plan.nodes,
         "servers": plan.servers,
@@ -121,6 +123,7 @@ def read_plan(folder: Path, places: Mapping[str, str] | None = None) -> Plan:
         attackers=attackers,
         faults=faults,
         shaping=None if facts["shaping"] is None else Shaping.model_validate(facts["shaping"]),
+        privacy=None if facts["privacy"] is None else Privacy.resolve(facts["privacy"]),
         form=form,
         plugins=tuple(facts["plugins"]),
         trial=Tried(**trial),

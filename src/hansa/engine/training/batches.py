@@ -84,6 +84,39 @@ class Batching:
             line[: len(part)] = random.permutation(part)
         return padded.reshape(-1, width)[:steps]
 
+    def drawn(
+        self, part: np.ndarray, steps: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """(a node's batches as of :meth:`draw`, how many of each count; None where all do)."""
+        batches = self.draw(part, steps, random)
+        return batches, None if self.drop_last else self.lengths(len(part), steps)
+
+
+@dataclass(frozen=True)
+class PoissonBatching(Batching):
+    """Every example is in every batch by itself, with chance ``batch_size`` / size.
+
+    That is what accountants of privacy assume. How many that are is nobody's business, so that
+    counts and modelled times are of the expected number.
+    """
+
+    def samples(self, sizes: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        return steps * np.minimum(sizes, self.batch_size)
+
+    def within(self, sizes: np.ndarray, examples: np.ndarray) -> np.ndarray:
+        return examples // np.maximum(np.minimum(sizes, self.batch_size), 1)
+
+    def drawn(
+        self, part: np.ndarray, steps: int, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        rate = min(1.0, self.batch_size / len(part))
+        each = [part[random.random(len(part)) < rate] for _ in range(steps)]
+        lengths = np.array([len(one) for one in each], dtype=np.int64)
+        batches = np.full((steps, max(1, int(lengths.max(initial=0)))), part[0])
+        for line, one in zip(batches, each, strict=True):
+            line[: len(one)] = one
+        return batches, lengths
+
 
 def draw_batches(
     part: np.ndarray, steps: int, batch_size: int, random: np.random.Generator

@@ -46,12 +46,13 @@ class Feed:
         drawn, lengths, chances = [], [], []
         for i, count in zip(chunk.tolist(), steps.tolist(), strict=True):
             part, random = block.parts[i], block.streams.own.numpy("batches", block.ids[i], draw)
-            drawn.append(batching.draw(part, count, random))
+            batches, counts = batching.drawn(part, count, random)
+            drawn.append(batches)
             if self._augmenter is not None:
                 own = block.streams.own.numpy("augment", block.ids[i], draw)
                 chances.append(self._augmenter.draw(drawn[-1].shape, own))
-            if not batching.drop_last:
-                lengths.append(batching.lengths(len(part), count))
+            if counts is not None:
+                lengths.append(counts)
         self._index = torch.from_numpy(_stack(drawn)).to(device)
         self._chance = torch.from_numpy(_stack(chances)) if chances else None
         self._lengths = _lengths(lengths, self._index.shape)

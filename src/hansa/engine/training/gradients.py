@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import nn, torch
@@ -34,6 +34,7 @@ class Passes(ABC):
         self.module = copy.deepcopy(module)
         self.layout = layout
         self.loss = loss
+        self.kept: dict[str, Any] = {}  # what else works on them, and lives as long
         self._chance: Chance = ""
         self._draws: AbstractContextManager[None] = nullcontext()  # entered where passes draw
         self._generator: torch.Generator | None = None
@@ -51,6 +52,15 @@ class Passes(ABC):
             self._generator.manual_seed(stream)
         elif stream is not None:
             self._draws = Draws(stream)
+
+    @property
+    def draws(self) -> bool:
+        """Whether training passes draw random numbers."""
+        return bool(self._chance)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """What a training pass, both ways, is done in."""
+        return self._draws
 
     @abstractmethod
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:

@@ -17,14 +17,17 @@ from hansa.base.streams import Streams
 from hansa.data import Dataset
 from hansa.engine.block import EFFECTIVE_STEPS, TRAIN_LOSS, Block
 from hansa.engine.settings import TrainSettings
+from hansa.engine.training.batches import Batching
 from hansa.engine.training.bench import Strategy, rows_at
 from hansa.engine.training.budget import Ask
 from hansa.engine.training.evaluator import Evaluator
 from hansa.engine.training.feed import Feed
 from hansa.engine.training.gradients import Passes
 from hansa.engine.training.optimizers import clip_norm_
+from hansa.engine.training.private_steps import PrivateSteps
 from hansa.metrics import Metric
 from hansa.models.draws import Chance, drawing
+from hansa.privacy.example import ExamplePrivacy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +59,7 @@ class Trainer(Evaluator):
         settings: local steps, optimizer and the like.
         rounds: length of the run, for the learning rate's schedule.
         counters: integer buffers that training changes, as a block's state names them.
+        privacy: whose noise is in the gradients; None: there is none.
         others: as for :class:`Evaluator`.
 
     Attributes:
@@ -79,10 +83,12 @@ class Trainer(Evaluator):
         restless: bool = False,
         metrics: Sequence[Metric] = (),
         alone: bool = True,
+        privacy: ExamplePrivacy | None = None,
     ) -> None:
         super().__init__(
             module, dataset, strategy, device, threads, chance, seed, restless, metrics, alone
         )
+        self.private = None if privacy is None else PrivateSteps(privacy, settings, rounds)
         self.counters = counters
         self.settings = settings
         self.rounds = rounds
@@ -92,7 +98,14 @@ class Trainer(Evaluator):
         """A trainer of the same model, examples and threads with other settings."""
         other = copy.copy(self)
         other.settings, other.rounds = settings, rounds
+        if self.private is not None:
+            other.private = PrivateSteps(self.private.privacy, settings, rounds)
         return other
+
+    @property
+    def batching(self) -> Batching:
+        """How examples become mini-batches."""
+        return self.settings.batching if self.private is None else self.private.batching
 
     def asked_examples(self, sizes: np.ndarray) -> np.ndarray:
         """Examples of a round without a budget, int64 [k], for nodes with ``sizes`` [k] of them."""
@@ -120,9 +133,9 @@ class Trainer(Evaluator):
         """
         ids, sizes = np.asarray(ids, dtype=np.int64), np.asarray(sizes, dtype=np.int64)
         settings = self.settings
-        ask = Ask(ids, sizes, settings.asked(sizes), settings.batching, streams, round, pace)
+        ask = Ask(ids, sizes, settings.asked(sizes), self.batching, streams, round, pace)
         steps = settings.budget.steps(ask)
-        return steps, settings.batching.samples(sizes, steps)
+        return steps, self.batching.samples(sizes, steps)
 
     def train(
         self,
@@ -151,6 +164,9 @@ class Trainer(Evaluator):
         who = np.arange(n) if who is None else np.asarray(who)
         sizes = np.array([len(block.parts[i]) for i in who.tolist()], dtype=np.int64)
         todo = self._todo(block, who, sizes, steps, draw)
+        if self.private is not None:
+            done = block.state["steps"].numpy()[who] + block.before[who]
+            todo = np.minimum(todo, self.private.affordable(sizes, done))
         guesses = settings.optimizer.finishes
         losses, extra = np.full(n, np.nan), np.full((2, n if self._weighs else 0), np.nan)
         working = todo > 0
@@ -177,7 +193,7 @@ class Trainer(Evaluator):
                 means = np.nan_to_num(means, nan=np.inf, posinf=np.inf)
             losses[order] = means
             block.state["steps"].numpy()[who] += todo
-            block.state["samples"].numpy()[who] += settings.batching.samples(sizes, todo)
+            block.state["samples"].numpy()[who] += self.batching.samples(sizes, todo)
         block.report[TRAIN_LOSS] = losses
         if self._weighs:
             self._report(block, who, todo, extra)
@@ -269,7 +285,7 @@ class Trainer(Evaluator):
         block, settings, optimizer = work.block, self.settings, self.settings.optimizer
         steps, k = work.steps[chunk], len(chunk)
         feed = Feed(
-            self.dataset, settings.batching, block, chunk, steps, work.draw, self.device,
+            self.dataset, self.batching, block, chunk, steps, work.draw, self.device,
             settings.augment,
         )  # fmt: skip
         passes, grads = self.passes(k)
@@ -284,6 +300,7 @@ class Trainer(Evaluator):
         total = torch.zeros(k, device=self.device)
         trained = rows[:, : self.layout.trainable]
         start = trained.clone() if optimizer.needs_start else None
+        noises, sizes = self._noises(block, chunk, work.draw)
         active, done, ends = k, 0, steps if k == 1 else np.unique(steps)
         with torch.no_grad():
             for end in ends:
@@ -295,8 +312,13 @@ class Trainer(Evaluator):
                 passes.attach(all_, g_)
                 for step in range(done, int(end)):
                     x, y, lengths = feed.batch(step, active)
-                    with torch.enable_grad():
-                        sums += passes.backward(x, y, g_, lengths)
+                    if self.private is not None:
+                        sums += self.private.gradients(
+                            passes, all_, x, y, lengths, g_, sizes[:active], noises[:active]
+                        )
+                    else:
+                        with torch.enable_grad():
+                            sums += passes.backward(x, y, g_, lengths)
                     if settings.clip_norm is not None:
                         clip_norm_(g_, settings.clip_norm)
                     if work.correct is not None:
@@ -324,6 +346,16 @@ class Trainer(Evaluator):
         for back in backs:
             back()
         return (total.cpu().numpy() / steps.astype(np.float32)).astype(np.float64)
+
+    def _noises(
+        self, block: Block, chunk: np.ndarray, draw: int
+    ) -> tuple[list[np.random.Generator], np.ndarray]:
+        """(each node's own generator of noise, its number of examples int64 [k]), if needed."""
+        if self.private is None:
+            return [], chunk[:0]
+        own, ids = block.streams.own, block.ids[chunk].tolist()
+        sizes = np.array([len(block.parts[i]) for i in chunk.tolist()], dtype=np.int64)
+        return [own.numpy("privacy", node, draw) for node in ids], sizes
 
     def _save_integers(self, passes: Passes, block: Block, chunk: np.ndarray) -> None:
         for entry in self.layout.integer_buffers:

@@ -17,7 +17,8 @@ def for_flower(run: RunFile) -> RunFile:
     """A run file as a Flower app runs it: every client is a block of one node.
 
     Raises:
-        ConfigError: the algorithm is none of clients and servers, or has no rounds.
+        ConfigError: the algorithm is none of clients and servers, or has no rounds; or the run is
+            to be differentially private.
     """
     if run.algorithm.own_pace:
         raise ConfigError(
@@ -33,6 +34,9 @@ def for_flower(run: RunFile) -> RunFile:
             "has no server: its nodes talk to each other, and Flower's only to a server",
             "a federated method such as fedavg; or hansa learn, which runs this one",
         )
+    if run.privacy is not None:
+        problem = "keeps its accounts from round to round, and a Flower app's clients keep nothing"
+        raise ConfigError("privacy", run.privacy.name, problem, "hansa learn, which runs this one")
     if run.train.strategy != "auto":
         return run
     return run.model_copy(update={"train": run.train.model_copy(update={"strategy": "looped"})})

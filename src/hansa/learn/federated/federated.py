@@ -90,6 +90,11 @@ class Federated(ClientServer):
         "last", description="the model at the end: the last, or the best by validation loss"
     )
 
+    def unprotected(self, way: str) -> str:
+        if self.validates and way != "local":
+            return "has clients report losses of examples that they hold back, without noise"
+        return super().unprotected(way)
+
     @property
     def needs_time(self) -> bool:
         return self.deadline is not None or self.over_selection > 1

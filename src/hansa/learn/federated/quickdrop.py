@@ -70,6 +70,9 @@ class QuickDrop(Federated):
         "`hansa forget --method federaser`; 0 = none",
     )
 
+    def unprotected(self, way: str) -> str:
+        return "makes images of its examples by their gradients, which nothing noises"
+
     def start(self, block: Block) -> None:
         super().start(block)
         trainer = cast(Trainer, block.trainer)

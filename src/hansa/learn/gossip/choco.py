@@ -47,6 +47,11 @@ class Choco(DPSGD):
     )
     codec: Codec = Field(Sparse(), description="how a compressed difference becomes bytes")
 
+    def unprotected(self, way: str) -> str:
+        if way == "local":
+            return "keeps public copies that follow from the differences as it sends them"
+        return super().unprotected(way)
+
     def check(self, network: Network) -> None:
         if network.changing:
             raise ConfigError(

@@ -58,6 +58,11 @@ class JWINS(DPSGD):
         description="how coefficients become bytes; by default without loss",
     )
 
+    def unprotected(self, way: str) -> str:
+        if way == "local":
+            return "sends parts of models, and which parts they are tells of the data"
+        return super().unprotected(way)
+
     def check(self, network: Network) -> None:
         super().check(network)
         if not self.cutoffs or not all(0 < c <= 1 for c in self.cutoffs):

@@ -26,6 +26,11 @@ class RandomSampling(DPSGD):
     share: float = Field(0.1, gt=0, le=1, description="probability of each number to be sent")
     codec: Codec = Field(Seeded(), description="how a part of a model becomes bytes")
 
+    def unprotected(self, way: str) -> str:
+        if way == "local":
+            return "sends parts of models, and noise is for whole rows"
+        return super().unprotected(way)
+
     def example(self) -> Messages:
         return seeded_rows(torch.zeros(1, 4), np.array([1], dtype=np.uint64), 0.5)
 

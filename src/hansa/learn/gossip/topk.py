@@ -26,6 +26,11 @@ class TopK(DPSGD):
     accumulation: bool = Field(False, description="rank by the change since a number was sent")
     codec: Codec = Field(Sparse(), description="how a part of a model becomes bytes")
 
+    def unprotected(self, way: str) -> str:
+        if way == "local":
+            return "sends parts of models, and which parts they are tells of the data"
+        return super().unprotected(way)
+
     def example(self) -> Messages:
         return some_numbers()
 

@@ -1,0 +1,107 @@
+"""Gradients of single examples, clipped and added up (Abadi et al., 2016, algorithm 1).
+
+One batched operation gives the gradients of all examples (``torch.func``), in pieces that fit the
+cache. A network that has no batched form, such as one that draws random numbers or counts its
+passes, sees its examples one by one: the same sums, some times as slow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hansa.base.lazy import torch
+from hansa.engine.training.gradients import Looped, Passes, supports_stacking
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_BYTES = 32 << 20  # gradients of single examples that are in memory at a time
+_TINY = 1e-12
+
+
+class PerExample:
+    """The passes of some nodes, of which every example's gradient is seen by itself.
+
+    Args:
+        passes: of a module in which no example's output depends on another's.
+    """
+
+    def __init__(self, passes: Passes) -> None:
+        self.passes = passes
+        module, loss = passes.module, passes.loss
+        self._trained = [entry.name for entry in passes.layout.entries if entry.trainable]
+        self._batched = supports_stacking(module) and not passes.draws
+
+        def of_one(trained: dict[str, Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor):  # type: ignore[no-untyped-def]
+            outputs = torch.func.functional_call(module, trained | rest, (x.unsqueeze(0),))
+            return loss(outputs, y.unsqueeze(0)).mean()
+
+        of_node = torch.func.vmap(torch.func.grad_and_value(of_one), in_dims=(None, None, 0, 0))
+        self._of_nodes = torch.func.vmap(of_node)
+
+    def clipped_sums(
+        self, rows: Tensor, x: Tensor, y: Tensor, lengths: Tensor | None, clip: float, sums: Tensor
+    ) -> Tensor:
+        """Fill ``sums`` [k, P] with each node's sum of clipped gradients; mean losses [k].
+
+        Args:
+            rows: [k, D], to which the passes are attached.
+            x: [k, B, ...] inputs; B may be 0.
+            y: [k, B] targets.
+            lengths: int64 [k], how many of each node's examples count; None: all.
+            clip: the largest L2 norm of one gradient.
+        """
+        sums.zero_()
+        width = x.shape[1]
+        counts = torch.full((len(x),), width) if lengths is None else lengths.cpu()
+        if not width:
+            return torch.zeros(len(x), device=x.device)
+        totals = self._sums(rows, x, y, counts.to(x.device), clip, sums)
+        return totals / counts.clamp(min=1).to(totals.device)
+
+    def _sums(
+        self, rows: Tensor, x: Tensor, y: Tensor, counts: Tensor, clip: float, sums: Tensor
+    ) -> Tensor:
+        if self._batched:
+            try:
+                return self._batch(rows, x, y, counts, clip, sums)
+            except RuntimeError as error:
+                if not isinstance(self.passes, Looped) or "out of memory" in str(error):
+                    raise
+                self._batched = False  # torch has no batched form of something in the network
+                sums.zero_()
+        return self._one_by_one(x[0], y[0], int(counts[0]), clip, sums[0])
+
+    def _batch(
+        self, rows: Tensor, x: Tensor, y: Tensor, counts: Tensor, clip: float, sums: Tensor
+    ) -> Tensor:
+        k, width = x.shape[:2]
+        state = {name: view.detach() for name, view in self.passes.layout.views(rows).items()}
+        trained = {name: state.pop(name) for name in self._trained}
+        totals = torch.zeros(k, device=x.device)
+        piece = max(1, _BYTES // max(1, 4 * k * sums.shape[1]))
+        for start in range(0, width, piece):
+            span = slice(start, min(start + piece, width))
+            grads, losses = self._of_nodes(trained, state, x[:, span], y[:, span])
+            flat = [grads[name].flatten(2) for name in self._trained]  # [k, b, size] each
+            square = sum(part.square().sum(2) for part in flat)
+            counting = torch.arange(span.start, span.stop, device=x.device) < counts.unsqueeze(1)
+            scale = (clip / square.sqrt().clamp(min=_TINY)).clamp(max=1) * counting
+            for at, total in enumerate(sums):  # each by itself: bits do not depend on the others
+                total += torch.cat([scale[at] @ part[at] for part in flat])
+            totals += (losses.double() * counting).sum(1).float()
+        return totals
+
+    def _one_by_one(self, x: Tensor, y: Tensor, count: int, clip: float, total: Tensor) -> Tensor:
+        """Of one node, by ordinary passes of one example each."""
+        module, losses = self.passes.module, torch.zeros(1, device=x.device)
+        named = dict(module.named_parameters())
+        leaves = [named[name] for name in self._trained]
+        for b in range(count):
+            with self.passes.drawing(), torch.enable_grad():
+                loss = self.passes.loss(module(x[b : b + 1]), y[b : b + 1]).mean()
+                grads = torch.autograd.grad(loss, leaves, materialize_grads=True)
+            flat = torch.cat([grad.flatten() for grad in grads])
+            total += flat * float((clip / flat.norm().clamp(min=_TINY)).clamp(max=1))
+            losses += loss.detach()
+        return losses
