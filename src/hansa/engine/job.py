@@ -160,6 +160,7 @@ class Job(Plan):
             self.evaluate.metrics,
             self.workers == 1,
             self.privacy if isinstance(self.privacy, ExamplePrivacy) else None,
+            self.evaluate.precision or self.train.precision,
         )
 
     @cached_property
@@ -175,7 +176,8 @@ class Job(Plan):
         sizes = np.array([len(self.parts[c]) for c in here.tolist()], dtype=np.int64)
         smallest, at = self.train.smallest_batch(sizes)
         who = f", as node {here[at]} has" if len(here) else ""
-        return try_out(self.module, self.dataset, smallest, who)
+        narrow = "bfloat16" in (self.train.precision, self.evaluate.precision)
+        return try_out(self.module, self.dataset, smallest, who, narrow)
 
     @property
     def accounts(self) -> Accounts | None:

@@ -17,6 +17,7 @@ from hansa.engine.training.augment import Augmentation
 from hansa.engine.training.batches import Batching
 from hansa.engine.training.budget import Budget, Full
 from hansa.engine.training.optimizers import SGD, Optimizer
+from hansa.engine.training.precision import Precision
 from hansa.engine.training.schedules import Constant, Schedule
 from hansa.metrics import Metric, MetricSet
 
@@ -62,6 +63,10 @@ class TrainSettings(Settings):
     strategy: Literal["auto", "stacked", "looped"] = Field(
         "auto",
         description="all nodes in one batched operation, or one after the other; auto: by model",
+    )
+    precision: Precision = Field(
+        "float32",
+        description="what passes compute in; bfloat16: mixed, models and sums stay float32",
     )
     on_divergence: Literal["report", "stop"] = Field(
         "report", description="what a loss that is not finite or above diverged_above leads to"
@@ -155,6 +160,9 @@ class EvaluateSettings(Settings):
     )
     average_model: bool = Field(True, description="also evaluate the average of all models")
     batch_size: int = Field(500, ge=1, description="examples a forward pass")
+    precision: Precision | None = Field(
+        None, description="what models are measured in; none = train.precision"
+    )
 
     @property
     def asks_clients(self) -> bool:

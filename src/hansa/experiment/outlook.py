@@ -11,6 +11,7 @@ from hansa.data import label_histogram
 from hansa.engine import Job
 from hansa.engine.accounts import EPSILON, NOISE, summed_up
 from hansa.engine.training.private_steps import PrivateSteps
+from hansa.experiment.precision_gain import remark_on, step_share
 from hansa.experiment.remarks import remarks
 from hansa.experiment.runfile import RunFile
 from hansa.models import ParameterLayout
@@ -96,6 +97,10 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
     if isinstance(job.privacy, ExamplePrivacy):
         facts["privacy"] = _foreseen(job, job.privacy, sizes)
     facts["remarks"] = remarks(chosen, job)
+    if chosen.train.precision == "bfloat16":
+        share = step_share(job)
+        facts["bfloat16_step_of_float32"] = round(share, 2)
+        facts["remarks"] += [remark for remark in [remark_on(share, job.device)] if remark]
     return facts
 
 

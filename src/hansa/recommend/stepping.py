@@ -47,6 +47,9 @@ def check(block: Block) -> None:
         raise ConfigError("train.optimizer", settings.optimizer.dump(), why, fix)
     if settings.clip_norm is not None:
         raise ConfigError("train.clip_norm", settings.clip_norm, why, "none")
+    if settings.precision != "float32":
+        problem = "has matrix_factorization take its steps one by one, in float32"
+        raise ConfigError("", None, problem, "train.precision: float32")
     if block.rows.device.type != "cpu":
         problem = "matrix_factorization takes its steps one by one"
         raise ConfigError("device", str(block.rows.device), problem, "device: cpu")

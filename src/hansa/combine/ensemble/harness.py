@@ -92,6 +92,7 @@ class Harness:
             augment=self.settings.local.augment,
             optimizer=optimizer,
             strategy=self.settings.local.strategy,
+            precision=self.settings.local.precision,
         )
         job = job_of(
             dataset=self.dataset.to(torch.device(self.settings.device)),

@@ -14,6 +14,7 @@ from hansa.base.lazy import torch
 from hansa.data import Dataset, Split
 from hansa.engine.training.bench import Bench, Strategy, rows_at
 from hansa.engine.training.gradients import Passes, no_grad_outputs
+from hansa.engine.training.precision import Precision
 from hansa.metrics import Metric, MetricSet
 from hansa.models.draws import Chance, drawing, generators
 
@@ -40,6 +41,7 @@ class Evaluator(Bench):
         metrics: what is measured; none: the usual.
         alone: whether the machine is this process's own; else a large split is decoded anew, a
             few batches at a time, whenever it is needed.
+        precision: what models are evaluated in.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Evaluator(Bench):
         restless: bool = False,
         metrics: Sequence[Metric] = (),
         alone: bool = True,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__(module, dataset, strategy, device, threads, chance)
+        self.precision: Precision = precision
         self.metrics = MetricSet(metrics, dataset.spec)
         self._seed = seed
         self._restless = restless
@@ -242,6 +246,7 @@ class Evaluator(Bench):
         """Attach these rows, of which none is changed: a single one may be a user's own model."""
         some = rows[torch.from_numpy(chunk)] if len(chunk) == 1 else rows_at(rows, chunk)[0]
         passes.attach(some, None)
+        passes.compute_in(self.precision)
         self.put_integers(passes, own, int(chunk[0]))
 
     def _decoded_bytes(self, split: Split) -> int:

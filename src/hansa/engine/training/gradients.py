@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.lazy import functional as F
 from hansa.base.lazy import nn, torch
 from hansa.base.losses import Loss, cross_entropy
+from hansa.engine.training.precision import Precision, computing, widened
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance, Draws, give_generator
 
@@ -38,6 +39,14 @@ class Passes(ABC):
         self._chance: Chance = ""
         self._draws: AbstractContextManager[None] = nullcontext()  # entered where passes draw
         self._generator: torch.Generator | None = None
+        self._precision: Precision = "float32"
+        self._computing: AbstractContextManager[object] = nullcontext()  # entered for each forward
+
+    def compute_in(self, precision: Precision) -> None:
+        """Let the forward passes from now on compute in this; outputs and gradients are float32."""
+        if precision != self._precision:
+            device = next(self.module.parameters()).device
+            self._precision, self._computing = precision, computing(precision, device)
 
     def expect(self, chance: Chance) -> None:
         """Be told what draws in the passes; on the CPU, and before the first of them."""
@@ -61,6 +70,10 @@ class Passes(ABC):
     def drawing(self) -> AbstractContextManager[None]:
         """What a training pass, both ways, is done in."""
         return self._draws
+
+    def computing(self) -> AbstractContextManager[object]:
+        """What every forward pass is done in; :func:`widened` is for its outputs."""
+        return self._computing
 
     @abstractmethod
     def attach(self, rows: Tensor, grads: Tensor | None) -> None:
@@ -100,7 +113,12 @@ class Looped(Passes):
             self._bound = grads.data_ptr()
 
     def outputs(self, x: Tensor) -> Tensor:
-        return self.module(x[0]).unsqueeze(0)
+        return self._forward(x[0]).unsqueeze(0)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """x [B, ...] -> [B, ...]."""
+        with self._computing:
+            return widened(self.module(x))
 
     def backward(
         self, x: Tensor, y: Tensor, grads: Tensor, lengths: Tensor | None = None
@@ -109,7 +127,7 @@ class Looped(Passes):
         if lengths is not None:
             inputs, targets = inputs[: int(lengths[0])], targets[: int(lengths[0])]
         with self._draws:
-            outputs = self.module(inputs)
+            outputs = self._forward(inputs)
             if self._chance == "any":
                 return self._way_back(outputs, targets, grads)
         return self._way_back(outputs, targets, grads)
@@ -146,8 +164,11 @@ class Stacked(Passes):
     def outputs(self, x: Tensor) -> Tensor:
         if len(x) == 1:
             # vmap cannot ask whether one input of all is channels-last, as normalizations do.
-            return self._shared(self._state, x[0].clone(memory_format=torch.contiguous_format))
-        return self._each(self._state, x)
+            x = x[0].clone(memory_format=torch.contiguous_format)
+            with self._computing:
+                return widened(self._shared(self._state, x))
+        with self._computing:
+            return widened(self._each(self._state, x))
 
     def backward(
         self, x: Tensor, y: Tensor, grads: Tensor, lengths: Tensor | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hansa.base.lazy import torch
 from hansa.engine.training.gradients import Looped, Passes, supports_stacking
+from hansa.engine.training.precision import widened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +34,9 @@ class PerExample:
         self._batched = supports_stacking(module) and not passes.draws
 
         def of_one(trained: dict[str, Tensor], rest: dict[str, Tensor], x: Tensor, y: Tensor):  # type: ignore[no-untyped-def]
-            outputs = torch.func.functional_call(module, trained | rest, (x.unsqueeze(0),))
-            return loss(outputs, y.unsqueeze(0)).mean()
+            with passes.computing():
+                outputs = torch.func.functional_call(module, trained | rest, (x.unsqueeze(0),))
+            return loss(widened(outputs), y.unsqueeze(0)).mean()
 
         of_node = torch.func.vmap(torch.func.grad_and_value(of_one), in_dims=(None, None, 0, 0))
         self._of_nodes = torch.func.vmap(of_node)
@@ -99,7 +101,9 @@ class PerExample:
         leaves = [named[name] for name in self._trained]
         for b in range(count):
             with self.passes.drawing(), torch.enable_grad():
-                loss = self.passes.loss(module(x[b : b + 1]), y[b : b + 1]).mean()
+                with self.passes.computing():
+                    outputs = module(x[b : b + 1])
+                loss = self.passes.loss(widened(outputs), y[b : b + 1]).mean()
                 grads = torch.autograd.grad(loss, leaves, materialize_grads=True)
             flat = torch.cat([grad.flatten() for grad in grads])
             total += flat * float((clip / flat.norm().clamp(min=_TINY)).clamp(max=1))

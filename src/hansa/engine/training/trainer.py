@@ -24,6 +24,7 @@ from hansa.engine.training.evaluator import Evaluator
 from hansa.engine.training.feed import Feed
 from hansa.engine.training.gradients import Passes
 from hansa.engine.training.optimizers import clip_norm_
+from hansa.engine.training.precision import Precision
 from hansa.engine.training.private_steps import PrivateSteps
 from hansa.metrics import Metric
 from hansa.models.draws import Chance, drawing
@@ -84,10 +85,12 @@ class Trainer(Evaluator):
         metrics: Sequence[Metric] = (),
         alone: bool = True,
         privacy: ExamplePrivacy | None = None,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__(
-            module, dataset, strategy, device, threads, chance, seed, restless, metrics, alone
-        )
+            module, dataset, strategy, device, threads, chance, seed, restless, metrics, alone,
+            precision,
+        )  # fmt: skip
         self.private = None if privacy is None else PrivateSteps(privacy, settings, rounds)
         self.counters = counters
         self.settings = settings
@@ -290,6 +293,7 @@ class Trainer(Evaluator):
         )  # fmt: skip
         passes, grads = self.passes(k)
         passes.draw_from(stream)
+        passes.compute_in(settings.precision)
         rows, write_back = rows_at(block.rows, chunk)
         slots, backs = {}, [write_back]
         for slot in optimizer.slots:

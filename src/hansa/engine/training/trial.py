@@ -18,6 +18,7 @@ from hansa.base.losses import LOSSES
 from hansa.base.own_code import place_of, said
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
+from hansa.engine.training.precision import computing, widened
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance, drawing, generators, give_generator, watching
 
@@ -43,12 +44,19 @@ class Tried:
     restless: bool = False
 
 
-def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: str = "") -> Tried:
+def try_out(
+    module: nn.Module,
+    dataset: Dataset,
+    few: int | None = None,
+    who: str = "",
+    narrow: bool = False,
+) -> Tried:
     """Train a copy of a network on some examples; the network itself stays as it is.
 
     Args:
         few: examples of the smallest batch of the run, which must do; None: unknown.
         who: whose batch that is.
+        narrow: whether it has to do in bfloat16, too.
 
     Raises:
         ConfigError: it cannot be trained, or keeps what hansa does not know of. The field is
@@ -73,6 +81,8 @@ def try_out(module: nn.Module, dataset: Dataset, few: int | None = None, who: st
         _pass(network, spec, *first, name)
         _refuse_closures(module, name)
         draws = generators(first[0].device.type) != before
+        if narrow:
+            _pass_narrow(network, spec, *first, name)
         if few is not None and few != len(first[1]):
             _pass_few(network, spec, _inputs(dataset, few), name, who)
     counters, restless = _refuse_memory(module, layout, dataset, name)
@@ -173,6 +183,21 @@ def _pass(network: nn.Module, spec: DataSpec, x: Tensor, y: Tensor, name: str) -
         problem = "gives an output without a gradient: nothing in it can be trained"
         raise ConfigError("", name, problem, "no torch.no_grad or detach on the way to the output")
     _attempt(loss.backward, name, "fails on the way back, from the loss to the gradients", expected)
+
+
+def _pass_narrow(network: nn.Module, spec: DataSpec, x: Tensor, y: Tensor, name: str) -> None:
+    """A pass in mixed precision, there and back."""
+    problem = "cannot compute in bfloat16"
+    fix = "train.precision: float32; or a.to(b.dtype) in forward where two kinds of numbers meet"
+
+    def both_ways() -> None:
+        with torch.enable_grad():
+            with computing("bfloat16", x.device):
+                outputs = widened(network(x.clone()))
+            LOSSES[spec.task](outputs, y).mean().backward()
+
+    network.train()
+    _attempt(both_ways, name, problem, fix)
 
 
 def _pass_few(

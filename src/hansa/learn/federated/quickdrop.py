@@ -94,6 +94,9 @@ class QuickDrop(Federated):
         if trainer.settings.augment:
             problem = "distils examples as they are, and trains on the same"
             raise ConfigError("", None, problem, "train.augment: []")
+        if trainer.settings.precision != "float32":
+            problem = "matches gradients by their own gradients, in float32 alone"
+            raise ConfigError("", None, problem, "train.precision: float32")
         if trainer.settings.optimizer.finishes:
             problem = "computes every gradient, so that there is nothing to guess"
             raise ConfigError("", None, problem, "train.optimizer: sgd")
