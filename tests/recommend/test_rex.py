@@ -28,6 +28,8 @@ WAYS = [
         "guard": {"per_user": 3, "conflicts": True},
     },
     {"share": "both", "model": NEURAL, "train": {"batch_size": 5, "drop_last": False}},
+    {"share": "auto", "dissemination": "dpsgd", "weighing": {"every": 2}, "steps": 9},
+    {"share": "auto", "model": NEURAL, "weighing": {"every": 2}, "train": {"drop_last": False}},
 ]
 
 

@@ -12,6 +12,7 @@ from hansa.codec.table_messages import offsets
 from hansa.engine import Block
 from hansa.recommend.exposure import Exposure
 from hansa.recommend.outgoing import table
+from hansa.recommend.weighing import PROBE
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ def drawn(
         if one.k not in randoms:
             randoms[one.k] = block.streams.own.numpy("rex share", node, t)
         may = exposure.may_leave(store, node, one.copies)
+        if PROBE in store.notes:
+            kept = ~store.noted(node, PROBE)
+            may = kept if may is None else may & kept
         if one.among is not None:
             may = one.among if may is None else may & one.among
         pool = None if may is None else np.flatnonzero(may)

@@ -15,23 +15,31 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
-from hansa.codec import Codec, PairGaps, Sparse
+from hansa.codec import Codec, PairGaps, Sparse, SparseRows
 from hansa.engine import Algorithm, Block, Network, Script, Send
 from hansa.recommend import (
     outgoing,
     passing,
     remembering,
+    reviewing,
     row_merging,
     stepping,
     storing,
+    weighing,
     withdrawing,
 )
 from hansa.recommend.exposure import Exposure
 from hansa.recommend.vetting import Guard
+from hansa.recommend.weighing import Weighing
+
+AVERAGED = 8.0
+"""Items' learning rate beside users' where models are averaged, in which an item that few have
+rated moves by their share alone."""
 
 
 @register("rex", paper="Dhasade et al.", year=2022, url="https://arxiv.org/abs/2202.11655")
@@ -48,8 +56,13 @@ class Rex(Algorithm):
     dissemination: Literal["rmw", "dpsgd"] = Field(
         "rmw", description="rmw: to one neighbour drawn at random; dpsgd: to all"
     )
-    share: Literal["data", "model", "both"] = Field(
-        "data", description="what is sent: ratings, the rows of the model, or both"
+    share: Literal["data", "model", "both", "auto"] = Field(
+        "data",
+        description="what is sent: ratings, the rows of the model, or both; auto: each node sends "
+        "ratings, rows of items or its whole model, by what a byte of each was worth to it",
+    )
+    weighing: Weighing = Field(
+        Weighing(), description="of share: auto: how a node finds out what a byte is worth"
     )
     ratings: int = Field(1000, ge=1, description="ratings to a message, drawn from the whole store")
     steps: int = Field(
@@ -111,6 +124,8 @@ class Rex(Algorithm):
             return
         problem = "needs a graph in which every node is heard by those it hears"
         fix = "a topology such as small_world"
+        if self.share == "auto":
+            raise ConfigError("share", self.share, problem, f"data, model or both, or {fix}")
         if self.dissemination == "dpsgd":
             raise ConfigError("dissemination", self.dissemination, problem, f"rmw, or {fix}")
         if self.reconcile == "digest":
@@ -118,28 +133,66 @@ class Rex(Algorithm):
 
     def start(self, block: Block) -> None:
         stepping.check(block)
-        self._passing.start(block)
+        self._passing.start(block, self.share == "auto")
         withdrawing.start(block, self.withdraw)
         row_merging.start(block)
+        if self.share == "auto":
+            weighing.start(block, self.weighing)
 
     def local(self, block: Block, t: int) -> None:
-        rate = self.item_rate or (1.0 if self.share == "data" else 8.0)
-        chosen = stepping.drawn(block, t, self.steps, self.passes)
-        row_merging.mark(block, *stepping.train(block, t, chosen, rate))
+        pools = weighing.trained(block)
+        chosen = stepping.drawn(block, t, self.steps, self.passes, pools)
+        row_merging.mark(block, *stepping.train(block, t, chosen, self._item_rate(block)))
+
+    def _item_rate(self, block: Block) -> float | np.ndarray:
+        if self.item_rate is not None:
+            return self.item_rate
+        if self.share == "auto":
+            return np.where(weighing.lives_on_models(block), AVERAGED, 1.0)
+        return 1.0 if self.share == "data" else AVERAGED
 
     def round(self, block: Block, t: int) -> Script:
         self.exposure.expire(block, t)
         withdrawing.begin(block, t, self.withdraw)
         self.local(block, t)
         to = outgoing.Receivers.of(block, t, one=self.dissemination == "rmw")
-        if self.share != "data":
-            rows = to.rows(row_merging.held_rows(block, to.speaks))
-            inbox = yield Send(rows, to.graph, self.row_codec, kind="rows", each=to.one)
-            if to.one:
-                row_merging.halve(block, inbox)
-            else:
-                row_merging.average(block, inbox, to.graph)
-        if self.share != "model":
-            yield from withdrawing.spread(block, t, to, self.withdraw)
-            yield from self._passing.round(block, t, to)
+        if self.share == "auto":
+            yield from self._chosen(block, t, to)
+        elif self.share != "data":
+            yield from self._rows(block, to, row_merging.held_rows(block, to.speaks))
+        if self.share in ("data", "both"):
+            yield from self._ratings(block, t, to)
         storing.report(block)
+
+    def _rows(self, block: Block, to: outgoing.Receivers, rows: SparseRows) -> Script:
+        inbox = yield Send(to.rows(rows), to.graph, self.row_codec, kind="rows", each=to.one)
+        if to.one:
+            row_merging.halve(block, inbox)
+        else:
+            row_merging.average(block, inbox, to.graph)
+
+    def _ratings(
+        self, block: Block, t: int, to: outgoing.Receivers, silent: np.ndarray | None = None
+    ) -> Script:
+        yield from withdrawing.spread(block, t, to, self.withdraw)
+        return (yield from self._passing.round(block, t, to, silent))
+
+    def _chosen(self, block: Block, t: int, to: outgoing.Receivers) -> Script:
+        """What each node has chosen to send, and from time to time what is it worth."""
+        assert block.store is not None
+        choice, due = weighing.choices(block).copy(), self.weighing.due(t)
+        who = to.speaks & (choice != weighing.DATA)
+        rows = row_merging.held_rows(block, who, items=choice == weighing.ITEMS)
+        yield from self._rows(block, to, rows)
+        if due:
+            samples = yield from reviewing.sampled(block, t, to, self.weighing, self.row_codec)
+        before = block.store.sizes
+        # When they measure, all send ratings: what these are worth has to be seen.
+        silent = (choice != weighing.DATA) & (not due)
+        came = yield from self._ratings(block, t, to, silent)
+        if due:
+            trial = reviewing.Trial(before, came, samples)
+            rate = self._item_rate(block)
+            how = (self.weighing, self.steps, rate, self.row_codec)
+            yield from trial.weigh(block, t, to, *how)
+        weighing.report(block)

@@ -40,13 +40,19 @@ def mark(block: Block, indptr: np.ndarray, pairs: np.ndarray) -> None:
     held[node, users + pairs[:, 1]] = True
 
 
-def held_rows(block: Block, who: np.ndarray) -> SparseRows:
+def held_rows(block: Block, who: np.ndarray, items: bool | np.ndarray = False) -> SparseRows:
     """What the nodes hold of their models, a message each; nothing of those not in ``who``.
 
     Args:
         who: bool [n].
+        items: only rows of items, at all nodes or, bool [n], at some.
     """
-    held, group = block.state[HELD].numpy() & who[:, None], network_of(block).group
+    network = network_of(block)
+    held, group = block.state[HELD].numpy() & who[:, None], network.group
+    if np.any(items):
+        of_items = np.zeros(held.shape[1], dtype=bool)
+        of_items[network.known[0] : sum(network.known)] = True
+        held &= of_items | ~np.broadcast_to(items, len(held))[:, None]
     return SparseRows.of(block.rows, [np.flatnonzero(groups) for groups in held], group)
 
 

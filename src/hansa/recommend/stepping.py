@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -55,14 +56,24 @@ def check(block: Block) -> None:
         raise ConfigError("device", str(block.rows.device), problem, "device: cpu")
 
 
-def drawn(block: Block, t: int, steps: int, passes: int) -> list[np.ndarray]:
+def drawn(
+    block: Block,
+    t: int,
+    steps: int,
+    passes: int,
+    pools: Sequence[np.ndarray] | None = None,
+) -> list[np.ndarray]:
     """What each node of the block trains on in round t: positions in its training examples.
 
     A pass has ``min(steps, examples)`` of them, all different; each has a draw of its own. Who is
     away or asleep trains on none.
+
+    Args:
+        pools: which of a node's examples may be drawn; None: all.
     """
     chosen = []
-    for node, part, able in zip(block.ids.tolist(), block.parts, block.able(t), strict=True):
+    parts = block.parts if pools is None else pools
+    for node, part, able in zip(block.ids.tolist(), parts, block.able(t), strict=True):
         random = block.streams.own.numpy("rex steps", node, t)
         some = min(steps, len(part)) if able else 0
         places = [
@@ -73,13 +84,16 @@ def drawn(block: Block, t: int, steps: int, passes: int) -> list[np.ndarray]:
 
 
 def train(
-    block: Block, t: int, chosen: list[np.ndarray], item_rate: float = 1.0
+    block: Block, t: int, chosen: list[np.ndarray], item_rate: float | np.ndarray = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local steps on these positions, in place, at the round's learning rate.
 
     Matrix factorization takes them one by one, in their order and with the optimizer's
     ``weight_decay`` on the factors alone; its step is on half of the squared error. Other networks
     go over them in mini-batches, as ``train`` says.
+
+    Args:
+        item_rate: items' learning rate beside users', of all nodes or, [n], of each.
 
     Returns:
         (indptr int64 [n+1], pairs int64 [m, 2]): the users and items of each node's.
@@ -96,7 +110,12 @@ def train(
     decay = trainer.settings.optimizer.weight_decay
     stars = split.targets.numpy()
     rate = block.trainer.learning_rate(t)
-    losses = network.descend_(block.rows, indptr, pairs, stars, rate, decay, item_rate)
+    rates, losses = np.broadcast_to(item_rate, len(sizes)), np.full(len(sizes), np.nan)
+    for each in np.unique(rates).tolist():
+        mine = rates == each
+        which = np.repeat(mine, sizes)
+        these = (offsets(sizes * mine), pairs[which], stars[which])
+        losses[mine] = network.descend_(block.rows, *these, rate, decay, each)[mine]
     # NaN is for nodes at rest, so a loss that is not a number is reported as infinite.
     some = sizes > 0
     losses[some] = np.nan_to_num(losses[some], nan=np.inf, posinf=np.inf)
