@@ -34,6 +34,7 @@ from hansa.engine import (
     latest,
     read_manifest,
 )
+from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.runtimes.checkpoint import load_block, peek
 from hansa.engine.training.gradients import has_convolution, supports_stacking
 from hansa.experiment.hosting import hosted
@@ -183,6 +184,7 @@ def job_of(
     form: Model | None = None,
     held: Sequence[np.ndarray] = (),
     metrics: Sequence[Metric] = (),
+    attackers: Attackers | None = None,
 ) -> Job:
     """A job whose nodes are the parts, and servers come after them.
 
@@ -190,6 +192,7 @@ def job_of(
         form: what the module is built from; without it the nodes are here.
         held: examples of each node that models are validated on; with them the nodes are here.
         metrics: are measured besides the usual ones.
+        attackers: the nodes that send something else than they should.
         plugins: modules or files that workers load first.
 
     Raises:
@@ -227,6 +230,7 @@ def job_of(
         held=held,
         form=form,
         plugins=tuple(plugins),
+        attackers=attackers,
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.losses import LOSSES, predicted
 from hansa.base.streams import Streams
@@ -27,8 +29,10 @@ from hansa.combine.ensemble.peers_mean import ThenMean
 from hansa.combine.ensemble.proxies import Scores
 from hansa.combine.ensemble.rule_model import RuleModel
 from hansa.combine.ensemble.tallying import tallied
-from hansa.engine import SGD, Adam, Constant, Full
+from hansa.engine import SGD, Adam, Algorithm, Constant, Full, Network
+from hansa.engine.exchange.attackers import Attackers
 from hansa.ensemble import LearnedRule, Rule, initial_rule
+from hansa.ensemble.aggregators import Mean
 from hansa.experiment.played import HERE, Place, job_of, play, round_bytes
 from hansa.models import ParameterLayout
 
@@ -76,12 +80,14 @@ def fit(
     seed: int,
     path: Path,
     place: Place = HERE,
+    attackers: Attackers | None = None,
 ) -> Fit:
     """A rule with numbers from the clients' proxies.
 
     Args:
         path: a folder for the run of phase 2, for a rule that is learned or counts votes.
         place: where its clients live.
+        attackers: members whose clients send other updates than they should.
 
     Raises:
         ConfigError: the algorithm, the topology or the rule does not fit.
@@ -100,19 +106,17 @@ def fit(
         return Fit(rule, module.eval(), sent, 0, seconds, votes)
     assert isinstance(rule, LearnedRule)
     parts = [part for part in scores.parts if len(part)]
-    train, chosen = settings, settings.algorithm
+    train, chosen = settings, chosen_algorithm(settings, rule.lr)
+    if settings.over != "clients" and (settings.over == "server" or settings.algorithm is None):
+        train = _with_adam(settings, rule.lr)
     if settings.over == "server":
         # Scores and a label of every proxy, once.
         sent = len(scores.targets) * (scores.rows(rule).shape[1] * 4 + 8)
-        parts, chosen = [np.concatenate(parts)], chosen or algorithm("isolated")
-        train = _with_adam(settings, rule.lr)
-    elif settings.over == "peers":
-        chosen = chosen or algorithm("dpsgd")
-        if settings.algorithm is None:
-            train = _with_adam(settings, rule.lr)
-        chosen = chosen if chosen.servers(len(parts)) else ThenMean(algorithm=chosen)
-    else:
-        chosen = chosen or federated_adam(rule.lr)
+        parts = [np.concatenate(parts)]
+    elif settings.over == "peers" and not chosen.servers(len(parts)):
+        chosen = ThenMean(algorithm=chosen)
+    if attackers is not None:
+        attackers = attackers.among([k for k, part in enumerate(scores.parts) if len(part)])
     with one_thread(not rule.sees_input):
         job = job_of(
             dataset=scores.dataset(rule, f"scores for {rule.name}"),
@@ -126,6 +130,7 @@ def fit(
             topology=settings.topology,
             form=RuleModel.of(rule, scores.panel),
             plugins=place.plugins,
+            attackers=attackers,
         )
         played = play(path, job, config={"rule": rule.dump(), "over": settings.over}, place=place)
     layout = ParameterLayout.of(module)
@@ -144,12 +149,63 @@ def fit(
     )
 
 
+def chosen_algorithm(settings: AggregateSettings, lr: float) -> Algorithm:
+    """What a rule is learned by, at its rate where none is given."""
+    if settings.algorithm is not None:
+        return settings.algorithm
+    robust = None if isinstance(settings.aggregator, Mean) else settings.aggregator
+    if settings.over == "clients":
+        return federated_adam(lr, robust)
+    if settings.over == "server":
+        return algorithm("isolated")
+    return algorithm("dpsgd", **({"aggregator": robust} if robust else {}))
+
+
+def check_learning(
+    settings: AggregateSettings, clients: int, rules: Iterable[Rule], streams: Streams
+) -> None:
+    """Refuse what rules cannot be learned by, before anything is trained.
+
+    Args:
+        clients: how many have proxies.
+
+    Raises:
+        ConfigError: with the setting's full name.
+    """
+    given = settings.algorithm is not None
+    if not isinstance(settings.aggregator, Mean) and (given or settings.over == "server"):
+        problem, fix = "is that of an algorithm that is given too", "aggregate.algorithm.aggregator"
+        if settings.over == "server":
+            problem, fix = "has nothing to aggregate: a server has all proxies", "over: clients"
+        raise ConfigError("aggregate.aggregator", settings.aggregator.name, problem, fix)
+    if settings.over == "server":
+        return
+    for rule in rules:
+        if isinstance(rule, LearnedRule):
+            chosen = chosen_algorithm(settings, rule.lr)
+            servers = chosen.servers(clients)
+            try:
+                if chosen.uses_topology:
+                    settings.topology.check(clients)
+            except ConfigError as error:
+                raise error.under("aggregate.topology") from None
+            try:
+                chosen.check(Network(settings.topology, clients + servers, streams, servers))
+            except ConfigError as error:
+                raise error.under("aggregate.algorithm" if given else "aggregate") from None
+
+
 def _with_adam(settings: AggregateSettings, lr: float) -> AggregateSettings:
     return settings.model_copy(update={"optimizer": Adam(lr=lr)})
 
 
 def _quick(
-    rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, place: Place = HERE
+    rule: Rule,
+    scores: Scores,
+    settings: AggregateSettings,
+    seed: int,
+    place: Place = HERE,
+    attackers: Attackers | None = None,
 ) -> Fit:
     """What :func:`fit` gives, by the shortest way: for one that is thrown away again.
 
@@ -162,9 +218,10 @@ def _quick(
     plain = plain and settings.optimizer == SGD(lr=settings.optimizer.lr)
     plain = plain and isinstance(settings.schedule, Constant) and settings.clip_norm is None
     plain = plain and isinstance(settings.budget, Full)
+    plain = plain and isinstance(settings.aggregator, Mean) and attackers is None
     if not (isinstance(rule, LearnedRule) and plain):
         with tempfile.TemporaryDirectory() as folder:
-            return fit(rule, scores, settings, seed, Path(folder) / "fold", place)
+            return fit(rule, scores, settings, seed, Path(folder) / "fold", place, attackers)
     streams = Streams(Streams(seed).integer(f"phase 2 {rule.name}"))
     module, random = initial_rule(rule, scores.panel, streams), streams.numpy("batches")
     rows, loss = scores.rows(rule), LOSSES["binary" if scores.panel.binary else "classification"]
@@ -213,12 +270,18 @@ def _quick(
 
 
 def out_of_fold(
-    rule: Rule, scores: Scores, settings: AggregateSettings, seed: int, place: Place = HERE
+    rule: Rule,
+    scores: Scores,
+    settings: AggregateSettings,
+    seed: int,
+    place: Place = HERE,
+    attackers: Attackers | None = None,
 ) -> OutOfFold:
     """A learned rule, fitted anew on all but a fold of each client's proxy, for every fold.
 
     Args:
         place: where clients live; FedAdam with one local step takes the short way, here.
+        attackers: members whose clients send other updates than they should.
     """
     streams = Streams(seed)
     cuts = [
@@ -244,7 +307,7 @@ def out_of_fold(
             test_targets=scores.targets[:1],
             test_inputs=None if scores.inputs is None else scores.inputs[:1],
         )
-        fitted = _quick(rule, some, quiet, seed, place)
+        fitted = _quick(rule, some, quiet, seed, place, attackers)
         sent += fitted.bytes_sent
         rows.append(ParameterLayout.of(fitted.module).flatten(fitted.module))
     return OutOfFold(torch.stack(rows) if rows else torch.zeros(0, 0), sent)

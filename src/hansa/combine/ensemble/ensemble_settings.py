@@ -32,6 +32,8 @@ from hansa.ensemble import (
     Rule,
     Voting,
 )
+from hansa.ensemble.aggregators import Aggregator, Mean, ModelAggregator
+from hansa.ensemble.attacks import Attack
 from hansa.metrics import Metric
 from hansa.models import MLP, Model
 from hansa.topology import Regular, Topology
@@ -93,6 +95,11 @@ class AggregateSettings(TrainSettings):
     algorithm: Algorithm | None = Field(
         None,
         description="none: FedAdam with the rule's lr (clients), D-PSGD (peers), alone (server)",
+    )
+    aggregator: ModelAggregator = Field(
+        Mean(),
+        description="what a server, or a peer, makes of updates of a rule, where no algorithm is "
+        "given; all but the mean weigh clients alike",
     )
     topology: Topology = Field(Regular(degree=4), description="who hears whom, among peers")
     rounds: int = Field(500, ge=1, description="how many times the rule's numbers travel")
@@ -175,6 +182,11 @@ class EnsembleSettings(Settings):
     )
     f: int = Field(1, ge=0, description="members that may lie, for choose: robust")
     aggregate: AggregateSettings = Field(AggregateSettings(), description="phase 2")
+    attack: Attack | None = Field(
+        None,
+        description="clients that upload another model than they trained, and send other updates "
+        "of a rule",
+    )
     baselines: BaselineSettings = Field(BaselineSettings(), description="what is compared")
     metrics: tuple[Metric, ...] = Field(
         (),
@@ -199,12 +211,13 @@ BETA1, BETA2, TAU = 0.9, 0.99, 1e-3
 """FedAdam's settings in FENS; tau stands beside the root, and nothing is corrected for bias."""
 
 
-def federated_adam(lr: float) -> Algorithm:
-    """FedAdam as FENS runs it."""
+def federated_adam(lr: float, aggregator: Aggregator | None = None) -> Algorithm:
+    """FedAdam as FENS runs it; with an aggregator of updates that all weigh alike."""
     server = {
         "name": "adam", "lr": lr, "beta1": BETA1, "beta2": BETA2, "tau": TAU, "initial": 0.0,
     }  # fmt: skip
-    method = find("algorithm", "fedadam").parse({"server": server})
+    robust = {} if aggregator is None else {"aggregator": aggregator, "weighting": "uniform"}
+    method = find("algorithm", "fedadam").parse({"server": server, **robust})
     assert isinstance(method, Algorithm)
     return method
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hansa.base.lazy import Lazy, torch
 from hansa.base.streams import Streams
+from hansa.combine.ensemble.attacked import forged_uploads
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
 from hansa.combine.ensemble.predictor_file import pack
 from hansa.combine.ensemble.predictors import Constant, Fitted, fit_predictor
@@ -156,7 +157,8 @@ def train_members(
             continue
         assert isinstance(form, Model)
         # Together, as they were begun: what a client's model becomes may not depend on a restart.
-        modules = _trained(settings, dataset, form, some, path / f"group_{group}", group, place)
+        into = path / f"group_{group}"
+        modules = _trained(settings, dataset, form, ids, some, into, group, place)
         for client, part, module in zip(ids, some, modules, strict=True):
             trained[client] = _packed(settings, dataset, client, form, module, part)
         keep([trained[client] for client in ids])
@@ -167,6 +169,7 @@ def _trained(
     settings: EnsembleSettings,
     dataset: Dataset,
     form: Model,
+    ids: list[int],
     parts: list[np.ndarray],
     path: Path,
     group: int,
@@ -190,7 +193,7 @@ def _trained(
     played = play(path, job, place=place)
     layout = ParameterLayout.of(module)
     modules = []
-    for row in played.rows:
+    for row in forged_uploads(settings, ids, played.rows, streams):
         own = copy.deepcopy(module)
         layout.load_(own, row)
         modules.append(own.eval())

@@ -14,7 +14,8 @@ from hansa.base.errors import ConfigError
 from hansa.base.losses import predicted
 from hansa.base.streams import Streams
 from hansa.combine.ensemble import cost, store
-from hansa.combine.ensemble.aggregate import Fit, fit, out_of_fold
+from hansa.combine.ensemble.aggregate import Fit, check_learning, fit, out_of_fold
+from hansa.combine.ensemble.attacked import check_attack
 from hansa.combine.ensemble.baseline import check, check_members, chosen_baselines
 from hansa.combine.ensemble.brought import OpenRun, bring, counted, no_runs, owners
 from hansa.combine.ensemble.ensemble_settings import EnsembleSettings, Predictor
@@ -27,6 +28,7 @@ from hansa.combine.ensemble.members import Member, train_members
 from hansa.combine.ensemble.proxies import Division, Scores, divide, restandardized
 from hansa.combine.ensemble.scoring import score
 from hansa.data import Dataset
+from hansa.engine.exchange.attackers import Attackers
 from hansa.ensemble import Rule, state_bytes
 from hansa.experiment.played import HERE, Place
 from hansa.models import initial_model
@@ -47,6 +49,7 @@ class Prepared:
     rules: dict[str, Rule]
     figures: Figures
     brought: dict[int, Member] = field(default_factory=dict)
+    attackers: Attackers | None = None
 
 
 @dataclass
@@ -137,11 +140,7 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
         problem = "a rule learns on scores, which are no images"
         raise ConfigError("aggregate.augment", None, problem, "local.augment")
     holders = sum(len(part) > 0 for part in division.proxy)
-    if settings.aggregate.over == "peers" and settings.aggregate.algorithm is None:
-        try:
-            settings.aggregate.topology.check(holders)
-        except ConfigError as error:
-            raise error.under("aggregate.topology") from None
+    check_learning(settings.aggregate, holders, settings.rules, streams)
     try:
         settings.runtime.check(len(division.clients))
     except ConfigError as error:
@@ -154,7 +153,8 @@ def prepare(settings: EnsembleSettings, anew: bool = True, open_run: OpenRun = n
         text += "elsewhere: whether they have seen proxies or test examples is not known here"
         division = replace(division, notes=(*division.notes, text))
     check_members(settings, list(brought.values()))
-    return Prepared(settings, dataset, division, rules, figures, brought)
+    attackers = check_attack(settings, division.clients, owners(settings))
+    return Prepared(settings, dataset, division, rules, figures, brought, attackers)
 
 
 def combine(
@@ -309,10 +309,11 @@ def _rule(
         return found
     say(f"rule {rule.name}")
     folder = path / f"rule_{slug(rule.name)}"
-    fitted = fit(rule, scores, settings.aggregate, settings.seed, folder, place)
+    liars, seed = prepared.attackers, settings.seed
+    fitted = fit(rule, scores, settings.aggregate, seed, folder, place, liars)
     without = None
     if settings.choose in JUDGING and rule.learned:
-        without = out_of_fold(rule, scores, settings.aggregate, settings.seed, place)
+        without = out_of_fold(rule, scores, settings.aggregate, seed, place, liars)
     finished.keep_rule(fitted, without)
     return fitted, without
 

@@ -103,7 +103,13 @@ def _rules(prepared: Prepared, mean: float) -> list[dict[str, Any]]:
 
 def remarks(prepared: Prepared) -> list[str]:
     """Of the data of an ensemble as they were read, and of their settings."""
-    return [*prepared.dataset.notes, *unused_of_data(prepared.settings.data)]
+    settings, attackers = prepared.settings, prepared.attackers
+    remarks = [*prepared.dataset.notes, *unused_of_data(settings.data)]
+    if attackers is not None:
+        who = [prepared.division.clients[k] for k in attackers.nodes]
+        text = f"attack: clients {', '.join(map(str, who))} upload what {attackers.attack.name} "
+        remarks.append(f"{text}makes of their models, and send such updates of a rule")
+    return remarks
 
 
 def _panel(prepared: Prepared) -> Panel:

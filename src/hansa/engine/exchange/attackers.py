@@ -81,6 +81,14 @@ class Attackers:
         scene = Scene(
             senders[mine], t, phase, send.kind, block.streams, honest, block.clients, self.nodes
         )
+        return replace(send, rows=_with(send.rows, mine, self.forge(rows, scene)))
+
+    def forge(self, rows: Tensor, scene: Scene) -> Tensor:
+        """What the attack makes of rows [k, K].
+
+        Raises:
+            OwnCodeError: a user's own attack does not give a row for each.
+        """
         forged = self.attack.forge(rows, scene)
         if not isinstance(forged, torch.Tensor) or forged.shape != rows.shape:
             raise OwnCodeError(
@@ -89,7 +97,7 @@ class Attackers:
                 f"forge gives {list(getattr(forged, 'shape', []))}",
                 f"rows {list(rows.shape)}, as many as it was given",
             )
-        return replace(send, rows=_with(send.rows, mine, forged))
+        return forged
 
     def _messages(self, block: Block, send: Send) -> tuple[np.ndarray, np.ndarray]:
         """(the sender of each message, the attackers' messages by position)."""
