@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,20 +155,34 @@ class Bench:
     @contextlib.contextmanager
     def serving(self, *words: str | Path) -> Iterator[str]:
         """A command that serves, from when it says where until the block ends: its address."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hansa.cli", *map(str, words)],
-            cwd=self.folder, env=os.environ | self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdout is not None
+        with self.serving_all([list(words)]) as addresses:
+            yield addresses[0]
+
+    @contextlib.contextmanager
+    def serving_all(self, commands: Sequence[Sequence[str | Path]]) -> Iterator[list[str]]:
+        """Several commands that serve, begun at once: their addresses, in order."""
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "hansa.cli", *map(str, words)],
+                cwd=self.folder, env=os.environ | self.environment,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for words in commands
+        ]  # fmt: skip
         try:
-            said = process.stdout.readline()
-            if "http://" not in said:
-                raise RuntimeError(f"hansa {words}: {said}{process.communicate()[1]}")
-            yield said.split()[-1].partition("/v2")[0]
+            addresses = []
+            for process, words in zip(processes, commands, strict=True):
+                assert process.stdout is not None
+                said = process.stdout.readline()
+                if "http://" not in said:
+                    raise RuntimeError(f"hansa {words}: {said}{process.communicate()[1]}")
+                addresses.append(said.split()[-1].partition("/v2")[0])
+            yield addresses
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            for process in processes:
+                process.communicate()
 
     @contextlib.contextmanager
     def _set(self) -> Iterator[None]:
