@@ -197,7 +197,7 @@ PEERS = [
         ({"nodes": [0, 1]}, "peers.0.nodes: node 1 lives at two sites"),
         ({"name": "s1"}, "peers.0.name = 's1': is the same as name of this site"),
         ({"session": "../up"}, "session = '../up': is no word"),
-        ({"tells": ["age"]}, "'age' is none of sizes, labels, names, moments, limits"),
+        ({"tells": ["age"]}, "'age' is none of sizes, labels, keys, names, moments, limits"),
         ({"least": 4}, "least = 4: there are 3 sites"),
         (
             {"listen": None, "peers": [PEERS[0], {**PEERS[1], "address": None}]},

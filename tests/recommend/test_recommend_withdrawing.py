@@ -5,11 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa.base.errors import ConfigError
-from hansa.recommend.withdrawing import CONFIRMED, Withdrawal
+from hansa.base.streams import Streams
+from hansa.engine import node_keys
+from hansa.engine.runtimes.host import Host
+from hansa.recommend.withdrawing import (
+    CONFIRMED,
+    PROOFS,
+    TOMBSTONES,
+    Withdrawal,
+    _genuine,
+    _text,
+)
 
 from .rated import USERS, rated_job
 
@@ -68,3 +79,88 @@ def test_a_withdrawal_reaches_all_and_the_owner_hears_of_it(
 def test_who_is_not_there_cannot_withdraw() -> None:
     with pytest.raises(ConfigError, match="not there"):
         rated_job(withdraw=[{"user": USERS, "at": 0}]).block(np.arange(6))
+
+
+FORGED = {
+    "made up": lambda block: (np.array([5, -1, 1]), bytes(64)),
+    "signed by who does not have the user": lambda block: (
+        np.array([5, -1, 1]),
+        node_keys.sign(block.streams, 3, _text(block, np.array([5, -1, 1]))),
+    ),
+    "signed for another item": lambda block: (
+        np.array([5, -1, 1]),
+        node_keys.sign(block.streams, 1, _text(block, np.array([5, 2, 1]))),
+    ),
+    "of nobody": lambda block: (
+        np.array([10**6, -1, 1]),
+        node_keys.sign(block.streams, 3, _text(block, np.array([10**6, -1, 1]))),
+    ),
+}
+
+
+@pytest.mark.parametrize("dissemination", ["rmw", "dpsgd"])
+@pytest.mark.parametrize("way", FORGED)
+def test_nobody_withdraws_for_another(way: str, dissemination: str) -> None:
+    """Node 3 says that user 5, whom node 1 has, takes all ratings back: nobody heeds it."""
+    job = rated_job(rounds=5, ratings=200, steps=0, withdrawals=3, dissemination=dissemination)
+    block, refused = job.block(np.arange(6)), []
+    before = block.store.sizes.sum()
+    name, proof = FORGED[way](block)
+    block.state[TOMBSTONES][3, 0] = torch.from_numpy(name)
+    block.state[PROOFS][3, 0] = torch.frombuffer(bytearray(proof), dtype=torch.uint8)
+    block.state[CONFIRMED][3, 0, 3] = True
+
+    def report(values: dict[str, Any]) -> None:
+        refused.append(values["values"]["withdrawals_refused"].sum())
+
+    Host(job, block, job.exchange(), report, lambda block, done: None).run()
+    others = np.delete(np.arange(6), 3)
+    assert (block.state[TOMBSTONES][others, :, 0] == -1).all()
+    assert not block.state[CONFIRMED][others].any()
+    assert min(refused) > 0
+    theirs = [(block.store.table(n)["inputs"][:, 0] == 5).sum() for n in others.tolist()]
+    assert theirs[1] > 0
+    assert sum(theirs) > theirs[1]  # it went on to others
+    assert block.store.sizes.sum() > before
+
+
+def test_a_genuine_one_is_heeded_from_anybody() -> None:
+    """What node 1 has signed reaches all though node 3, not node 1, begins to pass it on."""
+    job = rated_job(rounds=20, ratings=200, steps=0, withdrawals=1)
+    block = job.block(np.arange(6))
+    name = np.array([5, -1, 0])
+    proof = node_keys.sign(block.streams, 1, _text(block, name))
+    block.state[TOMBSTONES][3, 0] = torch.from_numpy(name)
+    block.state[PROOFS][3, 0] = torch.frombuffer(bytearray(proof), dtype=torch.uint8)
+    block.state[CONFIRMED][3, 0, 3] = True
+    Host(job, block, job.exchange(), lambda values: None, lambda block, done: None).run()
+    assert block.state[CONFIRMED][:, 0].all()
+    for node in range(6):
+        assert not (block.store.table(node)["inputs"][:, 0] == 5).any()
+
+
+def test_more_than_there_is_room_for_is_left_aside(host: Callable[..., Any]) -> None:
+    job = rated_job(rounds=6, withdrawals=1, withdraw=[{"user": 5, "at": 0}])
+    block, _ = host(job)
+    assert block.state[TOMBSTONES].shape[1] == 1
+    assert not _genuine(block, np.array([4, -1, 0]), np.zeros(64, np.uint8))
+
+
+def test_keys_follow_from_a_holders_secret() -> None:
+    """Whoever knows the seed alone cannot sign for a node whose holder has a secret."""
+    name = (2, b"text")
+    own, known = Streams(1, bytes(range(32))), Streams(1)
+    public = node_keys.public(own, np.array([2]))[0]
+    assert node_keys.signed_by(public, node_keys.sign(own, *name), name[1])
+    assert not node_keys.signed_by(public, node_keys.sign(known, *name), name[1])
+    assert not node_keys.signed_by(public, node_keys.sign(own, 3, name[1]), name[1])
+    owned = node_keys.owned([np.array([0, 33]), np.array([31, 40])], 41)
+    assert [node_keys.owner(owned, u) for u in (0, 31, 33, 40, 1, 64, -1)] == [
+        0,
+        1,
+        0,
+        1,
+        -1,
+        -1,
+        -1,
+    ]

@@ -50,8 +50,12 @@ class Algorithm(Component, kind="algorithm"):
 
     must_tell: ClassVar[frozenset[str]] = frozenset()
     """What every client must tell all parties when it joins, some of ``sizes`` (how many examples
-    it trains on and holds back) and ``labels`` (how many of each class): without it the roster
-    has nothing, since only its holder sees a client's examples."""
+    it trains on and holds back), ``labels`` (how many of each class) and ``keys`` (by which it
+    signs, and whose ratings it has): without it the roster has nothing, since only its holder sees
+    a client's examples."""
+
+    own_settings: ClassVar[frozenset[str]] = frozenset()
+    """Settings that each site has for itself: those of others may differ."""
 
     uses_limits: ClassVar[bool] = False
     """Whether it looks at the lowest and highest values of all examples (``Dataset.limits``)."""

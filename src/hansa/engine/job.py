@@ -12,6 +12,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import label_histogram
+from hansa.engine import node_keys
 from hansa.engine.accounts import Accounts, accounts_of
 from hansa.engine.block import Block
 from hansa.engine.exchange.attackers import TOGETHER
@@ -115,7 +116,19 @@ class Job(Plan):
             if len(here):
                 parts = [self.parts[c] for c in here.tolist()]
                 said["labels"] = label_histogram(targets, parts, classes)
+        if "keys" in told:
+            said |= self._signs(here)
         return said
+
+    def _signs(self, here: np.ndarray) -> dict[str, np.ndarray]:
+        """By which keys the clients here sign, and whose ratings they have."""
+        spec, inputs = self.dataset.spec, self.dataset.train.inputs
+        every = spec.vocabulary[0] if spec.kind == "pairs" else 0
+        users = [inputs[self.parts[c], 0].cpu().numpy() if every else here[:0] for c in here]
+        return {
+            "keys": node_keys.public(self.streams, here),
+            "owned": node_keys.owned(users, every),
+        }
 
     @cached_property
     def roster(self) -> Roster:

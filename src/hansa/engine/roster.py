@@ -13,9 +13,15 @@ from hansa.base.errors import WireError
 Told = frozenset[str]
 """What an algorithm asks every client to tell, some of :data:`TELLING`."""
 
-TELLING: Mapping[str, tuple[str, ...]] = {"sizes": ("sizes", "held"), "labels": ("labels",)}
+TELLING: Mapping[str, tuple[str, ...]] = {
+    "sizes": ("sizes", "held"),
+    "labels": ("labels",),
+    "keys": ("keys", "owned"),
+}
 """What a client tells under each name: how many examples it trains on and how many it holds back;
-how many of those it trains on are of each class."""
+how many of those it trains on are of each class; the key by which it signs, and whose ratings it
+has, as words of 32 bits."""
+_TABLES = {"labels", "keys", "owned"}
 
 
 def _who(one: Mapping[str, Any], missing: np.ndarray) -> np.ndarray:
@@ -47,8 +53,9 @@ class Roster:
     Attributes:
         clients: how many nodes have data; servers come after them and tell nothing.
         told: names of :data:`TELLING`.
-        arrays: int64, what was told: ``sizes`` and ``held`` [nodes], 0 for servers, and ``labels``
-            [clients, C], where there are classes.
+        arrays: int64, what was told: ``sizes`` and ``held`` [nodes], 0 for servers, ``labels``
+            [clients, C], where there are classes, ``keys`` [clients, 8] and ``owned``
+            [clients, words].
         method: the algorithm's name, for errors.
     """
 
@@ -80,10 +87,10 @@ class Roster:
             missing[who] = False
             for name in one.keys() - {"clients"}:
                 value = one[name]
-                shape = (clients if name == "labels" else nodes, *np.shape(value)[1:])
+                shape = (clients if name in _TABLES else nodes, *np.shape(value)[1:])
                 whole = arrays.setdefault(name, np.zeros(shape, dtype=np.int64))
                 if not any(name in TELLING[asked] for asked in told) or not _counts(
-                    value, (len(who), *whole.shape[1:]), name == "labels"
+                    value, (len(who), *whole.shape[1:]), name in _TABLES
                 ):
                     raise WireError(f"what clients {who.tolist()[:8]} tell of {name!r:.40} is none")
                 whole[who] = value
@@ -117,6 +124,24 @@ class Roster:
             NotTold: the algorithm did not ask for them.
         """
         return self._asked("labels").get("labels")
+
+    @property
+    def keys(self) -> np.ndarray:
+        """int64 [clients, 8], the public key by which each signs, in words of 32 bits.
+
+        Raises:
+            NotTold: the algorithm did not ask for them.
+        """
+        return self._asked("keys")["keys"]
+
+    @property
+    def owned(self) -> np.ndarray:
+        """int64 [clients, words], whose ratings each has, a bit a user.
+
+        Raises:
+            NotTold: the algorithm did not ask for keys.
+        """
+        return self._asked("keys")["owned"]
 
     @property
     def nbytes(self) -> int:

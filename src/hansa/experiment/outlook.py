@@ -117,7 +117,11 @@ def _foreseen(job: Job, privacy: ExamplePrivacy, sizes: list[int]) -> dict[str, 
 
 def _told(job: Job) -> str:
     """What every client has to tell all parties when it joins, in words."""
-    words = {"sizes": "how many examples it has", "labels": "how many of each class"}
+    words = {
+        "sizes": "how many examples it has",
+        "labels": "how many of each class",
+        "keys": "the key by which it signs, and whose ratings it has",
+    }
     return (
         " and ".join(words[what] for what in words if what in job.algorithm.must_tell) or "nothing"
     )

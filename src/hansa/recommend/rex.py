@@ -47,6 +47,7 @@ class Rex(Algorithm):
     """Local steps on a store of ratings that grows, by what neighbours send of theirs."""
 
     tolerates_loss: ClassVar[bool] = True
+    own_settings: ClassVar[frozenset[str]] = frozenset({"withdraw"})
     usual: ClassVar[dict[str, object]] = {
         "data": {"name": "movielens"},
         "model": {"name": "matrix_factorization", "start": 3.5, "mean": "fixed"},
@@ -95,7 +96,24 @@ class Rex(Algorithm):
     withdraw: tuple[withdrawing.Withdrawal, ...] = Field(
         (), description="ratings that are taken back, and in which round"
     )
+    withdrawals: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="tombstones that a node has room for, if more may come than withdraw says: of "
+        "other sites, or by hansa recommend withdraw. Costs nodes bits each",
+    )
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
+
+    @property
+    def must_tell(self) -> frozenset[str]:  # type: ignore[override]
+        """Keys, where ratings may be taken back: it has to be known whose signature is whose."""
+        return frozenset({"keys"} if self._withdrawals.room else ())
+
+    @property
+    def _withdrawals(self) -> withdrawing.Withdrawals:
+        room = max(self.withdrawals, len(self.withdraw))
+        return withdrawing.Withdrawals(self.withdraw, room)
 
     @property
     def _passing(self) -> passing.Passing:
@@ -105,7 +123,7 @@ class Rex(Algorithm):
             self.reconcile,
             self.digest_entries,
             self.guard,
-            self.withdraw,
+            self._withdrawals,
         )
         return passing.Passing(self.ratings, *how)
 
@@ -134,7 +152,7 @@ class Rex(Algorithm):
     def start(self, block: Block) -> None:
         stepping.check(block)
         self._passing.start(block, self.share == "auto")
-        withdrawing.start(block, self.withdraw)
+        self._withdrawals.start(block)
         row_merging.start(block)
         if self.share == "auto":
             weighing.start(block, self.weighing)
@@ -153,7 +171,7 @@ class Rex(Algorithm):
 
     def round(self, block: Block, t: int) -> Script:
         self.exposure.expire(block, t)
-        withdrawing.begin(block, t, self.withdraw)
+        self._withdrawals.begin(block, t)
         self.local(block, t)
         to = outgoing.Receivers.of(block, t, one=self.dissemination == "rmw")
         if self.share == "auto":
@@ -174,7 +192,7 @@ class Rex(Algorithm):
     def _ratings(
         self, block: Block, t: int, to: outgoing.Receivers, silent: np.ndarray | None = None
     ) -> Script:
-        yield from withdrawing.spread(block, t, to, self.withdraw)
+        yield from self._withdrawals.spread(block, t, to)
         return (yield from self._passing.round(block, t, to, silent))
 
     def _chosen(self, block: Block, t: int, to: outgoing.Receivers) -> Script:

@@ -10,12 +10,13 @@ from hansa.codec.pair_gaps import FORM, NOTE
 from hansa.codec.table_messages import offsets
 from hansa.engine import Block, Inbox
 from hansa.engine.own_examples import INPUTS, TARGETS
-from hansa.recommend import remembering, withdrawing
+from hansa.recommend import remembering
 from hansa.recommend.exposure import Exposure
 from hansa.recommend.vetting import Guard
 from hansa.recommend.withdrawing import Withdrawals
 
 UNGUARDED = Guard()
+NOTHING_WITHDRAWN = Withdrawals()
 
 
 def take(
@@ -24,7 +25,7 @@ def take(
     t: int,
     exposure: Exposure,
     guard: Guard = UNGUARDED,
-    withdrawals: Withdrawals = (),
+    withdrawals: Withdrawals = NOTHING_WITHDRAWN,
 ) -> None:
     """Take in what came, by sender and in its order; the first of equal (user, item) stays.
 
@@ -38,7 +39,7 @@ def take(
     """
     store = block.store
     assert store is not None
-    vetted = guard.watches or bool(withdrawals)
+    vetted = guard.watches or withdrawals.room > 0
     _check(block, inbox, exposure)
     came, new, refused = np.zeros((3, len(block)), dtype=np.int64)
     for k, node in enumerate(block.ids.tolist()):
@@ -52,7 +53,7 @@ def take(
         notes = exposure.noted(dict(zip(exposure.notes, beside, strict=True)), t)
         counts = messages.counts
         if vetted:
-            fine = withdrawing.allowed(block, withdrawals, k, pairs)
+            fine = withdrawals.allowed(block, k, pairs)
             if guard.watches:
                 fine &= guard.accepts(store, node, pairs, stars, counts)
             refused[k] = np.count_nonzero(~fine)

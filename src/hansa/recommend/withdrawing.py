@@ -1,20 +1,24 @@
 """Tombstones: ratings that their owner takes back, dropped and refused by whoever hears of it.
 
-A tombstone names a user, or one of a user's ratings. Its owner, the node that was dealt the user,
-drops the rating itself; from then on tombstones go with the ratings in every round, so that who was
-away or comes back as it was hears of them too. A node that knows one holds no copy of the rating
-and takes none in. It says so: a tombstone carries a bit a node, set by that node, and bits of two
-copies are joined, so that they only become more. At the owner they are how far the withdrawal is
-known to have spread.
+A tombstone names a user, or one of a user's ratings, and the round in which its owner, the node
+that was dealt the user, began it, and bears that node's signature (``engine/node_keys.py``). Every
+node knows from the joining whose key is whose and who has which users, and takes note only of what
+the owner has signed: a tombstone that somebody made up for another is left aside and counted. The
+owner drops the rating itself; from then on tombstones go with the ratings in every round, so that
+who was away or comes back as it was hears of them too. A node that knows one holds no copy of the
+rating and takes none in. It says so: a tombstone carries a bit a node, set by that node, and bits
+of two copies are joined, so that they only become more. At the owner they are how far the
+withdrawal is known to have spread.
 
-Who may withdraw what follows from the run's settings, which all members agree on; that a set bit is
-true is for attested channels to say, on which every member runs this code. Models that were trained
-on a rating are not made to forget it.
+That a set bit is true is for attested channels to say, on which every member runs this code. Models
+that were trained on a rating are not made to forget it.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
@@ -23,14 +27,16 @@ from hansa.base.errors import ConfigError, WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.codec.table_messages import offsets
-from hansa.engine import Block, Script, Send
+from hansa.engine import Block, Script, Send, node_keys
 from hansa.engine.settings import Settings
 from hansa.recommend.outgoing import Receivers
 
-CONFIRMED, OWN = "rex.confirmed", "rex.withdraws"
-"""In a block's state: whether a node knows of a withdrawal that a node has confirmed it, bool
-[n, withdrawals, nodes]; whether it is the one to begin it, bool [n, withdrawals]."""
+CONFIRMED, TOMBSTONES, PROOFS = "rex.confirmed", "rex.tombstones", "rex.proofs"
+"""In a block's state, of each node's tombstones in the order in which it heard of them: which nodes
+have confirmed them as far as it knows, bool [n, room, nodes]; user, item (-1: all) and round, int64
+[n, room, 3], a user of -1 where there is none; signatures, uint8 [n, room, 64]."""
 _ALL = -1
+_LABEL = b"hansa withdrawal\0"
 
 
 class Withdrawal(Settings):
@@ -42,120 +48,192 @@ class Withdrawal(Settings):
 
     def meets(self, pairs: np.ndarray) -> np.ndarray:
         """Which of these ratings [m, 2] it is about, bool [m]."""
-        met = pairs[:, 0] == self.user
-        return met if self.item is None else met & (pairs[:, 1] == self.item)
+        return _meets(self.user, _ALL if self.item is None else self.item, pairs)
 
 
-Withdrawals = Sequence[Withdrawal]
+@dataclass(frozen=True)
+class Withdrawals:
+    """Those that a run's nodes begin, and for how many a node has room.
+
+    Attributes:
+        begun: what is taken back; owners act on theirs.
+        room: tombstones that a node keeps; more are not taken note of.
+    """
+
+    begun: Sequence[Withdrawal] = ()
+    room: int = 0
+
+    def goes(self, t: int) -> bool:
+        """Whether tombstones go with the ratings of round t."""
+        return self.room > len(self.begun) or any(t >= one.at for one in self.begun)
+
+    def start(self, block: Block) -> None:
+        """Make room; before anything has come.
+
+        Raises:
+            ConfigError: there is no such user or item, or too little room.
+        """
+        users, items = block.trainer.dataset.spec.vocabulary
+        for one in self.begun:
+            if one.user >= users or (one.item or 0) >= items:
+                fix = f"users below {users} and items below {items}"
+                raise ConfigError("withdraw", one.model_dump(), "names what is not there", fix)
+        if not self.room:
+            return
+        n, room = len(block), self.room
+        block.state[CONFIRMED] = torch.zeros(n, room, block.nodes, dtype=torch.bool)
+        block.state[TOMBSTONES] = torch.full((n, room, 3), -1, dtype=torch.int64)
+        block.state[PROOFS] = torch.zeros(n, room, node_keys.SIGNED, dtype=torch.uint8)
+
+    def begin(self, block: Block, t: int) -> None:
+        """Owners withdraw what is due in round t."""
+        if not self.room:
+            return
+        owned = block.roster.owned
+        for k, node in enumerate(block.ids.tolist()):
+            for one in self.begun:
+                if t < one.at or node_keys.owner(owned, one.user) != node:
+                    continue
+                item = _ALL if one.item is None else one.item
+                name = np.array([one.user, item, one.at])
+                if _slot(block, k, name) is None:
+                    proof = node_keys.sign(block.streams, node, _text(block, name))
+                    _note(block, k, name, np.frombuffer(proof, dtype=np.uint8))
+        self._drop(block)
+
+    def spread(self, block: Block, t: int, to: Receivers) -> Script:
+        """Pass tombstones on, drop what they name, and report.
+
+        ``withdrawn_known``: at owners, the share of nodes that are known to have confirmed;
+        ``withdrawn_held``: copies that a node has of what this run was told to withdraw by now;
+        ``withdrawals_refused``: tombstones that came without their owner's signature.
+        """
+        if not self.goes(t):
+            return
+        stones, proofs = block.state[TOMBSTONES].numpy(), block.state[PROOFS].numpy()
+        confirmed = block.state[CONFIRMED].numpy()
+        known = stones[:, :, 0] >= 0
+        user, item, at = stones[known].T
+        tables = Tables(
+            offsets(np.count_nonzero(known, axis=1)),
+            {
+                "user": user,
+                "item": item,
+                "at": at,
+                "proof": proofs[known],
+                "confirmed": np.packbits(confirmed[known], axis=1),
+            },
+        )
+        if to.one:
+            chosen = to.chosen[to.speaks]
+            tables = to.on_edges(tables.select(np.flatnonzero(to.speaks)), chosen)
+        inbox = yield Send(tables, to.graph, Table(), kind="tombstones", each=to.one)
+        refused = np.zeros(len(block))
+        for k in range(len(block)):
+            messages = inbox.messages(k)[1]
+            assert isinstance(messages, Tables)  # an exchange has one form
+            *named, proof, bits = messages.columns.values()
+            names = np.stack(named, axis=1)
+            said = _unpacked(bits, len(names), block.nodes)
+            for name, signed, by in zip(names, _signatures(proof, len(names)), said, strict=True):
+                slot = _slot(block, k, name)
+                if slot is None or (proofs[k, slot] != signed).any():
+                    if not _genuine(block, name, signed):
+                        refused[k] += 1
+                        continue
+                    slot = _note(block, k, name, signed) if slot is None else slot
+                if slot is not None:
+                    confirmed[k, slot] |= by
+                    confirmed[k, slot, block.ids[k]] = True
+        self._drop(block)
+        self._report(block, t)
+        block.report["withdrawals_refused"] = refused
+
+    def allowed(self, block: Block, k: int, pairs: np.ndarray) -> np.ndarray:
+        """Which ratings [m, 2] the block's k-th node does not know to be withdrawn, bool [m]."""
+        fine = np.ones(len(pairs), dtype=bool)
+        if not self.room:
+            return fine
+        for user, item, _ in block.state[TOMBSTONES][k].tolist():
+            if user >= 0:
+                fine &= ~_meets(user, item, pairs)
+        return fine
+
+    def _drop(self, block: Block) -> None:
+        assert block.store is not None
+        for k, node in enumerate(block.ids.tolist()):
+            if (block.state[TOMBSTONES][k, :, 0] >= 0).any():
+                pairs = block.store.table(node)["inputs"]
+                block.store.drop(node, ~self.allowed(block, k, pairs))
+
+    def _report(self, block: Block, t: int) -> None:
+        assert block.store is not None
+        owned = block.roster.owned
+        stones, confirmed = block.state[TOMBSTONES].numpy(), block.state[CONFIRMED].numpy()
+        known, held = np.full(len(block), np.nan), np.zeros(len(block))
+        due = [one for one in self.begun if t >= one.at]
+        for k, node in enumerate(block.ids.tolist()):
+            mine = [
+                s
+                for s, user in enumerate(stones[k, :, 0].tolist())
+                if user >= 0 and node_keys.owner(owned, user) == node
+            ]
+            if mine:
+                known[k] = confirmed[k, mine].mean()
+            pairs = block.store.table(node)["inputs"]
+            held[k] = sum(np.count_nonzero(one.meets(pairs)) for one in due)
+        block.report["withdrawn_known"], block.report["withdrawn_held"] = known, held
 
 
-def start(block: Block, withdrawals: Withdrawals) -> None:
-    """Note whose withdrawals these are; before anything has come.
+def _text(block: Block, name: np.ndarray) -> bytes:
+    """What an owner signs: the run, the user, the item and the round."""
+    seed = block.streams.seed
+    return _LABEL + struct.pack("<qqqqq", seed, block.nodes, *name.tolist())
+
+
+def _genuine(block: Block, name: np.ndarray, proof: np.ndarray) -> bool:
+    """Whether who has the user has signed this."""
+    roster = block.roster
+    owner = node_keys.owner(roster.owned, int(name[0]))
+    if owner < 0 or name[1] < _ALL or name[2] < 0:
+        return False
+    return node_keys.signed_by(roster.keys[owner], proof.tobytes(), _text(block, name))
+
+
+def _slot(block: Block, k: int, name: np.ndarray) -> int | None:
+    """Where the k-th node has a tombstone of this name; None: nowhere."""
+    same = (block.state[TOMBSTONES][k].numpy() == name).all(1)
+    return int(same.argmax()) if same.any() else None
+
+
+def _note(block: Block, k: int, name: np.ndarray, proof: np.ndarray) -> int | None:
+    """Note a tombstone at the k-th node, which confirms it; None: there is no room."""
+    stones = block.state[TOMBSTONES].numpy()
+    free = np.flatnonzero(stones[k, :, 0] < 0)
+    if not len(free):
+        return None
+    slot = int(free[0])
+    stones[k, slot] = name
+    block.state[PROOFS].numpy()[k, slot] = proof
+    block.state[CONFIRMED].numpy()[k, slot, block.ids[k]] = True
+    return slot
+
+
+def _meets(user: int, item: int, pairs: np.ndarray) -> np.ndarray:
+    """Which ratings [m, 2] are of a user, and of an item unless that is -1, bool [m]."""
+    met = pairs[:, 0] == user
+    return met if item == _ALL else met & (pairs[:, 1] == item)
+
+
+def _signatures(proofs: np.ndarray, count: int) -> np.ndarray:
+    """uint8 [count, 64] of bytes.
 
     Raises:
-        ConfigError: there is no such user or item.
+        WireError: they are not of so many signatures.
     """
-    users, items = block.trainer.dataset.spec.vocabulary
-    for one in withdrawals:
-        if one.user >= users or (one.item or 0) >= items:
-            fix = f"users below {users} and items below {items}"
-            raise ConfigError("withdraw", one.model_dump(), "names what is not there", fix)
-    if not withdrawals:
-        return
-    assert block.store is not None
-    n, many = len(block), len(withdrawals)
-    own = torch.zeros(n, many, dtype=torch.bool)
-    for k, node in enumerate(block.ids.tolist()):
-        pairs = block.store.table(node)["inputs"]
-        for w, one in enumerate(withdrawals):
-            own[k, w] = bool((pairs[:, 0] == one.user).any())
-    block.state[OWN] = own
-    block.state[CONFIRMED] = torch.zeros(n, many, block.nodes, dtype=torch.bool)
-
-
-def begin(block: Block, t: int, withdrawals: Withdrawals) -> None:
-    """Owners withdraw what is due in round t."""
-    if not withdrawals:
-        return
-    confirmed, own = block.state[CONFIRMED].numpy(), block.state[OWN].numpy()
-    due = np.array([t >= one.at for one in withdrawals])
-    confirmed[np.arange(len(block)), :, block.ids] |= own & due
-    _drop(block, withdrawals)
-
-
-def spread(block: Block, t: int, to: Receivers, withdrawals: Withdrawals) -> Script:
-    """Pass tombstones on, drop what they name, and report.
-
-    ``withdrawn_known``: at owners, the share of nodes that are known to have confirmed;
-    ``withdrawn_held``: copies that a node has of what was withdrawn.
-    """
-    due = [w for w, one in enumerate(withdrawals) if t >= one.at]
-    if not due:
-        return
-    confirmed = block.state[CONFIRMED].numpy()
-    known = confirmed.any(2)
-    counts = np.count_nonzero(known, axis=1)
-    which = np.nonzero(known)[1]
-    tables = Tables(
-        offsets(counts),
-        {
-            "user": np.array([withdrawals[w].user for w in which.tolist()], dtype=np.int64),
-            "item": np.array([_item(withdrawals[w]) for w in which.tolist()], dtype=np.int64),
-            "confirmed": np.packbits(confirmed[known], axis=1),
-        },
-    )
-    if to.one:
-        at = to.chosen[to.speaks]
-        tables = to.on_edges(tables.select(np.flatnonzero(to.speaks)), at)
-    inbox = yield Send(tables, to.graph, Table(), kind="tombstones", each=to.one)
-    number = {(one.user, _item(one)): w for w, one in enumerate(withdrawals)}
-    for k in range(len(block)):
-        messages = inbox.messages(k)[1]
-        assert isinstance(messages, Tables)  # an exchange has one form
-        user, item, bits = messages.columns.values()
-        said = _unpacked(bits, len(user), block.nodes)
-        for j, name in enumerate(zip(user.tolist(), item.tolist(), strict=True)):
-            if number.get(name) not in due:
-                raise WireError(f"a tombstone of {name} that nobody is to withdraw by round {t}")
-            confirmed[k, number[name]] |= said[j]
-            confirmed[k, number[name], block.ids[k]] = True
-    _drop(block, withdrawals)
-    _report(block, withdrawals, due)
-
-
-def allowed(block: Block, withdrawals: Withdrawals, k: int, pairs: np.ndarray) -> np.ndarray:
-    """Which ratings [m, 2] the block's k-th node does not know to be withdrawn, bool [m]."""
-    fine = np.ones(len(pairs), dtype=bool)
-    for w, one in enumerate(withdrawals):
-        if block.state[CONFIRMED][k, w, int(block.ids[k])]:
-            fine &= ~one.meets(pairs)
-    return fine
-
-
-def _drop(block: Block, withdrawals: Withdrawals) -> None:
-    assert block.store is not None
-    for k, node in enumerate(block.ids.tolist()):
-        if block.state[CONFIRMED][k].any():
-            pairs = block.store.table(node)["inputs"]
-            block.store.drop(node, ~allowed(block, withdrawals, k, pairs))
-
-
-def _report(block: Block, withdrawals: Withdrawals, due: list[int]) -> None:
-    assert block.store is not None
-    confirmed, own = block.state[CONFIRMED].numpy(), block.state[OWN].numpy()
-    known = np.full(len(block), np.nan)
-    held = np.zeros(len(block))
-    for k, node in enumerate(block.ids.tolist()):
-        mine = [w for w in due if own[k, w]]
-        if mine:
-            known[k] = confirmed[k, mine].mean()
-        pairs = block.store.table(node)["inputs"]
-        held[k] = sum(np.count_nonzero(withdrawals[w].meets(pairs)) for w in due)
-    block.report["withdrawn_known"], block.report["withdrawn_held"] = known, held
-
-
-def _item(one: Withdrawal) -> int:
-    return _ALL if one.item is None else one.item
+    if proofs.dtype != np.uint8 or proofs.size != count * node_keys.SIGNED:
+        raise WireError("tombstones without a signature each")
+    return proofs.reshape(count, node_keys.SIGNED)
 
 
 def _unpacked(bits: np.ndarray, count: int, nodes: int) -> np.ndarray:

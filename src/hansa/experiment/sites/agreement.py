@@ -45,7 +45,8 @@ def agreement(run: RunFile, site: SiteFile, columns: list[Any] | None) -> dict[s
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": item for inner, item in value.items()}
+            own = run.algorithm.own_settings if name == "algorithm" else ()
+            flat |= {f"{name}.{inner}": item for inner, item in value.items() if inner not in own}
         else:
             flat[name] = value
     return flat

@@ -19,6 +19,7 @@ from hansa.experiment.sites.site_file import SiteFile
 TOLD = {
     "sizes": "how many examples its clients train on and hold back",
     "labels": "how many training examples of each class they have",
+    "keys": "the keys by which its clients sign, and whose ratings they have",
     **STATISTICS,
 }
 """What a site may be asked to tell, in words."""

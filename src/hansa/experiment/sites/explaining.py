@@ -144,7 +144,8 @@ def _joining(entry: Entry) -> list[dict[str, Any]]:
     whole = len(pack_control("tells", tells={**tells, STAGE: stage}))
     rows = []
     groups: dict[str, list[str]] = {
-        "sizes": ["sizes", "held"], "labels": ["labels"], NAMES: [NAMES], MOMENTS: [MOMENTS],
+        "sizes": ["sizes", "held"], "labels": ["labels"], "keys": ["keys", "owned"],
+        NAMES: [NAMES], MOMENTS: [MOMENTS],
     }  # fmt: skip
     for name, parts in groups.items():
         told = [part for part in parts if part in tells]
