@@ -65,6 +65,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "scalefl": {"algorithm": {"widths": [1.0], "shares": [1.0]}},
     "quickdrop": IMAGES,
     "secure_dpsgd": {"algorithm": {"keys": "seeded"}},
+    "hierarchical": {"algorithm": {"edges": 2, "edge_rounds": 3}},
 }
 """What an algorithm needs to be told."""
 ALONE = ("adpsgd", "fedbuff", "rex_async")

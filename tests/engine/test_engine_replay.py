@@ -301,11 +301,28 @@ def test_a_server_that_dies_is_done_again_to_the_bit(
     _dies_and_is_done_again(make_job, tmp_path, name, Death(2, 2, sent, 1, 4))
 
 
+@pytest.mark.parametrize("orphans", ["wait", "rehome"])
+@pytest.mark.parametrize("sent", [0, 1, 3, 6])
+@pytest.mark.parametrize("at", [4, None])
+def test_an_edge_server_that_dies_is_done_again_to_the_bit(
+    make_job: Callable[..., Job], tmp_path: Path, orphans: str, sent: int, at: int | None
+) -> None:
+    """Six of eight edges die in a worker, two live beside the cloud."""
+    settings = {"edges": 8, "edge_rounds": 2, "orphans": orphans}
+    death = Death(2, 1, sent, 1, at)
+    _dies_and_is_done_again(make_job, tmp_path, "hierarchical", death, settings)
+
+
 def _dies_and_is_done_again(
-    make_job: Callable[..., Job], folder: Path, name: str, death: Death
+    make_job: Callable[..., Job],
+    folder: Path,
+    name: str,
+    death: Death,
+    more: dict[str, Any] | None = None,
 ) -> None:
     changes = {"nodes": 9, "rounds": ROUNDS, "topology.degree": 4, "checkpoint": {"every": 1}}
-    changes |= {"algorithm": {"name": name, **SETTINGS.get(name, {})}, "train.local_steps": 1}
+    settings = {**SETTINGS.get(name, {}), **(more or {})}
+    changes |= {"algorithm": {"name": name, **settings}, "train.local_steps": 1}
     if name == "cpfl":
         changes |= {"data.public": 0.2, "evaluate.local_validation": 0.2}
     if name == "rex":

@@ -60,6 +60,24 @@ RUNS: dict[str, dict[str, Any]] = {
         **VALIDATED,
     },
 }
+RUNS |= {
+    "hierarchical": {
+        "algorithm": {"name": "hierarchical", "edges": 3, "edge_rounds": 2, "sampled": 2},
+    },
+    "hierarchical stop": {
+        "algorithm": {
+            "name": "hierarchical",
+            "edges": 2,
+            "edge_rounds": 1,
+            "select": "best",
+            "stop": {"window": 2, "patience": 2, "min_delta": 0.4},
+            "server": "momentum",
+            "cloud": {"server": "adam"},
+            "orphans": "rehome",
+        },
+        **VALIDATED,
+    },
+}
 
 
 def equal(one: Block, other: Block) -> None:

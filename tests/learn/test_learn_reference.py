@@ -380,6 +380,16 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
             "evaluate.local_validation": 0.1,
         },
     ],
+    "hierarchical": [
+        {"algorithm.edges": 2, "algorithm.edge_rounds": 2, "algorithm.sampled": 2},
+        {
+            "algorithm.edges": [[0, 3], [1, 2, 5, 6, 7], [4]],
+            "algorithm.edge_rounds": 1,
+            "algorithm.orphans": "rehome",
+            "algorithm.cloud": {"codec": "qsgd", "server": "momentum", "download": "uniform"},
+            "faults": {"absent": {9: [[1, 2]], 10: [[0, 2]]}, "loss": 0.1},
+        },
+    ],
     "secure_dpsgd": [{"algorithm.keys": "seeded"}],  # at random they differ by nature
 }
 """Settings to try each algorithm with; one that is not named is tried with its defaults."""

@@ -62,6 +62,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.report.run_page",
         "hansa.learn.gossip.page",
         "hansa.learn.federated.page",
+        "hansa.learn.federated.hierarchical_page",
         "hansa.combine.ensemble.page",
         "hansa.combine.merge.page",
         "hansa.forget.page",

@@ -21,6 +21,7 @@ from hansa.data.dealing.cohorts import (
 )
 from hansa.data.dealing.given_cohorts import GivenCohorts
 from hansa.data.dealing.holdback import hold_back, hold_back_each
+from hansa.data.dealing.listed_cohorts import ListedCohorts
 from hansa.data.dealing.owners import Function, Natural
 from hansa.data.dealing.partition import Iid, Partition, Pile, label_histogram
 from hansa.data.dealing.shards import RandomCutShards, Shards
@@ -72,6 +73,7 @@ __all__ = [
     "Iid",
     "ImageFolder",
     "LabelBalancedCohorts",
+    "ListedCohorts",
     "Marker",
     "Mnist",
     "Movielens",

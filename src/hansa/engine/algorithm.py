@@ -124,6 +124,11 @@ class Algorithm(Component, kind="algorithm"):
         """int64 [clients]: whose model each client uses, a server's id or (here) its own; or -1."""
         return np.arange(block.clients)
 
+    def judged(self, block: Block) -> np.ndarray:
+        """int64 [clients]: whose model is measured on each client's own examples; as ``members``
+        says, where one server's model is not made of several others'."""
+        return self.members(block)
+
     def check(self, network: Network) -> None:
         """Refuse settings that cannot work with this topology among so many nodes.
 

@@ -87,7 +87,8 @@ def read_links(tensors: Mapping[str, Tensor]) -> dict[tuple[int, int], LinkState
 
 def counted(block: Block) -> list[str]:
     """Names of the state that only counts: what was done, sent and spent, by whomever."""
-    plain = (*COUNTERS, *MODELLED, "messages_resent", "bytes_resent", "messages_missing")
+    faults = ("messages_resent", "bytes_resent", "messages_missing")
+    plain = (*COUNTERS, *MODELLED, *faults, "backhaul_bytes")
     return [name for name in block.state if name in plain or name.startswith("battery")]
 
 

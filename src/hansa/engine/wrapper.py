@@ -89,6 +89,9 @@ class Wrapper(Algorithm):
     def members(self, block: Block) -> np.ndarray:
         return self.algorithm.members(block)
 
+    def judged(self, block: Block) -> np.ndarray:
+        return self.algorithm.judged(block)
+
     def check(self, network: Network) -> None:
         """Refuse what the inner algorithm does, and name its field as the run file does."""
         try:

@@ -27,5 +27,5 @@ def fault_counts(collector: Collector) -> dict[str, int] | None:
     )
     if job.presence.absences:
         for round in range(done):
-            absent += int((~job.presence.at(round)[: job.network.clients]).sum())
+            absent += int((~job.presence.at(round)).sum())
     return {**log.counts, "absent_rounds": absent}

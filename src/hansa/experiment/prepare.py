@@ -261,7 +261,9 @@ def _check_faults(run: RunFile, servers: int) -> Timetable:
     if faults is None:
         return {}
     every = run.nodes + servers
-    within("faults", lambda: faults.check(every, run.nodes), run.nodes)
+    hubs = [hub for hub in method.hubs(run.nodes).tolist() if hub >= run.nodes]
+    fixed = hubs if len(hubs) < servers else None
+    within("faults", lambda: faults.check(every, run.nodes, fixed), run.nodes)
     leave = "absent" if faults.absent else "crash"
     if faults.away and not method.uses_topology and not servers:
         problem = f"lets nodes leave, but {method.name} does not use the topology"

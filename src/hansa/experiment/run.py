@@ -142,6 +142,7 @@ def summary_facts(chosen: RunFile, collector: Collector) -> dict[str, Any]:
         "rounds": collector.rounds_done,
         "seconds": round(collector.seconds, 3),
         "bytes_sent": collector.bytes_sent,
+        **({"bytes_by_level": collector.levels} if collector.levels else {}),
         "overhead_bytes": _overhead(collector),
         "faults": fault_counts(collector),
         **collector.spent,

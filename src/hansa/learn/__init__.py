@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hansa.learn.federated.federated import Federated
     from hansa.learn.federated.fednova import FedNova
     from hansa.learn.federated.fedprox import FedProx
+    from hansa.learn.federated.hierarchical import Hierarchical
     from hansa.learn.federated.quickdrop import QuickDrop
     from hansa.learn.federated.scaffold import Scaffold
     from hansa.learn.federated.scalefl import ScaleFL
@@ -52,6 +53,7 @@ __all__ = [
     "FedYogi",
     "Federated",
     "Greedy",
+    "Hierarchical",
     "Isolated",
     "LocalSGD",
     "QuickDrop",

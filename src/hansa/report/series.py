@@ -36,6 +36,7 @@ _UNDRAWN = (
     "messages_sent",
     "messages_received",
     "bytes_received",
+    "backhaul_bytes",
 )
 """Straight lines in most runs, or no curves at all; they are in tables and pictures."""
 _SPENT = ("bytes_sent", "modelled_time", "compute_time", "energy")

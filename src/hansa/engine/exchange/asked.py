@@ -154,6 +154,8 @@ class Exchange:
             load = np.zeros(len(block), dtype=np.int64)
             np.add.at(load, senders, sizes)
             leaves = self.clock.send(block, load)[senders]
+        if block.nodes - block.clients > 1:
+            leaves = leaves + self.clock.backhaul(block, block.ids[senders], receivers, sizes)
         if self.weather is None:
             return leaves
         return self.weather.arrivals(block, block.ids[senders], receivers, sizes, leaves)

@@ -13,6 +13,7 @@ from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked, Exchange, check_kind, check_missing
+from hansa.engine.exchange.backhaul import book_backhaul
 from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.losses import record, refuse, resend, wait_in_vain
 from hansa.engine.exchange.terms import Missing, OnMissing
@@ -392,6 +393,7 @@ def count_sent(block: Block, routes: Routes, sizes: np.ndarray) -> np.ndarray:
     n = len(block)
     load = np.zeros(n, dtype=np.int64)
     np.add.at(load, routes.senders, sizes[routes.message])
+    book_backhaul(block, routes.senders, routes.receivers, sizes[routes.message])
     book_sent(block, np.bincount(routes.senders, minlength=n), load)
     return load
 

@@ -104,11 +104,12 @@ class Faults(Settings):
         """Who comes back from a crash as what."""
         return tuple(one for crash in self.crash if (one := crash.rewind) is not None)
 
-    def check(self, nodes: int, clients: int) -> None:
+    def check(self, nodes: int, clients: int, hubs: Sequence[int] | None = None) -> None:
         """Refuse nodes that do not exist and rounds that there cannot be.
 
         Args:
-            nodes: of the run, servers included; only ``clients`` may be away.
+            nodes: of the run, servers included.
+            hubs: servers that may not be away; None: all of them.
 
         Raises:
             ConfigError: naming the field.
@@ -122,13 +123,18 @@ class Faults(Settings):
                     "is no message of the run",
                     f"[round, sender, receiver]: a round from 0, two of the nodes 0..{nodes - 1}",
                 )
-        check_timetable(self.absent, clients)
+        able = clients if hubs is None else nodes  # to be away
+        check_timetable(self.absent, able)
         for k, partition in enumerate(self.partition):
             partition.check(f"partition.{k}", nodes)
         for k, crash in enumerate(self.crash):
-            crash.check(f"crash.{k}", clients)
+            crash.check(f"crash.{k}", able)
         if self.crash:  # with absences: nobody crashes while being away
-            check_timetable(self.away, clients, "crash")
+            check_timetable(self.away, able, "crash")
+        for hub in sorted({*(hubs or ())} & {*self.away}):
+            field = f"absent.{hub}" if hub in self.absent else "crash"
+            problem = f"node {hub} is the server without which nobody can go on"
+            raise ConfigError(field, None, problem, "another server, or clients")
         named = [("slow", node) for node in self.slow]
         named += [(f"pause.{k}", pause.node) for k, pause in enumerate(self.pause)]
         for field, node in named:

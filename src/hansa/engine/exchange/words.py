@@ -16,6 +16,7 @@ from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind, check_missing
+from hansa.engine.exchange.backhaul import book_backhaul
 from hansa.engine.exchange.losses import record, refuse
 from hansa.engine.exchange.wire import (
     HEADER_BYTES,
@@ -116,6 +117,8 @@ class Tell(Asked[Told]):
         )
         words, policy = self._words(block), exchange.policy(self.on_missing)
         _count(block, "sent", words.senders, words.sizes)
+        heads = words.sizes + HEADER_BYTES
+        book_backhaul(block, block.positions(words.senders), words.receivers, heads)
         when = self.when(round, phase)
         lost = exchange.lost(block, when, self.kind, words.senders, words.receivers)
         if lost.any():

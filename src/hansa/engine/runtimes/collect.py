@@ -12,6 +12,7 @@ import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.engine.accounts import EPSILON, summed_up
+from hansa.engine.exchange.backhaul import BACKHAUL, bytes_by_level
 from hansa.engine.job import Job
 from hansa.engine.own_judge import Tallies
 from hansa.engine.roster import Roster
@@ -24,7 +25,9 @@ from hansa.engine.training.trainer import Trainer
 from hansa.report import RunFolder
 
 Progress = Callable[[int, dict[str, float]], None]
-_SO_FAR = ("final", "best", "bytes_sent", "spent", "diverged", "reason", "privacy")
+_SO_FAR = (
+    "final", "best", "bytes_sent", "levels", "spent", "diverged", "reason", "privacy",
+)  # fmt: skip
 """What a checkpoint keeps of a collector."""
 
 
@@ -42,6 +45,7 @@ class Collector:
             those of all causes.
         saved: the round of the last checkpoint.
         privacy: what differential privacy has come to, where there is some.
+        levels: bytes sent by level and way, where servers have a server (:func:`bytes_by_level`).
         reason: why the algorithm has ended the run before its last round, if it did.
     """
 
@@ -58,6 +62,8 @@ class Collector:
         self._waiting: dict[int, list[Report]] = {}
         self._until: dict[int, int | None] = {}
         self._sent = np.zeros(job.nodes, dtype=np.int64)
+        self._between = np.zeros(job.nodes, dtype=np.int64)
+        self.levels: dict[str, int] = {}
         self._trainer: Trainer | None = None
         self._cut = True  # what a run that is gone on with has recorded of later rounds
         self.privacy: dict[str, Any] = {}
@@ -170,6 +176,9 @@ class Collector:
         log = overlaid([part["log"] for part in parts])
         sent = counters["bytes_sent"]
         self._sent[ids] = sent
+        if BACKHAUL in counters:
+            self._between[ids] = counters[BACKHAUL]
+            self.levels = bytes_by_level(self._sent, self._between, self.job.network.clients)
         self.bytes_sent = int(self._sent.sum())
         if "modelled_time" in counters:
             # A server's time is the run's: a client that went away or gave up holds nobody up.

@@ -21,6 +21,7 @@ from hansa.engine.asynchronous import Wakes
 from hansa.engine.block import COUNTERS, MODELLED, TRAIN_LOSS, Block
 from hansa.engine.exchange import losses
 from hansa.engine.exchange.asked import Asked, Exchange
+from hansa.engine.exchange.backhaul import BACKHAUL
 from hansa.engine.exchange.carrier import no_moment
 from hansa.engine.exchange.exchange import Send
 from hansa.engine.exchange.mishaps import paused
@@ -181,7 +182,8 @@ class Host:
     def _said(self, t: int, seconds: float, measured: Any, last: bool) -> Report:
         """The report of round t, whose ``extra`` says that only a dense start had it measured."""
         job, block = self.job, self.block
-        names: list[str] = [*COUNTERS, *(name for name in losses.COUNTERS if name in block.state)]
+        more = (*losses.COUNTERS, BACKHAUL)
+        names: list[str] = [*COUNTERS, *(name for name in more if name in block.state)]
         counters = {name: block.state[name].numpy() for name in names}
         if job.clock.modelled:
             names = [name for name in (*MODELLED, BATTERY_LEFT) if name in block.state]
@@ -309,7 +311,7 @@ class Host:
         """
         block, came = self.block, None
         script = handed_out(self.job, block, t)
-        names = (*COUNTERS, *MODELLED, BATTERY_LEFT)
+        names = (*COUNTERS, BACKHAUL, *MODELLED, BATTERY_LEFT)
         state = {name: block.state[name].clone() for name in names if name in block.state}
         report = dict(block.report)
         while True:

@@ -157,7 +157,7 @@ def judges(job: Job, block: Block, models: Models) -> Judges:
     kept = models.judged or Judged(block.ids[models.who], models.rows, block.integers(models.who))
     at = np.full(job.nodes, -1)
     at[kept.ids] = np.arange(len(kept.ids))
-    server = job.algorithm.members(block)
+    server = job.algorithm.judged(block)
     if block.outcome is not None and block.outcome.which == "merged":
         server = np.full(len(server), len(server))  # who merges is the first of the servers
     here = np.flatnonzero([len(part) > 0 for part in block.held])

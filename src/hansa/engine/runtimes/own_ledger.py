@@ -294,7 +294,9 @@ class OwnLedger:
             RunError: it does not, or has been silent for as long.
         """
         job = self.collector().job
-        serving = {*self.site.ticket.owner[job.network.clients :]}
+        hubs = job.algorithm.hubs(job.network.clients)
+        owner = self.site.ticket.owner
+        serving = {owner[hub] for hub in hubs.tolist() if hub >= job.network.clients}
         if not serving or self.site.index in serving:
             return
         seconds = max(self.site.post.deadlines[other].seconds for other in serving)

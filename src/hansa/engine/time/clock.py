@@ -120,6 +120,18 @@ class Clock(Component, kind="clock"):
         load = np.bincount(senders, weights=sizes, minlength=len(block))
         return self.send(block, load)[senders]
 
+    def backhaul(
+        self, block: Times, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
+    ) -> np.ndarray:
+        """How much longer messages take that go from a server to a server, s [messages]; 0 for all
+        others.
+
+        Args:
+            senders, receivers: node ids, int64 [messages].
+            sizes: bytes, int64 [messages].
+        """
+        return np.zeros(len(sizes))
+
     def receive(
         self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:

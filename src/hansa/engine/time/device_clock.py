@@ -49,6 +49,18 @@ class DeviceClock(Clock):
     receive_joules_per_byte: float = Field(
         0.0, ge=0, description="energy of receiving a byte, J (SkipTrain neglects it)"
     )
+    backhaul_bandwidth: float | None = Field(
+        None,
+        gt=0,
+        description="bytes a second between two servers, such as an edge and its cloud, each pair "
+        "for itself; none = no limit",
+    )
+    backhaul_latency: float | None = Field(
+        None,
+        ge=0,
+        description="seconds that a message between two servers is on its way; none = as one of a "
+        "server to a client",
+    )
     contention: Literal["none", "fair", "greedy"] = Field(
         "none",
         description="how transfers share links: none = store and forward; fair = max-min; greedy = "
@@ -206,6 +218,18 @@ class DeviceClock(Clock):
         busy = np.where(block.ids < block.clients, done.busy, 0)
         block.state["transfer_time"].add_(torch.from_numpy(busy))
         return done.finish + fleet.leaving[senders] + fleet.coming[to]
+
+    def backhaul(
+        self, block: Times, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
+    ) -> np.ndarray:
+        """Over a link of their own, where one is described."""
+        between = (senders >= block.clients) & (receivers >= block.clients)
+        seconds = np.zeros(len(sizes))
+        if self.backhaul_bandwidth is not None:
+            seconds += sizes / self.backhaul_bandwidth
+        if self.backhaul_latency is not None:
+            seconds += self.backhaul_latency - self.fleet(block).server_leaving
+        return np.where(between, seconds, 0.0)
 
     def receive(
         self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray

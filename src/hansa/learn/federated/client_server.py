@@ -334,7 +334,7 @@ class ClientServer(Algorithm):
         block.rows[row, size:sent] += sums.rest[row]
 
     def star(self, block: Block) -> Graph:
-        """Servers to all their clients: known at both ends, whoever is invited."""
+        """Servers to all who can be their clients: known at both ends, whoever is invited."""
         if "federated.star" not in block.facts:
             members = self.members(block)
             clients = np.flatnonzero(members >= block.clients)
@@ -351,9 +351,11 @@ class ClientServer(Algorithm):
         sent = self.sent(block)
         if sent == block.rows.shape[1]:
             return at, models
-        members, nodes = self.members(block), block.nodes
+        members, nodes = self.judged(block), block.nodes
         ids, own = self.shelf(block, "buffers").all()
-        asks = yield Tell(self.star(block).transpose(), ids, members[ids], kind="ask")
+        clients = np.flatnonzero(members >= block.clients)
+        inwards = Graph.from_edges(nodes, clients, members[clients])
+        asks = yield Tell(inwards, ids, members[ids], kind="ask")
         askers, asked = asks.senders[asks.came], block.ids[asks.receivers[asks.came]]
         served = np.isin(asked, block.ids[at])
         down = Graph.from_edges(
@@ -376,12 +378,12 @@ class ClientServer(Algorithm):
         """
         if block.awake is None:  # in every block alike: the clock has no batteries
             return np.zeros(0, dtype=np.int64)
-        members = self.members(block)
+        star = self.star(block)
         ids = block.ids[~block.awake]
         ids = ids[ids < block.clients]
-        ids = ids[members[ids] >= block.clients]
-        told = yield Tell(self.star(block).transpose(), ids, members[ids], kind="asleep")
-        return told.senders[told.came]
+        indptr, servers = star.rows(ids)
+        told = yield Tell(star.transpose(), np.repeat(ids, np.diff(indptr)), servers, kind="asleep")
+        return np.unique(told.senders[told.came])
 
     def log(self, block: Block, plan: Plan) -> None:
         """Each client's part in a round, for the record; its server knows it."""

@@ -26,7 +26,8 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Dense, whole_rows
 from hansa.data import Dataset, DataSource
-from hansa.data.dealing.cohorts import Clients, Cohorts, UniformCohorts
+from hansa.data.dealing.cohorts import Cohorts, UniformCohorts
+from hansa.data.dealing.listed_cohorts import short_form
 from hansa.engine import Block, Ending, Outcome, Send
 from hansa.ensemble import (
     Distillation,
@@ -38,6 +39,7 @@ from hansa.ensemble import (
     label_weights,
     uniform_weights,
 )
+from hansa.learn.federated.cohorted import cohorted
 from hansa.learn.federated.federated import STOPPED, Federated
 from hansa.learn.federated.plateau import Plateau
 from hansa.topology import Graph
@@ -57,7 +59,8 @@ class CPFL(Federated):
     }
     cohorts: Cohorts = Field(
         UniformCohorts(cohorts=4),
-        description="how clients are put into cohorts; a number: so many at random",
+        description="how clients are put into cohorts; a number: so many at random; or lists of "
+        "clients, or a file's path",
     )
     weighting: Literal["examples", "uniform"] = Field(
         "uniform", description="weight of an update: the client's number of examples, or 1"
@@ -79,8 +82,8 @@ class CPFL(Federated):
 
     @field_validator("cohorts", mode="before")
     @classmethod
-    def _number(cls, value: Any) -> Any:
-        return UniformCohorts(cohorts=value) if isinstance(value, int) else value
+    def _short(cls, value: Any) -> Any:
+        return short_form(value)
 
     @property
     def must_tell(self) -> frozenset[str]:  # type: ignore[override]
@@ -94,13 +97,7 @@ class CPFL(Federated):
 
     def members(self, block: Block) -> np.ndarray:
         if "cpfl.members" not in block.facts:
-            clients = np.arange(block.clients)
-            clock = block.clock
-            pace = clock.pace(block, clients) if clock is not None and clock.modelled else None
-            random = block.streams.numpy("cohorts")
-            labels = block.roster.labels if self.cohorts.sees_labels else None
-            population = Clients(len(clients), labels, pace)
-            cohort = self.cohorts.assign(population, random)
+            cohort = cohorted(block, self.cohorts, "cohorts")
             block.facts["cpfl.members"] = np.where(cohort < 0, -1, block.clients + cohort)
         return block.facts["cpfl.members"]
 

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 STOPPED = "federated.stopped"
 """In ``block.kept``: which servers have ended by their own rule, bool [r]."""
+OVER = "the clients' validation loss no longer falls"
+"""Why a run ends early."""
 _BEST = "federated.best"
 """What servers keep the best model by validation loss under, where it is looked for."""
 _LOSS = "local_validation_loss"
@@ -217,6 +219,13 @@ class Federated(ClientServer):
     # -- a round
 
     def round(self, block: Block, t: int) -> Script:
+        yield from self.serve(block, t)
+        if self.stop is not None and (yield from self._is_over(block)):
+            return OVER
+        return None
+
+    def serve(self, block: Block, t: int) -> Script:
+        """The servers' round with their clients."""
         asleep = yield from self.asleep(block)
         waves = Waves.of(self, block)
         plan = self._plans(block, t, asleep, waves)
@@ -233,13 +242,18 @@ class Federated(ClientServer):
         yield from self._release(block, plan, reached)
         plan = plan.after_losses(reached, sums.heard)
         self.log(block, plan)
-        for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
+        for row in self.serving(block, t):
             mine = plan.take(plan.server == block.ids[block.residents[row]])
             sums.settle(int(row), short=bool((mine.outcome == LOST).any()))
-            self._step(block, t, plan, int(row), sums)
-        if self.stop is not None and (yield from self._is_over(block)):
-            return "the clients' validation loss no longer falls"
-        return None
+            self.step(block, t, plan, int(row), sums)
+
+    def serving(self, block: Block, t: int) -> np.ndarray:
+        """int64: which of the block's servers have a round t with their clients."""
+        return np.flatnonzero(~block.kept[STOPPED].numpy())
+
+    def clients_of(self, block: Block, t: int, server: int) -> np.ndarray:
+        """int64, ascending: ids of the clients that a server has in round t."""
+        return np.flatnonzero(self.members(block) == server)
 
     def _invitations(self, block: Block, plan: Plan) -> Tell:
         """Each client that is invited learns so, and nothing of the others."""
@@ -274,10 +288,15 @@ class Federated(ClientServer):
             inwards = Graph.from_edges(nodes, others, np.full(len(others), center))
             heard = yield Tell(inwards, speak, np.full(len(speak), center), kind="going")
             goes_on = goes_on or bool(heard.came.any())
+        return (yield from self.tell_over(block, not goes_on))
+
+    def tell_over(self, block: Block, over: bool) -> Generator[Tell, Any, bool]:
+        """Whether the first of the servers says that it is ``over``; it alone knows, all hear."""
+        center, nodes = block.clients, block.nodes
         here = len(block.positions(np.array([center]))) > 0
         everyone = np.delete(np.arange(nodes), center)
         outwards = Graph.from_edges(nodes, np.full(len(everyone), center), everyone)
-        hearers = everyone if here and not goes_on else everyone[:0]
+        hearers = everyone if here and over else everyone[:0]
         ended = yield Tell(outwards, np.full(len(hearers), center), hearers, kind="over")
         return len(hearers) > 0 or bool(ended.came.any())
 
@@ -287,6 +306,15 @@ class Federated(ClientServer):
             return None
         return Outcome(block.ids[block.residents], self._selected(block, t), "best")
 
+    def learns(self, block: Block, server: int) -> bool:
+        """Whether clients judge the model of a server."""
+        return bool((self.members(block) == server).any())
+
+    @property
+    def judged_every(self) -> int:
+        """How many rounds pass from one model that clients judge to the next."""
+        return 1
+
     def adopt(self, block: Block, rows: Tensor) -> None:
         super().adopt(block, rows)
         if _BEST in block.kept:
@@ -294,11 +322,11 @@ class Federated(ClientServer):
 
     def _selected(self, block: Block, t: int) -> Tensor:
         """The best models [r, D]; the last ones where no trained model was ever judged."""
-        rows, members = block.kept[_BEST].clone(), self.members(block)
+        rows = block.kept[_BEST].clone()
         initial = block.trainer.layout.flatten(block.trainer.module).to(rows.device)
         for row, server in enumerate(block.ids[block.residents].tolist()):
             watch = LossWatch.of(self._rule, block.kept["federated.watch"][row].numpy())
-            if not (members == server).any() or torch.equal(block.rows[row], initial):
+            if not self.learns(block, server) or torch.equal(block.rows[row], initial):
                 continue
             remark = f"server {server}: "
             if math.isinf(watch.best):
@@ -306,7 +334,7 @@ class Federated(ClientServer):
                 remark += (
                     "no client that took part could judge a model, so the last one is selected"
                 )
-            elif t == 0:
+            elif t < self.judged_every:
                 rows[row] = block.rows[row]
                 remark += (
                     "clients judge what they get, so that of a single round is not judged yet; "
@@ -322,10 +350,9 @@ class Federated(ClientServer):
 
     def _plans(self, block: Block, t: int, asleep: np.ndarray, waves: Waves) -> Plan:
         """What this block's servers plan, each for its clients that are awake and present."""
-        members = self.members(block)
         plans = []
-        for row in np.flatnonzero(~block.kept[STOPPED].numpy()):
-            available = np.flatnonzero(members == block.ids[block.residents[row]])
+        for row in self.serving(block, t):
+            available = self.clients_of(block, t, int(block.ids[block.residents[row]]))
             available = np.setdiff1d(available, asleep, assume_unique=True)
             available = available[block.presence.at(t)[available]]
             plan = self._plan(block, t, int(row), available)
@@ -359,7 +386,7 @@ class Federated(ClientServer):
             by_size=self.weighting == "examples",
         )
 
-    def _step(self, block: Block, t: int, plan: Plan, row: int, sums: Sums) -> None:
+    def step(self, block: Block, t: int, plan: Plan, row: int, sums: Sums) -> None:
         """A server's step on what it got, and what it makes of the clients' losses."""
         at = int(block.residents[row])
         invited = plan.take(plan.server == block.ids[at])
@@ -385,7 +412,7 @@ class Federated(ClientServer):
             block.kept["federated.direction"][row] = direction
         if self.validates:
             losses = np.concatenate([figures[_LOSS] for figures in sums.figures[row]])
-            self._validate(block, row, before, losses)
+            self.judge(block, t, row, before, losses)
 
     def _pass_time(self, block: Block, at: int, invited: Plan, latest: float) -> None:
         """Move a server's time to the end of the round; measure how the round went."""
@@ -432,8 +459,8 @@ class Federated(ClientServer):
             )
         block.events.append({"kind": "round_failed", "server": server, "clients": outcomes})
 
-    def _validate(self, block: Block, row: int, before: Tensor, losses: np.ndarray) -> None:
-        """Take the clients' losses of ``before``, the model that they got."""
+    def judge(self, block: Block, t: int, row: int, before: Tensor, losses: np.ndarray) -> None:
+        """Take the losses of a server's clients for ``before``, the model that they got."""
         losses = losses[~np.isnan(losses)]
         if not len(losses):
             return  # nobody who could judge it was invited in this round

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hansa.base.component import register
 from hansa.base.lazy import polars as pl
@@ -45,6 +45,9 @@ class Served(Measured):
 @register("federated")
 class FederatedPage(RunPage):
     """A run of one server, or of several with a cohort each, and their clients."""
+
+    group: ClassVar[str] = "cohort"
+    """What the clients of one of several servers are called together."""
 
     def claim(self, path: Path, config: Mapping[str, Any] | None) -> int:
         """A run that has servers."""
@@ -101,7 +104,7 @@ class FederatedPage(RunPage):
             return []
         clients = times_counted(of.invited, of.partition.get("sizes") or [])
         timed = self.elsewhere(of)
-        drawn = [timeline_picture(of.invited)]
+        drawn = [timeline_picture(of.invited, self.group)]
         if clients["invited"].n_unique() > 1 or (of.invited["fate"] != COUNTED).any():
             drawn += [
                 participation.fates_picture(of.invited),

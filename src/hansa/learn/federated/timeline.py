@@ -39,7 +39,7 @@ _SHAPES = {
 }
 
 
-def timeline_picture(invited: pl.DataFrame) -> Any | None:
+def timeline_picture(invited: pl.DataFrame, group: str = "cohort") -> Any | None:
     """Who downloads, trains and uploads when, and where clients gave up.
 
     The first rounds, at most 8: as many as involve no more than 40 clients, but at least 3, of
@@ -47,14 +47,15 @@ def timeline_picture(invited: pl.DataFrame) -> Any | None:
 
     Args:
         invited: what :func:`hansa.learn.federated.fates.invitations` found.
+        group: what the clients of one of several servers are called together.
     """
     if not is_timed(invited):
         return None
-    shown, note = _window(invited)
+    shown, note = _window(invited, group)
     begins = invited.filter(pl.col("round") <= shown["round"].max() + 1)  # type: ignore[operator]
     begins = begins.group_by("server", "round").agg(pl.col("start").min().alias("from"))
     numbers = {host: n for n, host in enumerate(invited["server"].unique().sort(), start=1)}
-    rows, labels = _rows(shown, numbers)
+    rows, labels = _rows(shown, numbers, group)
     shown = shown.join(rows, on=("client", "server"), nulls_equal=True)
     size, symbol = unit(float(shown["end"].max()), "s")  # type: ignore[arg-type]
     shown = shown.with_columns(pl.col("start", "heard", "trained", "end") / size)
@@ -107,14 +108,14 @@ def timeline_picture(invited: pl.DataFrame) -> Any | None:
     return style(chart.properties(width=WIDTH, height=height, title=title))
 
 
-def _window(invited: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+def _window(invited: pl.DataFrame, group: str) -> tuple[pl.DataFrame, str]:
     """The rows to show, and what to say of the choice."""
     hosts = invited["server"].unique().sort()
     cohorts = ""
     if len(hosts) > COHORTS:
         chosen = hosts.gather(np.linspace(0, len(hosts) - 1, COHORTS).round().astype(int).tolist())
         invited = invited.filter(pl.col("server").is_in(chosen.implode()))
-        cohorts = f" in {COHORTS} of {len(hosts)} cohorts"
+        cohorts = f" in {COHORTS} of {len(hosts)} {group}s"
     numbers = invited["round"].unique().sort()[:ROUNDS]
     for last in reversed(numbers.to_list()):
         shown = invited.filter(pl.col("round") <= last)
@@ -151,14 +152,16 @@ def _by_speed(shown: pl.DataFrame) -> pl.DataFrame:
     return order.sort("server", "spent", "client")
 
 
-def _rows(shown: pl.DataFrame, numbers: dict[int, int]) -> tuple[pl.DataFrame, list[str]]:
+def _rows(
+    shown: pl.DataFrame, numbers: dict[int, int], group: str
+) -> tuple[pl.DataFrame, list[str]]:
     """The row of each client, those of one server together, and the rows' names."""
     order = _by_speed(shown)
     labels, place = [], []
     several, before = order["server"].n_unique() > 1, None
     for server, client, _ in order.rows():
         if several and server != before:
-            labels.append(f"cohort {numbers[server]}")
+            labels.append(f"{group} {numbers[server]}")
             before = server
         place.append(len(labels))
         labels.append(str(client))
