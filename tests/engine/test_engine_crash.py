@@ -213,7 +213,8 @@ def test_what_a_run_goes_on_from_stands_in_for_a_worker_that_saved_nothing_since
 SURVIVES = {
     "centralized", "cpfl", "dpsgd", "el_local", "el_oracle", "fedadagrad", "fedadam", "fedavg",
     "fedavgm", "fednova", "fedprox", "fedyogi", "greedy", "hierarchical", "isolated", "jwins",
-    "local_sgd", "quickdrop", "random_sampling", "rex", "scalefl", "skiptrain", "skiptrain_constrained", "topk",
+    "local_sgd", "quickdrop", "random_sampling", "rex", "scalefl", "skiptrain",
+    "skiptrain_constrained", "topk",
 }  # fmt: skip
 """Algorithms that go on without a worker: each is done again to the bit in test_engine_replay."""
 CANNOT = {

@@ -119,19 +119,20 @@ def by_level(metrics: pl.DataFrame) -> pl.DataFrame:
     single = metrics.filter(pl.col("node").is_not_null())
     between = single.filter(pl.col("name") == BACKHAUL)
     schema = {"round": pl.Int32, **dict.fromkeys(LEVELS, pl.Float64)}
-    hosts = between.filter("server")["node"]
-    if not len(hosts):
+    hosts = between.filter("server")["node"].to_list()
+    if not hosts:
         return pl.DataFrame(schema=schema)
-    clients, rows = int(hosts.min()), []  # type: ignore[call-overload]
-    sent = single.filter(pl.col("name") == "bytes_sent")
-    nodes = int(sent["node"].max()) + 1  # type: ignore[arg-type]
+    sent, rows = single.filter(pl.col("name") == "bytes_sent"), []
+
+    def at(frame: pl.DataFrame, round: int) -> np.ndarray:
+        now, column = frame.filter(pl.col("round") == round), np.zeros(nodes, dtype=np.int64)
+        column[now["node"].to_numpy()] = now["value"].to_numpy()
+        return column
+
+    nodes = 1 + max(sent["node"].to_list())
     for round in between["round"].unique().sort().to_list():
-        columns = []
-        for frame in (sent, between):
-            now, column = frame.filter(pl.col("round") == round), np.zeros(nodes, dtype=np.int64)
-            column[now["node"].to_numpy()] = now["value"].to_numpy()
-            columns.append(column)
-        rows.append({"round": round, **bytes_by_level(*columns, clients)})
+        levels = bytes_by_level(at(sent, round), at(between, round), min(hosts))
+        rows.append({"round": round, **levels})
     return pl.DataFrame(rows, schema=schema)
 
 
