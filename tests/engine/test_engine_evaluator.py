@@ -87,3 +87,46 @@ def test_what_is_decoded_at_a_time_is_a_few_batches(
     trainer.close()
     assert max(sizes) == 60
     assert sum(sizes) == len(job.dataset.test)
+
+
+class Coupled(nn.Module):
+    """Looks at all examples of a batch, also when it is evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(1, 2, 3), nn.Linear(72, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear((self.conv(x) - x.mean(0)[:, 1:-1, 1:-1]).flatten(1))
+
+
+@pytest.mark.parametrize("model", ["gn_lenet", "femnist_cnn"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_batch_in_pieces_gives_the_figures_of_the_whole(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, model: Any, precision: str
+) -> None:
+    """Small products may add up in another order where a linear layer is large: the last bits."""
+    job = make_job({"model": model, "evaluate.precision": precision})
+    rows = 0.2 * torch.randn(2, ParameterLayout.of(job.module).size)
+    assert job.tried.widest == 32 * 8 * 8
+    assert make_job().tried.widest == 0, "an mlp is not cut"
+    figures = []
+    for room in (1, 9 * 4 * job.tried.widest, 1 << 30):
+        monkeypatch.setattr(evaluator, "_LAYER_BYTES", room)
+        figures.append(measured(job, rows, 150))
+    for name, values in figures[0].items():
+        for other in figures[1:]:
+            assert np.allclose(values, other[name], rtol=1e-6 if precision == "float32" else 0.01)
+            assert model != "gn_lenet" or np.array_equal(values, other[name]), name
+
+
+def test_a_batch_of_coupled_examples_is_not_cut(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    job.module = Coupled()
+    rows = torch.randn(2, ParameterLayout.of(job.module).size)
+    wanted = measured(job, rows, 150)
+    assert job.tried.widest == 0
+    monkeypatch.setattr(evaluator, "_LAYER_BYTES", 1)
+    assert np.array_equal(measured(job, rows, 150)["loss"], wanted["loss"])

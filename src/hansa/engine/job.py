@@ -174,6 +174,7 @@ class Job(Plan):
             self.workers == 1,
             self.privacy if isinstance(self.privacy, ExamplePrivacy) else None,
             self.evaluate.precision or self.train.precision,
+            self.tried.widest,
         )
 
     @cached_property

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _RESIDENT_BYTES = 512 << 20  # a split up to this size is decoded once
+_LEAST = 8  # examples at a time
+_LAYER_BYTES = 8 << 20  # numbers between two layers that stay in cache
 _SHARED_BYTES = 8 << 20  # where workers share a machine, and so the split as it is stored
 
 
@@ -42,6 +44,8 @@ class Evaluator(Bench):
         alone: whether the machine is this process's own; else a large split is decoded anew, a
             few batches at a time, whenever it is needed.
         precision: what models are evaluated in.
+        widest: numbers of an example in the widest layer, by which a batch is worked on in pieces;
+            0: it must not be.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Evaluator(Bench):
         metrics: Sequence[Metric] = (),
         alone: bool = True,
         precision: Precision = "float32",
+        widest: int = 0,
     ) -> None:
         super().__init__(module, dataset, strategy, device, threads, chance)
         self.precision: Precision = precision
@@ -66,6 +71,7 @@ class Evaluator(Bench):
         self._draws: bool | None = None
         self._resident: dict[int, tuple[Tensor, Tensor]] = {}
         self._room = _RESIDENT_BYTES if alone else _SHARED_BYTES
+        self._widest = widest
 
     def evaluate(
         self,
@@ -188,7 +194,7 @@ class Evaluator(Bench):
                     if self._restless and batches:
                         self._show(passes, rows, np.array([row]), own)
                     x, y = self.dataset.gather(self.dataset.train, batch)
-                    batches.append((no_grad_outputs(passes, x.unsqueeze(0))[0], y))
+                    batches.append((self._outputs(passes, x)[0], y))
             yield members, batches
 
     def _together(
@@ -237,8 +243,20 @@ class Evaluator(Bench):
             if self._restless and b:
                 self._show(passes, rows, chunk, own)
             inputs, targets = x[start : start + batch_size], y[start : start + batch_size]
-            outputs = no_grad_outputs(passes, inputs.unsqueeze(0))
+            outputs = self._outputs(passes, inputs)
             yield self.metrics.sums_of_each(outputs, targets).cpu().numpy()
+
+    def _outputs(self, passes: Passes, x: Tensor) -> Tensor:
+        """Outputs [k, B, ...] of x [B, ...], so many examples at a time that they stay in cache.
+
+        A stacked batch is small, and a GPU wants a large one.
+        """
+        if not self._widest or self.strategy == "stacked" or self.device.type != "cpu":
+            return no_grad_outputs(passes, x.unsqueeze(0))
+        width = self._widest * (2 if self.precision == "bfloat16" else 4)
+        size = max(_LEAST, _LAYER_BYTES // width)
+        each = [no_grad_outputs(passes, piece.unsqueeze(0)) for piece in x.split(size)]
+        return each[0] if len(each) == 1 else torch.cat(each, dim=1)
 
     def _show(
         self, passes: Passes, rows: Tensor, chunk: np.ndarray, own: Mapping[str, Tensor] | None

@@ -86,10 +86,11 @@ class Trainer(Evaluator):
         alone: bool = True,
         privacy: ExamplePrivacy | None = None,
         precision: Precision = "float32",
+        widest: int = 0,
     ) -> None:
         super().__init__(
             module, dataset, strategy, device, threads, chance, seed, restless, metrics, alone,
-            precision,
+            precision, widest,
         )  # fmt: skip
         self.private = None if privacy is None else PrivateSteps(privacy, settings, rounds)
         self.counters = counters

@@ -18,6 +18,7 @@ from hansa.base.losses import LOSSES
 from hansa.base.own_code import place_of, said
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
+from hansa.engine.training.gradients import has_convolution
 from hansa.engine.training.precision import computing, widened
 from hansa.models import ParameterLayout
 from hansa.models.draws import Chance, drawing, generators, give_generator, watching
@@ -37,11 +38,14 @@ class Tried:
         chance: what draws random numbers in a pass of the network.
         counters: integer buffers that training changes, as a block's state names them.
         restless: whether evaluation changes the network's numbers too.
+        widest: of a network that convolves, numbers of an example in the output of the layer that
+            gives most; 0: it does not, or couples the examples of a batch when it is evaluated.
     """
 
     chance: Chance
     counters: tuple[str, ...] = ()
     restless: bool = False
+    widest: int = 0
 
 
 def try_out(
@@ -86,7 +90,37 @@ def try_out(
         if few is not None and few != len(first[1]):
             _pass_few(network, spec, _inputs(dataset, few), name, who)
     counters, restless = _refuse_memory(module, layout, dataset, name)
-    return Tried(_chance(module, spec, *first) if draws else "", counters, restless)
+    chance: Chance = _chance(module, spec, *first) if draws else ""
+    # Products of other networks add up in another order where there are fewer examples.
+    whole = chance in ("forward", "any") or restless or not has_convolution(network)
+    widest = 0 if whole else _widest_layer(network, first[0])
+    return Tried(chance, counters, restless, widest)
+
+
+def _widest_layer(network: nn.Module, x: Tensor) -> int:
+    """As :attr:`Tried.widest`."""
+    seen = [0]
+
+    def look(_: Any, __: Any, output: Any) -> None:
+        for one in output if isinstance(output, tuple | list) else [output]:
+            if isinstance(one, torch.Tensor):
+                seen.append(one.numel() // len(x))
+
+    if len(x) < 2:
+        return 0
+    layers = [part for part in network.modules() if not any(True for _ in part.children())]
+    hooks = [layer.register_forward_hook(look) for layer in layers]
+    network.eval()
+    try:
+        with torch.no_grad():
+            whole = network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    with torch.no_grad():
+        apart = torch.cat([network(piece) for piece in x.split([1, len(x) - 1])])
+    alike = torch.allclose(apart, whole, rtol=1e-4, atol=1e-5, equal_nan=True)
+    return max(seen) if alike else 0
 
 
 def _refuse_copies(module: nn.Module, network: nn.Module, name: str) -> None:
