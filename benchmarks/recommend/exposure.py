@@ -1,6 +1,6 @@
 """Exposure against accuracy: how many nodes hold a rating, and what is sent in vain.
 
-    python benchmarks/recommend/exposure.py            # 3 seeds, about 15 minutes
+    python benchmarks/recommend/exposure.py            # 3 seeds, about 20 minutes of a core
     python benchmarks/recommend/exposure.py --smoke    # a few rounds, one seed
 
 ``examples/synthetic_rex.yaml`` (20 nodes) and, where HANSA_DATA has it, ``movielens_rex.yaml``
@@ -8,7 +8,8 @@
 stars. Two things are asked. Reconciliation: when it is as good as blind resending is at the end, of
 what came by then, at most half as large a share had been there already. A hop limit: half the
 holders of a rating or fewer, and an RMSE at most 1 % above, at the end of the same rounds; that too
-where nodes share their models as well (``share: both``), with and without the limit.
+where nodes share their models as well (``share: both``), with and without the limit. And counters
+say how far copies have come: over how many links from their owners, at the end.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import RESULTS, Notes, markdown, publish
+from safetensors.torch import load_file
 
 from hansa import run
+from hansa.engine.runtimes.checkpoint import latest
+from hansa.recommend.exposure import HOPS
 from hansa.recommend.recommend_file import RecommendFile
 from hansa.recommend.spreading import spread
+from hansa.report import RunFolder
 from hansa.report.charts import save_png
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -39,6 +44,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "blind": {},
     "remembered": {"reconcile": "remembered"},
     "digest": {"reconcile": "digest"},
+    "counted": {"exposure": {"hops": 255}},
     "hops 1": {"exposure": {"hops": 1}},
     "hops 2": {"exposure": {"hops": 2}},
     "hops 2, digest": {"exposure": {"hops": 2}, "reconcile": "digest"},
@@ -50,22 +56,27 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 SMALL = {"synthetic": {"ratings": 100, "digest_entries": 200}, "latest-small": {}}
 """In the synthetic run messages are small, so that it is not all over after a few rounds."""
-ROUNDS = {"synthetic": 100, "latest-small": 200}
+ROUNDS = 100
 
 
-LEFT_OUT = dict.fromkeys(["budget 8", "expiry 10", "both, hops 2"], ("latest-small",))
+LEFT_OUT = dict.fromkeys(["budget 8", "expiry 10", "hops 2, digest"], ("latest-small",))
+COUNTED = 4
+"""Copies that came over so many links or more are told together."""
 Curves = dict[str, list[pl.DataFrame]]
 """By way, one of each seed: what :func:`curve` gives."""
 
 
-def curve(name: str, settings: dict[str, Any], seed: int, smoke: bool) -> list[dict[str, float]]:
+def curve(name: str, settings: dict[str, Any], seed: int, smoke: bool) -> list[dict[str, Any]]:
     """By measured round: ``rmse``, ``holders``, ``repeated`` (share of what came) and ``sent``,
-    megabytes of all nodes."""
+    megabytes of all nodes; in the last ``hops``, where they are counted: the shares of copies that
+    came over 1, 2 ... links."""
     chosen = yaml.safe_load((EXAMPLES / FILES[name]).read_text())
-    chosen |= {"seed": seed, "baselines": ["global_mean"], "checkpoint": {"every": 0}}
+    chosen |= {"seed": seed, "baselines": ["global_mean"]}
     chosen["evaluate"] = {"every": 5, "own": {"name": "ratings", "k": 0}}
     chosen["algorithm"] |= SMALL[name] | settings
-    chosen["rounds"] = 5 if smoke else ROUNDS[name]
+    chosen["rounds"] = 5 if smoke else ROUNDS
+    counted = "hops" in settings.get("exposure", {})
+    chosen["checkpoint"] = {"every": chosen["rounds"] if counted else 0}
     with tempfile.TemporaryDirectory() as folder:
         done = run(RecommendFile.parse(chosen), out=Path(folder) / "run", report=False)
         metrics = done.metrics()
@@ -74,7 +85,19 @@ def curve(name: str, settings: dict[str, Any], seed: int, smoke: bool) -> list[d
         errors = named.agg(rmse=pl.col("value").mean()).join(
             sent.select("round", sent=pl.col("bytes") / 1e6), on="round"
         )
-        return errors.join(spread(done), on="round").sort("round").to_dicts()
+        rows = errors.join(spread(done), on="round").sort("round").to_dicts()
+        return [*rows[:-1], rows[-1] | {"hops": far(done)}] if counted else rows
+
+
+def far(done: RunFolder) -> list[float]:
+    """Shares of copies by how many links they came over, the last as many or more."""
+    checkpoint = latest(done.path / "checkpoints")
+    assert checkpoint is not None
+    (part,) = checkpoint.glob("*.safetensors")
+    hops = load_file(part)[f"store.note.{HOPS}"].numpy()
+    counts = np.bincount(np.minimum(hops[hops > 0], COUNTED), minlength=COUNTED + 1)[1:]
+    shares: list[float] = (counts / counts.sum()).tolist()
+    return shares
 
 
 def at_error(found: pl.DataFrame, error: float) -> dict[str, Any] | None:
@@ -169,7 +192,7 @@ def main() -> None:
         names = ["synthetic"]
     notes, seeds = Notes(arguments.notes), 1 if arguments.smoke else arguments.seeds
     curves: dict[str, Curves] = {}
-    rows, verdicts = [], []
+    rows, verdicts, hops = [], [], dict[str, list[list[float]]]()
     for name in names:
         curves[name] = {}
         for way, settings in WAYS.items():
@@ -181,7 +204,11 @@ def main() -> None:
                     )
                     for seed in range(1, 1 + seeds)
                 ]
-                curves[name][way] = [pl.DataFrame(found) for found in known]
+                for one in known:
+                    if "hops" in one[-1]:
+                        hops.setdefault(f"{name}, {way}", []).append(one[-1]["hops"])
+                kept = ("round", "rmse", "holders", "repeated", "sent")
+                curves[name][way] = [pl.DataFrame(one).select(kept) for one in known]
         more = compared(name, curves[name])
         rows += more[0]
         verdicts += more[1]
@@ -190,6 +217,14 @@ def main() -> None:
     command = "python benchmarks/recommend/exposure.py"
     text = markdown("Exposure against accuracy: mean of seeds (worst)", command, header, rows)
     text += "\n" + "\n".join(f"- {line}" for line in verdicts) + "\n"
+    heads = " | ".join(f"{k} %" for k in ("1 link", "2 links", "3 links", f"{COUNTED} or more"))
+    text += (
+        f"\nHow far copies were from their owners at the end, mean of seeds:\n\n| run | {heads} |\n"
+    )
+    text += "|---|" + "---|" * COUNTED + "\n"
+    for who, shares in hops.items():
+        cells = (f"{100 * share:.0f}" for share in np.mean(shares, axis=0))
+        text += f"| {who} | {' | '.join(cells)} |\n"
     if not arguments.smoke:
         draw(curves, RESULTS / "exposure.png")
         text += "\n![Error against holders](exposure.png)\n"

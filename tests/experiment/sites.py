@@ -23,7 +23,7 @@ from hansa.experiment import RunFile, prepare
 
 from ..toy.waiting import until
 
-NAMES = ("north", "south", "east", "west")
+NAMES = ("north", "south", "east", "west", "coast", "hill", "lake", "river")
 PATIENCE = {"start": 120.0, "peer": 240.0, "server": 240.0}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.experiment.sites_imports"])
