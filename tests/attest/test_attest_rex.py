@@ -203,5 +203,5 @@ def test_one_is_killed_one_comes_back_and_two_are_refused(tmp_path: Path) -> Non
         events = RunFolder.open(made.out(4)).events()
         assert [event for event in events if event["kind"] == "rejoined"]
         kinds = [event["kind"] for event in RunFolder.open(made.out(0)).events()]
-        assert "lost" in kinds
+        assert "missing" in kinds  # what site 5 would have sent
         assert len(stored(made, 0).columns["stars"]) > 0
