@@ -107,18 +107,19 @@ def at_error(found: pl.DataFrame, error: float) -> dict[str, Any] | None:
 
 
 def compared(name: str, curves: Curves) -> tuple[list[list[str]], list[str]]:
-    """(rows of the table, the two verdicts) of one data set."""
+    """(rows of the table, the verdicts) of one data set; of a way, as many seeds as are there."""
     rows, ends = [], {way: [c.tail(1).to_dicts()[0] for c in each] for way, each in curves.items()}
     blind = ends["blind"]
     for way, last in ends.items():
         base = ends["both, blind" if way.startswith("both") else "blind"]
-        worse = [100 * (a["rmse"] / b["rmse"] - 1) for a, b in zip(last, base, strict=True)]
-        equal = [at_error(c, b["rmse"]) for c, b in zip(curves[way], base, strict=True)]
+        worse = [100 * (a["rmse"] / b["rmse"] - 1) for a, b in zip(last, base, strict=False)]
+        equal = [at_error(c, b["rmse"]) for c, b in zip(curves[way], base, strict=False)]
         once = [e for e in equal if e is not None]
         rows.append(
             [
                 name,
                 way,
+                str(len(last)),
                 _said([e["rmse"] for e in last], 4, max),
                 _said(worse, 1, max),
                 _said([e["holders"] for e in last], 1, max),
@@ -130,11 +131,11 @@ def compared(name: str, curves: Curves) -> tuple[list[list[str]], list[str]]:
             ]
         )
     verdicts = []
-    for way in ("remembered", "digest"):
-        found = [at_error(c, b["rmse"]) for c, b in zip(curves[way], blind, strict=True)]
+    for way in (way for way in ("remembered", "digest") if way in ends):
+        found = [at_error(c, b["rmse"]) for c, b in zip(curves[way], blind, strict=False)]
         shares = [
             np.inf if e is None else e["repeated"] / b["repeated"]
-            for e, b in zip(found, blind, strict=True)
+            for e, b in zip(found, blind, strict=False)
         ]
         verdicts.append(
             f"{name}, {way}: half the duplicates of blind resending or fewer at its RMSE, every "
@@ -142,7 +143,7 @@ def compared(name: str, curves: Curves) -> tuple[list[list[str]], list[str]]:
         )
     for way in (way for way in ends if "hops" in way):
         base = ends["both, blind" if way.startswith("both") else "blind"]
-        pairs = list(zip(ends[way], base, strict=True))
+        pairs = list(zip(ends[way], base, strict=False))
         share = max(a["holders"] / b["holders"] for a, b in pairs)
         worse = max(100 * (a["rmse"] / b["rmse"] - 1) for a, b in pairs)
         holds = share <= 0.5 and worse < 1
@@ -180,39 +181,53 @@ def draw(curves: dict[str, Curves], path: Path) -> None:
     save_png(alt.hconcat(*charts), path)
 
 
+def named(name: str, way: str, seeds: int) -> list[str]:
+    """What runs are called in notes."""
+    return [f"{name}, {way}, seed {seed}" for seed in range(1, 1 + seeds)]
+
+
+def measured(names: list[str], notes: Notes, seeds: int, smoke: bool) -> dict[str, Any]:
+    """All curves by what they are called, one seed after the other."""
+    found = {}
+    for seed in range(1, 1 + seeds):
+        for name in names:
+            for way, settings in WAYS.items():
+                if name not in LEFT_OUT.get(way, ()):
+                    called, work = named(name, way, seed)[-1], partial(curve, name, settings, seed)
+                    found[called] = notes.get(called, partial(work, smoke))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few rounds, one seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--notes", help="a file of what is known, to go on where it was stopped")
+    parser.add_argument("--known", action="store_true", help="run nothing: what is noted")
     parser.add_argument("--only", choices=[*FILES], help="one data set")
     arguments = parser.parse_args()
     names = [arguments.only] if arguments.only else [*FILES]
     if arguments.smoke or "HANSA_DATA" not in os.environ:
         names = ["synthetic"]
     notes, seeds = Notes(arguments.notes), 1 if arguments.smoke else arguments.seeds
+    noted = notes.known if arguments.known else measured(names, notes, seeds, arguments.smoke)
     curves: dict[str, Curves] = {}
     rows, verdicts, hops = [], [], dict[str, list[list[float]]]()
     for name in names:
         curves[name] = {}
         for way, settings in WAYS.items():
             if name not in LEFT_OUT.get(way, ()):
-                known = [
-                    notes.get(
-                        f"{name}, {way}, seed {seed}",
-                        partial(curve, name, settings, seed, arguments.smoke),
-                    )
-                    for seed in range(1, 1 + seeds)
-                ]
+                known = [noted[one] for one in named(name, way, seeds) if one in noted]
                 for one in known:
                     if "hops" in one[-1]:
                         hops.setdefault(f"{name}, {way}", []).append(one[-1]["hops"])
                 kept = ("round", "rmse", "holders", "repeated", "sent")
-                curves[name][way] = [pl.DataFrame(one).select(kept) for one in known]
+                if known:
+                    curves[name][way] = [pl.DataFrame(one).select(kept) for one in known]
         more = compared(name, curves[name])
         rows += more[0]
         verdicts += more[1]
-    header = ["data", "way", "RMSE", "above blind, %", "holders a rating", "duplicates, %"]
+    header = ["data", "way", "seeds", "RMSE", "above blind, %", "holders a rating", "duplicates, %"]
     header += ["MB sent", "as good as blind", "MB then", "duplicates then, %"]
     command = "python benchmarks/recommend/exposure.py"
     text = markdown("Exposure against accuracy: mean of seeds (worst)", command, header, rows)
