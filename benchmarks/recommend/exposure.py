@@ -215,7 +215,7 @@ def main() -> None:
     rows, verdicts, hops = [], [], dict[str, list[list[float]]]()
     for name in names:
         curves[name] = {}
-        for way, settings in WAYS.items():
+        for way in WAYS:
             if name not in LEFT_OUT.get(way, ()):
                 known = [noted[one] for one in named(name, way, seeds) if one in noted]
                 for one in known:

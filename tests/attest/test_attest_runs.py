@@ -77,6 +77,9 @@ def test_every_artefact_of_a_simulated_run_says_so(attested: Path) -> None:
     assert all(line.startswith("[tee: simulated] ") for line in lines)
     compared = write_comparison([attested], attested.parent / "compared.html").read_text()
     assert "(tee: simulated)" in compared.partition("<h1>")[2]
+    model = attested.parent / "model.safetensors"
+    hansa("export", str(attested), "--node", "0", "--out", str(model))
+    assert json.loads(model.with_suffix(".json").read_text())["tee"] == "simulated"
     watched = Watched(attested)
     watched.update()
     assert shown([watched])["runs"][0]["name"].endswith("(tee: simulated)")

@@ -86,6 +86,7 @@ def facts(run: TrainedRun, module: nn.Module, node: int | None, average: bool) -
         "run": run.folder.path.resolve().name,
         "round": run.done,
         "node": "average" if average else node,
+        **run.folder.marks,
     } | facts_of(run.job.dataset, run.settings.model, module)
 
 
