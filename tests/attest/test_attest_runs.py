@@ -12,6 +12,7 @@ from hansa.base.errors import ConfigError
 from hansa.engine import Simulate
 from hansa.experiment.run import run
 from hansa.experiment.runfile import RunFile
+from hansa.forget.page import RequestPage, Served
 from hansa.report import RunFolder
 from hansa.report.comparison import write_comparison
 from hansa.report.live.shown import shown
@@ -118,3 +119,10 @@ def test_nothing_is_simulated_by_settings_alone(
     with pytest.raises(ConfigError, match="HANSA_SIMULATED_TEE is not 1"):
         run(run_file(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_receipt_of_what_was_forgotten_says_so() -> None:
+    receipt = {"kind": "forget", "what": "class 3", "method": {"name": "quickdrop"}}
+    marks = {"tee": "simulated", "is_hardware": False}
+    said = [RequestPage().headline(Served(receipt | more, None)) for more in ({}, marks)]
+    assert said == ["Forget class 3, quickdrop", "Forget class 3, quickdrop (tee: simulated)"]

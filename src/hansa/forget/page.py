@@ -17,6 +17,7 @@ from hansa.forget.tables import cost, cost_table, distance_table, figures_table,
 from hansa.report.charts import WIDTH, palette, records, style
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
+from hansa.report.marks import marked, marks_in
 from hansa.report.page import Page, Section, Tile
 from hansa.report.units import number, quantity
 
@@ -59,7 +60,8 @@ class RequestPage(Page):
 
     def headline(self, of: Served) -> str:
         """What was asked for, and by which method."""
-        return f"{of.receipt['kind'].capitalize()} {of.receipt['what']}, {of.method}"
+        asked = f"{of.receipt['kind'].capitalize()} {of.receipt['what']}, {of.method}"
+        return marked(asked, marks_in(of.receipt))
 
     def status(self, of: Served) -> str:
         """Done, or incomplete."""

@@ -133,6 +133,7 @@ def _serve(
     was_done = facts["status"] == "done"
     receipt: dict[str, Any] = {
         "kind": "forget",
+        **run.folder.marks,
         "time": now(),
         "request": request.dump(),
         "what": what,
@@ -214,6 +215,7 @@ def relearn(
         facts = _play(run, program, part, run.checkpoint).facts
         receipt = {
             "kind": "relearn",
+            **run.folder.marks,
             "status": "done",
             "time": now(),
             "request": request.dump(),
