@@ -24,6 +24,12 @@ RELEASES = "privacy.releases"
 """In a block's state: how often each node has let something noised out, int64 [n]."""
 COST = "privacy.cost"
 """In what servers keep: what their clients have spent, [r, orders] of the accountant's."""
+ACCOUNTS = "privacy.accounts"
+"""The fact of a block that keeps its accounts, where nodes count what they let out."""
+FAN = "privacy.fan"
+"""The fact of a block that says how often a node lets something out in a round; by default once."""
+RATE = "sampling_rate"
+"""In a block's report: the chance of one to be drawn, where that is accounted for."""
 _ROUND = "privacy.round"
 
 
@@ -73,8 +79,12 @@ class StepAccounts(Accounts):
         sizes, done = self._of(block)
         private = self._trainer(block).private
         assert private is not None
-        noise = [private.terms(size).noise if size else np.nan for size in sizes.tolist()]
-        return {EPSILON: private.epsilons(sizes, done), NOISE: np.array(noise, dtype=np.float64)}
+        known = [private.terms(size) if size else None for size in sizes.tolist()]
+        return {
+            EPSILON: private.epsilons(sizes, done),
+            NOISE: np.array([np.nan if one is None else one.noise for one in known]),
+            RATE: np.array([np.nan if one is None else one.rate for one in known]),
+        }
 
     def goes_on(self, block: Block) -> bool:
         sizes, done = self._of(block)
@@ -100,17 +110,18 @@ class StepAccounts(Accounts):
 class ReleaseAccounts(Accounts):
     """Of whole nodes: every message that leaves with noise costs its sender."""
 
-    @property
-    def noise(self) -> float:
-        """The noise multiplier: for one release a round, where an epsilon is asked for."""
-        return self.privacy.multiplier(1.0, self.rounds)
+    def noise(self, block: Block) -> float:
+        """The noise multiplier: for so many releases a round as :data:`FAN` says, where an epsilon
+        is asked for."""
+        return self.privacy.multiplier(1.0, self.rounds * block.facts.get(FAN, 1))
 
     def start(self, block: Block) -> None:
+        block.facts[ACCOUNTS] = self
         for name in (RELEASES, _ROUND):
             block.state[name] = torch.zeros(len(block), dtype=torch.int64)
 
     def figures(self, block: Block) -> dict[str, np.ndarray]:
-        made, noise = block.state[RELEASES].numpy(), self.noise
+        made, noise = block.state[RELEASES].numpy(), self.noise(block)
         cost, delta = self.privacy.cost(noise), self.privacy.risk
         counts, which = np.unique(made, return_inverse=True)
         spent = np.array([accounting.epsilon(n * cost, delta) if n else 0.0 for n in counts])
@@ -126,7 +137,7 @@ class ReleaseAccounts(Accounts):
         block.state[_ROUND].copy_(block.state[RELEASES])
         limit = self.privacy.limit
         assert limit is not None
-        most = accounting.most(self.privacy.cost(self.noise), self.privacy.risk, limit)
+        most = accounting.most(self.privacy.cost(self.noise(block)), self.privacy.risk, limit)
         return int(made.max(initial=0)) + int(each) <= most
 
     def release(self, block: Block, at: np.ndarray) -> None:
@@ -140,10 +151,9 @@ class ReleaseAccounts(Accounts):
         limit = self.privacy.limit
         if limit is None:
             return
-        most = accounting.most(self.privacy.cost(self.noise), self.privacy.risk, limit)
+        most = accounting.most(self.privacy.cost(self.noise(block)), self.privacy.risk, limit)
         if made.max(initial=0) > most:
             node = int(block.ids[int(np.argmax(made))])
-            np.add.at(made, at, -1)
             problem = f"would pass epsilon {limit:g} with its next message"
             fix = "a larger epsilon (or budget), more noise, or fewer rounds"
             raise RunError(f"{problem}; set {fix}", node=node)
@@ -157,12 +167,13 @@ class ServerAccounts(Accounts):
         block.kept[COST] = torch.zeros(shape, dtype=torch.float64)
 
     def figures(self, block: Block) -> dict[str, np.ndarray]:
-        found = {name: np.full(len(block), np.nan) for name in (EPSILON, NOISE)}
+        found = {name: np.full(len(block), np.nan) for name in (EPSILON, NOISE, RATE)}
         costs = block.kept[COST].numpy()
         found[EPSILON][block.residents] = [
             accounting.epsilon(cost, self.privacy.risk) for cost in costs
         ]
-        found[NOISE][block.residents] = block.facts.get(NOISE, np.nan)
+        for name in (NOISE, RATE):
+            found[name][block.residents] = block.facts.get(name, np.nan)
         return found
 
     def goes_on(self, block: Block) -> bool:
@@ -187,12 +198,14 @@ def accounts_of(privacy: Privacy | None, rounds: int, agrees: bool) -> Accounts 
 
 def summed_up(privacy: Privacy, values: dict[str, np.ndarray]) -> dict[str, Any]:
     """What a run's nodes have come to: the highest epsilon, and their noise."""
-    spent, noise = (values.get(name, np.zeros(0)) for name in (EPSILON, NOISE))
-    spent, noise = spent[~np.isnan(spent)], noise[~np.isnan(noise)]
+    spent = values[EPSILON][~np.isnan(values[EPSILON])]
     said: dict[str, Any] = privacy.facts()
     if len(spent):
         said |= {"epsilon": float(spent.max()), "epsilon_mean": float(spent.mean())}
-    if len(noise):
-        low, high = float(noise.min()), float(noise.max())
-        said["noise"] = low if low == high else {"min": low, "max": high}
+    for name, short in ((NOISE, "noise"), (RATE, RATE)):
+        found = values.get(name, np.zeros(0))
+        found = found[~np.isnan(found)]
+        if len(found):
+            low, high = float(found.min()), float(found.max())
+            said[short] = low if low == high else {"min": low, "max": high}
     return said

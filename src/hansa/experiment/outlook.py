@@ -9,7 +9,7 @@ import numpy as np
 from hansa.base.paths import short
 from hansa.data import label_histogram
 from hansa.engine import Job
-from hansa.engine.accounts import EPSILON, NOISE, summed_up
+from hansa.engine.accounts import EPSILON, NOISE, RATE, summed_up
 from hansa.engine.training.private_steps import PrivateSteps
 from hansa.experiment.precision_gain import remark_on, step_share
 from hansa.experiment.remarks import remarks
@@ -111,8 +111,10 @@ def _foreseen(job: Job, privacy: ExamplePrivacy, sizes: list[int]) -> dict[str, 
     steps = np.minimum(
         job.train.asked(have) * job.rounds, private.affordable(have, np.zeros_like(have))
     )
-    noise = np.array([private.terms(size).noise for size in have.tolist()])
-    return summed_up(privacy, {EPSILON: private.epsilons(have, steps), NOISE: noise})
+    terms = [private.terms(size) for size in have.tolist()]
+    figures = {NOISE: [one.noise for one in terms], RATE: [one.rate for one in terms]}
+    arrays = {name: np.array(values) for name, values in figures.items()}
+    return summed_up(privacy, {EPSILON: private.epsilons(have, steps), **arrays})
 
 
 def _told(job: Job) -> str:

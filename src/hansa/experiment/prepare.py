@@ -190,7 +190,7 @@ def within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
     except ConfigError as error:
         if error.field == "nodes":
             raise
-        named = error if error.field.split(".")[0] == parent else error.under(parent)
+        named = error if error.field.split(".")[0] in (parent, "privacy") else error.under(parent)
         if not error.field and error.value is None:
             named = ConfigError(parent, None, f"with {nodes} nodes: {error.problem}", error.fix)
         raise named from None

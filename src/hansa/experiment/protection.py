@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _GOES = {
     "example": "an algorithm that trains in local steps alone, such as dpsgd or fedavg",
     "local": "an algorithm that sends whole models, such as dpsgd or fedavg",
-    "central": "algorithm: fedavg",
+    "central": "algorithm: {name: fedavg, weighting: uniform}",
     "distributed": "algorithm: secure_dpsgd",
 }
 

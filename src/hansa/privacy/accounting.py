@@ -31,7 +31,7 @@ ORDERS: tuple[float, ...] = (
 of them is, which is no news here."""
 ACCOUNTANT = "Renyi (Opacus)"
 _MOST = 1 << 62
-_LARGEST = 1e7
+_LOWEST, _LARGEST = 0.1, 1e7
 
 
 def check_accountant() -> None:
@@ -110,19 +110,37 @@ def calibrated(limit: float, delta: float, rate: float, times: int) -> float:
     def within(noise: float, whole: bool) -> bool:
         return epsilon(times * gaussian(noise, rate, whole), delta) <= limit
 
-    low, high = 0.1, 1.0
-    while not within(high, True):
+    high = least_noise(limit, delta, times, lambda noise: gaussian(noise, rate, True))
+    low = high
+    while low > _LOWEST and within(low, False):  # the other orders may allow less
+        high, low = low, low / 1.03
+    return up(_least(low, high, 1.002, lambda noise: within(noise, False)))
+
+
+def least_noise(
+    limit: float, delta: float, times: int, cost: Callable[[float], np.ndarray]
+) -> float:
+    """The least noise, up to 0.1 %, with which so many releases stay within an epsilon.
+
+    Args:
+        cost: of one release with a noise multiplier, [orders].
+
+    Raises:
+        ConfigError: there is none; the field is ``epsilon``.
+    """
+
+    def within(noise: float) -> bool:
+        return epsilon(times * cost(noise), delta) <= limit
+
+    low, high = _LOWEST, 1.0
+    while not within(high):
         low, high = high, 2 * high
         if high > _LARGEST:
             problem = f"no noise is enough for {times} releases with delta {delta:g}"
             raise ConfigError("epsilon", limit, problem, "a larger epsilon, or fewer rounds")
-    if high == 1.0 and within(low, True):
+    if high == 1.0 and within(low):
         return low
-    high = _least(low, high, 1.001, lambda noise: within(noise, True))
-    low = high
-    while low > 0.1 and within(low, False):  # the other orders may allow less
-        high, low = low, low / 1.03
-    return up(_least(low, high, 1.002, lambda noise: within(noise, False)))
+    return _least(low, high, 1.001, within)
 
 
 def _least(low: float, high: float, gap: float, enough: Callable[[float], bool]) -> float:

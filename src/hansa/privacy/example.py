@@ -33,7 +33,7 @@ class ExamplePrivacy(Privacy):
     )
 
     def facts(self) -> dict[str, Any]:
-        return super().facts() | {"sampling": "Poisson, done at every step"}
+        return super().facts() | {"sampling": "poisson"}
 
     def rate(self, size: int, batch: int) -> float:
         """The chance of an example to be drawn at a step, of ``size``, for ``batch`` expected."""

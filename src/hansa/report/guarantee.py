@@ -38,8 +38,8 @@ def privacy_grid(said: Mapping[str, Any]) -> Grid:
         ["clip", _figure(said["clip"])],
         ["accountant", str(said["accountant"])],
     ]
-    if "sampling" in said:
-        rows.append(["sampling", str(said["sampling"])])
+    if "sampling_rate" in said:
+        rows.append(["chance to be drawn, each by itself", _figure(said["sampling_rate"])])
     if said.get("limit") is not None:
         rows.append(["not to be passed", f"epsilon {said['limit']:g}"])
     return Grid("", ["", ""], rows)

@@ -40,7 +40,7 @@ def noised(accounts: ReleaseAccounts, block: Block, send: Send, t: int, phase: i
         raise RunError(f"{what}, to which privacy: local can add no noise")
     at = block.positions(senders[mine])
     accounts.release(block, at)
-    clip, noise = accounts.privacy.bound, accounts.noise
+    clip, noise = accounts.privacy.bound, accounts.noise(block)
     said = _said(block, send, rows)
     where, index = torch.from_numpy(at), torch.from_numpy(mine)
     fresh = rows[index.to(rows.device)].double()

@@ -26,11 +26,13 @@ class Terms:
     """What privacy means for a node.
 
     Attributes:
+        rate: chance of one of its examples to be drawn at a step, as it is accounted.
         noise: its noise multiplier.
         cost: what one of its steps costs, [orders] of the accountant's.
         most: steps that it may take.
     """
 
+    rate: float
     noise: float
     cost: np.ndarray
     most: int
@@ -61,7 +63,7 @@ class PrivateSteps:
             noise = privacy.multiplier(rate, asked)
             cost, limit = privacy.cost(noise, rate), privacy.limit
             most = _NO_END if limit is None else accounting.most(cost, privacy.risk, limit)
-            self._terms[size] = Terms(noise, cost, most)
+            self._terms[size] = Terms(rate, noise, cost, most)
         return self._terms[size]
 
     def affordable(self, sizes: np.ndarray, done: np.ndarray) -> np.ndarray:

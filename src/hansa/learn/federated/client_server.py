@@ -28,7 +28,7 @@ from hansa.engine.block import Correction
 from hansa.engine.shelf import Shelf
 from hansa.engine.training.bench import aligned_rows
 from hansa.ensemble.aggregators import Mean, ModelAggregator
-from hansa.learn.federated import counters
+from hansa.learn.federated import counters, protecting
 from hansa.learn.federated.client_work import Flight, Heard, Work
 from hansa.learn.federated.invitation import Invitations, Plan
 from hansa.learn.federated.mail import Mail, is_exact, post_bytes
@@ -158,6 +158,7 @@ class ClientServer(Algorithm):
             raise ConfigError("aggregator", self.aggregator.name, problem, fix)
 
     def start(self, block: Block) -> None:
+        protecting.begin(block)
         r, size = len(block.residents), block.trainer.layout.trainable
         for name, value in self.server.slots.items():
             block.kept[f"server.{name}"] = torch.full((r, size), value, device=block.rows.device)
@@ -305,6 +306,7 @@ class ClientServer(Algorithm):
         rest = rest[:, rest.shape[1] - self.aside(block) :]
         numbers = rest[:, rest.shape[1] - width :].double().cpu().numpy().T
         figures = dict(zip(self.figures, numbers, strict=True))
+        updates = protecting.bounded(block, row, updates[:, :sent])
         sums.figures[row].append(figures)
         shares = weight[senders]
         sums.heard[senders] = True

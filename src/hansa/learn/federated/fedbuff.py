@@ -65,6 +65,11 @@ class FedBuff(Asynchronous, ClientServer):
         None, ge=0, description="an older update is thrown away; none = every one counts"
     )
 
+    def unprotected(self, way: str) -> str:
+        if way == "central":
+            return "steps whenever enough updates are in, and no round bounds what one client does"
+        return super().unprotected(way)
+
     def check(self, network: Network) -> None:
         if self.concurrency > network.clients:
             problem = f"there are only {network.clients} clients"

@@ -17,7 +17,8 @@ from pydantic import Field
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Ending, Network, Outcome, Script, Tell
-from hansa.learn.federated import counters
+from hansa.ensemble.aggregators import Mean
+from hansa.learn.federated import counters, protecting
 from hansa.learn.federated.client_server import ClientServer
 from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.invitation import (
@@ -38,6 +39,7 @@ from hansa.learn.federated.plateau import LossWatch, Plateau
 from hansa.learn.federated.samplers import Pool
 from hansa.learn.federated.sums import Sums
 from hansa.learn.federated.waves import Stream, Waves
+from hansa.privacy.central import CentralPrivacy
 from hansa.topology import Graph
 
 if TYPE_CHECKING:
@@ -95,7 +97,22 @@ class Federated(ClientServer):
     def unprotected(self, way: str) -> str:
         if self.validates and way != "local":
             return "has clients report losses of examples that they hold back, without noise"
-        return super().unprotected(way)
+        return self._unaided() if way == "central" else super().unprotected(way)
+
+    def _unaided(self) -> str:
+        """Why a server of this method cannot protect its clients; empty: it can."""
+        if self.answer_names or self.figures:
+            return "has clients send more than updates, which no noise of the server hides"
+        if type(self).parts is not ClientServer.parts:
+            return "has clients that train parts of the model, whose mean has no fixed number"
+        if not isinstance(self.aggregator, Mean):
+            return (
+                "does not add updates up with this aggregator, so that no clip bounds what one "
+                "client does (algorithm.aggregator: mean; or privacy: local, which goes with any)"
+            )
+        if self.weighting != "uniform":
+            return "weighs updates by numbers of examples (algorithm.weighting: uniform)"
+        return ""
 
     @property
     def needs_time(self) -> bool:
@@ -121,6 +138,10 @@ class Federated(ClientServer):
             problem = f"only {wanted} updates are asked for in a round"
             raise ConfigError("min_updates", self.min_updates, problem, f"1 to {wanted}")
         self.check_enough(wanted)
+        if self.sampler.independent and self.over_selection > 1:
+            problem = "cuts off the slowest, and so clients are not drawn each by itself"
+            fix = "1, or sampler: uniform"
+            raise ConfigError("over_selection", self.over_selection, problem, fix)
         super().check(network)  # tries codecs with torch, which takes long to import
 
     def start(self, block: Block) -> None:
@@ -130,6 +151,8 @@ class Federated(ClientServer):
         for count in np.bincount(members[members >= block.clients]):
             if count:
                 self.check_enough(int(count))
+        for at in block.residents.tolist():
+            protecting.check(block, *self._odds(block, at))
         r, size = len(block.residents), block.trainer.layout.trainable
         block.kept[STOPPED] = torch.zeros(r, dtype=torch.bool)
         if self.global_momentum:
@@ -368,11 +391,25 @@ class Federated(ClientServer):
         there, stays = wait_for_clients(block, at, there)
         invited = min(len(there), math.ceil(wanted * self.over_selection))
         chosen = there
+        if self.sampler.independent and self.sampled is not None:
+            return self._drawn(block, t, row, there)
         if invited < len(there):
             random = block.streams.numpy("sampling", server, t)
             pool = Pool(there, block.sizes[there], stays)
             chosen = np.sort(self.sampler.choose(pool, invited, random))
         terms = self.terms(block, row, chosen, wanted)
+        return invite(block, t, server, float(block.state["modelled_time"][at]), chosen, terms)
+
+    def _drawn(self, block: Block, t: int, row: int, there: np.ndarray) -> Plan:
+        """As :meth:`_plan`, where each of the server's clients is drawn by itself, in secret."""
+        at = int(block.residents[row])
+        server = int(block.ids[at])
+        every = np.flatnonzero(self.members(block) == server)
+        random = block.streams.own.numpy("sampling", server, t)
+        pool = Pool(every, block.sizes[every], np.full(len(every), np.inf))
+        drawn = self.sampler.choose(pool, min(self.sampled or len(every), len(every)), random)
+        chosen = np.intersect1d(drawn, there)
+        terms = self.terms(block, row, chosen, len(chosen))
         return invite(block, t, server, float(block.state["modelled_time"][at]), chosen, terms)
 
     def terms(self, block: Block, row: int, chosen: np.ndarray, wanted: int) -> Terms:
@@ -396,10 +433,13 @@ class Federated(ClientServer):
         everyone = mass[: block.clients][self.members(block) == block.ids[at]].sum()
         # Also of a failed round: its clients have changed their own state.
         self.absorb(block, row, sums, float(mass[done].sum() / everyone))
-        if len(done) < self.needed:
+        protected = isinstance(block.privacy, CentralPrivacy)
+        # Who was drawn is nobody's business: with nobody there, noise is all there is.
+        if len(done) < self.needed and not (protected and self.sampler.independent):
             self._failed(block, t, at, invited, len(done))
             return
         before = block.rows[row].clone() if self.validates or self.global_momentum else None
+        protecting.protect(block, row, sums, *self._odds(block, at), t)
         self.move(block, row, sums)
         if before is None:
             return
@@ -413,6 +453,13 @@ class Federated(ClientServer):
         if self.validates:
             losses = np.concatenate([figures[_LOSS] for figures in sums.figures[row]])
             self.judge(block, t, row, before, losses)
+
+    def _odds(self, block: Block, at: int) -> tuple[float, float]:
+        """(chance of each client of the server at a position to be in a round by itself, or 1 where
+        that is not how they are drawn; how many updates are expected)."""
+        members = max(1, int((self.members(block) == block.ids[at]).sum()))
+        expected = min(self.sampled or members, members)
+        return expected / members if self.sampler.independent else 1.0, expected
 
     def _pass_time(self, block: Block, at: int, invited: Plan, latest: float) -> None:
         """Move a server's time to the end of the round; measure how the round went."""

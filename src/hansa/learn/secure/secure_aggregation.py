@@ -46,6 +46,7 @@ from hansa.base.threads import lanes
 from hansa.codec import Packets, Raw
 from hansa.codec.seeded import seeded_positions
 from hansa.engine import Algorithm, Block, Inbox, Network, Script, Send, WeightRule
+from hansa.learn.secure import shares
 from hansa.learn.secure.key_agreement import KeySource, agree, own_keys
 from hansa.learn.secure.masking import WORD, add_pads, add_sum_, pad_seed, quantize, total
 from hansa.learn.secure.unmasking import Revealed, reveal
@@ -107,8 +108,19 @@ class SecureDPSGD(Algorithm):
                     "neighbours), or allow_exposed: true",
                 )
 
+    def unprotected(self, way: str) -> str:
+        if way == "distributed":
+            return ""
+        return super().unprotected(way)
+
     def start(self, block: Block) -> None:
         own_keys(block, self.keys)
+        graph = block.graph(0)
+        shares.begin(block, graph)
+        weights = block.mixing(graph, self.weights)
+        for receiver in np.flatnonzero(graph.in_degrees).tolist():
+            if noise := self._shares(block, weights, receiver):
+                noise.check()
 
     def round(self, block: Block, t: int) -> Script:
         self.local(block, t)
@@ -122,7 +134,8 @@ class SecureDPSGD(Algorithm):
         revealed = None
         if self.on_missing == "recover":
             least = 1 if self.allow_exposed else 2
-            revealed = yield from reveal(block, graph, shared, lost, least, t)
+            spare = shares.spare(block)
+            revealed = yield from reveal(block, graph, shared, lost, least, t, spare)
         self._add_sums(block, weights, inbox, lost, revealed, t)
 
     def masked(
@@ -134,8 +147,10 @@ class SecureDPSGD(Algorithm):
         t: int,
     ) -> Packets:
         """The vectors of round t, by sender and then receiver."""
-        rows = block.rows.detach().cpu().numpy()
+        rows = shares.said(block, block.rows.detach().cpu().numpy())
         indptr, receivers = graph.transpose().rows(block.ids)
+        shares.count(block, np.diff(indptr))
+        noises = {int(r): self._shares(block, weights, int(r)) for r in np.unique(receivers)}
         positions = {int(r): self.positions(block, int(r), t) for r in np.unique(receivers)}
 
         def of_node(k: int) -> list[bytes]:
@@ -148,10 +163,13 @@ class SecureDPSGD(Algorithm):
                     numbers,
                     float(mixing_weights[others == sender][0]),
                     self.fraction_bits,
-                    len(others) - 1,
+                    len(others) - (noises[r] is None),  # noise has room of its own
                 )
                 if bad >= 0:
                     raise self._overflow(float(numbers[bad]), sender, len(others) - 1, t)
+                if (noise := noises[r]) is not None:
+                    noise.check()  # a graph may change
+                    noise.add(words, block.streams.own.numpy(f"privacy {r}", sender, t))
                 peers = [int(j) for j in graph.row(r) if j != sender]
                 seeds = {j: pad_seed(shared[k][j], r, t) for j in peers}
                 plus = [seed for j, seed in seeds.items() if j > sender]
@@ -209,6 +227,7 @@ class SecureDPSGD(Algorithm):
             )
             step = 2.0**-self.fraction_bits / present
             mine = numbers[k] if chosen is None else numbers[k, chosen]
+            shares.hear(block, k, chosen, words, step / max(1 - own / present, 1e-12))
             add_sum_(mine, own / present, words, step)
             if chosen is not None:
                 numbers[k, chosen] = mine
@@ -218,6 +237,11 @@ class SecureDPSGD(Algorithm):
         block.report["aggregations_skipped"] = skipped
         if self.on_missing == "recover":
             block.report["aggregations_recovered"] = recovered
+
+    def _shares(self, block: Block, weights: MixingMatrix, receiver: int) -> shares.Shares | None:
+        """The shares of noise in what a receiver is sent; None: there are none."""
+        others, mixing_weights = _row(weights, receiver)
+        return shares.shares_of(block, mixing_weights[others != receiver], self.fraction_bits)
 
     def _refuse_exposed(self, graph: Graph, t: int) -> None:
         exposed = np.flatnonzero(graph.in_degrees == 1)

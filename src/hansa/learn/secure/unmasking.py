@@ -35,6 +35,7 @@ def reveal(
     lost: list[np.ndarray],
     least: int,
     t: int,
+    spare: int | None = None,
 ) -> Generator[Send, Inbox, list[Revealed | None]]:
     """For each node of the block what takes the uncancelled pads away, or None.
 
@@ -42,12 +43,14 @@ def reveal(
         shared: each node's secrets, by peer.
         lost: those whose vectors each node misses.
         least: how many must be left for their sum to be uncovered.
+        spare: how many may be missing at most; None: any number.
     """
     backwards = graph.transpose()
     reports = []
     for k, node in enumerate(block.ids):
         senders = graph.row(int(node))
         ask = len(lost[k]) > 0 and len(senders) - len(lost[k]) >= least
+        ask &= spare is None or len(lost[k]) <= spare
         for sender in senders:
             reports.append(
                 lost[k].astype("<u4").tobytes() if ask and sender not in lost[k] else b""
@@ -61,7 +64,7 @@ def reveal(
         receivers, lists = inbox.messages(k)
         assert isinstance(lists, Packets)
         for receiver, packet in zip(receivers.tolist(), lists.packets, strict=True):
-            missing = _asked(packet, graph, node, receiver, least)
+            missing = _asked(packet, graph, node, receiver, least, spare)
             answers.append(b"".join(pad_seed(shared[k][j], receiver, t) for j in missing))
     inbox = yield Send(
         Packets(tuple(answers)), graph, Raw(), kind="revealed", each=True, on_missing="wait"
@@ -69,7 +72,9 @@ def reveal(
     return [_gathered(inbox, k, lost[k]) for k in range(len(block))]
 
 
-def _asked(packet: bytes, graph: Graph, node: int, receiver: int, least: int) -> list[int]:
+def _asked(
+    packet: bytes, graph: Graph, node: int, receiver: int, least: int, spare: int | None
+) -> list[int]:
     """The nodes that a receiver says are missing.
 
     Raises:
@@ -85,6 +90,10 @@ def _asked(packet: bytes, graph: Graph, node: int, receiver: int, least: int) ->
         raise WireError(f"node {receiver} asked for pads that are not of its neighbours")
     if len(missing) and len(row) - len(missing) < least:
         raise WireError(f"node {receiver} asked for pads that would show a model")
+    if spare is not None and len(missing) > spare:
+        raise WireError(
+            f"node {receiver} asked for pads that would uncover a sum with little noise"
+        )
     return [int(j) for j in missing]
 
 

@@ -1,0 +1,95 @@
+"""A server that protects its clients: it clips their updates and adds noise to their sum.
+
+Server-side differential privacy as :class:`~hansa.privacy.central.CentralPrivacy` says.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hansa.base.errors import ConfigError
+from hansa.base.lazy import torch
+from hansa.engine import Block
+from hansa.engine.accounts import COST, NOISE, RATE
+from hansa.learn.federated.sums import Sums
+from hansa.privacy.central import CentralPrivacy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CLIP = "privacy.clip"
+"""In what servers keep: the clip of each, float64 [r]."""
+_BELOW = "privacy.below"
+_TINY = 1e-12
+
+
+def begin(block: Block) -> None:
+    """Keep each server's clip, where there is one."""
+    privacy = block.privacy
+    if isinstance(privacy, CentralPrivacy):
+        r = len(block.residents)
+        block.kept[CLIP] = torch.full((r,), privacy.bound, dtype=torch.float64)
+        block.kept[_BELOW] = torch.zeros(r, dtype=torch.float64)
+
+
+def check(block: Block, rate: float, expected: float) -> None:
+    """Refuse noise that cannot be divided between sum and count.
+
+    Args: as those of :func:`protect`.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    privacy = block.privacy
+    if isinstance(privacy, CentralPrivacy):
+        try:
+            privacy.in_sum(privacy.multiplier(rate, block.rounds), expected)
+        except ConfigError as error:
+            raise error.under("privacy") from None
+
+
+def bounded(block: Block, row: int, updates: Tensor) -> Tensor:
+    """Updates [k, K] of which none is longer than the clip of the server at a row."""
+    if not isinstance(block.privacy, CentralPrivacy):
+        return updates
+    clip = float(block.kept[CLIP][row])
+    updates = torch.nan_to_num(updates, nan=0.0, posinf=0.0, neginf=0.0)
+    norms = updates.double().norm(dim=1)
+    # Shifted by a half, so that a client moves the count by no more than that.
+    block.kept[_BELOW][row] += float((norms <= clip).double().sum()) - len(norms) / 2
+    scale = (clip / norms.clamp(min=_TINY)).clamp(max=1)
+    return updates * scale.to(updates.dtype).unsqueeze(1)
+
+
+def protect(block: Block, row: int, sums: Sums, rate: float, expected: float, t: int) -> None:
+    """Make the mean of bounded updates a noised sum over the number that was expected.
+
+    Args:
+        rate: chance of each client to be in the round, by itself; 1 where that is not so.
+        expected: how many clients' updates are asked for.
+    """
+    privacy = block.privacy
+    if not isinstance(privacy, CentralPrivacy):
+        return
+    noise = privacy.multiplier(rate, block.rounds)
+    clip, server = float(block.kept[CLIP][row]), int(block.ids[block.residents[row]])
+    deviation = privacy.in_sum(noise, expected) * clip / expected
+    random = block.streams.own.numpy("privacy", server, t)
+    for part in (sums.update[row], sums.rest[row]):
+        part.mul_(sums.came[row] / expected)
+        if noise and len(part):
+            drawn = torch.from_numpy(random.standard_normal(len(part)))
+            part.add_(drawn.to(part), alpha=deviation)
+    cost = privacy.cost(noise, rate)
+    block.kept[COST][row] += torch.from_numpy(np.nan_to_num(cost, posinf=np.inf))
+    block.facts |= {NOISE: noise, COST: cost, RATE: rate}
+    if privacy.quantile is not None:
+        spread = privacy.spread(expected) if noise else 0.0
+        below = float(block.kept[_BELOW][row]) + spread * random.standard_normal()
+        share = below / expected + 0.5
+        block.kept[CLIP][row] = clip * math.exp(-privacy.clip_rate * (share - privacy.quantile))
+        block.report.setdefault("clip", np.full(len(block), np.nan))[block.residents[row]] = clip
+    block.kept[_BELOW][row] = 0
