@@ -2,10 +2,10 @@
 
 The server clips each client's update, divides their sum by the number that it expects whatever
 came, and adds Gaussian noise to it. It is trusted; who sees its models is not. With
-``sampler: poisson`` each client is drawn by itself, and a round costs as much less as it is unlikely
-to be in it; how other samplers draw is not taken into account. With ``quantile`` the clip follows
-that quantile of the updates' norms (Andrew et al., 2021, algorithm 1): the share of clients below
-it is noised too, which the whole's noise multiplier has in it.
+``sampler: poisson`` each client is drawn by itself, and a round costs the less the rarer that is;
+how other samplers draw is not taken into account. With ``quantile`` the clip follows that quantile
+of the updates' norms (Andrew et al., 2021, algorithm 1): the share of clients below it is noised
+too, which the whole's noise multiplier has in it.
 """
 
 from __future__ import annotations

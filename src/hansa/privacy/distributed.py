@@ -6,10 +6,11 @@ the difference of two Poisson numbers (Agarwal et al., 2021, "The Skellam mechan
 are Skellam again, exactly, and which no floating-point number takes part in. What is clipped is how
 far a node is from what it last heard, which the others know.
 
-The cost of a release is that of theorem 3.5 there: with a sum's sensitivities D1 and D2 and noise of
-variance mu it is a D2^2 / (2 mu) + min(((2a - 1) D2^2 + 6 D1) / (4 mu^2), 3 D1 / (2 mu)) at a whole
-order a. Here mu = (noise D2)^2, D1 <= D2^2 as all are whole numbers, and D2 is at least
-:data:`FINEST`, which makes the second term a small one that is the same for all.
+The cost of a release is that of theorem 3.5 there: with sensitivities D1 and D2 of a sum and noise
+of variance mu it is, at a whole order a,
+a D2^2 / (2 mu) + min(((2a - 1) D2^2 + 6 D1) / (4 mu^2), 3 D1 / (2 mu)).
+Here mu = (noise D2)^2, D1 <= D2^2 as all are whole numbers, and D2 is at least :data:`FINEST`,
+which makes the second term a small one that is the same for all.
 """
 
 from __future__ import annotations

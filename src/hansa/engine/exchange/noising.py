@@ -14,7 +14,6 @@ import numpy as np
 
 from hansa.base.errors import RunError
 from hansa.base.lazy import torch
-from hansa.codec.messages import width
 from hansa.engine.accounts import ReleaseAccounts
 from hansa.engine.block import Block
 from hansa.engine.exchange.exchange import Send
@@ -31,9 +30,9 @@ def noised(accounts: ReleaseAccounts, block: Block, send: Send, t: int, phase: i
     speaks = np.zeros(block.nodes, dtype=bool)
     speaks[block.ids[np.diff(heard) > 0]] = True  # what nobody gets tells nobody anything
     mine = np.flatnonzero((senders < block.clients) & speaks[senders])
-    if not len(mine) or not width(send.rows):
-        return send
     rows = send.rows
+    if not len(mine) or (isinstance(rows, torch.Tensor) and not rows.shape[1]):
+        return send
     if not isinstance(rows, torch.Tensor) or send.each:
         kind = "one for each receiver" if send.each else "no whole rows of numbers"
         what = f"messages of kind {send.kind} are {kind}"

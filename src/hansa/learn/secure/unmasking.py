@@ -91,9 +91,7 @@ def _asked(
     if len(missing) and len(row) - len(missing) < least:
         raise WireError(f"node {receiver} asked for pads that would show a model")
     if spare is not None and len(missing) > spare:
-        raise WireError(
-            f"node {receiver} asked for pads that would uncover a sum with little noise"
-        )
+        raise WireError(f"node {receiver} asked for pads of more than may be missing of a sum")
     return [int(j) for j in missing]
 
 
