@@ -17,7 +17,6 @@ from pydantic import Field
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Ending, Network, Outcome, Script, Tell
-from hansa.ensemble.aggregators import Mean
 from hansa.learn.federated import counters, protecting
 from hansa.learn.federated.client_server import ClientServer
 from hansa.learn.federated.client_work import Work
@@ -97,22 +96,12 @@ class Federated(ClientServer):
     def unprotected(self, way: str) -> str:
         if self.validates and way != "local":
             return "has clients report losses of examples that they hold back, without noise"
-        return self._unaided() if way == "central" else super().unprotected(way)
-
-    def _unaided(self) -> str:
-        """Why a server of this method cannot protect its clients; empty: it can."""
-        if self.answer_names or self.figures:
-            return "has clients send more than updates, which no noise of the server hides"
-        if type(self).parts is not ClientServer.parts:
-            return "has clients that train parts of the model, whose mean has no fixed number"
-        if not isinstance(self.aggregator, Mean):
-            return (
-                "does not add updates up with this aggregator, so that no clip bounds what one "
-                "client does (algorithm.aggregator: mean; or privacy: local, which goes with any)"
-            )
-        if self.weighting != "uniform":
-            return "weighs updates by numbers of examples (algorithm.weighting: uniform)"
-        return ""
+        if way != "central":
+            return super().unprotected(way)
+        uniform = self.weighting == "uniform" and type(self).parts is ClientServer.parts
+        return protecting.unprotected(
+            self.aggregator, uniform, bool(self.answer_names or self.figures)
+        )
 
     @property
     def needs_time(self) -> bool:

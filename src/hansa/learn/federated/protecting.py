@@ -14,6 +14,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.engine.accounts import COST, NOISE, RATE
+from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.federated.sums import Sums
 from hansa.privacy.central import CentralPrivacy
 
@@ -24,6 +25,25 @@ CLIP = "privacy.clip"
 """In what servers keep: the clip of each, float64 [r]."""
 _BELOW = "privacy.below"
 _TINY = 1e-12
+
+
+def unprotected(aggregator: ModelAggregator, uniform: bool, more: bool) -> str:
+    """Why a server cannot protect its clients; empty: it can.
+
+    Args:
+        uniform: whether all updates have the same weight, and all numbers of one.
+        more: whether clients send more than updates.
+    """
+    if more:
+        return "has clients send more than updates, which no noise of the server hides"
+    if not isinstance(aggregator, Mean):
+        return (
+            "does not add updates up with this aggregator, so that no clip bounds what one client "
+            "does (algorithm.aggregator: mean; or privacy: local, which goes with any)"
+        )
+    if not uniform:
+        return "does not weigh updates alike (algorithm.weighting: uniform does, in whole models)"
+    return ""
 
 
 def begin(block: Block) -> None:
