@@ -36,6 +36,7 @@ from hansa.learn.federated.invitation import (
 )
 from hansa.learn.federated.plateau import LossWatch, Plateau
 from hansa.learn.federated.samplers import Pool
+from hansa.learn.federated.selecting import BEST, WATCH, best_rows
 from hansa.learn.federated.sums import Sums
 from hansa.learn.federated.waves import Stream, Waves
 from hansa.privacy.central import CentralPrivacy
@@ -48,8 +49,6 @@ STOPPED = "federated.stopped"
 """In ``block.kept``: which servers have ended by their own rule, bool [r]."""
 OVER = "the clients' validation loss no longer falls"
 """Why a run ends early."""
-_BEST = "federated.best"
-"""What servers keep the best model by validation loss under, where it is looked for."""
 _LOSS = "local_validation_loss"
 _BATCH = 512
 
@@ -148,8 +147,8 @@ class Federated(ClientServer):
             block.kept["federated.direction"] = torch.zeros(r, size, device=block.rows.device)
         if self.validates:
             fresh = torch.from_numpy(LossWatch.start(self._rule).row())
-            block.kept["federated.watch"] = fresh.repeat(r, 1)
-            block.kept[_BEST] = block.rows.clone()
+            block.kept[WATCH] = fresh.repeat(r, 1)
+            block.kept[BEST] = block.rows.clone()
 
     def _check_votes(self, block: Block) -> None:
         """Every server needs clients that can tell it how good its model is."""
@@ -329,36 +328,11 @@ class Federated(ClientServer):
 
     def adopt(self, block: Block, rows: Tensor) -> None:
         super().adopt(block, rows)
-        if _BEST in block.kept:
-            block.kept[_BEST].copy_(rows)
+        if BEST in block.kept:
+            block.kept[BEST].copy_(rows)
 
     def _selected(self, block: Block, t: int) -> Tensor:
-        """The best models [r, D]; the last ones where no trained model was ever judged."""
-        rows = block.kept[_BEST].clone()
-        initial = block.trainer.layout.flatten(block.trainer.module).to(rows.device)
-        for row, server in enumerate(block.ids[block.residents].tolist()):
-            watch = LossWatch.of(self._rule, block.kept["federated.watch"][row].numpy())
-            if not self.learns(block, server) or torch.equal(block.rows[row], initial):
-                continue
-            remark = f"server {server}: "
-            if math.isinf(watch.best):
-                rows[row] = block.rows[row]
-                remark += (
-                    "no client that took part could judge a model, so the last one is selected"
-                )
-            elif t < self.judged_every:
-                rows[row] = block.rows[row]
-                remark += (
-                    "clients judge what they get, so that of a single round is not judged yet; "
-                )
-                remark += "it is selected"
-            elif torch.equal(rows[row], initial):
-                remark += "no model was better by validation loss than the initial one, which is "
-                remark += "selected"
-            else:
-                continue
-            block.events.append({"kind": "remark", "text": f"select: best, {remark}"})
-        return rows
+        return best_rows(block, t, self.learns, self._rule, self.judged_every)
 
     def _plans(self, block: Block, t: int, asleep: np.ndarray, waves: Waves) -> Plan:
         """What this block's servers plan, each for its clients that are awake and present."""
@@ -501,15 +475,15 @@ class Federated(ClientServer):
         if not len(losses):
             return  # nobody who could judge it was invited in this round
         at, loss = int(block.residents[row]), float(losses.mean())
-        watch = LossWatch.of(self._rule, block.kept["federated.watch"][row].numpy())
+        watch = LossWatch.of(self._rule, block.kept[WATCH][row].numpy())
         if watch.see(loss):
-            block.kept[_BEST][row] = before
-        block.kept["federated.watch"][row] = torch.from_numpy(watch.row())
+            block.kept[BEST][row] = before
+        block.kept[WATCH][row] = torch.from_numpy(watch.row())
         _measured(block, _LOSS)[at] = loss
         if watch.stopped and self.stop is not None:
             block.kept[STOPPED][row] = True
             if self.select == "best":
-                block.rows[row] = block.kept[_BEST][row]
+                block.rows[row] = block.kept[BEST][row]
             block.events.append({"kind": "stopped", "server": int(block.ids[at]), "loss": loss})
 
 

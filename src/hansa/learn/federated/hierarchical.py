@@ -84,6 +84,11 @@ class Hierarchical(Federated):
         """Sizes; labels only where clients are put under edges by them."""
         return super().must_tell | ({"labels"} if self.edges.sees_labels else set())
 
+    def unprotected(self, way: str) -> str:
+        if way == "central":
+            return "has a client served by one edge or another, whose accounts are not added up"
+        return super().unprotected(way)
+
     # -- who is who
 
     def servers(self, clients: int) -> int:
