@@ -121,6 +121,27 @@ def recommend_for(
             answer.line(f"remark: {remark}")
 
 
+@app.command("withdraw")
+def withdraw(
+    run: RunDir,
+    user: Annotated[str, typer.Option(help="Whose ratings, by name.", metavar="NAME")],
+    item: Annotated[
+        str | None, typer.Option(help="Of which item, by name; by default all.", metavar="NAME")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Take a user's ratings back: once the run goes on, nodes drop them and take none in."""
+    with answering(as_json, debug) as answer:
+        from hansa.recommend.taking_back import take_back
+
+        answer.data = facts = take_back(run, user, item)
+        what = "all ratings" if item is None else f"the rating of {item}"
+        answer.line(f"user {user} takes {what} back from round {facts['round']} on")
+        answer.line("models that were trained on them do not forget them")
+        answer.line(f"next    {facts['next']}")
+
+
 def _show(answer: Answer, folder: RunFolder, every: bool) -> None:
     from hansa.recommend.beside import baselines_table, fallbacks, last_table, lists_table
 

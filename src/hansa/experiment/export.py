@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from hansa.base.files import write_json
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
+from hansa.experiment.runfile import run_kind
 from hansa.experiment.trained import TrainedRun, open_trained, settings_of
 from hansa.models import Model
 from hansa.report import RunFolder
@@ -25,14 +26,14 @@ ENDING = ".safetensors"
 
 
 def open_run(path: str | Path) -> TrainedRun:
-    """A run of ``hansa learn`` that came to its end, with its models and its data.
+    """A run that trained a model and came to its end, with its models and its data.
 
     Raises:
         CheckpointError: the folder or its checkpoint is damaged.
         ConfigError: it is no such run, has not finished, or its data are others now.
     """
     folder = RunFolder.open(path)
-    return open_trained(folder, settings_of(folder))
+    return open_trained(folder, settings_of(folder, kind=run_kind(folder.config)))
 
 
 def export(
@@ -102,6 +103,10 @@ def facts_of(data: Dataset, model: Model, module: nn.Module) -> dict[str, Any]:
         "classes": list(data.class_names),
         "columns": list(data.features),
     }
+    if spec.kind == "pairs":  # ids are places in these lists
+        card["vocabulary"] = list(spec.vocabulary)
+        card |= {"users": list(data.group_names), "items": list(data.item_names)}
+        card["rating_scale"] = list(spec.scale)
     if data.scale is not None and data.shift is not None:  # the model gets x * scale + shift
         card |= {"scale": data.scale.tolist(), "shift": data.shift.tolist()}
     return card
@@ -135,6 +140,9 @@ def open_export(path: Path) -> Exported:
     try:
         kind, shape = card["input"]["kind"], tuple(int(n) for n in card["input"]["shape"])
         spec = DataSpec(kind, shape, int(card["outputs"]), card["task"])
+        if kind == "pairs" and "vocabulary" in card:
+            known = tuple(int(n) for n in card["vocabulary"])
+            spec = replace(spec, vocabulary=known, scale=tuple(map(float, card["rating_scale"])))
         given = dict(card["model"])
         model_name, digest = str(given.pop("name")), str(card["sha256"])
         scale, shift = (
@@ -143,7 +151,7 @@ def open_export(path: Path) -> Exported:
     except (KeyError, TypeError, ValueError) as error:
         file = path.with_suffix(".json")
         raise CheckpointError(f"{file}: is not what hansa export writes ({error!r})") from error
-    if spec.kind in ("tokens", "pairs"):
+    if spec.kind == "tokens" or (spec.kind == "pairs" and not spec.vocabulary):
         problem = f"takes {spec.kind}, whose ids its facts do not tell"
         raise ConfigError("source", str(path), problem, "the run's folder")
     if ":" in model_name or model_name == "module":

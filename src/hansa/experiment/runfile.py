@@ -40,6 +40,8 @@ class RunFile(SettingsFile):
     """A run of the learn verb. ``--set train.optimizer.lr=0.05`` reaches every field."""
 
     command: ClassVar[str] = "learn"
+    forgets: ClassVar[str] = ""
+    """What takes data out of a run of another verb, where that is not ``hansa forget``."""
     resumable: ClassVar[tuple[str, ...]] = ("rounds", "runtime", "checkpoint", "sinks", "device")
 
     verb: Literal["learn"] = Field("learn", description="whose file this is")

@@ -14,7 +14,7 @@ from hansa.engine.runtimes.checkpoint import shelved
 from hansa.ensemble.condensation import Condensation
 from hansa.ensemble.synthetic import SHELF, SyntheticLayout
 from hansa.experiment import trained
-from hansa.experiment.runfile import RunFile
+from hansa.experiment.runfile import RunFile, run_kind
 from hansa.experiment.start import ENDED
 from hansa.forget.case import Case
 from hansa.forget.request import Request
@@ -140,5 +140,8 @@ def _settings(folder: RunFolder) -> RunFile:
     if (folder.summary or {}).get("verb") == "combine":
         fix = f"hansa combine remove {folder.path} --client 3"
         problem = "is an ensemble, of which a client can be left out"
+        raise ConfigError("run", str(folder.path), problem, fix)
+    if fix := run_kind(folder.config).forgets.format(run=folder.path):
+        problem = "is no run of hansa learn, and its models cannot be made to forget"
         raise ConfigError("run", str(folder.path), problem, fix)
     return trained.settings_of(folder)

@@ -49,6 +49,7 @@ class RecommendFile(RunFile):
     """A run of the recommend verb. ``--set data.split=leave_last`` reaches every field."""
 
     command: ClassVar[str] = "recommend"
+    forgets: ClassVar[str] = "hansa recommend withdraw {run} --user NAME takes ratings back"
     says_verb: ClassVar[bool] = True
 
     verb: Literal["recommend"] = Field(  # type: ignore[assignment]

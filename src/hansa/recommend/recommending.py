@@ -48,7 +48,7 @@ def recommend(run: Path, user: str, count: int, node: int | None = None) -> dict
     fix = "the folder of a run of hansa recommend"
     trained = open_trained(folder, settings_of(folder, "run", fix, RecommendFile))
     data = trained.job.dataset
-    number = _number(user, data.group_names)
+    number = numbered("user", user, data.group_names)
     home = _home(trained, number)
     if trained.job.servers:
         node, module = None, trained.module()
@@ -94,15 +94,23 @@ def recommend(run: Path, user: str, count: int, node: int | None = None) -> dict
     return {"user": user, "node": node, "items": items, "remarks": remarks}
 
 
-def _number(user: str, names: tuple[str, ...]) -> int:
-    if user in names:
-        return names.index(user)
-    near = difflib.get_close_matches(user, names, n=1)
+def numbered(field: str, name: str, names: tuple[str, ...]) -> int:
+    """The number of a user, or of an item.
+
+    Raises:
+        ConfigError: naming ``field``; the run knows nobody and nothing of that name.
+    """
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     some = ", ".join(names[:8]) + " ..." * (len(names) > 8)
+    if field == "item":
+        problem = "is nothing of which the run has ratings"
+        raise ConfigError(field, name, problem, f"{hint}one of {len(names)} items: {some}")
     problem = "is nobody whose ratings the run has, and nothing is known of the taste of others"
     fix = f"{hint}one of {len(names)} users: {some}; or train with their ratings among the data"
-    raise ConfigError("user", user, problem, fix)
+    raise ConfigError(field, name, problem, fix)
 
 
 def _home(trained: TrainedRun, user: int) -> int:
