@@ -156,7 +156,8 @@ def test_a_frozen_parameter_has_no_gradient() -> None:
             passes.attach(rows[span], grads[span])
             passes.backward(x[span], y[span], grads[span])
         found.append(grads)
-    assert layout.trainable == layout.size - 20
+    assert layout.trainable == layout.size == 4 + 15
+    assert layout.frozen_numbers == 20
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hansa.base.errors import ConfigError
-from hansa.models import ParameterLayout
+from hansa.models import ParameterLayout, frozen_digest, frozen_tensors, shared_copy
 
 
 @st.composite
@@ -48,9 +48,13 @@ def scalar() -> nn.Module:
 def test_layout_covers_the_float_state_once_parameters_first(module):
     layout = ParameterLayout.of(module)
     state = module.state_dict()
-    floats = {name for name, tensor in state.items() if tensor.is_floating_point()}
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    floats = {name for name, tensor in state.items() if tensor.is_floating_point()} - frozen
     assert set(layout.names) == floats
-    assert {b.name for b in layout.integer_buffers} == set(state) - floats
+    assert {b.name for b in layout.integer_buffers} == set(state) - floats - frozen
+    assert {tensor.name for tensor in layout.frozen} == frozen == set(frozen_tensors(module))
+    assert layout.frozen_numbers == sum(state[name].numel() for name in frozen)
+    assert layout.passed == sum(p.numel() for p in module.parameters())
     assert layout.size == sum(state[name].numel() for name in floats)
     assert layout.nbytes == 4 * layout.size
     trained = [name for name, p in module.named_parameters() if p.requires_grad]
@@ -86,7 +90,8 @@ def test_bound_modules_share_the_row(module):
     rows[1] += 1
     assert torch.equal(layout.flatten(module), kept[1] + 1)
     for parameter in module.parameters():
-        parameter.data.zero_()
+        if parameter.requires_grad:
+            parameter.data.zero_()
     assert rows[1, : layout.trainable].count_nonzero() == 0
     assert torch.equal(rows[[0, 2]], kept[[0, 2]])
 
@@ -109,8 +114,9 @@ def test_gradients_land_in_one_flat_tensor():
     module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).requires_grad_(False))
     module[0].bias.requires_grad_(False)
     layout = ParameterLayout.of(module)
-    assert layout.names == ("0.weight", "0.bias", "1.weight", "1.bias")
-    assert layout.trainable == 6
+    assert layout.names == ("0.weight",)
+    assert [tensor.name for tensor in layout.frozen] == ["0.bias", "1.weight", "1.bias"]
+    assert layout.trainable == layout.size == 6
     flat = torch.zeros(layout.trainable)
     layout.bind_grads(module, flat)
     module(torch.ones(4, 3)).sum().backward()
@@ -118,6 +124,40 @@ def test_gradients_land_in_one_flat_tensor():
     assert module[0].weight.grad.data_ptr() == flat.data_ptr()
     assert torch.equal(module[0].weight.grad.reshape(-1), flat)
     assert module[0].bias.grad is None
+
+
+@given(modules())
+def test_copies_share_what_is_frozen_and_nothing_else(module):
+    copied = shared_copy(module)
+    frozen = frozen_tensors(module)
+    for name, parameter in copied.named_parameters():
+        assert (parameter is module.get_parameter(name)) == (name in frozen)
+    for name, buffer in copied.named_buffers():
+        assert buffer is not module.get_buffer(name)
+    before = frozen_digest(module)
+    assert frozen_digest(copied) == before
+    assert bool(before) == bool(frozen)
+    for name, parameter in frozen.items():
+        if parameter.numel():
+            parameter.data.view(-1)[0] += 1
+            assert frozen_digest(copied) != before, name
+
+
+def test_a_module_may_keep_frozen_numbers_in_its_rows():
+    module = nn.Linear(2, 3)
+    module.padding = nn.Parameter(torch.zeros(4), requires_grad=False)
+    module.in_rows = ("padding",)
+    layout = ParameterLayout.of(module)
+    assert (layout.names, layout.frozen) == (("weight", "bias", "padding"), ())
+    assert (layout.trainable, layout.statistics, layout.size) == (9, 0, 13)
+    assert frozen_digest(module) == ""
+
+
+def test_what_is_frozen_may_be_of_any_type():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).half().requires_grad_(False))
+    layout = ParameterLayout.of(module)
+    assert layout.size == 6
+    assert len(frozen_digest(module)) == 64
 
 
 def test_training_through_a_bound_row_moves_it_like_the_module():

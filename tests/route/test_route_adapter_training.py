@@ -15,8 +15,9 @@ from transformers import (
 )
 
 from hansa.base.errors import ConfigError
+from hansa.models.adapted_layers import targeted
 from hansa.models.label_text import SentenceEncoder
-from hansa.route.adapter_training import AdapterTraining, answered, targeted, train_adapter
+from hansa.route.adapter_training import AdapterTraining, answered, train_adapter
 from hansa.route.answering import Query
 from hansa.route.sets import Example
 

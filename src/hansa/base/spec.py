@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -21,6 +21,8 @@ class DataSpec:
             squared error, RMSE).
         vocabulary: sizes of the id spaces: (V,) for tokens, (users, items) for pairs.
         scale: the lowest and the highest target that there may be; () where nobody says.
+        padding: of tokens, the id that fills up an example at its end; None: all are as long.
+        labels: the classes in words, where examples are texts of a language.
     """
 
     kind: Literal["image", "table", "tokens", "pairs"]
@@ -29,6 +31,8 @@ class DataSpec:
     task: Literal["classification", "binary", "regression"] = "classification"
     vocabulary: tuple[int, ...] = ()
     scale: tuple[float, ...] = ()
+    padding: int | None = field(default=None, repr=False)
+    labels: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def classes(self) -> int:

@@ -38,6 +38,7 @@ from hansa.data.sources.femnist import Femnist
 from hansa.data.sources.heart import Heart
 from hansa.data.sources.hub import Hub
 from hansa.data.sources.image_folder import ImageFolder
+from hansa.data.sources.labelled_sentences import Sentences
 from hansa.data.sources.local import File
 from hansa.data.sources.mnist import FashionMnist, Mnist
 from hansa.data.sources.movielens import Movielens
@@ -45,6 +46,8 @@ from hansa.data.sources.ratings_file import RatingsFile
 from hansa.data.sources.ratings_source import RatingsSource
 from hansa.data.sources.shakespeare import Shakespeare
 from hansa.data.sources.synthetic_ratings import SyntheticRatings
+from hansa.data.sources.synthetic_sentences import SyntheticSentences
+from hansa.data.sources.text_file import TextFile
 from hansa.data.sources.torchset import Torch
 
 __all__ = [
@@ -87,10 +90,13 @@ __all__ = [
     "RatingsFile",
     "RatingsSource",
     "RawSplits",
+    "Sentences",
     "Shakespeare",
     "Shards",
     "Split",
     "SyntheticRatings",
+    "SyntheticSentences",
+    "TextFile",
     "Torch",
     "UniformCohorts",
     "Users",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hansa.base.errors import DataError
 from hansa.base.files import atomic_write, cache_folder, lock, sha256
+from hansa.base.pretrained import offline
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,6 @@ def find(folder: str, *patterns: str) -> list[Path]:
         if all(matches):
             return [path for paths in matches for path in paths]
     return []
-
-
-def offline() -> bool:
-    """Whether ``HANSA_OFFLINE`` forbids to download anything."""
-    return os.environ.get("HANSA_OFFLINE", "") not in ("", "0")
 
 
 def refuse_offline(what: str, folder: str, hint: str) -> None:

@@ -38,6 +38,7 @@ class RawSplits:
         scale: of pairs, the lowest and the highest target that there may be.
         notes: what a person should know of how the data were read.
         binary: the model tells classes 0 and 1 apart by one score.
+        padding: as in DataSpec.
     """
 
     train: Arrays
@@ -55,6 +56,7 @@ class RawSplits:
     gaps: bool = False
     features: tuple[Feature, ...] = ()
     notes: tuple[str, ...] = ()
+    padding: int | None = None
 
     @property
     def regression(self) -> bool:

@@ -14,7 +14,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -114,6 +114,10 @@ class DataSource(Component, kind="data"):
         """What was read, as the settings say that it is to be understood."""
         return raw
 
+    def tokenized_by(self, tokenizer: str) -> Self:
+        """The same, its texts read with a tokenizer unless another is set; no texts: as it is."""
+        return self
+
     def files(self) -> Sequence[Path]:
         """The files on which :meth:`read` depends; decoded arrays are kept on disk if given."""
         return ()
@@ -180,6 +184,8 @@ class DataSource(Component, kind="data"):
             task=raw.task,
             vocabulary=raw.vocabulary,
             scale=raw.scale,
+            padding=raw.padding,
+            labels=raw.class_names if raw.padding is not None else (),
         )
         return Dataset(
             name=short(type(self).name) or type(self).__name__,

@@ -69,6 +69,10 @@ class LocalWork(Protocol):
     weighs_steps: bool
     """Whether training leaves ``effective_steps`` in the report (see ``Optimizer``)."""
 
+    @property
+    def frozen(self) -> str:
+        """The digest of what is frozen in the model; empty where nothing is."""
+
     def train(
         self,
         block: Block,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.bundle import read_facts, read_tensors, write_tensors
 from hansa.base.component import find
 from hansa.base.errors import CheckpointError, ConfigError
-from hansa.base.files import write_json
+from hansa.base.files import write_json, writing
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ENDING = ".safetensors"
+FACTS = "hansa.json"
+"""The facts of a model that is written as a folder."""
 
 
 def open_run(path: str | Path) -> TrainedRun:
@@ -37,15 +40,21 @@ def open_run(path: str | Path) -> TrainedRun:
 
 
 def export(
-    run: TrainedRun, out: str | Path, node: int | None = None, average: bool = False
+    run: TrainedRun,
+    out: str | Path,
+    node: int | None = None,
+    average: bool = False,
+    merged: bool = False,
 ) -> Path:
     """Write a run's model: its numbers by name to ``out``, what else there is to know beside it.
 
     Args:
         run: the run, from :func:`open_run`.
-        out: a new file ``NAME.safetensors``; the facts go to ``NAME.json``.
+        out: a new file ``NAME.safetensors``; the facts go to ``NAME.json``. Or a new folder, for
+            models of transformers: as transformers or PEFT writes it, with the facts in it.
         node: whose model, where there are several.
         average: the average of all models.
+        merged: adapters are added to what they adapt, and a whole model is written.
 
     Returns:
         The file with the facts.
@@ -56,14 +65,35 @@ def export(
     """
     path = Path(out).expanduser()
     if path.suffix != ENDING:
-        raise ConfigError(
-            "out", str(path), "is no file of tensors", f"a name such as model{ENDING}"
-        )
+        if "." in path.name[1:]:
+            problem, fix = "is no file of tensors", f"a name such as model{ENDING}"
+            raise ConfigError("out", str(path), problem, fix)
+        return _export_folder(run, path, node, average, merged)
+    if merged:
+        problem, fix = "is a file of all tensors by name", "a new folder: --out DIR"
+        raise ConfigError("out", str(path), problem, fix)
     for file in (path, path.with_suffix(".json")):
         if file.exists():
             raise ConfigError("out", str(path), f"{file} is there already", "another name")
     module = run.module(node, average)
     return write_export(path, module, facts(run, module, node, average))
+
+
+def _export_folder(
+    run: TrainedRun, path: Path, node: int | None, average: bool, merged: bool
+) -> Path:
+    """Write a model as a folder of its own library; returns the facts, which lie in it."""
+    if path.exists():
+        raise ConfigError("out", str(path), "is there already", "another name")
+    module = run.module(node, average)
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    with writing(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        run.settings.model.write_folder(module, part, merged)
+        write_json(part / FACTS, facts(run, module, node, average))
+        part.rename(path)
+    return path / FACTS
 
 
 def write_export(path: Path, module: nn.Module, told: Mapping[str, Any]) -> Path:

@@ -75,6 +75,7 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         **({"servers": job.servers} if job.servers else {}),
         "rounds": job.rounds,
         "model_parameters": layout.trainable,
+        **({"frozen_parameters": layout.frozen_numbers} if layout.frozen else {}),
         "model_bytes": layout.nbytes,
         "train_examples": len(job.dataset.train) - held,
         "validation_examples": len(job.dataset.validation or ()),

@@ -85,6 +85,7 @@ def framed(run: RunFile) -> Frame:
     servers = within("algorithm", lambda: method.servers(nodes), nodes, method)
     if run.algorithm.uses_topology:
         within("topology", lambda: run.topology.check(nodes), nodes, run.topology)
+    within("model", run.model.check, nodes, run.model)
     _check_pace(run)
     check_privacy(run)
     _check_servers(run, servers)
@@ -159,7 +160,7 @@ def try_job(job: Job, ends: np.ndarray, here: bool = True) -> None:
     nodes, clock, form = job.network.clients, job.clock, job.form
     sizes = np.array([len(job.parts[c]) for c in job.clients_here.tolist()], dtype=np.int64)
     samples = job.train.asked_examples(sizes)
-    size = ParameterLayout.of(job.module).trainable
+    size = ParameterLayout.of(job.module).passed
     if len(sizes) < nodes:  # nobody knows of the others
         samples = samples.max(initial=0)
     within("clock", lambda: clock.check(nodes, size, samples), nodes)

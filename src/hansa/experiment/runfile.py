@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hansa.base.component import find
 from hansa.base.errors import ConfigError
@@ -77,6 +77,13 @@ class RunFile(SettingsFile):
         (), description="where figures go beside the run folder, such as tensorboard"
     )
     device: str = Field("cpu", description="torch device of the models: cpu, cuda, cuda:1 ...")
+
+    @model_validator(mode="after")
+    def _same_words(self) -> Self:
+        """Texts are read by the tokenizer of the model, unless another is set."""
+        if (words := self.model.tokenized_as()) is not None:
+            object.__setattr__(self, "data", self.data.tokenized_by(words))
+        return self
 
     def hold_back(
         self, dataset: Dataset, parts: Mapping[int, np.ndarray], streams: Streams

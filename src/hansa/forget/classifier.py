@@ -6,12 +6,11 @@ a batch of one class, or of a single image, has none that are worth anything.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 from hansa.base.lazy import torch
 from hansa.base.losses import cross_entropy
-from hansa.models import ParameterLayout
+from hansa.models import ParameterLayout, shared_copy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +26,7 @@ class Classifier:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = copy.deepcopy(module)
+        self.module = shared_copy(module)
         self.layout = ParameterLayout.of(module)
         self._tensors = self.layout.tensors(self.module)
         self.module.eval()
@@ -57,7 +56,7 @@ class Classifier:
 
     def fresh(self, seed: int) -> Tensor:
         """A row [D] of newly drawn numbers, where the module's parts know how to draw some."""
-        module = copy.deepcopy(self.module)
+        module = shared_copy(self.module)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             for part in module.modules():

@@ -4,8 +4,10 @@ from hansa.models.convnet import ConvNet
 from hansa.models.convolutional import CelebaCNN, CpflGNLeNet, FemnistCNN, GNLeNet, PflCNN
 from hansa.models.custom import Module
 from hansa.models.dense import MLP, Logistic
-from hansa.models.layout import ParameterLayout
+from hansa.models.layout import ParameterLayout, frozen_digest, frozen_tensors, shared_copy
+from hansa.models.low_rank import LowRank
 from hansa.models.model import Model, initial_model
+from hansa.models.pretrained import Transformers
 from hansa.models.recommendation import MatrixFactorization, NeuralRecommender, Recommender
 from hansa.models.resnet import ResNet8, ResNet8BN, ResNet20
 from hansa.models.sequence import LSTM
@@ -20,6 +22,7 @@ __all__ = [
     "FemnistCNN",
     "GNLeNet",
     "Logistic",
+    "LowRank",
     "MatrixFactorization",
     "Model",
     "Module",
@@ -30,6 +33,10 @@ __all__ = [
     "ResNet8",
     "ResNet8BN",
     "ResNet20",
+    "Transformers",
     "ViT",
+    "frozen_digest",
+    "frozen_tensors",
     "initial_model",
+    "shared_copy",
 ]

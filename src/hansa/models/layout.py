@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -40,28 +42,42 @@ class IntegerBuffer:
 
 
 @dataclass(frozen=True)
-class ParameterLayout:
-    """Where a module's float32 state lies in one flat row of D numbers.
+class FrozenTensor:
+    """A parameter that nobody trains: the same at all nodes, so it is held once and never sent."""
 
-    First the P numbers of the trainable parameters in the order of their declaration, then
-    those of frozen parameters, then those of float buffers. A parameter that several submodules
-    share appears once, under its first name. Buffers that the state dict leaves out
-    (``persistent=False``) are not part of the row.
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """Where what differs between nodes of a module's float32 state lies in one flat row of D.
+
+    First the P numbers of the trainable parameters in the order of their declaration, then those
+    of float buffers. A parameter that several submodules share appears once, under its first
+    name. Buffers that the state dict leaves out (``persistent=False``) are not part of the row.
+
+    Frozen parameters (``requires_grad=False``) are not in it either. They stay in the module, of
+    any float type, and its copies share them (:func:`shared_copy`). A module may name some that
+    its rows hold all the same, after what is trained: ``in_rows``, names of its own parameters.
 
     Attributes:
         entries: the tensors of the row, in order.
         integer_buffers: integer and boolean buffers, which are not in the row.
+        frozen: the parameters that are not in the row.
     """
 
     entries: tuple[Entry, ...]
     integer_buffers: tuple[IntegerBuffer, ...] = ()
+    frozen: tuple[FrozenTensor, ...] = ()
 
     @classmethod
     def of(cls, module: nn.Module) -> ParameterLayout:
         """The layout of a module.
 
         Raises:
-            ConfigError: a parameter or float buffer is not float32, or has no shape yet.
+            ConfigError: a parameter that is trained or a float buffer is not float32, or a
+                parameter has no shape yet.
         """
         parameters = list(module.named_parameters())
         for name, parameter in parameters:
@@ -72,11 +88,14 @@ class ParameterLayout:
         saved = set(module.state_dict())
         buffers = [(name, b) for name, b in module.named_buffers() if name in saved]
         floating = [(name, b) for name, b in buffers if b.is_floating_point() or b.is_complex()]
+        held = frozenset(getattr(module, "in_rows", ()))
         trained = [(name, p) for name, p in parameters if p.requires_grad]
-        frozen = [(name, p) for name, p in parameters if not p.requires_grad]
+        still = [(name, p) for name, p in parameters if not p.requires_grad]
+        kept = [(name, p) for name, p in still if name in held]
+        frozen = tuple(FrozenTensor(name, tuple(p.shape)) for name, p in still if name not in held)
         entries: list[Entry] = []
         offset = 0
-        for name, tensor in [*trained, *frozen, *floating]:
+        for name, tensor in [*trained, *kept, *floating]:
             if tensor.dtype != torch.float32:
                 raise ConfigError(
                     "model",
@@ -84,7 +103,8 @@ class ParameterLayout:
                     f"is {tensor.dtype}; rows hold float32 only",
                     "call .float() on the module",
                 )
-            trainable, buffer = len(entries) < len(trained), len(entries) >= len(parameters)
+            trainable = len(entries) < len(trained)
+            buffer = len(entries) >= len(trained) + len(kept)
             entries.append(Entry(name, tuple(tensor.shape), offset, trainable, buffer))
             offset += tensor.numel()
         integers = tuple(
@@ -92,7 +112,7 @@ class ParameterLayout:
             for name, b in buffers
             if not (b.is_floating_point() or b.is_complex())
         )
-        return cls(tuple(entries), integers)
+        return cls(tuple(entries), integers, frozen)
 
     @cached_property
     def size(self) -> int:
@@ -103,6 +123,16 @@ class ParameterLayout:
     def trainable(self) -> int:
         """P: how many numbers at a row's start are trained."""
         return sum(entry.size for entry in self.entries if entry.trainable)
+
+    @cached_property
+    def passed(self) -> int:
+        """How many parameters, trained and frozen, an example goes through: its compute."""
+        return self.trainable + self.frozen_numbers
+
+    @cached_property
+    def frozen_numbers(self) -> int:
+        """How many numbers are frozen and not in the row."""
+        return sum(prod(tensor.shape) for tensor in self.frozen)
 
     @cached_property
     def statistics(self) -> int:
@@ -173,3 +203,26 @@ class ParameterLayout:
         if row.dtype != torch.float32 or row.ndim == 0 or row.shape[-1] != size:
             shape = list(row.shape)
             raise ValueError(f"a row is float32 [..., {size}], not {row.dtype} {shape}")
+
+
+def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters by name that no row holds, as :class:`ParameterLayout` tells them."""
+    held = frozenset(getattr(module, "in_rows", ()))
+    named = module.named_parameters()
+    return {n: p for n, p in named if not p.requires_grad and n not in held}
+
+
+def shared_copy(module: nn.Module) -> nn.Module:
+    """A deep copy that has its own of all but the frozen parameters, which are the module's."""
+    return copy.deepcopy(module, {id(p): p for p in frozen_tensors(module).values()})
+
+
+def frozen_digest(module: nn.Module) -> str:
+    """SHA-256 of the frozen parameters with their names; empty where there are none."""
+    frozen = frozen_tensors(module)
+    digest = hashlib.sha256()
+    for name, tensor in frozen.items():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest() if frozen else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
+from pathlib import Path
 from typing import ClassVar
 
 from hansa.base.component import Component
@@ -23,6 +24,9 @@ class Model(Component, kind="model"):
 
     stackable: ClassVar[bool] = True
     """Whether the networks of many nodes can run as one, under ``torch.func.vmap``."""
+    pretrained: ClassVar[bool] = False
+    """Whether frozen numbers come from files that are there wherever it is built: then they are
+    not sent along."""
 
     @abstractmethod
     def build(self, spec: DataSpec) -> nn.Module:
@@ -32,6 +36,30 @@ class Model(Component, kind="model"):
             ConfigError: the model does not fit the data; its field is relative to the model,
                 and empty where the choice of the model itself is at fault.
         """
+
+    def check(self) -> None:
+        """Refuse settings that cannot work whatever the data are, without importing torch.
+
+        Raises:
+            ConfigError: the field is relative to the model.
+        """
+
+    def tokenized_as(self) -> str | None:
+        """The tokenizer whose ids it takes, as a folder or a name; None: it has none of its own."""
+        return None
+
+    def write_folder(self, network: nn.Module, place: Path, merged: bool = False) -> None:
+        """Write a trained network of this form as a folder, as its own library does.
+
+        Args:
+            place: the folder, which is not there yet.
+            merged: adapters are added to what they adapt.
+
+        Raises:
+            ConfigError: there is no such form for it.
+        """
+        problem = "a model of this kind is written as a file of tensors"
+        raise ConfigError("out", str(place), problem, "a name such as model.safetensors")
 
     def takes(self, spec: DataSpec, *kinds: str) -> None:
         """Refuse data of any other kind.
@@ -69,7 +97,7 @@ class Model(Component, kind="model"):
 SUITED = {
     "image": "gn_lenet, resnet20_gn, mlp or logistic",
     "table": "mlp or logistic",
-    "tokens": "lstm",
+    "tokens": "lstm or transformers",
     "pairs": "matrix_factorization",
 }
 """Models to name to someone whose model does not take their kind of data."""

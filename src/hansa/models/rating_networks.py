@@ -26,6 +26,8 @@ class RatingNetwork(nn.Module):
         group: numbers a group.
     """
 
+    in_rows = ("filling",)
+
     def __init__(self, users: int, items: int, group: int) -> None:
         super().__init__()
         self.known = (users, items)

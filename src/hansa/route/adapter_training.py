@@ -8,7 +8,6 @@ the query. The base is left as it was.
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import Field
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import functional, torch
 from hansa.base.streams import Streams
+from hansa.models.adapted_layers import targeted
 from hansa.models.draws import drawing
 from hansa.models.fine_tuning import FineTuning, Tuned, fine_tune
 from hansa.models.label_text import Labels, SentenceEncoder, label_text_loss
@@ -124,34 +124,6 @@ def train_adapter(
         place.rmdir()
     part.rename(place)
     return place
-
-
-def targeted(module: nn.Module, ends: Sequence[str]) -> list[str]:
-    """The ends of the names of the layers to adapt, as PEFT takes them.
-
-    Without any, all linear layers that stand in a numbered layer: not heads, not poolers.
-
-    Raises:
-        ConfigError: no linear layer has such a name.
-    """
-    linear = [name for name, layer in module.named_modules() if _is_linear(layer)]
-    if ends:
-        for end in ends:
-            if not any(name == end or name.endswith(f".{end}") for name in linear):
-                raise ConfigError(
-                    "target_modules",
-                    end,
-                    "is the end of no linear layer's name",
-                    f"such as {', '.join(linear[:6])}",
-                )
-        return list(ends)
-    numbered = {m[1] for name in linear if (m := re.search(r"\.\d+\.(?!.*\.\d+\.)(.+)$", name))}
-    # Where nothing is numbered every linear layer is meant.
-    return sorted(numbered) or linear
-
-
-def _is_linear(layer: nn.Module) -> bool:
-    return isinstance(layer, torch.nn.Linear) or type(layer).__name__ == "Conv1D"
 
 
 def _generates(module: nn.Module) -> bool:

@@ -79,9 +79,19 @@ class ModelFolder:
         return cls(path, name, form, config, kept, tied, _tokenizer(home), home)
 
     @property
+    def origin(self) -> Path:
+        """Where what is its own lies."""
+        return self.path
+
+    @property
     def bytes(self) -> int:
         """Of all tensors, tied ones once."""
         return sum(entry.bytes for entry in self.entries.values())
+
+    @property
+    def own_bytes(self) -> int:
+        """What it adds to what others have: all of it."""
+        return self.bytes
 
     def entry(self, name: str) -> TensorEntry:
         """The entry of a canonical name, or of what an alias is tied to."""
@@ -202,7 +212,7 @@ def _form(path: Path) -> tuple[Form, Path, list[Path]]:
             "model",
             str(path),
             "is a LoRA adapter, not a whole model",
-            "hansa route compress merges adapters; or merge it into its base with PEFT",
+            "hansa route compress merges adapters, hansa export --merged writes whole models",
         )
     if (path / "modules.json").is_file():
         modules = _json(path / "modules.json")

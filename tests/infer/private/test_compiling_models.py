@@ -34,7 +34,7 @@ REFUSED: dict[str, tuple[tuple[int, ...], str, str]] = {
     "resnet20_gn": ((3, 8, 8), "network.norm", "BatchNorm2d"),
     "vit": ((1, 8, 8), "network.embeddings", "attention"),
 }
-OTHER_DATA = {"lstm", "matrix_factorization", "module", "neural_recommender"}
+OTHER_DATA = {"lstm", "matrix_factorization", "module", "neural_recommender", "transformers"}
 """They read ids, which are looked up, or are what they are told."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +19,7 @@ from hansa.combine.ensemble.predictors import Constant, Fitted, fit_predictor
 from hansa.data import Dataset
 from hansa.ensemble import Alignment, Calibrated, Int8, ScoreKind, state_bytes
 from hansa.experiment.played import HERE, Alone, Place, job_of, play
-from hansa.models import Model, ParameterLayout, initial_model
+from hansa.models import Model, ParameterLayout, initial_model, shared_copy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -194,7 +193,7 @@ def _trained(
     layout = ParameterLayout.of(module)
     modules = []
     for row in forged_uploads(settings, ids, played.rows, streams):
-        own = copy.deepcopy(module)
+        own = shared_copy(module)
         layout.load_(own, row)
         modules.append(own.eval())
     return modules

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hansa.base.errors import ConfigError
+from hansa.weights.adapted_folder import open_adapted
 from hansa.weights.model_folder import ModelFolder, check_same
 from hansa.weights.tensor_file import FLOATS
 
@@ -34,7 +35,7 @@ class OpenModels:
     @property
     def uploaded_bytes(self) -> int:
         """Of all models: each party uploads its own once."""
-        return sum(folder.bytes for folder in self.models.values())
+        return sum(folder.own_bytes for folder in self.models.values())
 
     def state(self, task: str | None) -> dict[str, Tensor]:
         """A task's model, or the base, by the names that its own file has."""
@@ -51,7 +52,7 @@ class OpenModels:
 
 
 def open_models(base: Path, models: Mapping[str, Path], heads: tuple[str, ...] = ()) -> OpenModels:
-    """Open them, and refuse what cannot be merged.
+    """Open them, and refuse what cannot be merged. A LoRA adapter is read as base + adapter.
 
     Args:
         heads: how names of tensors begin that each model has for itself.
@@ -60,14 +61,14 @@ def open_models(base: Path, models: Mapping[str, Path], heads: tuple[str, ...] =
         ConfigError: one is missing, pickled or cut off, or they differ in names, shapes, types or
             tokenizers; names the two.
     """
-    opened = {task: _opened(f"tasks.models.{task}", path) for task, path in models.items()}
     root = _opened("tasks.base", base)
+    opened = {task: _opened(f"tasks.models.{task}", path, root) for task, path in models.items()}
     digests: dict[str, str] = {}
     for task, folder in opened.items():
-        place = str(folder.path.resolve())
+        place = str(folder.origin.resolve())
         if place in digests:
             problem = f"is also the model of {digests[place]}"
-            raise ConfigError(f"tasks.models.{task}", str(folder.path), problem, "a model a task")
+            raise ConfigError(f"tasks.models.{task}", str(folder.origin), problem, "a model a task")
         digests[place] = task
     check_same([root, *opened.values()], heads)
     spoken = [folder for folder in (root, *opened.values()) if folder.tokenizer]
@@ -88,8 +89,9 @@ def check_finite(opened: OpenModels) -> None:
                 folder.read(name, finite=True)
 
 
-def _opened(field: str, path: Path) -> ModelFolder:
+def _opened(field: str, path: Path, base: ModelFolder | None = None) -> ModelFolder:
+    """A model; an adapter is one with its base."""
     try:
-        return ModelFolder.open(path)
+        return ModelFolder.open(path) if base is None else open_adapted(base, path)
     except ConfigError as error:
         raise ConfigError(field, error.value, error.problem, error.fix) from None

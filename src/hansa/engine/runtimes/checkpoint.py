@@ -74,6 +74,8 @@ def save_block(block: Block, root: Path, done: int, sealer: Sealer | None = None
         digest = sha256(path)
     outcome = None if end is None else end.facts()
     entry = {"file": path.name, "nodes": ids, "sha256": digest, "outcome": outcome}
+    if block.trainer.frozen:  # not in the rows, which mean nothing without them
+        entry["frozen"] = block.trainer.frozen
     return entry if sealer is None else {**entry, "sealed": done}
 
 
@@ -179,6 +181,9 @@ def load_block(
         if last < block.ids[0] or first > block.ids[-1]:
             continue
         path = folder / entry["file"]
+        if entry.get("frozen", "") != block.trainer.frozen:
+            problem = "was trained around other frozen numbers than this model has"
+            raise CheckpointError(f"{path} {problem}; put back the files that it was built from")
         try:
             about = {"round": entry.get("sealed"), "nodes": entry["nodes"]}
             with opened(path, about, sealer) as file:

@@ -68,6 +68,7 @@ def _entry(value: Any) -> bool:
         and _PART.fullmatch(value["file"]) is not None
         and _list(_count, 2)(value["nodes"])
         and type(value["sha256"]) is str
+        and type(value.get("frozen", "")) is str
         and _maybe(_by_name(_is(str)))(value["outcome"])
     )
 

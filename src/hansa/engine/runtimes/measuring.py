@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from hansa.engine.exchange.asked import Asked
 from hansa.engine.exchange.exchange import Share
 from hansa.engine.job import Job
 from hansa.engine.own_judge import OwnJudge
+from hansa.models import shared_copy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,7 +187,7 @@ def own_tallies(
         ids int64 [c], sums by name float64 [c], counts by name added up.
     """
     who = judges(job, block, models)
-    layout, module = block.trainer.layout, copy.deepcopy(block.trainer.module).eval()
+    layout, module = block.trainer.layout, shared_copy(block.trainer.module).eval()
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, np.ndarray] = {}
     ids = block.ids[who.at]

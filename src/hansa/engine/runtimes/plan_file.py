@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hansa.base.bundle import map_bundle, write_bundle
-from hansa.base.errors import CheckpointError
+from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.lazy import torch
 from hansa.base.modules import load_module
 from hansa.base.spec import DataSpec
@@ -32,15 +32,16 @@ from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSet
 from hansa.engine.time.clock import Clock
 from hansa.engine.training.trial import Tried
 from hansa.ensemble.attacks import Attack
-from hansa.models import initial_model
+from hansa.models import frozen_digest, frozen_tensors, initial_model
 from hansa.models.model import Model
 from hansa.privacy.privacy import Privacy
 from hansa.topology.topology import Topology
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 NAME = "plan"
+_TUPLES = ("shape", "vocabulary", "scale", "labels")
 _SPLITS = ("train", "validation", "test", "public")
 
 
@@ -52,9 +53,13 @@ def write_plan(folder: Path, plan: Plan) -> None:
     """
     assert plan.form is not None, "a module without a form cannot be built elsewhere"
     assert plan.trial is not None, "a plan says what the model does"
-    module = {f"module.{k}": value.clone() for k, value in plan.module.state_dict().items()}
+    own, frozen = plan.module.state_dict(), frozen_tensors(plan.module)
+    if plan.form.pretrained:  # whoever builds it has them from the same files
+        own = {k: value for k, value in own.items() if k not in frozen}
+    module = {f"module.{k}": value.clone() for k, value in own.items()}
     facts = {
         "form": plan.form.dump(),
+        "frozen": frozen_digest(plan.module),
         "plugins": list(plan.plugins),
         "rounds": plan.rounds,
         "seed": plan.streams.seed,
@@ -96,10 +101,10 @@ def read_plan(folder: Path, places: Mapping[str, str] | None = None) -> Plan:
     form = Model.resolve(facts["form"])
     module = initial_model(form, dataset.spec, streams)
     state = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder / NAME}: is of another model ({error})") from error
+    _take(module, state, folder / NAME)
+    if frozen_digest(module) != facts["frozen"]:
+        problem = "has other frozen numbers here than where the run was prepared"
+        raise ConfigError("model", form.name, problem, "the same files of the model everywhere")
     faults = None if facts["faults"] is None else Faults.model_validate(facts["faults"])
     away = {} if faults is None else faults.away
     attackers = None
@@ -128,6 +133,24 @@ def read_plan(folder: Path, places: Mapping[str, str] | None = None) -> Plan:
         plugins=tuple(facts["plugins"]),
         trial=Tried(**trial),
     )
+
+
+def _take(module: nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
+    """Give a module its first numbers; frozen ones stay mapped, for all workers to share."""
+    frozen = frozen_tensors(module)
+    own = {name: value for name, value in state.items() if name not in frozen}
+    try:
+        lacking, strange = module.load_state_dict(own, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{where}: is of another model ({error})") from error
+    lacking = [name for name in lacking if name not in frozen]
+    if lacking or strange:
+        raise CheckpointError(f"{where}: is of another model ({(lacking + strange)[0]})")
+    for name, parameter in frozen.items():
+        if name in state:
+            if state[name].shape != parameter.shape:
+                raise CheckpointError(f"{where}: is of another model ({name})")
+            parameter.data = state[name]
 
 
 # -- what all know of the data
@@ -167,7 +190,7 @@ def data_of(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Dataset:
     assert test is not None
     return Dataset(
         name=facts["name"],
-        spec=DataSpec(**form | {k: tuple(form[k]) for k in ("shape", "vocabulary", "scale")}),
+        spec=DataSpec(**form | {k: tuple(form[k]) for k in _TUPLES}),
         train=train,
         validation=splits["validation"],
         test=test,

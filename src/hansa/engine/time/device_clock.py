@@ -79,13 +79,13 @@ class DeviceClock(Clock):
         """The table of a run's clients; all it depends on are the settings and these.
 
         Args:
-            parameters: trainable numbers of the run's model.
+            parameters: of the run's model, trained and frozen.
         """
 
     def fleet(self, block: Times) -> Fleet:
         """The table of all nodes of a run."""
         clients, servers = block.clients, block.nodes - block.clients
-        size = block.trainer.layout.trainable
+        size = block.trainer.layout.passed
         return remembered(
             block.streams,
             (self, clients, servers, size),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from hansa.base.losses import LOSSES
 from hansa.base.threads import lanes
 from hansa.data import Dataset
 from hansa.engine.training.gradients import Looped, Passes, Stacked, is_stochastic
-from hansa.models import ParameterLayout
+from hansa.models import ParameterLayout, frozen_digest
 from hansa.models.draws import Chance
 
 if TYPE_CHECKING:
@@ -68,6 +68,11 @@ class Bench:
         self.threads = 1 if self.device.type != "cpu" else threads or lanes()
         self._local = threading.local()
         self._pool: ThreadPoolExecutor | None = None
+
+    @cached_property
+    def frozen(self) -> str:
+        """The digest of the model's frozen parameters; empty where there are none."""
+        return frozen_digest(self.module)
 
     def chunks(self, who: np.ndarray) -> list[np.ndarray]:
         """Positions cut into pieces that are worked on at a time."""

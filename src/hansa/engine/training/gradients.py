@@ -5,7 +5,6 @@ Both fill ``grads`` [k, P] and give losses [k], so that whatever uses them need 
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from hansa.base.lazy import functional as F
 from hansa.base.lazy import nn, torch
 from hansa.base.losses import Loss, cross_entropy
 from hansa.engine.training.precision import Precision, computing, widened
-from hansa.models import ParameterLayout
+from hansa.models import ParameterLayout, shared_copy
 from hansa.models.draws import Chance, Draws, give_generator
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Passes(ABC):
     """Forward and backward passes of a few nodes, on their rows. Not safe to share by threads."""
 
     def __init__(self, module: nn.Module, layout: ParameterLayout, loss: Loss) -> None:
-        self.module = copy.deepcopy(module)
+        self.module = shared_copy(module)
         self.layout = layout
         self.loss = loss
         self.kept: dict[str, Any] = {}  # what else works on them, and lives as long

@@ -7,7 +7,6 @@ must come from generators that can be given a node's stream.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from hansa.base.spec import DataSpec
 from hansa.data import Dataset
 from hansa.engine.training.gradients import has_convolution
 from hansa.engine.training.precision import computing, widened
-from hansa.models import ParameterLayout
+from hansa.models import ParameterLayout, frozen_digest, shared_copy
 from hansa.models.draws import Chance, drawing, generators, give_generator, watching
 
 if TYPE_CHECKING:
@@ -69,17 +68,17 @@ def try_out(
     name, spec = type(module).__name__, dataset.spec
     layout = ParameterLayout.of(module)
     if not layout.trainable:
-        frozen = f"all of its {layout.size - layout.statistics} parameters are frozen"
-        why = frozen if layout.size > layout.statistics else "it has no parameters"
+        frozen = f"all of its {layout.frozen_numbers} parameters are frozen"
+        why = frozen if layout.frozen else "it has no parameters"
         fix = "a network in which some parameters have requires_grad"
         raise ConfigError("", name, f"has nothing to train: {why}", fix)
     try:
-        network = copy.deepcopy(module).to(dataset.train.inputs.device)
+        network = shared_copy(module).to(dataset.train.inputs.device)
     except Exception as error:
         fix = "keep in it only what copy.deepcopy can copy"
         raise ConfigError("", name, f"cannot be copied: {said(error)}", fix) from error
     _refuse_copies(module, network, name)
-    first = _inputs(dataset, _EXAMPLES)
+    first, still = _inputs(dataset, _EXAMPLES), frozen_digest(module)
     with drawing(_SEED):
         before = generators(first[0].device.type)
         _pass(network, spec, *first, name)
@@ -89,6 +88,10 @@ def try_out(
             _pass_narrow(network, spec, *first, name)
         if few is not None and few != len(first[1]):
             _pass_few(network, spec, _inputs(dataset, few), name, who)
+    if frozen_digest(module) != still:
+        problem = "changes a parameter that is frozen (requires_grad=False), which all nodes share"
+        fix = "register_buffer(name, tensor) for what is a node's own and not trained"
+        raise ConfigError("", name, problem, fix)
     counters, restless = _refuse_memory(module, layout, dataset, name)
     chance: Chance = _chance(module, spec, *first) if draws else ""
     # Products of other networks add up in another order where there are fewer examples.
@@ -150,7 +153,7 @@ def _chance(module: nn.Module, spec: DataSpec, x: Tensor, y: Tensor) -> Chance:
     """What draws in a network in which something does."""
     if x.device.type != "cpu":
         return "any"
-    network, own = copy.deepcopy(module), copy.deepcopy(module)
+    network, own = shared_copy(module), shared_copy(module)
     with drawing(_SEED):
         wanted, again = _gradients(network, spec, x, y)
     if again:
@@ -290,7 +293,7 @@ def _refuse_memory(
         The integer buffers that training changed, as a block's state names them; and whether
         evaluation changes a number.
     """
-    network = copy.deepcopy(module).to(dataset.train.inputs.device)
+    network = shared_copy(module).to(dataset.train.inputs.device)
     x, (other, y) = _inputs(dataset, _EXAMPLES)[0], _inputs(dataset, _EXAMPLES, end=True)
     row = layout.flatten(network)
     buffers = dict(network.named_buffers())

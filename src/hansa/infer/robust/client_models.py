@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from hansa.data import Dataset, Split, tablefile
 from hansa.data.features import encode
 from hansa.ensemble import logits_of
 from hansa.ensemble.inputs import Examples
-from hansa.models import Model, ParameterLayout, initial_model
+from hansa.models import Model, ParameterLayout, initial_model, shared_copy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +36,8 @@ class ClientModels:
         rows: [D] of each, its numbers in a row.
         scale, shift: from stored values to model inputs, as in a data set.
         features: of a table, how its columns were read.
+        starts: the seed that each network's first, and so its frozen, numbers were drawn from;
+            none: of no matter.
     """
 
     spec: DataSpec
@@ -46,9 +47,16 @@ class ClientModels:
     scale: Tensor | None = None
     shift: Tensor | None = None
     features: Sequence[Any] = ()
+    starts: Sequence[int] = ()
 
     @classmethod
-    def of(cls, dataset: Dataset, forms: Sequence[Model], rows: Sequence[Tensor]) -> ClientModels:
+    def of(
+        cls,
+        dataset: Dataset,
+        forms: Sequence[Model],
+        rows: Sequence[Tensor],
+        starts: Sequence[int] = (),
+    ) -> ClientModels:
         """Models for such data."""
         return cls(
             dataset.spec,
@@ -58,16 +66,18 @@ class ClientModels:
             dataset.scale,
             dataset.shift,
             dataset.features,
+            starts,
         )
 
     def modules(self) -> list[nn.Module]:
         """The networks, to evaluate."""
-        blank: dict[int, nn.Module] = {}
+        blank: dict[tuple[int, int], nn.Module] = {}
         modules = []
-        for form, row in zip(self.forms, self.rows, strict=True):
-            if id(form) not in blank:
-                blank[id(form)] = initial_model(form, self.spec, Streams(0))
-            module = copy.deepcopy(blank[id(form)])
+        starts = self.starts or (0,) * len(self.rows)
+        for form, row, start in zip(self.forms, self.rows, starts, strict=True):
+            if (id(form), start) not in blank:
+                blank[id(form), start] = initial_model(form, self.spec, Streams(start))
+            module = shared_copy(blank[id(form), start])
             ParameterLayout.of(module).load_(module, row)
             modules.append(module.eval())
         return modules
@@ -92,9 +102,11 @@ class ClientModels:
         spec = self.spec
         facts = {
             "spec": [spec.kind, list(spec.shape), spec.outputs, spec.task, list(spec.vocabulary)],
+            "text": [spec.padding, list(spec.labels)],
             "forms": [form.dump() | {"name": type(form).name} for form in self.forms],
             "class_names": list(self.class_names),
             "features": [dict(feature) for feature in self.features],
+            "starts": list(self.starts),
         }
         tensors = {f"client_{k:03d}": row for k, row in enumerate(self.rows)}
         if self.scale is not None and self.shift is not None:
@@ -116,7 +128,11 @@ class ClientModels:
             return None
         facts, tensors = read_bundle(path / MODELS)
         kind, shape, outputs, task, vocabulary = facts["spec"]
-        spec = DataSpec(kind, tuple(shape), outputs, task, tuple(vocabulary))
+        padding, labels = facts.get("text", (None, ()))
+        spec = DataSpec(
+            kind, tuple(shape), outputs, task, tuple(vocabulary),
+            padding=padding, labels=tuple(labels),
+        )  # fmt: skip
         for form in facts["forms"]:
             if (":" in form["name"] or form["name"] == "module") and not trust:
                 problem = "is a network by import path, and loading it runs its code"
@@ -132,6 +148,7 @@ class ClientModels:
             tensors.get("scale"),
             tensors.get("shift"),
             facts["features"],
+            facts.get("starts", ()),
         )
 
     def read(self, path: Path) -> Tensor:

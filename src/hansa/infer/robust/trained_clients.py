@@ -109,6 +109,7 @@ class TrainedClients(Clients):
         self, dataset: Dataset, parts: Sequence[np.ndarray], path: Path, seed: int
     ) -> ClientModels:
         rows: list[Tensor | None] = [None] * self.members
+        starts = [0] * self.members
         forms = [self.models[k % len(self.models)] for k in range(self.members)]
         for group, form in enumerate(self.models):
             who = [k for k, own in enumerate(forms) if own is form]
@@ -133,8 +134,8 @@ class TrainedClients(Clients):
             )
             played = play(path / f"group_{group}", job, verb="infer")
             for k, row in zip(who, played.rows.cpu(), strict=True):
-                rows[k] = row
-        return ClientModels.of(dataset, forms, [row for row in rows if row is not None])
+                rows[k], starts[k] = row, streams.seed
+        return ClientModels.of(dataset, forms, [row for row in rows if row is not None], starts)
 
 
 def shares_of(logits: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from hansa.engine import Block, Job
 from hansa.experiment import RunFile, run
 from hansa.interop.flower.runtime import FlowerRuntime, Line
 from hansa.interop.flower.settings import for_flower, overrides, to_text
+from hansa.models import frozen_tensors
 from hansa.report import RunFolder
 from hansa.report.scores import says_how_good
 
@@ -158,6 +159,8 @@ def arrays(job: Job, block: Block) -> ArrayRecord:
     """The global model by PyTorch's names; of several, each name begins with its server's id."""
     at, rows = block.models()
     layout, named = block.trainer.layout, {}
+    for name, still in frozen_tensors(block.trainer.module).items():
+        named[name] = Array(still.detach().float().cpu().numpy())
     for k, row in zip(at, rows, strict=True):
         before = "" if len(rows) == 1 else f"{int(block.ids[k])}."
         for name, value in layout.views(row.detach().cpu()).items():

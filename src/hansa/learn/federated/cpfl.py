@@ -15,7 +15,6 @@ public examples (``merge: average``).
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -42,6 +41,7 @@ from hansa.ensemble import (
 from hansa.learn.federated.cohorted import cohorted
 from hansa.learn.federated.federated import STOPPED, Federated
 from hansa.learn.federated.plateau import Plateau
+from hansa.models import shared_copy
 from hansa.topology import Graph
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class CPFL(Federated):
         else:
             weights = uniform_weights(len(occupied), block.trainer.dataset.spec.classes)
         teacher = Ensemble(Rows(block.trainer.module, layout, models), Weighted(weights))
-        student = copy.deepcopy(block.trainer.module)
+        student = shared_copy(block.trainer.module)
         public = data.public if self.public is None else data.train
         assert public is not None  # _public has looked
         examples = Examples(

@@ -14,7 +14,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.paths import NameOrPath
-from hansa.data.fetch import offline
+from hansa.base.pretrained import offline
 from hansa.models.label_text import SentenceEncoder
 from hansa.models.without_bars import without_bars
 from hansa.route.encoders.encoder import Encoder, FittedEncoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from hansa.combine.ensemble import cost
 from hansa.combine.ensemble.baseline import Baseline, Compared
 from hansa.combine.ensemble.ensemble_settings import BaselineSettings, algorithm
 from hansa.engine import Algorithm
-from hansa.models import ParameterLayout
+from hansa.models import ParameterLayout, shared_copy
 
 if TYPE_CHECKING:
     from hansa.combine.ensemble.harness import Harness
@@ -75,7 +74,7 @@ class FineTuned(Baseline):
         name, rounds, epochs = type(self).name, asked.rounds, asked.local_epochs
         before = f"{name}_before"
         first = harness.play(before, algorithm("fedavg"), division.train, rounds, epochs)
-        start = copy.deepcopy(harness.module)
+        start = shared_copy(harness.module)
         ParameterLayout.of(start).load_(start, first.rows[0])
         proxies = [part for part in division.proxy if len(part)]
         second = harness.play(name, algorithm("fedavg"), proxies, rounds, epochs, start=start)
@@ -92,7 +91,7 @@ def _until_flat(
     played = harness.play(
         name, chosen, division.train, asked.rounds, asked.local_epochs, lr, held=division.proxy
     )
-    module = copy.deepcopy(harness.module)
+    module = shared_copy(harness.module)
     ParameterLayout.of(module).load_(module, played.rows[0].cpu())
     stopped = played.rounds < asked.rounds
     at = max(played.rounds - patience, 1) if stopped else played.rounds
