@@ -29,6 +29,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 AT_HAND = {
     "digits",
     "digits_views",
+    "synthetic_sentences",
+    "text_file",
     "file",
     "hub",
     "image_folder",
