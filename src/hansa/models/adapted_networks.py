@@ -97,7 +97,8 @@ def build(form: Wanted, spec: DataSpec, place: str | None) -> nn.Module:
             assert place is not None
             return _by_label_text(form, spec, place)
         network, fresh = _classifier(form, spec, place)
-        network.config.pad_token_id = spec.padding  # where decoders look for a text's end
+        config: Any = network.config
+        config.pad_token_id = spec.padding  # where decoders look for a text's end
         if form.peft is not None:
             network = _adapted(network, form.peft, [*_heads(network), *fresh], "SEQ_CLS")
     return TextClassifier(network, spec.padding)
@@ -126,7 +127,8 @@ def _classifier(form: Wanted, spec: DataSpec, place: str | None) -> tuple[nn.Mod
     from transformers import AutoModelForSequenceClassification, BertConfig
 
     if place is None:
-        config = BertConfig(
+        make: Any = BertConfig
+        config = make(
             vocab_size=spec.vocabulary[0], hidden_size=form.hidden, num_hidden_layers=form.layers,
             num_attention_heads=4, intermediate_size=2 * form.hidden, num_labels=spec.outputs,
             max_position_embeddings=max(16, spec.shape[0]), pad_token_id=spec.padding,

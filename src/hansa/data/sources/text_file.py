@@ -49,7 +49,8 @@ class TextFile(TextSource):
                 what = "a label" if name == self.label else "an owner"
                 raise DataError(f"{where}: row {row} has no {name!r}; give it {what}, or drop it")
         targets, names = labels(rest[self.label], f"{where}: labels")
-        groups, owners = None, ()
+        groups: np.ndarray | None = None
+        owners: tuple[str, ...] = ()
         if self.group:
             groups, owners = numbered(rest[self.group], f"{where}: groups")
         first_test = len(frames[0]) if len(frames) > 1 else None
