@@ -99,7 +99,7 @@ def taken_apart(notes: Notes, known: bool, smoke: bool) -> str:
     for shared in ("ratings", "models"):
         theirs = [TRACED[shared].get(done) for done in epochs]
         rows.append([f"{shared}: {names[0]}", *("" if x is None else f"{x:.3f}" for x in theirs)])
-        for back in (0, 5) if smoke else range(len(QUIRKS) + 1):
+        for back in (0,) if smoke else range(len(QUIRKS) + 1):
             what = {"models": shared == "models", "back": back, "epochs": epochs[-1] + 1}
             what |= {"data": "synthetic_ratings"} if smoke else {}
             name = f"apart: {shared}, {back}"

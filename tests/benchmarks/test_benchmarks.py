@@ -13,6 +13,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HELPERS = (
+    "as_published",
     "claims_",
     "compos",
     "golden",
