@@ -139,7 +139,7 @@ def test_without_its_hub_a_run_ends(
 
 
 def test_who_is_a_hub() -> None:
-    for name, hubs in (("centralized", [0]), ("fedavg", [8]), ("dpsgd", [])):
+    for name, hubs in (("centralized", [0]), ("fedavg", [8]), ("hierarchical", [8])):
         assert find("algorithm", name).parse({}).hubs(8).tolist() == hubs  # type: ignore[attr-defined]
 
 
@@ -178,6 +178,37 @@ def test_a_run_waits_for_its_server(struck: Callable[..., RunFolder], tmp_path: 
     assert all(8 in event["nodes"] for event in lost + back)
     for gone, there in zip(lost, back, strict=True):
         assert there["at"] - gone["round"] <= 2  # others may have begun one
+    same_again(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("on_crash", "orphans"),
+    [
+        ("restart", "rehome"),
+        pytest.param("continue", "rehome", marks=pytest.mark.slow),
+        pytest.param("continue", "wait", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_goes_on_without_an_edge_server(
+    struck: Callable[..., RunFolder], tmp_path: Path, on_crash: str, orphans: str
+) -> None:
+    """Edge 9 dies with clients 1 and 5; those of its own that live elsewhere wait or get another
+    edge, and the cloud goes on."""
+    edges = [[0, 1, 2], [3, 4, 5], [6, 7]]
+    method = {"name": "hierarchical", "edges": edges, "edge_rounds": 2, "orphans": orphans}
+    folder = struck(on_crash, (Strike(1, 2, "receiving", "crash"),), rounds=8, algorithm=method)
+    (lost,) = of_kind(folder, "lost")
+    assert lost["nodes"] == [1, 5, 9]
+    assert folder.summary is not None
+    assert folder.summary["rounds"] == 8
+    assert len(of_kind(folder, "rejoined")) == (on_crash == "restart")
+    served = folder.metrics().filter(polars.col("name") == "client_server")
+    after = served.filter((polars.col("node") == 2) & (polars.col("round") > lost["round"]))
+    homes = {int(value) for value in after["value"]}
+    if orphans == "rehome":
+        assert homes & {10, 11}
+    else:
+        assert not homes
     same_again(folder, tmp_path)
 
 

@@ -71,6 +71,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "jwins": {"algorithm": "jwins"},
     "fedavg with sampling": {"algorithm": {"name": "fedavg", "sampled": 4}},
     "skiptrain": {"algorithm": "skiptrain"},
+    "hierarchical": {"algorithm": {"name": "hierarchical", "edges": 3, "edge_rounds": 2}},
     "cpfl": {
         "algorithm": {"name": "cpfl", "cohorts": 2, "merge": "average"},
         "evaluate": {"every": 2, "local_validation": 0.1},
@@ -79,7 +80,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }
 
 
-SLOW = ("jwins", "skiptrain", "cpfl")
+SLOW = ("jwins", "skiptrain", "cpfl", "hierarchical")
 CASES = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in ALGORITHMS]
 
 

@@ -302,8 +302,8 @@ def test_a_server_that_dies_is_done_again_to_the_bit(
 
 
 @pytest.mark.parametrize("orphans", ["wait", "rehome"])
-@pytest.mark.parametrize("sent", [0, 1, 3, 6])
-@pytest.mark.parametrize("at", [4, None])
+@pytest.mark.parametrize("sent", [pytest.param(k, marks=pytest.mark.slow) for k in (0, 1, 6)] + [3])
+@pytest.mark.parametrize("at", [4, pytest.param(None, marks=pytest.mark.slow)])
 def test_an_edge_server_that_dies_is_done_again_to_the_bit(
     make_job: Callable[..., Job], tmp_path: Path, orphans: str, sent: int, at: int | None
 ) -> None:

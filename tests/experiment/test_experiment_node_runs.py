@@ -33,6 +33,15 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "jwins": {"algorithm": "jwins"},
     "skiptrain": {"algorithm": "skiptrain"},
     "fedavg": {"algorithm": {"name": "fedavg", "sampled": 2}},
+    "hierarchical": {
+        "algorithm": {
+            "name": "hierarchical",
+            "edges": [[0, 2], [1]],
+            "edge_rounds": 2,
+            "orphans": "rehome",
+        },
+        "faults": {"absent": {5: [[1, 2]]}},
+    },
     "cpfl": {
         "algorithm": {"name": "cpfl", "cohorts": 1},
         "evaluate": {"every": 2, "local_validation": 0.2},
@@ -46,7 +55,7 @@ def run_of(**more: Any) -> dict[str, Any]:
     return {**BASE, "algorithm": "dpsgd", **more}
 
 
-SLOW = ("jwins", "skiptrain")
+SLOW = ("jwins", "skiptrain", "hierarchical")
 CASES = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in ALGORITHMS]
 
 

@@ -81,6 +81,9 @@ CASES: dict[str, dict[str, Any]] = {
         "algorithm": {"name": "cpfl", "cohorts": 2, "merge": "average"},
         "evaluate": {"every": 2, "local_validation": 0.2},
     },
+    "edge servers": {
+        "algorithm": {"name": "hierarchical", "edges": 2, "edge_rounds": 2, "orphans": "rehome"},
+    },
     "own statistics": {
         "algorithm": {"name": "fedavg", "sampled": 3, "buffers": "local"},
         "model": {"name": "module", "path": f"{__file__}:Normed"},
