@@ -43,7 +43,7 @@ def test_who_knows_of_a_withdrawal_has_no_copy_and_gets_none(
     block, reports = host(job)
     knows = block.state[CONFIRMED][:, 0].numpy()
     for node in range(6):
-        held = mine.meets(block.store.table(node)["inputs"])
+        held = mine.meets(block.store.table(node)["inputs"], job.dataset)
         assert not held.any() or not knows[node, node]
     # Bits are only set by those whose they are.
     assert (knows <= np.diag(knows)[None]).all()
@@ -77,8 +77,9 @@ def test_a_withdrawal_reaches_all_and_the_owner_hears_of_it(
 
 
 def test_who_is_not_there_cannot_withdraw() -> None:
-    with pytest.raises(ConfigError, match="not there"):
-        rated_job(withdraw=[{"user": USERS, "at": 0}]).block(np.arange(6))
+    for nobody in (USERS, -1, "nobody"):
+        with pytest.raises(ConfigError, match="not there"):
+            rated_job(withdraw=[{"user": nobody, "at": 0}]).block(np.arange(6))
 
 
 FORGED = {

@@ -25,7 +25,7 @@ from hansa.data.table_form import TableForm, joined, recast
 
 NAMES, MOMENTS, LIMITS = "names", "moments", "limits"
 STATISTICS = {
-    NAMES: "the names of its classes and of the words in its columns",
+    NAMES: "the names of its classes and of the words in its columns, or of its users and items",
     MOMENTS: "for each column how many values it has, their sum and their spread",
     LIMITS: "for each column its lowest and its highest value",
 }

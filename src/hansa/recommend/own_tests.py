@@ -58,7 +58,7 @@ def _node_of_users(
     rated: np.ndarray, parts: Mapping[int, np.ndarray], users: int, partition: Partition
 ) -> np.ndarray:
     """int64 [users], the node of each; -1 for who is with none."""
-    if isinstance(partition, Users):
+    if isinstance(partition, Users) and parts.keys() == {*range(len(parts))}:  # no site alone
         return partition.node_of(users, len(parts))
     node = np.full(users, -1)
     for number, part in parts.items():

@@ -15,12 +15,15 @@ def spread(folder: RunFolder) -> pl.DataFrame:
 
     ``round``; ``share``, of all training ratings in one node's store; ``holders``, the mean number
     of nodes that hold a rating; ``repeated``, the share of all that came so far that had been there
-    already.
+    already. A site knows that last of its own nodes alone, and of the others nothing.
     """
     named = folder.metrics().filter(pl.col("name").is_in([RECEIVED, REPEATED, HELD]))
-    whole = named.filter(pl.col("node").is_null() & (pl.col("round") > 0))
+    named = named.filter(pl.col("round") > 0)
+    whole = named.filter(pl.col("node").is_null())
+    if not len(whole):  # at a site: of its own nodes
+        whole = named.group_by("round", "name").agg(pl.col("value").mean())
     sizes = (folder.read_json("partition.json") or {}).get("sizes") or []
-    if not len(whole) or not sizes:
+    if not len(whole):
         schema = {"round": pl.Int64, "share": pl.Float64, "holders": pl.Float64}
         return pl.DataFrame(schema={**schema, "repeated": pl.Float64})
     wide = whole.pivot("name", index="round", values="value", aggregate_function="last")
@@ -31,8 +34,8 @@ def spread(folder: RunFolder) -> pl.DataFrame:
     came, known = pl.col(RECEIVED).cum_sum(), pl.col(REPEATED).cum_sum()
     return wide.select(
         "round",
-        share=pl.col(HELD) / sum(sizes),
-        holders=pl.col(HELD) * len(sizes) / sum(sizes),
+        share=pl.col(HELD) / sum(sizes) if sizes else pl.lit(None, pl.Float64),
+        holders=pl.col(HELD) * len(sizes) / sum(sizes) if sizes else pl.lit(None, pl.Float64),
         repeated=pl.when(came > 0).then(known / came),
     )
 

@@ -27,6 +27,7 @@ from hansa.base.errors import ConfigError, WireError
 from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.codec.table_messages import offsets
+from hansa.data import Dataset
 from hansa.engine import Block, Script, Send, node_keys
 from hansa.engine.settings import Settings
 from hansa.recommend.outgoing import Receivers
@@ -42,13 +43,34 @@ _LABEL = b"hansa withdrawal\0"
 class Withdrawal(Settings):
     """A user takes a rating back, or all of them."""
 
-    user: int = Field(ge=0, description="whose, by number")
-    item: int | None = Field(None, ge=0, description="of which item, by number; none = all")
+    user: int | str = Field(description="whose, by number, or by name")
+    item: int | str | None = Field(
+        None, description="of which item, by number, or by name; none = all"
+    )
     at: int = Field(ge=0, description="the round in which it begins")
 
-    def meets(self, pairs: np.ndarray) -> np.ndarray:
+    def numbered(self, dataset: Dataset) -> tuple[int, int, int]:
+        """(user, item or -1, round) by number.
+
+        Raises:
+            ConfigError: there is no such user or item.
+        """
+        users, items = dataset.spec.vocabulary
+        user = _number(self.user, dataset.group_names)
+        item = _ALL if self.item is None else _number(self.item, dataset.item_names)
+        if (
+            not 0 <= user < users
+            or not _ALL <= item < items
+            or (self.item is not None and item < 0)
+        ):
+            fix = f"users below {users} and items below {items}, or their names"
+            raise ConfigError("withdraw", self.model_dump(), "names what is not there", fix)
+        return user, item, self.at
+
+    def meets(self, pairs: np.ndarray, dataset: Dataset) -> np.ndarray:
         """Which of these ratings [m, 2] it is about, bool [m]."""
-        return _meets(self.user, _ALL if self.item is None else self.item, pairs)
+        user, item, _ = self.numbered(dataset)
+        return _meets(user, item, pairs)
 
 
 @dataclass(frozen=True)
@@ -73,11 +95,8 @@ class Withdrawals:
         Raises:
             ConfigError: there is no such user or item, or too little room.
         """
-        users, items = block.trainer.dataset.spec.vocabulary
         for one in self.begun:
-            if one.user >= users or (one.item or 0) >= items:
-                fix = f"users below {users} and items below {items}"
-                raise ConfigError("withdraw", one.model_dump(), "names what is not there", fix)
+            one.numbered(block.trainer.dataset)
         if not self.room:
             return
         n, room = len(block), self.room
@@ -92,10 +111,9 @@ class Withdrawals:
         owned = block.roster.owned
         for k, node in enumerate(block.ids.tolist()):
             for one in self.begun:
-                if t < one.at or node_keys.owner(owned, one.user) != node:
+                name = np.array(one.numbered(block.trainer.dataset))
+                if t < one.at or node_keys.owner(owned, int(name[0])) != node:
                     continue
-                item = _ALL if one.item is None else one.item
-                name = np.array([one.user, item, one.at])
                 if _slot(block, k, name) is None:
                     proof = node_keys.sign(block.streams, node, _text(block, name))
                     _note(block, k, name, np.frombuffer(proof, dtype=np.uint8))
@@ -181,7 +199,7 @@ class Withdrawals:
             if mine:
                 known[k] = confirmed[k, mine].mean()
             pairs = block.store.table(node)["inputs"]
-            held[k] = sum(np.count_nonzero(one.meets(pairs)) for one in due)
+            held[k] = sum(np.count_nonzero(one.meets(pairs, block.trainer.dataset)) for one in due)
         block.report["withdrawn_known"], block.report["withdrawn_held"] = known, held
 
 
@@ -217,6 +235,13 @@ def _note(block: Block, k: int, name: np.ndarray, proof: np.ndarray) -> int | No
     block.state[PROOFS].numpy()[k, slot] = proof
     block.state[CONFIRMED].numpy()[k, slot, block.ids[k]] = True
     return slot
+
+
+def _number(name: int | str, names: Sequence[str]) -> int:
+    """A number as it is, or that of a name; below -1 where there is none such."""
+    if isinstance(name, int):
+        return name
+    return names.index(name) if name in names else -2
 
 
 def _meets(user: int, item: int, pairs: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from hansa.experiment.runfile import RunFile, run_kind
 from hansa.experiment.settings_file import read_yaml
 from hansa.experiment.sites.agreement import agreement, owners
 from hansa.experiment.sites.parties import OwnParty, SharedParty, check_run, party_of
+from hansa.experiment.sites.rating_party import RatingParty
 from hansa.experiment.sites.site_file import SiteFile
 
 TOLD = {
@@ -74,7 +75,7 @@ class Entry:
         return cls(file, run, key, site, owner, peers, names, secret)
 
     @cached_property
-    def party(self) -> SharedParty | OwnParty:
+    def party(self) -> SharedParty | OwnParty | RatingParty:
         """The site as a party, with its examples read when this is first asked for.
 
         Raises:
@@ -101,7 +102,7 @@ class Entry:
             return
         words = "; ".join(TOLD[name] for name in untold)
         fix = f"tells: [{', '.join([*self.file.tells, *untold])}], if others may know"
-        if {*untold} & {*STATISTICS}:
+        if {*untold} & {*STATISTICS} and isinstance(self.party, OwnParty):
             fix += "; or data.declared in the run file says it for all"
         problem = f"the run asks this site to tell {words}"
         raise ConfigError("tells", list(self.file.tells), problem, fix)

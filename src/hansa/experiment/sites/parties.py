@@ -17,7 +17,9 @@ import numpy as np
 from hansa.base.errors import ConfigError, WireError
 from hansa.base.streams import Streams
 from hansa.base.telling import doing
+from hansa.data.own_ratings import OwnRatings
 from hansa.data.own_table import MOMENTS, NAMES, OwnTable
+from hansa.data.sources.ratings_source import RatingsSource
 from hansa.data.sources.table_source import TableSource
 from hansa.data.table_form import TableForm
 from hansa.engine import BySite, Job
@@ -34,6 +36,7 @@ from hansa.experiment.prepare import (
     within,
 )
 from hansa.experiment.runfile import RunFile
+from hansa.experiment.sites.rating_party import RatingParty
 from hansa.experiment.sites.site_file import SiteFile
 
 
@@ -201,7 +204,7 @@ def party_of(
     owner: Sequence[int],
     names: tuple[str, ...],
     secret: bytes | None = None,
-) -> SharedParty | OwnParty:
+) -> SharedParty | OwnParty | RatingParty:
     """A site's party, with its examples read and all checked that it can check alone.
 
     Args:
@@ -227,6 +230,10 @@ def party_of(
         problem = f"{len(clients)} clients live here, and a table of one's own is one client's"
         raise ConfigError("nodes", list(site.nodes), problem, "one node, or data: share")
     source = own_source(run, site, bool(clients))
+    if isinstance(source, RatingsSource):
+        doing(f"reading {source.path}")  # type: ignore[attr-defined]
+        ratings = within("data", lambda: OwnRatings(source, frame.streams), run.nodes, source)
+        return RatingParty(frame, ratings, clients[0], owner[ids[0]], names, secret)
     doing(f"reading {source.path}")  # type: ignore[attr-defined]
     limits = run.algorithm.uses_limits
     table = within("data", lambda: OwnTable(source, frame.streams, limits), run.nodes, source)
@@ -235,7 +242,7 @@ def party_of(
     return OwnParty(frame, table, ids, node, owner[ids[0]], names, trains, secret)
 
 
-def own_source(run: RunFile, site: SiteFile, client: bool) -> TableSource:
+def own_source(run: RunFile, site: SiteFile, client: bool) -> TableSource | RatingsSource:
     """What reads a site's own table: the run file's reader of tables, with the site's paths.
 
     Raises:
@@ -243,6 +250,14 @@ def own_source(run: RunFile, site: SiteFile, client: bool) -> TableSource:
     """
     source, own = run.data, site.data
     fields = type(source).model_fields
+    if isinstance(source, RatingsSource) and "path" in fields:
+        if own.path is None or own.test_path is not None or not client:
+            problem = "a site of a recommender has ratings of its own users, of which some are "
+            problem += "held back to test"
+            fix = "data: {path: ratings.csv}, or data: share"
+            raise ConfigError("data.path", None, problem, fix)
+        settings = {**source.model_dump(), "path": own.path, "partition": source.partition}
+        return type(source).model_validate(settings)
     if not isinstance(source, TableSource) or not {"path", "test_path"} <= {*fields}:
         name = type(source).name
         problem = f"a site's own table needs a run whose data are a file, and these are {name}"

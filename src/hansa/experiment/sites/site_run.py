@@ -181,6 +181,7 @@ class _SiteRun:
         describe_topology(job, folder)
         if job.servers:
             folder.write_json("partition.json", {"servers": job.servers})
+        self.chosen.leave(job, folder)
         folder.event("met", told=list(self.entry.needs), sites=list(self.entry.names))
         self.collector.progress = self._tell
         self.met = True

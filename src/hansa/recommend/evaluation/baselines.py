@@ -56,8 +56,8 @@ class Known:
 
     @classmethod
     def of(cls, job: Job) -> Known:
-        """Those of a job whose examples are all here."""
-        rows = np.concatenate([np.asarray(part) for part in job.parts])
+        """Those of a job's clients whose examples are here."""
+        rows = np.concatenate([np.asarray(job.parts[c]) for c in job.clients_here.tolist()])
         data = job.dataset
         pairs, stars = data.train.inputs.numpy()[rows], data.train.targets.numpy()[rows]
         users, items = data.spec.vocabulary
@@ -151,6 +151,8 @@ def measure_baselines(
 ) -> dict[str, dict[str, Any]]:
     """The figures of baselines by name; nothing where the run judges something else.
 
+    At a site they are of its own clients' ratings, and there is no ``central_mf``: nobody has all.
+
     ``fallback_ratings`` are those of the test for whose user a baseline knows nothing but what
     holds for all.
     """
@@ -168,7 +170,10 @@ def measure_baselines(
         "central_mf": lambda: central_mf(known, central, factors, seed),
     }
     table: dict[str, dict[str, Any]] = {}
+    alone = len(job.clients_here) < job.network.clients
     for name in names:
+        if alone and name == "central_mf":
+            continue
         doing(f"measuring what is simple: {name}")
         if name == "isolated":
             table[name] = _isolated(judge, job)
@@ -179,14 +184,15 @@ def measure_baselines(
             table[name] = {k: v for k, v in table[name].items() if "@" in k}
         elif predictor.guesses is not None:
             users = job.dataset.train.inputs[:, 0].numpy()
-            guessed = [int(predictor.guesses[users[held]].sum()) for held in job.held]
+            held = [job.held[c] for c in job.clients_here.tolist()]
+            guessed = [int(predictor.guesses[users[each]].sum()) for each in held]
             table[name]["fallback_ratings"] = sum(guessed)
     return table
 
 
 def _tallies(judge: RatingsJudge, job: Job, predictor: Predictor) -> list[Tally]:
     """Of one predictor, at every node that has test ratings."""
-    held = zip(job.parts, job.held, strict=True)
+    held = [(job.parts[c], job.held[c]) for c in job.clients_here.tolist()]
     return [
         judge.tally_of(predictor.rate, predictor.score, job.dataset, np.asarray(part), own)
         for part, own in held
@@ -206,11 +212,11 @@ def _isolated(judge: RatingsJudge, job: Job) -> dict[str, Any]:
         net = job.network
         network = Network(net.topology, net.clients, job.streams)
         job = replace(job, algorithm=Algorithm.resolve("isolated"), network=network, joined=None)
-    job = replace(job, attackers=None, faults=None)
+    job, here = replace(job, attackers=None, faults=None), job.clients_here
     size = ParameterLayout.of(job.module).nbytes
     measured = [done for done in range(1, job.rounds + 1) if job.evaluates(done)]
     gathered: dict[int, list[Tallies]] = {done: [] for done in measured}
-    for ids in np.array_split(np.arange(job.nodes), -(-job.nodes * size // _ROOM)):
+    for ids in np.array_split(here, -(-len(here) * size // _ROOM)):
         block = job.block(ids)
         for t in range(job.rounds):
             block.report, block.log = {}, {}
