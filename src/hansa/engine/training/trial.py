@@ -7,6 +7,7 @@ must come from generators that can be given a node's stream.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def try_out(
         fix = "a network in which some parameters have requires_grad"
         raise ConfigError("", name, f"has nothing to train: {why}", fix)
     try:
-        network = shared_copy(module).to(dataset.train.inputs.device)
+        network = _copied(module, dataset)
     except Exception as error:
         fix = "keep in it only what copy.deepcopy can copy"
         raise ConfigError("", name, f"cannot be copied: {said(error)}", fix) from error
@@ -124,6 +125,14 @@ def _widest_layer(network: nn.Module, x: Tensor) -> int:
         apart = torch.cat([network(piece) for piece in x.split([1, len(x) - 1])])
     alike = torch.allclose(apart, whole, rtol=1e-4, atol=1e-5, equal_nan=True)
     return max(seen) if alike else 0
+
+
+def _copied(module: nn.Module, dataset: Dataset) -> nn.Module:
+    """A copy where the examples are; on the CPU it shares what is frozen."""
+    device = dataset.train.inputs.device
+    if device.type == "cpu":
+        return shared_copy(module)
+    return copy.deepcopy(module).to(device)  # moving shared numbers would move the module's own
 
 
 def _refuse_copies(module: nn.Module, network: nn.Module, name: str) -> None:
@@ -293,7 +302,7 @@ def _refuse_memory(
         The integer buffers that training changed, as a block's state names them; and whether
         evaluation changes a number.
     """
-    network = shared_copy(module).to(dataset.train.inputs.device)
+    network = _copied(module, dataset)
     x, (other, y) = _inputs(dataset, _EXAMPLES)[0], _inputs(dataset, _EXAMPLES, end=True)
     row = layout.flatten(network)
     buffers = dict(network.named_buffers())
