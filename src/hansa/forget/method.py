@@ -31,6 +31,9 @@ class Forgetting(Component, kind="forgetting"):
     """Whether its model never saw what is forgotten, so that there is nothing to be judged. Then it
     is trained before the program is played (see :class:`Exact`)."""
 
+    without_updates: ClassVar[bool] = False
+    """Whether its model took no update of those who leave, forged or not."""
+
     several_servers: ClassVar[bool] = False
     """Whether it can change the models of a run with several cohorts, instead of one model."""
 
@@ -81,6 +84,7 @@ class Exact(Forgetting):
 
     levels: ClassVar[tuple[Level, ...]] = ("class", "client", "sample")
     exact: ClassVar[bool] = True
+    without_updates: ClassVar[bool] = True
     several_servers: ClassVar[bool] = True
 
     @abstractmethod

@@ -16,6 +16,7 @@ from hansa.engine import Runtime
 from hansa.experiment.hosting import opened, write_page
 from hansa.experiment.played import Place
 from hansa.experiment.trained import STATE
+from hansa.forget.attackers_asked import of_attackers
 from hansa.forget.erase import withheld_shelf
 from hansa.forget.measure import attack_remark, marker_verdicts
 from hansa.forget.method import Exact, Forgetting
@@ -83,7 +84,7 @@ def forget(
         chosen.check(case)
         if oracle:
             Retrain().check(case)
-        caveats = chosen.caveats(case)
+        caveats = [*of_attackers(run.job.attackers, request, chosen), *chosen.caveats(case)]
         tell = tell or (lambda line: None)
         for line in caveats:
             tell(line)
