@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composing import Bench, Column, Composition, Figures, Goal, percent
+from composing import Bench, Column, Composition, Figures, Goal
 
 FILE = "dpsgd_views.yaml"
 SMALL = "rounds=2"
@@ -75,7 +75,7 @@ COMPOSITION = Composition(
     f"runs/views --set tasks.personalise={STEPS} --algorithm averaging --size 2 --out runs/merged; "
     "hansa combine cut runs/merged --size 2 --out two.safetensors; "
     "hansa route models two.safetensors --run runs/merged",
-    text="Eight peers see digits each in a view of its own (turned, inverted, pixels permuted ...), "
+    text="Eight peers see digits each in a view of its own (turned, inverted, pixels permuted), "
     f"180 images each. D-PSGD for 60 rounds, {STEPS} steps of each from the average, FlexMerge, a "
     "router that knows ten places of each peer's examples. Test images of all views come without "
     "their view; accuracy is the mean over views. Those that trained alone took as many steps.",
