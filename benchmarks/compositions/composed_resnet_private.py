@@ -6,7 +6,7 @@ from composing import Bench, Column, Composition, Figures, Goal, percent
 
 FILE = "fedavg_resnet_private.yaml"
 SMALL = "rounds=1 nodes=4"
-QUERIES = 32
+QUERIES = 16
 SKEWED = "data.partition.alpha=0.1"
 LINES = {
     "FedAvg, ResNet-20": (),

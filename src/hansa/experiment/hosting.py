@@ -40,6 +40,7 @@ from hansa.experiment.environment import describe_machine
 from hansa.experiment.inputs import plugins_of
 from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.settings_file import SettingsFile
+from hansa.experiment.whose_run import command_of
 from hansa.report import RunFolder
 from hansa.report.folder import check_free, held
 from hansa.report.marks import marks_of, warning
@@ -215,7 +216,10 @@ def check_verb(folder: RunFolder, kind: type[SettingsFile]) -> None:
         CheckpointError: it is one.
     """
     if folder.config.get("verb") != kind.own_verb():
-        raise CheckpointError(f"{folder.path}: is not the folder of a run of hansa {kind.command}")
+        other, problem = command_of(folder.config), f"a run of hansa {kind.command}"
+        if other != kind.command:
+            problem += f" but of hansa {other}: hansa {other} --resume {folder.path}"
+        raise CheckpointError(f"{folder.path}: is not the folder of {problem}")
 
 
 @dataclass

@@ -240,6 +240,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         settings = load_yaml(text)
     except FileNotFoundError:
         raise ConfigError("file", str(path), "there is no such file", "check the path") from None
+    except IsADirectoryError:
+        inside = path / "config.yaml"  # of a run
+        problem = "is the folder of a run, not a file" if inside.is_file() else "is a folder"
+        fix = f"settings of a run as a file: {inside}" if inside.is_file() else "a file NAME.yaml"
+        raise ConfigError("file", str(path), problem, fix) from None
     except RepeatedKey as error:
         raise ConfigError("file", str(path), "says a thing twice", str(error)) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:

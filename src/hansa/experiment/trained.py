@@ -18,6 +18,7 @@ from hansa.experiment.inputs import check_inputs
 from hansa.experiment.prepare import prepare
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.start import ENDED
+from hansa.experiment.whose_run import command_of, made_of
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 
@@ -87,7 +88,12 @@ def settings_of(
     """
     verb = folder.config.get("verb", RunFile.own_verb())
     if verb != kind.own_verb() or "algorithm" not in folder.config:
+        other = command_of(folder.config)
         problem = f"is not the folder of a run of hansa {kind.command}"
+        if other != kind.command:
+            problem += f" but of hansa {other}"
+        if run := made_of(folder.config):
+            fix = f"the run that it was made of: {run}"
         raise ConfigError(field, str(folder.path), problem, fix)
     return kind.parse(folder.config)
 

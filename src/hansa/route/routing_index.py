@@ -21,6 +21,7 @@ import numpy as np
 
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.lazy import torch
+from hansa.experiment.whose_run import whose
 from hansa.route.abstaining import thresholds
 from hansa.route.answering import Query, Sees
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
@@ -160,6 +161,10 @@ class RoutingIndex:
         if not (place / FILE).is_file() and (place / "index" / FILE).is_file():
             place = place / "index"
         if not (place / FILE).is_file():
+            if (command := whose(place)) and not command.startswith("route"):
+                problem = f"is a run of hansa {command}, and its models are routed to by no text"
+                fix = "hansa combine merge RUN, then hansa route models CUT"
+                raise ConfigError("index", str(place), problem, fix)
             raise CheckpointError(f"{place}: holds no {FILE}; hansa route index makes one")
         plan, tensors = CompositionPlan.read(place / FILE)
         facts = plan.facts

@@ -20,6 +20,7 @@ from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.opening import open_models
 from hansa.combine.merge.recounted_cut import recounted
 from hansa.combine.merge.recounting import Recounting, statistics_of
+from hansa.experiment.whose_run import whose
 from hansa.report import RunFolder
 from hansa.weights.composition import StoredPlan
 from hansa.weights.model_folder import ModelFolder
@@ -215,6 +216,9 @@ def task_models(merged: Path, run: Path | None = None) -> TaskModels:
             not tell whose they are, or the cut is of other tasks.
     """
     if merged.is_dir():
+        if (other := whose(merged)) and _run(merged) is None:
+            problem = f"is a run of hansa {other}, whose models were not merged"
+            raise ConfigError("cut", str(merged), problem, f"hansa combine merge {merged} first")
         fix = f"hansa combine cut {merged} --size 2 --out two.safetensors"
         raise ConfigError("cut", str(merged), "is a folder, of which no size is cut", fix)
     judging, _, suite = judged_by(merged, run)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hansa.base.errors import ConfigError
 from hansa.weights.adapted_folder import open_adapted
 from hansa.weights.model_folder import ModelFolder, check_same
@@ -14,6 +16,11 @@ from hansa.weights.tensor_file import FLOATS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_TOLD = 1000
+"""Numbers in matrices below which chance alone could make models alike or not."""
+_CHANCE = 4.0
+"""Deviations of a cosine of unrelated rows, 1 / sqrt(D), that chance hardly reaches."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +84,42 @@ def open_models(base: Path, models: Mapping[str, Path], heads: tuple[str, ...] =
     return OpenModels(root, opened)
 
 
-def check_finite(opened: OpenModels) -> None:
-    """Read every tensor once, so that a number that is not finite is named before any work.
+def check_weights(opened: OpenModels) -> None:
+    """Read every tensor once, so that what cannot be merged is named before any work.
 
     Raises:
-        ConfigError: names the file and the tensor.
+        ConfigError: a number is not finite (names the file and the tensor), or a model's matrices
+            are no more like the base's than chance: it was fine-tuned from another model, and the
+            mean of both is noise.
     """
-    for folder in (opened.base, *opened.models.values()):
+    inner = {task: np.zeros(3) for task in opened.models}  # with the base, its own square, base's
+    count = 0
+    for name, entry in opened.base.entries.items():
+        if entry.dtype not in FLOATS:
+            continue
+        base = opened.base.read(name, finite=True)
+        matrix = base.dim() >= 2
+        count += base.numel() * matrix
+        for task, folder in opened.models.items():
+            if name not in folder.entries or folder.entries[name].dtype not in FLOATS:
+                continue
+            tensor = folder.read(name, finite=True)
+            if matrix and tensor.shape == base.shape:
+                x, b = tensor.flatten().float(), base.flatten().float()
+                inner[task] += [float(x @ b), float(x @ x), float(b @ b)]
+    for task, folder in opened.models.items():
         for name, entry in folder.entries.items():
-            if entry.dtype in FLOATS:
+            if name not in opened.base.entries and entry.dtype in FLOATS:
                 folder.read(name, finite=True)
+        both, own, roots = inner[task]
+        if count < _TOLD or not own or not roots:
+            continue
+        cosine = both / (own * roots) ** 0.5
+        if abs(cosine) * count**0.5 < _CHANCE:
+            problem = f"is no more like the base than chance (cosine {cosine:.3f})"
+            fix = "the model that it was fine-tuned from as base; models of different origins "
+            fix += "answer together as they are: hansa combine ensemble"
+            raise ConfigError(f"tasks.models.{task}", str(folder.path), problem, fix)
 
 
 def _opened(field: str, path: Path, base: ModelFolder | None = None) -> ModelFolder:

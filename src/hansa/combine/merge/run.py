@@ -27,7 +27,7 @@ from hansa.combine.merge.explaining import explained
 from hansa.combine.merge.measuring_sizes import ENDS, Measuring, check_gain, end, margin, row
 from hansa.combine.merge.merge_file import MergeFile
 from hansa.combine.merge.merge_tasks import TaskSuite
-from hansa.combine.merge.opening import OpenModels, check_finite, open_models
+from hansa.combine.merge.opening import OpenModels, check_weights, open_models
 from hansa.combine.merge.page import EXPLAINED
 from hansa.combine.merge.recounting import Recounting, check_statistics, statistics_of
 from hansa.combine.merge.scales import variants
@@ -93,7 +93,7 @@ def check(chosen: MergeFile) -> OpenModels | None:
     chosen.check(len(opened.models))
     _check_budgets(chosen, opened)
     _parts(chosen, opened)
-    check_finite(opened)
+    check_weights(opened)
     return opened
 
 

@@ -57,6 +57,9 @@ class Sites(MergeTasks):
         """It must be a run of learn with several models, or with clients that make some."""
         folder = self._folder()
         chosen = settings_of(folder, "tasks.run")
+        dealt = folder.read_json("partition.json")
+        if dealt is not None and "histogram" not in dealt:
+            raise self._no_classes()
         if self.lr is not None and not self.personalise:
             problem = "is of steps that nobody takes"
             raise ConfigError("tasks.lr", self.lr, problem, "tasks.personalise: 100")
@@ -67,6 +70,10 @@ class Sites(MergeTasks):
         if chosen.nodes < 2:
             problem = "has 1 node"
             raise ConfigError("tasks.run", str(self.run), problem, "a run of two nodes or more")
+
+    def _no_classes(self) -> ConfigError:
+        problem = "is a regression, and merges are judged by accuracy"
+        return ConfigError("tasks.run", str(self.run), problem, "a run on data with classes")
 
     def _folder(self) -> RunFolder:
         try:
@@ -83,8 +90,7 @@ class Sites(MergeTasks):
         folder = self._folder()
         trained = open_trained(folder, settings_of(folder, "tasks.run"), "tasks.run")
         if not trained.job.dataset.spec.classes:
-            problem = "is a regression, and merges are judged by accuracy"
-            raise ConfigError("tasks.run", str(self.run), problem, "a run on data with classes")
+            raise self._no_classes()
         rows = trained.block.models()[1]
         nodes = trained.job.network.clients if self.personalise else len(rows)
         if nodes < 2:
