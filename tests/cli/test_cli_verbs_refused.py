@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "infer compile grouped --out new": ("network.norm1", "deviation", "resnet20_bn"),
     "infer compile peers --out new": ("node", "each of 4 nodes", "average"),
     "infer compile merged --out new": ("source", "of hansa combine merge", "{runs}/peers"),
-    "infer private demo --set run=numbers --out new": ("run", "is not about classes", "with classes"),
+    "infer private demo --set run=numbers --out new": ("run", "not about classes", "classes"),
     "infer private demo --set run=merged --out new": ("run", "combine merge", "{runs}/peers"),
     "infer serve peers": ("file", "folder of a run", "config.yaml"),
     "audit run peers --out new": ("file", "folder of a run", "config.yaml"),
