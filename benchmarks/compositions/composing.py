@@ -108,11 +108,13 @@ class Bench:
 
     Attributes:
         folder: empty at first; runs go below it.
-        smoke: whether it only has to be seen that they run: in this process, as short as ``small``.
+        smoke: whether it only has to be seen that they run, as short as ``small``.
+        here: whether commands run in this process, which spares them the time to start.
     """
 
     folder: Path
     smoke: bool = False
+    here: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
     def hansa(
@@ -130,6 +132,7 @@ class Bench:
         line = [str(word) for word in words] + ["--json"]
         if self.smoke:
             line += [word for pair in small.split() for word in ("--set", pair)]
+        if self.smoke or self.here:
             out, err = io.StringIO(), io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), self._set():
                 status = hansa_main(line)

@@ -28,12 +28,12 @@ def compositions() -> list[Composition]:
     return [importlib.import_module(name).COMPOSITION for name in names]
 
 
-def measured(composition: Composition, seeds: list[int], smoke: bool) -> list[Figures]:
+def measured(composition: Composition, seeds: list[int], smoke: bool, here: bool) -> list[Figures]:
     """By seed, what its lines came to."""
     each = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            each.append(composition.measure(Bench(Path(folder), smoke), seed))
+            each.append(composition.measure(Bench(Path(folder), smoke, here), seed))
         print(f"{composition.name}, seed {seed}: {each[-1]}", file=sys.stderr, flush=True)
     return each
 
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="one seed, the shortest runs")
     parser.add_argument("--only", action="append", help="the name of one; may be repeated")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--here", action="store_true", help="commands in this process: faster")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     given = parser.parse_args()
     every = compositions()
@@ -51,7 +52,7 @@ def main() -> None:
         parser.error(f"--only takes one of {', '.join(one.name for one in every)}")
     seeds = [1] if given.smoke else list(range(1, 1 + given.seeds))
     for one in () if given.draw else chosen:
-        each = measured(one, seeds, given.smoke)
+        each = measured(one, seeds, given.smoke, given.here)
         print(section(one, each, f"seeds {seeds}"))
         if not given.smoke:
             keep(one, each, seeds)

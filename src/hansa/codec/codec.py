@@ -73,6 +73,7 @@ def check_codec(codec: Codec, example: Messages, field: str = "codec") -> None:
     except TypeError as error:
         fix = "dense, uniform, qsgd, sign or lossless"
         if isinstance(example, SparseRows):
-            fix = f"{'sparse' if example.seeds is None else 'seeded'} with values: {fix}"
+            name = "sparse" if example.seeds is None else "seeded"
+            fix = f"{{name: {name}, values: dense}}, or values: {fix.removeprefix('dense, ')}"
         problem = f"cannot carry this algorithm's messages: {error}"
         raise ConfigError(field, codec.dump(), problem, fix) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -62,6 +62,17 @@ class Algorithm(Component, kind="algorithm"):
 
     unattackable: ClassVar[str] = ""
     """Why no attack can change what its nodes send; empty: one can."""
+
+    attackable: ClassVar[str] = "an algorithm such as dpsgd or fedavg"
+    """What to write instead, where no attack can."""
+
+    lacks: ClassVar[Mapping[str, str]] = {
+        "deadline": "has no server that waits for anybody",
+        "over_selection": "has no server that invites",
+        "sampled": "has no server that invites",
+    }
+    """Settings that others have and that would make no sense here, and why: what somebody is told
+    who writes one."""
 
     tolerates_loss: ClassVar[bool] = False
     """Whether it can go on where a message does not come that its :class:`Send` can do without

@@ -46,6 +46,10 @@ class Wrapper(Algorithm):
         return self.algorithm.unattackable
 
     @property
+    def attackable(self) -> str:  # type: ignore[override]
+        return self.algorithm.attackable
+
+    @property
     def uses_limits(self) -> bool:  # type: ignore[override]
         return self.algorithm.uses_limits
 

@@ -67,7 +67,31 @@ class Setting:
 
 
 def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, Any]) -> ConfigError:
-    """The same error; where a setting is not there, its fix begins with what was likely meant."""
+    """The same error; where a setting is not there, its fix begins with what was likely meant, and
+    its problem ends with why it cannot be there, if the part says so (``Algorithm.lacks``)."""
+    answer = _answered(error, schema, settings)
+    why = _why_not(error, schema, settings)
+    if why:
+        answer.problem = f"{answer.problem}: {why}"
+    return answer
+
+
+def _why_not(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, Any]) -> str:
+    """Why a part that is chosen lacks a setting that others of its kind have; empty: not told."""
+    *inside, last = error.field.split(".")
+    if error.problem != "there is no such setting":
+        return ""
+    for place in _places(schema, settings, others=False):
+        if list(place.path) == inside and (kind := _class_in(place.annotation)) is not None:
+            chosen = _chosen(getattr(kind, "kind", ""), _at(settings, inside), None)
+            why = getattr(chosen, "lacks", {}).get(last, "")
+            return f"{getattr(chosen, 'name', '')} {why}" if why else ""
+    return ""
+
+
+def _answered(
+    error: ConfigError, schema: type[BaseModel], settings: Mapping[str, Any]
+) -> ConfigError:
     if own := _brought(error):
         fix = f"did you mean {own}? {error.fix}"
         return ConfigError(error.field, error.value, error.problem, fix)
@@ -85,9 +109,9 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
             return ConfigError(error.field, error.value, error.problem, f"now {now}")
         if fix := _misplaced(words, schema, settings):
             return ConfigError(error.field, error.value, error.problem, fix)
-        meant = [
-            _meant(path, value, schema, settings) for path, value in _leaves(words, value_given)
-        ]
+        whole = isinstance(value_given, Mapping) and "name" in value_given  # a part of another
+        leaves = [(words, value_given)] if whole else _leaves(words, value_given)
+        meant = [_meant(path, value, schema, settings) for path, value in leaves]
         if not all(meant):
             return error
         fix = f"did you mean {' and '.join(m for m in meant if m)}?"
@@ -134,7 +158,7 @@ def _meant(
             break
     else:
         return ""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or "name" in value:
         fitting = [place for place in near if _fitting(value, place.annotation) is not None]
         if not (near := fitting):
             return ""
@@ -149,7 +173,7 @@ def _meant(
             len(place.path),
         ),
     )
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and "name" not in value:
         return ".".join(best.path)
     return " ".join([*best.chosen, _written(best.path, _fitting(value, best.annotation))])
 

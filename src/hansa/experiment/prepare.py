@@ -180,6 +180,10 @@ def _try_out(job: Job, form: Model) -> None:
         raise ConfigError("", name, error.problem, error.fix) from error
 
 
+_BESIDE = ("clock", "data", "evaluate", "model", "train")
+"""Parts of a run beside the algorithm, of which an algorithm may say that they do not fit."""
+
+
 def within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
     """Run a part's own check; its error names the field as the run file does.
 
@@ -191,7 +195,9 @@ def within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
     except ConfigError as error:
         if error.field == "nodes":
             raise
-        named = error if error.field.split(".")[0] in (parent, "privacy") else error.under(parent)
+        first = error.field.partition(".")[0]
+        own = first in (parent, "privacy") or (parent == "algorithm" and first in _BESIDE)
+        named = error if own else error.under(parent)
         if not error.field and error.value is None:
             named = ConfigError(parent, None, f"with {nodes} nodes: {error.problem}", error.fix)
         raise named from None
@@ -301,14 +307,15 @@ def _check_mishaps(run: RunFile, faults: Faults, servers: int) -> None:
     held = [pause.node for pause in faults.pause if servers and pause.node < run.nodes]
     if held:
         problem = f"node {held[0]} has no time of its own between rounds: it takes its server's"
-        fix = "pause a server, slow a client (faults.slow), or let it be away (faults.absent)"
+        fix = f"faults.slow: {{{held[0]}: 4.0}}, or pause a server, a number from {run.nodes} on"
         raise ConfigError("faults.pause", None, problem, fix)
     waits = faults.on_missing == "wait" or not method.tolerates_loss
     if faults.partition and waits and faults.on_missing != "abort" and not method.own_pace:
         problem = f"parts nodes for whole rounds, and {method.name} waits for what is lost"
+        fix = "an algorithm such as dpsgd"
         if method.tolerates_loss:
             problem = "parts nodes for whole rounds: what is sent again does not get through"
-        fix = "faults.on_missing: self, renormalise, skip or abort; or an algorithm such as dpsgd"
+            fix = "faults.on_missing: self, renormalise or skip"
         raise ConfigError("faults.partition", None, problem, fix)
 
 
@@ -330,7 +337,7 @@ def _attackers(run: RunFile, streams: Streams) -> Attackers | None:
         return None
     if method.unattackable:
         problem = f"can do nothing: {method.name} {method.unattackable}"
-        raise ConfigError("attack", attack.name, problem, "an algorithm such as dpsgd or fedavg")
+        raise ConfigError("attack", attack.name, problem, method.attackable)
     try:
         return Attackers(attack, attack.attackers(run.nodes, streams))
     except ConfigError as error:

@@ -13,6 +13,7 @@ says (a new item's bias halved, the same draws in every epoch), this does what i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -47,6 +48,11 @@ class Rex(Algorithm):
     """Local steps on a store of ratings that grows, by what neighbours send of theirs."""
 
     tolerates_loss: ClassVar[bool] = True
+    attackable: ClassVar[str] = "algorithm.share: model, or guard against false ratings"
+    lacks: ClassVar[Mapping[str, str]] = {
+        **Algorithm.lacks,
+        "aggregator": "merges tables of ratings and rows, which not everybody holds",
+    }
     own_settings: ClassVar[frozenset[str]] = frozenset({"withdraw"})
     usual: ClassVar[dict[str, object]] = {
         "data": {"name": "movielens"},
@@ -104,6 +110,11 @@ class Rex(Algorithm):
         "other sites, or by hansa recommend withdraw. Costs nodes bits each",
     )
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
+
+    @property
+    def unattackable(self) -> str:  # type: ignore[override]
+        """Ratings travel in tables, which no attack on rows of numbers can forge."""
+        return "" if self.share == "model" else "passes ratings on in tables, not rows of numbers"
 
     @property
     def must_tell(self) -> frozenset[str]:  # type: ignore[override]

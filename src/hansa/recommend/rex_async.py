@@ -12,6 +12,7 @@ What a run file calls a round is as many wake-ups as nodes are present. Ratings 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -43,6 +44,11 @@ class RexAsync(Asynchronous):
 
     kinds: ClassVar[tuple[str, ...]] = (RATINGS, ROWS)
     hears: ClassVar[tuple[str, ...]] = (RATINGS, ROWS)
+    attackable: ClassVar[str] = "algorithm.share: model, or guard against false ratings"
+    lacks: ClassVar[Mapping[str, str]] = {
+        **Asynchronous.lacks,
+        "aggregator": "merges tables of ratings and rows, which not everybody holds",
+    }
     usual: ClassVar[dict[str, object]] = {
         "data": {"name": "movielens"},
         "model": {"name": "matrix_factorization", "start": 3.5, "mean": "fixed"},
@@ -71,6 +77,11 @@ class RexAsync(Asynchronous):
     )
     rating_codec: Codec = Field(PairGaps(), description="how ratings become bytes")
     row_codec: Codec = Field(Sparse(), description="how rows of the model become bytes")
+
+    @property
+    def unattackable(self) -> str:  # type: ignore[override]
+        """Ratings travel in tables, which no attack on rows of numbers can forge."""
+        return "" if self.share == "model" else "passes ratings on in tables, not rows of numbers"
 
     def unprotected(self, way: str) -> str:
         return "is made for ratings, which users share as they are or train on in passes of its own"

@@ -14,7 +14,7 @@ store for a client goes with the model that it gets and is not counted: a real o
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
@@ -57,6 +57,11 @@ class FedBuff(Asynchronous, ClientServer):
         ASLEEP, MODEL, f"{MODEL}+", DONE_WORD, DUE, VOID, UPDATE, f"{UPDATE}+",
     )  # fmt: skip
     hears: ClassVar[tuple[str, ...]] = (ASLEEP, MODEL, DUE, VOID)
+    lacks: ClassVar[Mapping[str, str]] = {
+        "deadline": "has no rounds that could end: its server steps when its buffer is full",
+        "over_selection": "has no rounds for which too many could be invited",
+        "sampled": "has no rounds to sample for: concurrency says how many train at once",
+    }
 
     usual: ClassVar[dict[str, Any]] = {"algorithm": {"concurrency": 8, "buffer": 4}}
     concurrency: int = Field(20, ge=1, description="clients that train at any time")

@@ -21,7 +21,7 @@ of the models drift a little. A node that is away when it is asked says so, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -46,6 +46,10 @@ class ADPSGD(Asynchronous):
 
     kinds: ClassVar[tuple[str, ...]] = (ASK, ANSWER)
     hears: ClassVar[tuple[str, ...]] = (ASK,)
+    lacks: ClassVar[Mapping[str, str]] = {
+        **Asynchronous.lacks,
+        "aggregator": "averages in pairs, and of two rows none is the odd one out",
+    }
     codec: Codec = Field(Dense(), description="how a model becomes bytes")
 
     def check(self, network: Network) -> None:

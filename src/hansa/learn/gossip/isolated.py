@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from hansa.base.component import register
@@ -15,6 +16,11 @@ class Isolated(Algorithm):
     uses_topology: ClassVar[bool] = False
     tolerates_loss: ClassVar[bool] = True  # there is none to lose
     unattackable: ClassVar[str] = "sends nothing"
+    lacks: ClassVar[Mapping[str, str]] = {
+        **Algorithm.lacks,
+        "aggregator": "receives nothing that could be aggregated",
+        "codec": "sends nothing that could be encoded",
+    }
 
     def outgoing(self, block: Block, t: int) -> None:
         return None

@@ -40,9 +40,10 @@ class LocalSGD(Wrapper):
         if inner.own_pace:
             raise ConfigError(INNER, inner.name, "has no rounds to leave out", "dpsgd, jwins, ...")
         if isinstance(inner, LocalSGD | TrainingSchedule):
-            raise ConfigError(
-                INNER, inner.name, "is a schedule itself", f"put {inner.name} around local_sgd"
-            )
+            fix = f"put {inner.name} around local_sgd"
+            fix = "another period" if isinstance(inner, LocalSGD) else fix
+            fix += ", or an algorithm such as dpsgd"
+            raise ConfigError(INNER, inner.name, "is a schedule itself", fix)
         peers_only(inner, network, INNER)
         super().check(network)
 

@@ -33,6 +33,7 @@ messages that its nodes send, one a receiver.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Literal
 
@@ -60,6 +61,11 @@ class SecureDPSGD(Algorithm):
     """D-PSGD by secure aggregation: each node learns only its neighbours' weighted sum."""
 
     unattackable: ClassVar[str] = "sends masked bytes, not rows of numbers"
+    lacks: ClassVar[Mapping[str, str]] = {
+        **Algorithm.lacks,
+        "aggregator": "shows a node its neighbours' sum alone, in which no row can be told apart",
+        "codec": "sends integers whose masks cancel to the last bit, so that none may be rounded",
+    }
     tolerates_loss: ClassVar[bool] = True
     crash_breaks: ClassVar[str] = (
         "agrees on keys with everybody whom a neighbour hears, and one that is gone in the middle "
