@@ -43,7 +43,7 @@ def lesson(model: str, smoke: bool) -> dict[str, Any]:
     text = {"name": "shakespeare", "sequence_length": 20, "test_samples": 4000}
     sgd, adam = {"name": "sgd", "lr": 0.05}, {"name": "adam", "lr": 0.01}
     data, form, nodes, rounds, steps, optimizer = {
-        "full": (cifar, {"name": "gn_lenet"}, 16, 60, 5, sgd),
+        "full": ({**cifar, "test_samples": 1000}, {"name": "gn_lenet"}, 16, 60, 2, sgd),
         "gn_lenet": (small, {"name": "gn_lenet"}, 16, 45, 10, sgd),
         "resnet20_gn": (small, {"name": "resnet20_gn"}, 8, 24, 10, sgd),
         "mlp": (small, {"name": "mlp", "hidden": [256]}, 16, 60, 10, sgd),
