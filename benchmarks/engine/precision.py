@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 BEFORE = "643283e"
 ACCURACY, SPEED, EVALUATION = 0.5, 1.4, 1.05  # wanted: points, times, share
 TURN = 5  # rounds
+MODELS = ("gn_lenet", "resnet20_gn", "mlp", "lstm")
 
 
 def lesson(model: str, smoke: bool) -> dict[str, Any]:
@@ -261,7 +262,7 @@ def accuracy_table(smoke: bool) -> list[str]:
         "| model | float32, % | bfloat16, % | lost: mean | worst seed | best seed | at most 0.5 |",
         "|---|---:|---:|---:|---:|---:|---|",
     ]
-    for model in ("gn_lenet", "resnet20_gn", "mlp", "lstm"):
+    for model in MODELS[:1] if smoke else MODELS:
         both = {
             p: [accuracy(model, p, seed, smoke) for seed in seeds] for p in ("float32", "bfloat16")
         }
@@ -282,7 +283,7 @@ def evaluation_table(smoke: bool) -> list[str]:
         "in whole batches | evaluation / forward | at most 1.05 |",
         "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for model in ("full", "gn_lenet", "resnet20_gn", "mlp", "lstm"):
+    for model in MODELS[:1] if smoke else ("full", *MODELS):
         name, whole = "gn_lenet, 32 x 32" if model == "full" else model, 0.0
         for precision in ("float32", "bfloat16"):
             forward, step, evaluation, uncut = measured(model, precision, smoke)

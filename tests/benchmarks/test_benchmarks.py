@@ -34,6 +34,7 @@ SLOW = [
     "merge_digits",
     "overhead",
     "own_pace",
+    "precision",
     "private_digits",
     "private_killed",
     "private_resnet",

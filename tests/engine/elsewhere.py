@@ -1,7 +1,7 @@
 """A second device without hardware: torch's ``meta``, whose tensors have a form and no numbers.
 
 It shows what a GPU would refuse: an operation on tensors of two devices, and numbers that are
-taken to NumPy without being fetched. What is fetched is all zeros, so no figure means anything.
+taken to NumPy without being fetched. What is fetched is all ones, so no figure means anything.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Elsewhere(TorchDispatchMode):
         self.operations += 1
         packet = func.overloadpacket
         if packet is aten._local_scalar_dense:
-            return torch.zeros((), dtype=args[0].dtype).item()
+            return torch.ones((), dtype=args[0].dtype).item()
         if packet is aten._to_copy:
             target = torch.device(kwargs.get("device") or args[0].device)
             if target.type == "cpu":
-                return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+                return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         if packet is aten.copy_:
-            return args[0].zero_() if args[0].device.type == "cpu" else args[0]
+            return args[0].fill_(1) if args[0].device.type == "cpu" else args[0]
         if packet is aten.equal:
             return True
         if packet is aten.nonzero:
             return torch.empty(0, args[0].dim(), dtype=torch.int64, device=NAME)
-        if packet is aten.addmm and any(t.layout is torch.sparse_csr for t in tensors):
-            return kwargs["out"]  # meta knows no sparse products
+        if packet is aten.mm and args[0].layout is torch.sparse_csr:  # which meta does not know
+            return torch.empty(len(args[0]), args[1].shape[1], device=NAME)
         here = [t for t in tensors if t.device.type == "cpu" and t.dim()]
         if here and packet not in _BY_INDEX:
             raise RuntimeError(f"{func}: tensors on two devices, {NAME} and cpu")

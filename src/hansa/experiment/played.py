@@ -225,7 +225,7 @@ def job_of(
             metrics=_with_usual(metrics, dataset),
         ),
         checkpoint=CheckpointSettings(every=rounds, keep=1),
-        strategy=_strategy(train, module),
+        strategy=_strategy(train, module, device),
         device=device,
         held=held,
         form=form,
@@ -301,8 +301,10 @@ def _figures(folder: RunFolder, names: Sequence[str]) -> dict[int, dict[str, flo
     return by_round
 
 
-def _strategy(train: TrainSettings, module: nn.Module) -> Literal["looped", "stacked"]:
-    """The strategy asked for; else by the model alone, so that the same file repeats to the bit."""
+def _strategy(train: TrainSettings, module: nn.Module, device: str) -> Literal["looped", "stacked"]:
+    """The strategy asked for; else by model and device, so that a file repeats to the bit."""
     if train.strategy != "auto":
         return train.strategy
-    return "stacked" if supports_stacking(module) and not has_convolution(module) else "looped"
+    if not supports_stacking(module) or (device == "cpu" and has_convolution(module)):
+        return "looped"
+    return "stacked"

@@ -125,5 +125,5 @@ def generators(device: str = "cpu") -> list[Any]:
     states = [torch.get_rng_state().tolist(), random.getstate(), str(numpy["bit_generator"])]
     states += [numpy["state"]["key"].tolist(), numpy["state"]["pos"], numpy["has_gauss"]]
     if device == "cuda":
-        states.append(torch.cuda.get_rng_state().tolist())
+        states += [state.tolist() for state in torch.cuda.get_rng_state_all()]
     return states

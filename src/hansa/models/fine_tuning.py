@@ -86,14 +86,14 @@ def fine_tune(
         return (steps - step) / max(1, steps - rise)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
-    losses = []
+    losses, where = [], trained[0].device.type
     was_training = module.training
     module.train()
     try:
         with drawing(Streams(settings.seed).integer("fine-tuning")):  # dropout's
             batches = _batches(lengths, settings)
             for step in range(1, steps + 1):
-                with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+                with torch.autocast(where, torch.bfloat16, enabled=settings.bfloat16):
                     value = loss(next(batches))
                 if not torch.isfinite(value):
                     raise Diverged(f"the loss is not finite at step {step}; a lower lr may help")

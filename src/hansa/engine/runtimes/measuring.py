@@ -101,7 +101,7 @@ def measure(job: Job, block: Block, wanted: Models, among: np.ndarray) -> dict[s
     """
     who, models = wanted.who, wanted.rows
     if job.attackers is not None:
-        honest = ~np.isin(block.ids[who], job.attackers.nodes)
+        honest = np.flatnonzero(~np.isin(block.ids[who], job.attackers.nodes))
         who, models = who[honest], models[torch.from_numpy(honest).to(models.device)]
     chosen = np.flatnonzero(np.isin(who, among))
     whole = len(chosen) == len(who)
