@@ -4,9 +4,10 @@
     python benchmarks/privacy/private_digits.py --smoke    # one seed, a round
 
 1,437 training digits, logistic regression (650 parameters), 40 rounds, delta 1e-4. Single examples
-are protected among 8 peers (D-PSGD), some 144 examples each; whole clients among 64, 32 of whom are drawn in a round, and whole nodes among 16 peers. Every row has its own
-learning rate and clip, of two each, found on validation examples with a seed of its own; so have
-the controls without privacy and with clipping alone.
+are protected among 8 peers (D-PSGD), some 144 examples each; whole clients among 64, 32 of whom are
+drawn in a round, and whole nodes among 16 peers. Every row has its own learning rate and clip, of
+two each, found on validation examples with a seed of its own; so have the controls without privacy
+and with clipping alone.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ from hansa.base.streams import Streams
 from hansa.data import DataSource
 
 SMOKE = "--smoke" in sys.argv
-RATES, CLIPS = (0.1, 0.5), (0.3, 1.0)
+RATES, CLIPS = (0.02, 0.1), (0.3, 1.0)
 EPSILONS = (None, 16.0, 8.0, 4.0, 2.0)
 DATA: dict[str, Any] = {"name": "femnist", "partition": "natural", "validation": 0.2}
+DATA["normalize"] = "standardize"  # by figures of all images, which are taken to be known
 if SMOKE:
     DATA = {"name": "digits", "validation": 0.2}
 

@@ -126,6 +126,36 @@ def test_check_foresees_what_the_run_comes_to(tmp_path: Path) -> None:
     assert foreseen == played(tmp_path / "run", EXAMPLE)["privacy"]
 
 
+TOGETHER = [
+    (EXAMPLE, {"algorithm": "skiptrain"}),
+    (EXAMPLE, {"algorithm": "jwins"}),
+    (EXAMPLE, {"algorithm": "scaffold"}),
+    (EXAMPLE, {"algorithm": "adpsgd"}),
+    (EXAMPLE, {"algorithm": "secure_dpsgd", "topology": {"name": "regular", "degree": 3}}),
+    (EXAMPLE, {"algorithm": {"name": "hierarchical", "edges": 2}}),
+    (EXAMPLE, {"algorithm": {"name": "fedbuff", "concurrency": 2, "buffer": 2}}),
+    (LOCAL, {"algorithm": {"name": "dpsgd", "codec": "qsgd"}, "faults": {"loss": 0.2}}),
+    (LOCAL, {"algorithm": {"name": "fedavg", "aggregator": "median"}}),
+    (
+        LOCAL,
+        {
+            "algorithm": {"name": "el_local", "fanout": 2},
+            "attack": {"name": "sign_flip", "nodes": [1]},
+        },
+    ),
+    (LOCAL, {"algorithm": "centralized"}),
+]
+
+
+@pytest.mark.parametrize(("privacy", "more"), TOGETHER, ids=[str(k) for k in range(len(TOGETHER))])
+def test_what_goes_with_what(tmp_path: Path, privacy: Any, more: dict[str, Any]) -> None:
+    evaluate = {"every": 1, "dense_start": False}
+    said = played(tmp_path / "run", privacy, **more, rounds=1, evaluate=evaluate)
+    noisy, plain = said, played(tmp_path / "plain", None, **more, rounds=1, evaluate=evaluate)
+    assert 0 < said["privacy"]["epsilon"] < 1e4
+    assert noisy["final"]["loss"] != plain["final"]["loss"]
+
+
 REFUSED = [
     ({"privacy": {"name": "example", "noise": 1, "delta": 1e-5}}, "privacy.clip"),
     ({"privacy": {"name": "example", "clip": 1, "noise": 1}}, "privacy.delta"),
