@@ -85,7 +85,7 @@ class HierarchicalPage(FederatedPage):
             return Curves(lines, "Sums over all nodes of a level.")
         drawn = RunPage.curves(self, of, family)
         ends = {frame["nodes"][-1] for frame in drawn.frames.values()}
-        if of.servers and ends == {1}:  # at the start all servers have it
+        if "servers" in drawn.note and ends == {1}:  # at the start all servers have it
             return replace(drawn, note="One model, the cloud's: there is no spread over nodes.")
         return drawn
 
