@@ -38,7 +38,7 @@ class Shards(Exact):
             raise ConfigError(
                 "method",
                 "shards",
-                "trains cohorts again, and this run has one server for all clients",
+                "trains cohorts again, and all clients of this run learn one model",
                 "--method retrain; or train with algorithm: cpfl and several cohorts",
             )
         reduced(case)

@@ -7,7 +7,7 @@ then waits for the slowest message that it needs; nodes wait for their neighbour
 What a device is like (:meth:`Clock.pace`, :meth:`Clock.up_seconds`, :meth:`Clock.available` ...) is
 a function of the settings, the run's seed and the node's id alone, so that any worker can ask about
 any node of the run. Servers, the ids from ``block.clients`` on, do not train, have no limits on
-their links and no latency of their own, need no energy and are always there.
+their links to clients and no latency of their own, need no energy and have no hours.
 """
 
 from __future__ import annotations
