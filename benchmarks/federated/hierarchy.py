@@ -10,6 +10,8 @@ so that an edge has two or three classes. The cloud averages in every kappa-th r
 
 * FedAvg without edges: every model of every client crosses the links to the cloud;
 * FedAvg that sends as many bytes there and takes as many local steps: fewer rounds, longer each;
+* FedAvg that sends as many bytes there by sampling 5 clients in 80 / kappa rounds: an eighth of the
+  local steps at kappa 1, an eightieth at kappa 10;
 * kappa 80: edges alone, averaged once at the end (what the cloud's rounds are worth at all).
 
 Each line has its own learning rate of three, the best by the same measure on seed 11.
@@ -82,6 +84,9 @@ class Bench:
                 "rounds": rounds,
                 "steps": STEPS * self.rounds // rounds,
             }
+        if kind == "few":  # as many models, of clients that are sampled
+            sampled = {"name": "fedavg", "sampled": EDGES}
+            return {"algorithm": sampled, "rounds": max(1, self.rounds // kappa)}
         edges: Any = {"name": "label_balanced", "cohorts": EDGES}
         if kind == "skewed":
             edges = self.skewed(seed)
@@ -125,7 +130,8 @@ def words(name: str) -> str:
     kind, _, number = name.partition(" ")
     return {
         "fedavg": "FedAvg, all clients to the cloud",
-        "rare": f"FedAvg, bytes to the cloud as kappa {number}",
+        "rare": f"FedAvg, long rounds, bytes as kappa {number}",
+        "few": f"FedAvg, 5 sampled, bytes as kappa {number}",
         "alike": f"edges alike, kappa {number}",
         "skewed": f"edges skewed, kappa {number}",
     }[kind]
@@ -148,9 +154,12 @@ def goals(lines: dict[str, dict[str, Any]]) -> Goals:
         drop > 0,
     )
     for kind in ("alike", "skewed"):
-        better = [mean[f"{kind} {k}"] - mean[f"rare {k}"] for k in KAPPAS[:4]]
+        best = {k: max(mean[f"rare {k}"], mean[f"few {k}"]) for k in KAPPAS[:4]}
+        better = [mean[f"{kind} {k}"] - best[k] for k in KAPPAS[:4]]
         got = ", ".join(f"{100 * b:+.1f}" for b in better) + " points at kappa 1, 2, 5, 10"
-        made.add(f"edges {kind} beat FedAvg of as many bytes", got, "all above 0", min(better) > 0)
+        made.add(
+            f"edges {kind} beat either FedAvg of as many bytes", got, "all above 0", min(better) > 0
+        )
     return made
 
 
@@ -163,7 +172,8 @@ def draw(lines: dict[str, dict[str, Any]], path: Path) -> None:
     kinds = {
         "alike": "edges alike",
         "skewed": "edges skewed",
-        "rare": "FedAvg, as many bytes",
+        "rare": "FedAvg, long rounds",
+        "few": "FedAvg, 5 sampled",
         "fedavg": "FedAvg, all clients",
     }
     rows = [
@@ -177,7 +187,7 @@ def draw(lines: dict[str, dict[str, Any]], path: Path) -> None:
         for name, line in lines.items()
     ]
     data = alt.Chart(alt.Data(values=rows))
-    scale = alt.Scale(domain=list(kinds.values()), range=list(COLOURS[:4]))
+    scale = alt.Scale(domain=list(kinds.values()), range=list(COLOURS[: len(kinds)]))
     x = alt.X("cloud:Q", scale=alt.Scale(type="log"), title="to and from the cloud (MB)")
     y = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy (%)")
     colour = alt.Color("what:N", scale=scale, legend=alt.Legend(title=None, orient="bottom"))
@@ -195,7 +205,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bench = Bench(Notes(arguments.notes), arguments.smoke)
     names = ["fedavg", *(f"{kind} {k}" for kind in ("alike", "skewed") for k in bench.kappas)]
-    names += [f"rare {k}" for k in bench.kappas if k < bench.rounds]
+    names += [f"{kind} {k}" for kind in ("rare", "few") for k in bench.kappas if k < bench.rounds]
     lines = {name: bench.line(name) for name in names}
     base = lines["fedavg"]
     rows = [
@@ -218,8 +228,8 @@ def main() -> None:
     text = markdown(title, "python benchmarks/federated/hierarchy.py", header, rows)
     text += (
         f"\nSeeds {', '.join(map(str, bench.seeds))}; each line's rate is the best of "
-        f"{', '.join(f'{r:g}' for r in bench.rates)} on seed {TUNED}. All lines take as many local "
-        "steps. Of FedAvg without edges every byte of clients goes to the cloud.\n"
+        f"{', '.join(f'{r:g}' for r in bench.rates)} on seed {TUNED}. All lines but those of 5 "
+        "sampled take as many local steps. Of FedAvg without edges every byte of clients goes to the cloud.\n"
     )
     if arguments.smoke:
         print(text)
