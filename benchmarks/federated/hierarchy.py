@@ -229,7 +229,8 @@ def main() -> None:
     text += (
         f"\nSeeds {', '.join(map(str, bench.seeds))}; each line's rate is the best of "
         f"{', '.join(f'{r:g}' for r in bench.rates)} on seed {TUNED}. All lines but those of 5 "
-        "sampled take as many local steps. Of FedAvg without edges every byte of clients goes to the cloud.\n"
+        "sampled take as many local steps. Of FedAvg alone every byte of clients goes to the "
+        "cloud.\n"
     )
     if arguments.smoke:
         print(text)
