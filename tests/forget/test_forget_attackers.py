@@ -21,7 +21,7 @@ ATTACKERS = Attackers(SignFlip(nodes=(0, 3)), np.array([0, 3]))
         ("quickdrop", (0, 3), ["clients 0, 3 attacked"]),
         ("quickdrop", (1,), ["clients 0, 3 attacked this run by sign_flip, stay, and do here"]),
         ("retrain", (0, 3), []),
-        ("federaser", (0, 3), []),
+        ("federaser", (0, 3), ["clients 0, 3 attacked"]),
         ("retrain", (0,), ["client 3 attacked this run by sign_flip, stay, and attack again"]),
     ],
 )
@@ -31,7 +31,7 @@ def test_forgetting_says_what_it_cannot_do(method, clients, said) -> None:
     for line, start in zip(lines, said, strict=True):
         assert line.startswith(start)
     asked = set(clients) & {0, 3}
-    assert ("--method retrain" in " ".join(lines)) == (bool(asked) and method == "quickdrop")
+    assert ("--method retrain" in " ".join(lines)) == (bool(asked) and method != "retrain")
 
 
 def test_of_an_honest_run_nothing_is_said() -> None:

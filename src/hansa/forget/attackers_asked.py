@@ -21,8 +21,8 @@ def of_attackers(attackers: Attackers | None, request: Request, method: Forgetti
     if named and not method.without_updates:
         lines.append(
             f"{_clients(named)} attacked this run by {attack}: examples are forgotten, and what "
-            "the forged updates did to the model stays; --method retrain is without these too, and "
-            "so is federaser where updates were kept"
+            "the forged updates did to the model, and to the others' updates that federaser takes "
+            "the lengths of, stays; --method retrain is without these too"
         )
     if left := sorted(who - set(request.clients)):
         how = "attack again" if method.exact else "do here as they are told"

@@ -50,7 +50,6 @@ class FedEraser(Forgetting):
     """Repeat the stored rounds of training in fewer steps, without the leavers."""
 
     levels: ClassVar[tuple[Level, ...]] = ("client",)
-    without_updates: ClassVar[bool] = True
     share: float = Field(
         0.5, gt=0, le=1, description="share of a round's local steps that is repeated"
     )
