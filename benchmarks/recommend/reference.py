@@ -74,7 +74,8 @@ TRACED = {
 
 def row(name: str, each: list[dict[str, Any]], reference: Reference, bands: Reference) -> list[str]:
     """Errors by epoch, mean of seeds with the reference's in brackets; what it took; the bands."""
-    cells = [name, str(len(each))]
+    where = each[0].get("commit")  # of notes that were made elsewhere
+    cells = [f"{name} (at {where})" if where else name, str(len(each))]
     for done in EPOCHS:
         if done not in each[0]["rounds"]:
             cells.append("")
