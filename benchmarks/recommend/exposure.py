@@ -62,8 +62,8 @@ ROUNDS = 100
 LEFT_OUT = dict.fromkeys(["budget 8", "expiry 10", "hops 2, digest"], ("latest-small",))
 COUNTED = 4
 """Copies that came over so many links or more are told together."""
-Curves = dict[str, list[pl.DataFrame]]
-"""By way, one of each seed: what :func:`curve` gives."""
+Curves = dict[str, dict[int, pl.DataFrame]]
+"""By way and seed: what :func:`curve` gives."""
 
 
 def curve(name: str, settings: dict[str, Any], seed: int, smoke: bool) -> list[dict[str, Any]]:
@@ -108,12 +108,14 @@ def at_error(found: pl.DataFrame, error: float) -> dict[str, Any] | None:
 
 def compared(name: str, curves: Curves) -> tuple[list[list[str]], list[str]]:
     """(rows of the table, the verdicts) of one data set; of a way, as many seeds as are there."""
-    rows, ends = [], {way: [c.tail(1).to_dicts()[0] for c in each] for way, each in curves.items()}
-    blind = ends["blind"]
-    for way, last in ends.items():
-        base = ends["both, blind" if way.startswith("both") else "blind"]
-        worse = [100 * (a["rmse"] / b["rmse"] - 1) for a, b in zip(last, base, strict=False)]
-        equal = [at_error(c, b["rmse"]) for c, b in zip(curves[way], base, strict=False)]
+    rows, verdicts = [], []
+    for way, curve_of in curves.items():
+        base_of = curves["both, blind" if way.startswith("both") else "blind"]
+        seeds = [seed for seed in curve_of if seed in base_of]
+        last, base = ([c[k].tail(1).to_dicts()[0] for k in seeds] for c in (curve_of, base_of))
+        pairs = list(zip(last, base, strict=True))
+        worse = [100 * (a["rmse"] / b["rmse"] - 1) for a, b in pairs]
+        equal = [at_error(curve_of[k], b["rmse"]) for k, b in zip(seeds, base, strict=True)]
         once = [e for e in equal if e is not None]
         rows.append(
             [
@@ -130,27 +132,22 @@ def compared(name: str, curves: Curves) -> tuple[list[list[str]], list[str]]:
                 _said([100 * e["repeated"] for e in once], 0, max) if once else "-",
             ]
         )
-    verdicts = []
-    for way in (way for way in ("remembered", "digest") if way in ends):
-        found = [at_error(c, b["rmse"]) for c, b in zip(curves[way], blind, strict=False)]
-        shares = [
-            np.inf if e is None else e["repeated"] / b["repeated"]
-            for e, b in zip(found, blind, strict=False)
-        ]
-        verdicts.append(
-            f"{name}, {way}: half the duplicates of blind resending or fewer at its RMSE, every "
-            f"seed: {'yes' if max(shares) <= 0.5 else 'NO'} (worst {max(shares):.2f} of them)"
-        )
-    for way in (way for way in ends if "hops" in way):
-        base = ends["both, blind" if way.startswith("both") else "blind"]
-        pairs = list(zip(ends[way], base, strict=False))
-        share = max(a["holders"] / b["holders"] for a, b in pairs)
-        worse = max(100 * (a["rmse"] / b["rmse"] - 1) for a, b in pairs)
-        holds = share <= 0.5 and worse < 1
-        verdicts.append(
-            f"{name}, {way}: half the holders or fewer at under 1 % of RMSE, every seed: "
-            f"{'yes' if holds else 'NO'} (worst {share:.2f} of the holders, {worse:+.1f} %)"
-        )
+        if way in ("remembered", "digest"):
+            shares = [
+                np.inf if e is None else e["repeated"] / b["repeated"]
+                for e, b in zip(equal, base, strict=True)
+            ]
+            verdicts.append(
+                f"{name}, {way}: half the duplicates of blind resending or fewer at its RMSE, "
+                f"every seed: {'yes' if max(shares) <= 0.5 else 'NO'} (worst {max(shares):.2f})"
+            )
+        if "hops" in way:
+            share = max(a["holders"] / b["holders"] for a, b in pairs)
+            holds = share <= 0.5 and max(worse) < 1
+            verdicts.append(
+                f"{name}, {way}: half the holders or fewer at under 1 % of RMSE, every seed: "
+                f"{'yes' if holds else 'NO'} (worst {share:.2f} of them, {max(worse):+.1f} %)"
+            )
     return rows, verdicts
 
 
@@ -167,7 +164,7 @@ def draw(curves: dict[str, Curves], path: Path) -> None:
         lines = [
             mean.with_columns(pl.lit(way).alias("way"))
             for way, each in ways.items()
-            for mean in [pl.concat(each).group_by("round").mean().sort("round")]
+            for mean in [pl.concat(each.values()).group_by("round").mean().sort("round")]
         ]
         marks = alt.Chart(pl.concat(lines), title=name, width=380, height=300)
         charts.append(
@@ -217,13 +214,14 @@ def main() -> None:
         curves[name] = {}
         for way in WAYS:
             if name not in LEFT_OUT.get(way, ()):
-                known = [noted[one] for one in named(name, way, seeds) if one in noted]
-                for one in known:
+                kept = ("round", "rmse", "holders", "repeated", "sent")
+                for seed, called in enumerate(named(name, way, seeds), start=1):
+                    one = noted.get(called)
+                    if one is None:
+                        continue
                     if "hops" in one[-1]:
                         hops.setdefault(f"{name}, {way}", []).append(one[-1]["hops"])
-                kept = ("round", "rmse", "holders", "repeated", "sent")
-                if known:
-                    curves[name][way] = [pl.DataFrame(one).select(kept) for one in known]
+                    curves[name].setdefault(way, {})[seed] = pl.DataFrame(one).select(kept)
         more = compared(name, curves[name])
         rows += more[0]
         verdicts += more[1]
