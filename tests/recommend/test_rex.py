@@ -67,6 +67,7 @@ def test_parties_have_of_each_other_what_was_sent(
         ({"train": {"optimizer": {"name": "adam"}}}, "train.optimizer", "plain steps"),
         ({"train": {"optimizer": {"momentum": 0.5}}}, "train.optimizer", "plain steps"),
         ({"train": {"clip_norm": 1.0}}, "train.clip_norm", "plain steps"),
+        ({"train": {"local_epochs": 1}, "share": "model"}, "train.optimizer", "diverges where"),
         ({"rating_codec": "sparse"}, "algorithm.rating_codec", "cannot carry"),
         ({"row_codec": "table"}, "algorithm.row_codec", "cannot carry"),
         (

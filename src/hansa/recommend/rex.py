@@ -38,7 +38,7 @@ from hansa.recommend.exposure import Exposure
 from hansa.recommend.vetting import Guard
 from hansa.recommend.weighing import Weighing
 
-AVERAGED = 8.0
+AVERAGED = 5.0
 """Items' learning rate beside users' where models are averaged, in which an item that few have
 rated moves by their share alone."""
 
@@ -80,7 +80,7 @@ class Rex(Algorithm):
         None,
         gt=0,
         description="of matrix factorization: items' learning rate as a multiple of users', who "
-        "are with one node; the paper: 1. none = 8 where models are averaged, else 1",
+        "are with one node; the paper: 1. none = 5 where models are averaged, else 1",
     )
     rating_codec: Codec = Field(
         PairGaps(), description="how ratings become bytes; table: as they were drawn"
@@ -161,7 +161,7 @@ class Rex(Algorithm):
             raise ConfigError("reconcile", self.reconcile, problem, f"remembered, or {fix}")
 
     def start(self, block: Block) -> None:
-        stepping.check(block)
+        stepping.check(block, averages=self.share != "data")
         self._passing.start(block, self.share == "auto")
         self._withdrawals.start(block)
         row_merging.start(block)

@@ -34,8 +34,12 @@ def network_of(block: Block) -> RatingNetwork:
     return cast("RatingNetwork", network)
 
 
-def check(block: Block) -> None:
+def check(block: Block, averages: bool = False) -> None:
     """Refuse what steps on single ratings do not know.
+
+    Args:
+        averages: models are averaged too, which the optimizer that nobody chose (lr 0.05 and no
+            decay) does not stand: what one node's factors grow by, others multiply.
 
     Raises:
         ConfigError: naming it.
@@ -46,6 +50,10 @@ def check(block: Block) -> None:
     if type(settings.optimizer) is not SGD or settings.optimizer.momentum:
         fix = "{name: sgd}, with lr and weight_decay alone"
         raise ConfigError("train.optimizer", settings.optimizer.dump(), why, fix)
+    if averages and settings.optimizer == SGD():
+        problem = "diverges where models of ratings are averaged"
+        fix = "{name: sgd, lr: 0.01, weight_decay: 0.05}, as hansa recommend has it"
+        raise ConfigError("train.optimizer", settings.optimizer.dump(), problem, fix)
     if settings.clip_norm is not None:
         raise ConfigError("train.clip_norm", settings.clip_norm, why, "none")
     if settings.precision != "float32":
