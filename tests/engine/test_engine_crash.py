@@ -181,13 +181,9 @@ def test_a_run_waits_for_its_server(struck: Callable[..., RunFolder], tmp_path: 
     same_again(folder, tmp_path)
 
 
+@pytest.mark.slow  # its quick sibling is in test_engine_replay
 @pytest.mark.parametrize(
-    ("on_crash", "orphans"),
-    [
-        ("restart", "rehome"),
-        pytest.param("continue", "rehome", marks=pytest.mark.slow),
-        pytest.param("continue", "wait", marks=pytest.mark.slow),
-    ],
+    ("on_crash", "orphans"), [("restart", "rehome"), ("continue", "rehome"), ("continue", "wait")]
 )
 def test_a_run_goes_on_without_an_edge_server(
     struck: Callable[..., RunFolder], tmp_path: Path, on_crash: str, orphans: str

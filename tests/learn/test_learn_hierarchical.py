@@ -24,7 +24,7 @@ ROW = 910 * 4
 UNEVEN = {"name": "dirichlet", "alpha": 0.5, "min_samples": 10}
 SKEWED = {"data": {"name": "digits", "partition": UNEVEN}}
 FEW = settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -280,6 +280,7 @@ def test_it_stops_by_what_clients_say_of_the_clouds_model(
     assert torch.equal(outcome(block), best)
 
 
+@pytest.mark.slow
 def test_a_robust_cloud_shrugs_off_a_bad_edge(
     make_job: Callable[..., Job], host: Callable[..., Any]
 ) -> None:
