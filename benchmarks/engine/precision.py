@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import COMMIT, machine, publish
+from measure import COMMIT, machine, section
 
 ROOT = Path(__file__).parents[2]
 BEFORE = "643283e"
@@ -326,18 +326,10 @@ def main() -> None:
         parts["A step, and an evaluation, by the example"] = evaluation_table(smoke)
     if chosen.only in (None, "accuracy"):
         parts["Accuracy"] = accuracy_table(smoke)
-    text = [
-        "# Mixed precision",
-        "",
-        f"`python benchmarks/engine/precision.py` at commit {COMMIT}",
-        "",
-        machine(),
-        "",
-        __doc__.split("\n\n", 2)[2].strip(),
-    ]
     for title, lines in parts.items():
-        text += ["", f"## {title}", "", *lines]
-    publish("precision", "\n".join(text) + "\n", smoke or chosen.only is not None)
+        only = f" --only {chosen.only}" if chosen.only else ""
+        head = [f"`python benchmarks/engine/precision.py{only}` at commit {COMMIT}", "", machine()]
+        section("precision", title, "\n".join([*head, "", *lines]), smoke)
 
 
 if __name__ == "__main__":
