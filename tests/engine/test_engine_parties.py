@@ -139,10 +139,11 @@ def test_a_model_that_no_other_process_can_build_is_refused(
 
 
 def test_no_part_of_a_plan_is_forgotten() -> None:
-    """Threads and workers are each worker's own; all else is in the file."""
+    """Threads and workers are each worker's own, and who gets a file has one owner, so that all
+    agree; all else is in the file."""
     told = read_plan.__code__.co_consts + read_plan.__code__.co_names
     names = {word for part in told for word in (part if isinstance(part, tuple) else (part,))}
-    assert {field.name for field in fields(Plan)} - names <= {"threads", "workers"}
+    assert {field.name for field in fields(Plan)} - names <= {"threads", "workers", "agrees"}
 
 
 def test_what_was_not_told_is_not_in_the_roster(make_job: Callable[..., Job]) -> None:
