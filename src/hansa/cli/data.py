@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,7 +86,7 @@ def _facts(source: DataSource, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _split(dataset: Dataset, parts: list[np.ndarray]) -> dict[str, Any]:
+def _split(dataset: Dataset, parts: Sequence[np.ndarray]) -> dict[str, Any]:
     """Examples of each node, and of each of its classes where there are classes."""
     from hansa.data import label_histogram
 

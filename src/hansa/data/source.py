@@ -28,6 +28,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.data import decoded
 from hansa.data.dataset import Dataset, Split
+from hansa.data.dealing.deal import Deal
 from hansa.data.dealing.partition import Iid, Partition
 from hansa.data.gaps import Means
 from hansa.data.markers import Marker
@@ -205,7 +206,7 @@ class DataSource(Component, kind="data"):
             known_limits=None if figures is None else _limits(figures),
         )
 
-    def divide(self, data: Dataset, nodes: int, streams: Streams) -> list[np.ndarray]:
+    def divide(self, data: Dataset, nodes: int, streams: Streams) -> Deal:
         """Sorted int64 indices into ``data.train`` for each node, by this source's partition.
 
         Raises:

@@ -12,6 +12,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import Dataset, Split
+from hansa.data.dealing.deal import OfNodes, sizes_of
 from hansa.engine.network import Network, WeightRule
 from hansa.engine.outcome import Outcome
 from hansa.engine.own_examples import Store, WhenFull
@@ -245,17 +246,16 @@ class Block:
         ids = np.asarray(ids, dtype=np.int64)
         servers = ids >= network.clients
         residents = np.flatnonzero(servers) if network.servers else np.arange(len(ids))
-        none = np.zeros(0, dtype=np.int64)
         block = cls(
             ids=ids,
             rows=initial.to(trainer.device).repeat(len(residents), 1),
-            parts=[none if s else parts[i] for i, s in zip(ids, servers, strict=True)],
+            parts=OfNodes(parts, ids, network.clients),
             streams=streams,
             network=network,
             trainer=trainer,
             residents=residents,
             roster=roster,
-            held=[none if s or not held else held[i] for i, s in zip(ids, servers, strict=True)],
+            held=OfNodes(held, ids, network.clients),
         )
         block._reset()
         return block
@@ -370,7 +370,7 @@ class Block:
     @property
     def own_sizes(self) -> np.ndarray:
         """int64 [n]: how many training examples the block's nodes have, whoever is told."""
-        return np.fromiter(map(len, self.parts), dtype=np.int64, count=len(self.parts))
+        return sizes_of(self.parts)
 
     @property
     def clients(self) -> int:

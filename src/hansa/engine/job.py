@@ -12,6 +12,7 @@ import numpy as np
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import label_histogram
+from hansa.data.dealing.deal import sizes_of
 from hansa.engine import node_keys
 from hansa.engine.accounts import Accounts, accounts_of
 from hansa.engine.block import Block
@@ -96,8 +97,19 @@ class Job(Plan):
     @property
     def clients_here(self) -> np.ndarray:
         """int64 [k], ids of the clients whose examples are here, ascending."""
-        own = self.parts.own if isinstance(self.parts, Parts) else range(len(self.parts))
-        return np.array(sorted(own), dtype=np.int64)
+        if isinstance(self.parts, Parts):
+            return np.array(sorted(self.parts.own), dtype=np.int64)
+        return np.arange(len(self.parts))
+
+    @property
+    def own_sizes(self) -> np.ndarray:
+        """int64 [k], how many examples each of :attr:`clients_here` trains on."""
+        return self._sizes(self.parts)
+
+    def _sizes(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        if isinstance(parts, Parts):
+            return np.array([len(parts[c]) for c in self.clients_here.tolist()], dtype=np.int64)
+        return sizes_of(parts)
 
     def tells(self) -> dict[str, np.ndarray]:
         """What the clients whose examples are here tell when they join, int64 by name.
@@ -108,13 +120,13 @@ class Job(Plan):
         told, said = self.algorithm.must_tell, {"clients": here}
         if "sizes" in told:
             for name, group in (("sizes", self.parts), ("held", self.held)):
-                count = [len(group[c]) if len(group) else 0 for c in here.tolist()]
-                said[name] = np.array(count, dtype=np.int64)
+                said[name] = self._sizes(group) if len(group) else np.zeros_like(here)
         if "labels" in told and self.dataset.spec.task != "regression":
             classes, targets = self.dataset.spec.classes, self.dataset.train.targets.cpu().numpy()
             said["labels"] = np.zeros((0, classes), dtype=np.int64)
             if len(here):
-                parts = [self.parts[c] for c in here.tolist()]
+                own = isinstance(self.parts, Parts)
+                parts = [self.parts[c] for c in here.tolist()] if own else self.parts
                 said["labels"] = label_histogram(targets, parts, classes)
         if "keys" in told:
             said |= self._signs(here)
@@ -187,8 +199,7 @@ class Job(Plan):
         if self.trial is not None:
             return self.trial
         here = self.clients_here
-        sizes = np.array([len(self.parts[c]) for c in here.tolist()], dtype=np.int64)
-        smallest, at = self.train.smallest_batch(sizes)
+        smallest, at = self.train.smallest_batch(self.own_sizes)
         who = f", as node {here[at]} has" if len(here) else ""
         narrow = "bfloat16" in (self.train.precision, self.evaluate.precision)
         return try_out(self.module, self.dataset, smallest, who, narrow)

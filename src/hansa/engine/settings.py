@@ -108,14 +108,15 @@ class TrainSettings(Settings):
         None where nobody trains.
         """
         least: list[int] = []
-        for size, steps in zip(sizes.tolist(), self.asked(sizes).tolist(), strict=True):
+        alike, first, which = np.unique(sizes, return_index=True, return_inverse=True)
+        for size, steps in zip(alike.tolist(), self.asked(alike).tolist(), strict=True):
             lengths = self.batching.lengths(size, steps)
             # Who has nothing, as a client that was made to leave, does not train.
             least.append(int(lengths.min(initial=self.batch_size)) if size else self.batch_size)
-        if not least or not self.asked(sizes).any():
+        if not least or not self.asked(alike).any():
             return None, 0
-        node = int(np.argmin(least))
-        return least[node], node
+        node = int(first[np.array(least) == min(least)].min())
+        return least[int(which[node])], node
 
 
 _batching = lru_cache(maxsize=64)(Batching)  # it is asked for at every wake-up of a node

@@ -14,7 +14,7 @@ from hansa.engine import EvaluateSettings
 
 def hold_back_parts(
     evaluate: EvaluateSettings, parts: Mapping[int, np.ndarray], streams: Streams
-) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+) -> tuple[Mapping[int, np.ndarray], dict[int, np.ndarray]]:
     """(what each client trains on, what it keeps back to validate models), by its id.
 
     Raises:
@@ -27,7 +27,7 @@ def hold_back_parts(
         fix = "set evaluate.local_validation, such as 0.1"
         raise ConfigError(field, True if evaluate.per_client else None, problem, fix)
     if not share:
-        return dict(parts), {}
+        return parts, {}
     ids = list(parts)
     kept, held = hold_back_each(
         list(parts.values()), streams, share, nodes=ids, purpose="local validation"

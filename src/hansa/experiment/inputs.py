@@ -24,6 +24,8 @@ from hansa.base.paths import located, located_argument, path_fields
 from hansa.data import Dataset, Split
 from hansa.report import RunFolder
 
+_AT_ONCE = 100_000  # parts, whose bytes are copied
+
 INPUTS = "inputs"
 """Their place in ``environment.json``."""
 
@@ -143,7 +145,12 @@ def _digest(dataset: Dataset) -> str:
 
 def _digest_of(parts: Sequence[np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{len(part)} ".encode())
-        digest.update(np.ascontiguousarray(part, dtype=np.int64).data)
+    for first in range(0, len(parts), _AT_ONCE):
+        some = parts[first : first + _AT_ONCE]
+        words = (w for part in some for w in (b"%d " % len(part), _bytes(part)))
+        digest.update(b"".join(words))
     return digest.hexdigest()
+
+
+def _bytes(part: np.ndarray) -> bytes:
+    return np.asarray(part, dtype=np.int64).tobytes()

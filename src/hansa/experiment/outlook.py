@@ -8,6 +8,7 @@ import numpy as np
 
 from hansa.base.paths import short
 from hansa.data import label_histogram
+from hansa.data.dealing.deal import sizes_of
 from hansa.engine import Job
 from hansa.engine.accounts import EPSILON, NOISE, RATE, summed_up
 from hansa.engine.training.private_steps import PrivateSteps
@@ -20,17 +21,24 @@ from hansa.report import RunFolder
 from hansa.topology import likely
 
 _EDGES_SHOWN = 4000
+_CLIENTS_SHOWN = 10_000  # a page draws no more than a sample of those
 _SPECTRUM_LIMIT = 2000  # nodes; the spectrum of a huge sparse ring takes longer than the run
 
 
 def describe(job: Job, chosen: RunFile, folder: RunFolder) -> None:
     """Leave the topology and the split of the data where the report finds them."""
-    sizes = [len(part) for part in job.parts]
-    partition: dict[str, Any] = {"sizes": sizes}
+    sizes = sizes_of(job.parts)
+    partition: dict[str, Any] = {"clients": len(sizes), "examples": int(sizes.sum())}
+    shown = np.arange(len(sizes))
+    if len(shown) > _CLIENTS_SHOWN:
+        shown = np.linspace(0, len(sizes) - 1, _CLIENTS_SHOWN).astype(np.int64)
+        partition["names"] = shown.tolist()
+    partition["sizes"] = sizes[shown].tolist()
     if classes := job.dataset.spec.classes:
         names = job.dataset.class_names or tuple(map(str, range(classes)))
         targets = job.dataset.train.targets.cpu().numpy()
-        histogram = label_histogram(targets, job.parts, classes)
+        parts = [job.parts[i] for i in shown.tolist()]
+        histogram = label_histogram(targets, parts, classes)
         partition |= {"classes": list(names), "histogram": histogram.tolist()}
     if job.servers:
         partition["servers"] = job.servers
@@ -67,8 +75,8 @@ def describe_topology(job: Job, folder: RunFolder) -> None:
 def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
     """What a run would do, in numbers, without running it."""
     layout = ParameterLayout.of(job.module)
-    sizes = [len(part) for part in job.parts]
-    held = sum(map(len, job.held))
+    sizes = sizes_of(job.parts)
+    held = int(sizes_of(job.held).sum())
     facts: dict[str, Any] = {
         "algorithm": short(type(chosen.algorithm).name),
         "nodes": job.network.clients,
@@ -83,8 +91,8 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         **({"held_back_examples": held} if held else {}),
         "task": job.dataset.spec.task,
         **({"classes": job.dataset.spec.classes} if job.dataset.spec.classes else {}),
-        "examples_per_node": {"min": min(sizes), "max": max(sizes)},
-        "steps_per_node": job.rounds * int(chosen.train.asked(np.array(sizes)).max()),
+        "examples_per_node": {"min": int(sizes.min()), "max": int(sizes.max())},
+        "steps_per_node": job.rounds * int(chosen.train.asked(sizes).max()),
     }
     facts["clients_tell"] = _told(job)
     if planted := job.dataset.planted:
@@ -105,10 +113,10 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
     return facts
 
 
-def _foreseen(job: Job, privacy: ExamplePrivacy, sizes: list[int]) -> dict[str, Any]:
+def _foreseen(job: Job, privacy: ExamplePrivacy, sizes: np.ndarray) -> dict[str, Any]:
     """What privacy will have cost if every node takes all of its steps."""
     private = PrivateSteps(privacy, job.train, job.rounds)
-    have = np.array(sorted({size for size in sizes if size}), dtype=np.int64)
+    have = np.unique(sizes[sizes > 0])
     steps = np.minimum(
         job.train.asked(have) * job.rounds, private.affordable(have, np.zeros_like(have))
     )

@@ -10,12 +10,14 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, HansaError, OwnCodeError
 from hansa.base.lazy import torch
+from hansa.base.memory import give_back
 from hansa.base.modules import import_path
 from hansa.base.own_code import in_own_code
 from hansa.base.paths import short
 from hansa.base.streams import Streams
 from hansa.base.telling import doing
 from hansa.data import Dataset, plant
+from hansa.data.dealing.deal import ByClient, listed, sizes_of
 from hansa.engine import Algorithm, Asynchronous, BySite, Job, Network, Simulate
 from hansa.engine.exchange.attackers import Attackers
 from hansa.engine.exchange.faults import Faults
@@ -62,14 +64,15 @@ def prepare(run: RunFile, place: bool = True) -> Job:
     streams = frame.streams
     doing(f"loading {short(type(run.data).name)}")
     dataset = within("data", lambda: run.data.load(streams), nodes, run.data)
-    parts = within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
-    dataset, parts, held = run.hold_back(dataset, dict(enumerate(parts)), streams)
+    give_back()  # what decoding has freed
+    dealt = within("data", lambda: run.data.divide(dataset, nodes, streams), nodes, run.data)
+    dataset, parts, held = run.hold_back(dataset, ByClient(dealt), streams)
     check_parts(parts, run)
     dataset = within(
-        "data", lambda: plant(dataset, list(parts.values()), run.data.markers, streams), nodes
+        "data", lambda: plant(dataset, listed(parts), run.data.markers, streams), nodes
     )
     ends = np.array([0, frame.network.nodes - 1]) if servers else np.array([0])
-    job = completed(frame, dataset, list(parts.values()), list(held.values()))
+    job = completed(frame, dataset, listed(parts), list(held.values()))
     try_job(job, ends, here=isinstance(run.runtime, Simulate))
     return job
 
@@ -158,7 +161,7 @@ def try_job(job: Job, ends: np.ndarray, here: bool = True) -> None:
         ConfigError: naming the setting.
     """
     nodes, clock, form = job.network.clients, job.clock, job.form
-    sizes = np.array([len(job.parts[c]) for c in job.clients_here.tolist()], dtype=np.int64)
+    sizes = job.own_sizes
     samples = job.train.asked_examples(sizes)
     size = ParameterLayout.of(job.module).passed
     if len(sizes) < nodes:  # nobody knows of the others
@@ -382,13 +385,13 @@ def check_parts(parts: Mapping[int, np.ndarray], run: RunFile) -> None:
         ConfigError: a client has none, or too few for a batch.
     """
     batch_size = run.train.batch_size
-    ids, sizes = list(parts), np.array([len(part) for part in parts.values()])
+    sizes = sizes_of(listed(parts))
     if (sizes == 0).any():
         empty = np.flatnonzero(sizes == 0)
         raise ConfigError(
             "data.partition",
             None,
-            f"leaves {len(empty)} nodes without data, node {ids[empty[0]]} first",
+            f"leaves {len(empty)} nodes without data, node {list(parts)[empty[0]]} first",
             "use fewer nodes, or a partition with a minimum size",
         )
     smallest = int(sizes.argmin())
@@ -396,7 +399,7 @@ def check_parts(parts: Mapping[int, np.ndarray], run: RunFile) -> None:
         raise ConfigError(
             "train.batch_size",
             batch_size,
-            f"node {ids[smallest]} has only {sizes[smallest]} training examples",
+            f"node {list(parts)[smallest]} has only {sizes[smallest]} training examples",
             f"at most {sizes[smallest]}, or smaller batches where there are too few examples "
             "(train.drop_last: false), or fewer nodes, or a more even data.partition",
         )

@@ -87,7 +87,7 @@ class RunFile(SettingsFile):
 
     def hold_back(
         self, dataset: Dataset, parts: Mapping[int, np.ndarray], streams: Streams
-    ) -> tuple[Dataset, dict[int, np.ndarray], dict[int, np.ndarray]]:
+    ) -> tuple[Dataset, Mapping[int, np.ndarray], dict[int, np.ndarray]]:
         """(the examples, what each client trains on, what it keeps to measure models), by its id.
 
         Args:

@@ -22,7 +22,8 @@ def spread(folder: RunFolder) -> pl.DataFrame:
     whole = named.filter(pl.col("node").is_null())
     if not len(whole):  # at a site: of its own nodes
         whole = named.group_by("round", "name").agg(pl.col("value").mean())
-    sizes = (folder.read_json("partition.json") or {}).get("sizes") or []
+    dealt = folder.read_json("partition.json") or {}
+    nodes, ratings = dealt.get("clients", 0), dealt.get("examples", 0)
     if not len(whole):
         schema = {"round": pl.Int64, "share": pl.Float64, "holders": pl.Float64}
         return pl.DataFrame(schema={**schema, "repeated": pl.Float64})
@@ -34,8 +35,8 @@ def spread(folder: RunFolder) -> pl.DataFrame:
     came, known = pl.col(RECEIVED).cum_sum(), pl.col(REPEATED).cum_sum()
     return wide.select(
         "round",
-        share=pl.col(HELD) / sum(sizes) if sizes else pl.lit(None, pl.Float64),
-        holders=pl.col(HELD) * len(sizes) / sum(sizes) if sizes else pl.lit(None, pl.Float64),
+        share=pl.col(HELD) / ratings if ratings else pl.lit(None, pl.Float64),
+        holders=pl.col(HELD) * nodes / ratings if ratings else pl.lit(None, pl.Float64),
         repeated=pl.when(came > 0).then(known / came),
     )
 

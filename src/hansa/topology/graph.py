@@ -155,6 +155,19 @@ class Graph:
         """int64 [in-degree]: the nodes that ``node`` hears, ascending."""
         return self.indices[self.indptr[node] : self.indptr[node + 1]]
 
+    def has(self, senders: np.ndarray, receivers: np.ndarray) -> np.ndarray:
+        """bool [pairs]: whether ``receivers[k]`` hears ``senders[k]``, of nodes that there are."""
+        if not len(self.indices):
+            return np.zeros(len(senders), dtype=bool)
+        low, end = self.indptr[receivers], self.indptr[receivers + 1]
+        high = end.copy()
+        while (open_ := low < high).any():  # a row is ascending
+            middle = (low + high) // 2
+            below = open_ & (self.indices[np.minimum(middle, len(self.indices) - 1)] < senders)
+            low = np.where(below, middle + 1, low)
+            high = np.where(open_ & ~below, middle, high)
+        return (low < end) & (self.indices[np.minimum(low, len(self.indices) - 1)] == senders)
+
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(indptr [k+1], nodes heard) of k nodes, in the order given."""
         lengths = self.in_degrees[ids]

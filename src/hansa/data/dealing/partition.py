@@ -15,6 +15,7 @@ import numpy as np
 
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
+from hansa.data.dealing.deal import Deal
 
 Parts = Sequence[np.ndarray]
 """Indices of the training examples of every node, in any order."""
@@ -48,7 +49,7 @@ class Partition(Component, kind="partition"):
         nodes: int,
         rng: np.random.Generator,
         owners: int = 0,
-    ) -> list[np.ndarray]:
+    ) -> Deal:
         """The examples of every node.
 
         Args:
@@ -86,10 +87,14 @@ class Iid(Partition):
     """Every node gets an equal share drawn at random (sizes differ by one at most)."""
 
     def deal(self, pile: Pile, nodes: int, rng: np.random.Generator) -> Parts:
-        return np.array_split(rng.permutation(len(pile)), nodes)
+        least, more = divmod(len(pile), nodes)
+        sizes = np.full(nodes + 1, least, dtype=np.int64)
+        sizes[1 : more + 1] += 1
+        sizes[0] = 0
+        return Deal(rng.permutation(len(pile)), np.cumsum(sizes))
 
 
-def checked(parts: Sequence[np.ndarray], samples: int, nodes: int) -> list[np.ndarray]:
+def checked(parts: Sequence[np.ndarray], samples: int, nodes: int) -> Deal:
     """``parts`` sorted as int64, once it is sure that they are a proper deal.
 
     Raises:
@@ -98,23 +103,24 @@ def checked(parts: Sequence[np.ndarray], samples: int, nodes: int) -> list[np.nd
     """
     if len(parts) != nodes:
         raise ConfigError("", len(parts), f"parts were made for {nodes} nodes", "make one a node")
-    done = []
-    for node, part in enumerate(parts):
-        array = np.asarray(part)
-        if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
-            raise ConfigError("", None, f"node {node} got no list of whole numbers", "return those")
-        if len(array) == 0:
-            raise ConfigError(
-                "nodes", nodes, f"node {node} would have no examples", "use fewer nodes"
-            )
-        done.append(np.sort(array.astype(np.int64)))
-    everything = np.concatenate(done)
+    if not isinstance(parts, Deal):
+        for node, part in enumerate(parts):
+            array = np.asarray(part)
+            if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
+                problem = f"node {node} got no list of whole numbers"
+                raise ConfigError("", None, problem, "return those")
+        parts = Deal.of([np.asarray(part).astype(np.int64) for part in parts])
+    sizes, everything = parts.sizes, parts.numbers
+    if not sizes.all():
+        problem = f"node {int(sizes.argmin())} would have no examples"
+        raise ConfigError("nodes", nodes, problem, "use fewer nodes")
     if everything.min() < 0 or everything.max() >= samples:
         raise ConfigError("", None, f"an index lies outside 0..{samples - 1}", "stay inside")
     if np.bincount(everything, minlength=samples).max() > 1:
         twice = int(np.bincount(everything, minlength=samples).argmax())
         raise ConfigError("", None, f"example {twice} was dealt twice", "deal each at most once")
-    return done
+    owner = np.repeat(np.arange(nodes), sizes)
+    return Deal(everything[np.lexsort((everything, owner))], parts.starts)
 
 
 def classes_of(targets: np.ndarray, partition: Component) -> np.ndarray:

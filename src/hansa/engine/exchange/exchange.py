@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from hansa.base.adding import add_
 from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
@@ -400,8 +401,8 @@ def count_sent(block: Block, routes: Routes, sizes: np.ndarray) -> np.ndarray:
 
 def book_sent(block: Block, fanout: np.ndarray, load: np.ndarray) -> None:
     """Count so many messages and bytes, int64 [n] each, that the nodes send."""
-    block.state["messages_sent"].add_(torch.from_numpy(fanout))
-    block.state["bytes_sent"].add_(torch.from_numpy(load))
+    add_(block.state["messages_sent"], fanout)
+    add_(block.state["bytes_sent"], load)
     mean = np.where(fanout > 0, load / np.maximum(fanout, 1), np.nan)
     before = block.report.get("message_bytes")
     block.report["message_bytes"] = mean if before is None else np.fmax(before, mean)
@@ -420,5 +421,5 @@ def count_received(block: Block, indptr: np.ndarray, sizes: np.ndarray) -> np.nd
 
 def book_received(block: Block, count: np.ndarray, heard: np.ndarray) -> None:
     """Count so many messages and bytes, int64 [n] each, that the nodes receive."""
-    block.state["messages_received"].add_(torch.from_numpy(count))
-    block.state["bytes_received"].add_(torch.from_numpy(heard))
+    add_(block.state["messages_received"], count)
+    add_(block.state["bytes_received"], heard)

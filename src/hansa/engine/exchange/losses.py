@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hansa.base.adding import add_
 from hansa.base.errors import RunError
 from hansa.base.lazy import torch
 from hansa.engine.block import Block
@@ -99,7 +100,7 @@ def resend(
     totals = np.zeros(n, dtype=np.int64)
     np.add.at(totals, senders, sizes)
     for name, numbers in zip(RESENT, (counts, totals), strict=True):
-        block.state[name] += torch.from_numpy(numbers)
+        add_(block.state[name], numbers)
     if not exchange.clock.modelled:
         return due
     now = block.state["modelled_time"].numpy().copy()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hansa.base.adding import add_
 from hansa.base.errors import WireError
-from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind, check_missing
 from hansa.engine.exchange.backhaul import book_backhaul
@@ -150,8 +150,8 @@ class Tell(Asked[Told]):
         """What this block's nodes say, checked."""
         nodes, at = self.graph.nodes, block.positions(self.senders)
         pairs = self.receivers * nodes + self.senders
-        edges = self.graph.receivers * nodes + self.graph.indices if len(pairs) else pairs
-        if len(np.unique(pairs)) != len(pairs) or not np.isin(pairs, edges).all():
+        once = len(np.unique(pairs)) == len(pairs)
+        if not once or not self.graph.has(self.senders, self.receivers).all():
             raise ValueError(f"a word of kind {self.kind!r} goes along no edge, or two along one")
         if len(at) != len(self.senders):
             raise ValueError(f"a word of kind {self.kind!r} is of a node of another block")
@@ -309,5 +309,5 @@ def _count(block: Block, way: str, ids: np.ndarray, sizes: np.ndarray) -> None:
     at, n = block.positions(ids), len(block)
     heads = np.bincount(at, minlength=n)
     nbytes = np.bincount(at, weights=sizes, minlength=n).astype(np.int64) + HEADER_BYTES * heads
-    block.state[f"messages_{way}"] += torch.from_numpy(heads)
-    block.state[f"bytes_{way}"] += torch.from_numpy(nbytes)
+    add_(block.state[f"messages_{way}"], heads)
+    add_(block.state[f"bytes_{way}"], nbytes)

@@ -25,6 +25,7 @@ from hansa.engine.training.trainer import Trainer
 from hansa.report import RunFolder
 
 Progress = Callable[[int, dict[str, float]], None]
+_MANY = 100_000  # nodes, of whom those that have done nothing yet are not recorded
 _SO_FAR = (
     "final", "best", "bytes_sent", "levels", "spent", "diverged", "reason", "privacy",
 )  # fmt: skip
@@ -140,9 +141,12 @@ class Collector:
     def _record_whole(self) -> None:
         """Record the rounds of which nothing is missing any more."""
         for round, parts in sorted(self._waiting.items()):
-            there = {node for part in parts for node in part["ids"].tolist()}
-            gone = sum(self._gone(node, round) for node in self._until.keys() - there)
-            if len(there) + gone < self.expected:
+            there = sum(len(part["ids"]) for part in parts)
+            if self._until:
+                here = np.concatenate([part["ids"] for part in parts])
+                away = np.setdiff1d(np.fromiter(self._until, np.int64, len(self._until)), here)
+                there += sum(self._gone(node, round) for node in away.tolist())
+            if there < self.expected:
                 return
             del self._waiting[round]
             self._record(round, sorted(parts, key=lambda part: part["ids"][0]))
@@ -220,8 +224,11 @@ class Collector:
             model_figures = _merge([part["values"] for part in measured], lengths, order)
             by_node, own = self._own(measured, ids)
             model_figures |= by_node
+            idle = _idle(counters)
             for name, array in {**model_figures, **values, **counters}.items():
                 seen = ~np.isnan(array)
+                if name in counters:
+                    seen &= ~idle
                 record(
                     done,
                     name,
@@ -348,6 +355,8 @@ def _merge(
     parts: list[dict[str, np.ndarray]], lengths: list[int], order: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Arrays by name, put end to end and in order; a name that some parts lack is NaN there."""
+    if len(parts) == 1 and (order == np.arange(len(order))).all():
+        return dict(parts[0])
     names = dict.fromkeys(name for part in parts for name in part)
     merged = {}
     for name in names:
@@ -357,6 +366,17 @@ def _merge(
         ]
         merged[name] = np.concatenate(pieces)[order]
     return merged
+
+
+def _idle(counters: dict[str, np.ndarray]) -> np.ndarray:
+    """bool [n]: who has nothing to record, where many have not: rows of zeros say nothing."""
+    some = next(iter(counters.values()))
+    if len(some) <= _MANY:
+        return np.zeros(len(some), dtype=bool)
+    idle = np.ones(len(some), dtype=bool)
+    for array in counters.values():
+        idle &= array == 0
+    return idle
 
 
 def overlaid(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

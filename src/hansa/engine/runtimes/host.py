@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hansa.base.adding import add_
 from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
 from hansa.base.lazy import torch
+from hansa.base.memory import give_back
 from hansa.base.modules import import_path
 from hansa.base.own_code import in_own_code
 from hansa.base.telling import doing
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     from hansa.codec import Codec
 
+_MANY = 1 << 16  # nodes
 _ROUNDING = 1e-4
 _OUTSIDE = ("exchange", "checkpoint")
 """Phases whose errors may be a peer's, a network's or a disk's, and so need not come again."""
@@ -142,6 +145,8 @@ class Host:
         began = time.perf_counter()
         self.moment("training", t)
         block.report, block.log, block.events = {}, {}, []
+        if len(block) > _MANY:
+            give_back()  # else the heap keeps what a round of so many nodes has freed
         self.returns.begin(block, t)
         if job.faults is not None and job.faults.pause and job.clock.modelled:
             stands = paused(job.faults.pause, block.ids, t)
@@ -169,7 +174,8 @@ class Host:
             # below by rounding alone is zero.
             now = _of(block.rows, entry)
             now.copy_(torch.where(now < -_ROUNDING * values, values, now.clamp(min=0)))
-        block.state["training_rounds"] += block.state["samples"] > before
+        worked = (block.state["samples"] > before).numpy()
+        add_(block.state["training_rounds"], worked.astype(np.int64))
         if job.accounts is not None and (job.evaluates(t + 1) or last):
             block.report |= job.accounts.figures(block)
         seconds = time.perf_counter() - began
@@ -312,7 +318,7 @@ class Host:
         block, came = self.block, None
         script = handed_out(self.job, block, t)
         names = (*COUNTERS, BACKHAUL, *MODELLED, BATTERY_LEFT)
-        state = {name: block.state[name].clone() for name in names if name in block.state}
+        state: dict[str, Tensor] = {}
         report = dict(block.report)
         while True:
             try:
@@ -320,9 +326,13 @@ class Host:
             except StopIteration as end:
                 models: Models = end.value
                 break
+            if not state:
+                state = {name: block.state[name].clone() for name in names if name in block.state}
             work = partial(self.exchange, block, asked, max(t, 0), phase)
             came = self._guard("exchange", t, work)
             phase += asked.turn is None
+        if not state:
+            return models
         sent = (block.state["bytes_sent"] - state["bytes_sent"]).numpy()
         for name, value in state.items():
             block.state[name].copy_(value)

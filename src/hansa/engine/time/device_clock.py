@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from hansa.base.adding import add_
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
@@ -186,9 +187,8 @@ class DeviceClock(Clock):
     def compute(self, block: Times, samples: np.ndarray) -> None:
         fleet = self.own(block)
         seconds = samples * fleet.seconds
-        taken = torch.from_numpy(seconds)
-        block.state["modelled_time"].add_(taken)
-        block.state["compute_time"].add_(taken)
+        add_(block.state["modelled_time"], seconds)
+        add_(block.state["compute_time"], seconds)
         self._spend(block, "training_energy", seconds * fleet.watts)
 
     def finish(self, block: Times, samples: np.ndarray) -> np.ndarray:
@@ -199,7 +199,7 @@ class DeviceClock(Clock):
         fleet = self.own(block)
         seconds = load / fleet.up
         own = np.where((load > 0) & (block.ids < block.clients), seconds + fleet.leaving, 0)
-        block.state["transfer_time"].add_(torch.from_numpy(own))
+        add_(block.state["transfer_time"], own)
         return block.state["modelled_time"].numpy() + seconds + fleet.leaving
 
     def transfer(
@@ -216,7 +216,7 @@ class DeviceClock(Clock):
         start = block.state["modelled_time"].numpy()[senders]
         done = flow(senders, to, sizes, start, fleet.up, fleet.down, self.contention)
         busy = np.where(block.ids < block.clients, done.busy, 0)
-        block.state["transfer_time"].add_(torch.from_numpy(busy))
+        add_(block.state["transfer_time"], busy)
         return done.finish + fleet.leaving[senders] + fleet.coming[to]
 
     def backhaul(
@@ -254,7 +254,7 @@ class DeviceClock(Clock):
         seconds = heard / fleet.down
         own = np.minimum(time - before, fleet.coming) + seconds
         time += seconds
-        block.state["transfer_time"].add_(torch.from_numpy(own))
+        add_(block.state["transfer_time"], own)
 
     # -- energy
 
@@ -268,7 +268,7 @@ class DeviceClock(Clock):
     def _spend(self, block: Times, kind: str, joules: np.ndarray) -> None:
         """Count energy of a kind, ``training_energy`` or ``radio_energy``; ``energy`` is both."""
         state = block.state
-        state[kind].add_(torch.from_numpy(joules))
+        add_(state[kind], joules)
         torch.add(state["training_energy"], state["radio_energy"], out=state["energy"])
         if self.battery_share is not None:
             drain(block, self._charge(block))

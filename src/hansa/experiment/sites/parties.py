@@ -158,7 +158,7 @@ class OwnParty:
 
     def _parts(
         self, rows: int, node: int | None = None
-    ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    ) -> tuple[Mapping[int, np.ndarray], dict[int, np.ndarray]]:
         """(what the client here trains on, what it keeps back), by its id."""
         client = self.node if node is None else node
         mine = {} if client is None else {client: np.arange(rows)}
