@@ -76,7 +76,14 @@ def _run(answer: Answer, chosen: Any) -> None:
     from hansa.experiment import plan, prepare
 
     answer.data = facts = plan(chosen, prepare(chosen))
-    _table(answer, {key: value for key, value in facts.items() if key != "remarks"})
+    apart = ("remarks", "forecast")
+    _table(answer, {key: value for key, value in facts.items() if key not in apart})
+    if takes := facts["forecast"]:
+        answer.line(
+            f"It takes about {takes['seconds']:.3g} s here (training {takes['training']:.3g}, "
+            f"measuring {takes['measuring']:.3g}, exchange {takes['exchange']:.3g}) and "
+            f"{takes['memory_mb']:,} MB, if nobody stops early: {takes['step_ms']:.3g} ms a step."
+        )
     for remark in facts["remarks"]:
         answer.line(f"remark: {remark}")
 
@@ -196,6 +203,8 @@ def _table(answer: Answer, facts: dict[str, Any]) -> None:
 def _shown(value: Any, key: str = "") -> str:
     from hansa.report.units import quantity
 
+    if isinstance(value, dict) and "min" not in value:
+        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
     if isinstance(value, dict):
         low, high = value["min"], value["max"]
         return _shown(low) if low == high else f"{_shown(low)} to {_shown(high)}"

@@ -140,6 +140,10 @@ class Algorithm(Component, kind="algorithm"):
         says, where one server's model is not made of several others'."""
         return self.members(block)
 
+    def working(self, clients: int) -> float:
+        """How many clients train in a round, on average and at most, for a forecast."""
+        return float(clients)
+
     def check(self, network: Network) -> None:
         """Refuse settings that cannot work with this topology among so many nodes.
 

@@ -96,6 +96,9 @@ class Wrapper(Algorithm):
     def judged(self, block: Block) -> np.ndarray:
         return self.algorithm.judged(block)
 
+    def working(self, clients: int) -> float:
+        return self.algorithm.working(clients)
+
     def check(self, network: Network) -> None:
         """Refuse what the inner algorithm does, and name its field as the run file does."""
         try:

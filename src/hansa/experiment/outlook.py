@@ -12,6 +12,7 @@ from hansa.data.dealing.deal import sizes_of
 from hansa.engine import Job
 from hansa.engine.accounts import EPSILON, NOISE, RATE, summed_up
 from hansa.engine.training.private_steps import PrivateSteps
+from hansa.experiment.forecast import forecast
 from hansa.experiment.precision_gain import remark_on, step_share
 from hansa.experiment.remarks import remarks
 from hansa.experiment.runfile import RunFile
@@ -105,6 +106,7 @@ def plan(chosen: RunFile, job: Job) -> dict[str, Any]:
         }
     if isinstance(job.privacy, ExamplePrivacy):
         facts["privacy"] = _foreseen(job, job.privacy, sizes)
+    facts["forecast"] = forecast(job)
     facts["remarks"] = remarks(chosen, job)
     if chosen.train.precision == "bfloat16":
         share = step_share(job)

@@ -106,6 +106,12 @@ class Federated(ClientServer):
     def needs_time(self) -> bool:
         return self.deadline is not None or self.over_selection > 1
 
+    def working(self, clients: int) -> float:
+        if self.sampled is None:
+            return float(clients)
+        invited = math.ceil(self.sampled * self.over_selection)
+        return float(min(clients, self.servers(clients) * invited))
+
     @property
     def validates(self) -> bool:
         """Whether clients report the validation loss of the model that they got."""

@@ -65,5 +65,8 @@ class SkipTrain(TrainingSchedule):
         """T_train: the expected training rounds of a run, as in the paper not rounded."""
         return rounds * self.train_rounds / (self.train_rounds + self.sync_rounds)
 
+    def working(self, clients: int) -> float:
+        return super().working(clients) * self.slots(1)
+
     def trains(self, block: Block, t: int, able: np.ndarray) -> np.ndarray:
         return able & self.slot(t)
