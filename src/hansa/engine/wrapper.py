@@ -50,6 +50,10 @@ class Wrapper(Algorithm):
         return self.algorithm.attackable
 
     @property
+    def own_settings(self) -> frozenset[str]:  # type: ignore[override]
+        return self.algorithm.own_settings
+
+    @property
     def uses_limits(self) -> bool:  # type: ignore[override]
         return self.algorithm.uses_limits
 
