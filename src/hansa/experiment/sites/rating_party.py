@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,7 @@ class RatingParty:
 
     def _held(
         self, dataset: Dataset, node: int
-    ) -> tuple[Dataset, dict[int, np.ndarray], dict[int, np.ndarray]]:
+    ) -> tuple[Dataset, Mapping[int, np.ndarray], dict[int, np.ndarray]]:
         parts = {node: np.arange(len(dataset.train))}
         return self.frame.run.hold_back(dataset, parts, self.frame.streams)
 
