@@ -207,7 +207,8 @@ class Job(Plan):
     @property
     def accounts(self) -> Accounts | None:
         """What keeps the accounts of privacy."""
-        return accounts_of(self.privacy, self.rounds, self.agrees)
+        together = self.agrees and not self.algorithm.own_pace  # else nobody waits for others
+        return accounts_of(self.privacy, self.rounds, together)
 
     def block(self, ids: np.ndarray) -> Block:
         """A block with these nodes at the start of the run."""
