@@ -14,8 +14,8 @@ from hansa.base.errors import ConfigError
 from hansa.engine import Algorithm
 from hansa.engine.wrapper import Wrapper
 
-OWN = {"usual"}
-"""What is asked of the name alone."""
+OWN = {"usual", "lacks", "own_settings"}
+"""What is asked of the part itself: its name, and settings of its own."""
 calls: list[tuple[str, Any]] = []
 
 
