@@ -48,7 +48,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "forget numbers --client 1": ("run", "only classifiers", "without the data that are to go"),
     "forget server --client 1": ("method", "needs the clients' synthetic images", "--method sga"),
     "forget server --client 1 --method federaser": ("method", "kept none", "keep_updates"),
-    "forget server --client 1 --method shards": ("method", "one server", "--method retrain"),
+    "forget server --client 1 --method shards": ("method", "learn one model", "--method retrain"),
     "forget server --class 3 --method pgd": ("method", "a single class", "--method quickdrop"),
     "forget merged --client 1": ("run", "but of hansa combine merge", "made of: {runs}/peers"),
     "combine merge server --out new": ("tasks.run", "no models", "personalise"),
