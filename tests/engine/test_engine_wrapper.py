@@ -14,8 +14,8 @@ from hansa.base.errors import ConfigError
 from hansa.engine import Algorithm
 from hansa.engine.wrapper import Wrapper
 
-OWN = {"usual", "lacks", "own_settings"}
-"""What is asked of the part itself: its name, and settings of its own."""
+OWN = {"usual", "lacks"}
+"""What is asked of the part itself, by its name."""
 calls: list[tuple[str, Any]] = []
 
 
