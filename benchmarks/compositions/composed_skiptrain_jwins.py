@@ -63,7 +63,7 @@ COMPOSITION = Composition(
                 f"{m.gap(FIRST, HALF, 'accuracy').min():+.1f} points, "
                 f"{m.mean(FIRST, 'mb') / m.mean(HALF, 'mb'):.2f} of the bytes",
                 bool(m.gap(FIRST, HALF, "accuracy").min() > 0)
-                and m.mean(FIRST, "mb") < m.mean(HALF, "mb"),
+                and bool(m.gap(FIRST, HALF, "mb").max() < 0),
             ),
         ),
         Goal(

@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
         "train": {"drop_last": False},
     },
 }  # fmt: skip
-SMALL = {"a small one": {"nodes": 4, "rounds": 3, "data": "digits", "model": "mlp"}}
+SMALL = {"a small one": {"nodes": 6, "rounds": 3, "data": "digits", "model": "mlp"}}
 
 
 def one(settings: dict[str, Any], foresee: bool) -> dict[str, float]:

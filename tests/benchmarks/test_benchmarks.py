@@ -20,6 +20,7 @@ HELPERS = (
     "links",
     "measure",
     "peers_",
+    "private_tables",
     "resnet20_",
     "rex_cases",
     "rounds",

@@ -242,7 +242,8 @@ def test_what_a_plan_is_made_of_names_no_secrets() -> None:
     parts |= {(cls.__name__, cls) for cls in groups}
     paths = {f"{kind}.{name}" for kind, cls in parts for name in path_fields(cls)}
     tables = {"topology.path", "profiles.file", "availability.file", "cohorts.path"}
-    assert paths == tables | {"model.path", "model.arguments", "Shaping.matrix", "Shaping.trace"}
+    models = {"model.path", "model.arguments", "model.base"}  # code, its arguments, what is public
+    assert paths == tables | models | {"Shaping.matrix", "Shaping.trace"}
 
 
 def test_what_comes_along_is_read_where_it_is_put(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_one_cohort_is_retraining(tmp_path: Path) -> None:
     """And a client keeps its id there, too."""
     single = variant(cohorts=1)
     run(single, tmp_path / "run", report=False)
-    with pytest.raises(ConfigError, match="one server"):
+    with pytest.raises(ConfigError, match="learn one model"):
         forget(tmp_path / "run", Request.of(clients=[3]), Shards())
     forget(tmp_path / "run", Request.of(clients=[3]), Retrain())
     members = [-1 if client == 3 else 0 for client in range(8)]

@@ -34,6 +34,9 @@ def network_of(block: Block) -> RatingNetwork:
     return cast("RatingNetwork", network)
 
 
+_DECAYING = "{name: sgd, lr: 0.01, weight_decay: 0.05}, as hansa recommend has it"
+
+
 def check(block: Block, averages: bool = False) -> None:
     """Refuse what steps on single ratings do not know.
 
@@ -48,12 +51,11 @@ def check(block: Block, averages: bool = False) -> None:
         return
     settings, why = cast(Trainer, block.trainer).settings, "matrix_factorization takes plain steps"
     if type(settings.optimizer) is not SGD or settings.optimizer.momentum:
-        fix = "{name: sgd}, with lr and weight_decay alone"
+        fix = _DECAYING if averages else "{name: sgd}, with lr and weight_decay alone"
         raise ConfigError("train.optimizer", settings.optimizer.dump(), why, fix)
     if averages and settings.optimizer == SGD():
         problem = "diverges where models of ratings are averaged"
-        fix = "{name: sgd, lr: 0.01, weight_decay: 0.05}, as hansa recommend has it"
-        raise ConfigError("train.optimizer", settings.optimizer.dump(), problem, fix)
+        raise ConfigError("train.optimizer", settings.optimizer.dump(), problem, _DECAYING)
     if settings.clip_norm is not None:
         raise ConfigError("train.clip_norm", settings.clip_norm, why, "none")
     if settings.precision != "float32":

@@ -98,23 +98,26 @@ class OfNodes(_Lazy):
     """
 
     def __init__(self, parts: Sequence[np.ndarray], ids: np.ndarray, clients: int) -> None:
-        self._parts, self._ids = parts, ids
-        self._clients = clients if len(parts) else 0
+        self._ids, self._clients = ids, clients if len(parts) else 0
+        if not isinstance(parts, _Lazy):  # what is not held here shows now
+            parts = [parts[i] if i < self._clients else _NOTHING for i in ids.tolist()]
+        self._parts: Sequence[np.ndarray] = parts
 
     @property
     def sizes(self) -> np.ndarray:  # type: ignore[override]
+        if not isinstance(self._parts, _Lazy):
+            return sizes_of(self._parts)
         has = self._ids < self._clients
         sizes = np.zeros(len(self._ids), dtype=np.int64)
-        if isinstance(self._parts, _Lazy):
-            sizes[has] = self._parts.sizes[self._ids[has]]
-        else:
-            sizes[has] = [len(self._parts[i]) for i in self._ids[has].tolist()]
+        sizes[has] = self._parts.sizes[self._ids[has]]
         return sizes
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def at(self, place: int) -> np.ndarray:
+        if not isinstance(self._parts, _Lazy):
+            return self._parts[place]
         client = int(self._ids[place])
         return self._parts[client] if client < self._clients else _NOTHING
 
