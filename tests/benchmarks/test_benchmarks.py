@@ -83,13 +83,35 @@ def test_smoke(script: Path, tmp_path: Path, warm: ForkServerContext) -> None:
     assert "| " in (tmp_path / "stdout").read_text()
 
 
+PUBLISHED = {
+    "cpfl_cifar10_200": 85_354,
+    "decentralizepy_cifar10_256": 89_834,
+    "fens_cifar10_20": 4_911_754,
+    "jwins_cifar10_96": 89_834,
+    "jwins_shakespeare_96": 2_683_708,
+    "quickdrop_cifar10_20": 320_010,
+    "rex_movielens_610": (610 + 9_724) * 11,
+    "skiptrain_cifar10_256": 89_834,
+}
+"""Numbers of the papers' models, where the data here have the classes of theirs."""
+FEWER = {
+    "cpfl_femnist": ["nodes=12", "algorithm.sampled=3"],
+    "jwins_femnist_96": ["nodes=12"],
+    "skiptrain_femnist_256": ["nodes=12"],
+}
+"""What makes a file one for the twelve writers that are here."""
+PAPERS = sorted(p for p in BENCHMARKS.glob("paper/*.yaml") if not p.stem.startswith("robust"))
+
+
 @pytest.mark.data
-@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("paper/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("file", PAPERS, ids=lambda p: p.stem)
 def test_the_run_files_of_the_papers_can_start(file: Path) -> None:
+    """But for the one of robust inference, of which ``hansa check`` has no plan to show."""
     command = [sys.executable, "-m", "hansa.cli", "check", str(file), "--json"]
+    command += [word for one in FEWER.get(file.stem, ()) for word in ("--set", one)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
-    found = plan["models"][0]["parameters"] if "models" in plan else plan["model_parameters"]
-    published = {"cpfl": 85_354, "fens": 4_911_754}
-    assert found == published.get(file.stem.partition("_")[0], 89_834)
+    if file.stem in PUBLISHED:
+        found = plan["models"][0]["parameters"] if "models" in plan else plan["model_parameters"]
+        assert found == PUBLISHED[file.stem]
