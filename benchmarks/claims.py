@@ -14,27 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 
 from claims_judged import CLAIMS
-from claims_tables import DIFFERS, NO, OPEN, YES, Claim, Table
+from claims_tables import OPEN, Claim, Table
 from measure import HERE, git
 
+from hansa.base.systems import VERDICTS
+from hansa.base.systems import Claim as Judged
+
 OUT = HERE.parent / "src" / "hansa" / "base" / "claims.json"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A claim as ``hansa list systems`` shows it."""
-
-    system: str
-    published: str
-    measured: str
-    verdict: str
-    table: str
-    command: str
-    commit: str
 
 
 @cache
@@ -65,7 +55,7 @@ def main() -> None:
     print("| | system | claim | seen here |\n|---|---|---|---|")
     for one in told:
         print(f"| {one.verdict} | {one.system} | {one.published} | {one.measured} |")
-    count = {v: sum(one.verdict == v for one in told) for v in (YES, DIFFERS, NO, OPEN)}
+    count = {v: sum(one.verdict == v for one in told) for v in VERDICTS}
     print(", ".join(f"{verdict}: {n}" for verdict, n in count.items()))
     if not options.smoke:
         text = json.dumps([asdict(one) for one in told], indent=1, ensure_ascii=False)

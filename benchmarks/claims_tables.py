@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from measure import RESULTS
 
-YES, DIFFERS, NO, OPEN = "yes", "differs", "NO", "not measured"
+from hansa.base.systems import VERDICTS
+
+YES, DIFFERS, NO, OPEN = VERDICTS
 Judgement = tuple[str, str]
 """(what was measured, in words; the verdict)."""
 

@@ -56,6 +56,13 @@ def test_ratings_are_taken_back_when_a_run_goes_on(tmp_path: Path, hansa: Any) -
         take_back(path, "3", "nothing")
 
 
+def test_what_the_run_file_withdraws_by_name_is_known(tmp_path: Path) -> None:
+    rex = {"name": "rex", "withdrawals": 2, "withdraw": [{"user": "3", "at": 1}]}
+    path = trained(tmp_path / "run", rounds=2, algorithm=rex)
+    with pytest.raises(ConfigError, match="withdrawn this already"):
+        take_back(path, "3")
+
+
 def test_there_is_room_for_so_many(tmp_path: Path) -> None:
     path = trained(tmp_path / "run", rounds=2, algorithm={"name": "rex", "withdrawals": 1})
     take_back(path, "3")

@@ -16,6 +16,7 @@ from hansa.data.own_ratings import ordered
 from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.runtimes.host import Host
 from hansa.experiment import prepare, run
+from hansa.experiment.sites.agreement import agreement
 from hansa.recommend.recommend_file import RecommendFile
 from hansa.report import RunFolder
 
@@ -90,6 +91,40 @@ def test_own_ratings_train_the_models_of_all_in_one_table(tmp_path: Path) -> Non
         assert torch.equal(mine.inputs[one.held[k]], theirs.inputs[job.held[k]])
         assert one.roster.owned.tolist() == job.roster.owned.tolist()
         assert len(mine) == len(job.parts[k]) + len(job.held[k])  # and nothing of others
+
+
+@pytest.mark.parametrize("begun", [1, 2])
+def test_what_one_site_withdraws_others_need_not_know(tmp_path: Path, begun: int) -> None:
+    """Also where it takes up all the room, tombstones go between all in the same rounds."""
+    chosen = written(tmp_path)
+    site = site_file(tmp_path, 0, [[0], [1], [2]], data={"path": str(tmp_path / "0.csv")})
+    three, said = [], []
+    for k in range(3):
+        mine = [{"user": f"b{u}", "at": 2} for u in range(begun)] * (k == 1)
+        method = {**chosen.algorithm.dump(), "withdraw": mine}
+        own = RecommendFile.parse({**chosen.dump(), "algorithm": method})
+        three.append(made(tmp_path, own)[k])
+        said.append(agreement(own, site, None))
+    assert said[0] == said[1]
+    tells = [one.tells() for one in three]
+    jobs = [one.joins(tells) for one in three]
+    blocks, _ = play_apart(jobs, [np.array([k]) for k in range(3)], deadline=60.0)
+    users = [jobs[0].dataset.group_names.index(f"b{u}") for u in range(begun)]
+    for k, block in enumerate(blocks):
+        assert not np.isin(block.store.table(k)["inputs"][:, 0], users).any()
+
+
+def test_sites_without_room_withdraw_the_same(tmp_path: Path) -> None:
+    chosen = written(tmp_path)
+    site = site_file(tmp_path, 0, [[0], [1], [2]], data={"path": str(tmp_path / "0.csv")})
+    files = [
+        RecommendFile.parse(
+            {**chosen.dump(), "algorithm": {"name": "rex", "withdraw": [{"user": u, "at": 2}]}}
+        )
+        for u in ("b1", "b2")
+    ]
+    one, two = (agreement(file, site, None) for file in files)
+    assert {name for name in one if one[name] != two[name]} == {"algorithm.withdraw"}
 
 
 def test_a_user_is_at_one_site(tmp_path: Path) -> None:

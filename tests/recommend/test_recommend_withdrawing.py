@@ -1,6 +1,7 @@
 """Ratings that are taken back stay away, and it is known how far that has spread."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hansa.base.errors import ConfigError
+from hansa.base.errors import ConfigError, WireError
 from hansa.base.streams import Streams
+from hansa.codec import Tables
 from hansa.engine import node_keys
 from hansa.engine.runtimes.host import Host
+from hansa.recommend.outgoing import Receivers
 from hansa.recommend.withdrawing import (
     CONFIRMED,
     PROOFS,
@@ -145,6 +148,42 @@ def test_more_than_there_is_room_for_is_left_aside(host: Callable[..., Any]) -> 
     block, _ = host(job)
     assert block.state[TOMBSTONES].shape[1] == 1
     assert not _genuine(block, np.array([4, -1, 0]), np.zeros(64, np.uint8))
+
+
+def test_what_a_node_takes_back_itself_has_room() -> None:
+    """Node 3 begins later than node 1, whose tombstones would fill all places."""
+    first = [{"user": 4, "at": 0}, {"user": 5, "at": 0}]
+    job = rated_job(rounds=6, withdrawals=3, withdraw=[*first, {"user": 13, "at": 4}])
+    block = job.block(np.arange(6))
+    extra = np.array([6, -1, 0])
+    proof = node_keys.sign(block.streams, 1, _text(block, extra))
+    block.state[TOMBSTONES][1, 2] = torch.from_numpy(extra)
+    block.state[PROOFS][1, 2] = torch.frombuffer(bytearray(proof), dtype=torch.uint8)
+    refused = []
+
+    def report(values: dict[str, Any]) -> None:
+        refused.append(values["values"]["withdrawals_refused"])
+
+    Host(job, block, job.exchange(), report, lambda block, done: None).run()
+    assert not (block.store.table(3)["inputs"][:, 0] == 13).any()
+    assert np.array(refused)[:, 3].max() > 0
+
+
+def test_there_is_room_for_all_that_the_file_takes_back() -> None:
+    with pytest.raises(ConfigError, match="no room for the 2"):
+        rated_job(withdrawals=1, withdraw=[{"user": 5, "at": 0}, {"user": 4, "at": 0}])
+
+
+def test_what_is_no_tombstone_is_refused() -> None:
+    """Of another form than tombstones have, it ends in one error with a name."""
+    job = rated_job(rounds=1, withdrawals=1)
+    script = job.algorithm._withdrawals.spread(
+        block := job.block(np.arange(6)), 0, Receivers.of(block, 0, one=False)
+    )
+    sent = next(script).rows
+    table = Tables(np.zeros(7, dtype=np.int64), {"user": np.zeros(0)})
+    with pytest.raises(WireError, match="tombstones of columns"):
+        script.send(SimpleNamespace(sent=sent, received=table))
 
 
 def test_keys_follow_from_a_holders_secret() -> None:

@@ -53,7 +53,6 @@ class Rex(Algorithm):
         **Algorithm.lacks,
         "aggregator": "merges tables of ratings and rows, which not everybody holds",
     }
-    own_settings: ClassVar[frozenset[str]] = frozenset({"withdraw"})
     usual: ClassVar[dict[str, object]] = {
         "data": {"name": "movielens"},
         "model": {"name": "matrix_factorization", "start": 3.5, "mean": "fixed"},
@@ -122,9 +121,14 @@ class Rex(Algorithm):
         return frozenset({"keys"} if self._withdrawals.room else ())
 
     @property
+    def own_settings(self) -> frozenset[str]:  # type: ignore[override]
+        """What is withdrawn, where all have made room for what others withdraw."""
+        return frozenset({"withdraw"} if self.withdrawals else ())
+
+    @property
     def _withdrawals(self) -> withdrawing.Withdrawals:
         room = max(self.withdrawals, len(self.withdraw))
-        return withdrawing.Withdrawals(self.withdraw, room)
+        return withdrawing.Withdrawals(self.withdraw, room, always=self.withdrawals > 0)
 
     @property
     def _passing(self) -> passing.Passing:
@@ -143,6 +147,9 @@ class Rex(Algorithm):
 
     def check(self, network: Network) -> None:
         outgoing.check_codecs(self.rating_codec, self.row_codec, len(self.exposure.notes))
+        if 0 < self.withdrawals < len(self.withdraw):
+            problem = f"is no room for the {len(self.withdraw)} of withdraw"
+            raise ConfigError("withdrawals", self.withdrawals, problem, "more, the same at all")
         if not network.changing and (pieces := network.graph(0).pieces) > 1:
             problem = f"is in {pieces} pieces: what one has never reaches the others"
             raise ConfigError("", None, problem, "a topology that is connected: small_world")
@@ -190,7 +197,8 @@ class Rex(Algorithm):
         elif self.share != "data":
             yield from self._rows(block, to, row_merging.held_rows(block, to.speaks))
         if self.share in ("data", "both"):
-            yield from self._ratings(block, t, to)
+            yield from self._withdrawals.spread(block, t, to)
+            yield from self._passing.round(block, t, to)
         storing.report(block)
 
     def _rows(self, block: Block, to: outgoing.Receivers, rows: SparseRows) -> Script:
@@ -199,12 +207,6 @@ class Rex(Algorithm):
             row_merging.halve(block, inbox)
         else:
             row_merging.average(block, inbox, to.graph)
-
-    def _ratings(
-        self, block: Block, t: int, to: outgoing.Receivers, silent: np.ndarray | None = None
-    ) -> Script:
-        yield from self._withdrawals.spread(block, t, to)
-        return (yield from self._passing.round(block, t, to, silent))
 
     def _chosen(self, block: Block, t: int, to: outgoing.Receivers) -> Script:
         """What each node has chosen to send, and from time to time what is it worth."""
@@ -215,10 +217,11 @@ class Rex(Algorithm):
         yield from self._rows(block, to, rows)
         if due:
             samples = yield from reviewing.sampled(block, t, to, self.weighing, self.row_codec)
+        yield from self._withdrawals.spread(block, t, to)
         before = block.store.sizes
         # When they measure, all send ratings: what these are worth has to be seen.
         silent = (choice != weighing.DATA) & (not due)
-        came = yield from self._ratings(block, t, to, silent)
+        came = yield from self._passing.round(block, t, to, silent)
         if due:
             trial = reviewing.Trial(before, came, samples)
             rate = self._item_rate(block)

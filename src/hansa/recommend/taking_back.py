@@ -14,6 +14,7 @@ from hansa.experiment.trained import settings_of
 from hansa.recommend.recommend_file import RecommendFile
 from hansa.recommend.recommending import numbered
 from hansa.recommend.rex import Rex
+from hansa.recommend.withdrawing import Withdrawal
 
 ROOM = 8
 """Tombstones for which there is room from the first such withdrawal on."""
@@ -52,7 +53,8 @@ def take_back(run: Path, user: str, item: str | None = None) -> dict[str, Any]:
         done = 0 if place is None else int(read_manifest(place)["round"])
         one = {"user": number, "item": which, "at": done}
         known = [w.model_dump() for w in rex.withdraw]
-        if any((w["user"], w["item"]) == (number, which) for w in known):
+        there = [w.numbered(dataset)[:2] for w in rex.withdraw]
+        if Withdrawal(user=number, item=which, at=done).numbered(dataset)[:2] in there:
             raise ConfigError("user", user, "has withdrawn this already", "going on with the run")
         room = max(rex.withdrawals, len(known)) or ROOM
         if len(known) + 1 > room:

@@ -69,7 +69,7 @@ def trained(block: Block) -> list[np.ndarray]:
 
 
 def choices(block: Block) -> np.ndarray:
-    """Which of :data:`KINDS` each node sends, int64 [n]."""
+    """Which of the three each node sends, int64 [n]."""
     return block.state[CHOICE].numpy()
 
 

@@ -28,7 +28,7 @@ from hansa.base.lazy import torch
 from hansa.codec import Table, Tables
 from hansa.codec.table_messages import offsets
 from hansa.data import Dataset
-from hansa.engine import Block, Script, Send, node_keys
+from hansa.engine import Block, Inbox, Script, Send, node_keys
 from hansa.engine.settings import Settings
 from hansa.recommend.outgoing import Receivers
 
@@ -79,24 +79,25 @@ class Withdrawals:
 
     Attributes:
         begun: what is taken back; owners act on theirs.
-        room: tombstones that a node keeps; more are not taken note of.
+        room: tombstones that a node keeps; more are refused.
+        always: tombstones go in every round, as others may begin what is not among ``begun``.
     """
 
     begun: Sequence[Withdrawal] = ()
     room: int = 0
+    always: bool = False
 
     def goes(self, t: int) -> bool:
-        """Whether tombstones go with the ratings of round t."""
-        return self.room > len(self.begun) or any(t >= one.at for one in self.begun)
+        """Whether tombstones go with the ratings of round t, which all sites have to see alike."""
+        return self.always or any(t >= one.at for one in self.begun)
 
     def start(self, block: Block) -> None:
         """Make room; before anything has come.
 
         Raises:
-            ConfigError: there is no such user or item, or too little room.
+            ConfigError: there is no such user or item.
         """
-        for one in self.begun:
-            one.numbered(block.trainer.dataset)
+        self._named(block)
         if not self.room:
             return
         n, room = len(block), self.room
@@ -108,23 +109,35 @@ class Withdrawals:
         """Owners withdraw what is due in round t."""
         if not self.room:
             return
-        owned = block.roster.owned
-        for k, node in enumerate(block.ids.tolist()):
-            for one in self.begun:
-                name = np.array(one.numbered(block.trainer.dataset))
-                if t < one.at or node_keys.owner(owned, int(name[0])) != node:
-                    continue
-                if _slot(block, k, name) is None:
-                    proof = node_keys.sign(block.streams, node, _text(block, name))
-                    _note(block, k, name, np.frombuffer(proof, dtype=np.uint8))
+        for k, name in self._to_begin(block):
+            if t >= name[2]:
+                proof = node_keys.sign(block.streams, int(block.ids[k]), _text(block, name))
+                _note(block, k, name, np.frombuffer(proof, dtype=np.uint8))
         self._drop(block)
+
+    def _named(self, block: Block) -> list[tuple[int, int, int]]:
+        """``begun`` by number."""
+        return [one.numbered(block.trainer.dataset) for one in self.begun]
+
+    def _to_begin(self, block: Block) -> list[tuple[int, np.ndarray]]:
+        """What nodes of the block have to begin yet: (position in the block, name)."""
+        place = {node: k for k, node in enumerate(block.ids.tolist())}
+        owners = [
+            (node_keys.owner(block.roster.owned, n[0]), np.array(n)) for n in self._named(block)
+        ]
+        mine = [(place[owner], name) for owner, name in owners if owner in place]
+        return [(k, name) for k, name in mine if _slot(block, k, name) is None]
 
     def spread(self, block: Block, t: int, to: Receivers) -> Script:
         """Pass tombstones on, drop what they name, and report.
 
         ``withdrawn_known``: at owners, the share of nodes that are known to have confirmed;
         ``withdrawn_held``: copies that a node has of what this run was told to withdraw by now;
-        ``withdrawals_refused``: tombstones that came without their owner's signature.
+        ``withdrawals_refused``: tombstones that came without their owner's signature, or for which
+        a node has no room beside what it has to begin itself.
+
+        Raises:
+            WireError: what came are no tombstones.
         """
         if not self.goes(t):
             return
@@ -146,21 +159,27 @@ class Withdrawals:
             chosen = to.chosen[to.speaks]
             tables = to.on_edges(tables.select(np.flatnonzero(to.speaks)), chosen)
         inbox = yield Send(tables, to.graph, Table(), kind="tombstones", each=to.one)
-        refused = np.zeros(len(block))
+        _check(block, inbox)
+        width = _width(block)
+        refused, kept = np.zeros(len(block)), np.zeros(len(block), dtype=np.int64)
+        for k, _ in self._to_begin(block):
+            kept[k] += 1
         for k in range(len(block)):
             messages = inbox.messages(k)[1]
             assert isinstance(messages, Tables)  # an exchange has one form
             *named, proof, bits = messages.columns.values()
-            names = np.stack(named, axis=1)
-            said = _unpacked(bits, len(names), block.nodes)
-            for name, signed, by in zip(names, _signatures(proof, len(names)), said, strict=True):
+            names = np.stack(named, axis=1).reshape(-1, 3)
+            said = np.unpackbits(bits.reshape(len(names), width), axis=1, count=block.nodes) > 0
+            for name, signed, by in zip(names, proof, said, strict=True):
                 slot = _slot(block, k, name)
-                if slot is None or (proofs[k, slot] != signed).any():
-                    if not _genuine(block, name, signed):
-                        refused[k] += 1
-                        continue
-                    slot = _note(block, k, name, signed) if slot is None else slot
-                if slot is not None:
+                heard = slot is not None and bool((proofs[k, slot] == signed).all())
+                if heard or _genuine(block, name, signed):
+                    slot = _note(block, k, name, signed, kept[k]) if slot is None else slot
+                else:
+                    slot = None
+                if slot is None:
+                    refused[k] += 1
+                else:
                     confirmed[k, slot] |= by
                     confirmed[k, slot, block.ids[k]] = True
         self._drop(block)
@@ -189,7 +208,7 @@ class Withdrawals:
         owned = block.roster.owned
         stones, confirmed = block.state[TOMBSTONES].numpy(), block.state[CONFIRMED].numpy()
         known, held = np.full(len(block), np.nan), np.zeros(len(block))
-        due = [one for one in self.begun if t >= one.at]
+        due = [(user, item) for user, item, at in self._named(block) if t >= at]
         for k, node in enumerate(block.ids.tolist()):
             mine = [
                 s
@@ -199,7 +218,7 @@ class Withdrawals:
             if mine:
                 known[k] = confirmed[k, mine].mean()
             pairs = block.store.table(node)["inputs"]
-            held[k] = sum(np.count_nonzero(one.meets(pairs, block.trainer.dataset)) for one in due)
+            held[k] = sum(np.count_nonzero(_meets(*which, pairs)) for which in due)
         block.report["withdrawn_known"], block.report["withdrawn_held"] = known, held
 
 
@@ -224,11 +243,15 @@ def _slot(block: Block, k: int, name: np.ndarray) -> int | None:
     return int(same.argmax()) if same.any() else None
 
 
-def _note(block: Block, k: int, name: np.ndarray, proof: np.ndarray) -> int | None:
-    """Note a tombstone at the k-th node, which confirms it; None: there is no room."""
+def _note(block: Block, k: int, name: np.ndarray, proof: np.ndarray, kept: int = 0) -> int | None:
+    """Note a tombstone at the k-th node, which confirms it; None: there is no room.
+
+    Args:
+        kept: places that stay free.
+    """
     stones = block.state[TOMBSTONES].numpy()
     free = np.flatnonzero(stones[k, :, 0] < 0)
-    if not len(free):
+    if len(free) <= kept:
         return None
     slot = int(free[0])
     stones[k, slot] = name
@@ -250,24 +273,15 @@ def _meets(user: int, item: int, pairs: np.ndarray) -> np.ndarray:
     return met if item == _ALL else met & (pairs[:, 1] == item)
 
 
-def _signatures(proofs: np.ndarray, count: int) -> np.ndarray:
-    """uint8 [count, 64] of bytes.
-
-    Raises:
-        WireError: they are not of so many signatures.
-    """
-    if proofs.dtype != np.uint8 or proofs.size != count * node_keys.SIGNED:
-        raise WireError("tombstones without a signature each")
-    return proofs.reshape(count, node_keys.SIGNED)
+def _width(block: Block) -> int:
+    """Bytes that hold a bit a node."""
+    return -(-block.nodes // 8)
 
 
-def _unpacked(bits: np.ndarray, count: int, nodes: int) -> np.ndarray:
-    """bool [count, nodes] of bytes.
-
-    Raises:
-        WireError: they are not of so many nodes.
-    """
-    width = -(-nodes // 8)
-    if bits.dtype != np.uint8 or bits.size != count * width:
-        raise WireError(f"tombstones whose bits are not those of {nodes} nodes")
-    return np.unpackbits(bits.reshape(count, width), axis=1, count=nodes).astype(bool)
+def _check(block: Block, inbox: Inbox) -> None:
+    """Refuse what are no tombstones of this many nodes."""
+    form = (*[("int64", 1)] * 3, ("uint8", node_keys.SIGNED), ("uint8", _width(block)))
+    for messages in (inbox.sent, inbox.received):
+        assert isinstance(messages, Tables)  # an exchange has one form
+        if messages.form != form:
+            raise WireError(f"tombstones of columns {messages.form} where {form} were due")
