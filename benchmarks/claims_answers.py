@@ -112,13 +112,17 @@ def private_bytes(t: Table) -> Judgement:
 def audit_table(t: Table) -> Judgement:
     rows = [r for r in t.rows if r[0].startswith("COMPAS, as published")]
     good = sum(r[-1] == "yes" for r in rows)
-    return f"{good} of {len(rows)} figures within .002", YES if good == len(rows) else DIFFERS
+    return _within(f"{good} of {len(rows)} figures within .002", good, len(rows))
 
 
 def audit_curves(t: Table) -> Judgement:
     rows = [r for r in t.rows if r[0].startswith("German credit") and r[-1] in ("yes", "no")]
     good = sum(r[-1] == "yes" for r in rows)
-    return f"{good} of {len(rows)} curves within .003", YES if good == len(rows) else DIFFERS
+    return _within(f"{good} of {len(rows)} curves within .003", good, len(rows))
+
+
+def _within(words: str, good: int, of: int) -> Judgement:
+    return words, NO if not good else YES if good == of else DIFFERS
 
 
 def _curve(t: Table, what: str) -> list[float]:

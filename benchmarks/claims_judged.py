@@ -151,7 +151,8 @@ def cohorts_cifar(t: Table) -> Judgement:
         for way, (a, b, c) in ways.items()
     )
     whole = [all(ok for _, ok in told) for told in ways.values()]
-    return words, YES if any(whole) else DIFFERS
+    some = any(ok for told in ways.values() for _, ok in told)
+    return words, YES if any(whole) else DIFFERS if some else NO
 
 
 def minimal(t: Table) -> Judgement:
@@ -166,7 +167,8 @@ def fens_trained(t: Table) -> Judgement:
         gain = t.cell(alpha, "neural") - max(t.cell(alpha, rule) for rule in rules)
         parts.append(gain)
     words = f"{parts[0] * 100:+.1f} and {parts[1] * 100:+.1f} points over the best fixed rule"
-    return words + " (digits, alpha .01 and .05)", YES if min(parts) > 0.05 else DIFFERS
+    words += " (digits, alpha .01 and .05)"
+    return words, YES if min(parts) > 0.05 else DIFFERS if max(parts) > 0 else NO
 
 
 def fens_adam(t: Table) -> Judgement:
@@ -210,7 +212,8 @@ def merge_double(t: Table) -> Judgement:
 def merge_nearly(t: Table) -> Judgement:
     kept = {n: t.cell("5x", n) for n in ("averaging", "TIES", "TSV-M")}
     words = "5 of 8 models' size keep " + ", ".join(f"{v:.1f} ({n})" for n, v in kept.items())
-    return words + " %", YES if min(kept.values()) >= 98 else DIFFERS
+    good = [v >= 98 for v in kept.values()]
+    return words + " %", YES if all(good) else DIFFERS if any(good) else NO
 
 
 def merge_crossing(t: Table) -> Judgement:

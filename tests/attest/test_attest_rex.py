@@ -20,13 +20,14 @@ from hansa.engine.runtimes.checkpoint import latest
 from hansa.report import RunFolder
 
 from ..engine.link_sites import LinkSite
-from ..experiment.sites import NAMES, Sites, sites
+from ..experiment.sites import GATE, NAMES, Sites, sites
 from ..toy.capturing import Capture
 from .attested_sites import POLICY
 from .test_attest_processes import attested, simulate_here
 
 COUNT = 8
-OWN = '''
+OWN = (
+    '''
 import time
 from pathlib import Path
 import numpy as np
@@ -57,15 +58,9 @@ class Written(PairGaps):
 
 @register("gated_rex")
 class GatedRex(Rex):
-    gate: str = Field("", description="a file that is there once the fourth round may begin")
-
-    def round(self, block, t):
-        if t == 3:
-            Path(f"{self.gate}-{block.ids[0]}").touch()
-        while t == 3 and not Path(self.gate).exists():
-            time.sleep(0.02)
-        return (yield from super().round(block, t))
 '''
+    + GATE
+)
 """A codec that hides nothing, and a rex whose fourth round waits until it may begin."""
 
 

@@ -27,15 +27,7 @@ NAMES = ("north", "south", "east", "west", "coast", "hill", "lake", "river")
 PATIENCE = {"start": 120.0, "peer": 240.0, "server": 240.0}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.experiment.sites_imports"])
-GATED = """
-import time
-from pathlib import Path
-from pydantic import Field
-from hansa import register
-from hansa.learn.gossip.dpsgd import DPSGD
-
-@register("gated")
-class Gated(DPSGD):
+GATE = """
     gate: str = Field("", description="a file that is there once the fourth round may begin")
 
     def round(self, block, t):
@@ -45,6 +37,21 @@ class Gated(DPSGD):
             time.sleep(0.02)
         return (yield from super().round(block, t))
 """
+"""What an algorithm in a file of its own has, after imports of Path, Field and time, so that its
+fourth round waits until it may begin."""
+GATED = (
+    """
+import time
+from pathlib import Path
+from pydantic import Field
+from hansa import register
+from hansa.learn.gossip.dpsgd import DPSGD
+
+@register("gated")
+class Gated(DPSGD):
+"""
+    + GATE
+)
 """An algorithm in a file of its own, whose fourth round waits until it may begin."""
 
 
