@@ -178,7 +178,11 @@ def test_updates_wait_only_while_they_are_due(
 
 @pytest.mark.parametrize(
     ("method", "field"),
-    [({"concurrency": 9}, "algorithm.concurrency"), ({"buffer": 9}, "algorithm.buffer")],
+    [
+        ({"concurrency": 9}, "algorithm.concurrency"),
+        ({"buffer": 9}, "algorithm.buffer"),
+        ({"sampler": "poisson"}, "algorithm.sampler"),
+    ],
 )
 def test_what_cannot_work_is_explained(
     make_job: Callable[..., Job], method: Any, field: str

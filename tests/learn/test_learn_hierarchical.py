@@ -137,6 +137,19 @@ def test_edges_that_are_away(
     assert (servers[[*range(N)]] == CLOUD + 2).all() if rehome else len(invited[3]) == 2
 
 
+def test_clients_that_are_taken_over_can_be_drawn(
+    make_job: Callable[..., Job], host: Callable[..., Any]
+) -> None:
+    """Each by itself, here with chance 1."""
+    lists = [[0, 3, 6], [1, 4], [2, 5, 7]]
+    changes = hierarchical(lists, orphans="rehome", sampler="poisson", sampled=N) | {
+        "rounds": 2,
+        "faults": {"absent": {CLOUD + 1: [[0, 2]]}},
+    }
+    _, reports = host(make_job(changes))
+    assert not np.isnan(reports[1]["log"]["client_start"][:N]).any()
+
+
 @FEW
 @given(lists=EDGES, seed=st.integers(0, 99), faulty=st.booleans())
 def test_with_a_cloud_after_each_round_it_is_fedavg(

@@ -169,6 +169,31 @@ def test_poisson_sampling_is_cheaper_than_sampling_that_is_not_accounted(tmp_pat
     assert one["privacy"]["sampling_rate"] == pytest.approx(1 / 3)
 
 
+def test_each_server_has_its_own_rate_and_noise(tmp_path: Path) -> None:
+    lists = [[0, 1, 2, 3], [4, 5]]
+    drawn = {"name": "cpfl", "cohorts": lists, "sampled": 2, "sampler": "poisson"}
+    privacy = {"name": "central", "clip": 1.0, "epsilon": 8.0, "delta": 1e-5}
+    more = {
+        "algorithm": {**drawn, "merge": "average", "stop": None, "select": "last"},
+        "privacy": privacy,
+    }
+    said = summary_of(tmp_path / "run", **more)["privacy"]
+    assert said["sampling_rate"] == {"min": 0.5, "max": 1.0}
+    assert said["noise"]["min"] < said["noise"]["max"]
+    assert said["epsilon"] <= 8
+
+
+def test_a_failed_round_leaves_the_clip_alone(tmp_path: Path) -> None:
+    privacy = {"name": "central", "clip": 1e-3, "noise": 0, "delta": 1e-5, "quantile": 0.5}
+    chosen = {**UNIFORM, "min_updates": 6, "on_failed_round": "skip"}
+    faults = {"absent": {0: [[0, 2]]}}
+    summary = summary_of(
+        tmp_path / "run", algorithm=chosen, privacy=privacy, faults=faults, rounds=4
+    )
+    # After two rounds of too few there is one of six, all of them longer than the clip.
+    assert summary["final"]["clip"] == pytest.approx(1e-3 * math.exp(0.2 * 0.5))
+
+
 # -- in masked sums
 
 

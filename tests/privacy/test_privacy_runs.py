@@ -172,6 +172,19 @@ REFUSED = [
     ({"privacy": EXAMPLE, "algorithm": "quickdrop"}, "privacy"),
     ({"privacy": EXAMPLE, "algorithm": "rex"}, "privacy"),
     ({"privacy": EXAMPLE, "algorithm": {"name": "fedavg", "select": "best"}}, "privacy"),
+    (
+        {
+            "privacy": {"name": "central", "clip": 1, "noise": 1, "delta": 1e-5},
+            "algorithm": {
+                "name": "fedavg",
+                "weighting": "uniform",
+                "sampled": 2,
+                "sampler": "poisson",
+                "global_momentum": 0.5,
+            },
+        },
+        "privacy",
+    ),
     ({"privacy": EXAMPLE, "faults": {"crash": [{"node": 1, "at": 1, "back": 3}]}}, "faults"),
     ({"privacy": EXAMPLE, "runtime": APART | {"on_crash": "continue"}}, "runtime.on_crash"),
 ]

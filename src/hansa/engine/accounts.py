@@ -160,7 +160,10 @@ class ReleaseAccounts(Accounts):
 
 
 class ServerAccounts(Accounts):
-    """Of whole clients: every noised sum costs a server's clients."""
+    """Of whole clients: every noised sum costs a server's clients.
+
+    :data:`NOISE`, :data:`RATE` and :data:`COST` (of a round) are facts of a block, a row a server.
+    """
 
     def start(self, block: Block) -> None:
         shape = (len(block.residents), len(ORDERS))

@@ -306,7 +306,7 @@ class ClientServer(Algorithm):
         rest = rest[:, rest.shape[1] - self.aside(block) :]
         numbers = rest[:, rest.shape[1] - width :].double().cpu().numpy().T
         figures = dict(zip(self.figures, numbers, strict=True))
-        updates = protecting.bounded(block, row, updates[:, :sent])
+        updates = protecting.bounded(block, row, updates[:, :sent], sums)
         sums.figures[row].append(figures)
         shares = weight[senders]
         sums.heard[senders] = True
@@ -316,7 +316,7 @@ class ClientServer(Algorithm):
             scales = scales * discount[senders]
         answers = rest[:, : size * len(self.answer_names)].split(size, dim=1)
         named = zip(self.answer_names, answers, strict=False)
-        sums.add(row, updates[:, :sent], shares, scales, dict(named), mail.held)
+        sums.add(row, updates, shares, scales, dict(named), mail.held)
         sums.factor[row] += factor
         if self.counted(block):
             first = len(self.answer_names) * size
@@ -327,7 +327,7 @@ class ClientServer(Algorithm):
         """A server's step on what it has gathered."""
         size, sent = block.trainer.layout.trainable, self.sent(block)
         update = sums.update[row]
-        if self.counted(block):
+        if self.counted(block) and sums.came[row]:
             counters.write(block, block.residents[row : row + 1], sums.counters[row : row + 1])
         if sums.factor[row]:
             update.mul_(float(sums.factor[row]))

@@ -84,6 +84,9 @@ class FedBuff(Asynchronous, ClientServer):
             problem = f"more than the {network.clients} clients, none of whom counts twice in it"
             raise ConfigError("buffer", self.buffer, problem, f"1 to {network.clients}")
         self.check_enough(self.buffer)
+        if self.sampler.independent:
+            problem = "draws as many as chance has it, and concurrency says how many train at once"
+            raise ConfigError("sampler", self.sampler.name, problem, "uniform")
         super().check(network)
 
     def start(self, block: Block) -> None:

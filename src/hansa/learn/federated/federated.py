@@ -17,7 +17,7 @@ from pydantic import Field
 from hansa.base.errors import ConfigError, RunError
 from hansa.base.lazy import torch
 from hansa.engine import Block, Ending, Network, Outcome, Script, Tell
-from hansa.learn.federated import counters, protecting
+from hansa.learn.federated import counters, protecting, selecting
 from hansa.learn.federated.client_server import ClientServer
 from hansa.learn.federated.client_work import Work
 from hansa.learn.federated.invitation import (
@@ -34,9 +34,8 @@ from hansa.learn.federated.invitation import (
     wait_for_clients,
     worked,
 )
-from hansa.learn.federated.plateau import LossWatch, Plateau
+from hansa.learn.federated.plateau import Plateau
 from hansa.learn.federated.samplers import Pool
-from hansa.learn.federated.selecting import BEST, WATCH, best_rows
 from hansa.learn.federated.sums import Sums
 from hansa.learn.federated.waves import Stream, Waves
 from hansa.privacy.central import CentralPrivacy
@@ -97,6 +96,8 @@ class Federated(ClientServer):
             return "has clients report losses of examples that they hold back, without noise"
         if way != "central":
             return super().unprotected(way)
+        if self.global_momentum and self.sampler.independent:
+            return "divides its step by the local steps of those who were drawn, a secret"
         uniform = self.weighting == "uniform" and type(self).parts is ClientServer.parts
         return protecting.unprotected(
             self.aggregator, uniform, bool(self.answer_names or self.figures)
@@ -140,44 +141,19 @@ class Federated(ClientServer):
 
     def start(self, block: Block) -> None:
         super().start(block)
-        self._check_votes(block)
         members = self.members(block)
+        if self.validates:
+            selecting.begin(block, members, self._rule, "stop" if self.stop else "select")
         for count in np.bincount(members[members >= block.clients]):
             if count:
                 self.check_enough(int(count))
-        for at in block.residents.tolist():
-            protecting.check(block, *self._odds(block, at))
+        for row, at in enumerate(block.residents.tolist()):
+            if (members == block.ids[at]).any():
+                protecting.account(block, row, *self._odds(block, at))
         r, size = len(block.residents), block.trainer.layout.trainable
         block.kept[STOPPED] = torch.zeros(r, dtype=torch.bool)
         if self.global_momentum:
             block.kept["federated.direction"] = torch.zeros(r, size, device=block.rows.device)
-        if self.validates:
-            fresh = torch.from_numpy(LossWatch.start(self._rule).row())
-            block.kept[WATCH] = fresh.repeat(r, 1)
-            block.kept[BEST] = block.rows.clone()
-
-    def _check_votes(self, block: Block) -> None:
-        """Every server needs clients that can tell it how good its model is."""
-        if not self.validates:
-            return
-        field = "stop" if self.stop else "select"
-        held = block.roster.held[: block.clients]
-        if not held.any():
-            problem = "needs examples that clients hold back to validate models"
-            fix = "set evaluate.local_validation, such as 0.1"
-            if any(len(part) for part in block.parts):
-                fix += "; clients hold some back who have 10 examples or more"
-            raise ConfigError(field, None, problem, fix)
-        members = self.members(block)
-        for server in np.unique(members[members >= block.clients]):
-            if not held[members == server].any():
-                raise ConfigError(
-                    field,
-                    None,
-                    f"none of the {int((members == server).sum())} clients of server {server} "
-                    "has validation examples (it takes 10 examples to hold some back)",
-                    "fewer cohorts, or a more even data.partition",
-                )
 
     def check_block(self, block: Block) -> None:
         """Enough clients of a server can be in time, if they are there and nothing fails."""
@@ -334,11 +310,11 @@ class Federated(ClientServer):
 
     def adopt(self, block: Block, rows: Tensor) -> None:
         super().adopt(block, rows)
-        if BEST in block.kept:
-            block.kept[BEST].copy_(rows)
+        if selecting.BEST in block.kept:
+            block.kept[selecting.BEST].copy_(rows)
 
     def _selected(self, block: Block, t: int) -> Tensor:
-        return best_rows(block, t, self.learns, self._rule, self.judged_every)
+        return selecting.best_rows(block, t, self.learns, self._rule, self.judged_every)
 
     def _plans(self, block: Block, t: int, asleep: np.ndarray, waves: Waves) -> Plan:
         """What this block's servers plan, each for its clients that are awake and present."""
@@ -361,25 +337,23 @@ class Federated(ClientServer):
         invited = min(len(there), math.ceil(wanted * self.over_selection))
         chosen = there
         if self.sampler.independent and self.sampled is not None:
-            return self._drawn(block, t, row, there)
-        if invited < len(there):
+            chosen = self._drawn(block, t, server, there)
+            wanted = len(chosen)
+        elif invited < len(there):
             random = block.streams.numpy("sampling", server, t)
             pool = Pool(there, block.sizes[there], stays)
             chosen = np.sort(self.sampler.choose(pool, invited, random))
         terms = self.terms(block, row, chosen, wanted)
         return invite(block, t, server, float(block.state["modelled_time"][at]), chosen, terms)
 
-    def _drawn(self, block: Block, t: int, row: int, there: np.ndarray) -> Plan:
-        """As :meth:`_plan`, where each of the server's clients is drawn by itself, in secret."""
-        at = int(block.residents[row])
-        server = int(block.ids[at])
-        every = np.flatnonzero(self.members(block) == server)
+    def _drawn(self, block: Block, t: int, server: int, there: np.ndarray) -> np.ndarray:
+        """Which of those ``there`` are in a round for which each of the server's clients is drawn
+        by itself, in secret."""
+        every = self.clients_of(block, t, server)
         random = block.streams.own.numpy("sampling", server, t)
         pool = Pool(every, block.sizes[every], np.full(len(every), np.inf))
         drawn = self.sampler.choose(pool, min(self.sampled or len(every), len(every)), random)
-        chosen = np.intersect1d(drawn, there)
-        terms = self.terms(block, row, chosen, len(chosen))
-        return invite(block, t, server, float(block.state["modelled_time"][at]), chosen, terms)
+        return np.intersect1d(drawn, there)
 
     def terms(self, block: Block, row: int, chosen: np.ndarray, wanted: int) -> Terms:
         """What a server asks of the clients that it chose, of whom ``wanted`` count."""
@@ -408,7 +382,7 @@ class Federated(ClientServer):
             self._failed(block, t, at, invited, len(done))
             return
         before = block.rows[row].clone() if self.validates or self.global_momentum else None
-        protecting.protect(block, row, sums, *self._odds(block, at), t)
+        protecting.protect(block, row, sums, self._odds(block, at)[1], t)
         self.move(block, row, sums)
         if before is None:
             return
@@ -464,7 +438,7 @@ class Federated(ClientServer):
             if (invited.outcome == LOST).any():
                 fix = "Have what is lost sent again (faults.on_missing: wait)"
             if not len(invited):
-                there = block.presence.at(t)[: block.clients][self.members(block) == server]
+                there = block.presence.at(t)[self.clients_of(block, t, server)]
                 fix = "Their batteries are empty: give them more (clock.battery_share)"
                 if not there.any():
                     fix = "All are away in this round: leave some of them (faults.absent)"
@@ -481,15 +455,12 @@ class Federated(ClientServer):
         if not len(losses):
             return  # nobody who could judge it was invited in this round
         at, loss = int(block.residents[row]), float(losses.mean())
-        watch = LossWatch.of(self._rule, block.kept[WATCH][row].numpy())
-        if watch.see(loss):
-            block.kept[BEST][row] = before
-        block.kept[WATCH][row] = torch.from_numpy(watch.row())
+        stalled = selecting.see(block, row, before, loss, self._rule)
         _measured(block, _LOSS)[at] = loss
-        if watch.stopped and self.stop is not None:
+        if stalled and self.stop is not None:
             block.kept[STOPPED][row] = True
             if self.select == "best":
-                block.rows[row] = block.kept[BEST][row]
+                block.rows[row] = block.kept[selecting.BEST][row]
             block.events.append({"kind": "stopped", "server": int(block.ids[at]), "loss": loss})
 
 

@@ -16,6 +16,7 @@ from hansa.engine import Block
 from hansa.engine.accounts import COST, NOISE, RATE
 from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.federated.sums import Sums
+from hansa.privacy.accounting import ORDERS
 from hansa.privacy.central import CentralPrivacy
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CLIP = "privacy.clip"
 """In what servers keep: the clip of each, float64 [r]."""
-_BELOW = "privacy.below"
 _TINY = 1e-12
 
 
@@ -47,31 +47,39 @@ def unprotected(aggregator: ModelAggregator, uniform: bool, more: bool) -> str:
 
 
 def begin(block: Block) -> None:
-    """Keep each server's clip, where there is one."""
+    """Keep each server's clip, where there is one, and room for its accounts."""
     privacy = block.privacy
     if isinstance(privacy, CentralPrivacy):
         r = len(block.residents)
         block.kept[CLIP] = torch.full((r,), privacy.bound, dtype=torch.float64)
-        block.kept[_BELOW] = torch.zeros(r, dtype=torch.float64)
+        for name in (NOISE, RATE):
+            block.facts[name] = np.full(r, np.nan)
+        block.facts[COST] = np.zeros((r, len(ORDERS)))
 
 
-def check(block: Block, rate: float, expected: float) -> None:
-    """Refuse noise that cannot be divided between sum and count.
+def account(block: Block, row: int, rate: float, expected: float) -> None:
+    """Find the noise of the server at a row, and what a round of it costs.
 
-    Args: as those of :func:`protect`.
+    Args:
+        rate: chance of each of its clients to be in a round, by itself; 1 where that is not so.
+        expected: how many clients' updates are asked for.
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: noise that cannot be divided between sum and count.
     """
     privacy = block.privacy
-    if isinstance(privacy, CentralPrivacy):
-        try:
-            privacy.in_sum(privacy.multiplier(rate, block.rounds), expected)
-        except ConfigError as error:
-            raise error.under("privacy") from None
+    if not isinstance(privacy, CentralPrivacy):
+        return
+    noise = privacy.multiplier(rate, block.rounds)
+    try:
+        privacy.in_sum(noise, expected)
+    except ConfigError as error:
+        raise error.under("privacy") from None
+    block.facts[NOISE][row], block.facts[RATE][row] = noise, rate
+    block.facts[COST][row] = np.nan_to_num(privacy.cost(noise, rate), posinf=np.inf)
 
 
-def bounded(block: Block, row: int, updates: Tensor) -> Tensor:
+def bounded(block: Block, row: int, updates: Tensor, sums: Sums) -> Tensor:
     """Updates [k, K] of which none is longer than the clip of the server at a row."""
     if not isinstance(block.privacy, CentralPrivacy):
         return updates
@@ -79,22 +87,17 @@ def bounded(block: Block, row: int, updates: Tensor) -> Tensor:
     updates = torch.nan_to_num(updates, nan=0.0, posinf=0.0, neginf=0.0)
     norms = updates.double().norm(dim=1)
     # Shifted by a half, so that a client moves the count by no more than that.
-    block.kept[_BELOW][row] += float((norms <= clip).double().sum()) - len(norms) / 2
+    sums.below[row] += float((norms <= clip).double().sum()) - len(norms) / 2
     scale = (clip / norms.clamp(min=_TINY)).clamp(max=1)
     return updates * scale.to(updates.dtype).unsqueeze(1)
 
 
-def protect(block: Block, row: int, sums: Sums, rate: float, expected: float, t: int) -> None:
-    """Make the mean of bounded updates a noised sum over the number that was expected.
-
-    Args:
-        rate: chance of each client to be in the round, by itself; 1 where that is not so.
-        expected: how many clients' updates are asked for.
-    """
+def protect(block: Block, row: int, sums: Sums, expected: float, t: int) -> None:
+    """Make the mean of bounded updates a noised sum over the number that was expected."""
     privacy = block.privacy
     if not isinstance(privacy, CentralPrivacy):
         return
-    noise = privacy.multiplier(rate, block.rounds)
+    noise = float(block.facts[NOISE][row])
     clip, server = float(block.kept[CLIP][row]), int(block.ids[block.residents[row]])
     deviation = privacy.in_sum(noise, expected) * clip / expected
     random = block.streams.own.numpy("privacy", server, t)
@@ -103,13 +106,10 @@ def protect(block: Block, row: int, sums: Sums, rate: float, expected: float, t:
         if noise and len(part):
             drawn = torch.from_numpy(random.standard_normal(len(part)))
             part.add_(drawn.to(part), alpha=deviation)
-    cost = privacy.cost(noise, rate)
-    block.kept[COST][row] += torch.from_numpy(np.nan_to_num(cost, posinf=np.inf))
-    block.facts |= {NOISE: noise, COST: cost, RATE: rate}
+    block.kept[COST][row] += torch.from_numpy(block.facts[COST][row])
     if privacy.quantile is not None:
         spread = privacy.spread(expected) if noise else 0.0
-        below = float(block.kept[_BELOW][row]) + spread * random.standard_normal()
+        below = float(sums.below[row]) + spread * random.standard_normal()
         share = below / expected + 0.5
         block.kept[CLIP][row] = clip * math.exp(-privacy.clip_rate * (share - privacy.quantile))
         block.report.setdefault("clip", np.full(len(block), np.nan))[block.residents[row]] = clip
-    block.kept[_BELOW][row] = 0

@@ -1,4 +1,4 @@
-"""The model that a run of several rounds hands out: the best that clients have judged."""
+"""The best model by the losses of clients on what they hold back: who can tell, what they told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.engine import Block
 from hansa.learn.federated.plateau import LossWatch, Plateau
@@ -17,6 +20,46 @@ BEST = "federated.best"
 """What servers keep the best model by validation loss under, where it is looked for."""
 WATCH = "federated.watch"
 """What servers keep what they have seen of those losses under."""
+
+
+def begin(block: Block, members: np.ndarray, rule: Plateau, field: str) -> None:
+    """Keep what servers see of losses, and their best models: the initial ones.
+
+    Args:
+        members: int64 [clients], the server of each.
+        field: the setting that asks for it.
+
+    Raises:
+        ConfigError: a server has no clients that can tell it how good its model is.
+    """
+    held = block.roster.held[: block.clients]
+    if not held.any():
+        problem = "needs examples that clients hold back to validate models"
+        fix = "set evaluate.local_validation, such as 0.1"
+        if any(len(part) for part in block.parts):
+            fix += "; clients hold some back who have 10 examples or more"
+        raise ConfigError(field, None, problem, fix)
+    for server in np.unique(members[members >= block.clients]):
+        if not held[members == server].any():
+            raise ConfigError(
+                field,
+                None,
+                f"none of the {int((members == server).sum())} clients of server {server} "
+                "has validation examples (it takes 10 examples to hold some back)",
+                "fewer cohorts, or a more even data.partition",
+            )
+    fresh = torch.from_numpy(LossWatch.start(rule).row())
+    block.kept[WATCH] = fresh.repeat(len(block.residents), 1)
+    block.kept[BEST] = block.rows.clone()
+
+
+def see(block: Block, row: int, model: Tensor, loss: float, rule: Plateau) -> bool:
+    """Take the loss of a model of the server at a row; whether it is time to stop."""
+    watch = LossWatch.of(rule, block.kept[WATCH][row].numpy())
+    if watch.see(loss):
+        block.kept[BEST][row] = model
+    block.kept[WATCH][row] = torch.from_numpy(watch.row())
+    return watch.stopped
 
 
 def best_rows(

@@ -35,6 +35,8 @@ class Sums:
         latest: float64 [r], modelled time at which the last update had arrived.
         counters: float64 [r, C], weighted sums of the clients' counters.
         figures: the single numbers of the clients, by name.
+        below: float64 [r], how many updates were no longer than a server's clip, less half of all;
+            where it has one.
         update, rest, answers: once a server has :meth:`settled`, its aggregates: rows [P], of the
             numbers behind them, and [P] by name; zeros where too few came.
     """
@@ -50,6 +52,7 @@ class Sums:
     latest: np.ndarray
     counters: Tensor
     figures: list[list[dict[str, np.ndarray]]]
+    below: np.ndarray
     update: dict[int, Tensor] = field(default_factory=dict)
     rest: dict[int, Tensor] = field(default_factory=dict)
     answers: dict[int, dict[str, Tensor]] = field(default_factory=dict)
@@ -76,6 +79,7 @@ class Sums:
             block.state["modelled_time"].numpy()[block.residents],
             torch.zeros(r, counters.count(block), dtype=torch.float64, device=block.rows.device),
             [[] for _ in range(r)],
+            np.zeros(r),
         )
 
     def add(
