@@ -189,3 +189,14 @@ def test_data_of_another_tokenizer_or_kind_are_refused(base, spec) -> None:
 
 def test_words_that_the_tests_use_are_there() -> None:
     assert {*LABELS} <= {*WORDS}
+
+
+def test_a_base_by_the_name_of_its_package_is_written_without_the_hub(
+    base, spec, tmp_path, monkeypatch
+) -> None:
+    """The name means a folder here; what is written is read from there, not asked of the hub."""
+    monkeypatch.setattr("hansa.models.pretrained.pretrained_place", lambda name, field: str(base))
+    form = Transformers(base="nobody/has-this", peft=LowRank(r=2))
+    module = initial_model(form, spec, Streams(1))
+    form.write_folder(module, tmp_path / "whole", merged=True)
+    assert (tmp_path / "whole" / "tokenizer.json").is_file()

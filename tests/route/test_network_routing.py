@@ -14,6 +14,7 @@ from torch import nn
 
 from hansa.base.errors import ConfigError
 from hansa.cli import main
+from hansa.cli.route_models import _rows
 from hansa.route.answering import Mixture
 from hansa.route.network_routing import (
     answered_by,
@@ -196,3 +197,15 @@ def test_a_run_of_dpsgd_is_merged_and_routed_by_task(
                    str(tmp_path / "wrong.npy"), "--json"])  # fmt: skip
     said = json.loads(capsys.readouterr().out)["error"]
     assert (status, said["field"]) == (2, "rows")
+
+
+def test_rows_of_ids_are_taken_as_ids(tmp_path: Path) -> None:
+    ids, pixels = torch.zeros(3, 4, dtype=torch.int64), torch.zeros(3, 4)
+    np.save(tmp_path / "ids.npy", np.full((2, 4), 7.0))
+    assert _rows(tmp_path / "ids.npy", ids).tolist() == [[7] * 4] * 2
+    assert _rows(tmp_path / "ids.npy", ids).dtype == torch.int64
+    assert _rows(tmp_path / "ids.npy", pixels).dtype == torch.float32
+    np.save(tmp_path / "halves.npy", np.full((2, 4), 0.5))
+    assert _rows(tmp_path / "halves.npy", pixels).tolist() == [[0.5] * 4] * 2
+    with pytest.raises(ConfigError, match="holds fractions"):
+        _rows(tmp_path / "halves.npy", ids)

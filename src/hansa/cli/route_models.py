@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json, home
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _METHODS = {
     "routed": "routed by the example",
@@ -81,9 +84,13 @@ def models(
             "chosen_by": dict(router.found), "places": len(router.router.centroids),
         }  # fmt: skip
         if rows is not None:
-            x = _rows(rows, tuple(own[0][0].shape[1:]))
-            went = router.route(opened.base, x)
-            named = answered_by(went, networks, opened.base, x).argmax(1).tolist()
+            x = _rows(rows, own[0][0])
+            try:
+                went = router.route(opened.base, x)
+                named = answered_by(went, networks, opened.base, x).argmax(1).tolist()
+            except IndexError:
+                problem, fix = "holds ids that no model knows", "ids as the run's own data have"
+                raise ConfigError("rows", str(rows), problem, fix) from None
             chosen = [suite.tasks[t] if t >= 0 else None for t in sent(went).tolist()]
             answer.data["answers"] = [
                 {"task": task, "class": label} for task, label in zip(chosen, named, strict=True)
@@ -124,8 +131,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def _rows(file: Path, shape: tuple[int, ...]) -> Any:
-    """Examples [m, *shape] of a file.
+def _rows(file: Path, like: Tensor) -> Tensor:
+    """Examples of a file, in the form and type of others.
 
     Raises:
         ConfigError: it holds no such.
@@ -140,10 +147,12 @@ def _rows(file: Path, shape: tuple[int, ...]) -> Any:
         raise ConfigError("rows", str(file), f"cannot be read ({error})", "a file .npy") from None
     if not isinstance(read, np.ndarray) or read.dtype.kind not in "fiub":
         raise ConfigError("rows", str(file), "holds no array of numbers", "one array, .npy")
+    shape, whole = tuple(like.shape[1:]), not like.is_floating_point()
     if read.ndim < 2 or read.shape[1:] != shape or not len(read):
         problem = f"holds {list(read.shape)}"
         raise ConfigError("rows", str(file), problem, f"examples [n, {str(list(shape))[1:]}")
-    found = read.astype(np.float32)
-    if not np.isfinite(found).all():
+    if not np.isfinite(read).all():
         raise ConfigError("rows", str(file), "holds numbers that are not finite", "finite numbers")
-    return torch.from_numpy(found)
+    if whole and (read % 1).any():
+        raise ConfigError("rows", str(file), "holds fractions", "ids, which are whole numbers")
+    return torch.from_numpy(read.astype(np.int64 if whole else np.float32)).to(like)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from pydantic import AfterValidator
+
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 
@@ -44,3 +47,16 @@ VIEWS: dict[str, View] = {
 }
 INPUT_VIEWS = tuple(VIEWS)[:8]
 """Tasks that differ in what they see; the other four in what they call it."""
+
+
+def _known(views: tuple[str, ...]) -> tuple[str, ...]:
+    for view in views:
+        if view not in VIEWS:
+            raise ConfigError("views", view, "is no view", f"of {', '.join(VIEWS)}")
+    if len(set(views)) < len(views):
+        raise ConfigError("views", list(views), "names one twice", "each once")
+    return views
+
+
+Views = Annotated[tuple[str, ...], AfterValidator(_known)]
+"""A setting ``views``: names of views, each once."""

@@ -104,8 +104,13 @@ def build(form: Wanted, spec: DataSpec, place: str | None) -> nn.Module:
     return TextClassifier(network, spec.padding)
 
 
-def write(form: Wanted, network: nn.Module, place: Path, merged: bool) -> None:
-    """Write the network of a form as its libraries do; ``place`` does not exist yet."""
+def write(form: Wanted, network: nn.Module, base: str | None, place: Path, merged: bool) -> None:
+    """Write the network of a form as its libraries do.
+
+    Args:
+        base: as ``place`` of :func:`build`.
+        place: a folder that does not exist yet.
+    """
     inner: Any = network.get_submodule("network")
     with _quiet():
         if form.peft is None or merged:
@@ -113,12 +118,12 @@ def write(form: Wanted, network: nn.Module, place: Path, merged: bool) -> None:
             if form.peft is not None:
                 whole = copy.deepcopy(inner).merge_and_unload()
             whole.save_pretrained(place)
-            if form.base is not None:
-                _tokenizer(form.base).save_pretrained(place)
+            if base is not None:
+                _tokenizer(base).save_pretrained(place)
             return
         inner.save_pretrained(place, safe_serialization=True, save_embedding_layers=False)
         (place / "README.md").unlink(missing_ok=True)  # a model card of blanks
-        if form.base is None:  # nobody else has it
+        if base is None:  # nobody else has it
             copy.deepcopy(inner).unload().save_pretrained(place / "base")
 
 

@@ -89,7 +89,8 @@ class Transformers(Model):
         """A PEFT folder, or with ``merged`` or without adapters a whole model of transformers."""
         if merged and self.peft is None:
             raise ConfigError("merged", True, "this model has no adapters", "leave it out")
-        networks.write(self, network, place, merged)
+        base = None if self.base is None else pretrained_place(self.base, "base")
+        networks.write(self, network, base, place, merged)
 
     def _fits(self, spec: DataSpec) -> None:
         self.takes(spec, "tokens")

@@ -9,7 +9,7 @@ nearest. An owner's examples stay with it: its places are all that a router hold
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -235,31 +235,28 @@ def try_routing(
         own: the owners', by which the one best network is chosen.
     """
 
-    def of(answer: Callable[[Tensor], Tensor]) -> np.ndarray:
-        return np.array([float((answer(x).argmax(1) == y).double().mean()) for x, y in tests])
+    def plain(network: nn.Module, x: Tensor) -> Tensor:
+        return torch.cat([probabilities(network(some)) for some in x.split(_AT_ONCE)])
 
-    def plain(network: nn.Module) -> Callable[[Tensor], Tensor]:
-        return lambda x: torch.cat([probabilities(network(some)) for some in x.split(_AT_ONCE)])
+    def share(answers: Tensor, y: Tensor) -> float:
+        return float((answers.argmax(1) == y).double().mean())
 
     went = [router.route(base, x) for x, _ in tests]
-    routed = np.array([
-        float((answered_by(r, networks, base, x).argmax(1) == y).double().mean())
-        for r, (x, y) in zip(went, tests, strict=True)
-    ])  # fmt: skip
-    told = np.array([
-        float((plain(network)(x).argmax(1) == y).double().mean())
-        for network, (x, y) in zip(networks, tests, strict=True)
-    ])  # fmt: skip
-    scores = [
-        np.mean([float((plain(network)(x).argmax(1) == y).double().mean()) for x, y in own])
-        for network in networks
-    ]
+    routed, each, average, of_base = [], [], [], []
+    for routes, (x, y) in zip(went, tests, strict=True):
+        answers = torch.stack([plain(network, x) for network in networks])
+        routed.append(share(answered_by(routes, networks, base, x), y))
+        each.append([share(one, y) for one in answers])
+        average.append(share(answers.mean(0), y))
+        of_base.append(share(plain(base, x), y))
+    scores = [np.mean([share(plain(network, x), y) for x, y in own]) for network in networks]
+    by_network = np.array(each)  # [T, T]
     right = {
-        "routed": routed,
-        "told": told,
-        "single": of(plain(networks[int(np.argmax(scores))])),
-        "average": of(lambda x: torch.stack([plain(network)(x) for network in networks]).mean(0)),
-        "base": of(plain(base)),
+        "routed": np.array(routed),
+        "told": by_network.diagonal(),
+        "single": by_network[:, int(np.argmax(scores))],
+        "average": np.array(average),
+        "base": np.array(of_base),
     }
     passes = {
         "routed": float(np.mean([len(r.mixture.adapters) or 1 for rs in went for r in rs])),

@@ -84,3 +84,11 @@ def test_sites_without_owners_have_no_tasks_to_route_to(tmp_path):
     assert MergeTasks.resolve(sites).suite(0, tmp_path / "own", silent).inputs is None
     with pytest.raises(ConfigError, match="steps that nobody takes"):
         MergeTasks.resolve({**sites, "lr": 0.1}).check()
+
+
+def test_private_runs_are_not_personalised_uncounted(tmp_path):
+    privacy = {"name": "central", "noise": 1.0, "clip": 1.0, "delta": 1e-5}
+    weighed = {"name": "fedavg", "weighting": "uniform"}
+    sites = trained(tmp_path, algorithm=weighed, privacy=privacy)
+    with pytest.raises(ConfigError, match="differentially private"):
+        MergeTasks.resolve({**sites, "personalise": 5}).check()

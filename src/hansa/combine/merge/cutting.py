@@ -192,9 +192,9 @@ class TaskModels:
     """The models of a cut with what is known of their tasks.
 
     Attributes:
+        suite: the tasks; its ``inputs`` are there.
         base: what they were fine-tuned from, filled, to evaluate.
         models: each task's, to evaluate; they share storage.
-        inputs: as a suite says it.
         bytes: of the cut's file.
     """
 

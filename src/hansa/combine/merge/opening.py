@@ -119,7 +119,7 @@ def check_weights(opened: OpenModels) -> None:
             problem = f"is no more like the base than chance (cosine {cosine:.3f})"
             fix = "the model that it was fine-tuned from as base; models of different origins "
             fix += "answer together as they are: hansa combine ensemble"
-            raise ConfigError(f"tasks.models.{task}", str(folder.path), problem, fix)
+            raise ConfigError(f"tasks.models.{task}", str(folder.origin), problem, fix)
 
 
 def _opened(field: str, path: Path, base: ModelFolder | None = None) -> ModelFolder:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hansa.base.component import register
-from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.data.raw import Arrays, RawSplits
 from hansa.data.source import DataSource
 from hansa.data.sources.digits import Digits
-from hansa.data.views import INPUT_VIEWS, VIEWS
+from hansa.data.views import INPUT_VIEWS, VIEWS, Views
 
 _PEAK = 16.0
 
@@ -27,22 +26,10 @@ class DigitsViews(DataSource):
     learned together with the others or apart, and test examples tell whose they are.
     """
 
-    views: tuple[str, ...] = Field(
-        INPUT_VIEWS, min_length=2, description=f"the owners: {', '.join(VIEWS)}"
-    )
+    views: Views = Field(INPUT_VIEWS, min_length=2, description=f"the owners: {', '.join(VIEWS)}")
     apart: bool = Field(
         False, description="each view shows training images of its own; false: all show all images"
     )
-
-    @field_validator("views")
-    @classmethod
-    def _views(cls, views: tuple[str, ...]) -> tuple[str, ...]:
-        for view in views:
-            if view not in VIEWS:
-                raise ConfigError("views", view, "is no view", f"of {', '.join(VIEWS)}")
-        if len(set(views)) < len(views):
-            raise ConfigError("views", list(views), "names one twice", "each once")
-        return views
 
     def files(self) -> Sequence[Path]:
         return Digits().files()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hansa.base.component import register
-from hansa.data.sources.sentences import NAMES, sentence_pool
+from hansa.data.sources.sentences import NAMES, TaskNames, sentence_pool
 from hansa.data.sources.text_source import Texts, TextSource
 
 
@@ -19,16 +19,7 @@ class Sentences(TextSource):
     its test file of 7,600, split here.
     """
 
-    tasks: tuple[str, ...] = Field(("agnews",), description=f"some of {', '.join(NAMES)}")
-
-    @field_validator("tasks")
-    @classmethod
-    def _exist(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in tasks if name not in NAMES]:
-            raise ValueError(f"{unknown[0]} is none of {', '.join(NAMES)}")
-        if not tasks or len(set(tasks)) < len(tasks):
-            raise ValueError("names no task, or one twice")
-        return tasks
+    tasks: TaskNames = Field(("agnews",), description=f"some of {', '.join(NAMES)}")
 
     def texts(self) -> Texts:
         pool = sentence_pool(self.tasks)

@@ -15,6 +15,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.streams import Streams
@@ -142,6 +145,18 @@ _SHA256 = {
 }
 
 
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in NAMES]:
+        raise ValueError(f"{unknown[0]} is none of {', '.join(NAMES)}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError("names no task, or one twice")
+    return names
+
+
+TaskNames = Annotated[tuple[str, ...], AfterValidator(_known)]
+"""A setting ``tasks``: names of sentence tasks, each once."""
+
+
 def sentence_pool(
     names: Sequence[str] = NAMES,
     seed: int = 0,
@@ -166,11 +181,10 @@ def sentence_pool(
         ConfigError: a task is unknown or named twice.
         DataError: a file is missing and cannot be downloaded, or is not of its form.
     """
-    for name in names:
-        if name not in _FILES:
-            raise ConfigError("tasks", name, "is no sentence task", f"some of {', '.join(NAMES)}")
-    if not names or len(set(names)) != len(names):
-        raise ConfigError("tasks", list(names), "names no task, or one twice", "name each once")
+    try:
+        _known(tuple(names))
+    except ValueError as error:
+        raise ConfigError("tasks", list(names), str(error), "name each once") from None
     streams = Streams(seed)
     pool = leak_free([_read(name, streams) for name in names])
     return dataclasses.replace(

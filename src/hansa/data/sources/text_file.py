@@ -45,9 +45,13 @@ class TextFile(TextSource):
         rest = tablefile.arrays(tablefile.cleaned(frame.drop(self.text)), exact=self.label)
         for name, column in rest.items():
             if (gaps := missing(column)).any():
-                row = int(np.flatnonzero(gaps)[0]) + 1
+                row = int(np.flatnonzero(gaps)[0])
+                file: Path | None = self.path
+                if row >= len(frames[0]):
+                    file, row = self.test_path, row - len(frames[0])
                 what = "a label" if name == self.label else "an owner"
-                raise DataError(f"{where}: row {row} has no {name!r}; give it {what}, or drop it")
+                problem = f"{file}: row {row + 1} has no {name!r}"
+                raise DataError(f"{problem}; give it {what}, or drop it")
         targets, names = labels(rest[self.label], f"{where}: labels")
         groups: np.ndarray | None = None
         owners: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
@@ -17,6 +17,7 @@ from hansa.data.sources.sentences import (
     LabelledSentence,
     SentencePool,
     SentenceTask,
+    TaskNames,
     sentence_pool,
 )
 from hansa.data.sources.shakespeare import REMOTE
@@ -37,7 +38,7 @@ class Sentences(RoutedTasks):
     or validation set holds a sentence of any test set. Texts of no task are lines of Shakespeare.
     """
 
-    tasks: tuple[str, ...] = Field(NAMES, description="which of the eight")
+    tasks: TaskNames = Field(NAMES, description="which of the eight")
     encoder: Path | None = Field(
         None, description="folder of a sentence encoder; none: the MiniLM of a package"
     )
@@ -50,15 +51,6 @@ class Sentences(RoutedTasks):
     max_tokens: int = Field(64, ge=4, description="where a sentence is cut in training")
     bfloat16: bool = Field(False, description="train in bfloat16: soon where the machine has it")
     foreign: int = Field(200, ge=0, description="lines of Shakespeare, for the abstention")
-
-    @field_validator("tasks")
-    @classmethod
-    def _exist(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := [name for name in tasks if name not in NAMES]:
-            raise ValueError(f"{unknown[0]} is none of {', '.join(NAMES)}")
-        if not tasks or len(set(tasks)) < len(tasks):
-            raise ValueError("names no task, or one twice")
-        return tasks
 
     def check(self) -> None:
         for package in ("transformers", "peft"):

@@ -23,7 +23,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.combine.merge.merge_tasks import MergeTasks, Say, Split, TaskSuite
 from hansa.data import Digits
-from hansa.data.views import INPUT_VIEWS, VIEWS
+from hansa.data.views import INPUT_VIEWS, VIEWS, Views
 from hansa.models import Model, ViT, initial_model
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _EVALUATED = 512  # images at a time
 class DigitsViews(MergeTasks):
     """Models made here: a transformer of 26,432 parameters, fine-tuned to views of digits."""
 
-    views: tuple[str, ...] = Field(
+    views: Views = Field(
         INPUT_VIEWS,
         min_length=2,
         description=f"the tasks: {', '.join(VIEWS)}",
@@ -60,16 +60,6 @@ class DigitsViews(MergeTasks):
             problem = "has no features that a probe could be fitted to"
             raise ConfigError("model", type(model).name, problem, "vit, of any size")
         return model
-
-    @field_validator("views")
-    @classmethod
-    def _views(cls, views: tuple[str, ...]) -> tuple[str, ...]:
-        for view in views:
-            if view not in VIEWS:
-                raise ConfigError("views", view, "is no view", f"of {', '.join(VIEWS)}")
-        if len(set(views)) < len(views):
-            raise ConfigError("views", list(views), "names one twice", "each once")
-        return views
 
     @property
     def validates(self) -> bool:

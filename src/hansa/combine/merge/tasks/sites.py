@@ -63,6 +63,10 @@ class Sites(MergeTasks):
         if self.lr is not None and not self.personalise:
             problem = "is of steps that nobody takes"
             raise ConfigError("tasks.lr", self.lr, problem, "tasks.personalise: 100")
+        if self.personalise and chosen.privacy is not None:
+            problem = "is differentially private, and steps on its examples would be uncounted"
+            fix = "tasks.personalise: 0, where nodes keep models; or a run without privacy"
+            raise ConfigError("tasks.run", str(self.run), problem, fix)
         if not self.personalise and (servers := chosen.algorithm.servers(chosen.nodes)):
             problem = f"has {'a server' if servers == 1 else 'servers'}, and its clients no models"
             fix = "tasks.personalise: 100, local steps that make it each client's own"
