@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import ConfigError, WireError
-from hansa.base.streams import Streams
 from hansa.base.telling import doing
 from hansa.data.own_ratings import OwnRatings
 from hansa.data.own_table import MOMENTS, NAMES, OwnTable
@@ -23,12 +22,10 @@ from hansa.data.sources.ratings_source import RatingsSource
 from hansa.data.sources.table_source import TableSource
 from hansa.data.table_form import TableForm
 from hansa.engine import BySite, Job
-from hansa.engine.holding import Holding, Parts
 from hansa.engine.party import Tells
 from hansa.experiment.held_back import hold_back_parts
 from hansa.experiment.prepare import (
     Frame,
-    check_parts,
     completed,
     framed,
     prepare,
@@ -36,6 +33,7 @@ from hansa.experiment.prepare import (
     within,
 )
 from hansa.experiment.runfile import RunFile
+from hansa.experiment.sites.own_job import own_job
 from hansa.experiment.sites.rating_party import RatingParty
 from hansa.experiment.sites.site_file import SiteFile
 
@@ -174,28 +172,9 @@ class OwnParty:
         return np.array(counts, dtype=np.int64).reshape(len(kept), classes)
 
     def _job(self, dataset: Any) -> Job:
-        run, network = self.frame.run, self.frame.network
         kept, held = self._parts(len(dataset.train))
-        if kept:
-            check_parts(kept, run)
-        clients = np.array(sorted(kept), dtype=np.int64)
-        holding = Holding(
-            clients,
-            dataset.train,
-            tuple(kept.values()),
-            np.arange(len(dataset.train)),
-            tuple(held.values()),
-            secret=self.secret,
-        )
-        job = completed(
-            self.frame,
-            dataset,
-            Parts(kept, network.clients),
-            Parts(held, network.clients) if run.evaluate.local_validation else (),
-        )
-        job.streams = Streams(run.seed, self.secret)
-        job.numbered = holding.numbers
-        return job
+        holds_back = bool(self.frame.run.evaluate.local_validation)
+        return own_job(self.frame, dataset, kept, held, holds_back, self.secret)
 
 
 def party_of(

@@ -13,9 +13,9 @@ from hansa.data.dataset import Dataset
 from hansa.data.own_ratings import OwnRatings, users_of
 from hansa.data.own_table import NAMES
 from hansa.engine import Job, node_keys
-from hansa.engine.holding import Holding, Parts
 from hansa.engine.party import Tells
-from hansa.experiment.prepare import Frame, check_parts, completed, try_job, within
+from hansa.experiment.prepare import Frame, completed, try_job, within
+from hansa.experiment.sites.own_job import own_job
 
 
 @dataclass
@@ -96,16 +96,5 @@ class RatingParty:
         return self.frame.run.hold_back(dataset, parts, self.frame.streams)
 
     def _job(self, dataset: Dataset) -> Job:
-        run, network = self.frame.run, self.frame.network
         whole, kept, held = self._held(dataset, self.node)
-        check_parts(kept, run)
-        every = np.arange(len(whole.train))
-        holding = Holding(
-            np.array([self.node]), whole.train, tuple(kept.values()), every,
-            tuple(held.values()), secret=self.secret,
-        )  # fmt: skip
-        back = Parts(held, network.clients) if held else ()
-        job = completed(self.frame, whole, Parts(kept, network.clients), back)
-        job.streams = Streams(run.seed, self.secret)
-        job.numbered = holding.numbers
-        return job
+        return own_job(self.frame, whole, kept, held, bool(held), self.secret)
