@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -113,6 +114,21 @@ def fresh(function: str, module: str, *, smoke: bool = False, **arguments: Any) 
         text=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def options(text: str | None, smoke: str, seeds: int = 3) -> argparse.ArgumentParser:
+    """What most benchmarks are asked with: ``--smoke``, ``--seeds`` and ``--notes``.
+
+    Args:
+        text: what the benchmark is.
+        smoke: what a smoke test does.
+        seeds: how many by default.
+    """
+    parser = argparse.ArgumentParser(description=text)
+    parser.add_argument("--smoke", action="store_true", help=smoke)
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many")
+    parser.add_argument("--notes", help="a file of results, to go on after a stop")
+    return parser
 
 
 class Notes:

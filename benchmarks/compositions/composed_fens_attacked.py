@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composing import EXAMPLES, Bench, Column, Composition, Figures, Goal, Measured, percent
+from composing import EXAMPLES, Bench, Column, Composition, Figures, ahead, percent
 
 FILE = EXAMPLES / "fens_attacked.yaml"
 MEAN, HONEST = "aggregate.aggregator=mean", "attack=null"
@@ -49,26 +49,6 @@ def measure(bench: Bench, seed: int) -> Figures:
     return figures
 
 
-def _survives(m: Measured) -> tuple[str, bool]:
-    gap = m.gap(FIRST, WITHOUT, "accuracy")
-    return f"{gap.mean():+.1f} ({gap.min():+.1f}) points", bool(gap.min() >= -3)
-
-
-def _breaks(m: Measured) -> tuple[str, bool]:
-    gap = m.gap(FIRST, BROKEN, "accuracy")
-    return f"{gap.mean():+.1f} ({gap.min():+.1f}) points", bool(gap.min() >= 20)
-
-
-def _learned(m: Measured) -> tuple[str, bool]:
-    gap = m.gap(FIRST, ANSWERS, "accuracy")
-    return f"{gap.mean():+.1f} ({gap.min():+.1f}) points", bool(gap.min() > 0)
-
-
-def _against_rounds(m: Measured) -> tuple[str, bool]:
-    gap = m.gap(FIRST, FEDAVG, "accuracy")
-    return f"{gap.mean():+.1f} ({gap.min():+.1f}) points", bool(gap.min() > 0)
-
-
 COMPOSITION = Composition(
     name="fens_attacked",
     title="FENS over robust aggregators, four of twenty clients lie",
@@ -78,9 +58,17 @@ COMPOSITION = Composition(
     columns={"accuracy": Column("accuracy, %"), "mb": Column("MB sent", 1, max)},
     measure=measure,
     goals=(
-        Goal("loses little to an ensemble that knew the liars", "at most 3 points", _survives),
-        Goal("is far above the same with means", "at least 20 points, every seed", _breaks),
-        Goal("is above a trimmed mean of answers, not learned", "every seed", _learned),
-        Goal("is above robust FedAvg at its bytes", "every seed", _against_rounds),
+        ahead(
+            "loses little to an ensemble that knew the liars",
+            "at most 3 points",
+            FIRST,
+            WITHOUT,
+            -3,
+        ),
+        ahead(
+            "is far above the same with means", "at least 20 points, every seed", FIRST, BROKEN, 20
+        ),
+        ahead("is above a trimmed mean of answers, not learned", "every seed", FIRST, ANSWERS),
+        ahead("is above robust FedAvg at its bytes", "every seed", FIRST, FEDAVG),
     ),
 )

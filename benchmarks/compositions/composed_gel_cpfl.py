@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from composing import Bench, Column, Composition, Figures, Goal, Measured, percent
+from composing import Bench, Column, Composition, Figures, Goal, ahead, percent
 
 FILE = "gel_cpfl_devices.yaml"
 SMALL = "rounds=2 evaluate.every=2 algorithm.distillation.epochs=1"
@@ -41,13 +41,9 @@ def _figures(answer: dict) -> dict[str, float]:
 
 
 def _above(other: str, least: float) -> Goal:
-    def said(m: Measured) -> tuple[str, bool]:
-        gap = m.gap(FIRST, other, "accuracy")
-        return f"{gap.mean():+.1f} ({gap.min():+.1f}) points", bool(gap.min() > least)
-
     words = "is above" if not least else "is not below"
     wanted = "every seed" if not least else f"by {-least:.0f} points at most, every seed"
-    return Goal(f"{words} {other}", wanted, said)
+    return ahead(f"{words} {other}", wanted, FIRST, other, least)
 
 
 COMPOSITION = Composition(

@@ -81,6 +81,20 @@ class Goal:
     measured: Callable[[Measured], tuple[str, bool]]
 
 
+def ahead(
+    what: str, wanted: str, line: str, other: str, least: float = 0.0, column: str = "accuracy"
+) -> Goal:
+    """A goal: in every seed a line is above another by ``least`` points, or at most so far below
+    if that is negative."""
+
+    def said(m: Measured) -> tuple[str, bool]:
+        gap = m.gap(line, other, column)
+        held = gap.min() >= least if least else gap.min() > 0
+        return f"{gap.mean():+.1f} ({gap.min():+.1f}) points", bool(held)
+
+    return Goal(what, wanted, said)
+
+
 @dataclass(frozen=True)
 class Composition:
     """A row of the table.

@@ -11,7 +11,6 @@ come, later, so that its models are those without loss; its price is modelled ti
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from functools import partial
@@ -22,7 +21,7 @@ import numpy as np
 import polars
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import DIGITS, Notes, markdown, publish
+from measure import DIGITS, Notes, markdown, options, publish
 
 from hansa.experiment import run
 
@@ -64,11 +63,7 @@ def measured(name: str, loss: float, policy: str, seed: int, smoke: bool) -> dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="one seed, a few rounds")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--notes", help="a file of results, to go on after a stop")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, "one seed, a few rounds", seeds=5).parse_args()
     smoke, notes = arguments.smoke, Notes(arguments.notes)
     rows = []
     for name, loss, policy in CASES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import numpy as np
 import polars
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import Goals, Notes, markdown, publish
+from measure import Goals, Notes, markdown, options, publish
 
 from hansa.experiment import run
 
@@ -83,13 +82,9 @@ def tuned(case: Case, epsilon: float | None, notes: Notes, smoke: bool) -> tuple
 
 def main(name: str, title: str, command: str, cases: list[Case], remark: str) -> None:
     """Run all cases and publish their table."""
-    parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--smoke", action="store_true", help="one seed, a round, one epsilon each")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--notes", help="a file of results, to go on after a stop")
-    arguments = parser.parse_args()
+    arguments = options(title, "one seed, a round, one epsilon each").parse_args()
     smoke, notes = arguments.smoke, Notes(arguments.notes)
-    rows, best = [], {}
+    rows, best, over = [], {}, [0.0]
     for case in cases:
         if smoke:
             case.settings["rounds"] = 1
@@ -109,6 +104,8 @@ def main(name: str, title: str, command: str, cases: list[Case], remark: str) ->
             shown = "none" if case.privacy is None else "clipping alone"
             asked = shown if epsilon is None else f"{epsilon:g}"
             best[case.label, epsilon] = float(mean.mean())
+            if epsilon is not None:
+                over.append(spent / epsilon)
             used = "–" if np.isnan(spent) else f"{spent:.2f}"
             cut = f"{clip:g}" if case.privacy is not None else "–"
             accuracy = [f"{mean.mean():.1f}{spread}", f"{worst:.1f}"]
@@ -116,15 +113,17 @@ def main(name: str, title: str, command: str, cases: list[Case], remark: str) ->
             print(" | ".join(rows[-1]), flush=True)
     header = ["protected", "epsilon asked for", "spent", "mean, %", "worst node, %", "rate", "clip"]
     text = markdown(title, command, header, rows)
-    text += f"\n{remark}\n\n" + goals_of(cases, rows, best)
+    text += f"\n{remark}\n\n" + goals_of(cases, float(np.max(over)), best)
     publish(name, text, smoke)
 
 
-def goals_of(cases: list[Case], rows: list[list[str]], best: dict[Any, float]) -> str:
-    """What a table of accuracy against epsilon has to show."""
+def goals_of(cases: list[Case], worst: float, best: dict[Any, float]) -> str:
+    """What a table of accuracy against epsilon has to show.
+
+    Args:
+        worst: the highest epsilon that was spent, as a share of what was asked for.
+    """
     goals = Goals()
-    spent = [(float(row[1]), float(row[2])) for row in rows if row[2] != "–"]
-    worst = max((used / asked for asked, used in spent), default=0.0)
     goals.add("epsilon spent over epsilon asked for, highest", f"{worst:.3f}", "<= 1", worst <= 1)
     for case in cases:
         asked = [e for e in case.epsilons if e is not None and (case.label, e) in best]

@@ -14,7 +14,6 @@ say how far copies have come: over how many links from their owners, at the end.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -27,7 +26,7 @@ import polars as pl
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown, publish
+from measure import RESULTS, Notes, markdown, options, publish
 from safetensors.torch import load_file
 
 from hansa import run
@@ -196,10 +195,7 @@ def measured(names: list[str], notes: Notes, seeds: int, smoke: bool) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a few rounds, one seed")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--notes", help="a file of what is known, to go on where it was stopped")
+    parser = options(__doc__, "a few rounds, one seed")
     parser.add_argument("--known", action="store_true", help="run nothing: what is noted")
     parser.add_argument("--only", choices=[*FILES], help="one data set")
     arguments = parser.parse_args()

@@ -17,7 +17,6 @@ users whose ratings are furthest from what others gave the same items.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ import yaml
 from pydantic import Field
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import Notes, markdown, publish
+from measure import Notes, markdown, options, publish
 
 from hansa import register, run
 from hansa.codec import Tables
@@ -176,11 +175,7 @@ def case(lie: str, guard: dict[str, Any], seed: int, smoke: bool) -> dict[str, f
 
 def main() -> None:
     """Run all, print the table and keep it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a few rounds, one seed")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--notes", help="a file of what is known, to go on where it was stopped")
-    said = parser.parse_args()
+    said = options(__doc__, "a few rounds, one seed").parse_args()
     notes, seeds = Notes(said.notes), 1 if said.smoke else said.seeds
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
     lies, guards = (LIES[-1:], dict([*GUARDS.items()][-2:])) if said.smoke else (LIES, GUARDS)

@@ -11,7 +11,6 @@ bytes: the last measured round by which a node has sent no more than one of ``au
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from functools import partial
@@ -23,7 +22,7 @@ import polars as pl
 from rex_cases import SMALL_WORLD, measured
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from measure import RESULTS, Notes, markdown, publish
+from measure import RESULTS, Notes, markdown, options, publish
 
 from hansa.report.charts import save_png
 
@@ -112,11 +111,7 @@ def draw(curves: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a few rounds, one seed")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--notes", help="a file of what is known, to go on where it was stopped")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, "a few rounds, one seed").parse_args()
     smoke, notes = arguments.smoke, Notes(arguments.notes)
     names = [n for n in CASES if "synthetic" in n or ("HANSA_DATA" in os.environ and not smoke)]
     rows, curves, verdicts = [], [], []

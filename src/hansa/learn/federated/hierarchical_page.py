@@ -230,11 +230,8 @@ def edges_picture(edges: list[dict[str, Any]]) -> Any:
             tooltip=["edge:O", "what:N", "value:Q"],
         )
     )
-    away = [str(k) for k, edge in enumerate(edges, start=1) if edge["rounds"] < _most(edges)]
+    most = max(edge["rounds"] for edge in edges)
+    away = [str(k) for k, edge in enumerate(edges, start=1) if edge["rounds"] < most]
     note = f"fewer rounds than others: {', '.join(away)}" if away else "as many rounds at each"
     title = alt.TitleParams("Updates of clients, by edge", subtitle=note)
     return style(chart.properties(width=WIDTH, height=HEIGHT, title=title))
-
-
-def _most(edges: list[dict[str, Any]]) -> int:
-    return max(int(edge["rounds"]) for edge in edges)
