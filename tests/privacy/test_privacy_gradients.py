@@ -103,6 +103,38 @@ def test_stacked_nodes_each_have_their_own() -> None:
         torch.testing.assert_close(found[k], want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("hidden", [8, 64, 700])  # of the last a few examples are a piece
+def test_a_nodes_sum_has_the_same_bits_in_any_company(hidden: int) -> None:
+    torch.manual_seed(5)
+    module = nn.Sequential(nn.Linear(300, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+    layout = ParameterLayout.of(module)
+    lengths = torch.tensor([60, 3, 33, 8, 1])
+    rows = layout.flatten(module).repeat(5, 1) + 0.05 * torch.randn(5, layout.size)
+    x, y = torch.randn(5, 60, 300), torch.randint(0, 3, (5, 60))
+
+    def of(who: slice) -> torch.Tensor:
+        width, some = int(lengths[who].max()), rows[who].clone()
+        return sums(Stacked, module, some, x[who, :width], y[who, :width], lengths[who], 1.0)
+
+    together = of(slice(0, 5))
+    for k in range(5):
+        assert torch.equal(of(slice(k, k + 1))[0], together[k])
+    assert torch.equal(of(slice(2, 5)), together[2:])
+
+
+@pytest.mark.parametrize("make", [perceptron, Recurrent])
+def test_a_gradient_that_is_not_finite_moves_nothing(make: type[nn.Module]) -> None:
+    torch.manual_seed(6)
+    module = make()
+    row = ParameterLayout.of(module).flatten(module).unsqueeze(0)
+    x, y = torch.randn(1, 4, 6), torch.randint(0, 3, (1, 4))
+    want = sums(Looped, module, row, x[:, :3], y[:, :3], None, 1.0)
+    x[0, 3] = float("nan")
+    found = sums(Looped, module, row, x, y, None, 1.0)
+    assert torch.isfinite(found).all()
+    assert float((found - want).norm()) <= 1.0 + 1e-4
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 2**31), st.floats(0.01, 2.0))
 def test_one_example_moves_a_sum_by_no_more_than_the_clip(seed: int, clip: float) -> None:

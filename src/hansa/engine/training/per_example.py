@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BYTES = 32 << 20  # gradients of single examples that are in memory at a time
+_NARROW = 16  # examples to which stacked nodes are filled up at least
 _TINY = 1e-12
 
 
@@ -58,7 +59,7 @@ class PerExample:
         counts = torch.full((len(x),), width) if lengths is None else lengths.cpu()
         if not width:
             return torch.zeros(len(x), device=x.device)
-        totals = self._sums(rows, x, y, counts.to(x.device), clip, sums)
+        totals = self._sums(rows, x, y, counts, clip, sums)
         return totals / counts.clamp(min=1).to(totals.device)
 
     def _sums(
@@ -77,22 +78,47 @@ class PerExample:
     def _batch(
         self, rows: Tensor, x: Tensor, y: Tensor, counts: Tensor, clip: float, sums: Tensor
     ) -> Tensor:
-        k, width = x.shape[:2]
-        state = {name: view.detach() for name, view in self.passes.layout.views(rows).items()}
-        trained = {name: state.pop(name) for name in self._trained}
-        totals = torch.zeros(k, device=x.device)
-        piece = max(1, _BYTES // max(1, 4 * k * sums.shape[1]))
-        for start in range(0, width, piece):
-            span = slice(start, min(start + piece, width))
-            grads, losses = self._of_nodes(trained, state, x[:, span], y[:, span])
-            flat = [grads[name].flatten(2) for name in self._trained]  # [k, b, size] each
-            square = sum(part.square().sum(2) for part in flat)
-            counting = torch.arange(span.start, span.stop, device=x.device) < counts.unsqueeze(1)
-            scale = (clip / square.sqrt().clamp(min=_TINY)).clamp(max=1) * counting
-            for at, total in enumerate(sums):  # each by itself: bits do not depend on the others
-                total += torch.cat([scale[at] @ part[at] for part in flat])
-            totals += (losses.double() * counting).sum(1).float()
+        views = {name: view.detach() for name, view in self.passes.layout.views(rows).items()}
+        totals = torch.zeros(len(x), device=x.device)
+        one, last = 4 * max(1, sums.shape[1]), x.shape[1] - 1
+        for width, who in self._widths(counts):
+            piece = min(width, max(1, _BYTES // one))
+            for some in who.split(max(1, _BYTES // (one * piece))):
+                state = {name: view[some] for name, view in views.items()}
+                trained = {name: state.pop(name) for name in self._trained}
+                for places in torch.arange(width).split(piece):
+                    at = some.unsqueeze(1), places.clamp(max=last)
+                    grads, losses = self._of_nodes(trained, state, x[at], y[at])
+                    flat = [grads[name].flatten(2) for name in self._trained]  # [k, b, size] each
+                    counting = (places < counts[some].unsqueeze(1)).to(x.device)
+                    scale = self._scale(flat, clip) * counting
+                    for k, node in enumerate(some.tolist()):
+                        sums[node] += torch.cat([scale[k] @ part[k] for part in flat])
+                    totals[some] += (losses.double() * counting).sum(1).float()
         return totals
+
+    def _widths(self, counts: Tensor) -> list[tuple[int, Tensor]]:
+        """Nodes that have something, by how many examples they are filled up to.
+
+        That follows from each node's own count, as kernels may add up fewer examples in another
+        order: so a node's bits do not depend on the others.
+        """
+        wide = counts
+        if not isinstance(self.passes, Looped):
+            wide = 2 ** counts.clamp(min=_NARROW).double().log2().ceil().long()
+        wide = wide * (counts > 0)
+        return [(w, torch.nonzero(wide == w).flatten()) for w in wide.unique().tolist() if w]
+
+    @staticmethod
+    def _scale(flat: list[Tensor], clip: float) -> Tensor:
+        """What single gradients are multiplied by [k, b]; such as are not finite become zero."""
+        square = sum(part.square().sum(2) for part in flat)
+        assert isinstance(square, torch.Tensor)
+        if not torch.isfinite(square).all():
+            for part in flat:
+                part.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            square = sum(part.square().sum(2) for part in flat)
+        return (clip / square.sqrt().clamp(min=_TINY)).clamp(max=1)
 
     def _one_by_one(self, x: Tensor, y: Tensor, count: int, clip: float, total: Tensor) -> Tensor:
         """Of one node, by ordinary passes of one example each."""
@@ -106,6 +132,7 @@ class PerExample:
                 loss = self.passes.loss(widened(outputs), y[b : b + 1]).mean()
                 grads = torch.autograd.grad(loss, leaves, materialize_grads=True)
             flat = torch.cat([grad.flatten() for grad in grads])
+            flat = torch.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
             total += flat * float((clip / flat.norm().clamp(min=_TINY)).clamp(max=1))
             losses += loss.detach()
         return losses
