@@ -194,6 +194,30 @@ def test_a_failed_round_leaves_the_clip_alone(tmp_path: Path) -> None:
     assert summary["final"]["clip"] == pytest.approx(1e-3 * math.exp(0.2 * 0.5))
 
 
+def test_a_server_stops_before_its_budget_and_each_has_its_own(tmp_path: Path) -> None:
+    privacy = {"name": "central", "clip": 1.0, "noise": 1.0, "delta": 1e-5}
+    with pytest.raises(ConfigError, match="first round") as refusal:
+        prepare(RunFile.of({**SMALL, "algorithm": UNIFORM, "privacy": privacy | {"budget": 0.5}}))
+    assert refusal.value.field == "privacy.budget"
+    cohorts = [[0, 1, 2, 3], [4, 5]]
+    cpfl = {"name": "cpfl", "cohorts": cohorts, "weighting": "uniform", "merge": "average"}
+    cpfl |= {"sampler": "poisson", "sampled": 1, "stop": None, "select": "last"}
+    apart = {"name": "processes", "workers": 2}
+    found = []
+    for name, runtime in (("one", {"name": "simulate"}), ("two", apart)):
+        found.append(
+            summary_of(
+                tmp_path / name, algorithm=cpfl, privacy=privacy | {"budget": 6.0}, rounds=9,
+                runtime=runtime,
+            )
+        )  # fmt: skip
+    said = found[0]["privacy"]
+    assert said == found[1]["privacy"]
+    assert said["sampling_rate"] == {"min": 0.25, "max": 0.5}
+    assert said["epsilon_mean"] < said["epsilon"] <= 6.0
+    assert found[0]["rounds"] < 9
+
+
 # -- in masked sums
 
 

@@ -23,7 +23,8 @@ NOISE = "noise_multiplier"
 RELEASES = "privacy.releases"
 """In a block's state: how often each node has let something noised out, int64 [n]."""
 COST = "privacy.cost"
-"""In what servers keep: what their clients have spent, [r, orders] of the accountant's."""
+"""In what servers keep: what their clients have spent, [r, orders] of the accountant's; in the
+facts of their block, as :data:`NOISE` and :data:`RATE` of each: what a round costs."""
 ACCOUNTS = "privacy.accounts"
 """The fact of a block that keeps its accounts, where nodes count what they let out."""
 FAN = "privacy.fan"
@@ -176,13 +177,13 @@ class ServerAccounts(Accounts):
             accounting.epsilon(cost, self.privacy.risk) for cost in costs
         ]
         for name in (NOISE, RATE):
-            found[name][block.residents] = block.facts.get(name, np.nan)
+            found[name][block.residents] = block.facts[name]
         return found
 
     def goes_on(self, block: Block) -> bool:
         costs, limit = block.kept[COST].numpy(), self.privacy.limit
         assert limit is not None
-        following = costs + block.facts.get(COST, 0.0)
+        following = costs + block.facts[COST]
         return all(accounting.epsilon(cost, self.privacy.risk) <= limit for cost in following)
 
 

@@ -50,7 +50,9 @@ def _gaussian(noise: float, rate: float, whole: bool) -> tuple[float, ...]:
     orders = [order for order in ORDERS if not whole or order == int(order)]
     found = rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=orders)
     # An order at which the series does not come to an end says nothing.
-    return tuple(np.nan_to_num(np.asarray(found, dtype=np.float64), nan=np.inf).tolist())
+    return tuple(
+        np.nan_to_num(np.asarray(found, dtype=np.float64), nan=np.inf, posinf=np.inf).tolist()
+    )
 
 
 def gaussian(noise: float, rate: float = 1.0, whole: bool = False) -> np.ndarray:

@@ -16,7 +16,7 @@ from hansa.engine import Block
 from hansa.engine.accounts import COST, NOISE, RATE
 from hansa.ensemble.aggregators import Mean, ModelAggregator
 from hansa.learn.federated.sums import Sums
-from hansa.privacy.accounting import ORDERS
+from hansa.privacy.accounting import ORDERS, epsilon
 from hansa.privacy.central import CentralPrivacy
 
 if TYPE_CHECKING:
@@ -65,18 +65,24 @@ def account(block: Block, row: int, rate: float, expected: float) -> None:
         expected: how many clients' updates are asked for.
 
     Raises:
-        ConfigError: noise that cannot be divided between sum and count.
+        ConfigError: noise that cannot be divided between sum and count, or is too little for the
+            first round already.
     """
     privacy = block.privacy
     if not isinstance(privacy, CentralPrivacy):
         return
-    noise = privacy.multiplier(rate, block.rounds)
     try:
+        noise = privacy.multiplier(rate, block.rounds)
         privacy.in_sum(noise, expected)
     except ConfigError as error:
         raise error.under("privacy") from None
+    cost = privacy.cost(noise, rate)
+    spent = epsilon(cost, privacy.risk)
+    if privacy.budget is not None and spent > privacy.budget:
+        problem, fix = "is passed by the first round", f"at least {spent:.3g}, or more noise"
+        raise ConfigError("privacy.budget", privacy.budget, problem, fix)
     block.facts[NOISE][row], block.facts[RATE][row] = noise, rate
-    block.facts[COST][row] = np.nan_to_num(privacy.cost(noise, rate), posinf=np.inf)
+    block.facts[COST][row] = cost
 
 
 def bounded(block: Block, row: int, updates: Tensor, sums: Sums) -> Tensor:
