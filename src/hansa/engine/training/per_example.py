@@ -112,12 +112,11 @@ class PerExample:
     @staticmethod
     def _scale(flat: list[Tensor], clip: float) -> Tensor:
         """What single gradients are multiplied by [k, b]; such as are not finite become zero."""
-        square = sum(part.square().sum(2) for part in flat)
-        assert isinstance(square, torch.Tensor)
+        square = torch.stack([part.square().sum(2) for part in flat]).sum(0)
         if not torch.isfinite(square).all():
             for part in flat:
                 part.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-            square = sum(part.square().sum(2) for part in flat)
+            square = torch.stack([part.square().sum(2) for part in flat]).sum(0)
         return (clip / square.sqrt().clamp(min=_TINY)).clamp(max=1)
 
     def _one_by_one(self, x: Tensor, y: Tensor, count: int, clip: float, total: Tensor) -> Tensor:
