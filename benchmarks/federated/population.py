@@ -2,6 +2,9 @@
 
 CIFAR-10, five images a client, GN-LeNet, one local step. Clients keep nothing between rounds, so
 time a round and memory should be those of the 100 that take part, whatever the population.
+
+Then 50 of a million: two million made-up rows of ten numbers, dealt to 100 clients and to all 10^6.
+Memory is the highest of the process, reading the rows among it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from measure import fresh, markdown, peak_bytes, publish
 
 ROUNDS = 12
 POPULATIONS = (100, 1000, 10_000)
+MILLION, SAMPLED, FEATURES = 1_000_000, 50, 10
 
 
 def one(clients: int, sizes: str) -> dict[str, float]:
@@ -61,8 +65,64 @@ def one(clients: int, sizes: str) -> dict[str, float]:
     return {**cost, "bytes": float(peak_bytes() - before)}
 
 
+def made(clients: int, rows: int) -> dict[str, float]:
+    """As :func:`one`, with made-up rows: CPU seconds a round, the process's peak, start-up."""
+    import numpy as np
+    import torch
+
+    from hansa.experiment import RunFile
+    from hansa.experiment.run import run
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, FEATURES)).astype(np.float32)
+    y = (x @ rng.normal(size=(FEATURES, 3)) + rng.normal(size=(rows, 3))).argmax(1)
+    at: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/rows.npz", x=x, y=y)
+        del x, y
+        settings = {
+            "nodes": clients,
+            "rounds": 5,
+            "data": {"name": "file", "path": f"{folder}/rows.npz"},
+            "model": "logistic",
+            "algorithm": {"name": "fedavg", "sampled": min(SAMPLED, clients)},
+            "train": {"local_steps": 1, "batch_size": 2, "drop_last": False},
+            "evaluate": {"every": 5, "dense_start": False},
+            "checkpoint": {"every": 0},
+        }
+        began = time.process_time()
+        run(
+            RunFile.parse(settings),
+            Path(folder) / "run",
+            progress=lambda done, figures: at.append(time.process_time() - began),
+            report=False,
+        )
+    return {"round": (at[3] - at[0]) / 3, "first": at[0], "bytes": float(peak_bytes())}
+
+
+def million(smoke: bool) -> str:
+    """The second table."""
+    many, rows = (400, 1000) if smoke else (MILLION, 2 * MILLION)
+    cases = {n: fresh("made", "population", smoke=smoke, clients=n, rows=rows) for n in (100, many)}
+    lines = [
+        "| clients | CPU a round | peak memory | CPU to the end of round 1 |",
+        "|---|---|---|---|",
+    ]
+    for n, each in cases.items():
+        lines.append(
+            f"| {n:,} | {1000 * each['round']:.0f} ms | {each['bytes'] / 1e6:.0f} MB | "
+            f"{each['first']:.1f} s |"
+        )
+    more = (cases[many]["bytes"] - cases[100]["bytes"]) / 1e6
+    said = "yes" if more < 150 else "NO"
+    return "\n".join(
+        [*lines, "", f"- {many:,} clients take under 150 MB more than 100: {said} ({more:.0f} MB)"]
+    )
+
+
 def main() -> None:
-    """Print the table and save it."""
+    """Print the tables and save them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     smoke = parser.parse_args().smoke
@@ -85,6 +145,7 @@ def main() -> None:
     header = ["clients", "CPU a round", "ratio", "memory beyond the data", "to the end of round 1"]
     title = "100 clients a round of a growing population"
     text = markdown(title, "python benchmarks/federated/population.py", header, rows)
+    text += f"\n{SAMPLED} clients a round of a million, made-up rows:\n\n{million(smoke)}\n"
     publish("population", text, smoke)
 
 
