@@ -38,12 +38,14 @@ class Calibration:
         step: one step of one client.
         example: one example measured with one model.
         byte: one byte of a model's numbers, mixed.
+        decoded: bytes of the test examples as models take them.
         side: how many of the first two are done side by side.
     """
 
     step: float
     example: float
     byte: float
+    decoded: int
     side: int
 
 
@@ -71,9 +73,10 @@ def calibrated(job: Job) -> Calibration:
                 spent = _least(lambda: trainer.evaluate(block.rows, few, size), on_cpu)
                 example = spent / (k * len(few))
             byte = _least(lambda: rows.mul_(0.5).add_(rows), on_cpu) / (4 * rows.numel())
+        decoded = trainer.kept_bytes(test)
     finally:
         trainer.close()
-    return Calibration(step, example, byte, side)
+    return Calibration(step, example, byte, decoded, side)
 
 
 def forecast(job: Job) -> dict[str, Any]:
@@ -104,7 +107,9 @@ def forecast(job: Job) -> dict[str, Any]:
     kept = job.servers or clients
     held = 2.0 * kept + (working * clients if job.servers else 0)
     slots = len(job.train.optimizer.slots) * (working * clients if job.servers else clients)
-    memory = _resident() + _RECORDING + held * numbers + 4.0 * slots * layout.trainable
+    # Examples are scaled and laid out anew, each time into another copy, while they are decoded.
+    beside = _RECORDING + 3 * found.decoded
+    memory = _resident() + beside + held * numbers + 4.0 * slots * layout.trainable
     return {
         "seconds": round(training + measuring + exchange, 2),
         "training": round(training, 2),

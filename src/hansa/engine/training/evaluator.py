@@ -272,6 +272,10 @@ class Evaluator(Bench):
         whole = self.dataset.spec.kind in ("tokens", "pairs")  # numbers
         return prod(split.inputs.shape[1:]) * (8 if whole else 4)
 
+    def kept_bytes(self, split: Split) -> int:
+        """Bytes that the decoded examples of a split take while it is measured."""
+        return min(len(split) * self._decoded_bytes(split), self._room)
+
     def _kept(self, split: Split) -> tuple[Tensor, Tensor] | None:
         """Inputs and targets of a whole split as the model takes them, if there is room."""
         if len(split) * self._decoded_bytes(split) > self._room:
