@@ -147,7 +147,7 @@ _SHA256 = {
 
 def _known(names: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in NAMES]:
-        raise ValueError(f"{unknown[0]} is none of {', '.join(NAMES)}")
+        raise ValueError(f"there is no task {unknown[0]!r}")
     if not names or len(set(names)) < len(names):
         raise ValueError("names no task, or one twice")
     return names
@@ -184,7 +184,8 @@ def sentence_pool(
     try:
         _known(tuple(names))
     except ValueError as error:
-        raise ConfigError("tasks", list(names), str(error), "name each once") from None
+        fix = f"some of {', '.join(NAMES)}, each once"
+        raise ConfigError("tasks", list(names), str(error), fix) from None
     streams = Streams(seed)
     pool = leak_free([_read(name, streams) for name in names])
     return dataclasses.replace(
