@@ -31,9 +31,10 @@ def compare(
     with answering(as_json, debug) as answer:
         from hansa.base.modules import load_module
         from hansa.report import RunFolder
-        from hansa.report.comparing import comparison, groups_table, settings_table
+        from hansa.report.comparing import comparison, settings_table
         from hansa.report.comparison import write_comparison
         from hansa.report.joining import joined
+        from hansa.report.several.seeds_table import settings_of_seeds
 
         for place in (out, *out.parents):
             if place.is_dir() if place == out else place.is_file():
@@ -44,7 +45,7 @@ def compare(
         folders, lines = joined([RunFolder.open(path) for path in runs])
         page = write_comparison(folders, out)
         answer.data = {"runs": comparison(folders) if as_json else [], "page": str(page)}
-        answer.table(groups_table(folders))
+        answer.table(settings_of_seeds(folders))
         for line in lines:
             answer.line(line)
         differ = [row[0] for row in settings_table(folders).rows]

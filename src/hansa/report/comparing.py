@@ -18,7 +18,8 @@ from hansa.report.series import AXES, final, measurements, without_moments
 from hansa.report.tables import totals
 from hansa.report.units import dimension, label, quantity
 
-_SPENT = {"bytes": "sent", "time": "wall time"}
+SPENT = {"bytes": "sent", "time": "wall time"}
+"""What columns of what was spent are called, where not by their names."""
 _SETTINGS = 3  # columns of settings that fit beside the figures
 _STAMPED = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 """How a folder's name ends that nobody gave."""
@@ -169,10 +170,10 @@ def comparison_table(
     in_names = all(run["algorithm"] in run["run"] for run in runs)
     named = [] if in_names or len({run["algorithm"] for run in runs}) == 1 else ["algorithm"]
     settings = [key for key in settings if key not in named]
-    shown = _shown(runs)
+    shown = shown_scores(runs)
     spent = [k for k in AXES if _any(runs, k)]
     columns = ["run", *named, *settings, "rounds", *map(label, shown)]
-    columns += [_SPENT.get(key, label(key)) for key in spent]
+    columns += [SPENT.get(key, label(key)) for key in spent]
     unfinished = any(run["status"] != "finished" for run in runs)
     columns += ["status"] if unfinished else []
     rows = []
@@ -189,39 +190,10 @@ def comparison_table(
     return Grid("Runs", columns, rows, words=1 + len(named) + len(settings))
 
 
-def groups_table(folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None = None) -> Grid:
-    """One row for runs that differ in their seed alone; with one seed each it is one row a run.
-
-    Means over the seeds; of the score the lowest and the highest seed as well.
-    """
-    runs, groups = runs or comparison(folders), groups_of(folders)
-    if len(groups) == len(folders):
-        return comparison_table(folders, runs)
-    shown = _shown(runs)
-    spent = [k for k in AXES if _any(runs, k)]
-    heads = [*map(label, shown)]
-    columns = ["settings", "seeds", "rounds", *heads[:1], *["lowest to highest"][: len(heads)]]
-    columns += heads[1:]
-    columns += [_SPENT.get(key, label(key)) for key in spent]
-    rows = []
-    for group in groups:
-        own = [runs[k] for k in group.runs]
-        row = [group.name, str(len(own)), _over([run["rounds"] for run in own], "")]
-        for name in shown:
-            values = _known(run["final"].get(name) for run in own)
-            row.append(_over(values, name))
-            if name == shown[0]:
-                low, high = (quantity(f(values, default=None), name) for f in (min, max))
-                row.append(f"{low} to {high}" if values else "")
-        row += [_over(_known(run["totals"].get(key) for run in own), key) for key in spent]
-        rows.append(row)
-    return Grid("Runs", columns, rows)
-
-
 def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[str]:
     """Which settings came out best, and which sent least, a sentence each."""
     groups, sentences = groups_of(folders), []
-    main = next((n for n in _shown(runs) if sum(n in run["final"] for run in runs) > 1), None)
+    main = next((n for n in shown_scores(runs) if sum(n in run["final"] for run in runs) > 1), None)
     if len(groups) < 2 or main is None:
         return []
     means = _means(groups, [run["final"].get(main) for run in runs])
@@ -237,7 +209,7 @@ def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[
     return sentences
 
 
-def _shown(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def shown_scores(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The scores that some run has, and that of the averaged model by which runs are judged."""
     every = list(dict.fromkeys(name for run in runs for name in run["final"]))
     judged = scores(every)
@@ -254,10 +226,6 @@ def _means(groups: Sequence[Group], values: Sequence[float | None]) -> dict[str,
 
 def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
-
-
-def _over(values: Sequence[float], name: str) -> str:
-    return quantity(sum(values) / len(values), name) if values else ""
 
 
 def settings_table(folders: Sequence[RunFolder]) -> Grid:

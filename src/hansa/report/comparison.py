@@ -15,7 +15,6 @@ from hansa.report.comparing import (
     comparison,
     comparison_table,
     groups_of,
-    groups_table,
     settings_table,
     standings,
 )
@@ -29,6 +28,7 @@ from hansa.report.page import Page, Section, page_of
 from hansa.report.run_page import RunPage
 from hansa.report.scores import scores
 from hansa.report.series import AXES, POINTS, is_constant, is_straight, thinned
+from hansa.report.several.seeds_table import settings_of_seeds
 from hansa.report.units import dimension
 
 _FOLDED = 12  # settings that differ, of which more are folded away
@@ -70,11 +70,14 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     looks = zip(names, charts.palette(len(names)), charts.dashes(len(names)), strict=True)
     means = "±: the standard deviation over a run's nodes." * any(run["std"] for run in rows)
     if seeds:
-        means = "Means over the seeds of each line, and the lowest to the highest seed."
+        means = (
+            "±: the standard deviation over the seeds of a line (n - 1); worst: the worst seed; "
+            "what was spent: the mean over the seeds."
+        )
     many = len(settings.rows) > _FOLDED
     sections = [
         Section("", large),
-        Section("Runs", grid=groups_table(runs, rows), note=means, swatches=True),
+        Section("Runs", grid=settings_of_seeds(runs, rows), note=means, swatches=True),
         Section("Settings that differ", grid=settings, note=note, folded=many),
         Section("Each run", grid=comparison_table(runs, rows) if seeds else None, folded=True),
         Section("Other metrics", small, folded=True),

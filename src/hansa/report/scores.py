@@ -39,6 +39,15 @@ def higher_is_better(name: str) -> bool:
     return any(facts["better"] == "higher" for facts in _of(name))
 
 
+def direction(name: str) -> str:
+    """``higher`` or ``lower``, as better figures are; what is spent is better low; else empty."""
+    facts = _of(name)
+    if facts:
+        return str(facts[0]["better"])
+    spent = {"bytes", "time", "seconds", "energy", "battery", "rounds"}
+    return "lower" if spent & set(name.split("_")) or name == "round" else ""
+
+
 def says_how_good(name: str) -> bool:
     """Whether a figure is one of the test or the validation set."""
     stem = name.removeprefix("validation_")

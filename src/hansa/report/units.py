@@ -71,10 +71,14 @@ def number(value: float) -> str:
 
 def quantity(value: float | None, name: str) -> str:
     """``value`` of the metric ``name`` with its unit; an empty string for None."""
+    return amount(value, dimension(name))
+
+
+def amount(value: float | None, kind: str) -> str:
+    """``value`` of a dimension (B, s, J, share or none) with a unit; an empty string for None."""
     if value is None:
         return ""
     value = float(value)
-    kind = dimension(name)
     if not math.isfinite(value) or not kind:
         return number(value)
     if kind == "share":
@@ -83,3 +87,16 @@ def quantity(value: float | None, name: str) -> str:
     scaled = value / size
     digits = 0 if symbol == "B" or not scaled else max(0, 2 - int(math.log10(max(abs(scaled), 1))))
     return f"{scaled:.{digits}f} {symbol}"
+
+
+def spread_out(mean: float | None, std: float | None, kind: str) -> str:
+    """``93.12 ± 0.41 %``: a mean and its standard deviation, which has two digits that count."""
+    if mean is None or std is None or not (math.isfinite(mean) and math.isfinite(std)):
+        return amount(mean, kind)
+    size, symbol = (0.01, "%") if kind == "share" else unit(float(f"{mean:.3g}"), kind)
+    mean, std = mean / size, std / size
+    most = 2 if kind in ("share", "B") else 6
+    digits = min(most, max(0, 1 - math.floor(math.log10(std)))) if std > 0 else most
+    if not std and kind != "share":
+        return f"{amount(mean * size, kind).removesuffix(symbol).rstrip()} ± 0 {symbol}".rstrip()
+    return f"{mean:.{digits}f} ± {std:.{digits}f} {symbol}".rstrip()
