@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help demo test slow data lint types format bench clean
+.PHONY: help demo test slow data docs lint types format bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -28,6 +28,10 @@ slow: $(STAMP) ## the tests of real networks that take long: Ray, sites, kills, 
 data: $(STAMP) ## the tests on real data, which lie where HANSA_DATA says
 	@test -d "$(HANSA_DATA)" || { echo "make data: HANSA_DATA names no folder"; exit 2; }
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m data
+
+docs: $(STAMP) ## the site, from the pages as they stand; a link that leads nowhere is an error
+	$(BIN)/sphinx-build -q -j 2 -n -W --keep-going -c docs . build/docs
+	@echo "build/docs/index.html"
 
 lint: $(STAMP) ## style
 	$(BIN)/ruff check .

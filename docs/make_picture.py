@@ -38,7 +38,7 @@ def main(target: Path) -> None:
         for number, (name, changes) in enumerate(RUNS.items()):
             run = hansa.run(SETTINGS | changes, Path(folder) / str(number), report=False)
             made[name] = run
-            print(f"{name}: {run.summary['final']['accuracy']:.3f}")  # type: ignore[index]  # noqa: T201
+            print(f"{name}: {run.summary['final']['accuracy']:.3f}")  # type: ignore[index]
         chart = comparison_chart(made, "accuracy")
     save_png(chart.properties(width=640, height=300), target, scale=1.5)
 
