@@ -40,7 +40,6 @@ app = typer.Typer(
     epilog="Start with: hansa learn, or hansa init. Every setting: hansa list settings.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.command("learn")(learn)
 app.command("forget")(forget)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.audit import show_plan
-from hansa.cli.options import Debug, Device, Json, Seed, Sets, Target, read_settings
+from hansa.cli.options import (
+    Debug,
+    Device,
+    Json,
+    Nodes,
+    Rounds,
+    Seed,
+    Sets,
+    Target,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from hansa.experiment.settings_file import SettingsFile
@@ -19,6 +29,8 @@ def check(
     target: Target = None,
     sets: Sets = None,
     seed: Seed = None,
+    rounds: Rounds = None,
+    nodes: Nodes = None,
     device: Device = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -37,7 +49,8 @@ def check(
         from hansa.infer.serving.serve_file import ServeFile
         from hansa.route.route_file import RouteFile
 
-        chosen = _settings(target, sets, seed=seed, device=device)
+        more = {"seed": seed, "rounds": rounds, "nodes": nodes, "device": device}
+        chosen = _settings(target, sets, **more)
         if isinstance(chosen, AuditFile):
             show_plan(answer, chosen)
         elif isinstance(chosen, ServeFile):

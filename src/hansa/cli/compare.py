@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 
 from hansa.base.errors import ConfigError
+from hansa.cli import completion
 from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json, Plugins
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+Runs = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Run folders.", autocompletion=completion.runs),
+]
 _NAMED = 12
 Page = Annotated[Path, typer.Option("--out", help="The page to write.", metavar="PAGE.html")]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hansa.base.errors import ConfigError
+from hansa.cli import completion
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import Debug, Json, Plugins
 
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 Kind = Annotated[
     str | None,
     typer.Argument(
-        help="A kind of part, such as topology; settings: those of a file; systems: the papers."
+        help="A kind of part, such as topology; settings: those of a file; systems: the papers.",
+        autocompletion=completion.kinds,
     ),
 ]
 Name = Annotated[
     str | None,
     typer.Argument(
         help="One of that kind, or whose file (learn, audit ...): shows its settings; a system: "
-        "shows its claims."
+        "shows its claims.",
+        autocompletion=completion.parts,
     ),
 ]
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hansa.cli import completion
+
 if TYPE_CHECKING:
     from hansa.experiment import RunFile
 
@@ -21,18 +23,27 @@ Target = Annotated[
     str | None,
     typer.Argument(
         metavar="FILE|ALGORITHM",
-        help="A run file, or an algorithm's name for its defaults on digits.",
+        help="A run file, an example's name, or an algorithm's for its defaults on digits.",
         show_default="D-PSGD on digits",
+        autocompletion=completion.targets,
     ),
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Change a setting; may be repeated.",
+        autocompletion=completion.settings,
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Same as --set seed=N.", metavar="N")]
 Device = Annotated[
     str | None, typer.Option(help="Same as --set device=NAME: cpu, cuda ...", metavar="NAME")
 ]
+Rounds = Annotated[int | None, typer.Option(help="Same as --set rounds=N.", metavar="N")]
+Nodes = Annotated[int | None, typer.Option(help="Same as --set nodes=N.", metavar="N")]
 Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="MODULE", help="Import a module or file of yours first."),
@@ -56,7 +67,12 @@ Out = Annotated[
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option(help="Go on with the run in this folder.", metavar="RUN", callback=home),
+    typer.Option(
+        help="Go on with the run in this folder.",
+        metavar="RUN",
+        callback=home,
+        autocompletion=completion.runs,
+    ),
 ]
 Replay = Annotated[
     Path | None,
@@ -64,6 +80,7 @@ Replay = Annotated[
         help="Do the run in this folder again in the order in which it happened there.",
         metavar="RUN",
         callback=home,
+        autocompletion=completion.runs,
     ),
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
@@ -71,7 +88,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only th
 All = Annotated[
     bool, typer.Option("--all", help="Print every figure, not only those that matter most.")
 ]
-RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", callback=home)]
+RunDir = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A run folder.", callback=home, autocompletion=completion.runs
+    ),
+]
 
 
 def read_settings(target: str | None, sets: Sequence[str] | None, **more: Any) -> RunFile:

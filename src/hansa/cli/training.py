@@ -30,6 +30,8 @@ def train(
     sets: list[str] | None,
     out: Path | None,
     seed: int | None,
+    rounds: int | None,
+    nodes: int | None,
     device: str | None,
     resume: Path | None,
     replay: Path | None,
@@ -53,7 +55,7 @@ def train(
         heed_sigterm()
         from hansa.experiment.progress import RunProgress
 
-        more = {"seed": seed, "device": device}
+        more = {"seed": seed, "rounds": rounds, "nodes": nodes, "device": device}
         if ray_address is not None:
             sets = ["runtime.name=ray", f"runtime.address={ray_address!r}", *(sets or ())]
         with RunProgress(quiet) as progress:

@@ -8,17 +8,10 @@ import re
 import shutil
 from pathlib import Path
 
-import hansa
 from hansa.base.errors import ConfigError
 from hansa.base.files import writing
+from hansa.base.shipped import home
 from hansa.experiment.settings_file import listed, read_yaml
-
-
-def home() -> Path:
-    """Where the examples are: in the installed package, or in the checkout beside its source."""
-    package = Path(hansa.__file__).parent
-    installed = package / "examples"
-    return installed if installed.is_dir() else package.parents[1] / "examples"
 
 
 def examples() -> dict[str, str]:

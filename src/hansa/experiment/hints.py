@@ -81,7 +81,7 @@ def _why_not(error: ConfigError, schema: type[BaseModel], settings: Mapping[str,
     *inside, last = error.field.split(".")
     if error.problem != "there is no such setting":
         return ""
-    for place in _places(schema, settings, others=False):
+    for place in places(schema, settings, others=False):
         if list(place.path) == inside and (kind := _class_in(place.annotation)) is not None:
             chosen = _chosen(getattr(kind, "kind", ""), _at(settings, inside), None)
             why = getattr(chosen, "lacks", {}).get(last, "")
@@ -118,7 +118,7 @@ def _answered(
         if error.fix:
             fix += f" {error.fix.partition('? ')[2] or error.fix}"
         return ConfigError(error.field, error.value, error.problem, fix)
-    for place in _places(schema, settings, others=False):
+    for place in places(schema, settings, others=False):
         if list(place.path) != words:
             continue
         value = _fitting(value_given, place.annotation)
@@ -153,8 +153,8 @@ def _meant(
         words, value = ["sampled"], max(1, round(value * nodes)) if isinstance(nodes, int) else 1
     name = _OURS.get(words[-1], words[-1])
     for others in (False, True):  # what could be chosen is only looked at where it has to be
-        places = list(_places(schema, settings, others))
-        if near := _nearest(name, words, places):
+        there = list(places(schema, settings, others))
+        if near := _nearest(name, words, there):
             break
     else:
         return ""
@@ -188,7 +188,7 @@ def _nearest(name: str, words: list[str], places: list[Setting]) -> list[Setting
     ]
 
 
-def _places(
+def places(
     schema: type[BaseModel],
     settings: Any,
     others: bool,
@@ -204,12 +204,12 @@ def _places(
             continue
         inside = settings.get(field) if isinstance(settings, Mapping) else None
         if not issubclass(inner, Component):
-            yield from _places(inner, inside, others, path, depth + 1)
+            yield from places(inner, inside, others, path, depth + 1)
             continue
         default = None if info.is_required() else info.get_default(call_default_factory=True)
         chosen = _chosen(inner.kind, inside, default)
         if chosen is not None:
-            yield from _places(chosen, inside, others, path, depth + 1)
+            yield from places(chosen, inside, others, path, depth + 1)
         for name, other in catalogue(inner.kind).items() if others and depth < 2 else ():
             if other is not chosen:
                 for own, about in other.model_fields.items():
@@ -251,9 +251,7 @@ def _misplaced(words: list[str], schema: type[BaseModel], settings: Mapping[str,
             text = dump_yaml(nested, default_flow_style=True, width=10**6).strip()
             return f"did you mean {text[1:-1]}? keys with points belong to --set"
         at = at.get(word) if isinstance(at, Mapping) else None
-    parents = [
-        place for place in _places(schema, settings, False) if list(place.path) == words[:-1]
-    ]
+    parents = [place for place in places(schema, settings, False) if list(place.path) == words[:-1]]
     kind = _class_in(parents[0].annotation) if parents else None
     if kind is not None and issubclass(kind, Component) and words[-1] in catalogue(kind.kind):
         return f"did you mean {_written(tuple(words[:-1]), words[-1])}, or name: {words[-1]} in it?"

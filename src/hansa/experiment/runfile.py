@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from hansa.base.component import find
 from hansa.base.errors import ConfigError
+from hansa.base.shipped import shipped
 from hansa.base.streams import Streams
 from hansa.data import Dataset, DataSource, Digits
 from hansa.engine import (
@@ -148,10 +149,11 @@ def run_kind(settings: Mapping[str, Any]) -> type[RunFile]:
 
 
 def is_file(target: str) -> bool:
-    """Whether a word means a run file and not the name of an algorithm."""
+    """Whether a word means a run file, or an example's, and not the name of an algorithm."""
     if ":" in target:  # package.module:Class or file.py:Class
         return False
-    return "/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()
+    written = "/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()
+    return written or shipped(target) is not None
 
 
 def named(algorithm: str) -> dict[str, Any]:

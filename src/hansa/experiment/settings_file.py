@@ -20,6 +20,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.homes import FILES
 from hansa.base.modules import load_module
 from hansa.base.paths import ModulePath, located_module, located_object, written
+from hansa.base.shipped import example_meant, shipped
 from hansa.base.yamltext import RepeatedKey, load_yaml
 from hansa.engine.settings import Settings
 
@@ -103,8 +104,14 @@ class SettingsFile(Settings):
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; paths in it are relative to its folder."""
+    """The mapping in a YAML file; paths in it are relative to its folder.
+
+    Args:
+        path: of the file, or where there is none such the bare name of an example.
+    """
     path = path.expanduser()
+    if not path.exists():
+        path = shipped(path) or path
     settings: dict[str, Any] = written(read_yaml(path), path.parent.absolute())
     return settings
 
@@ -239,7 +246,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         settings = load_yaml(text)
     except FileNotFoundError:
-        raise ConfigError("file", str(path), "there is no such file", "check the path") from None
+        example = example_meant(path)
+        fix = f"hansa init {example} writes it here" if example else "check the path"
+        raise ConfigError("file", str(path), "there is no such file", fix) from None
     except IsADirectoryError:
         inside = path / "config.yaml"  # of a run
         problem = "is the folder of a run, not a file" if inside.is_file() else "is a folder"

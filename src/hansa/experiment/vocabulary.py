@@ -1,0 +1,58 @@
+"""Every word that a command line or a run file may hold: names of parts, and settings by command.
+
+It is plain data, so that who completes words as they are typed reads it from a cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal, get_args, get_origin
+
+from hansa.base.component import Component, catalogue
+from hansa.base.homes import ROOMS
+from hansa.experiment.hints import places
+from hansa.experiment.settings_file import files
+
+
+def vocabulary() -> dict[str, Any]:
+    """``kinds``: names by kind of part; ``settings``: by command, each with what it may be set to.
+
+    A setting without names to choose from has an empty list.
+    """
+    return {
+        "kinds": {kind: sorted(catalogue(kind)) for kind in ROOMS},
+        "settings": {kind.command: _settings(kind) for kind in files().values()},
+    }
+
+
+def _settings(kind: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for place in places(kind, {}, others=True):
+        key, values = ".".join(place.path), _values(place.annotation)
+        if place.chosen and found.get(key):
+            continue  # several parts have it: the words of the first
+        found[key] = values
+        part = _part(place.annotation)
+        if part is not None:
+            found[f"{key}.name"] = values
+    return found
+
+
+def _part(annotation: Any) -> type[Component] | None:
+    for one in (annotation, *get_args(annotation)):
+        if inspect.isclass(one) and issubclass(one, Component) and one.kind:
+            return one
+    return None
+
+
+def _values(annotation: Any) -> list[str]:
+    part = _part(annotation)
+    if part is not None:
+        return sorted(catalogue(part.kind))
+    words: list[str] = []
+    for one in (annotation, *get_args(annotation)):
+        if get_origin(one) is Literal:
+            words += map(str, get_args(one))
+        elif one is bool:
+            words += ["true", "false"]
+    return words
