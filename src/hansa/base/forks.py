@@ -21,6 +21,7 @@ from hansa.base import child
 from hansa.base.packets import read_packet, write_packet
 
 _PR_SET_NAME = 15
+_SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}
 
 
 def possible() -> bool:
@@ -32,9 +33,9 @@ def serve_forks(run: Callable[[dict[str, Any]], int]) -> int:
     """Fork a process for each packet that asks for it, until standard input ends.
 
     Packets are ``{"start": number, "name": ..., "log": path, ...}``, of which ``run`` makes the
-    process's exit status, and ``{"kill": number}``. On standard output there are packets
-    ``{"started": number, "pid": ...}`` and ``{"ended": number, "status": ...}``, the status as
-    :class:`subprocess.Popen` says it. At the end all are killed.
+    process's exit status, ``{"interrupt": number}`` and ``{"kill": number}``. On standard output
+    there are packets ``{"started": number, "pid": ...}`` and ``{"ended": number, "status": ...}``,
+    the status as :class:`subprocess.Popen` says it. At the end all are killed.
     """
     requests: Any
     requests, answers = os.fdopen(0, "rb", buffering=0, closefd=False), _own_output()
@@ -55,9 +56,9 @@ def serve_forks(run: Callable[[dict[str, Any]], int]) -> int:
         packet = read_packet(requests)
         if packet is None:
             break
-        if "kill" in packet:
-            for pid in [pid for pid, number in running.items() if number == packet["kill"]]:
-                os.kill(pid, signal.SIGKILL)
+        if asked := [name for name in _SIGNALS if name in packet]:
+            for pid in [pid for pid, number in running.items() if number == packet[asked[0]]]:
+                os.kill(pid, _SIGNALS[asked[0]])
             continue
         parent, pid = os.getpid(), os.fork()
         if not pid:

@@ -87,6 +87,7 @@ FILES = (
     "hansa.infer.private.private_file",
     "hansa.infer.private.redteam.redteam_file",
     "hansa.experiment.sites.site_file",
+    "hansa.experiment.sweep.sweep_file",
 )
 """The modules that define files of settings; a file without a verb is the first one's. Others come
 by the entry point ``hansa.file`` or as plugins."""

@@ -31,6 +31,7 @@ from hansa.cli.node import app as node
 from hansa.cli.recommend import app as recommend
 from hansa.cli.report import report
 from hansa.cli.route import app as route
+from hansa.cli.sweep import sweep
 from hansa.cli.tune import tune
 from hansa.cli.watch import watch
 
@@ -50,6 +51,7 @@ app.add_typer(tune, name="tune")
 app.command("report")(report)
 app.command("export")(export)
 app.command("compare")(compare)
+app.command("sweep")(sweep)
 app.command("watch")(watch)
 app.command("data")(data)
 app.add_typer(node, name="node")

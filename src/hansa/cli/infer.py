@@ -70,7 +70,6 @@ def robust(
         path = run_or_resume(
             answer,
             RobustFile,
-            "hansa.infer.robust.run:robust",
             chosen,
             out=out,
             resume=resume,

@@ -97,7 +97,6 @@ def merge(
         path = run_or_resume(
             answer,
             MergeFile,
-            "hansa.combine.merge.run:merge",
             lambda: _chosen(tuple(models or ()), base, tuple(sets or ()), more),
             out=out,
             resume=resume,

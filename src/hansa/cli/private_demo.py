@@ -44,7 +44,6 @@ def demo(
         path = run_or_resume(
             answer,
             PrivateFile,
-            "hansa.infer.private.run:private",
             chosen,
             out=out,
             resume=resume,

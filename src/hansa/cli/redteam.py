@@ -56,7 +56,6 @@ def redteam(
         path = run_or_resume(
             answer,
             RedTeamFile,
-            "hansa.infer.private.redteam.run:redteam",
             lambda: _chosen(source, tuple(sets or ()), more),
             out=out,
             resume=resume,

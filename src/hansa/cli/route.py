@@ -65,7 +65,6 @@ def run(
         path = run_or_resume(
             answer,
             RouteFile,
-            "hansa.route.run:route",
             chosen,
             out=out,
             resume=resume,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -67,7 +66,6 @@ def going_on(
 def run_or_resume(
     answer: Answer,
     kind: type[SettingsFile],
-    begin: str,
     chosen: Callable[[], SettingsFile],
     *,
     out: Path | None,
@@ -80,9 +78,7 @@ def run_or_resume(
     """The folder of a run that such a command begins, or with ``--resume RUN`` goes on with.
 
     Args:
-        kind: whose settings; names the command.
-        begin: ``module:function`` that begins one; ``resume`` of its module goes on. It is
-            imported after the settings are read: what it needs takes long.
+        kind: whose settings; names the command, and what begins one.
         chosen: reads the settings of a new run.
         alone: whether ``--resume`` stands alone.
         changes: what ``--set`` changes in a run that goes on; None: nothing may change.
@@ -91,7 +87,6 @@ def run_or_resume(
         ConfigError: ``--resume`` does not stand alone; and what the run raises.
     """
     heed_sigterm()
-    module, _, function = begin.partition(":")
     command = f"hansa {kind.command} --resume"
     if resume is not None and not (alone and out is None):
         problem, fix = "takes no FILE and no settings", "give --resume RUN alone"
@@ -99,14 +94,13 @@ def run_or_resume(
             problem = "takes no FILE, no --out and no other settings"
             fix += "; --set changes what may change"
         raise ConfigError("resume", str(resume), problem, fix)
+    from hansa.experiment.beginning import begin, go_on
     from hansa.experiment.progress import Steps
 
     if resume is not None:
         with going_on(answer, resume, command), Steps(quiet) as steps:
-            again = importlib.import_module(module).resume
-            told = () if changes is None else (changes(resume),)
-            return again(resume, *told, steps, report).path
+            wanted = None if changes is None else changes(resume)
+            return go_on(kind, resume, wanted, steps, report).path
     settings = chosen()
-    run = getattr(importlib.import_module(module), function)
     with folder_for(settings, out) as path, going_on(answer, path, command), Steps(quiet) as steps:
-        return run(settings, path, steps, report).path
+        return begin(settings, path, steps, report).path

@@ -76,6 +76,17 @@ def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, A
     return answer
 
 
+def takes_list(schema: type[BaseModel], settings: Mapping[str, Any], field: str) -> bool:
+    """Whether a setting, by its dotted name, is a list itself, with the parts that are chosen."""
+    words = tuple(field.split("."))
+    inside = (
+        place.annotation for place in _places(schema, settings, others=False) if place.path == words
+    )
+    return any(
+        get_origin(one) in (tuple, list) for kind in inside for one in (kind, *get_args(kind))
+    )
+
+
 def _why_not(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, Any]) -> str:
     """Why a part that is chosen lacks a setting that others of its kind have; empty: not told."""
     *inside, last = error.field.split(".")

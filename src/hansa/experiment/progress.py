@@ -87,7 +87,7 @@ class Steps(Shown):
 
     def status(self) -> str:
         """The step that goes on, and since when the whole does."""
-        return f"still at it after {_time(self.seconds)}: {self._what}"
+        return f"still at it after {shown_time(self.seconds)}: {self._what}"
 
 
 class RunProgress(Shown):
@@ -192,15 +192,15 @@ class RunProgress(Shown):
                 self._task, description="round", total=self._rounds, completed=done, figures=text
             )
         elif name is not None:
-            parts += [_time(self.seconds), self._left(now)]
+            parts += [shown_time(self.seconds), self._left(now)]
             self.tell(f"round {done}/{self._rounds}: {', '.join(filter(None, parts))}")
 
     def status(self) -> str:
         """What is prepared, or the round under way and how long the rest will take."""
         if self._first is None:
-            return f"{self._what}, {_time(self.seconds)} so far"
+            return f"{self._what}, {shown_time(self.seconds)} so far"
         parts = [self._what, self._score and f"{self._score} when last measured"]
-        parts += [_time(self.seconds), self._left(time.monotonic())]
+        parts += [shown_time(self.seconds), self._left(time.monotonic())]
         return f"round {self.done + 1}/{self._rounds}: {', '.join(filter(None, parts))}"
 
     def _left(self, now: float) -> str:
@@ -210,7 +210,7 @@ class RunProgress(Shown):
         if not begun < self.done < self._rounds:
             return ""
         each = (now - at) / (self.done - begun)
-        return f"{_time(each * (self._rounds - self.done))} left"
+        return f"{shown_time(each * (self._rounds - self.done))} left"
 
     def _came(self, figures: dict[str, float]) -> str:
         """How many of those whom a server invited did their part."""
@@ -220,7 +220,7 @@ class RunProgress(Shown):
         return f"{figures['participants']:.3g} of {figures['invited']:.3g} clients{each}"
 
 
-def _time(seconds: float) -> str:
+def shown_time(seconds: float) -> str:
     """A time as people say it."""
     from hansa.report.units import quantity
 

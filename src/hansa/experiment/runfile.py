@@ -41,6 +41,8 @@ class RunFile(SettingsFile):
     """A run of the learn verb. ``--set train.optimizer.lr=0.05`` reaches every field."""
 
     command: ClassVar[str] = "learn"
+    begins: ClassVar[str] = "hansa.experiment.run:run"
+    checks: ClassVar[str] = "hansa.experiment.prepare:prepare"
     forgets: ClassVar[str] = ""
     """What takes data out of a run of another verb, where that is not ``hansa forget``."""
     resumable: ClassVar[tuple[str, ...]] = ("rounds", "runtime", "checkpoint", "sinks", "device")

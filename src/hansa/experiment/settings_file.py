@@ -36,6 +36,14 @@ class SettingsFile(Settings):
     command: ClassVar[str] = ""
     """The command that runs such a file."""
 
+    begins: ClassVar[str] = ""
+    """``module:function`` that makes a run of one: (settings, folder, say, report). ``resume`` of its
+    module goes on: (folder, changes, say, report). Empty: no run comes of it."""
+
+    checks: ClassVar[str] = ""
+    """``module:function`` that checks settings as far as that goes without running; empty: there is
+    none. Like what begins, it is imported late: what it needs takes long."""
+
     says_verb: ClassVar[bool] = False
     """Whether such a file always names its verb: it is not told by its fields."""
 
@@ -285,12 +293,17 @@ def override(
         if isinstance(parsed, str):
             with contextlib.suppress(ValueError):
                 parsed = float(parsed)
-        _put(result, key.strip().split("."), parsed)
+        put(result, key.strip().split("."), parsed)
     result.update({key: value for key, value in more.items() if value is not None})
     return result
 
 
-def _put(target: dict[str, Any], path: list[str], value: Any) -> None:
+def put(target: dict[str, Any], path: list[str], value: Any) -> None:
+    """Put a value into settings, in place, under its dotted name's words.
+
+    Raises:
+        ConfigError: one of the words is a setting that holds no others.
+    """
     for part in path[:-1]:
         inner = target.get(part)
         if isinstance(inner, str):  # a component written as its bare name

@@ -70,6 +70,8 @@ class RouteFile(SettingsFile):
     """A pool of adapters, tasks with validation sets, and methods that answer test queries."""
 
     command: ClassVar[str] = "route run"
+    begins: ClassVar[str] = "hansa.route.run:route"
+    checks: ClassVar[str] = "hansa.route.run:check"
     says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ()
 

@@ -56,21 +56,35 @@ def route(
     return _hosted_work(say).begin(settings, out, report)
 
 
-def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
+def resume(
+    run: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
     """Go on with a run that was interrupted: what was trained and measured is kept.
 
     Raises:
         CheckpointError: the folder is another verb's, or is damaged.
-        ConfigError: it has finished.
+        ConfigError: it has finished, or a setting cannot change any more.
     """
-    return _hosted_work(say).resume(run, report)
+    return _hosted_work(say).resume(run, report, changes)
 
 
 def _hosted_work(say: Say) -> HostedWork[RouteFile, None]:
     def work(hosting: Hosting, chosen: RouteFile, prepared: None) -> None:
         _Work(hosting, chosen, say).do()
 
-    return HostedWork(RouteFile, RouteFile.check, work)
+    return HostedWork(RouteFile, check, work)
+
+
+def check(chosen: RouteFile) -> None:
+    """All that can be checked before anything is made.
+
+    Raises:
+        ConfigError: settings that cannot work; names the field.
+    """
+    chosen.check()
 
 
 class _Work:

@@ -14,6 +14,8 @@ class EnsembleFile(EnsembleSettings, SettingsFile):
     """An ensemble of models that clients train alone. ``--set`` reaches every field."""
 
     command: ClassVar[str] = "combine ensemble"
+    begins: ClassVar[str] = "hansa.combine.ensemble.run:ensemble"
+    checks: ClassVar[str] = "hansa.combine.ensemble.run:check"
     resumable: ClassVar[tuple[str, ...]] = ("runtime", "device")
 
     verb: Literal["combine"] = Field("combine", description="whose file this is")

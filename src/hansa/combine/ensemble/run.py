@@ -63,6 +63,17 @@ def ensemble(
     return _begin(chosen, out, say, report, None)
 
 
+def check(chosen: EnsembleFile) -> None:
+    """All that can be checked before anybody trains.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+        DataError: the data are missing or damaged.
+    """
+    check_device(chosen.device)
+    prepare(chosen, open_run=open_run)
+
+
 def resume(
     run: str | Path,
     changes: Mapping[str, Any] | None = None,

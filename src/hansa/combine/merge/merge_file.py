@@ -26,6 +26,8 @@ class MergeFile(SettingsFile):
     """Models of one origin become one of any size between one model and all of them."""
 
     command: ClassVar[str] = "combine merge"
+    begins: ClassVar[str] = "hansa.combine.merge.run:merge"
+    checks: ClassVar[str] = "hansa.combine.merge.run:check"
     says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ("least_gain",)
 

@@ -59,6 +59,10 @@ class Forked:
                 self._statuses[one] = self.server.returncode if status is None else status
         return self._statuses.get(site, 0)
 
+    def interrupt(self, site: int) -> None:
+        """Ask a site to end, as Ctrl-C does."""
+        self._ask({"interrupt": site})
+
     def kill(self, site: int) -> None:
         """End a site now."""
         self._ask({"kill": site})
@@ -111,6 +115,11 @@ class Spawned:
     def status(self, site: int) -> int | None:
         """How a site has ended, as :class:`subprocess.Popen` says it; None: it still runs."""
         return self.processes[site].poll() if site in self.processes else 0
+
+    def interrupt(self, site: int) -> None:
+        """Ask a site to end, as Ctrl-C does."""
+        with contextlib.suppress(ProcessLookupError):
+            self.processes[site].send_signal(signal.SIGINT)
 
     def kill(self, site: int) -> None:
         """End a site now."""

@@ -29,6 +29,8 @@ class PrivateFile(SettingsFile):
     """A network is trained or taken from a run, compiled, served, and asked about test examples."""
 
     command: ClassVar[str] = "infer private demo"
+    begins: ClassVar[str] = "hansa.infer.private.run:private"
+    checks: ClassVar[str] = "hansa.infer.private.run:checked"
     says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ()
 

@@ -56,14 +56,19 @@ def private(
     return _hosted_work(say).begin(settings, out, report)
 
 
-def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
+def resume(
+    run: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
     """Go on with a run that was interrupted: training, program and answers are kept.
 
     Raises:
         CheckpointError: the folder is another verb's, or is damaged.
-        ConfigError: it has finished.
+        ConfigError: it has finished, or a setting cannot change any more.
     """
-    return _hosted_work(say).resume(run, report)
+    return _hosted_work(say).resume(run, report, changes)
 
 
 Checked = tuple[DemoNetwork, Program, Scheme]

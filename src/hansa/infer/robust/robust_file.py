@@ -28,6 +28,8 @@ class RobustFile(SettingsFile):
     """Clients answer, some lie, and rules that make one answer of many are measured."""
 
     command: ClassVar[str] = "infer robust"
+    begins: ClassVar[str] = "hansa.infer.robust.run:robust"
+    checks: ClassVar[str] = "hansa.infer.robust.run:check"
     says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ()
 

@@ -64,24 +64,34 @@ def robust(
     return _hosted_work(say).begin(settings, out, report)
 
 
-def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
+def resume(
+    run: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
     """Go on with a run that was interrupted: what was trained and measured is kept.
 
     Raises:
         CheckpointError: the folder is another verb's, or is damaged.
-        ConfigError: it has finished.
+        ConfigError: it has finished, or a setting cannot change any more.
     """
-    return _hosted_work(say).resume(run, report)
+    return _hosted_work(say).resume(run, report, changes)
 
 
 def _hosted_work(say: Say) -> HostedWork[RobustFile, None]:
     def work(hosting: Hosting, chosen: RobustFile, prepared: None) -> None:
         _Work(hosting, chosen, say).do()
 
-    return HostedWork(RobustFile, _check, work)
+    return HostedWork(RobustFile, check, work)
 
 
-def _check(chosen: RobustFile) -> None:
+def check(chosen: RobustFile) -> None:
+    """All that can be checked before anybody is trained or asked.
+
+    Raises:
+        ConfigError: settings that cannot work; names the field.
+    """
     members = chosen.clients.count()
     if members is not None:
         chosen.check(members)

@@ -32,6 +32,8 @@ class RedTeamFile(SettingsFile):
     """Attacks on a server's weights, each in every mode that it concerns."""
 
     command: ClassVar[str] = "infer redteam"
+    begins: ClassVar[str] = "hansa.infer.private.redteam.run:redteam"
+    checks: ClassVar[str] = "hansa.infer.private.redteam.run:checked"
     says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ()
 

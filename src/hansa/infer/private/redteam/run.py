@@ -43,24 +43,34 @@ def redteam(
     return _hosted_work(say).begin(settings, out, report)
 
 
-def resume(run: str | Path, say: Say = lambda text: None, report: bool = True) -> RunFolder:
+def resume(
+    run: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    say: Say = lambda text: None,
+    report: bool = True,
+) -> RunFolder:
     """Go on with a run that was interrupted: what was tried is kept.
 
     Raises:
         CheckpointError: the folder is another verb's, or is damaged.
-        ConfigError: it has finished.
+        ConfigError: it has finished, or a setting cannot change any more.
     """
-    return _hosted_work(say).resume(run, report)
+    return _hosted_work(say).resume(run, report, changes)
 
 
 def _hosted_work(say: Say) -> HostedWork[RedTeamFile, list[Trial]]:
     def work(hosting: Hosting, chosen: RedTeamFile, trials: list[Trial]) -> None:
         _do(hosting, chosen, trials, say)
 
-    return HostedWork(RedTeamFile, _checked, work)
+    return HostedWork(RedTeamFile, checked, work)
 
 
-def _checked(chosen: RedTeamFile) -> list[Trial]:
+def checked(chosen: RedTeamFile) -> list[Trial]:
+    """What is tried.
+
+    Raises:
+        ConfigError: no attack finds anything, or the program cannot be attacked.
+    """
     trials = list(_trials(chosen))
     if not trials:
         names = ", ".join(attack.label() for attack in chosen.attacks)

@@ -1,0 +1,1 @@
+"""Sweeps: many settings, each with several seeds, of one file of whichever verb."""

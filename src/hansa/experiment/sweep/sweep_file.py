@@ -1,0 +1,155 @@
+"""The file of a sweep: what is swept, over which values, with which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from hansa.base.errors import ConfigError
+from hansa.base.paths import located, located_argument, located_object
+from hansa.experiment.runfile import is_file, named
+from hansa.experiment.settings_file import SettingsFile, read_settings_file
+from hansa.experiment.sweep.values import Range, Values, range_of, read_values, values_of
+
+SEED = "seed"
+
+
+class SweepFile(SettingsFile):
+    """A sweep over the settings of a file of any verb that leaves a run."""
+
+    command: ClassVar[str] = "sweep"
+    says_verb: ClassVar[bool] = True
+    resumable: ClassVar[tuple[str, ...]] = ("seeds", "samples")
+
+    verb: Literal["sweep"] = Field("sweep", description="whose file this is")
+    run: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what is swept: a file of settings, an algorithm's name, or settings in place",
+    )
+    grid: dict[str, Any] = Field(
+        {}, description="values by setting, of which all combinations are run"
+    )
+    zip: dict[str, Any] = Field(
+        {}, description="values by setting that go together: the first of all, then the second ..."
+    )
+    random: dict[str, Any] = Field(
+        {}, description="what settings are drawn from: 0.1..0.9, 1..8, log(0.001..0.1) or a list"
+    )
+    samples: int | None = Field(None, ge=1, description="how often random settings are drawn")
+    seeds: int | tuple[int, ...] | None = Field(
+        None,
+        description="how many seeds each setting has, from that of the run on, or a list of them; "
+        "none: the run's own",
+    )
+    seed: int = Field(
+        1, ge=-(2**63), lt=2**63, description="names the stream that random settings come from"
+    )
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> Self:
+        """Checked settings, with what is swept read from its file.
+
+        Raises:
+            ConfigError: naming the field, its value and the way out.
+        """
+        whole = dict(settings)
+        swept = whole.get("run", {})
+        if isinstance(swept, str):
+            whole["run"] = swept_settings(swept)
+        elif swept is None:
+            whole["run"] = {}
+        for field in ("run", "grid", "zip", "random"):
+            whole[field] = _absolute(whole.get(field) or {})
+        chosen = super().parse(whole)
+        chosen.spaces()
+        chosen.seeds_from(0)
+        return chosen
+
+    def spaces(self) -> tuple[dict[str, Values], dict[str, Values], dict[str, Range | Values]]:
+        """The values of the grid, of the zip, and what is random.
+
+        Raises:
+            ConfigError: naming the setting whose values cannot be.
+        """
+        for field in ("grid", "zip", "random"):
+            if SEED in getattr(self, field):
+                raise ConfigError(f"{field}.{SEED}", None, "is not swept so", "seeds: 5")
+        grid = {key: values_of(f"grid.{key}", value) for key, value in self.grid.items()}
+        together = {key: values_of(f"zip.{key}", value) for key, value in self.zip.items()}
+        drawn = {key: range_of(f"random.{key}", value) for key, value in self.random.items()}
+        return grid, together, drawn
+
+    def seeds_from(self, own: int) -> tuple[int, ...]:
+        """The seeds of each setting, where the run's own is ``own``.
+
+        Raises:
+            ConfigError: there is none, or one twice.
+        """
+        if self.seeds is None:
+            return (own,)
+        if isinstance(self.seeds, int):
+            if self.seeds < 1:
+                raise ConfigError("seeds", self.seeds, "is no number of seeds", "such as 5")
+            return tuple(range(own, own + self.seeds))
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            problem = "has one twice" if self.seeds else "has none"
+            raise ConfigError("seeds", list(self.seeds), problem, "such as [3, 7, 9], or 5")
+        return self.seeds
+
+
+def swept_settings(target: str | Path) -> dict[str, Any]:
+    """What is swept: the settings in a file, or those that an algorithm's name stands for.
+
+    Raises:
+        ConfigError: there is no such file or algorithm.
+    """
+    if isinstance(target, Path) or is_file(target):
+        return read_settings_file(located(target))
+    return named(target)
+
+
+def with_options(
+    settings: Mapping[str, Any],
+    sets: Sequence[str] = (),
+    zips: Sequence[str] = (),
+    randoms: Sequence[str] = (),
+    **more: Any,
+) -> dict[str, Any]:
+    """A sweep's settings with those of a command line on top.
+
+    Args:
+        sets, zips, randoms: ``key=values`` each, which replace what the file says of the key.
+        more: fields of the file, where they are set.
+
+    Raises:
+        ConfigError: one is not ``key=values``.
+    """
+    whole = {**settings, **{key: value for key, value in more.items() if value is not None}}
+    homes = {name: dict(whole.get(name) or {}) for name in ("grid", "zip", "random")}
+    for name, texts in (("grid", sets), ("zip", zips), ("random", randoms)):
+        for text in texts:
+            key, equals, value = text.partition("=")
+            key = key.strip()
+            if not equals or not key:
+                option = "set" if name == "grid" else name
+                raise ConfigError(option, text, "is not key=values", "train.optimizer.lr=0.01,0.05")
+            for home in homes.values():
+                home.pop(key, None)
+            ranged = name == "random" and ".." in value
+            homes[name][key] = value.strip() if ranged else read_values(key, value)
+    return {**whole, **homes}
+
+
+def _absolute(value: Any) -> Any:
+    """Settings in which a path is told from anywhere: the file of a sweep is kept with its runs."""
+    if isinstance(value, Mapping):
+        return {key: _absolute(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_absolute(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    absolute = located_object(value) if ".py:" in value else located_argument(value)
+    return value if absolute == value else absolute
