@@ -127,7 +127,7 @@ def sweep(
                     randoms or (),
                     seed=seed,
                     **more,
-                )  # fmt: skip
+                )
             )
             if dry_run:
                 _show_plan(answer, planned(chosen))

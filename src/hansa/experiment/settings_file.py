@@ -37,8 +37,8 @@ class SettingsFile(Settings):
     """The command that runs such a file."""
 
     begins: ClassVar[str] = ""
-    """``module:function`` that makes a run of one: (settings, folder, say, report). ``resume`` of its
-    module goes on: (folder, changes, say, report). Empty: no run comes of it."""
+    """``module:function`` that begins a run of one: (settings, folder, say, report). ``resume`` of
+    its module goes on: (folder, changes, say, report). Empty: no run comes of it."""
 
     checks: ClassVar[str] = ""
     """``module:function`` that checks settings as far as that goes without running; empty: there is
