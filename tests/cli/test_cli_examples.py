@@ -95,6 +95,8 @@ def shortened(line: str) -> str:
         quick = " ".join(f"tasks.{one}" for one in quick.split())
         quick += " noise=null regimes=[id] methods=[lorauter,base] fit_queries=2"
         return " --set ".join([line, *quick.split()])
+    if line.startswith("hansa sweep"):
+        return line.replace("--seeds 3", "--seeds 1").replace("--seeds 4", "--seeds 2")
     if line.startswith("hansa infer private demo"):
         return f"{line} --set train.epochs=2 --set queries=4"
     if line.startswith("hansa infer robust"):

@@ -14,7 +14,7 @@ from hansa.report.comparison import write_comparison
 from hansa.report.grid import Grid
 from hansa.report.scores import scores
 from hansa.report.several.seeds import seed_statistics
-from hansa.report.several.settings import settings_of_seeds
+from hansa.report.several.seeds_table import settings_of_seeds
 
 PAGE, TABLE = "report.html", "table"
 _TOLD = ("mean", "std", "n", "worst", "seeds")

@@ -214,22 +214,22 @@ def _checked(plan: SweepPlan, how: How, places: Places, jobs: int) -> SweepPlan:
         tempfile.TemporaryDirectory(prefix="hansa-check-") as notes,
         SweepProgress(how.quiet, "settings checked", said=False) as told,
     ):
-        orders = {
-            f"{k}": Order(
-                f"{k}",
+        orders = [
+            Order(
+                setting.name or "the run",
                 Path(notes) / f"{k}.json",
                 {"task": "check", "settings": setting.chosen.dump()},
             )
             for k, setting in enumerate(plan.settings)
-        }
+        ]
         crew = Crew(places, jobs, told)
-        outcomes = crew.work(list(orders.values()))
+        outcomes = crew.work(orders)
         if crew.asked:
             raise KeyboardInterrupt
     fine: list[Setting] = []
     refused = list(plan.refused)
-    for k, setting in enumerate(plan.settings):
-        outcome = outcomes[f"{k}"]
+    for order, setting in zip(orders, plan.settings, strict=True):
+        outcome = outcomes[order.name]
         if outcome["status"] == FITS:
             fine.append(setting)
         else:
