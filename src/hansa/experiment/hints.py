@@ -80,7 +80,7 @@ def takes_list(schema: type[BaseModel], settings: Mapping[str, Any], field: str)
     """Whether a setting, by its dotted name, is a list itself, with the parts that are chosen."""
     words = tuple(field.split("."))
     inside = (
-        place.annotation for place in _places(schema, settings, others=False) if place.path == words
+        place.annotation for place in places(schema, settings, others=False) if place.path == words
     )
     return any(
         get_origin(one) in (tuple, list) for kind in inside for one in (kind, *get_args(kind))

@@ -101,13 +101,14 @@ class SweepFile(SettingsFile):
 
 
 def swept_settings(target: str | Path) -> dict[str, Any]:
-    """What is swept: the settings in a file, or those that an algorithm's name stands for.
+    """What is swept: the settings in a file or an example, or of an algorithm's name.
 
     Raises:
         ConfigError: there is no such file or algorithm.
     """
     if isinstance(target, Path) or is_file(target):
-        return read_settings_file(located(target))
+        place = located(target)
+        return read_settings_file(place if place.exists() else Path(target))
     return named(target)
 
 
