@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hansa.experiment.runfile import RunFile
     from hansa.models import Model
     from hansa.report import RunFolder
+    from hansa.report.several.result import compare
     from hansa.topology import Graph, Topology
 
 __version__ = "0.1.0"
@@ -72,6 +73,7 @@ _HOMES = {
     "hansa.experiment.export": ("export", "open_run"),
     "hansa.models": ("Model",),
     "hansa.report": ("RunFolder",),
+    "hansa.report.several.result": ("compare",),
     "hansa.topology": ("Graph", "Topology"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -103,6 +105,7 @@ __all__ = [
     "Topology",
     "WireError",
     "__version__",
+    "compare",
     "export",
     "open_run",
     "register",

@@ -24,7 +24,7 @@ from hansa.cli.answer import Answer
 from hansa.report import RunFolder
 from hansa.report.charts import save_png, spec_of, views
 from hansa.report.comparing import comparison, comparison_table, groups_of, run_labels
-from hansa.report.comparison import over_seeds, write_comparison
+from hansa.report.comparison import write_comparison
 from hansa.report.curves import Curves, curves_chart
 from hansa.report.page import final, page_of
 from hansa.report.pictures import topology_picture
@@ -38,6 +38,7 @@ from hansa.report.series import (
     progress,
     without_moments,
 )
+from hansa.report.several.seed_curves import over_seeds
 from hansa.report.writing import write_report
 
 HOSTILE = "</script><script>alert(1)</script><!-- {{ x }} <b>"

@@ -9,6 +9,7 @@ import math
 import os
 import shlex
 import sys
+import textwrap
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -87,6 +88,11 @@ class Answer:
         if not self.as_json:
             with _written():
                 print(text)  # noqa: T201 - this is the command's answer
+
+    def note(self, text: str) -> None:
+        """Print sentences, broken at words where the screen ends."""
+        for line in textwrap.wrap(text, console().width):
+            self.line(line)
 
     def places(self, run: Path) -> None:
         """Print where a run's folder is, and its page if it has one."""

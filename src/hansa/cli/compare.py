@@ -1,4 +1,4 @@
-"""``hansa compare``: several runs in one table and on one page."""
+"""``hansa compare``: several runs in tables, on one page, and in pictures for a paper."""
 
 from __future__ import annotations
 
@@ -7,54 +7,110 @@ from typing import Annotated
 
 import typer
 
-from hansa.base.errors import ConfigError
 from hansa.cli import completion
 from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json, Plugins
 
 Runs = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN...", help="Run folders.", autocompletion=completion.runs),
+    typer.Argument(
+        metavar="RUN...",
+        help="Run folders, or folders of them.",
+        autocompletion=completion.runs,
+    ),
 ]
 _NAMED = 12
-Page = Annotated[Path, typer.Option("--out", help="The page to write.", metavar="PAGE.html")]
+_PAGE = Path("comparison.html")
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--out",
+        help="What to write, by its ending: .html a page, .svg .pdf .png a chart, .tex .md tables, "
+        ".csv .parquet the figures; may be repeated [default: comparison.html]",
+        metavar="FILE",
+    ),
+]
+Reach = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Also say what it took to reach a figure, such as accuracy=90%; may be repeated.",
+        metavar="METRIC=FIGURE",
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        help="The setting, or a run of it, from which differences over shared seeds are taken "
+        "[default: the first].",
+        metavar="NAME",
+    ),
+]
+X = Annotated[
+    str,
+    typer.Option(
+        "--x",
+        help="Of a chart: against round, bytes, time, modelled_time, device_time or energy.",
+        metavar="AXIS",
+    ),
+]
+Y = Annotated[
+    str | None,
+    typer.Option("--y", help="Of a chart: which metric [default: the score].", metavar="METRIC"),
+]
+Band = Annotated[
+    str,
+    typer.Option(
+        help="Of a chart, around the mean over seeds: std, range or none.", metavar="BAND"
+    ),
+]
+Width = Annotated[float, typer.Option(help="Of a chart: millimetres.", metavar="MM")]
 
 
 def compare(
     runs: Runs,
-    out: Page = Path("comparison.html"),
+    out: Out = None,
+    reach: Reach = None,
+    baseline: Baseline = None,
+    x: X = "round",
+    y: Y = None,
+    band: Band = "std",
+    width: Width = 88.0,
     plugin: Plugins = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compare runs: what differs between them, what each reached and what it spent.
 
-    Runs that differ in their seed alone are one line, with a band over the seeds. The folders of
-    several sites of one run (hansa node) are put together first.
+    Runs that differ in their seed alone are one line: mean, standard deviation and worst seed.
+    The folders of several sites of one run (hansa node) are put together first.
     """
     with answering(as_json, debug) as answer:
         from hansa.base.modules import load_module
-        from hansa.report import RunFolder
-        from hansa.report.comparing import comparison, settings_table
-        from hansa.report.comparison import write_comparison
-        from hansa.report.joining import joined
-        from hansa.report.several.seeds_table import settings_of_seeds
+        from hansa.report.several.result import check_files
+        from hansa.report.several.result import compare as compared
 
-        for place in (out, *out.parents):
-            if place.is_dir() if place == out else place.is_file():
-                what = "is a folder" if place == out else f"{place} is a file"
-                raise ConfigError("out", str(out), what, "the name of a page, such as page.html")
+        files = out or [_PAGE]
+        check_files(files, x, band, width)
         for module in plugin or ():
             load_module(module)
-        folders, lines = joined([RunFolder.open(path) for path in runs])
-        page = write_comparison(folders, out)
-        answer.data = {"runs": comparison(folders) if as_json else [], "page": str(page)}
-        answer.table(settings_of_seeds(folders))
-        for line in lines:
+        found = compared(runs, baseline=baseline, reach=reach or ())
+        written = [found.write(path, x=x, y=y, band=band, width=width) for path in files]
+        pages = [str(path) for path in written if path.suffix == ".html"]
+        caption = found.caption(files, x=x, y=y, band=band, width=width)
+        if as_json:
+            places = {"page": pages[0] if pages else None, "files": [str(p) for p in written]}
+            answer.data = {**found.to_dict(), **places, "caption": caption or None}
+        for grid in found.grids():
+            answer.table(grid)
+        for line in found.lines:
             answer.line(line)
-        differ = [row[0] for row in settings_table(folders).rows]
-        if differ:
+        for note in found.notes:
+            answer.note(note)
+        if differ := found.differing:
             rest = len(differ) - _NAMED
             more = f" and {rest} more settings; the page has them all" if rest > 0 else ""
             answer.line(f"They differ in {', '.join(differ[:_NAMED])}{more}.")
-        answer.line(f"page  {page}")
+        for path in written:
+            answer.line(f"{'page' if path.suffix == '.html' else path.suffix[1:]:<6}{path}")
+        if caption:
+            answer.note(f"The chart: {caption}")

@@ -228,9 +228,14 @@ def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def settings_table(folders: Sequence[RunFolder]) -> Grid:
-    """One row a setting that differs, one column a run."""
-    names = run_labels(folders)
+def settings_table(folders: Sequence[RunFolder], names: Sequence[str] | None = None) -> Grid:
+    """One row a setting that differs, one column a run.
+
+    Args:
+        folders: the runs.
+        names: what they are called; None: their labels.
+    """
+    names = run_labels(folders) if names is None else names
     differences = list(differing(folders).items())
     if len({folder.config.get("verb", "learn") for folder in folders}) > 1:
         # Of runs of two kinds, most settings are there in one kind alone: that says nothing.
@@ -269,6 +274,11 @@ def _any(runs: list[dict[str, Any]], key: str) -> bool:
 
 def _dotted(prefix: str, key: Any) -> str:
     return f"{prefix}.{key}" if prefix else str(key)
+
+
+def seeds_in(folder: RunFolder) -> dict[str, Any]:
+    """A run's seeds by their dotted names: its own, and that of the data where they have one."""
+    return {key: value for key, value in flat(folder.config).items() if _is_seed(key)}
 
 
 def _is_seed(key: str) -> bool:

@@ -27,8 +27,12 @@ from hansa.report.measured import Measured
 from hansa.report.page import Page, Section, page_of
 from hansa.report.run_page import RunPage
 from hansa.report.scores import scores
-from hansa.report.series import AXES, POINTS, is_constant, is_straight, thinned
-from hansa.report.several.seeds_table import settings_of_seeds
+from hansa.report.series import POINTS, is_constant, is_straight, thinned
+from hansa.report.several.difference_table import NOTE, differences_picture, differences_table
+from hansa.report.several.paired import paired_differences
+from hansa.report.several.reaching import REACH_NOTE, Target, reach_table, target_of, to_reach
+from hansa.report.several.seed_curves import over_seeds
+from hansa.report.several.seeds_table import SEEDS_NOTE, settings_of_seeds
 from hansa.report.units import dimension
 
 _FOLDED = 12  # settings that differ, of which more are folded away
@@ -45,14 +49,27 @@ class _Line:
 
 
 @charts.unchecked()
-def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path) -> Path:
+def write_comparison(
+    folders: Sequence[RunFolder | str | Path],
+    out: str | Path,
+    *,
+    baseline: str | None = None,
+    reach: Sequence[str | Target] = (),
+) -> Path:
     """Write one page that overlays the curves of several runs, and return its path.
 
     Runs that differ in their seed alone are one line: their mean, with a band from the lowest to
     the highest of them.
 
+    Args:
+        folders: the runs.
+        out: the page.
+        baseline: the setting from which differences are taken over the seeds that settings share,
+            by its name or a run's of it; None: the first.
+        reach: figures to be reached, such as ``accuracy=90%``.
+
     Raises:
-        ConfigError: there is nothing to compare.
+        ConfigError: there is nothing to compare, or no such baseline or metric.
         CheckpointError: one is no run folder, or a file in it is corrupt.
     """
     runs = [item if isinstance(item, RunFolder) else RunFolder.open(item) for item in folders]
@@ -64,20 +81,19 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
     marks = next((run.marks for run in runs if run.marks), {})  # of one they are on all of it
     mark_titles((*large, *small), marks)
     rows, seeds = comparison(runs), len(groups) < len(runs)
-    settings = settings_table(runs)
+    settings = settings_table([runs[group.runs[0]] for group in groups], names)
     kinds = {run.config.get("verb", "learn") for run in runs}
     note = "Only settings that all of these kinds of runs have." if len(kinds) > 1 else ""
     looks = zip(names, charts.palette(len(names)), charts.dashes(len(names)), strict=True)
     means = "±: the standard deviation over a run's nodes." * any(run["std"] for run in rows)
     if seeds:
-        means = (
-            "±: the standard deviation over the seeds of a line (n - 1); worst: the worst seed; "
-            "what was spent: the mean over the seeds."
-        )
+        means = SEEDS_NOTE
     many = len(settings.rows) > _FOLDED
     sections = [
         Section("", large),
         Section("Runs", grid=settings_of_seeds(runs, rows), note=means, swatches=True),
+        *_paired(runs, baseline, rows, groups),
+        *_reached(runs, reach, groups),
         Section("Settings that differ", grid=settings, note=note, folded=many),
         Section("Each run", grid=comparison_table(runs, rows) if seeds else None, folded=True),
         Section("Other metrics", small, folded=True),
@@ -91,6 +107,36 @@ def write_comparison(folders: Sequence[RunFolder | str | Path], out: str | Path)
         legend=list(looks) if len(names) > 1 else [],
     )
     return write_html(Path(out).expanduser(), content)
+
+
+def _paired(
+    runs: Sequence[RunFolder],
+    baseline: str | None,
+    rows: list[dict[str, Any]],
+    groups: Sequence[Group],
+) -> list[Section]:
+    """Differences over shared seeds: of the score a picture and a table, of the others tables."""
+    frame = paired_differences(runs, None, baseline, rows, groups)
+    if not (frame["n"] > 1).any():
+        return []
+    main, *others = dict.fromkeys(frame["metric"])
+    picture = differences_picture(frame, main)
+    grid = differences_table(frame, main)
+    rest = [differences_table(frame, metric) for metric in others]
+    return [
+        Section("Differences over shared seeds", [picture] if picture else [], grid, note=NOTE),
+        *(Section(table.title, grid=table, folded=True) for table in rest),
+    ]
+
+
+def _reached(
+    runs: Sequence[RunFolder], reach: Sequence[str | Target], groups: Sequence[Group]
+) -> list[Section]:
+    """What it took to reach each target."""
+    targets = [target_of(one) if isinstance(one, str) else one for one in reach]
+    frame = to_reach(runs, targets, groups)
+    tables = [reach_table(frame, target) for target in targets]
+    return [Section(table.title, grid=table, note=REACH_NOTE) for table in tables]
 
 
 def _whose(run: RunFolder) -> str:
@@ -168,21 +214,6 @@ def _overlaid(lines: Sequence[_Line], groups: Sequence[Group], family: str, band
     if ends is not None and len(ends):
         note += " Dot: what cohorts merged into."
     return Curves(frames, note, ends)
-
-
-def over_seeds(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Curves of runs that differ in their seed as one: mean, lowest and highest of the runs.
-
-    What was spent by a round is the mean of the runs that got there; columns as those of a curve.
-    """
-    value = pl.col("mean")
-    spent = [pl.col(axis).cast(pl.Float64).mean() for axis in AXES[1:]]
-    merged = (
-        pl.concat(frames)
-        .group_by("round")
-        .agg(*spent, mean=value.mean(), low=value.min(), high=value.max(), nodes=pl.len())
-    )
-    return merged.select(frames[0].columns).sort("round")
 
 
 def _shared(family: str, lines: Sequence[_Line]) -> bool:

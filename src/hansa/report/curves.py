@@ -26,13 +26,13 @@ AXIS_WORDS = {
     "energy": "energy",
 }
 """What the axes are called where one is chosen."""
-_TITLES = {
+AXIS_TITLES = {
     **AXIS_WORDS,
     "bytes": "sent by all nodes",
     "device_time": "device time of all nodes",
     "energy": "energy of all nodes",
 }
-_DIMENSIONS = {"round": "", "bytes": "B", "energy": "J"}
+DIMENSIONS = {"round": "", "bytes": "B", "energy": "J"}
 _LARGE_HEIGHT, _LINE = 400, 150  # pixels, characters of a caption
 
 
@@ -94,7 +94,7 @@ def curves_chart(
     ends = data.clear() if curves.dots is None else curves.dots.select(data.columns)
     both = pl.concat([data, ends])
     chosen = axes([both]) if large else ["round"]
-    units = {axis: unit(_largest(both, axis), _DIMENSIONS.get(axis, "s")) for axis in chosen}
+    units = {axis: unit(_largest(both, axis), DIMENSIONS.get(axis, "s")) for axis in chosen}
     kind = dimension(family)
     down = unit(_largest(both, "high"), kind)
     small: list[Any] = [pl.col("mean", "low", "high") / down.size, "line"]
@@ -128,7 +128,7 @@ def curves_chart(
     if len(ends):
         circles = alt.Chart(records(ends)).mark_circle(size=70, opacity=1)
         layers.append(circles.encode(y=y, color=looks.colour, tooltip=tips))
-    across = {a: _across(both[a].drop_nulls(), a, _title(_TITLES[a], units[a])) for a in chosen}
+    across = {a: _across(both[a].drop_nulls(), a, _title(AXIS_TITLES[a], units[a])) for a in chosen}
     views = [{"words": AXIS_WORDS[a], "change": {"encoding": {"x": across[a]}}} for a in chosen]
     heading = label(family)
     chart = alt.layer(
@@ -179,7 +179,7 @@ class _Looks:
 def _tips(units: Mapping[str, Unit], down: Unit) -> list[Any]:
     """What is said of a point: what was spent by then, too."""
     spent = [
-        alt.Tooltip(f"{axis}:Q", title=_title(_TITLES[axis], size), format=".4~g")
+        alt.Tooltip(f"{axis}:Q", title=_title(AXIS_TITLES[axis], size), format=".4~g")
         for axis, size in units.items()
     ]
     tips = [

@@ -19,6 +19,11 @@ from hansa.report.series import AXES
 from hansa.report.several.seeds import TOTAL, seed_statistics
 from hansa.report.units import amount, label, number, spread_out
 
+SEEDS_NOTE = (
+    "±: the standard deviation over the seeds of a line (n - 1); worst: the worst seed; what was "
+    "spent: the mean over the seeds."
+)
+
 
 def settings_of_seeds(
     folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None = None
