@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hansa.base.errors import ConfigError, RunError
+from hansa.engine.links import links
 from hansa.engine.links.hello import Hello, digests, disagreement
 from hansa.engine.links.links import CONTROL, DATA
 from hansa.engine.links.overhead import Traffic
@@ -164,6 +165,37 @@ def test_an_older_start_and_a_second_site_of_one_number_are_refused(make: Maker)
     assert server.connected(1)
     site.links.send(0, DATA, [b"still here"])
     server.until(lambda: server.got)
+
+
+@pytest.mark.parametrize("there", ["never came", "refuses", "has ended"])
+def test_last_words_wait_for_nobody_who_is_not_there(
+    make: Maker, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site that left kept its last words for 15 s, also where it was alone."""
+    monkeypatch.setattr(links, "_BACK", 0.0)
+    site = make(1, listen="")
+    if there != "never came":
+        server = make(0, config={"rounds": 5} if there == "refuses" else {})
+        site.meet(server)
+        if there == "refuses":
+            site.until(lambda: site.links.state(0).refused)
+        else:
+            site.until(lambda: site.connected(0))
+            server.close()
+            site.until(lambda: site.links.state(0).gone)
+    site.links.send(0, DATA, [b"is anybody there?"])
+    site.links.close(10_000.0)  # s, more than any test may take
+
+
+def test_last_words_reach_who_is_there(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "_BACK", 0.0)
+    server, site = make(0), make(1, listen="")
+    site.meet(server)
+    site.until(lambda: site.connected(0))
+    for at in range(200):
+        site.links.send(0, DATA, [b"word %d" % at, bytes(50_000)])
+    site.links.close(10_000.0)
+    assert len(server.got) == 200
 
 
 def test_a_busy_site_is_sent_no_more_than_it_allows(make: Maker) -> None:

@@ -12,7 +12,7 @@ import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -38,13 +38,22 @@ class Lazy:
         return f"<{self._module}, imported when used>"
 
 
-def load_all(package: str) -> None:
-    """Import every module of a package, and of those in it, but those that few need."""
+@cache
+def load_all(package: str) -> tuple[str, ...]:
+    """Import every module of a package, and of those in it, but those that few need.
+
+    Returns:
+        the full names of all of them, imported or not.
+    """
+    names: list[str] = []
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        name = f"{package}.{module.name}"
+        names.append(name)
         if module.ispkg:
-            load_all(f"{package}.{module.name}")
-        elif not module.name.endswith(("kernels", "networks")):
-            importlib.import_module(f"{package}.{module.name}")
+            names.extend(load_all(name))
+        elif not name.endswith(("kernels", "networks")):
+            importlib.import_module(name)
+    return tuple(names)
 
 
 def on_demand(package: str) -> Callable[[str], Any]:
@@ -54,11 +63,9 @@ def on_demand(package: str) -> Callable[[str], Any]:
         if not name.startswith("_"):
             if importlib.util.find_spec(f"{package}.{name}"):
                 return importlib.import_module(f"{package}.{name}")
-            load_all(package)
-            for module in list(sys.modules.values()):
-                home = getattr(module, "__name__", "")
-                if home.startswith(f"{package}.") and name in vars(module):
-                    return vars(module)[name]
+            for home in load_all(package):
+                if home in sys.modules and name in vars(sys.modules[home]):
+                    return vars(sys.modules[home])[name]
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return find

@@ -34,6 +34,8 @@ _MOST_NOTICES = 200
 _MOST_FACTS = 4096  # bytes
 _GRANT_PART = 16  # a grant is passed on once it is this part of what a peer may be ahead
 _LAST_WORDS = 0.1  # seconds for a last frame to leave
+_BACK = 3.0  # seconds that links which end give a peer to come, or to come back
+_LOOK = 0.1  # seconds between two looks at who is there
 
 
 class Links:
@@ -80,7 +82,7 @@ class Links:
         )
         self._board.loop.set_exception_handler(self._break)
         self._thread = threading.Thread(target=self._run, name="hansa-links", daemon=True)
-        self._over = False
+        self._over, self._began = False, time.monotonic()
 
     @property
     def overhead(self) -> Overhead:
@@ -104,6 +106,7 @@ class Links:
         if ear is None and self.ticket.listen:
             ear = listening(self.ticket.listen)
         address = joined(*ear.getsockname()[:2]) if ear is not None else ""
+        self._began = time.monotonic()
         self._board.loop.call_soon(self._board.begin, ear)
         self._thread.start()
         return address
@@ -204,14 +207,40 @@ class Links:
                 self._lock.wait(left)
             return self._problem is None
 
+    def _farewell(self, timeout: float) -> None:
+        """Wait until all that was sent is acknowledged by those who are there.
+
+        A peer that lost its link may come back for a moment, and one that never came has the same
+        from the start of the links. Who has ended or is refused takes nothing any more.
+        """
+        now = time.monotonic()
+        until, back = now + timeout, now + _BACK
+
+        def listens(site: int) -> bool:
+            if site not in self._board.pairs:
+                return True  # it is about to be met
+            peer = self.state(site)
+            if peer.gone or peer.refused:
+                return False
+            return peer.connected or time.monotonic() < (back if peer.ever else self._began + _BACK)
+
+        with self._lock:
+            while self._problem is None and (left := until - time.monotonic()) > 0:
+                if not any(queued and listens(site) for site, queued in self._queued.items()):
+                    return
+                self._lock.wait(min(left, _LOOK))
+
     def close(self, timeout: float = 2.0) -> None:
-        """End all links: what was sent has so many seconds to arrive, then all peers are told."""
+        """End all links: what was sent has so many seconds to arrive, then all peers are told.
+
+        Nobody is waited for who is not there.
+        """
         if self._over:
             return
         self._over = True
         if self._thread.is_alive():
             if self._problem is None:
-                self.flush(timeout)
+                self._farewell(timeout)
             loop = self._board.loop
             loop.call_soon_threadsafe(self._board.end)
             loop.call_soon_threadsafe(loop.call_later, _LAST_WORDS, loop.stop)

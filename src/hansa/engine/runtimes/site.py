@@ -128,8 +128,7 @@ class Site:
 
     def close(self) -> None:
         """Say what is to be said yet, and let go of everything."""
-        self.links.flush(_FLUSH)
-        self.links.close()
+        self.links.close(_FLUSH)
         self.post.close()
 
     def _arrived(self, site: int, kind: int, parts: list[Buffer]) -> None:
