@@ -21,12 +21,14 @@ from hansa.cli.check import check
 from hansa.cli.combine import app as combine
 from hansa.cli.compare import compare
 from hansa.cli.data import data
+from hansa.cli.doctor import doctor
 from hansa.cli.export import export
 from hansa.cli.forget import forget
 from hansa.cli.infer import app as infer
 from hansa.cli.init import init
 from hansa.cli.learn import learn
 from hansa.cli.listing import list_
+from hansa.cli.migrate import migrate
 from hansa.cli.node import app as node
 from hansa.cli.recommend import app as recommend
 from hansa.cli.report import report
@@ -45,6 +47,7 @@ app = typer.Typer(
 app.command("learn")(learn)
 app.command("forget")(forget)
 app.command("init")(init)
+app.command("doctor")(doctor)
 app.command("check")(check)
 app.command("list")(list_)
 app.add_typer(tune, name="tune")
@@ -53,6 +56,7 @@ app.command("export")(export)
 app.command("compare")(compare)
 app.command("sweep")(sweep)
 app.command("watch")(watch)
+app.command("migrate")(migrate)
 app.command("data")(data)
 app.add_typer(node, name="node")
 app.add_typer(recommend, name="recommend")

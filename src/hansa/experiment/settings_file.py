@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from hansa.base.checks import explain
 from hansa.base.component import Component, find
 from hansa.base.errors import ConfigError
+from hansa.base.forms import FORMAT, brought_up, number_of
 from hansa.base.homes import FILES
 from hansa.base.modules import load_module
 from hansa.base.paths import ModulePath, located_module, located_object, written
@@ -53,6 +54,9 @@ class SettingsFile(Settings):
     plugins: tuple[ModulePath, ...] = Field(
         (), description="modules or files with your own components, imported first"
     )
+    format: int = Field(
+        FORMAT, ge=1, le=FORMAT, description="the form of this file; an older one is brought up"
+    )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -77,6 +81,7 @@ class SettingsFile(Settings):
             ConfigError: naming the field, its value and the way out; also where the settings are
                 another verb's.
         """
+        settings = brought_up(settings, number_of(settings, FORMAT))
         plugins = load_plugins(settings)
         try:
             _refuse_anothers(cls, settings)

@@ -30,6 +30,7 @@ import yaml
 from hansa.base.errors import CheckpointError, ConfigError, DiskError, HansaWarning
 from hansa.base.files import atomic_write, lock, writing
 from hansa.base.files import write_json as write_whole
+from hansa.base.forms import config_today
 from hansa.base.yamltext import dump_yaml
 from hansa.report.marks import marks_in
 from hansa.report.scores import declare
@@ -135,10 +136,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """Open a run to read it or to continue it.
+        """Open a run to read it or to continue it; settings of an earlier form are read as today's.
 
         Raises:
-            CheckpointError: it is no run folder, or a file in it is corrupt.
+            CheckpointError: it is no run folder, a file in it is corrupt, or it is of a newer form.
         """
         path = Path(path).expanduser()
         if not path.is_dir():
@@ -161,6 +162,7 @@ class RunFolder:
             raise CheckpointError(f"{error}; {fix}") from error
         if not isinstance(environment, dict):
             raise CheckpointError(f"{path / ENVIRONMENT}: does not hold a mapping")
+        config = config_today(path / CONFIG, config, environment.get("hansa"))
         return cls(path, config, environment)
 
     def record(

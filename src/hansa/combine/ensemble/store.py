@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.bundle import read_facts, read_tensors, write_tensors
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import write_json
+from hansa.base.forms import lying
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.spec import DataSpec
 from hansa.combine.ensemble import own_code
@@ -190,10 +191,11 @@ def load(path: Path, trust: bool = False) -> Loaded:
         raise CheckpointError(f"{path / CARD}: every client is gone, no member is left")
     members = [member.scorer for member in _members(path, entries, spec, trust)]
     assert isinstance(rule, Rule)
-    state = read_tensors(path / NUMBERS, digest, finite=True)
+    numbers = lying(path / NUMBERS)
+    state = read_tensors(numbers, digest, finite=True)
     votes = torch.zeros(len(members), panel.classes, panel.classes)
     module = rule.build(panel, votes if rule.counts_votes else None)
-    fill(module, state, path / NUMBERS)
+    fill(module, state, numbers)
     scale = shift = None
     if preparing is not None:
         tensors = read_tensors(path / PREPARING, preparing, finite=True)
