@@ -24,6 +24,7 @@ include_patterns = [
     "CONTRIBUTING.md",
 ]
 exclude_patterns = [".*", "build", "dist", "runs", "src", "tests", "**/_ext", "**/node_modules"]
+smartquotes = False  # or --set is shown as an en dash and a word
 source_suffix = {".md": "markdown"}
 
 html_theme = "furo"

@@ -15,8 +15,9 @@ def public_names() -> str:
     for name in sorted(set(hansa.__all__) - {"__version__"}):
         value = getattr(hansa, name)
         if not inspect.isclass(value):
-            role = "function" if inspect.isfunction(value) else "data"
-            found["Functions"] += [f".. auto{role}:: hansa.{name}", ""]
+            function = inspect.isfunction(value)
+            title, role = ("Functions", "function") if function else ("Classes", "data")
+            found[title] += [f".. auto{role}:: hansa.{name}", ""]
             continue
         title = "Errors" if issubclass(value, Exception) else "Classes"
         found[title] += [f".. autoclass:: hansa.{name}", "   :members:"]
@@ -25,3 +26,13 @@ def public_names() -> str:
     for title, names in found.items():
         lines += [f"## {title}", "", "```{eval-rst}", *names, "```", ""]
     return "\n".join(lines)
+
+
+def without_fields(
+    app: object, what: str, name: str, value: object, *rest: object
+) -> tuple[str, str] | None:
+    """The signature of a class of settings is left out: ``**data`` says nothing of its fields."""
+    from pydantic import BaseModel
+
+    settings = inspect.isclass(value) and issubclass(value, BaseModel)
+    return ("", "") if settings else None

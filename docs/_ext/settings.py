@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tables import cell, table
+from tables import Ready, cell, table
+
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def _default(item: dict[str, Any]) -> str:
@@ -15,13 +20,54 @@ def _default(item: dict[str, Any]) -> str:
     return "required" if item["required"] else f"`{_shown(item['default']) or ' '}`"
 
 
+@functools.cache
+def _pages() -> dict[str, str]:
+    """On which page of the reference each kind of part stands."""
+    return {
+        kind: page.name
+        for page in sorted(REFERENCE.glob("parts_*.md"))
+        for kinds in re.findall(r"generated: parts (.+?) -->", page.read_text(encoding="utf-8"))
+        for kind in kinds.split()
+    }
+
+
+def _kinds(annotation: Any) -> Iterator[str]:
+    """The kinds of parts that an annotation takes."""
+    from hansa.base.component import Component
+
+    if isinstance(annotation, type) and issubclass(annotation, Component):
+        yield annotation.kind
+    for one in typing.get_args(annotation):
+        yield from _kinds(one)
+
+
+def _type(words: str, model: Any, setting: str) -> str:
+    """A setting's type; kinds of parts in it lead to where they stand."""
+    *groups, field = setting.split(".")
+    for group in groups:
+        model = type(model.model_fields[group].get_default(call_default_factory=True))
+    kinds = set(_kinds(model.model_fields[field].annotation)) & set(_pages())
+    if not kinds:
+        return f"`{words}`"
+    pieces = [
+        f"[`{piece}`]({_pages()[piece]}#{piece})" if piece in kinds else piece
+        for piece in re.split(r"(\w+)", words)
+    ]
+    return Ready("".join(pieces))
+
+
 def _settings(model: Any, base: Any = None) -> list[str]:
     """A table of settings; without those that are just the same in ``base``."""
     from hansa.cli.listing import settings_of
 
     common = settings_of(base) if base else []
     rows = [
-        [f"`{item['setting']}`", f"`{item['type']}`", _default(item), item["help"]]
+        [
+            f"`{item['setting']}`",
+            _type(item["type"], model, item["setting"]),
+            _default(item),
+            item["help"],
+        ]
         for item in settings_of(model)
         if item not in common
     ]

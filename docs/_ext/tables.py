@@ -6,8 +6,14 @@ import re
 from collections.abc import Sequence
 
 
+class Ready(str):
+    """Markdown that is shown as it is."""
+
+
 def cell(text: str) -> str:
     """Text that stays in its cell and shows what it says."""
+    if isinstance(text, Ready):
+        return text.replace("|", "\\|")
     words = " ".join(text.split()).replace("``", "`")
     words = re.sub(r":\w+:`~?\.?([^`<]+?)(?: <[^`]+)?`", r"`\1`", words)  # roles of docstrings
     parts = words.split("`")  # what stands between backticks is shown as it is

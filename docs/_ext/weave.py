@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from commands import all_commands
-from public import public_names
+from public import public_names, without_fields
 from settings import parts, run_files
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -81,4 +81,5 @@ def weave(app: Sphinx, name: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", weave)
+    app.connect("autodoc-process-signature", without_fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
