@@ -82,6 +82,7 @@ def test_only_seeds_that_both_have_are_paired(tmp_path):
     assert rows[1]["low"] is rows[1]["p"] is rows[1]["p_exact"] is None
     assert rows[2]["difference"] is None
     grid = differences_table(frame, "accuracy")
+    assert grid.columns[3] == "seeds"
     assert grid.rows[0][1] == "+8.00"
     assert grid.rows[1][1:3] == ["−60.00", ""]
     assert grid.rows[2][1:] == ["", "", "0", "", ""]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.report import RunFolder
+from hansa.report.several.column import Column
 from hansa.report.several.seeds import over_runs, run_values, seed_statistics
 from hansa.report.several.seeds_table import settings_of_seeds, summary
 from hansa.report.units import spread_out
@@ -90,7 +91,7 @@ def test_a_run_without_a_figure_is_counted_and_not_averaged(tmp_path):
     assert summary(frame, other, "accuracy") == ""
     grid = settings_of_seeds(runs)
     assert grid.columns[:5] == ["settings", "seeds", "rounds", "accuracy", "worst"]
-    assert grid.rows[0][3:5] == ["80 ± 14 % (n = 2)", "70.00 %"]
+    assert grid.rows[0][3:5] == ["80 ± 14 % (n = 2)", "70 %"]
     assert grid.rows[1][3:5] == ["", ""]
 
 
@@ -117,3 +118,22 @@ def test_the_same_seed_again_is_another_line(tmp_path):
 )
 def test_a_mean_and_its_deviation_in_words(mean, std, kind, text):
     assert spread_out(mean, std, kind) == text
+
+
+def test_a_column_has_one_unit_and_the_digits_of_its_middle_deviation():
+    def cells(unit, *pairs):
+        return [{"mean": mean, "std": std, "unit": unit} for mean, std in pairs]
+
+    def shown(unit, *pairs):
+        column = Column.of(cells(unit, *pairs))
+        return [column.with_spread(cell) for cell in cells(unit, *pairs)]
+
+    shares = shown("share", (0.789, 0.016), (0.8062, 0.0079), (0.7, 0.012), (0.5, None))
+    assert shares == ["78.9 ± 1.6 %", "80.6 ± 0.8 %", "70.0 ± 1.2 %", "50.0 %"]
+    assert shown("share", (0.9, 1e-4), (0.8, 0.02), (0.7, 0.02))[0] == "90.00 ± 0.01 %"
+    assert shown("s", (6420.0, None), (16452.0, None)) == ["1.78 h", "4.57 h"]
+    assert shown("s", (0.5, None), (6420.0, None)) == ["500 ms", "107 min"]  # too far apart
+    assert shown("B", (512.0, 3.0), (700.0, 0.4)) == ["512 ± 3 B", "700 ± 0 B"]
+    assert shown("", (3.0, None)) == ["3"]
+    assert Column.of([]).plain(None) == ""
+    assert Column.of(cells("J", (0.0, None))).plain(0.0) == "0 J"

@@ -172,7 +172,7 @@ def comparison_table(
     settings = [key for key in settings if key not in named]
     shown = shown_scores(runs)
     spent = [k for k in AXES if _any(runs, k)]
-    columns = ["run", *named, *settings, "rounds", *map(label, shown)]
+    columns = ["run", *named, *_heads(settings), "rounds", *map(label, shown)]
     columns += [SPENT.get(key, label(key)) for key in spent]
     unfinished = any(run["status"] != "finished" for run in runs)
     columns += ["status"] if unfinished else []
@@ -243,6 +243,12 @@ def settings_table(folders: Sequence[RunFolder], names: Sequence[str] | None = N
         differences = [(k, v) for k, v in differences if all(k in settings for settings in every)]
     rows = [[key, *("" if v is None else _text(v) for v in values)] for key, values in differences]
     return Grid("Settings that differ", ["setting", *names], rows, words=1 + len(names))
+
+
+def _heads(keys: Sequence[str]) -> list[str]:
+    """Settings by the ends of their dotted names, where these tell them apart."""
+    ends = [key.rpartition(".")[2] for key in keys]
+    return ends if len(set(ends)) == len(ends) and not any(map(str.isdigit, ends)) else list(keys)
 
 
 def _brief(deviation: float, name: str) -> str:

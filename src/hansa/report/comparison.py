@@ -35,6 +35,7 @@ from hansa.report.several.seed_curves import over_seeds
 from hansa.report.several.seeds_table import SEEDS_NOTE, settings_of_seeds
 from hansa.report.units import dimension
 
+_NAMED = 16  # runs, of which more are counted
 _FOLDED = 12  # settings that differ, of which more are folded away
 _BANDS = 6  # lines, of which more would hide each other's bands
 _POINTS = 2400  # of all lines of a chart together
@@ -101,7 +102,7 @@ def write_comparison(
     content = Content(
         title=marked(f"{len(runs)} runs compared", marks) if len(runs) > 1 else names[0],
         sentence=_sentence(runs, groups, rows),
-        subtitle=", ".join(map(_whose, runs)),
+        subtitle=_named(runs),
         notes=[f"{_whose(run)}: {warning(run.marks)}" for run in runs if run.marks],
         sections=sections,
         legend=list(looks) if len(names) > 1 else [],
@@ -137,6 +138,13 @@ def _reached(
     frame = to_reach(runs, targets, groups)
     tables = [reach_table(frame, target) for target in targets]
     return [Section(table.title, grid=table, note=REACH_NOTE) for table in tables]
+
+
+def _named(runs: Sequence[RunFolder]) -> str:
+    """The runs' names, of many the first."""
+    more = len(runs) - _NAMED
+    rest = f" and {more} more" if more > 0 else ""
+    return ", ".join(map(_whose, runs[:_NAMED])) + rest
 
 
 def _whose(run: RunFolder) -> str:

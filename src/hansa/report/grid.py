@@ -54,8 +54,11 @@ class Grid:
 
         Each part begins with the words; what does not fit beside them goes into the next.
         """
-        numbers = list(range(self.words, len(self.columns)))
         words = sum(self._least(index) + _BETWEEN for index in range(self.words))
+        apart = len({row[0] for row in self.rows}) == len(self.rows)
+        if self.words > 1 and words > width // 2 and apart:  # the first column says which row it is
+            return Grid(self.title, self.columns, self.rows, 1, self.remark).within(width)
+        numbers = list(range(self.words, len(self.columns)))
         parts: list[list[int]] = [[]]
         room = width - words
         for index in numbers:
@@ -76,8 +79,9 @@ class Grid:
     def _least(self, index: int) -> int:
         """Characters that a column needs: a number whole, of words the longest up to some 20."""
         cells = [row[index] for row in self.rows]
-        if self.is_words(index):
-            return min(20, max((len(word) for cell in cells for word in cell.split()), default=0))
         heading = textwrap.wrap(self.columns[index], 10, break_long_words=False)
+        if self.is_words(index):
+            parts = [*heading, *(word for cell in cells for word in cell.split())]
+            return min(20, max(map(len, parts), default=0))
         numbers = (len(cell) for cell in cells if len(cell) <= _NUMBER)
         return max([*map(len, heading), *numbers], default=0)

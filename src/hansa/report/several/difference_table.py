@@ -30,23 +30,18 @@ def differences_table(frame: pl.DataFrame, metric: str) -> Grid:
     """
     own = frame.filter(pl.col("metric") == metric).to_dicts()
     size, words, digits = _scale(own)
+    counts = {row["n"] for row in own}
+    one = len(counts) == 1
     rows = []
     for row in own:
-        rows.append(
-            [
-                row["setting"],
-                _signed(row["difference"], size, digits),
-                _interval(row, size, digits),
-                str(row["n"]),
-                _p(row["p_holm"]),
-                _p(row["p_exact"]),
-            ]
-        )
+        cells = [row["setting"], _signed(row["difference"], size, digits)]
+        cells += [_interval(row, size, digits), *([] if one else [str(row["n"])])]
+        rows.append([*cells, _p(row["p_holm"]), _p(row["p_exact"])])
     base = own[0]["baseline"] if own else ""
-    title = f"{label(metric)} against {base}"
+    title = f"{label(metric)} against {base}" + (f", {counts.pop()} shared seeds" if one else "")
     title = title[0].upper() + title[1:]
-    columns = [f"difference{words}", "95 % interval", "seeds", "p (Holm)", "exact p"]
-    return Grid(title, ["settings", *columns], rows)
+    columns = [f"difference{words}", "95 % interval", *([] if one else ["seeds"])]
+    return Grid(title, ["settings", *columns, "p (Holm)", "exact p"], rows)
 
 
 def differences_picture(frame: pl.DataFrame, metric: str) -> Any | None:

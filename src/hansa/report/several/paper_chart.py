@@ -32,6 +32,7 @@ _MM = 72 / 25.4  # points, of which a paper's fonts are measured
 _MARKS, _PPI, _TEXT = 5, 300, 8  # marks of a line; pixels an inch; points
 _TALL = 0.62
 _POINTS = 200
+_BANDS = 6
 _AGAINST = {"bytes": "bytes sent by all nodes"}
 
 
@@ -191,7 +192,7 @@ def _chart(
     columns = max(1, min(len(names), int(points / (22 + 4.6 * longest))))
     legend = alt.Legend(
         orient="top", direction="horizontal", title=None, columns=columns, labelLimit=points - 40,
-        symbolSize=45, symbolOpacity=1, symbolStrokeWidth=1.2, rowPadding=1,
+        symbolSize=45, symbolOpacity=1, symbolStrokeWidth=0, rowPadding=1,
         columnPadding=8, offset=4,
     )  # fmt: skip
     shown = legend if len(names) > 1 else None
@@ -199,8 +200,8 @@ def _chart(
     colour = alt.Color(
         "line:N", scale=alt.Scale(domain=names, range=charts.palette(size)), legend=shown
     )
-    dash = alt.Scale(domain=names, range=[list(DASHES[k % len(DASHES)]) for k in range(size)])
-    shape = alt.Scale(domain=names, range=[SHAPES[_shape(k)] for k in range(size)])
+    dash = alt.Scale(domain=names, range=[list(DASHES[(k + k // 7) % 7]) for k in range(size)])
+    shape = alt.Scale(domain=names, range=[SHAPES[(k + 2 * (k // 7)) % 7] for k in range(size)])
     base = alt.Chart(charts.records(drawn))
     at = alt.X(
         "x:Q",
@@ -215,9 +216,8 @@ def _chart(
     )
     layers: list[Any] = []
     if banded and (drawn["high"] > drawn["low"]).any():
-        layers.append(
-            base.mark_area(opacity=0.16).encode(x=at, y=alt.Y("low:Q"), y2="high:Q", color=colour)
-        )
+        area = base.mark_area(opacity=0.16 if size <= _BANDS else 0.08)
+        layers.append(area.encode(x=at, y=alt.Y("low:Q"), y2="high:Q", color=colour))
     layers.append(
         base.mark_line(strokeWidth=1.3).encode(
             x=at, y=up, color=colour, strokeDash=alt.StrokeDash("line:N", scale=dash, legend=None)
@@ -247,11 +247,6 @@ def _style(chart: Any) -> Any:
     config["axis"] |= {**text, "titleColor": "black", "titlePadding": 4, "tickSize": 3}
     config["legend"] |= {**text, "labelFontSize": _TEXT}
     return chart
-
-
-def _shape(k: int) -> int:
-    """The place of a line's mark: with the dashes after it, none of 49 is another's in grey."""
-    return (k + k // len(DASHES)) % len(SHAPES)
 
 
 def _caption(metric: str, x: str, band: str, counts: list[int]) -> str:

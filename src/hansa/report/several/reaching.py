@@ -29,8 +29,9 @@ from hansa.report.series import (
     with_axes,
     without_moments,
 )
+from hansa.report.several.column import Column
 from hansa.report.several.seeds import over_runs, seed_of
-from hansa.report.units import amount, label, spread_out
+from hansa.report.units import amount, label
 
 _TARGET = re.compile(
     r"\s*(?P<metric>[^<>=\s]+)\s*(?P<way><=|>=|=)\s*(?P<value>[^\s%]+)\s*(?P<per>%?)\s*"
@@ -184,16 +185,13 @@ def reach_table(frame: pl.DataFrame, target: Target) -> Grid:
     own = frame.filter(pl.col("target") == target.key)
     spent = list(dict.fromkeys(own["metric"]))
     cells = {(row["setting"], row["metric"]): row for row in own.to_dicts()}
+    looks = {axis: Column.of(c for (_, a), c in cells.items() if a == axis) for axis in spent}
     rows = []
     for setting in dict.fromkeys(own["setting"]):
         first = cells[setting, spent[0]]
         row = [setting, f"{first['n']} of {first['runs']}"]
-        row += [_spent_of(cells[setting, axis]) for axis in spent]
+        row += [looks[axis].with_spread(cells[setting, axis]) for axis in spent]
         rows.append(row)
     return Grid(
         f"To reach {target.words}", ["settings", "reached", *(SPENT_WORDS[a] for a in spent)], rows
     )
-
-
-def _spent_of(cell: dict[str, Any]) -> str:
-    return spread_out(cell["mean"], cell["std"], cell["unit"])

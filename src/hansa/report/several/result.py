@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 TABLES = (".tex", ".md", ".csv", ".parquet")
 FILES = (".html", *SUFFIXES, *TABLES)
+_RUNS = "runs"
+"""Where a folder of runs may keep them."""
 
 
 class Comparison:
@@ -295,7 +297,8 @@ def _opened(item: RunFolder | str | Path) -> list[RunFolder]:
         return [item]
     path = Path(item).expanduser()
     if path.is_dir() and not is_run(path):
-        inside = sorted(folder for folder in path.iterdir() if is_run(folder))
+        places = [path, path / _RUNS] if (path / _RUNS).is_dir() else [path]
+        inside = sorted(folder for place in places for folder in place.iterdir() if is_run(folder))
         if inside:
             return [RunFolder.open(folder) for folder in inside]
     return [RunFolder.open(path)]

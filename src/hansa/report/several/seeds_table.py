@@ -16,6 +16,7 @@ from hansa.report.comparing import (
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.series import AXES
+from hansa.report.several.column import Column
 from hansa.report.several.seeds import TOTAL, seed_statistics
 from hansa.report.units import amount, label, number, spread_out
 
@@ -44,6 +45,8 @@ def settings_of_seeds(
         columns += [label(name), *(["worst"] if not k else [])]
     columns += [SPENT.get(key, label(key)) for key in spent]
     cells = {(row["setting"], row["metric"]): row for row in frame.to_dicts()}
+    names = [group.name for group in groups]
+    looks = {m: Column.of(cells.get((n, m)) for n in names) for m in frame["metric"].unique()}
     rows = []
     for group in groups:
         row = [group.name, str(len(group.runs))]
@@ -51,20 +54,19 @@ def settings_of_seeds(
             row.append(_mean(cells.get((group.name, "rounds"))))
         for k, name in enumerate(shown):
             cell = cells.get((group.name, name))
-            row.append(plus_minus(cell))
+            row.append(_counted(looks[name].with_spread(cell), cell) if cell else "")
             if not k:
-                row.append(amount(cell["worst"], cell["unit"]) if cell else "")
-        row += [_mean(cells.get((group.name, TOTAL + key))) for key in spent]
+                row.append(looks[name].plain(cell["worst"]) if cell else "")
+        for key in spent:
+            cell = cells.get((group.name, TOTAL + key))
+            row.append(_counted(looks[TOTAL + key].plain(cell["mean"]), cell) if cell else "")
         rows.append(row)
     return Grid("Runs", columns, rows)
 
 
-def plus_minus(cell: Mapping[str, Any] | None) -> str:
-    """A row of statistics as ``93.12 ± 0.41 %``, with its n where some runs have no such figure."""
-    if cell is None or not cell["n"]:
-        return ""
-    text = spread_out(cell["mean"], cell["std"], cell["unit"])
-    return text if cell["n"] == cell["runs"] else f"{text} (n = {cell['n']})"
+def _counted(text: str, cell: Mapping[str, Any]) -> str:
+    """A figure with its n, where some runs have no such figure."""
+    return text if not text or cell["n"] == cell["runs"] else f"{text} (n = {cell['n']})"
 
 
 def summary(frame: pl.DataFrame, setting: str, metric: str) -> str:
@@ -88,6 +90,4 @@ def summary(frame: pl.DataFrame, setting: str, metric: str) -> str:
 def _mean(cell: Mapping[str, Any] | None) -> str:
     if cell is None or cell["mean"] is None:
         return ""
-    whole = number(round(cell["mean"], 1)) if cell["metric"] == "rounds" else ""
-    text = whole or amount(cell["mean"], cell["unit"])
-    return text if cell["n"] == cell["runs"] else f"{text} (n = {cell['n']})"
+    return _counted(number(round(cell["mean"], 1)), cell)
