@@ -81,7 +81,7 @@ def test_the_same_in_one_process_and_in_two(hansa, world: Path, algorithm: str) 
     apart = run(
         hansa, world, "apart", algorithm=algorithm, runtime={"name": "processes", "workers": 2}
     )
-    one, two = (open_run(folder) for folder in (alone, apart))
+    one, two = (open_run(folder).trained() for folder in (alone, apart))
     assert torch.equal(one.block.models()[1], two.block.models()[1])
     facts = [json.loads((folder / "summary.json").read_text()) for folder in (alone, apart)]
     assert facts[0]["bytes_sent"] == facts[1]["bytes_sent"]
@@ -141,10 +141,10 @@ def test_all_copies_of_a_worker_hold_one_base(world, monkeypatch) -> None:
 
 def test_a_run_does_not_go_on_around_another_base(hansa, world: Path) -> None:
     folder = run(hansa, world, "first")
-    assert open_run(folder).block.trainer.frozen
+    assert open_run(folder).trained().block.trainer.frozen
     write_encoder(world / "base", seed=5)
     with pytest.raises(CheckpointError, match="put back the files"):
-        open_run(folder)
+        open_run(folder).trained()
     said = hansa("learn", "--resume", "first", "--set", "rounds=4", "-q")
     assert said.status == 2
     assert "trained around other frozen numbers" in said.err

@@ -252,7 +252,7 @@ def test_a_silent_worker_is_a_missing_message_where_the_algorithm_can_do_without
     again = run(replay_of(folder.path), tmp_path / "again", report=False)
     assert again.summary is not None
     assert again.summary["equal"] is True
-    both = [open_run(tmp_path / name).block for name in ("run", "again")]
+    both = [open_run(tmp_path / name).trained().block for name in ("run", "again")]
     assert torch.equal(both[0].rows, both[1].rows)
     for name in ("bytes_sent", "bytes_received", "messages_received", "modelled_time"):
         assert torch.equal(both[0].state[name], both[1].state[name]), name

@@ -129,7 +129,7 @@ def test_a_resumed_run_knows_what_a_crash_leaves(
     hansa.run({**settings, "rounds": 2}, tmp_path / "parts", report=False)
     processes = {"name": "processes", "workers": 2}
     hansa.resume(tmp_path / "parts", {"rounds": 6, "runtime": processes}, report=False)
-    blocks = [hansa.open_run(tmp_path / name).block for name in ("whole", "parts")]
+    blocks = [hansa.open_run(tmp_path / name).trained().block for name in ("whole", "parts")]
     assert torch.equal(blocks[0].rows, blocks[1].rows)
 
 

@@ -103,7 +103,7 @@ def test_a_resumed_run_finds_on_its_links_what_was_under_way(
     hansa.run(settings, tmp_path / "whole", report=False)
     hansa.run({**settings, "rounds": 2}, tmp_path / "parts", report=False)
     hansa.resume(tmp_path / "parts", {"rounds": 4}, report=False)
-    blocks = [hansa.open_run(tmp_path / name).block for name in ("whole", "parts")]
+    blocks = [hansa.open_run(tmp_path / name).trained().block for name in ("whole", "parts")]
     assert blocks[0].links
     assert blocks[0].links == blocks[1].links
     one, two = (block.state["modelled_time"] for block in blocks)

@@ -26,7 +26,7 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """A run of three peers."""
     path = tmp_path_factory.mktemp("peers") / "run"
     hansa.run(TINY, path, report=False)
-    return hansa.open_run(path)
+    return hansa.open_run(path).trained()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """A run of three clients and a server."""
     path = tmp_path_factory.mktemp("served") / "run"
     hansa.run({**TINY, "algorithm": "fedavg"}, path, report=False)
-    return hansa.open_run(path)
+    return hansa.open_run(path).trained()
 
 
 def accuracy(run: TrainedRun, net: torch.nn.Module) -> float:

@@ -12,7 +12,7 @@ import torch
 from hansa.base.errors import ConfigError, DataError
 from hansa.combine.ensemble.run import ensemble
 from hansa.infer.robust.cached_scores import CachedScores
-from hansa.infer.robust.predict import predict
+from hansa.infer.robust.rule_answers import predict
 from hansa.infer.robust.run import robust
 
 from .answer_files import QUICK, write_scores

@@ -17,8 +17,8 @@ from hansa.base.errors import CheckpointError, ConfigError, DataError, OwnCodeEr
 from hansa.cli import main
 from hansa.infer.robust import robust_charts
 from hansa.infer.robust.page import simpler
-from hansa.infer.robust.predict import predict
 from hansa.infer.robust.robust_file import RobustFile
+from hansa.infer.robust.rule_answers import predict
 from hansa.infer.robust.rule_store import load_aggregator
 from hansa.infer.robust.run import resume, robust
 from hansa.report import RunFolder

@@ -138,7 +138,7 @@ def asked_of(model: Any, request: dict[str, Any], path: str = "") -> httpx.Respo
 
 
 def by_hand(path: Path, images: np.ndarray, node: int | None, average: bool) -> np.ndarray:
-    run = open_run(path)
+    run = open_run(path).trained()
     data = run.job.dataset
     x = torch.from_numpy(images)
     if data.scale is not None and data.shift is not None:

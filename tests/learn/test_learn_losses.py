@@ -189,7 +189,7 @@ def test_who_does_not_use_the_topology_cannot_have_nodes_away(make_job: MakeJob)
 
 def left(path: Path) -> tuple[torch.Tensor, list[Any], list[Any]]:
     """(models, figures of the nodes, the messages that were lost) of a run."""
-    run = hansa.open_run(path)
+    run = hansa.open_run(path).trained()
     table = run.folder.metrics().filter(polars.col("node").is_not_null())
     figures = table.sort("round", "name", "node").drop("time").rows()
     events = [event for event in run.folder.events() if event["kind"] == "missing"]
@@ -234,5 +234,5 @@ def test_a_resumed_run_loses_the_same_messages(
     whole, parts = (left(tmp_path / name) for name in ("whole", "parts"))
     assert torch.equal(whole[0], parts[0])
     assert whole[2] == parts[2]
-    blocks = [hansa.open_run(tmp_path / name).block for name in ("whole", "parts")]
+    blocks = [hansa.open_run(tmp_path / name).trained().block for name in ("whole", "parts")]
     assert torch.equal(*(block.state["messages_missing"] for block in blocks))

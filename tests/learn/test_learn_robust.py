@@ -213,7 +213,7 @@ def test_attacked_runs_are_the_same_in_processes_and_resumed(
         hansa.run(settings, tmp_path / name, report=False)
         if name == "resumed":
             hansa.resume(tmp_path / name, {"rounds": 3}, report=False)
-        models[name] = hansa.open_run(tmp_path / name).block.models()[1]
+        models[name] = hansa.open_run(tmp_path / name).trained().block.models()[1]
     assert torch.equal(models["simulate"], models["processes"])
     assert torch.equal(models["simulate"], models["resumed"])
 

@@ -80,7 +80,7 @@ def test_models_have_nothing_to_take_back(tmp_path: Path) -> None:
 
 
 def test_a_model_leaves_with_the_names_of_users_and_items(tmp_path: Path) -> None:
-    opened = open_run(trained(tmp_path / "run"))
+    opened = open_run(trained(tmp_path / "run")).trained()
     card = export(opened, tmp_path / "model.safetensors", node=2)
     facts = json.loads(card.read_text())
     names = opened.job.dataset

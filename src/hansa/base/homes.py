@@ -58,6 +58,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "channel": ("hansa.engine.links.vouching", "hansa.attest.*"),
     "attester": ("hansa.attest.attesters.*",),
     "sink": ("hansa.report.sinks.*",),
+    "product": (
+        "hansa.experiment.learned_product",
+        "hansa.recommend.recommend_product",
+        "hansa.combine.ensemble.ensemble_product",
+        "hansa.combine.merge.merge_product",
+        "hansa.route.route_product",
+        "hansa.infer.robust.robust_product",
+        "hansa.infer.private.private_product",
+        "hansa.infer.private.redteam.redteam_product",
+        "hansa.audit.audit_product",
+    ),
     "page": (
         "hansa.report.run_page",
         "hansa.learn.gossip.page",

@@ -30,6 +30,7 @@ from hansa.cli.learn import learn
 from hansa.cli.listing import list_
 from hansa.cli.migrate import migrate
 from hansa.cli.node import app as node
+from hansa.cli.predict import predict
 from hansa.cli.recommend import app as recommend
 from hansa.cli.report import report
 from hansa.cli.route import app as route
@@ -53,6 +54,7 @@ app.command("list")(list_)
 app.add_typer(tune, name="tune")
 app.command("report")(report)
 app.command("export")(export)
+app.command("predict")(predict)
 app.command("compare")(compare)
 app.command("sweep")(sweep)
 app.command("watch")(watch)

@@ -10,11 +10,12 @@ import typer
 
 from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json, RunDir
+from hansa.cli.predict import Rule, Size, Task, Trust
 
 Where = Annotated[
     Path,
     typer.Option(
-        "--out", metavar="FILE", help="The file to write, NAME.safetensors; or a folder, see below."
+        "--out", metavar="FILE", help="NAME.safetensors, NAME.onnx, or a new folder; see below."
     ),
 ]
 Node = Annotated[
@@ -25,6 +26,8 @@ Merged = Annotated[
     bool, typer.Option("--merged", help="Adapters added to their base: a whole model.")
 ]
 
+Card = Annotated[bool, typer.Option("--card", help="Write a model card beside the file, NAME.md.")]
+
 
 def export(
     run: RunDir,
@@ -32,20 +35,31 @@ def export(
     node: Node = None,
     average: Average = False,
     merged: Merged = False,
+    card: Card = False,
+    task: Task = None,
+    size: Size = None,
+    rule: Rule = None,
+    trust: Trust = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the model of a run: its numbers by name, and beside them what inputs it takes.
+    """Write what a run made for those who do not have hansa: its model, and what inputs it takes.
 
-    Any program that reads safetensors can use it; hansa is not needed. A model of transformers
-    may go to a folder (--out DIR) instead: adapters as PEFT reads them, a whole model as
-    transformers does.
+    NAME.safetensors holds the numbers by name, NAME.onnx a graph for any ONNX runtime that takes
+    values as they are stored, scaling included; NAME.json what else there is to know. A folder
+    (--out DIR) holds the numbers, the facts and a model card; of a model of transformers what PEFT
+    or transformers reads, of an ensemble all its members and its rule.
     """
     with answering(as_json, debug) as answer:
         from hansa.experiment.export import export as export_
-        from hansa.experiment.export import open_run
 
-        facts = export_(open_run(run), out, node, average, merged)
-        answer.data = {**json.loads(facts.read_text()), "files": [str(out), str(facts)]}
+        which = {"task": task, "size": size, "rule": rule, "trust": trust}
+        facts = export_(run, out, node, average, merged, card, **which)
+        files = sorted(str(p) for p in out.rglob("*") if p.is_file()) if out.is_dir() else [
+            str(p) for p in (out, facts, out.with_suffix(".md")) if p.is_file()
+        ]  # fmt: skip
+        answer.data = {**json.loads(facts.read_text()), "files": files}
         answer.line(f"model  {out}")
         answer.line(f"facts  {facts}")
+        if card and not out.is_dir():
+            answer.line(f"card   {out.with_suffix('.md')}")

@@ -110,7 +110,7 @@ def predict(
 ) -> None:
     """One answer to each row of a file: its class, and for how many liars it is certified."""
     with answering(as_json, debug) as answer:
-        from hansa.infer.robust.predict import predict as apply
+        from hansa.infer.robust.rule_answers import predict as apply
         from hansa.report.grid import Grid
 
         answers = apply(run, inputs, aggregator, f, margin, trust)

@@ -14,7 +14,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -118,6 +118,14 @@ class DataSource(Component, kind="data"):
     def tokenized_by(self, tokenizer: str) -> Self:
         """The same, its texts read with a tokenizer unless another is set; no texts: as it is."""
         return self
+
+    def interface(self) -> dict[str, Any]:
+        """What else must be known to read files of others for a model of these data, plain data.
+
+        ``downscale`` of images; a subclass adds ``label``, ``missing_values`` or ``text`` (names
+        of columns, words), ``resize``, ``tokenizer`` and the like.
+        """
+        return {"downscale": self.downscale}
 
     def files(self) -> Sequence[Path]:
         """The files on which :meth:`read` depends; decoded arrays are kept on disk if given."""

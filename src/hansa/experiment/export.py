@@ -1,10 +1,15 @@
-"""A trained model as plain files, for those who do not have hansa."""
+"""A trained model as plain files, for those who do not have hansa.
+
+The ending of a file says its form: ``.safetensors`` (numbers by name), ``.onnx`` (a graph that any
+ONNX runtime runs, scaling built in); a folder holds the numbers, the facts and a model card, or
+what the model's own library writes.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,49 +17,57 @@ from hansa.base.bundle import read_facts, read_tensors, write_tensors
 from hansa.base.component import find
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import write_json, writing
-from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.data import Dataset
-from hansa.experiment.runfile import run_kind
-from hansa.experiment.trained import TrainedRun, open_trained, settings_of
+from hansa.data.signature import Signature
+from hansa.experiment.deliverable import Deliverable
+from hansa.experiment.model_card import write_card
+from hansa.experiment.trained import TrainedRun
 from hansa.models import Model
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ENDING = ".safetensors"
-FACTS = "hansa.json"
-"""The facts of a model that is written as a folder."""
+TENSORS, GRAPH = ".safetensors", ".onnx"
+WEIGHTS, FACTS, CARD = "model.safetensors", "hansa.json", "README.md"
+"""What a folder of a model holds; a card of that name is what model hubs show."""
 
 
-def open_run(path: str | Path) -> TrainedRun:
-    """A run that trained a model and came to its end, with its models and its data.
+def open_run(path: str | Path) -> RunFolder:
+    """A run that there is, as :func:`hansa.run` returned it.
+
+    Its figures are ``run.summary`` and ``run.metrics()``, a picture is ``run.plot()``, what it
+    made is ``run.model()``, ``run.predict(data)`` and ``run.export(out)``; ``run.trained()`` is
+    its data and every node's state.
 
     Raises:
-        CheckpointError: the folder or its checkpoint is damaged.
-        ConfigError: it is no such run, has not finished, or its data are others now.
+        CheckpointError: it is no run folder, or a file in it is corrupt.
     """
-    folder = RunFolder.open(path)
-    return open_trained(folder, settings_of(folder, kind=run_kind(folder.config)))
+    return RunFolder.open(path)
 
 
 def export(
-    run: TrainedRun,
+    run: RunFolder | TrainedRun | str | Path,
     out: str | Path,
     node: int | None = None,
     average: bool = False,
     merged: bool = False,
+    card: bool = False,
+    **which: Any,
 ) -> Path:
-    """Write a run's model: its numbers by name to ``out``, what else there is to know beside it.
+    """Write what a run made for those who do not have hansa.
 
     Args:
-        run: the run, from :func:`open_run`.
-        out: a new file ``NAME.safetensors``; the facts go to ``NAME.json``. Or a new folder, for
-            models of transformers: as transformers or PEFT writes it, with the facts in it.
+        run: the run, or its folder.
+        out: a new file, ``NAME.safetensors`` or ``NAME.onnx``; the facts go to ``NAME.json``. Or a
+            new folder, with a model card in it; of a model of transformers as transformers or PEFT
+            writes it.
         node: whose model, where there are several.
         average: the average of all models.
         merged: adapters are added to what they adapt, and a whole model is written.
+        card: write a model card beside a file too, ``NAME.md``.
+        which: what else says which model (:class:`hansa.report.which.Which`).
 
     Returns:
         The file with the facts.
@@ -63,35 +76,83 @@ def export(
         ConfigError: there are several models and none is named, or a file is there already.
         DiskError: the disk is full or fails.
     """
-    path = Path(out).expanduser()
-    if path.suffix != ENDING:
+    folder = run.folder if isinstance(run, TrainedRun) else run
+    if not isinstance(folder, RunFolder):
+        folder = RunFolder.open(folder)
+    return folder.export(out, node, average, merged, card, **which)
+
+
+def check_out(path: Path, merged: bool) -> None:
+    """Refuse a place for a model before any work.
+
+    Raises:
+        ConfigError: it is of another form, or there already.
+    """
+    if path.suffix not in (TENSORS, GRAPH):
         if "." in path.name[1:]:
-            problem, fix = "is no file of tensors", f"a name such as model{ENDING}"
+            problem = "is no file of tensors"
+            fix = f"a name such as model{TENSORS} or model{GRAPH}, or a folder"
             raise ConfigError("out", str(path), problem, fix)
-        return _export_folder(run, path, node, average, merged)
+        if path.exists():
+            raise ConfigError("out", str(path), "is there already", "another name")
+        return
     if merged:
         problem, fix = "is a file of all tensors by name", "a new folder: --out DIR"
         raise ConfigError("out", str(path), problem, fix)
-    for file in (path, path.with_suffix(".json")):
+    for file in (path, path.with_suffix(".json"), path.with_suffix(".md")):
         if file.exists():
             raise ConfigError("out", str(path), f"{file} is there already", "another name")
-    module = run.module(node, average)
-    return write_export(path, module, facts(run, module, node, average))
+    if path.suffix == GRAPH:
+        from hansa.experiment.onnx_graph import require_onnx
+
+        require_onnx(path)
 
 
-def _export_folder(
-    run: TrainedRun, path: Path, node: int | None, average: bool, merged: bool
+def deliver(
+    one: Deliverable, run: RunFolder, path: Path, merged: bool = False, card: bool = False
 ) -> Path:
-    """Write a model as a folder of its own library; returns the facts, which lie in it."""
-    if path.exists():
-        raise ConfigError("out", str(path), "is there already", "another name")
-    module = run.module(node, average)
+    """Write one network; returns the file with the facts.
+
+    Raises:
+        ConfigError: there is no such form of it.
+        DiskError: the disk is full or fails.
+    """
+    told = {**one.facts, **facts_of_network(one)}
+    if path.suffix == GRAPH:
+        from hansa.experiment.onnx_graph import write_onnx
+
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            told |= write_onnx(one.module, one.signature, path, told)
+        place = path.with_suffix(".json")
+        write_json(place, told)
+    elif path.suffix == TENSORS:
+        place = write_export(path, one.module, told)
+    else:
+        return _deliver_folder(one, run, path, merged, told)
+    if card:
+        write_card(path.with_suffix(".md"), run, told, path.name)
+    return place
+
+
+def _deliver_folder(
+    one: Deliverable, run: RunFolder, path: Path, merged: bool, told: dict[str, Any]
+) -> Path:
+    """Write a network as a folder of its own library, or of plain files, with a card in it."""
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     with writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-        run.settings.model.write_folder(module, part, merged)
-        write_json(part / FACTS, facts(run, module, node, average))
+        if one.form is not None and one.form.own_folder:
+            one.form.write_folder(one.module, part, merged)
+        elif merged:
+            problem = "has no adapters that could be added to a base"
+            raise ConfigError("merged", True, f"the model {problem}", "leave it out")
+        else:
+            part.mkdir()
+            told["sha256"] = write_tensors(part / WEIGHTS, one.module.state_dict())
+        write_json(part / FACTS, told)
+        write_card(part / CARD, run, told, WEIGHTS)
         part.rename(path)
     return path / FACTS
 
@@ -106,40 +167,21 @@ def write_export(path: Path, module: nn.Module, told: Mapping[str, Any]) -> Path
         DiskError: the disk is full or fails.
     """
     digest = write_tensors(path, module.state_dict())
-    card = path.with_suffix(".json")
-    write_json(card, {**told, "sha256": digest})
-    return card
+    facts = path.with_suffix(".json")
+    write_json(facts, {**told, "sha256": digest})
+    return facts
 
 
-def facts(run: TrainedRun, module: nn.Module, node: int | None, average: bool) -> dict[str, Any]:
-    """What somebody needs to know who uses the model, in plain data."""
-    return {
-        "run": run.folder.path.resolve().name,
-        "round": run.done,
-        "node": "average" if average else node,
-        **run.folder.marks,
-    } | facts_of(run.job.dataset, run.settings.model, module)
+def facts_of_network(one: Deliverable) -> dict[str, Any]:
+    """What a network is and what inputs it takes, in plain data."""
+    count = sum(p.numel() for p in one.module.parameters())
+    form = {} if one.form is None else {"model": one.form.dump()}
+    return {**form, "parameters": count, **one.signature.facts()}
 
 
 def facts_of(data: Dataset, model: Model, module: nn.Module) -> dict[str, Any]:
-    """What a network is and what inputs it takes, in plain data."""
-    spec = data.spec
-    card: dict[str, Any] = {
-        "model": model.dump(),
-        "parameters": sum(p.numel() for p in module.parameters()),
-        "task": spec.task,
-        "input": {"kind": spec.kind, "shape": list(spec.shape)},
-        "outputs": spec.outputs,
-        "classes": list(data.class_names),
-        "columns": list(data.features),
-    }
-    if spec.kind == "pairs":  # ids are places in these lists
-        card["vocabulary"] = list(spec.vocabulary)
-        card |= {"users": list(data.group_names), "items": list(data.item_names)}
-        card["rating_scale"] = list(spec.scale)
-    if data.scale is not None and data.shift is not None:  # the model gets x * scale + shift
-        card |= {"scale": data.scale.tolist(), "shift": data.shift.tolist()}
-    return card
+    """The same of a network on a data set."""
+    return facts_of_network(Deliverable(module, Signature.of(data), {}, model))
 
 
 @dataclass(frozen=True)
@@ -148,50 +190,70 @@ class Exported:
 
     Attributes:
         network: to evaluate.
-        scale, shift: the network reads ``stored * scale + shift``, where they are.
-        class_names: one a class, or none.
+        signature: what it takes and gives.
     """
 
-    spec: DataSpec
     network: nn.Module
-    scale: Tensor | None
-    shift: Tensor | None
-    class_names: tuple[str, ...]
+    signature: Signature
+
+    @property
+    def spec(self) -> DataSpec:
+        """The form of its inputs."""
+        return self.signature.spec
+
+    @property
+    def scale(self) -> Tensor | None:
+        """The network reads ``stored * scale + shift``, where they are."""
+        return self.signature.scale
+
+    @property
+    def shift(self) -> Tensor | None:
+        """See ``scale``."""
+        return self.signature.shift
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One a class, or none."""
+        return self.signature.class_names
 
 
-def open_export(path: Path) -> Exported:
-    """The model in a file of :func:`export`, with its facts beside it.
+def open_export(path: Path, trust: bool = False) -> Exported:
+    """The model in a file or a folder of :func:`export`, with its facts.
+
+    Args:
+        trust: also build what code of others builds, by its import path.
 
     Raises:
         CheckpointError: a file is missing or damaged.
         ConfigError: the model is built by code of others, or its inputs are not told.
     """
-    card = read_facts(path.with_suffix(".json"), "hansa export writes both files")
+    facts_file = path / FACTS if path.is_dir() else path.with_suffix(".json")
+    weights = path / WEIGHTS if path.is_dir() else path
+    card = read_facts(facts_file, "hansa export writes both files")
+    if weights.suffix != TENSORS or not weights.is_file():
+        problem = "holds no tensors that hansa could build a model of"
+        raise ConfigError("source", str(path), problem, "a .safetensors file of hansa export")
+    signature = Signature.of_facts(card, str(facts_file))
+    spec = signature.spec
     try:
-        kind, shape = card["input"]["kind"], tuple(int(n) for n in card["input"]["shape"])
-        spec = DataSpec(kind, shape, int(card["outputs"]), card["task"])
-        if kind == "pairs" and "vocabulary" in card:
-            known = tuple(int(n) for n in card["vocabulary"])
-            spec = replace(spec, vocabulary=known, scale=tuple(map(float, card["rating_scale"])))
         given = dict(card["model"])
         model_name, digest = str(given.pop("name")), str(card["sha256"])
-        scale, shift = (
-            torch.tensor(card[key]) if key in card else None for key in ("scale", "shift")
-        )
     except (KeyError, TypeError, ValueError) as error:
-        file = path.with_suffix(".json")
-        raise CheckpointError(f"{file}: is not what hansa export writes ({error!r})") from error
-    if spec.kind == "tokens" or (spec.kind == "pairs" and not spec.vocabulary):
+        raise CheckpointError(
+            f"{facts_file}: is not what hansa export writes ({error!r})"
+        ) from error
+    if spec.kind in ("tokens", "pairs") and not spec.vocabulary:
         problem = f"takes {spec.kind}, whose ids its facts do not tell"
         raise ConfigError("source", str(path), problem, "the run's folder")
-    if ":" in model_name or model_name == "module":
+    if (":" in model_name or model_name == "module") and not trust:
         problem = "has a model that code of others builds"
-        raise ConfigError("source", str(path), problem, "the run's folder, which names that code")
+        fix = "the run's folder, which names that code; or --trust, if you trust it"
+        raise ConfigError("source", str(path), problem, fix)
     model = find("model", model_name).parse(given)
     assert isinstance(model, Model)
     network = model.build(spec)
     try:
-        network.load_state_dict(read_tensors(path, digest, finite=True))
+        network.load_state_dict(read_tensors(weights, digest, finite=True))
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: is of another model ({error})") from error
-    return Exported(spec, network.eval(), scale, shift, tuple(card.get("classes", ())))
+        raise CheckpointError(f"{weights}: is of another model ({error})") from error
+    return Exported(network.eval(), signature)

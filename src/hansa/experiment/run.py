@@ -21,6 +21,7 @@ from hansa.experiment.prepare import prepare
 from hansa.experiment.progress import RunProgress
 from hansa.experiment.remarks import remarks
 from hansa.experiment.replays import verdict
+from hansa.experiment.run_model import write_signature
 from hansa.experiment.runfile import RunFile, run_kind
 from hansa.experiment.start import Start
 from hansa.experiment.trained import changes_of
@@ -67,6 +68,7 @@ def run(
             collector = _collect(chosen, job, hosting, Start(), progress or None)
             describe(job, chosen, hosting.folder)
             chosen.leave(job, hosting.folder)
+            write_signature(chosen, job.dataset, hosting.folder)
             hosting.folder.write_json("remarks.json", remarks(chosen, job))
             host_job(job, chosen.runtime, collector)
             _verdict(chosen, collector, hosting)
@@ -107,6 +109,7 @@ def resume(
         with hosted(folder, chosen.verb, report, chosen.sinks, start.done) as hosting:
             collector = _collect(chosen, job, hosting, start, progress or None)
             chosen.leave(job, folder)
+            write_signature(chosen, job.dataset, folder)
             if not start.over:
                 host_job(job, chosen.runtime, collector, start.checkpoint)
             _verdict(chosen, collector, hosting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CHANGES, STATE = "requests", "state"
 """Where a run folder keeps what changed the run after its end, a numbered folder each, and in it
@@ -58,21 +59,44 @@ class TrainedRun:
         Raises:
             ConfigError: there are several models and none is named, or there is no such node.
         """
-        rows, name = self.block.models()[1], self.folder.path.name
-        if average and node is not None:
-            raise ConfigError("node", node, "is one of those that are averaged", "one of the two")
-        if average:
-            rows = rows.double().mean(0, keepdim=True).float()
-        if node is None and len(rows) > 1:
-            problem = f"{name} has a model of each of {len(rows)} nodes"
-            fix = f"a number from 0 to {len(rows) - 1}, or their average"
-            raise ConfigError("node", None, problem, fix)
-        if node is not None and not 0 <= node < len(rows):
-            problem = f"{name} has {len(rows)} models"
-            raise ConfigError("node", node, problem, f"a number from 0 to {len(rows) - 1}")
-        module = copy.deepcopy(self.job.module)
-        ParameterLayout.of(module).load_(module, rows[node or 0].cpu())
-        return module.eval()
+        name, rows = self.folder.path.name, self.block.models()[1]
+        return chosen_module(self.job.module, rows, tuple(range(len(rows))), name, node, average)
+
+
+def chosen_module(
+    blank: nn.Module,
+    rows: Tensor,
+    ids: Sequence[int],
+    name: str,
+    node: int | None,
+    average: bool,
+) -> nn.Module:
+    """One of several networks of a form, or their average, to evaluate.
+
+    Args:
+        rows: float32 [k, D], a model each.
+        ids: k of them, what each is asked for by.
+        name: what the run is called.
+
+    Raises:
+        ConfigError: there are several models and none is named, or there is no such node.
+    """
+    if average and node is not None:
+        raise ConfigError("node", node, "is one of those that are averaged", "one of the two")
+    if average:
+        rows = rows.double().mean(0, keepdim=True).float()
+    known = f"a number from 0 to {len(ids) - 1}"
+    if tuple(ids) != tuple(range(len(ids))):
+        known = "one of " + ", ".join(map(str, ids[:8])) + " ..." * (len(ids) > 8)
+    if node is None and len(rows) > 1:
+        problem = f"{name} has a model of each of {len(rows)} nodes"
+        raise ConfigError("node", None, problem, f"{known}, or their average")
+    if node is not None and node not in ids:
+        raise ConfigError("node", node, f"{name} has {len(ids)} models", known)
+    module = copy.deepcopy(blank)
+    at = 0 if node is None or average else list(ids).index(node)
+    ParameterLayout.of(module).load_(module, rows[at].cpu())
+    return module.eval()
 
 
 def settings_of(
@@ -106,16 +130,10 @@ def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> Trai
         ConfigError: it has not come to its end, it was saved nowhere, or its data are others now.
     """
     path = str(folder.path)
-    if (folder.summary or {}).get("status") not in ENDED:
-        fix = f"hansa {chosen.command} --resume {folder.path}"
-        raise ConfigError(field, path, "has not finished training", fix)
-    checkpoint = present_checkpoint(folder.path)
-    if checkpoint is None:
-        fix = "train with checkpoint.every above 0"
-        raise ConfigError(field, path, "has no checkpoint with its model", fix)
+    checkpoint = checked_end(folder, chosen, field)
     if chosen.runtime.name == BySite.name:
         problem = "is one site's folder, which does not keep what the others told of their tables"
-        fix = "its models are in checkpoints/, a row a node; hansa report shows its figures"
+        fix = f"its own models: hansa export {path}, hansa predict {path} DATA"
         raise ConfigError(field, path, problem, fix)
     job = prepare(chosen)
     check_inputs(folder, chosen, job.dataset, job.parts)
@@ -127,6 +145,23 @@ def open_trained(folder: RunFolder, chosen: RunFile, field: str = "run") -> Trai
         fix = f"some rounds more: hansa {chosen.command} --resume {folder.path} --set rounds=N"
         raise ConfigError(field, path, problem, fix)
     return TrainedRun(folder, chosen, job, block, int(manifest["round"]), checkpoint)
+
+
+def checked_end(folder: RunFolder, chosen: RunFile, field: str = "run") -> Path:
+    """The checkpoint that a run came to its end with.
+
+    Raises:
+        ConfigError: it has not come to its end, or was saved nowhere.
+    """
+    path = str(folder.path)
+    if (folder.summary or {}).get("status") not in ENDED:
+        fix = f"hansa {chosen.command} --resume {folder.path}"
+        raise ConfigError(field, path, "has not finished training", fix)
+    checkpoint = present_checkpoint(folder.path)
+    if checkpoint is None:
+        fix = "train with checkpoint.every above 0"
+        raise ConfigError(field, path, "has no checkpoint with its model", fix)
+    return checkpoint
 
 
 def changes_of(path: Path) -> list[Path]:

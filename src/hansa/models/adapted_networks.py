@@ -54,6 +54,8 @@ class TextClassifier(nn.Module):
         there = x.ne(self.padding)
         there = there.flip(1).cumsum(1).flip(1).gt(0)  # up to the last that is no padding
         there[:, 0] = True
+        if torch.compiler.is_exporting():  # a graph has one length for all
+            return x, there.long()
         longest = int(there.sum(1).max()) if len(x) else 1
         return x[:, :longest], there[:, :longest].long()
 

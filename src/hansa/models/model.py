@@ -48,6 +48,11 @@ class Model(Component, kind="model"):
         """The tokenizer whose ids it takes, as a folder or a name; None: it has none of its own."""
         return None
 
+    @property
+    def own_folder(self) -> bool:
+        """Whether :meth:`write_folder` knows a form of its own for such networks."""
+        return type(self).write_folder is not Model.write_folder
+
     def write_folder(self, network: nn.Module, place: Path, merged: bool = False) -> None:
         """Write a trained network of this form as a folder, as its own library does.
 

@@ -44,12 +44,26 @@ def recommend(run: Path, user: str, count: int, node: int | None = None) -> dict
     Raises:
         ConfigError: it is no run of ``hansa recommend``, or has no such user or node.
     """
-    folder = RunFolder.open(run)
+    return recommended(open_recommender(RunFolder.open(run)), user, count, node)
+
+
+def open_recommender(folder: RunFolder) -> TrainedRun:
+    """A run of ``hansa recommend``, with its ratings.
+
+    Raises:
+        ConfigError: it is none, or has not finished.
+    """
     fix = "the folder of a run of hansa recommend"
-    trained = open_trained(folder, settings_of(folder, "run", fix, RecommendFile))
+    return open_trained(folder, settings_of(folder, "run", fix, RecommendFile))
+
+
+def recommended(
+    trained: TrainedRun, user: str, count: int, node: int | None = None
+) -> dict[str, Any]:
+    """:func:`recommend` of a run that is open."""
     data = trained.job.dataset
     number = numbered("user", user, data.group_names)
-    home = _home(trained, number)
+    home = home_of(trained, number)
     if trained.job.servers:
         node, module = None, trained.module()
     else:
@@ -113,7 +127,7 @@ def numbered(field: str, name: str, names: tuple[str, ...]) -> int:
     raise ConfigError(field, name, problem, fix)
 
 
-def _home(trained: TrainedRun, user: int) -> int:
+def home_of(trained: TrainedRun, user: int) -> int:
     """The node that has the user's ratings."""
     users = trained.job.dataset.train.inputs[:, 0].numpy()
     for groups in (trained.job.parts, trained.job.held):

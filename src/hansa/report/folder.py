@@ -35,6 +35,7 @@ from hansa.base.yamltext import dump_yaml
 from hansa.report.marks import marks_in
 from hansa.report.scores import declare
 from hansa.report.store import MetricStore
+from hansa.report.using import Usable
 
 if TYPE_CHECKING:
     import polars
@@ -51,6 +52,7 @@ DERIVED = {
     "partition.json": dict,
     "topology.json": dict,
     "remarks.json": list,
+    "signature.json": dict,
 }
 """What a run can do without, and what each of these files holds."""
 LOCK = ".lock"
@@ -76,8 +78,8 @@ class Listener(Protocol):
         """A line of the diary."""
 
 
-class RunFolder:
-    """A run on disk. Make one with :meth:`create` or :meth:`open`.
+class RunFolder(Usable):
+    """A run on disk. Make one with :meth:`create` or :meth:`open`; ``hansa.run`` returns one.
 
     Attributes:
         path: the folder.

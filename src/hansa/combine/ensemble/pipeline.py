@@ -220,7 +220,7 @@ def combine(
         scores.panel,
         members,
         result.kept,
-        store.reading_of(settings.data),
+        settings.data.interface(),
         place.plugins,
     )
     timer.lap("phase_2")

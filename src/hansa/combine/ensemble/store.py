@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hansa.base.bundle import read_facts, read_tensors, write_tensors
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import write_json
@@ -34,7 +36,8 @@ from hansa.combine.ensemble.member_file import (
 )
 from hansa.combine.ensemble.members import Member
 from hansa.combine.ensemble.own_code import OwnCode
-from hansa.data import Dataset, DataSource, tablefile
+from hansa.data import Dataset
+from hansa.data.signature import Signature, pixel_range
 from hansa.ensemble import Panel, Rule, rows_of
 
 if TYPE_CHECKING:
@@ -66,10 +69,20 @@ class Loaded:
     shift: Tensor | None = None
 
     @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """Of one example as it is stored: of an image [H, W, C]."""
-        shape = tuple(self.spec.shape)
-        return (*shape[1:], shape[0]) if self.spec.kind == "image" else shape
+    def signature(self) -> Signature:
+        """The form of its inputs, and how files are read for it."""
+        card, fill = self.card, self.card.get("fill")
+        return Signature(
+            self.spec,
+            tuple(card.get("class_names") or ()),
+            tuple(card.get("features") or ()),
+            None if fill is None else np.asarray(fill, dtype=np.float32),
+            self.scale,
+            self.shift,
+            float(card.get("floor", 0)),
+            float(card.get("peak", 255)),
+            reading=card.get("reading", {}),
+        )
 
     @without_gradients
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -79,12 +92,7 @@ class Loaded:
 
     def prepared(self, stored: Tensor) -> Tensor:
         """Stored values, images channels last, as model inputs [m, *spec.shape]."""
-        if self.spec.kind in ("tokens", "pairs"):
-            return stored.long()
-        x = stored.float()
-        if self.scale is not None and self.shift is not None:
-            x = x * self.scale + self.shift
-        return x.permute(0, 3, 1, 2) if self.spec.kind == "image" else x
+        return self.signature.prepared(stored)
 
 
 def save(
@@ -99,7 +107,7 @@ def save(
     """Write an ensemble; returns the clients whose models have no portable form.
 
     Args:
-        reading: what else the source did to its files, see :func:`reading_of`.
+        reading: what else the source did to its files, see :meth:`hansa.data.DataSource.interface`.
         plugins: modules or files with components of the user's own.
     """
     path.mkdir(parents=True, exist_ok=True)
@@ -114,19 +122,22 @@ def save(
             bare.append(str(member.client))
         entries.append(entry)
     digest = write_tensors(path / NUMBERS, kept.module.state_dict())
+    floor, peak = pixel_range(dataset)
     card: dict[str, Any] = {
         "format": VERSION,
         "data": dataset.name,
         "kind": dataset.spec.kind,
         "shape": list(dataset.spec.shape),
         "outputs": dataset.spec.outputs,
+        "padding": dataset.spec.padding,
+        "labels": list(dataset.spec.labels),
         "task": dataset.spec.task,
         "vocabulary": list(dataset.spec.vocabulary),
         "class_names": list(dataset.class_names),
         "features": list(dataset.features),
         "fill": None if dataset.fill is None else [float(value) for value in dataset.fill],
-        "floor": _floor(dataset),
-        "peak": _peak(dataset),
+        "floor": floor,
+        "peak": peak,
         "reading": dict(reading or {}),
         "members": entries,
         "aggregator": code.form(kept.rule.dump()),
@@ -138,16 +149,6 @@ def save(
         card["preparing_sha256"] = write_tensors(path / PREPARING, preparing)
     write_json(path / CARD, card)  # last: it makes the folder an ensemble
     return bare
-
-
-def reading_of(source: DataSource) -> dict[str, Any]:
-    """What a source did to files beyond what the data set tells: ``downscale``; ``resize``, whether
-    images of any size were taken; ``missing_values``, the words for them."""
-    return {
-        "downscale": source.downscale,
-        "resize": getattr(source, "size", None) is not None,
-        "missing_values": list(getattr(source, "missing_values", tablefile.MISSING)),
-    }
 
 
 def load(path: Path, trust: bool = False) -> Loaded:
@@ -170,6 +171,8 @@ def load(path: Path, trust: bool = False) -> Loaded:
             int(card["outputs"]),
             card["task"],
             tuple(int(n) for n in card["vocabulary"]),
+            padding=card.get("padding"),
+            labels=tuple(card.get("labels", ())),
         )
         entries = list(card["members"])
         counts = torch.tensor([entry["examples_of_class"] for entry in entries])
@@ -221,20 +224,6 @@ def _members(path: Path, entries: Any, spec: DataSpec, trust: bool) -> list[Memb
         return [read_member(path, entry, spec, trust) for entry in entries]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / CARD}: is not a card of an ensemble ({error!r})") from error
-
-
-def _peak(dataset: Dataset) -> float:
-    """The stored value of a pixel at full intensity: of bytes, of floats, or of digits' ink."""
-    if dataset.spec.kind != "image":
-        return 0.0
-    largest = float(dataset.train.inputs.max())
-    return next((peak for peak in (1.0, 16.0, 255.0, 65535.0) if largest <= peak), largest)
-
-
-def _floor(dataset: Dataset) -> float:
-    """The stored value of a black pixel."""
-    image = dataset.spec.kind == "image"
-    return -1.0 if image and float(dataset.train.inputs.min()) < 0 else 0.0
 
 
 def _card(path: Path) -> dict[str, Any]:

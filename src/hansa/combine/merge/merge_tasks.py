@@ -13,6 +13,8 @@ from hansa.base.component import Component
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from hansa.data.signature import Signature
+
 Split = Literal["validation", "test"]
 Part = Literal["own", "test"]
 Say = Callable[[str], None]
@@ -34,6 +36,9 @@ class TaskSuite:
         inputs: (task, part) -> examples of a task and their classes, as the network that ``make``
             makes reads them: those that its owner has, or those that judge it; None where examples
             do not tell whose they are. Routing needs it.
+        network: task -> a network with what is the task's own in it (a head), to be filled with
+            merged tensors; None: there is none.
+        signature: what such a network takes and gives; None: only its owner knows.
     """
 
     base: Path
@@ -43,6 +48,8 @@ class TaskSuite:
     examples: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     inputs: Callable[[str, Part], tuple[Tensor, Tensor]] | None = None
+    network: Callable[[str], nn.Module] | None = None
+    signature: Signature | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:

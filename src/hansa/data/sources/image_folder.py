@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -49,6 +49,9 @@ class ImageFolder(DataSource):
     colour: Literal["grey", "rgb"] | None = Field(
         None, description="convert all images; not set: all must be grey, or all in colour"
     )
+
+    def interface(self) -> dict[str, Any]:
+        return super().interface() | {"resize": self.size is not None}
 
     def read(self) -> RawSplits:
         first, second, notes = self._folders()

@@ -103,8 +103,8 @@ class RatingsFile(RatingsSource):
             return {}
         frame = _read("titles_path", self.titles_path, self.missing_values)
         where = str(self.titles_path)
-        item = self.item if self.item in frame.columns else _usual("item", frame.columns, where)
-        title = _usual("title", frame.columns, where)
+        item = self.item if self.item in frame.columns else usual("item", frame.columns, where)
+        title = usual("title", frame.columns, where)
         rows = frame.select([item, title]).drop_nulls().iter_rows()
         return {str(name): str(text) for name, text in rows}
 
@@ -114,7 +114,7 @@ class RatingsFile(RatingsSource):
         if named is not None:
             require(part, named, columns, where)
             return str(named)
-        return _usual(part, columns, where, optional=part == "timestamp")
+        return usual(part, columns, where, optional=part == "timestamp")
 
 
 def _read(field: str, path: Path, gone: Sequence[str]) -> pl.DataFrame:
@@ -125,7 +125,7 @@ def _read(field: str, path: Path, gone: Sequence[str]) -> pl.DataFrame:
     return tablefile.cleaned(tablefile.read_frame(path), gone)
 
 
-def _usual(part: str, columns: Sequence[str], where: str, optional: bool = False) -> str | None:
+def usual(part: str, columns: Sequence[str], where: str, optional: bool = False) -> str | None:
     """The one column with a usual name of a part.
 
     Raises:

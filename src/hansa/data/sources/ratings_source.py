@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -41,6 +42,10 @@ class RatingsSource(DataSource):
         description="what to do with a user's different ratings of one item: refuse, or let the "
         "first, the last or the mean count; equal ones are one",
     )
+
+    def interface(self) -> dict[str, Any]:
+        named = {part: getattr(self, part, None) for part in ("user", "item", "rating")}
+        return super().interface() | named
 
     @abstractmethod
     def ratings(self) -> Ratings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -42,6 +43,9 @@ class Shakespeare(DataSource):
     min_samples: int = Field(
         16, ge=1, description="roles with fewer training examples are left out"
     )
+
+    def interface(self) -> dict[str, Any]:
+        return super().interface() | {"characters": ALPHABET}
 
     def files(self) -> Sequence[Path]:
         return [fetch("shakespeare", REMOTE)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from hansa.base.errors import ConfigError
 from hansa.base.words import is_number
+from hansa.data import tablefile
 from hansa.data.columns import Reading
 from hansa.data.declared import Declared
 from hansa.data.raw import RawSplits
@@ -51,6 +52,11 @@ class TableSource(DataSource):
     def imputes(self) -> bool:
         """Whether missing values are filled."""
         return self.missing == "impute"
+
+    def interface(self) -> dict[str, Any]:
+        gone = getattr(self, "missing_values", tablefile.MISSING)
+        named = {"label": self.label, "group": self.group, "missing_values": list(gone)}
+        return super().interface() | named
 
     @property
     def reading(self) -> Reading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import Field
@@ -69,6 +69,15 @@ class TextSource(DataSource):
 
     def tokenized_by(self, tokenizer: str) -> Self:
         return self if self.tokenizer else self.model_copy(update={"tokenizer": tokenizer})
+
+    def interface(self) -> dict[str, Any]:
+        return super().interface() | {
+            "text": getattr(self, "text", "text"),
+            "label": getattr(self, "label", "label"),
+            "tokenizer": self.tokenizer,
+            "max_length": self.max_length,
+            "hashes": self.vocabulary,
+        }
 
     def read(self) -> RawSplits:
         texts = self.texts()

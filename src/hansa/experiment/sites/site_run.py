@@ -29,6 +29,7 @@ from hansa.experiment.inputs import INPUTS, check_inputs, describe_inputs
 from hansa.experiment.outlook import describe_topology
 from hansa.experiment.progress import RunProgress
 from hansa.experiment.run import summary_facts
+from hansa.experiment.run_model import write_signature
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.sites.entry import Entry
 from hansa.experiment.sites.parties import own_source
@@ -182,6 +183,7 @@ class _SiteRun:
         if job.servers:
             folder.write_json("partition.json", {"servers": job.servers})
         self.chosen.leave(job, folder)
+        write_signature(self.chosen, job.dataset, folder)
         folder.event("met", told=list(self.entry.needs), sites=list(self.entry.names))
         self.collector.progress = self._tell
         self.met = True

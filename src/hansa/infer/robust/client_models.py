@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hansa.base.bundle import bundle_file, read_bundle, write_bundle
-from hansa.base.errors import ConfigError, DataError
+from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch, without_gradients
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
-from hansa.data import Dataset, Split, tablefile
-from hansa.data.features import encode
+from hansa.data import Dataset, DataSource, Split
+from hansa.data.signature import Signature
 from hansa.ensemble import logits_of
 from hansa.ensemble.inputs import Examples
 from hansa.models import Model, ParameterLayout, initial_model, shared_copy
@@ -38,6 +38,7 @@ class ClientModels:
         features: of a table, how its columns were read.
         starts: the seed that each network's first, and so its frozen, numbers were drawn from;
             none: of no matter.
+        told: facts of the signature, where there is more than the rest says.
     """
 
     spec: DataSpec
@@ -48,6 +49,7 @@ class ClientModels:
     shift: Tensor | None = None
     features: Sequence[Any] = ()
     starts: Sequence[int] = ()
+    told: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -56,8 +58,9 @@ class ClientModels:
         forms: Sequence[Model],
         rows: Sequence[Tensor],
         starts: Sequence[int] = (),
+        source: DataSource | None = None,
     ) -> ClientModels:
-        """Models for such data."""
+        """Models for such data, which a source has read."""
         return cls(
             dataset.spec,
             forms,
@@ -67,6 +70,16 @@ class ClientModels:
             dataset.shift,
             dataset.features,
             starts,
+            Signature.of(dataset, source).facts(),
+        )
+
+    @property
+    def signature(self) -> Signature:
+        """The form of their inputs, and how files are read for them."""
+        if self.told is not None:
+            return Signature.of_facts(self.told, MODELS)
+        return Signature(
+            self.spec, self.class_names, tuple(self.features), scale=self.scale, shift=self.shift
         )
 
     def modules(self) -> list[nn.Module]:
@@ -91,10 +104,7 @@ class ClientModels:
     @without_gradients
     def of_stored(self, stored: Tensor) -> Tensor:
         """Of values as they are stored, images channels last: [n, m, C]."""
-        x = stored.long() if self.spec.kind in ("tokens", "pairs") else stored.float()
-        if self.scale is not None and self.shift is not None:
-            x = x * self.scale + self.shift
-        x = x.permute(0, 3, 1, 2) if self.spec.kind == "image" else x
+        x = self.signature.prepared(stored)
         return logits_of(self.modules(), x, _BATCH)
 
     def save(self, path: Path) -> None:
@@ -107,6 +117,7 @@ class ClientModels:
             "class_names": list(self.class_names),
             "features": [dict(feature) for feature in self.features],
             "starts": list(self.starts),
+            "signature": None if self.told is None else dict(self.told),
         }
         tensors = {f"client_{k:03d}": row for k, row in enumerate(self.rows)}
         if self.scale is not None and self.shift is not None:
@@ -149,48 +160,5 @@ class ClientModels:
             tensors.get("shift"),
             facts["features"],
             facts.get("starts", ()),
+            facts.get("signature"),
         )
-
-    def read(self, path: Path) -> Tensor:
-        """Stored values [m, ...] of a table, or of an array in a .npy or .npz file.
-
-        Raises:
-            ConfigError, DataError: they are not what the models take.
-        """
-        suffix = path.suffix.lower()
-        shape = tuple(self.spec.shape)
-        stored = (*shape[1:], shape[0]) if self.spec.kind == "image" else shape
-        if suffix in (*tablefile.TEXT, *tablefile.BINARY):
-            frame = tablefile.cleaned(tablefile.read_frame(path), tablefile.MISSING)
-            frame, _ = tablefile.without_index(frame, (), str(path))
-            array = encode(tablefile.arrays(frame), self.features, str(path))
-        elif suffix in (".npy", ".npz"):
-            array = _array(path)
-        else:
-            fix = ", ".join((*tablefile.TEXT, *tablefile.BINARY, ".npy", ".npz"))
-            raise ConfigError("input", str(path), "is of no known kind", fix)
-        if self.spec.kind == "image" and shape[0] == 1 and array.shape[1:] == stored[:2]:
-            array = array[..., None]
-        if array.shape[1:] != stored or not len(array):
-            held, wanted = list(array.shape[1:]), list(stored)
-            raise DataError(f"{path}: examples are {held}, the models take {wanted}")
-        if array.dtype.kind not in "fiub" or not np.isfinite(array.astype(np.float64)).all():
-            raise DataError(f"{path}: holds values that are missing or no finite numbers")
-        form = np.int64 if self.spec.kind in ("tokens", "pairs") else np.float32
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=form))
-
-
-def _array(path: Path) -> np.ndarray:
-    """The one array of a file."""
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content
-        with content as archive:
-            names = archive.files
-            if len(names) != 1:
-                held = ", ".join(names) or "nothing"
-                raise ConfigError("input", str(path), f"holds {held}", "one array of examples")
-            return archive[names[0]]
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error

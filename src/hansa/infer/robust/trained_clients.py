@@ -135,7 +135,8 @@ class TrainedClients(Clients):
             played = play(path / f"group_{group}", job, verb="infer")
             for k, row in zip(who, played.rows.cpu(), strict=True):
                 rows[k], starts[k] = row, streams.seed
-        return ClientModels.of(dataset, forms, [row for row in rows if row is not None], starts)
+        given = [row for row in rows if row is not None]
+        return ClientModels.of(dataset, forms, given, starts, self.data)
 
 
 def shares_of(logits: Tensor) -> Tensor:

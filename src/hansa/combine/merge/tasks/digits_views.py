@@ -23,6 +23,7 @@ from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.combine.merge.merge_tasks import MergeTasks, Say, Split, TaskSuite
 from hansa.data import Digits
+from hansa.data.signature import Signature
 from hansa.data.views import INPUT_VIEWS, VIEWS, Views
 from hansa.models import Model, ViT, initial_model
 
@@ -106,7 +107,16 @@ class DigitsViews(MergeTasks):
             heads |= {f"{view}.{key}": tensor for key, tensor in head.items()}
         judge = _Judge(network, heads, images)
         held = {view: len(images.split("test")[1]) for view in self.views}
-        return TaskSuite(base, models, judge, examples=held)
+
+        def with_head(view: str) -> nn.Module:
+            """Of that view: what was merged is filled in later."""
+            tuned = initial_model(self.model, _SPEC, Streams(seed))
+            tuned.classifier = _linear(heads[f"{view}.weight"], heads[f"{view}.bias"])
+            return tuned.eval()
+
+        return TaskSuite(
+            base, models, judge, examples=held, network=with_head, signature=_signature()
+        )
 
     def _write(self, folder: Path, network: nn.Module) -> None:
         """The backbone as a folder that ``transformers.ViTModel`` reads too."""
@@ -120,6 +130,12 @@ class DigitsViews(MergeTasks):
         write_json(folder / "config.json", config)
         state = {k: v for k, v in network.state_dict().items() if not k.startswith(_HEAD)}
         write_tensors(folder / "model.safetensors", state)
+
+
+def _signature() -> Signature:
+    """Digits as they are stored, ink from 0 to 16, to [-1, 1]."""
+    scale, shift = torch.tensor(1 / 8), torch.tensor(-1.0)
+    return Signature(_SPEC, tuple(map(str, range(10))), scale=scale, shift=shift, peak=16.0)
 
 
 class _Images:

@@ -63,7 +63,9 @@ class OwnModels(MergeTasks):
         """As they lie there."""
         judge = _OwnJudge(self._function("score"), self._function("validate_by"),
                           self._function("module"))  # fmt: skip
-        return TaskSuite(self.base, self.models, judge, self._function("module"))
+        make = self._function("module")
+        network = None if make is None else (lambda task: make())
+        return TaskSuite(self.base, self.models, judge, make, network=network)
 
     def _function(self, field: str) -> Any:
         return own_function(f"tasks.{field}", getattr(self, field))

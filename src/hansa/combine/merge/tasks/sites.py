@@ -17,13 +17,14 @@ from hansa.base.component import register
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.combine.merge.merge_tasks import MergeTasks, Say, TaskSuite
 from hansa.combine.merge.tasks.site_judge import SiteJudge
+from hansa.data.signature import Signature
 from hansa.engine.training.schedules import Constant
 from hansa.experiment.trained import TrainedRun, open_trained, settings_of
 from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _PERSONAL = 2**20  # names the batches of personal steps: no round of a run has its number
 
@@ -117,9 +118,16 @@ class Sites(MergeTasks):
                 write_tensors(files[name], filled.state_dict())
         models = {name: files[name].parent for name in names}
         judge = SiteJudge(trained, self.judged_on)
-        return TaskSuite(files["base"].parent, models, judge, lambda: copy.deepcopy(
-            trained.job.module).eval(), {name: judge.held(name) for name in names},
-            judge.notes(names), judge.inputs if judge.owners else None)  # fmt: skip
+
+        def make() -> nn.Module:
+            return copy.deepcopy(trained.job.module).eval()
+
+        return TaskSuite(
+            files["base"].parent, models, judge, make, {name: judge.held(name) for name in names},
+            judge.notes(names), judge.inputs if judge.owners else None,
+            network=lambda task: make(),
+            signature=Signature.of(trained.job.dataset, trained.settings.data),
+        )  # fmt: skip
 
     def _personal(self, trained: TrainedRun, base: Tensor) -> Tensor:
         """float32 [n, D]: what clients make of a model [D] by steps on their own examples."""

@@ -1,4 +1,4 @@
-"""Images that somebody brings to a saved ensemble, as its models store them."""
+"""Images that somebody brings to a model, as its training stored them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import pyarrow_parquet, torch
-from hansa.combine.ensemble.store import Loaded
 from hansa.data.images import decode, encoded, read_parquet
+from hansa.data.signature import Signature
 from hansa.data.sources.image_folder import SUFFIXES as IMAGES
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ class Pixels:
     """Reads images of the size that models take, or that their training made smaller.
 
     Args:
-        ensemble: its card says what a black and a full pixel are stored as.
+        signature: says what a black and a full pixel are stored as.
     """
 
-    def __init__(self, ensemble: Loaded) -> None:
-        self.channels, self.height, self.width = ensemble.spec.shape
-        card, reading = ensemble.card, ensemble.card.get("reading", {})
-        self.floor, self.peak = float(card.get("floor", 0)), float(card.get("peak", 255))
+    def __init__(self, signature: Signature) -> None:
+        self.channels, self.height, self.width = signature.spec.shape
+        reading = signature.reading
+        self.floor, self.peak = signature.floor, signature.peak
         self.factor, self.resize = int(reading.get("downscale", 1)), reading.get("resize", False)
 
     def files(self, path: Path) -> tuple[list[str], Tensor]:
@@ -82,6 +82,9 @@ class Pixels:
         if self.channels not in (1, 3):
             problem = f"the models take {self.channels} channels"
             raise ConfigError("input", names[0], problem, ".npy")
+        if not self.peak:
+            problem = "holds pixels, and it is not known what training stored a full one as"
+            raise ConfigError("input", names[0], problem, "an array of stored values: .npy")
         deep = self.peak > 255
         mode = "RGB" if self.channels == 3 else "I;16" if deep else "L"
         whole = (self.height * self.factor, self.width * self.factor)
@@ -106,6 +109,8 @@ class Pixels:
     def _ranged(self, array: np.ndarray, are_bytes: bool, path: Path) -> np.ndarray:
         """Pixels on the scale that the models store, whatever numbers they were saved as."""
         low, high = float(array.min()), float(array.max())
+        if not self.peak:  # nobody knows: as they are
+            return array
         if are_bytes and self.peak >= 255:
             return array
         fractions = low >= -_SLACK and high <= 1 + _SLACK

@@ -9,17 +9,18 @@ import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import without_gradients
+from hansa.data.brought import read
 from hansa.ensemble.certificates import margin as margin_of
 from hansa.infer.robust.cached_scores import probabilities_of, read_arrays
 from hansa.infer.robust.client_models import ClientModels
 from hansa.infer.robust.rule_store import card_of, load_aggregator
 from hansa.infer.robust.trained_clients import shares_of
+from hansa.report.predictions import Predictions, of_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@without_gradients
 def predict(
     run: str | Path,
     inputs: str | Path,
@@ -46,15 +47,26 @@ def predict(
         CheckpointError: the run has no rules, or they are damaged.
         ConfigError, DataError: the inputs are not what clients take or say.
     """
-    card, place = card_of(run), Path(inputs).expanduser()
+    return answered(run, inputs, aggregator, f, margin, trust).rows
+
+
+@without_gradients
+def answered(
+    run: str | Path,
+    inputs: Any,
+    aggregator: str | None = None,
+    f: int | None = None,
+    margin: float = 0.0,
+    trust: bool = False,
+) -> Predictions:
+    """The same as :class:`Predictions`, with figures where examples have labels."""
+    card = card_of(run)
     rule = load_aggregator(run, aggregator, trust)
     budget = int(card["f"]) if f is None else f
     if not 0 <= 2 * budget < card["members"]:
         problem = f"of {card['members']} clients is half or more"
         raise ConfigError("f", budget, problem, f"0 to {(card['members'] - 1) // 2}")
-    if not place.is_file():
-        raise ConfigError("input", str(place), "there is no such file", "check the path")
-    rows = _rows(Path(run).expanduser(), place, card, trust)
+    named, rows, labels = _rows(Path(run).expanduser(), inputs, card, trust)
     scores = rule.scores(rows)
     shares = rule.shares(scores)
     ahead = margin_of(shares)
@@ -66,7 +78,7 @@ def predict(
         abstains = bool(ahead[k] <= margin) if margin else False
         answers.append(
             {
-                "input": f"{place}:{k}",
+                "input": named[k],
                 "class": None if abstains else names[int(answered[k])],
                 "probability": round(float(shares[k, answered[k]]), 6),
                 "margin": round(float(ahead[k]), 6),
@@ -75,21 +87,35 @@ def predict(
                 "abstains": abstains,
             }
         )
-    return answers
+        if labels is not None:
+            answers[-1]["label"] = names[labels[k]] if labels[k] >= 0 else None
+    judged = of_classes(named, shares.double().numpy(), list(map(str, names)), labels)
+    figures = {n: x for n, x in judged.figures.items() if n != "loss"}  # shares need not add up
+    return Predictions(answers, figures)
 
 
-def _rows(run: Path, place: Path, card: dict[str, Any], trust: bool) -> Tensor:
-    """Probabilities [m, n, K] of a file: as they are there, or as the run's clients answer."""
-    rows = _answers(place, card)
-    if rows is not None:
-        return rows
+def client_models(run: Path, trust: bool) -> ClientModels | None:
+    """The models of the clients that a run has trained; None where it has none."""
     folders = sorted((run / "clients").glob("*/"), key=lambda path: path.name)
-    models = next((m for m in (ClientModels.load(path, trust) for path in folders) if m), None)
+    return next((m for m in (ClientModels.load(path, trust) for path in folders) if m), None)
+
+
+def _rows(
+    run: Path, inputs: Any, card: dict[str, Any], trust: bool
+) -> tuple[list[str], Tensor, np.ndarray | None]:
+    """(names, probabilities [m, n, K], labels): as they are there, or as clients answer."""
+    place = Path(inputs).expanduser() if isinstance(inputs, str | Path) else None
+    if place is not None and not place.exists():
+        raise ConfigError("input", str(place), "there is no such file", "check the path")
+    if place is not None and place.is_file() and (rows := _answers(place, card)) is not None:
+        return [f"{place}:{k}" for k in range(len(rows))], rows, None
+    models = client_models(run, trust)
     if models is None:
         n, classes = card["members"], card["classes"]
         problem = "holds no answers, and the run has no models that could give some"
         raise ConfigError("input", str(place), problem, f"probabilities [m, {n}, {classes}]")
-    return shares_of(models.of_stored(models.read(place)))
+    brought = read(inputs, models.signature)
+    return brought.names, shares_of(models.of_stored(brought.stored)), brought.labels
 
 
 def _answers(place: Path, card: dict[str, Any]) -> Tensor | None:
