@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.report import RunFolder
 from hansa.report.folder import is_run
+from hansa.report.product import Product
 from hansa.report.using import product_of
 from hansa.report.which import Which
 
@@ -42,6 +44,11 @@ def predicted(source: Path, data: Any, which: Which) -> Predictions:
         which.only("one model")
         exported = open_export(source, which.trust)
         return predictions(exported.network, exported.signature, data)
+    for kind in catalogue("product").values():
+        product = kind()
+        assert isinstance(product, Product)
+        if product.marker and (source / product.marker).is_file():
+            return product.exported_answers(source, data, which)
     if source.is_dir():
         RunFolder.open(source)  # says what is wrong with it
     problem, fix = "there is no such run or model", "a run folder, or what hansa export wrote"

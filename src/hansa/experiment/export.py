@@ -118,6 +118,10 @@ def deliver(
         DiskError: the disk is full or fails.
     """
     told = {**one.facts, **facts_of_network(one)}
+    if path.suffix != GRAPH and one.form is None and "members" in one.facts:
+        problem = f"is {told['members']} networks under a rule, which no file of numbers can say"
+        fix = f"--out model{GRAPH}; --node N for one of them; of an ensemble a folder: --out DIR"
+        raise ConfigError("out", str(path), problem, fix)
     if path.suffix == GRAPH:
         from hansa.experiment.onnx_graph import write_onnx
 

@@ -68,7 +68,7 @@ def _title(run: RunFolder, told: Mapping[str, Any]) -> str:
     )
     lines = [f"# {told.get('run', run.path.resolve().name)}", ""]
     name = _name(told.get("model")) or "network"
-    lines.append(f"A {name} of {told['parameters']:,} parameters, trained with `{chosen}`{whose}.")
+    lines.append(f"`{name}` of {told['parameters']:,} parameters, trained with `{chosen}`{whose}.")
     if run.marks:
         lines += ["", f"**{warning(run.marks)}**"]
     return "\n".join(lines)
@@ -115,8 +115,9 @@ def _data(run: RunFolder, told: Mapping[str, Any]) -> str:
 def _training(run: RunFolder) -> str:
     config, summary = run.config, run.summary or {}
     text = json.dumps(config, sort_keys=True, default=str)
-    rows = [("Algorithm", _words(config.get("algorithm"))), ("Rounds", summary.get("rounds"))]
-    rows += [("Topology", _words(config.get("topology")))] * ("bytes_by_level" not in summary)
+    rows = [("Algorithm", _name(config.get("algorithm"))), ("Rounds", summary.get("rounds"))]
+    if not (run.read_json("partition.json") or {}).get("servers"):
+        rows.append(("Topology", _words(config.get("topology"))))
     train = config.get("train")
     if isinstance(train, Mapping):
         rows.append(("Optimizer", _words(train.get("optimizer"))))

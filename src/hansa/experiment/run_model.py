@@ -53,9 +53,14 @@ class RunModels:
             average: the average of all of them.
 
         Raises:
-            ConfigError: there are several models and none is named, or there is no such node.
+            ConfigError: there are several models and none is named, there is no such node, or the
+                model's numbers are not finite.
         """
         name = self.folder.path.name
+        if not bool(self.rows.isfinite().all()):
+            problem = "diverged: its models hold numbers that are not finite"
+            fix = "a run with a smaller train.optimizer.lr"
+            raise ConfigError("run", str(self.folder.path), problem, fix)
         return chosen_module(self.blank, self.rows, self.ids, name, node, average)
 
 

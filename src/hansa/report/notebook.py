@@ -63,4 +63,4 @@ def _chart(page: Page, of: Any) -> str:
     if not charts:
         return ""
     svg = vl_convert.vegalite_to_svg(spec_of(charts[0]), vl_version=vega_lite_version())
-    return f"<div style='overflow-x:auto'>{svg}</div>"
+    return "<div>" + svg.replace("<svg ", "<svg style='max-width:100%;height:auto' ", 1) + "</div>"

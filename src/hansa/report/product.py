@@ -34,6 +34,10 @@ class Product(Component, kind="product"):
     instead: ClassVar[str] = "a run that trained a model"
     """What to do instead; ``{run}`` stands for the folder."""
 
+    marker: ClassVar[str] = ""
+    """The file in a folder of :meth:`export` by which it is known; none: it has no form of its
+    own."""
+
     def claim(self, config: Mapping[str, Any]) -> bool:
         """Whether a run with these settings is of this verb."""
         return bool(config.get("verb") == type(self).name)
@@ -53,6 +57,10 @@ class Product(Component, kind="product"):
             ConfigError, DataError: as :meth:`model`, or the examples are not what it takes.
         """
         raise self.refusal(run)
+
+    def exported_answers(self, place: Path, data: Any, which: Which) -> Predictions:
+        """:meth:`answers` of a folder that :meth:`export` wrote, one with the ``marker`` in it."""
+        raise NotImplementedError
 
     def export(
         self, run: RunFolder, out: Path, which: Which, merged: bool = False, card: bool = False

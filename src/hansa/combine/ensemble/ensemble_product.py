@@ -15,6 +15,7 @@ from hansa.report.which import Which
 
 if TYPE_CHECKING:
     from hansa.combine.ensemble.store import Loaded
+    from hansa.report.predictions import Predictions
 
 
 @register("combine")
@@ -22,6 +23,7 @@ class CombinedModel(NetworkProduct):
     """Members and the rule that was kept, as one network; or one member."""
 
     command: ClassVar[str] = "combine ensemble"
+    marker: ClassVar[str] = "ensemble.json"
 
     def delivered(self, run: RunFolder, which: Which) -> Deliverable:
         """All of it, or a client's member."""
@@ -59,6 +61,15 @@ class CombinedModel(NetworkProduct):
         write_card(part / CARD, run, {**one.facts, **facts_of_network(one)}, "ensemble.json")
         part.rename(out)
         return out / "ensemble.json"
+
+    def exported_answers(self, place: Path, data: Any, which: Which) -> Predictions:
+        """Of all members under the rule."""
+        from hansa.combine.ensemble.store import load
+        from hansa.experiment.predicting import predictions
+
+        which.only("an exported ensemble")
+        ensemble = load(place, which.trust)
+        return predictions(ensemble, ensemble.signature, data)
 
     def _opened(self, run: RunFolder, which: Which) -> Loaded:
         from hansa.combine.ensemble.store import load
