@@ -218,9 +218,12 @@ def test_bad_input_is_named_before_anything_starts(
     assert not (world / "bad").exists()
 
 
-def test_what_cannot_be_written_as_a_folder_is_refused(hansa, tiny: str, world: Path) -> None:
+def test_a_plain_network_has_no_adapters_to_merge(hansa, tiny: str, world: Path) -> None:
     assert hansa(f"learn isolated {tiny} --out digits -q").status == 0
-    said = hansa("export digits --node 0 --out folder")
+    said = hansa("export digits --node 0 --out folder --merged")
     assert said.status == 2
-    assert "model.safetensors" in said.err
+    assert "no adapters" in said.err
     assert not (world / "folder").exists()
+    assert hansa("export digits --node 0 --out folder").status == 0
+    names = {"model.safetensors", "hansa.json", "README.md"}
+    assert {path.name for path in (world / "folder").iterdir()} == names

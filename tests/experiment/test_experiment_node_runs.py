@@ -12,8 +12,10 @@ import torch
 
 from hansa.cli.app import main
 from hansa.experiment import RunFile, run
+from hansa.experiment.run_model import open_models
 from hansa.experiment.sites.explaining import explained, total
 from hansa.experiment.sites.site_file import SiteFile
+from hansa.models import ParameterLayout
 from hansa.report import RunFolder
 from hansa.report.joining import JoinedRun, joined
 
@@ -125,7 +127,11 @@ def test_what_leaves_a_site_is_what_explain_said(
         assert main(["node", "run", str(made.file(0))]) == 2
         assert "another session at all sites" in capsys.readouterr().err
         assert main(["export", str(made.out(0)), "--out", str(tmp_path / "m.safetensors")]) == 2
-        assert "one site's folder" in capsys.readouterr().err
+        assert "live at another site" in capsys.readouterr().err
+        assert main(["export", str(made.out(3)), "--out", str(tmp_path / "m.safetensors")]) == 0
+        models = open_models(RunFolder.open(made.out(3)))
+        row = ParameterLayout.of(models.blank).flatten(models.module())
+        assert torch.equal(row, models_of([made.out(3)], RunFile.parse(settings))[0])
     assert main(["node", "explain", str(made.file(0)), "--json"]) == 0
 
 
