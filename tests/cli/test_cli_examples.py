@@ -23,6 +23,8 @@ EXAMPLES = sorted(
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 YOURS = ROOT / "docs" / "your_own.md"
 """A page that is run from top to bottom: its files, its commands, its Python."""
+MODEL = ROOT / "docs" / "use_the_model.md"
+"""Another one."""
 SITES = ROOT / "docs" / "sites.md"
 """Another one, which runs several commands at once; see its own test."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -118,7 +120,7 @@ def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:
         assert said.status in answers, f"{line}\n{said.err}"
 
 
-IN_ORDER = [page for page in PAGES if page not in (YOURS, SITES) and commands(page, False)]
+IN_ORDER = [page for page in PAGES if page not in (YOURS, MODEL, SITES) and commands(page, False)]
 
 
 @pytest.mark.parametrize("page", IN_ORDER, ids=lambda p: p.stem)
@@ -134,13 +136,10 @@ def test_the_commands_of_a_page_on_real_data_run(hansa, tmp_path: Path, page: Pa
     run_all(hansa, tmp_path, lines)
 
 
-def test_the_page_on_your_own_data_and_model_runs(
-    hansa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In an empty folder; a block whose first line names a file is that file."""
-    monkeypatch.syspath_prepend(tmp_path)
+def run_whole(hansa, tmp_path: Path, page: Path) -> None:
+    """A page in an empty folder; a block whose first line names a file is that file."""
     for language, text in re.findall(
-        r"^```(\w+)\n(.*?)^```", YOURS.read_text(), re.MULTILINE | re.DOTALL
+        r"^```(\w+)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
     ):
         if name := re.match(r"# (\w+\.(py|yaml))", text):
             (tmp_path / name[1]).write_text(text)
@@ -149,13 +148,26 @@ def test_the_page_on_your_own_data_and_model_runs(
                 said = hansa(*shlex.split(shortened(line))[1:])
                 assert said.status == 0, f"{line}\n{said.err}"
         elif language == "python":
-            exec(compile(text, name[1] if name else YOURS.name, "exec"), {})
+            exec(compile(text, name[1] if name else page.name, "exec"), {})
         else:
             assert language == "yaml"
             assert name
+
+
+def test_the_page_on_your_own_data_and_model_runs(
+    hansa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    run_whole(hansa, tmp_path, YOURS)
     said = capsys.readouterr().out.splitlines()
     assert said[-2] in ("apple", "pear", "plum", "quince")
     assert "('apple', 'pear', 'plum', 'quince')" in said[-1]
+
+
+def test_the_page_on_using_a_model_runs(hansa, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    run_whole(hansa, tmp_path, MODEL)
 
 
 def test_the_python_of_the_readme_runs(hansa, capsys: pytest.CaptureFixture[str]) -> None:
