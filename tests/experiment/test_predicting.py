@@ -121,7 +121,7 @@ def test_a_graph_answers_as_the_network(place: Path, tmp_path: Path, capsys: Any
     words = ["export", str(place / "peers"), "--average", "--out", str(tmp_path / "m.onnx")]
     assert main([*words, "--card"]) == 0
     assert (tmp_path / "m.md").is_file()
-    told = json.loads((tmp_path / "m.json").read_text())["onnx"]
+    told = json.loads((tmp_path / "m.onnx.json").read_text())["onnx"]
     assert told["largest_difference"] < 1e-5
     new = tmp_path / "new.csv"
     rows(11, 5).write_csv(new)

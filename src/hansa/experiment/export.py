@@ -60,7 +60,8 @@ def export(
 
     Args:
         run: the run, or its folder.
-        out: a new file, ``NAME.safetensors`` or ``NAME.onnx``; the facts go to ``NAME.json``. Or a
+        out: a new file, ``NAME.safetensors`` or ``NAME.onnx``; the facts go to ``NAME.json`` or
+            ``NAME.onnx.json``. Or a
             new folder, with a model card in it; of a model of transformers as transformers or PEFT
             writes it.
         node: whose model, where there are several.
@@ -82,7 +83,12 @@ def export(
     return folder.export(out, node, average, merged, card, **which)
 
 
-def check_out(path: Path, merged: bool) -> None:
+def facts_file(path: Path) -> Path:
+    """Where the facts of a file of a model are: beside it."""
+    return path.with_suffix(".onnx.json" if path.suffix == GRAPH else ".json")
+
+
+def check_out(path: Path, merged: bool, card: bool = False) -> None:
     """Refuse a place for a model before any work.
 
     Raises:
@@ -99,7 +105,7 @@ def check_out(path: Path, merged: bool) -> None:
     if merged:
         problem, fix = "is a file of all tensors by name", "a new folder: --out DIR"
         raise ConfigError("out", str(path), problem, fix)
-    for file in (path, path.with_suffix(".json"), path.with_suffix(".md")):
+    for file in (path, facts_file(path), *([path.with_suffix(".md")] if card else [])):
         if file.exists():
             raise ConfigError("out", str(path), f"{file} is there already", "another name")
     if path.suffix == GRAPH:
@@ -128,7 +134,7 @@ def deliver(
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             told |= write_onnx(one.module, one.signature, path, told)
-        place = path.with_suffix(".json")
+        place = facts_file(path)
         write_json(place, told)
     elif path.suffix == TENSORS:
         place = write_export(path, one.module, told)

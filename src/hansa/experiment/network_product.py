@@ -41,5 +41,5 @@ class NetworkProduct(Product):
         """The network as a file or a folder."""
         from hansa.experiment.export import check_out, deliver
 
-        check_out(out, merged)
+        check_out(out, merged, card)
         return deliver(self.delivered(run, which), run, out, merged, card)
