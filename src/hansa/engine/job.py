@@ -219,6 +219,8 @@ class Job(Plan):
         if self.accounts is not None:
             block.privacy = self.privacy
             self.accounts.start(block)
+        if self.until is not None:
+            self.until.start(block)
         block.facts[TOGETHER] = self.attackers is not None and self.attackers.attack.colluding
         if self.faults is not None:
             for name in COUNTERS:

@@ -23,6 +23,7 @@ from hansa.engine.time.clock import Clock
 from hansa.engine.time.presence import Presence
 from hansa.engine.training.bench import Strategy
 from hansa.engine.training.trial import Tried
+from hansa.engine.until import UntilSettings
 from hansa.metrics import MetricSet
 from hansa.models import Model
 from hansa.privacy.privacy import Privacy
@@ -44,6 +45,7 @@ class Plan:
         faults: what goes wrong on purpose, or None.
         shaping: what the links between nodes are like, or None: as they are.
         privacy: what protects examples or nodes, or None.
+        until: what ends the run before its last round, or None.
         agrees: whether all nodes are one owner's, whose blocks can agree to end the run.
         form: what the module is built from; None: no other process can.
         plugins: modules or files that components come from.
@@ -69,6 +71,7 @@ class Plan:
     faults: Faults | None = None
     shaping: Shaping | None = None
     privacy: Privacy | None = None
+    until: UntilSettings | None = None
     agrees: bool = True
     form: Model | None = None
     plugins: tuple[str, ...] = ()

@@ -24,10 +24,12 @@ from hansa.engine.exchange.faults import Faults
 from hansa.engine.roster import TELLING
 from hansa.engine.runtimes.crashes import check_crashes
 from hansa.engine.runtimes.runtime import owners, split_nodes
+from hansa.experiment.ending import check_until
 from hansa.experiment.inputs import plugins_of
 from hansa.experiment.protection import check_model, check_privacy
 from hansa.experiment.replays import check_replay
 from hansa.experiment.runfile import RunFile
+from hansa.metrics import MetricSet
 from hansa.models import Model, Module, ParameterLayout, initial_model
 from hansa.topology.timetable import Timetable
 
@@ -91,6 +93,7 @@ def framed(run: RunFile) -> Frame:
     within("model", run.model.check, nodes, run.model)
     _check_pace(run)
     check_privacy(run)
+    check_until(run)
     _check_servers(run, servers)
     streams = Streams(run.seed)
     away = _check_faults(run, servers)
@@ -124,6 +127,9 @@ def completed(
     module = within("model", lambda: initial_model(form, dataset.spec, streams), nodes, form)
     if run.privacy is not None:
         within("model", lambda: check_model(run, module), nodes)
+    if run.until is not None and run.until.watches:
+        until, metrics = run.until, MetricSet(run.evaluate.metrics, dataset.spec)
+        within("until", lambda: until.figure(metrics, run.evaluate, dataset), nodes)
     strategy = run.train.strategy
     return Job(
         rounds=run.rounds,
@@ -146,6 +152,7 @@ def completed(
         faults=run.faults,
         shaping=run.network,
         privacy=run.privacy,
+        until=run.until,
         agrees=not isinstance(run.runtime, BySite),
     )
 

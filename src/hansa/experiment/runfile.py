@@ -27,6 +27,7 @@ from hansa.engine import (
 )
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.links.shaping import Shaping
+from hansa.engine.until import UntilSettings
 from hansa.ensemble.attacks import Attack
 from hansa.experiment.held_back import hold_back_parts
 from hansa.experiment.settings_file import SettingsFile, files, load_plugins, override
@@ -45,7 +46,14 @@ class RunFile(SettingsFile):
     checks: ClassVar[str] = "hansa.experiment.prepare:prepare"
     forgets: ClassVar[str] = ""
     """What takes data out of a run of another verb, where that is not ``hansa forget``."""
-    resumable: ClassVar[tuple[str, ...]] = ("rounds", "runtime", "checkpoint", "sinks", "device")
+    resumable: ClassVar[tuple[str, ...]] = (
+        "rounds",
+        "until",
+        "runtime",
+        "checkpoint",
+        "sinks",
+        "device",
+    )
 
     verb: Literal["learn"] = Field("learn", description="whose file this is")
     seed: int = Field(
@@ -53,6 +61,9 @@ class RunFile(SettingsFile):
     )
     nodes: int = Field(16, ge=1, le=10_000_000, description="how many parties collaborate")
     rounds: int = Field(50, ge=1, description="how many times they exchange")
+    until: UntilSettings | None = Field(
+        None, description="what ends the run before its last round: budgets, a figure to reach"
+    )
     data: DataSource = Field(Digits(), description="data set and its split over the nodes")
     model: Model = Field(MLP(), description="network that every node trains")
     topology: Topology = Field(Regular(degree=4), description="who hears whom")

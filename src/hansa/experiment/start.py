@@ -10,6 +10,7 @@ from typing import Any
 from hansa.base.errors import ConfigError, HansaWarning
 from hansa.engine import read_manifest
 from hansa.engine.runtimes.checkpoint import peek, sealed
+from hansa.engine.until import MARK
 from hansa.experiment.hosting import Reopened
 from hansa.experiment.runfile import RunFile
 from hansa.report import RunFolder
@@ -59,6 +60,8 @@ class Start:
         asked = int(folder.config.get("rounds", 0))
         done = max(start.done, int(summary.get("rounds", 0)) if ended else 0)
         stopped = bool(start.manifest.get("stopped")) or (ended and done < asked)
+        if stopped and _longer(folder, chosen, start.manifest):
+            return start
         if stopped and ended:
             problem = f"ended by its own rule after round {done}: no round is left"
             raise ConfigError("resume", str(folder.path), problem, "begin a new run")
@@ -83,3 +86,9 @@ class Start:
             )
             folder.event("warning", text=text)
             warnings.warn(HansaWarning(text), stacklevel=3)
+
+
+def _longer(folder: RunFolder, chosen: RunFile, manifest: dict[str, Any]) -> bool:
+    """Whether a run that its budget or its patience has ended has another one now."""
+    reason = (folder.summary or {}).get("ended") or manifest.get("so_far", {}).get("reason", "")
+    return MARK in str(reason) and folder.config.get("until") != chosen.dump()["until"]

@@ -31,6 +31,7 @@ from hansa.engine.exchange.noising import noised
 from hansa.engine.exchange.recorded import Rewind
 from hansa.engine.job import Job
 from hansa.engine.outcome import Outcome
+from hansa.engine.runtimes import early_end
 from hansa.engine.runtimes.absence import Away, Returns
 from hansa.engine.runtimes.agenda import Agenda
 from hansa.engine.runtimes.arrivals import Order
@@ -96,7 +97,7 @@ class Host:
         """
         if self.job.evaluates(0):
             t = -1
-            models = self._models(t, 0)
+            models, _ = self._models(t, 0)
             measured = self._guard("evaluation", t, partial(self._measure, models))
             self.report(self._said(t, 0.0, measured, False))
 
@@ -164,10 +165,16 @@ class Host:
         self._check_reason(reason)
         if job.accounts is not None and reason is None and t + 1 < job.rounds:
             reason, phase = self._spent(t, phase)
+        if job.until is not None and reason is None and t + 1 < job.rounds:
+            asked = time.perf_counter()
+            reason, phase, measured = self._until(t, phase, measured)
+            began += time.perf_counter() - asked  # measuring is no part of a round
         last = reason is not None or t + 1 == job.rounds
+        again = last and measured is not None and not early
         if last:
             end, phase, _ = self._play(job.algorithm.finish(block, t), t, phase, False)
             block.outcome = replace(end or Outcome(), reason=reason or "")
+            measured = None if again else measured  # what the run has come to may be another model
         away.put_back()
         for entry, values in variances:
             # Steps that compression made too long end below zero; those are not taken. What is
@@ -180,7 +187,7 @@ class Host:
             block.report |= job.accounts.figures(block)
         seconds = time.perf_counter() - began
         if (job.evaluates(t + 1) or last) and measured is None:
-            models = self._models(t, phase)
+            models, _ = self._models(t, phase, again)
             measured = self._guard("evaluation", t, partial(self._measure, models))
         self.returns.keep(block, t + 1)
         return self._said(t, seconds, measured, last)
@@ -278,6 +285,21 @@ class Host:
         told = self._guard("exchange", t, partial(self.exchange, self.block, share, t, phase))
         return accounts.verdict(told) or None, phase + 1
 
+    def _until(self, t: int, phase: int, measured: Any) -> tuple[str | None, int, Any]:
+        """(why a budget or a figure ends the run with this round, the next phase, what was measured
+        to find that out)."""
+        job, block = self.job, self.block
+        assert job.until is not None
+        if job.until.watches and job.evaluates(t + 1) and measured is None:
+            models, phase = self._models(t, phase)
+            measured = self._guard("evaluation", t, partial(self._measure, models))
+        share = early_end.ask(job, block, measured)
+        if share is None:
+            return None, phase, measured
+        told = self._guard("exchange", t, partial(self.exchange, block, share, t, phase))
+        said = self._guard("evaluation", t, partial(early_end.verdict, job, block, told))
+        return said or None, phase + 1, measured
+
     def _attacked(self, send: Send, t: int, phase: int) -> tuple[Send, int]:
         """(what leaves the block where some of its nodes attack, the next phase)."""
         attackers, honest = self.job.attackers, None
@@ -309,14 +331,18 @@ class Host:
                 "nothing, or a text that says why the run ends with this round",
             )
 
-    def _models(self, t: int, phase: int) -> Models:
-        """The models that the algorithm wants measured; at first (-1) what it starts from.
+    def _models(self, t: int, phase: int, again: bool = False) -> tuple[Models, int]:
+        """The models that the algorithm wants measured, at first (-1) what it starts from; and the
+        next phase.
 
         What is sent to put them together is no part of the run: it takes no modelled time, and its
         bytes are a figure of their own.
+
+        Args:
+            again: they were measured in this round before.
         """
         block, came = self.block, None
-        script = handed_out(self.job, block, t)
+        script = handed_out(self.job, block, t, again)
         names = (*COUNTERS, BACKHAUL, *MODELLED, BATTERY_LEFT)
         state: dict[str, Tensor] = {}
         report = dict(block.report)
@@ -332,14 +358,14 @@ class Host:
             came = self._guard("exchange", t, work)
             phase += asked.turn is None
         if not state:
-            return models
+            return models, phase
         sent = (block.state["bytes_sent"] - state["bytes_sent"]).numpy()
         for name, value in state.items():
             block.state[name].copy_(value)
         block.report = report
         if sent.any():
             block.report["measuring_bytes"] = sent.astype(np.float64)
-        return models
+        return models, phase
 
     def _measure(self, models: Models) -> dict[str, Any]:
         doing("measuring")

@@ -57,14 +57,17 @@ class HandedOut(Share):
     """Servers' models, given to every block to be judged; no exchange of the algorithm's.
 
     Attributes:
-        turn: 0 before the first round, then 1 in every round that measures.
+        turn: 0 before the first round, then 1 in every round that measures; 2 where it does so
+            again, once the run has ended.
     """
 
     turn: int = 1
     kind = "judged"
 
 
-def handed_out(job: Job, block: Block, t: int) -> Generator[Asked[Any], Any, Models]:
+def handed_out(
+    job: Job, block: Block, t: int, again: bool = False
+) -> Generator[Asked[Any], Any, Models]:
     """The models that are measured after round t, or at first (-1).
 
     Where clients judge servers' models, those go to every block, since examples that are held
@@ -77,7 +80,7 @@ def handed_out(job: Job, block: Block, t: int) -> Generator[Asked[Any], Any, Mod
         return Models(who, rows)
     integers = {name: value.numpy() for name, value in block.integers(who).items()}
     told = {"ids": block.ids[who], "rows": rows.cpu().numpy(), **integers}
-    came = yield HandedOut(told, turn=int(t >= 0))
+    came = yield HandedOut(told, turn=int(t >= 0) + again)
     judged = Judged(
         came["ids"],
         torch.from_numpy(came["rows"]).to(rows.device),

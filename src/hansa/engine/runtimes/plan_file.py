@@ -31,6 +31,7 @@ from hansa.engine.runtimes.carried import relocated
 from hansa.engine.settings import CheckpointSettings, EvaluateSettings, TrainSettings
 from hansa.engine.time.clock import Clock
 from hansa.engine.training.trial import Tried
+from hansa.engine.until import UntilSettings
 from hansa.ensemble.attacks import Attack
 from hansa.models import frozen_digest, frozen_tensors, initial_model
 from hansa.models.model import Model
@@ -68,6 +69,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
         "faults": None if plan.faults is None else plan.faults.model_dump(mode="json"),
         "shaping": None if plan.shaping is None else plan.shaping.model_dump(mode="json"),
         "privacy": None if plan.privacy is None else plan.privacy.dump(),
+        "until": None if plan.until is None else plan.until.model_dump(mode="json"),
         "topology": plan.network.topology.dump(),
         "nodes": plan.nodes,
         "servers": plan.servers,
@@ -129,6 +131,7 @@ def read_plan(folder: Path, places: Mapping[str, str] | None = None) -> Plan:
         faults=faults,
         shaping=None if facts["shaping"] is None else Shaping.model_validate(facts["shaping"]),
         privacy=None if facts["privacy"] is None else Privacy.resolve(facts["privacy"]),
+        until=None if facts["until"] is None else UntilSettings.model_validate(facts["until"]),
         form=form,
         plugins=tuple(facts["plugins"]),
         trial=Tried(**trial),

@@ -18,7 +18,7 @@ def for_flower(run: RunFile) -> RunFile:
 
     Raises:
         ConfigError: the algorithm is none of clients and servers, or has no rounds; or the run is
-            to be differentially private.
+            to be differentially private, or to end by a budget.
     """
     if run.algorithm.own_pace:
         raise ConfigError(
@@ -37,6 +37,9 @@ def for_flower(run: RunFile) -> RunFile:
     if run.privacy is not None:
         problem = "keeps its accounts from round to round, and a Flower app's clients keep nothing"
         raise ConfigError("privacy", run.privacy.name, problem, "hansa learn, which runs this one")
+    if run.until is not None:
+        problem = "goes by what all have spent, and a Flower app's clients tell nobody"
+        raise ConfigError("until", None, problem, "rounds; or hansa learn, which runs this one")
     if run.train.strategy != "auto":
         return run
     return run.model_copy(update={"train": run.train.model_copy(update={"strategy": "looped"})})
