@@ -86,7 +86,7 @@ def _of_figure(job: Job, until: UntilSettings, block: Block, told: dict[str, np.
         block.state[BEST].fill_(value)
     if waited < until.patience:
         return ""
-    times = "evaluation" if until.patience == 1 else f"{until.patience} evaluations"
+    times = "an evaluation" if until.patience == 1 else f"{until.patience} evaluations"
     known = "" if math.isnan(best) else f" than {quantity(best, name)}"
     return f"{label(name)} had not become better{known} for {times} {MARK}patience)"
 
