@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 HOME = ROOT / "docs" / "gallery"
 MADE = HOME / "made.json"
 WALL = re.compile(r"(?:, ([^,]+?))? and [\d.]+ \w+ of wall time")
+WIDEST = 620  # pixels of a picture, before they are made finer
 MOST = 40_000  # bytes of a picture
 NO_FOLDER = {"serve": "It answers until it is stopped, and so leaves no picture."}
 TITLES = {
@@ -67,9 +68,10 @@ def picture(chart: Any, path: Path) -> None:
     """Write a chart as a small PNG of few colours."""
     import vl_convert
 
-    png = vl_convert.vegalite_to_png(
-        charts.spec_of(chart), vl_version=charts.vega_lite_version(), scale=1.5
-    )
+    spec = charts.spec_of(chart)
+    if isinstance(spec.get("width"), int | float):  # what would be shrunk could not be read
+        spec["width"] = min(spec["width"], WIDEST)
+    png = vl_convert.vegalite_to_png(spec, vl_version=charts.vega_lite_version(), scale=1.5)
     image = Image.open(io.BytesIO(png)).convert("RGB")
     image.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
     if path.stat().st_size > MOST:
@@ -152,29 +154,31 @@ def machine() -> str:
 
 def _entry(name: str, remark: str, one: dict[str, Any]) -> list[str]:
     lines = [f"### {name}", "", f"{remark}.", ""]
-    if one.get("picture"):
-        lines += [f"![{one['picture']}](gallery/{name}.png)", ""]
-    if said := one.get("problem") or one.get("sentence"):
-        lines += [said, ""]
-    lines += ["```sh", f"hansa {one['command']} {name}", "```", ""]
-    cost = f"; {one['cpu_seconds']:.0f} s, commit `{one['commit']}`" if "commit" in one else ""
-    return [*lines, f"[The file](../examples/{name}.yaml){cost}.", ""]
+    lines += [f"![{one['picture']}](gallery/{name}.png)", ""] if one["picture"] else []
+    lines += [one["sentence"], "", "```sh", f"hansa {one['command']} {name}", "```", ""]
+    cost = f"{one['cpu_seconds']:.0f} s, commit `{one['commit']}`"
+    return [*lines, f"[The file](../examples/{name}.yaml); {cost}.", ""]
+
+
+def _line(name: str, remark: str, one: dict[str, Any]) -> str:
+    problem = f" {one['problem']}" if "problem" in one else ""
+    return (
+        f"- [{name}](../examples/{name}.yaml), `hansa {one['command']} {name}`: {remark}.{problem}"
+    )
 
 
 def page(made: dict[str, Any]) -> str:
-    """The gallery in Markdown, from what those examples came to that were run."""
+    """The gallery in Markdown: what examples came to, then those that were not run."""
     lines = [HEAD.format(machine=made["machine"])]
-    unseen = {name: {"command": command_of(name)} for name in examples()}
-    every = {name: made["examples"].get(name, one) for name, one in unseen.items()}
-    remarks = examples()
+    every = {name: made["examples"].get(name, {"command": command_of(name)}) for name in examples()}
     for command in dict.fromkeys([*TITLES, *(one["command"] for one in every.values())]):
-        entries = [
-            line
-            for name, one in every.items()
-            if one["command"] == command
-            for line in _entry(name, remarks[name], one)
-        ]
-        lines += [f"## {TITLES.get(command, command)}", "", *entries] if entries else []
+        said = [(n, examples()[n], one) for n, one in every.items() if one["command"] == command]
+        if said:
+            lines += [f"## {TITLES.get(command, command)}", ""]
+        for one in said:
+            lines += _entry(*one) if "sentence" in one[2] else []
+        if others := [_line(*one) for one in said if "sentence" not in one[2]]:
+            lines += ["Without a picture here:", "", *others, ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
