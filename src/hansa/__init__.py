@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hansa.experiment.export import export, open_run
     from hansa.experiment.run import resume, run
     from hansa.experiment.runfile import RunFile
+    from hansa.experiment.sweep.sweeping import sweep
     from hansa.models import Model
     from hansa.report import RunFolder
     from hansa.report.several.result import compare
@@ -71,6 +72,7 @@ _HOMES = {
     ),
     "hansa.experiment": ("RunFile", "resume", "run"),
     "hansa.experiment.export": ("export", "open_run"),
+    "hansa.experiment.sweep.sweeping": ("sweep",),
     "hansa.models": ("Model",),
     "hansa.report": ("RunFolder",),
     "hansa.report.several.result": ("compare",),
@@ -111,6 +113,7 @@ __all__ = [
     "register",
     "resume",
     "run",
+    "sweep",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import polars
 import pytest
 
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.cli import main
 from hansa.experiment.run import run as run_alone
 from hansa.experiment.sweep.crew import Crew, Order, noted_in
 from hansa.experiment.sweep.sweep_file import SweepFile, with_options
@@ -105,7 +107,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("sweep")
     settings = base(folder)
     whole = with_options(as_sweep(settings), ["train.optimizer.lr=0.1"], seeds=3)
-    before = sweep(whole, folder / "out", How(quiet=True, jobs=2))
+    before = sweep(whole, folder / "out", how=How(quiet=True, jobs=2))
     statuses = {name: one["status"] for name, one in before.outcomes.items()}
     (folder / "mended").touch()
     kept = resume_sweep(folder / "out", how=QUIET)
@@ -114,17 +116,18 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 
 def test_a_run_that_fails_stops_no_other(story: Story) -> None:
-    assert story.statuses == {"seed-1": "finished", "seed-2": "failed", "seed-3": "interrupted"}
+    assert story.statuses == {"seed-1": "finished", "seed-2": "failed", "seed-3": "failed"}
     facts = story.before.facts()
     assert facts["status"] == "unfinished"
-    (failed,) = facts["failed"]
-    assert failed["run"] == "seed-2"
-    assert "a bad day" in failed["error"]
+    failed = {one["run"]: one["error"] for one in facts["failed"]}
+    assert failed.keys() == {"seed-2", "seed-3"}
+    assert "a bad day" in failed["seed-2"]
+    assert "SIGKILL" in failed["seed-3"]
 
 
-def test_what_was_killed_goes_on_and_what_failed_does_so_when_asked(story: Story) -> None:
+def test_what_failed_goes_on_from_its_checkpoint_when_asked(story: Story) -> None:
     kept = {name: one["status"] for name, one in story.kept.outcomes.items()}
-    assert kept == {"seed-1": "finished", "seed-2": "failed", "seed-3": "finished"}
+    assert kept == story.statuses  # what failed is not tried again unasked
     after = {name: one["status"] for name, one in story.after.outcomes.items()}
     assert after == dict.fromkeys(["seed-1", "seed-2", "seed-3", "seed-4"], "finished")
     events = RunFolder.open(story.folder / "out/runs/seed-3").events()
@@ -158,12 +161,42 @@ def test_the_folder_describes_itself(story: Story) -> None:
     assert len(json.loads((out / "runs.json").read_text())) == 4
 
 
+def test_the_command_says_what_came_of_it(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--resume", str(story.folder / "out"), "--json", "-q"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["status"] == "finished"
+    assert said["runs"] == {"finished": 4}
+    (row,) = said["settings"]
+    assert (row["metric"], row["n"]) == ("accuracy", 4)
+    assert row["std"] > 0
+    assert len(row["runs"]) == 4
+    assert main(["sweep", "--resume", str(story.folder / "out"), "-q"]) == 0
+    assert "4" in capsys.readouterr().out
+
+
+def test_a_sweep_that_was_killed_goes_on(story: Story, tmp_path: Path) -> None:
+    """The sweep's process and its runs are gone: no summary, no note of an end."""
+    out = tmp_path / "out"
+    shutil.copytree(story.folder / "out", out)
+    (out / "runs/seed-4/summary.json").unlink()
+    (out / "notes/seed-4.json").write_text('{"status": "running", "done": 2, "of": 4}')
+    shutil.rmtree(out / "runs/seed-3")
+    (out / "runs/seed-3").mkdir()
+    (out / "runs/seed-3/environment.json").touch()  # killed before it was a run
+    (out / "notes/seed-3.json").write_text('{"status": "running"}')
+    again = resume_sweep(out, how=QUIET)
+    assert {one["status"] for one in again.outcomes.values()} == {"finished"}
+    for seed in (3, 4):
+        before = RunFolder.open(story.folder / f"out/runs/seed-{seed}")
+        assert figures(RunFolder.open(out / f"runs/seed-{seed}")).equals(figures(before))
+
+
 def test_what_would_make_it_another_sweep_is_refused(story: Story) -> None:
     out = story.folder / "out"
     with pytest.raises(ConfigError, match="leave out runs"):
         resume_sweep(out, {"seeds": 2}, QUIET)
     with pytest.raises(ConfigError, match="not empty"):
-        sweep(as_sweep("dpsgd"), out, QUIET)
+        sweep(as_sweep("dpsgd"), out, how=QUIET)
     with held(out), pytest.raises(CheckpointError, match="another process"):
         resume_sweep(out, how=QUIET)
     with pytest.raises(CheckpointError, match=r"no sweep\.yaml"):
@@ -173,7 +206,7 @@ def test_what_would_make_it_another_sweep_is_refused(story: Story) -> None:
 def test_settings_that_do_not_fit_the_data_are_told_before_any_run(tmp_path: Path) -> None:
     whole = with_options(as_sweep("dpsgd"), ["nodes=4", "topology.degree=2,6"])
     with pytest.raises(ConfigError, match=r"topology\.degree=6") as caught:
-        sweep(whole, tmp_path / "out", QUIET)
+        sweep(whole, tmp_path / "out", how=QUIET)
     assert "1 of 2 cannot work" in str(caught.value)
     assert not (tmp_path / "out").exists()
 

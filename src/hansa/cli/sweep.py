@@ -10,7 +10,7 @@ import typer
 
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import DIVERGED, Answer, answering
-from hansa.cli.options import Debug, Json, Out, Quiet, home
+from hansa.cli.options import Debug, Json, Out, Quiet, RayAddress, home
 from hansa.cli.running import heed_sigterm
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def sweep(
     seeds: Seeds = None,
     seed: SweepSeed = None,
     jobs: Jobs = None,
+    ray_address: RayAddress = None,
     out: Out = None,
     resume: ResumeSweep = None,
     skip_refused: Annotated[
@@ -98,7 +99,8 @@ def sweep(
     """Run every setting with every seed, several at a time, and compare what came of them.
 
     The exit status is 1 if a run failed and 3 if one diverged; the others are run all the same.
-    Ctrl-C keeps everything: --resume SWEEP goes on.
+    Ctrl-C keeps everything: --resume SWEEP goes on. --ray-address has the nodes of every run placed
+    by that Ray cluster, as --set runtime.name=ray --set runtime.address=HOST:PORT does.
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
@@ -109,7 +111,8 @@ def sweep(
         more: dict[str, Any] = {"samples": samples, "seeds": _seeds(seeds)}
         answer.go_on = "hansa sweep --resume"
         if resume is not None:
-            if file or sets or zips or randoms or out or seed is not None or dry_run:
+            others = (file, sets, zips, randoms, out, ray_address, dry_run)
+            if any(others) or seed is not None:
                 fix = "--resume SWEEP alone, with more --seeds or --samples where wanted"
                 raise ConfigError("resume", str(resume), "takes no FILE and no settings", fix)
             changes = {key: value for key, value in more.items() if value is not None}
@@ -119,6 +122,8 @@ def sweep(
             from hansa.experiment.sweep.sweep_file import SweepFile, with_options
             from hansa.experiment.sweep.sweeping import as_sweep
 
+            if ray_address is not None:
+                sets = ["runtime.name=ray", f"runtime.address={ray_address!r}", *(sets or ())]
             chosen = SweepFile.parse(
                 with_options(
                     as_sweep(file or "dpsgd"),
@@ -132,7 +137,7 @@ def sweep(
             if dry_run:
                 _show_plan(answer, planned(chosen))
                 return
-            swept = run(chosen, out, how)
+            swept = run(chosen, out, how=how)
         status = _result(answer, swept)
     if status:
         raise typer.Exit(status)
@@ -149,12 +154,12 @@ def _seeds(text: str | None) -> int | list[int] | None:
 
 
 def _show_plan(answer: Answer, plan: Any) -> None:
-    from hansa.experiment.sweep.planned import plan_facts, plan_table
+    from hansa.experiment.sweep.planned import plan_facts, plan_table, refusal
 
     answer.data = plan_facts(plan)
     answer.table(plan_table(plan))
-    for one in plan.refused:
-        answer.line(f"cannot work: {one.words}\n  {one.error}")
+    if plan.refused:
+        answer.line(str(refusal(plan.refused, len(plan.settings) + len(plan.refused))))
     answer.line(f"{len(plan.runs)} runs. Nothing was started.")
 
 

@@ -178,14 +178,19 @@ def in_words(changes: Changes) -> str:
 
 def folder_name(changes: Changes) -> str:
     """What makes a setting as the name of a folder: that of no other setting of the sweep."""
-    parts = []
+    parts: list[str] = []
+    whole = True
     for field, value in changes.items():
         last = field.rpartition(".")[2]
-        text = short(_text(value))
-        parts += [text] if isinstance(value, str) else [last, text]
-    whole = "-".join(parts)
-    name = re.sub(r"[^\w.+]+", "-", whole).strip("-.")
-    if name != whole or len(name) > _LONGEST:  # something of it is lost
+        if isinstance(value, Mapping):
+            inside = [word for key, own in value.items() for word in (key, _text(own))]
+            parts += inside[1:] if inside[:1] == ["name"] else [last, *inside]
+            whole = False  # what is text in there, and what a number, is not told
+        else:
+            parts += [short(_text(value))] if isinstance(value, str) else [last, _text(value)]
+    words = "-".join(parts)
+    name = re.sub(r"[^\w.+]+", "-", words).strip("-.")
+    if not whole or name != words or len(name) > _LONGEST:  # something of it is lost
         digest = hashlib.blake2b(in_words(changes).encode(), digest_size=3).hexdigest()
         name = f"{name[:_LONGEST]}-{digest}"
     return name

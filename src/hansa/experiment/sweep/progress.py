@@ -86,6 +86,14 @@ class SweepProgress(Shown):
                 number = f"{self.kept + len(self._told)}/{total} {self.what}"
                 self.tell(f"{number}: {name} {outcome['status']}{why}")
 
+    def doing(self, what: str) -> None:
+        """Take what goes on once all runs have ended."""
+        self._status = what
+        if self._bar is not None:
+            self._bar.update(self._task, now=what)
+        else:
+            self.tell(what)
+
     def status(self) -> str:
         """What goes on right now."""
         return f"still at it after {shown_time(self.seconds)}: {self._status}"

@@ -81,14 +81,15 @@ class SweepFolder:
         return self.path / NOTES / f"{run.name}.json"
 
     def outcome(self, run: PlannedRun) -> Outcome:
-        """How a run ended; one that was killed says nothing, and counts as interrupted."""
+        """How a run ended; one that was killed with the sweep says nothing: it is interrupted."""
         folder, noted = self.folder_of(run), noted_in(self.note_of(run))
+        crashed = noted.get("status") == FAILED
         if is_run(folder):
             summary = RunFolder.open(folder).summary or {}
-            status = summary.get("status", INTERRUPTED)
+            status = summary.get("status", FAILED if crashed else INTERRUPTED)
             same = noted.get("status") == status
             return {**(noted if same else {}), "status": status, "ended": summary.get("ended", "")}
-        if noted.get("status") in (FAILED, INTERRUPTED):
+        if crashed or noted.get("status") == INTERRUPTED:
             return noted
         return {"status": INTERRUPTED if noted else UNBEGUN}
 

@@ -107,6 +107,7 @@ class Swept:
 def sweep(
     settings: SweepFile | Mapping[str, Any] | str | Path,
     out: str | Path | None = None,
+    jobs: int | None = None,
     how: How = How(),
 ) -> Swept:
     """Run every setting of a sweep with every seed.
@@ -115,24 +116,27 @@ def sweep(
         settings: of a sweep; its file's path; or plain data. A file of another verb, or an
             algorithm's name, is a sweep of that alone.
         out: its folder; by default a new one under ``runs/``.
+        jobs: runs at a time, as of ``how``.
+        how: it is run, which changes nothing of what comes of it.
 
     Raises:
         ConfigError: a setting that cannot work, before any run starts.
         KeyboardInterrupt: it was asked to end before any run had begun.
     """
     chosen = settings if isinstance(settings, SweepFile) else SweepFile.parse(as_sweep(settings))
+    how = how if jobs is None else replace(how, jobs=jobs)
     plan = planned(chosen)
     _refuse(plan, how)
     place = reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(Path(out))
     with place as path:
         folder = SweepFolder(path.expanduser())
         folder.check_free()
-        with _places(plan, how) as (places, jobs):
-            plan = _checked(plan, how, places, jobs)
+        with _places(plan, how) as (places, several):
+            plan = _checked(plan, how, places, several)
             with held(folder.path):
                 folder.write(chosen)
                 folder.keep(plan)
-                return _work(folder, plan, how, places, jobs)
+                return _work(folder, plan, how, places, several)
 
 
 def resume_sweep(
@@ -160,6 +164,8 @@ def resume_sweep(
             problem = f"would leave out runs that are there, such as {names}"
             raise ConfigError("seeds", None, problem, "those that there were, and more")
         _refuse(plan, replace(how, skip_refused=how.skip_refused or bool(known.refused)))
+        if not any(_is_left(folder.outcome(run), how) for run in plan.runs):
+            return _work(folder, plan, how, None, 1)
         with _places(plan, how) as (places, jobs):
             folder.write(again)
             folder.keep(plan)
@@ -247,21 +253,26 @@ def _error(outcome: Outcome) -> ConfigError:
     return ConfigError("", None, outcome.get("error", "cannot be checked"))
 
 
-def _work(folder: SweepFolder, plan: SweepPlan, how: How, places: Places, jobs: int) -> Swept:
+def _work(
+    folder: SweepFolder, plan: SweepPlan, how: How, places: Places | None, jobs: int
+) -> Swept:
     """Run what is left, and write what came of all."""
     outcomes = {run.name: folder.outcome(run) for run in plan.runs}
     left = [run for run in plan.runs if _is_left(outcomes[run.name], how)]
     orders = [folder.order(run, how.pages) for run in left]
     with SweepProgress(how.quiet, "runs", len(plan.runs) - len(orders)) as told:
-        crew = Crew(places, jobs, told)
-        crew.work(orders)
+        asked = 0
+        if places is not None:
+            crew = Crew(places, jobs, told)
+            crew.work(orders)
+            asked = crew.asked
         outcomes |= {run.name: folder.outcome(run) for run in left}
         swept = Swept(folder, plan, outcomes)
         from hansa.experiment.sweep.results import write_results
 
         ended = swept.ended()
-        if ended and not (crew.asked and len(ended) < 2):
-            told.tell("drawing the page")
+        if ended and not (asked and len(ended) < 2):
+            told.doing("drawing the page")
             write_results(folder, plan, ended)
     return swept
 
