@@ -230,10 +230,14 @@ def _load(kind: str) -> None:
 def _alone(kind: str, name: str) -> type[Component] | None:
     """The built-in component whose module bears its name, without its room's others."""
     for room in ROOMS.get(kind, ()):
-        if not (room.endswith(".*") and name.isidentifier()) or kind in _plugged_in:
+        if not name.isidentifier() or kind in _plugged_in:
             continue
-        module = f"{room.removesuffix('.*')}.{name}"
-        if name not in _registry.get(kind, {}) and importlib.util.find_spec(module):
+        module = f"{room.removesuffix('.*')}.{name}" if room.endswith(".*") else room
+        if (
+            module.rpartition(".")[2] == name
+            and name not in _registry.get(kind, {})
+            and importlib.util.find_spec(module)
+        ):
             importlib.import_module(module)
     return _registry.get(kind, {}).get(name)
 

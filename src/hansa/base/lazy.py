@@ -7,12 +7,15 @@ checker alone. Ruff holds every module to it (``banned-module-level-imports``).
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable
 from functools import cache, wraps
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -56,17 +59,40 @@ def load_all(package: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def on_demand(package: str) -> Callable[[str], Any]:
-    """A package's ``__getattr__`` that looks for a name in all of its modules."""
+class _Front(ModuleType):
+    """A package whose public names are not hidden by modules of its own of the same name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in vars(self).get("_homes", ())):
+            super().__setattr__(name, value)
+
+
+def front(package: str) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` that imports what its ``if TYPE_CHECKING:`` lists, when asked.
+
+    So the list of public names is written once, and read by the type checker and by this.
+    """
+    module = sys.modules[package]
+    text = Path(str(module.__file__)).read_text(encoding="utf-8")
+    (listed,) = (node for node in ast.parse(text).body if isinstance(node, ast.If))
+    homes = {
+        name.asname or name.name: (str(node.module), name.name)
+        for node in listed.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    vars(module)["_homes"] = homes
+    module.__class__ = _Front
 
     def find(name: str) -> Any:
-        if not name.startswith("_"):
-            if importlib.util.find_spec(f"{package}.{name}"):
+        if name not in homes:
+            if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}"):
                 return importlib.import_module(f"{package}.{name}")
-            for home in load_all(package):
-                if home in sys.modules and name in vars(sys.modules[home]):
-                    return vars(sys.modules[home])[name]
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home, own = homes[name]
+        value = getattr(importlib.import_module(home), own)
+        setattr(module, name, value)  # the next time it is found without coming here
+        return value
 
     return find
 

@@ -15,58 +15,16 @@ import typer
 
 import hansa
 from hansa.cli.answer import say_error, say_json
-from hansa.cli.attest import app as attest
-from hansa.cli.audit import app as audit
-from hansa.cli.check import check
-from hansa.cli.combine import app as combine
-from hansa.cli.compare import compare
-from hansa.cli.data import data
-from hansa.cli.doctor import doctor
-from hansa.cli.export import export
-from hansa.cli.forget import forget
-from hansa.cli.infer import app as infer
-from hansa.cli.init import init
-from hansa.cli.learn import learn
-from hansa.cli.listing import list_
-from hansa.cli.migrate import migrate
-from hansa.cli.node import app as node
-from hansa.cli.predict import predict
-from hansa.cli.recommend import app as recommend
-from hansa.cli.report import report
-from hansa.cli.route import app as route
-from hansa.cli.sweep import sweep
-from hansa.cli.tune import tune
-from hansa.cli.watch import watch
+from hansa.cli.verbs import Verbs
 
 app = typer.Typer(
     name="hansa",
+    cls=Verbs,
     help="Collaborative machine learning: many parties learn together without pooling their data.",
     epilog="Start with: hansa learn, or hansa init. Every setting: hansa list settings.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command("learn")(learn)
-app.command("forget")(forget)
-app.command("init")(init)
-app.command("doctor")(doctor)
-app.command("check")(check)
-app.command("list")(list_)
-app.add_typer(tune, name="tune")
-app.command("report")(report)
-app.command("export")(export)
-app.command("predict")(predict)
-app.command("compare")(compare)
-app.command("sweep")(sweep)
-app.command("watch")(watch)
-app.command("migrate")(migrate)
-app.command("data")(data)
-app.add_typer(node, name="node")
-app.add_typer(recommend, name="recommend")
-app.add_typer(combine, name="combine")
-app.add_typer(route, name="route")
-app.add_typer(infer, name="infer")
-app.add_typer(audit, name="audit")
-app.add_typer(attest, name="attest")
 
 
 @app.callback(invoke_without_command=True)

@@ -82,6 +82,9 @@ def forget(
         if history:
             _history(answer, run)
             return
+        from hansa.report import RunFolder
+
+        RunFolder.open(run)  # before what takes long to import
         from hansa.experiment.progress import Steps
         from hansa.forget.run import forget as forget_
         from hansa.forget.run import relearn as relearn_

@@ -113,6 +113,9 @@ def recommend_for(
 ) -> None:
     """Say what a run recommends to a user, with the stars that it predicts, and why."""
     with answering(as_json, debug) as answer:
+        from hansa.report import RunFolder
+
+        RunFolder.open(run)  # before what takes long to import
         from hansa.recommend.recommending import recommend
         from hansa.report.grid import Grid
 
@@ -139,6 +142,9 @@ def withdraw(
 ) -> None:
     """Take a user's ratings back: once the run goes on, nodes drop them and take none in."""
     with answering(as_json, debug) as answer:
+        from hansa.report import RunFolder
+
+        RunFolder.open(run)
         from hansa.recommend.taking_back import take_back
 
         answer.data = facts = take_back(run, user, item)

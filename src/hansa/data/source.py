@@ -25,19 +25,20 @@ from hansa.base.files import sha256
 from hansa.base.lazy import torch
 from hansa.base.paths import short
 from hansa.base.spec import DataSpec
-from hansa.base.streams import Streams
 from hansa.data import decoded
 from hansa.data.dataset import Dataset, Split
-from hansa.data.dealing.deal import Deal
 from hansa.data.dealing.partition import Iid, Partition
 from hansa.data.gaps import Means
 from hansa.data.markers import Marker
-from hansa.data.moments import Figures
 from hansa.data.pixels import ranged, settled, unknown
 from hansa.data.raw import Arrays, RawSplits, check, pool
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.base.streams import Streams
+    from hansa.data.dealing.deal import Deal
+    from hansa.data.moments import Figures
 
 
 class Parted(NamedTuple):

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from hansa.base.component import Component
-from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked
-from hansa.engine.exchange.exchange import Send
-from hansa.engine.exchange.inbox import Inbox
-from hansa.engine.network import Network, WeightRule
 from hansa.engine.outcome import Outcome
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.engine.block import Block
+    from hansa.engine.exchange.exchange import Send
+    from hansa.engine.exchange.inbox import Inbox
+    from hansa.engine.network import Network, WeightRule
 
 Script = Generator[Asked, Any, Any]
 """A round as a coroutine: it yields what to send and is resumed with the :class:`Inbox` of what

@@ -15,7 +15,7 @@ says what attackers send instead of theirs.
 
 from typing import TYPE_CHECKING
 
-from hansa.base.lazy import on_demand
+from hansa.base.lazy import front
 
 if TYPE_CHECKING:
     from hansa.ensemble.aggregators import (
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from hansa.ensemble.voting import Voting, tally
     from hansa.ensemble.weights import label_weights, uniform_weights
 
-__getattr__ = on_demand(__name__)
+__getattr__ = front(__name__)
 
 __all__ = [
     "ALittleIsEnough",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -12,14 +12,12 @@ from pydantic import Field, model_validator
 from hansa.base.component import find
 from hansa.base.errors import ConfigError
 from hansa.base.shipped import shipped
-from hansa.base.streams import Streams
-from hansa.data import Dataset, DataSource, Digits
+from hansa.data import DataSource, Digits
 from hansa.engine import (
     Algorithm,
     CheckpointSettings,
     Clock,
     EvaluateSettings,
-    Job,
     Phones,
     Runtime,
     Simulate,
@@ -33,9 +31,14 @@ from hansa.experiment.held_back import hold_back_parts
 from hansa.experiment.settings_file import SettingsFile, files, load_plugins, override
 from hansa.models import MLP, Model
 from hansa.privacy.privacy import Privacy
-from hansa.report import RunFolder
 from hansa.report.sink import Sink
 from hansa.topology import Regular, Topology
+
+if TYPE_CHECKING:
+    from hansa.base.streams import Streams
+    from hansa.data import Dataset
+    from hansa.engine import Job
+    from hansa.report import RunFolder
 
 
 class RunFile(SettingsFile):

@@ -4,30 +4,36 @@ A :class:`Request` says what; a method of the kind ``forgetting`` does it on a :
 the clients and the server of a run that was trained; a :class:`Judge` measures what came of it.
 """
 
-from hansa.forget.ascent import Ascent
-from hansa.forget.cohorts import InCohorts
-from hansa.forget.downweighting import Downweight
-from hansa.forget.federaser import FedEraser
-from hansa.forget.federation import Federation
-from hansa.forget.gradient_ascent import GradientAscent
-from hansa.forget.ledger import Cost, Ledger
-from hansa.forget.measure import Judge, attack_remark, marker_verdicts
-from hansa.forget.method import Forgetting
-from hansa.forget.projected import ProjectedAscent
-from hansa.forget.pruning import Pruning
-from hansa.forget.quickdrop import (
-    AscendAndRecover,
-    Distilled,
-    Noise,
-    OnOriginals,
-    QuickDrop,
-    RandomReal,
-)
-from hansa.forget.recovery import Recovery
-from hansa.forget.request import Request, check_request
-from hansa.forget.retrain import Retrain
-from hansa.forget.shards import Shards
-from hansa.forget.verdict import Verdict, judge_outcome
+from typing import TYPE_CHECKING
+
+from hansa.base.lazy import front
+
+if TYPE_CHECKING:
+    from hansa.forget.ascent import Ascent
+    from hansa.forget.cohorts import InCohorts
+    from hansa.forget.downweighting import Downweight
+    from hansa.forget.federaser import FedEraser
+    from hansa.forget.federation import Federation
+    from hansa.forget.gradient_ascent import GradientAscent
+    from hansa.forget.ledger import Cost, Ledger
+    from hansa.forget.measure import Judge, attack_remark, marker_verdicts
+    from hansa.forget.method import Forgetting
+    from hansa.forget.projected import ProjectedAscent
+    from hansa.forget.pruning import Pruning
+    from hansa.forget.quickdrop import (
+        AscendAndRecover,
+        Distilled,
+        Noise,
+        OnOriginals,
+        QuickDrop,
+        RandomReal,
+    )
+    from hansa.forget.recovery import Recovery
+    from hansa.forget.request import Request, check_request
+    from hansa.forget.retrain import Retrain
+    from hansa.forget.shards import Shards
+    from hansa.forget.verdict import Verdict, judge_outcome
+
 
 __all__ = [
     "AscendAndRecover",
@@ -58,3 +64,5 @@ __all__ = [
     "judge_outcome",
     "marker_verdicts",
 ]
+
+__getattr__ = front(__name__)

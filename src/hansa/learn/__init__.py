@@ -4,7 +4,7 @@ sums of which nobody sees the terms (``secure``).
 
 from typing import TYPE_CHECKING
 
-from hansa.base.lazy import on_demand
+from hansa.base.lazy import front
 
 if TYPE_CHECKING:
     from hansa.learn.federated.cpfl import CPFL
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hansa.learn.gossip.topk import TopK
     from hansa.learn.secure.secure_aggregation import SecureDPSGD
 
-__getattr__ = on_demand(__name__)
+__getattr__ = front(__name__)
 
 __all__ = [
     "ADPSGD",

@@ -5,12 +5,18 @@ is a class with ``sums`` and ``value`` in a file of the user's own; its figures 
 ensembles and receipts of requests to forget.
 """
 
-from hansa.metrics.classes import F1, Accuracy, BalancedAccuracy, Confusion, Precision, Recall
-from hansa.metrics.loss import MeanLoss
-from hansa.metrics.metric import Metric
-from hansa.metrics.metric_set import MetricSet, usual
-from hansa.metrics.probabilities import AUROC, CalibrationError
-from hansa.metrics.regression import MAE, RMSE
+from typing import TYPE_CHECKING
+
+from hansa.base.lazy import front
+
+if TYPE_CHECKING:
+    from hansa.metrics.classes import F1, Accuracy, BalancedAccuracy, Confusion, Precision, Recall
+    from hansa.metrics.loss import MeanLoss
+    from hansa.metrics.metric import Metric
+    from hansa.metrics.metric_set import MetricSet, usual
+    from hansa.metrics.probabilities import AUROC, CalibrationError
+    from hansa.metrics.regression import MAE, RMSE
+
 
 __all__ = [
     "AUROC",
@@ -28,3 +34,5 @@ __all__ = [
     "Recall",
     "usual",
 ]
+
+__getattr__ = front(__name__)

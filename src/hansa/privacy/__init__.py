@@ -4,6 +4,13 @@ A way of protecting is a component of kind ``privacy`` (:class:`Privacy`); the a
 library's (:mod:`hansa.privacy.accounting`).
 """
 
-from hansa.base.lazy import on_demand
+from typing import TYPE_CHECKING
 
-__getattr__ = on_demand(__name__)
+from hansa.base.lazy import front
+
+if TYPE_CHECKING:
+    from hansa.privacy.privacy import Privacy
+
+__all__ = ["Privacy"]
+
+__getattr__ = front(__name__)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from hansa.base.lazy import on_demand
+from hansa.base.lazy import front
 
 if TYPE_CHECKING:
     from hansa.route.answering import AnsweringModel, Mixture, Query
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hansa.route.sets import Example, RoutedTask
     from hansa.route.slab import AdapterSlab
 
-__getattr__ = on_demand(__name__)
+__getattr__ = front(__name__)
 
 __all__ = [
     "AdapterSlab",

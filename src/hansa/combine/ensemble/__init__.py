@@ -6,7 +6,7 @@
 
 from typing import TYPE_CHECKING
 
-from hansa.base.lazy import on_demand
+from hansa.base.lazy import front
 
 if TYPE_CHECKING:
     from hansa.combine.ensemble.aggregate import Fit, fit, out_of_fold
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hansa.combine.ensemble.store import Loaded, load, load_members
     from hansa.experiment.played import Place
 
-__getattr__ = on_demand(__name__)
+__getattr__ = front(__name__)
 
 __all__ = [
     "AggregateSettings",

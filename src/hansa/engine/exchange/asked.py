@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, get_args
 
 import numpy as np
 
-from hansa.codec import Codec
-from hansa.engine.block import Block
 from hansa.engine.exchange.faults import Faults
-from hansa.engine.exchange.recorded import Recorded
-from hansa.engine.exchange.terms import OnMissing
-from hansa.engine.exchange.weather import Weather
 from hansa.engine.exchange.wire import MAX_TURN, Buffer, Header, Key, When
-from hansa.engine.time.clock import Clock
+
+if TYPE_CHECKING:
+    from hansa.codec import Codec
+    from hansa.engine.block import Block
+    from hansa.engine.exchange.recorded import Recorded
+    from hansa.engine.exchange.terms import OnMissing
+    from hansa.engine.exchange.weather import Weather
+    from hansa.engine.time.clock import Clock
 
 T = TypeVar("T")
 

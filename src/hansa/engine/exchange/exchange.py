@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -12,14 +12,16 @@ from hansa.base.errors import WireError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages, concatenate, select, width
-from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked, Exchange, check_kind, check_missing
 from hansa.engine.exchange.backhaul import book_backhaul
 from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.losses import record, refuse, resend, wait_in_vain
 from hansa.engine.exchange.terms import Missing, OnMissing
 from hansa.engine.exchange.wire import HEADER_BYTES, Buffer, Header, Key, When, checksum, frame
-from hansa.topology import Graph
+
+if TYPE_CHECKING:
+    from hansa.engine.block import Block
+    from hansa.topology import Graph
 
 
 @dataclass(frozen=True)

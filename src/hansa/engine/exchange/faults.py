@@ -8,7 +8,7 @@ its nodes are split over workers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -16,11 +16,13 @@ from pydantic import BeforeValidator, Field
 from hansa.base.errors import ConfigError
 from hansa.base.streams import SHARED, Streams
 from hansa.engine.exchange.mishaps import Crash, Partition, Pause
-from hansa.engine.exchange.recorded import Rewind
 from hansa.engine.exchange.terms import OnMissing
-from hansa.engine.exchange.wire import When
 from hansa.engine.settings import Settings
 from hansa.topology.timetable import Intervals, Timetable, check_timetable
+
+if TYPE_CHECKING:
+    from hansa.engine.exchange.recorded import Rewind
+    from hansa.engine.exchange.wire import When
 
 
 def _message(said: Any) -> Any:

@@ -12,17 +12,19 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
 
 from hansa.base.errors import ConfigError
-from hansa.base.streams import Streams
 from hansa.engine.links.conditions import BURST, RESEND, Conditions, Course, merged
 from hansa.engine.links.link_filter import Filter
 from hansa.engine.links.link_tables import Rows, read_matrix, read_trace
 from hansa.engine.settings import Settings
+
+if TYPE_CHECKING:
+    from hansa.base.streams import Streams
 
 Figure: TypeAlias = Literal[
     "delay", "jitter", "rate", "burst", "loss", "resend", "duplicate", "corrupt"

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,14 +14,13 @@ from pydantic import Field, model_validator
 from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
 from hansa.base.telling import doing
-from hansa.engine.block import Block
-from hansa.engine.job import Job
-from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
-from hansa.engine.runtimes.collect import Collector
-from hansa.engine.runtimes.host import Host, Report
 from hansa.engine.runtimes.interrupts import Interrupts, never
-from hansa.engine.runtimes.recordings import Recording
-from hansa.report import RunFolder
+
+if TYPE_CHECKING:
+    from hansa.engine.block import Block
+    from hansa.engine.job import Job
+    from hansa.engine.runtimes.collect import Collector
+    from hansa.engine.runtimes.host import Report
 
 WorkerCommand = Sequence[str]
 """The command line that starts what hosts workers."""
@@ -100,6 +99,11 @@ class Simulate(Runtime):
         return settings
 
     def run(self, job: Job, launch: Launch) -> None:
+        from hansa.engine.runtimes.checkpoint import load_block, read_manifest, save_block
+        from hansa.engine.runtimes.host import Host
+        from hansa.engine.runtimes.recordings import Recording
+        from hansa.report import RunFolder
+
         doing(f"building {job.servers or job.nodes:,} models")
         block = job.block(np.arange(job.nodes))
         launch.collector.joined(block.roster)

@@ -7,7 +7,7 @@ each other has a file each.
 
 from typing import TYPE_CHECKING
 
-from hansa.base.lazy import on_demand
+from hansa.base.lazy import front
 
 if TYPE_CHECKING:
     from hansa.ensemble.aggregators.aggregator import Aggregator, Buffered, ModelAggregator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hansa.ensemble.aggregators.nnm import NearestNeighborMixing
     from hansa.ensemble.aggregators.whole_rows import WholeRows
 
-__getattr__ = on_demand(__name__)
+__getattr__ = front(__name__)
 
 __all__ = [
     "Aggregator",
