@@ -13,7 +13,9 @@ def _walk(command: Any, name: str, above: Any = None) -> Iterator[tuple[Any, str
     settings = command.context_settings
     context = command.context_class(command, info_name=name.split()[-1], parent=above, **settings)
     yield context, name
-    for word, one in getattr(command, "commands", {}).items():
+    words = command.list_commands(context) if hasattr(command, "list_commands") else ()
+    for word in words:
+        one = command.get_command(context, word)
         if not one.hidden:
             yield from _walk(one, f"{name} {word}", context)
 

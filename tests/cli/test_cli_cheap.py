@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import subprocess
 import sys
@@ -63,6 +64,31 @@ def test_a_wrong_setting_is_told_before_anything_heavy_is_imported(
     assert status == "2", done.stderr
     assert "error: " in done.stderr
     assert not HEAVY & set(loaded), done.stderr
+
+
+def test_a_wrong_setting_imports_neither_other_commands_nor_what_runs() -> None:
+    script = SCRIPT.replace('name.partition(".")[0]', "name")
+    line = [sys.executable, "-c", script, "learn", "dpsgd", "--set", "train.lrr=1"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    status, *loaded = done.stdout.split()
+    assert status == "2", done.stderr
+    commands = {name for name in loaded if name.startswith("hansa.cli.")}
+    assert "hansa.cli.learn" in commands
+    assert not {"hansa.cli.attest", "hansa.cli.infer", "hansa.cli.route"} & commands
+    runs = {"hansa.engine.runtimes.host", "hansa.engine.job", "hansa.experiment.run"}
+    assert not runs & set(loaded)
+    assert not [name for name in loaded if name.startswith("hansa.data.sources.movie")]
+
+
+def test_fronts_give_every_public_name() -> None:
+    for room in ("engine", "data", "experiment", "models", "ensemble", "learn", "topology"):
+        package = importlib.import_module(f"hansa.{room}")
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+    from hansa.experiment import prepare, run  # as modules of its own are called too
+
+    assert callable(prepare)
+    assert callable(run)
 
 
 def test_a_port_in_use_is_told_before_examples_are_read(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import torch  # noqa: F401
 
 import hansa.cli.app
 import hansa.experiment.sites.site_run
-import hansa.learn
+import hansa.learn.federated.fedavg
+import hansa.learn.gossip.dpsgd
 import hansa.report.tables  # noqa: F401
 
 from . import sites  # noqa: F401
