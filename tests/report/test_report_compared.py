@@ -13,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hansa
+from hansa.base import component
+from hansa.base.component import catalogue, register
 from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.report import RunFolder
 from hansa.report.grid import Grid
+from hansa.report.page import Figure
+from hansa.report.run_page import RunPage
 from hansa.report.several.paper_chart import paper_chart
 from hansa.report.several.seed_curves import over_seeds
 from hansa.report.several.table_files import latex, markdown, tex, units_in_heads
@@ -179,3 +183,31 @@ def test_the_command_end_to_end(place, capsys, monkeypatch):
         ("--reach accuracy", "says no figure"),
     ):
         assert problem in hansa_line(f"compare runs {line}", fails=True)
+
+
+def test_a_page_says_what_its_runs_came_to_beside_metrics(tmp_path, monkeypatch):
+    monkeypatch.setitem(component._registry, "page", dict(catalogue("page")))
+
+    @register("lottery")
+    class LotteryPage(RunPage):
+        def claim(self, path, config):
+            return 2 * ((config or {}).get("verb") == "lottery")
+
+        def called(self, folder):
+            return f"drawn by {folder.summary['by']}"
+
+        def figures(self, of):
+            return {"odds": Figure(of.summary["odds"], share=True, better="lower")}
+
+    runs = []
+    for seed, by in enumerate(("hand", "wheel")):
+        made = RunFolder.create(tmp_path / by, {"verb": "lottery", "seed": seed}, {})
+        made.finish({"odds": 0.25 + 0.5 * seed, "by": by})
+        runs.append(made)
+    found = hansa.compare(runs)
+    assert found.settings == ["drawn by …"]  # each chose another way
+    assert found.summary("drawn by …") == "50 ± 35 % (n = 2), worst 75.00 %"
+    assert found._repr_html_().count("<svg") == 0  # nothing to draw
+    assert found.write(tmp_path / "page.html").exists()
+    with pytest.raises(ConfigError, match="measured nothing"):
+        found.plot()

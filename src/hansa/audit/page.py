@@ -13,7 +13,7 @@ from hansa.base.component import register
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.measured import Measured
-from hansa.report.page import Section, Tile
+from hansa.report.page import Figure, Section, Tile
 from hansa.report.run_page import RunPage
 from hansa.report.units import number, quantity
 
@@ -115,6 +115,16 @@ class AuditPage(RunPage):
         """By its strategy."""
         strategy = (folder.summary or {}).get("strategy")
         return f"audit, {strategy}" if strategy else "audit"
+
+    def figures(self, of: Audit) -> dict[str, Figure]:
+        """The estimate of every finding; how many queries it took is a metric."""
+        return {
+            f"{row['metric']} of {row['attribute']}, {row['group']}": Figure(
+                row["estimate"], share=row["unit"] == "share", better=""
+            )
+            for row in of.found["findings"]
+            if row["estimate"] is not None
+        }
 
     def who(self, of: Measured) -> str:
         """They are agents."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +13,8 @@ from hansa.base.lazy import polars as pl
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.marks import marked
-from hansa.report.page import called
-from hansa.report.scores import higher_is_better, scores
+from hansa.report.page import Page, called, page_of
+from hansa.report.scores import declare, direction, scores
 from hansa.report.series import AXES, final, measurements, without_moments
 from hansa.report.tables import totals
 from hansa.report.units import dimension, label, quantity
@@ -121,8 +122,17 @@ def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
         if len(set(named)) == len(named) and all(named):
             names = [called(folder) for folder in folders]
             for group, name in zip(groups, named, strict=True):
-                names[group[0]] = name
+                names[group[0]] = _of_all(name, [called(folders[k]) for k in group])
     return [Group(marked(names[group[0]], folders[group[0]].marks), group) for group in groups]
+
+
+def _of_all(name: str, each: Sequence[str]) -> str:
+    """A setting's name that holds for all of its runs: what they chose may differ by their seed."""
+    if len(set(each)) == 1:
+        return name
+    words = [text.split() for text in each]
+    same = itertools.takewhile(lambda at: len(set(at)) == 1, zip(*words, strict=False))
+    return name.replace(each[0], f"{' '.join(at[0] for at in same)} …".strip())
 
 
 def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
@@ -135,7 +145,7 @@ def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
         frame = frame.sort(pl.col("who") == "servers", nulls_last=False)
         # Of what both spend, the clients' figure; of models, whoever has them.
         frame = frame.unique("name", keep="first", maintain_order=True)
-        measured = dict(zip(frame["name"], frame["mean"], strict=True))
+        measured = dict(zip(frame["name"], frame["mean"], strict=True)) | _own_figures(folder)
         deviation = dict(zip(frame["name"], frame["std"], strict=True))
         rows.append(
             {
@@ -152,6 +162,21 @@ def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _own_figures(folder: RunFolder) -> dict[str, float]:
+    """What the run's page has beside metrics; these are scores from now on."""
+    page = page_of(folder)
+    if type(page).figures is Page.figures:
+        return {}
+    every = page.figures(page.read(folder))
+    declare(
+        {
+            name: {"better": one.better, "share": one.share, "label": "", "rank": k}
+            for k, (name, one) in enumerate(every.items())
+        }
+    )
+    return {name: one.value for name, one in every.items()}
 
 
 def comparison_table(
@@ -194,13 +219,13 @@ def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[
     """Which settings came out best, and which sent least, a sentence each."""
     groups, sentences = groups_of(folders), []
     main = next((n for n in shown_scores(runs) if sum(n in run["final"] for run in runs) > 1), None)
-    if len(groups) < 2 or main is None:
+    if len(groups) < 2 or main is None or not direction(main):
         return []
     means = _means(groups, [run["final"].get(main) for run in runs])
     if len(means) < 2:
         return []
-    best = (max if higher_is_better(main) else min)(means, key=lambda name: means[name])
-    how = "highest" if higher_is_better(main) else "lowest"
+    how = "highest" if direction(main) == "higher" else "lowest"
+    best = (max if how == "highest" else min)(means, key=lambda name: means[name])
     sentences.append(f"{best} has the {how} {label(main)}, {quantity(means[best], main)}.")
     sent = _means(groups, [run["totals"].get("bytes") for run in runs])
     if len(sent) > 1 and min(sent.values()) < max(sent.values()):

@@ -29,6 +29,20 @@ from hansa.report.grid import Grid
 REPORT = "report.html"
 
 
+class Figure(NamedTuple):
+    """A figure that stands for a run among others, beside its metrics.
+
+    Attributes:
+        value: what it came to.
+        share: whether it is a share of 1.
+        better: ``higher`` or ``lower``; empty where neither is.
+    """
+
+    value: float
+    share: bool = False
+    better: str = "higher"
+
+
 class Tile(NamedTuple):
     """One of the few figures at the top of a page."""
 
@@ -97,6 +111,10 @@ class Page(Component, kind="page"):
     @abstractmethod
     def table(self, of: Any, *, every: bool = False) -> Grid:
         """The table for a terminal; ``every`` line, or those that matter."""
+
+    def figures(self, of: Any) -> dict[str, Figure]:
+        """What the run came to that is none of its metrics, by its name in a table of several."""
+        return {}
 
     def status(self, of: Any) -> str:
         """How it ended, in a word."""

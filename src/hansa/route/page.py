@@ -12,7 +12,7 @@ from hansa.base.component import register
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.measured import Measured
-from hansa.report.page import Section, Tile
+from hansa.report.page import Figure, Section, Tile
 from hansa.report.run_page import RunPage
 from hansa.report.units import number, quantity
 from hansa.route import route_charts as charts
@@ -69,6 +69,14 @@ class RoutePage(RunPage):
         """Routing among so many adapters."""
         count = (folder.summary or {}).get("adapters")
         return f"routing over {count} adapters" if count else "routing"
+
+    def figures(self, of: Tried) -> dict[str, Figure]:
+        """The score of every method in every regime, of the oracle's."""
+        return {
+            f"{row['method']}, {row['regime']}": Figure(row["score"], share=True)
+            for row in of.table
+            if row["score"] is not None
+        }
 
     def headline(self, of: Tried) -> str:  # type: ignore[override]
         """How many adapters answer how many tasks."""

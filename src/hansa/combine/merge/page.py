@@ -13,7 +13,7 @@ from hansa.combine.merge.crossings import by_algorithm, crossings
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.measured import Measured
-from hansa.report.page import Section, Tile
+from hansa.report.page import Figure, Section, Tile
 from hansa.report.run_page import RunPage
 from hansa.report.units import number, quantity
 
@@ -79,6 +79,14 @@ class MergePage(RunPage):
         """What was merged."""
         tasks = folder.config.get("tasks") or {}
         return f"merge of {str(tasks.get('name', 'models')).rpartition(':')[2]}"
+
+    def figures(self, of: Merges) -> dict[str, Figure]:
+        """The accuracy of every algorithm at every size that was asked."""
+        return {
+            f"{row['algorithm']} at size {row['size']:g}": Figure(row["accuracy"], share=True)
+            for row in of.points
+            if not row.get("least")
+        }
 
     def who(self, of: Measured) -> str:
         """They are models."""

@@ -13,7 +13,7 @@ from hansa.infer.robust.measuring_attacks import ANY, CLEAN, WORST, WORST_QUERY
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.measured import Measured
-from hansa.report.page import Section, Tile
+from hansa.report.page import Figure, Section, Tile
 from hansa.report.run_page import RunPage
 from hansa.report.units import number, quantity
 
@@ -86,6 +86,15 @@ class RobustPage(RunPage):
         """The rule that is kept."""
         kept = (folder.summary or {}).get("kept")
         return f"inference by {kept}" if kept else "robust inference"
+
+    def figures(self, of: Tried) -> dict[str, Figure]:
+        """The accuracy of every rule among honest clients and under the worst attack."""
+        return {
+            f"{rule['aggregator']}, {words}": Figure(rule[key], share=True)
+            for rule in of.rules
+            for key, words in (("clean", "honest"), ("worst", "worst attack"))
+            if rule[key] is not None
+        }
 
     def who(self, of: Measured) -> str:
         """They are clients."""

@@ -204,8 +204,8 @@ class Comparison:
     def _repr_html_(self) -> str:
         """The tables and the chart, for a notebook."""
         parts = []
-        with_chart = any(len(folder.metrics()) for folder in self.runs)
-        if with_chart and self.scores:
+        main = next(iter(self.scores), None)
+        if any((folder.metrics()["name"] == main).any() for folder in self.runs if main):
             chart = self.plot(width=2 * COLUMN)
             caption = f"<figcaption>{escape(chart.caption)}</figcaption>"
             parts.append(f"<figure>{chart.svg()}{caption}</figure>")

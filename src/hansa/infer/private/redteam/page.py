@@ -15,7 +15,7 @@ from hansa.report.charts import WIDE, records, style
 from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.measured import Measured
-from hansa.report.page import Section, Tile
+from hansa.report.page import Figure, Section, Tile
 from hansa.report.run_page import RunPage
 from hansa.report.units import number, quantity
 
@@ -51,6 +51,13 @@ class RedTeamPage(RunPage):
     def called(self, folder: RunFolder) -> str:
         """What it is."""
         return "red team"
+
+    def figures(self, of: Attacked) -> dict[str, Figure]:
+        """The most that an attack recovered in each mode."""
+        most: dict[str, float] = {}
+        for row in of.done:
+            most[row["mode"]] = max(row["recovered"], most.get(row["mode"], 0.0))
+        return {f"recovered, {mode}": Figure(v, True, "lower") for mode, v in most.items()}
 
     def headline(self, of: Attacked) -> str:  # type: ignore[override]
         """The question."""
