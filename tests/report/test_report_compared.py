@@ -164,7 +164,7 @@ def test_the_command_end_to_end(place, capsys, monkeypatch):
 
     monkeypatch.chdir(place)
     targets = "--reach accuracy=65% --baseline gossip"
-    said = hansa_line(f"compare runs {targets} --out a.html --out b.svg")
+    said = hansa_line(f"compare runs {targets} --out a.md --out b.tex")
     assert "Accuracy against gossip" in said
     assert "3 of 3" in said
     assert "min to max" not in said
@@ -174,8 +174,8 @@ def test_the_command_end_to_end(place, capsys, monkeypatch):
     assert found["differences"][0]["baseline"] == "a_b%"
     assert found["reached"][0]["target"] == "accuracy >= 0.65"
     assert found["files"] == ["t.csv"]
-    assert (place / "a.html").exists()
-    assert (place / "b.svg").exists()
+    assert (place / "a.md").exists()
+    assert (place / "b.tex").exists()
     for line, problem in (
         ("--out table.xls", "is no form"),
         ("--x epochs", "is no axis"),
