@@ -13,12 +13,14 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commands import all_commands
 from public import public_names, without_fields
 from settings import parts, run_files
-from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 MARK = re.compile(r"^<!-- (toctree|generated)(?:: (.+?))? -->$", re.MULTILINE)
 ITEM = re.compile(r"^(?:- |\| )\[[^\]]*\]\(([^)#:]+)\.md\)", re.MULTILINE)
@@ -41,10 +43,15 @@ def pages_beneath(text: str) -> list[str]:
     """The pages that a page's marked lists link to, in order, as the page writes them."""
     found: list[str] = []
     marks = list(MARK.finditer(text))
-    for mark, end in zip(marks, [*(m.start() for m in marks[1:]), len(text)], strict=True):
+    for mark, end in zip(marks, [*(m.start() for m in marks[1:]), len(text)], strict=False):
         if mark[1] == "toctree" and not mark[2]:
             found += ITEM.findall(text[mark.end() : end])
     return list(dict.fromkeys(found))
+
+
+def patterns_of(text: str) -> list[str]:
+    """The patterns of pages that a page's marks put beneath it."""
+    return [mark[2] for mark in MARK.finditer(text) if mark[1] == "toctree" and mark[2]]
 
 
 def _toctree(text: str, mark: re.Match[str], first: bool) -> str:
@@ -64,7 +71,7 @@ def weave(app: Sphinx, name: str, source: list[str]) -> None:
         if mark[1] == "generated":
             what, *words = (mark[2] or "").split()
             if what not in MAKERS:
-                raise ExtensionError(f"{name}: nothing makes {what!r}: {', '.join(MAKERS)}")
+                raise ValueError(f"{name}: nothing makes {what!r}: {', '.join(MAKERS)}")
             return MAKERS[what](*words)
         made = _toctree(text, mark, first)
         first = first and bool(mark[2])

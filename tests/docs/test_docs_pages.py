@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ PAGES = sorted(DOCS.rglob("*.md"))
 OUTSIDE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^( *)```(.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-MARK = re.compile(r"^<!-- toctree(?:: (.+?))? -->$|^## ", re.MULTILINE)
 GENERATED = re.compile(r"^<!-- generated: ", re.MULTILINE)
 
 
@@ -43,29 +41,39 @@ def anchors(page: Path) -> set[str]:
     return names
 
 
-def beneath(page: Path) -> Iterator[Path]:
-    """The pages that a page's marks put beneath it."""
-    text = page.read_text()
-    start = re.search(r"^<!-- toctree -->$", text, re.MULTILINE)
-    if start:
-        for target in re.findall(
-            r"^(?:- |\| )\[[^\]]*\]\(([^)#:]+\.md)\)", text[start.end() :], re.M
-        ):
-            yield (page.parent / target).resolve()
-    for pattern in re.findall(r"^<!-- toctree: (.+?) -->$", text, re.MULTILINE):
-        yield from (page.parent / Path(pattern).parent).resolve().glob(Path(pattern).name)
-
-
+@pytest.mark.usefixtures("generators")
 def test_every_page_is_found_from_the_first() -> None:
+    from weave import pages_beneath, patterns_of
+
     found, ahead = set(), [DOCS / "index.md"]
     while ahead:
         page = ahead.pop()
-        if page not in found:
-            found.add(page)
-            ahead += beneath(page)
+        if page in found:
+            continue
+        found.add(page)
+        text = page.read_text()
+        ahead += [(page.parent / f"{name}.md").resolve() for name in pages_beneath(text)]
+        for pattern in map(Path, patterns_of(text)):
+            ahead += (page.parent / pattern.parent).resolve().glob(pattern.name)
     everywhere = {*PAGES, *(ROOT / "benchmarks" / "results").glob("*.md")}
     lost = sorted(str(page.relative_to(ROOT)) for page in everywhere - found)
     assert not lost, "give these a line in docs/how_to.md, docs/explanations.md or a README there"
+
+
+@pytest.mark.usefixtures("generators")
+def test_marks_become_what_they_stand_for() -> None:
+    from weave import weave
+
+    source = ["# A\n\n<!-- toctree -->\n\n- [B](b.md): it\n- [C](../c.md)\n- no [D](d.md)\n"]
+    weave(None, "docs/how/a", source)
+    assert "```{toctree}\n:hidden:\n\nb\n../c\n```" in source[0]
+    assert "- [B](b.md): it" in source[0]
+    source = ["[all](../../examples), <!-- toctree: x/*.md -->\n\n<!-- toctree: x/*.md -->\n"]
+    weave(None, "docs/how/a", source)
+    assert "[all](../gallery.md)" in source[0]
+    assert source[0].count(":glob:\n\nx/*\n") == 1, "a mark stands in a line of its own"
+    with pytest.raises(ValueError, match="nothing makes 'weather'"):
+        weave(None, "docs/how/a", ["<!-- generated: weather -->"])
 
 
 @pytest.mark.parametrize("page", [*OUTSIDE, *PAGES], ids=lambda p: str(p.relative_to(ROOT)))
@@ -104,9 +112,9 @@ def test_the_reference_has_every_kind_of_part_once() -> None:
 
 @pytest.fixture
 def generators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The generators of the reference need no Sphinx: only ``weave`` and ``listings`` do."""
+    """What makes the reference needs no Sphinx; only ``listings`` does."""
     monkeypatch.syspath_prepend(DOCS / "_ext")
-    for name in ("commands", "settings", "public", "tables"):
+    for name in ("commands", "settings", "public", "tables", "weave"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
