@@ -66,6 +66,7 @@ class AuditFile(SettingsFile):
     """An audit of a black box by agents with budgets. ``--set`` reaches every field."""
 
     command: ClassVar[str] = "audit"
+    sketch: ClassVar[str | Mapping[str, Any]] = "made_audit"
     begins: ClassVar[str] = "hansa.audit.run:audit"
     checks: ClassVar[str] = "hansa.audit.preparing:prepare"
     resumable: ClassVar[tuple[str, ...]] = ("box",)

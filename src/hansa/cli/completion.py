@@ -36,6 +36,17 @@ def examples(incomplete: str) -> list[str]:
     return beginning((file.stem for file in home().glob("*.yaml")), incomplete)
 
 
+def algorithms(incomplete: str) -> list[str]:
+    """An algorithm."""
+    return beginning(_words()["kinds"]["algorithm"], incomplete)
+
+
+def begun(incomplete: str) -> list[str]:
+    """What ``hansa init`` can begin."""
+    verbs = [command.split()[0] for command in _words()["settings"]]
+    return [*beginning({*verbs}, incomplete), *examples(incomplete)]
+
+
 def runs(incomplete: str) -> list[str]:
     """A run folder."""
     return list(run_folders(incomplete))

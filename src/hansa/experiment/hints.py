@@ -93,7 +93,7 @@ def _why_not(error: ConfigError, schema: type[BaseModel], settings: Mapping[str,
     if error.problem != "there is no such setting":
         return ""
     for place in places(schema, settings, others=False):
-        if list(place.path) == inside and (kind := _class_in(place.annotation)) is not None:
+        if list(place.path) == inside and (kind := class_in(place.annotation)) is not None:
             chosen = _chosen(getattr(kind, "kind", ""), _at(settings, inside), None)
             why = getattr(chosen, "lacks", {}).get(last, "")
             return f"{getattr(chosen, 'name', '')} {why}" if why else ""
@@ -210,7 +210,7 @@ def places(
     for field, info in schema.model_fields.items():
         path = (*before, field)
         yield Setting(path, info.annotation)
-        inner = _class_in(info.annotation)
+        inner = class_in(info.annotation)
         if inner is None or depth > 3:
             continue
         inside = settings.get(field) if isinstance(settings, Mapping) else None
@@ -238,7 +238,7 @@ def _chosen(kind: str, given: Any, default: Any) -> type[BaseModel] | None:
     return type(default) if isinstance(default, Component) else None
 
 
-def _class_in(annotation: Any) -> type[BaseModel] | None:
+def class_in(annotation: Any) -> type[BaseModel] | None:
     """The group or kind of parts of a field, also where it may be none."""
     for one in (annotation, *get_args(annotation)):
         if (
@@ -263,7 +263,7 @@ def _misplaced(words: list[str], schema: type[BaseModel], settings: Mapping[str,
             return f"did you mean {text[1:-1]}? keys with points belong to --set"
         at = at.get(word) if isinstance(at, Mapping) else None
     parents = [place for place in places(schema, settings, False) if list(place.path) == words[:-1]]
-    kind = _class_in(parents[0].annotation) if parents else None
+    kind = class_in(parents[0].annotation) if parents else None
     if kind is not None and issubclass(kind, Component) and words[-1] in catalogue(kind.kind):
         return f"did you mean {_written(tuple(words[:-1]), words[-1])}, or name: {words[-1]} in it?"
     return ""

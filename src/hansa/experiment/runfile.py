@@ -49,6 +49,8 @@ class RunFile(SettingsFile):
     checks: ClassVar[str] = "hansa.experiment.prepare:prepare"
     forgets: ClassVar[str] = ""
     """What takes data out of a run of another verb, where that is not ``hansa forget``."""
+    sketch: ClassVar[str | Mapping[str, Any]] = "digits_dpsgd"
+    own_data: ClassVar[tuple[str, str] | tuple[()]] = ("data", "file")
     resumable: ClassVar[tuple[str, ...]] = (
         "rounds",
         "until",

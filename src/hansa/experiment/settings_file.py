@@ -51,6 +51,15 @@ class SettingsFile(Settings):
     resumable: ClassVar[tuple[str, ...]] = ()
     """What may be set anew when a run is resumed: the rest would make it another run."""
 
+    sketch: ClassVar[str | Mapping[str, Any]] = ""
+    """What ``hansa init VERB`` begins with: the name of an example, or settings that run."""
+
+    own_data: ClassVar[tuple[str, str] | tuple[()]] = ()
+    """Where a person's own data goes, and the data source that reads it; empty: not so simple."""
+
+    shortcuts: ClassVar[Mapping[str, str]] = {}
+    """What ``nodes``, ``rounds`` and ``seed`` are called here, where it is another name."""
+
     plugins: tuple[ModulePath, ...] = Field(
         (), description="modules or files with your own components, imported first"
     )

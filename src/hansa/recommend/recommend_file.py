@@ -51,6 +51,8 @@ class RecommendFile(RunFile):
     command: ClassVar[str] = "recommend"
     forgets: ClassVar[str] = "hansa recommend withdraw {run} --user NAME takes ratings back"
     says_verb: ClassVar[bool] = True
+    sketch: ClassVar[str | Mapping[str, Any]] = "synthetic_rex"
+    own_data: ClassVar[tuple[str, str] | tuple[()]] = ("data", "ratings")
 
     verb: Literal["recommend"] = Field(  # type: ignore[assignment]
         "recommend", description="whose file this is"

@@ -70,6 +70,7 @@ class RouteFile(SettingsFile):
     """A pool of adapters, tasks with validation sets, and methods that answer test queries."""
 
     command: ClassVar[str] = "route run"
+    sketch: ClassVar[str | Mapping[str, Any]] = "tiny_route"
     begins: ClassVar[str] = "hansa.route.run:route"
     checks: ClassVar[str] = "hansa.route.run:check"
     says_verb: ClassVar[bool] = True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +17,9 @@ class EnsembleFile(EnsembleSettings, SettingsFile):
     command: ClassVar[str] = "combine ensemble"
     begins: ClassVar[str] = "hansa.combine.ensemble.run:ensemble"
     checks: ClassVar[str] = "hansa.combine.ensemble.run:check"
+    sketch: ClassVar[str | Mapping[str, Any]] = "digits_ensemble"
+    own_data: ClassVar[tuple[str, str] | tuple[()]] = ("data", "file")
+    shortcuts: ClassVar[Mapping[str, str]] = {"nodes": "clients", "rounds": "aggregate.rounds"}
     resumable: ClassVar[tuple[str, ...]] = ("runtime", "device")
 
     verb: Literal["combine"] = Field("combine", description="whose file this is")

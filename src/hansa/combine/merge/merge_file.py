@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,6 +26,7 @@ class MergeFile(SettingsFile):
     """Models of one origin become one of any size between one model and all of them."""
 
     command: ClassVar[str] = "combine merge"
+    sketch: ClassVar[str | Mapping[str, Any]] = "digits_merge"
     begins: ClassVar[str] = "hansa.combine.merge.run:merge"
     checks: ClassVar[str] = "hansa.combine.merge.run:check"
     says_verb: ClassVar[bool] = True

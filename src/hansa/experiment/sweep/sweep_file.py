@@ -21,6 +21,11 @@ class SweepFile(SettingsFile):
     """A sweep over the settings of a file of any verb that leaves a run."""
 
     command: ClassVar[str] = "sweep"
+    sketch: ClassVar[str | Mapping[str, Any]] = {
+        "run": "digits_dpsgd",
+        "grid": {"algorithm": ["dpsgd", "jwins", "choco"], "train.optimizer.lr": [0.02, 0.05]},
+        "seeds": 3,
+    }
     says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ("seeds", "samples")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +30,7 @@ class PrivateFile(SettingsFile):
     """A network is trained or taken from a run, compiled, served, and asked about test examples."""
 
     command: ClassVar[str] = "infer private demo"
+    sketch: ClassVar[str | Mapping[str, Any]] = "digits_private"
     begins: ClassVar[str] = "hansa.infer.private.run:private"
     checks: ClassVar[str] = "hansa.infer.private.run:checked"
     says_verb: ClassVar[bool] = True

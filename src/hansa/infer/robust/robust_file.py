@@ -28,6 +28,9 @@ class RobustFile(SettingsFile):
     """Clients answer, some lie, and rules that make one answer of many are measured."""
 
     command: ClassVar[str] = "infer robust"
+    sketch: ClassVar[str | Mapping[str, Any]] = "digits_robust"
+    own_data: ClassVar[tuple[str, str] | tuple[()]] = ("clients.data", "file")
+    shortcuts: ClassVar[Mapping[str, str]] = {"nodes": "clients.members"}
     begins: ClassVar[str] = "hansa.infer.robust.run:robust"
     checks: ClassVar[str] = "hansa.infer.robust.run:check"
     says_verb: ClassVar[bool] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -63,6 +64,7 @@ class ServeFile(SettingsFile):
     """Members that answer as one. ``--set deadline_ms=200`` reaches every field."""
 
     command: ClassVar[str] = "infer serve"
+    sketch: ClassVar[str | Mapping[str, Any]] = "digits_serve"
     says_verb: ClassVar[bool] = True
 
     verb: Literal["serve"] = Field("serve", description="whose file this is")

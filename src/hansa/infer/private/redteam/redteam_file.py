@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +33,7 @@ class RedTeamFile(SettingsFile):
     """Attacks on a server's weights, each in every mode that it concerns."""
 
     command: ClassVar[str] = "infer redteam"
+    sketch: ClassVar[str | Mapping[str, Any]] = {"seed": 1, "modes": ["shuffle", "shares"]}
     begins: ClassVar[str] = "hansa.infer.private.redteam.run:redteam"
     checks: ClassVar[str] = "hansa.infer.private.redteam.run:checked"
     says_verb: ClassVar[bool] = True
