@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 # Tests start hundreds of processes; each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test slow data docs lint types format bench clean
+.PHONY: help dist demo test slow data docs lint types format bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -46,6 +46,9 @@ types: $(STAMP) ## type checker
 format: $(STAMP) ## put the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: $(STAMP) ## an sdist and a wheel, and whether both stand on their own
+	.ci/dist-check $(BIN)/python
 
 bench: $(STAMP) ## speed and memory, as ratios
 	$(BIN)/python benchmarks/speed.py

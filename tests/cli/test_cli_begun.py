@@ -12,7 +12,7 @@ import yaml
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
 from hansa.base.forms import FORMAT
-from hansa.experiment.beginning import Wishes, asks_for, first_settings, kinds
+from hansa.experiment.first_file import Wishes, asks_for, first_settings, kinds
 from hansa.experiment.runfile import RunFile
 from hansa.experiment.settings_file import files, kind_of, read_settings_file
 

@@ -15,7 +15,7 @@ from hansa.cli.answer import Answer, Interrupted, answering
 from hansa.cli.options import Debug, Json, Nodes, Rounds, Seed, Sets
 
 if TYPE_CHECKING:
-    from hansa.experiment.beginning import Wishes
+    from hansa.experiment.first_file import Wishes
 
 What = Annotated[
     str | None,
@@ -68,8 +68,8 @@ def init(
     example: as it is. On a terminal, hansa init alone asks.
     """
     with answering(as_json, debug) as answer:
-        from hansa.experiment.beginning import Wishes, is_verb, kinds, write_first
         from hansa.experiment.examples import write_example
+        from hansa.experiment.first_file import Wishes, is_verb, kinds, write_first
         from hansa.experiment.settings_file import kind_of, read_yaml
 
         if only_list:
@@ -98,8 +98,8 @@ def init(
 
 
 def _list(answer: Answer) -> None:
-    from hansa.experiment.beginning import kinds
     from hansa.experiment.examples import examples
+    from hansa.experiment.first_file import kinds
     from hansa.report.grid import Grid
 
     verbs = {name: f"a file of hansa {kind.command}" for name, kind in kinds().items()}
@@ -111,7 +111,7 @@ def _list(answer: Answer) -> None:
 
 def _asked() -> tuple[str, Wishes]:
     """What a person answers; Ctrl-C and the end of input leave nothing behind."""
-    from hansa.experiment.beginning import Wishes, asks_for, choices, kinds
+    from hansa.experiment.first_file import Wishes, asks_for, choices, kinds
 
     def ask(text: str, default: str, known: list[str] | None = None) -> str:
         while True:
