@@ -38,7 +38,9 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "hansa"
 
 
-FILES = {name_of(path): path for path in SOURCE.rglob("*.py")}
+INSTALLED = SOURCE / "examples"
+"""In a wheel the examples lie in the package; they are a user's code, and no room."""
+FILES = {name_of(path): path for path in SOURCE.rglob("*.py") if INSTALLED not in path.parents}
 
 
 @cache
