@@ -17,6 +17,7 @@ EXTRAS = {
     "mlflow": "figures in MLflow",
     "wandb": "figures in Weights & Biases",
     "pandas": "comparisons as frames of pandas",
+    "onnx": "models in ONNX, for other frameworks and phones",
 }
 """By name, as in ``pip install 'hansa[name]'``; a test holds it to the package's own list."""
 
