@@ -103,8 +103,18 @@ def watching() -> Iterator[list[str]]:
         yield names
 
 
+def seed_torch(seed: int) -> None:
+    """As ``torch.manual_seed``, which keeps a note of the whole stack for each kind of device that
+    has not begun: milliseconds and memory at each call, and here for devices that torch has not.
+    """
+    if torch.accelerator.current_accelerator() is None:
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
+    seed_torch(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
