@@ -31,6 +31,7 @@ SLOW = [
     "cifar",
     "clients",
     "digits",
+    "fault_matrix",  # quicker cells of it are in tests/engine/test_engine_fault_matrix.py
     "memory_workers",
     "merge_digits",
     "overhead",

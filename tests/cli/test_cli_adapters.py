@@ -142,12 +142,14 @@ def test_all_copies_of_a_worker_hold_one_base(world, monkeypatch) -> None:
 def test_a_run_does_not_go_on_around_another_base(hansa, world: Path) -> None:
     folder = run(hansa, world, "first")
     assert open_run(folder).trained().block.trainer.frozen
+    before = (folder / "summary.json").read_text()
     write_encoder(world / "base", seed=5)
     with pytest.raises(CheckpointError, match="put back the files"):
         open_run(folder).trained()
     said = hansa("learn", "--resume", "first", "--set", "rounds=4", "-q")
     assert said.status == 2
     assert "trained around other frozen numbers" in said.err
+    assert (folder / "summary.json").read_text() == before  # what is refused changes nothing
 
 
 def test_adapters_of_peers_are_routed_to_and_merged(

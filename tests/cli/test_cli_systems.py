@@ -23,6 +23,10 @@ def test_the_page_is_what_the_command_prints(hansa) -> None:
     fix = "hansa list systems --markdown > docs/systems.md"
     page = (ROOT / "docs" / "systems.md").read_text()
     assert page == hansa("list systems --markdown").out, fix
+    one = hansa("list systems rex --markdown").out
+    assert one.startswith("## REX\n")
+    assert one in page
+    assert "did you mean 'REX'" in hansa("list systems rexx --markdown").err
 
 
 def test_claims_say_what_the_tables_say() -> None:

@@ -1,6 +1,7 @@
 """Small runs on digits, one core, and a cache folder shared by the tests of a session."""
 
 import contextlib
+import copy
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,7 +103,8 @@ def host_apart() -> Callable[..., Any]:
         meddle: Callable[[list[SitePost]], None] = lambda posts: None,
         deadline: float = 300.0,
     ) -> Any:
-        jobs = [make() for _ in range(workers)]
+        job = make()
+        jobs = [job, *(copy.deepcopy(job) for _ in range(workers - 1))]
         groups = split_nodes(jobs[0].nodes, workers, jobs[0].servers)
         parties = [job.party(ids) for job, ids in zip(jobs, groups, strict=True)]
         blocks, posts = play_apart(parties, groups, meddle, deadline)

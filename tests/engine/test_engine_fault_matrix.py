@@ -17,10 +17,14 @@ HEALING = [
     ("drop", "sending"), ("delay", "training"), ("duplicate", "receiving"),
     ("corrupt", "checkpointing"),
 ]  # fmt: skip
-ALONE = [
-    ("crash", "sending"), ("crash", "receiving"), ("crash", "training"),
-    ("crash", "checkpointing"), ("pause", "receiving"), ("partition", "training"),
+ALONE = [("crash", "sending"), ("partition", "training")]
+SLOW = [
+    ("crash", "receiving"), ("crash", "training"), ("crash", "checkpointing"),
+    ("pause", "receiving"),
 ]  # fmt: skip
+"""Deaths at other moments than the quick one's, and a pause, which is a partition that is felt."""
+CASES = [HEALING, *([one] for one in ALONE)]
+CASES += [pytest.param([one], marks=pytest.mark.slow) for one in SLOW]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +44,7 @@ def best(matrix: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> float:
     return accuracy
 
 
-@pytest.mark.parametrize(
-    "faults", [HEALING, *([one] for one in ALONE)], ids=lambda f: "-".join(f[0])
-)
+@pytest.mark.parametrize("faults", CASES, ids=lambda f: "-".join(f[0]))
 def test_a_run_ends_as_it_should_and_its_replay_is_equal_to_the_bit(
     faults: list[tuple[str, str]], matrix: ModuleType, best: float, tmp_path: Path
 ) -> None:

@@ -77,11 +77,17 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "evaluate": {"every": 2, "local_validation": 0.1},
         "rounds": 4,
     },
+    "rex": {
+        "data": {"name": "synthetic_ratings", "people": 24, "partition": "users"},
+        "model": "matrix_factorization",
+        "algorithm": {"name": "rex", "share": "both", "withdraw": [{"user": 3, "at": 1}]},
+        "train.optimizer": {"name": "sgd", "lr": 0.01, "weight_decay": 0.05},
+    },
 }
 
 
-SLOW = ("jwins", "skiptrain", "cpfl", "hierarchical")
-CASES = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in ALGORITHMS]
+# One stays quick: what Ray adds is the same for all, and test_engine_runtimes.py has sampling too.
+CASES = [pytest.param(n, marks=[pytest.mark.slow] * (n != "dpsgd")) for n in ALGORITHMS]
 
 
 @pytest.mark.parametrize("name", CASES)

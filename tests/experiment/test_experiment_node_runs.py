@@ -57,7 +57,7 @@ def run_of(**more: Any) -> dict[str, Any]:
     return {**BASE, "algorithm": "dpsgd", **more}
 
 
-SLOW = ("jwins", "skiptrain", "hierarchical")
+SLOW = ("jwins", "skiptrain", "hierarchical", "cpfl")
 CASES = [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in ALGORITHMS]
 
 

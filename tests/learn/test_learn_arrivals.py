@@ -58,8 +58,13 @@ def apart(small: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[[str
     return go
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [
+        ("adpsgd", 2), ("adpsgd", 3), ("fedbuff", 2),
+        pytest.param("fedbuff", 3, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_the_same_order_gives_the_same_models(
     apart: Callable[[str, int, int], Path], tmp_path: Path, name: str, workers: int
 ) -> None:

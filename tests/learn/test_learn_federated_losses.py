@@ -210,8 +210,14 @@ def test_an_invitation_costs_71_bytes(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"name": "fedavg"}, {"name": "cpfl", "cohorts": 2, "merge": "average", "stop": None}],
-    ids=["fedavg", "cpfl"],
+    [
+        pytest.param({"name": "fedavg"}, id="fedavg"),
+        pytest.param(
+            {"name": "cpfl", "cohorts": 2, "merge": "average", "stop": None},
+            id="cpfl",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_processes_lose_the_same(
     small: Callable[..., Any], tmp_path: Path, settings: dict[str, Any]

@@ -201,7 +201,9 @@ def left(path: Path) -> tuple[torch.Tensor, list[Any], list[Any]]:
     return run.block.models()[1], figures, sorted(lost)
 
 
-@pytest.mark.parametrize("name", ["dpsgd", "jwins", "skiptrain"])
+@pytest.mark.parametrize(
+    "name", ["dpsgd", "jwins", pytest.param("skiptrain", marks=pytest.mark.slow)]
+)
 def test_a_lossy_run_is_the_same_in_processes_and_again_from_its_events(
     tmp_path: Path, small: Callable[..., dict[str, Any]], name: str
 ) -> None:

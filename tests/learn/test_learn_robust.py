@@ -194,8 +194,13 @@ def test_blocks_do_not_matter_to_whole_rows(
 
 @pytest.mark.parametrize(
     ("base", "aggregator"),
-    [(FEDERATED, MIXED), (PEERS, "geometric_median")],
-    ids=["fedavg, nnm", "dpsgd, geometric_median"],
+    [
+        pytest.param(FEDERATED, MIXED, id="fedavg, nnm"),
+        # In blocks apart it is held above.
+        pytest.param(
+            PEERS, "geometric_median", id="dpsgd, geometric_median", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_attacked_runs_are_the_same_in_processes_and_resumed(
     tmp_path: Path, small: Callable[..., dict[str, Any]], base: dict[str, Any], aggregator: Any

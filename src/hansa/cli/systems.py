@@ -32,17 +32,19 @@ def show_systems(answer: Answer, name: str | None, markdown: bool) -> None:
     from hansa.base.systems import systems
 
     known = {system.name: system for system in systems()}
+    if name is None:
+        (page if markdown else _all)(answer, list(known.values()))
+        return
+    folded = {key.lower(): key for key in known}
+    if name.lower() not in folded:
+        near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.4)
+        hint = f"did you mean {folded[near[0]]!r}? " if near else ""
+        raise ConfigError("name", name, "no such system", f"{hint}known: {', '.join(known)}")
+    system = known[folded[name.lower()]]
     if markdown:
-        page(answer, list(known.values()))
-    elif name is None:
-        _all(answer, list(known.values()))
+        _print(answer, _section(system))
     else:
-        folded = {key.lower(): key for key in known}
-        if name.lower() not in folded:
-            near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.4)
-            hint = f"did you mean {folded[near[0]]!r}? " if near else ""
-            raise ConfigError("name", name, "no such system", f"{hint}known: {', '.join(known)}")
-        _one(answer, known[folded[name.lower()]])
+        _one(answer, system)
 
 
 def _all(answer: Answer, systems: list[System]) -> None:
@@ -83,26 +85,28 @@ def page(answer: Answer, systems: list[System]) -> None:
             f"{example} | {tallied(s)} |"
         )
     for s in systems:
-        lines += [
-            "",
-            f"## {s.name}",
-            "",
-            f"{s.authors}, *{s.title}*, [{s.venue} {s.year}]({s.url}).",
-        ]
-        lines += [
-            f"It {s.does}.",
-            "",
-            "| the paper says | seen here | | table |",
-            "|---|---|---|---|",
-        ]
-        for claim in s.claims:
-            table = ""
-            if claim.table:
-                at = f"[{claim.table}](../benchmarks/results/{claim.table}.md)"
-                table = f"{at}, `{claim.command}`, {claim.commit}"
-            lines.append(f"| {claim.published} | {claim.measured} | {claim.verdict} | {table} |")
-        lines += ["", "Beyond the paper: " + "; ".join(s.beyond) + "."]
-        lines += ["", "Behind it: " + "; ".join(s.behind) + "."]
+        lines += ["", *_section(s)]
+    _print(answer, lines)
+
+
+def _section(system: System) -> list[str]:
+    """One system's part of the page: its paper, its claims, and what goes beyond it or does not."""
+    s = system
+    lines = [
+        f"## {s.name}", "", f"{s.authors}, *{s.title}*, [{s.venue} {s.year}]({s.url}).",
+        f"It {s.does}.", "", "| the paper says | seen here | | table |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for claim in s.claims:
+        table = ""
+        if claim.table:
+            at = f"[{claim.table}](../benchmarks/results/{claim.table}.md)"
+            table = f"{at}, `{claim.command}`, {claim.commit}"
+        lines.append(f"| {claim.published} | {claim.measured} | {claim.verdict} | {table} |")
+    lines += ["", "Beyond the paper: " + "; ".join(s.beyond) + "."]
+    return [*lines, "", "Behind it: " + "; ".join(s.behind) + "."]
+
+
+def _print(answer: Answer, lines: list[str]) -> None:
     for line in lines:
         answer.line(line)
     answer.data = {"text": "\n".join(lines) + "\n"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ _ROUND = "privacy.round"
 
 
 @dataclass(frozen=True)
-class Accounts:
+class Accounts(ABC):
     """The accounts of a run.
 
     Attributes:
@@ -46,16 +47,16 @@ class Accounts:
     rounds: int
     agrees: bool = True
 
-    def start(self, block: Block) -> None:
+    def start(self, block: Block) -> None:  # noqa: B027 - steps are counted anyhow
         """Open accounts in a block that begins."""
 
+    @abstractmethod
     def figures(self, block: Block) -> dict[str, np.ndarray]:
         """:data:`EPSILON` and :data:`NOISE` so far, float64 [n]; NaN for who has none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def goes_on(self, block: Block) -> bool:
         """Whether somebody here can afford another round."""
-        raise NotImplementedError
 
     def ask(self, block: Block) -> Share | None:
         """What blocks tell each other after a round; None: no budget can end the run."""

@@ -105,6 +105,7 @@ def resume(
         start = Start.of(folder, chosen)
         job = prepare(chosen)
         check_inputs(folder, chosen, job.dataset, job.parts)
+        start.check(job)
         start.enter(again)
         with hosted(folder, chosen.verb, report, chosen.sinks, start.done) as hosting:
             collector = _collect(chosen, job, hosting, start, progress or None)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import ConfigError, HansaWarning
-from hansa.engine import read_manifest
-from hansa.engine.runtimes.checkpoint import peek, sealed
+from hansa.engine import Job, read_manifest
+from hansa.engine.runtimes.checkpoint import check_frozen, peek, sealed
 from hansa.engine.until import MARK
 from hansa.experiment.hosting import Reopened
 from hansa.experiment.runfile import RunFile
+from hansa.models import frozen_digest
 from hansa.report import RunFolder
 
 ENDED = ("finished", "diverged")
@@ -71,6 +72,17 @@ class Start:
             problem = what if ended else f"round {done} is done already"
             raise ConfigError("rounds", chosen.rounds, problem, "a larger number")
         return cls(start.checkpoint, start.manifest, over)
+
+    def check(self, job: Job) -> None:
+        """Refuse a job that cannot go on from here, before anything in the folder changes.
+
+        Raises:
+            CheckpointError: its model stands on other frozen parameters.
+        """
+        digest = frozen_digest(job.module)
+        for entry in self.manifest.get("files", ()):
+            assert self.checkpoint is not None
+            check_frozen(self.checkpoint, entry, digest)
 
     def enter(self, again: Reopened[RunFile]) -> None:
         """Take a run's folder back to where this starts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
@@ -17,12 +18,9 @@ class _Lazy(Sequence[np.ndarray]):
     sizes: np.ndarray
     """int64 [len]: the length of each."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
-
+    @abstractmethod
     def at(self, place: int) -> np.ndarray:
         """The array at a place, which there is."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, at: int) -> np.ndarray: ...

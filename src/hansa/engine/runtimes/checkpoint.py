@@ -167,6 +167,21 @@ def shelved(folder: Path, name: str) -> np.ndarray:
     return np.sort(np.concatenate(ids))
 
 
+def check_frozen(folder: Path, entry: dict[str, Any], digest: str) -> None:
+    """Hold a file of a checkpoint, by its manifest's entry, to a model's frozen parameters.
+
+    Args:
+        digest: of :func:`hansa.models.layout.frozen_digest`.
+
+    Raises:
+        CheckpointError: it was trained around others.
+    """
+    if entry.get("frozen", "") != digest:
+        problem = "was trained around other frozen numbers than this model has"
+        fix = "put back the files that it was built from"
+        raise CheckpointError(f"{folder / entry['file']} {problem}; {fix}")
+
+
 def load_block(
     block: Block, folder: Path, manifest: dict[str, Any], sealer: Sealer | None = None
 ) -> None:
@@ -181,9 +196,7 @@ def load_block(
         if last < block.ids[0] or first > block.ids[-1]:
             continue
         path = folder / entry["file"]
-        if entry.get("frozen", "") != block.trainer.frozen:
-            problem = "was trained around other frozen numbers than this model has"
-            raise CheckpointError(f"{path} {problem}; put back the files that it was built from")
+        check_frozen(folder, entry, block.trainer.frozen)
         try:
             about = {"round": entry.get("sealed"), "nodes": entry["nodes"]}
             with opened(path, about, sealer) as file:
