@@ -94,7 +94,8 @@ def host_apart() -> Callable[..., Any]:
     """Takes a job's nodes through its rounds in blocks that exchange messages.
 
     Each block has a thread of its own, and its party's plan and holding, so this is the
-    ``processes`` runtime but for the processes: (rows, state, posts), nodes in order.
+    ``processes`` runtime but for the processes: (rows, state, posts), nodes in order. ``once``: the
+    job is prepared once, and every other party has a copy.
     """
 
     def go(
@@ -102,9 +103,11 @@ def host_apart() -> Callable[..., Any]:
         workers: int,
         meddle: Callable[[list[SitePost]], None] = lambda posts: None,
         deadline: float = 300.0,
+        once: bool = False,
     ) -> Any:
         job = make()
-        jobs = [job, *(copy.deepcopy(job) for _ in range(workers - 1))]
+        more = range(workers - 1)
+        jobs = [job, *(copy.deepcopy(job) if once else make() for _ in more)]
         groups = split_nodes(jobs[0].nodes, workers, jobs[0].servers)
         parties = [job.party(ids) for job, ids in zip(jobs, groups, strict=True)]
         blocks, posts = play_apart(parties, groups, meddle, deadline)
