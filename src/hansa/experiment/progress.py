@@ -19,7 +19,9 @@ from hansa.base.telling import heard_by, say
 
 if TYPE_CHECKING:
     from hansa.experiment.runfile import RunFile
+    from hansa.report.live.local import LocalView
 
+_DRAWN = 4  # times a second that a terminal is drawn
 _SILENCE = 30.0  # seconds without a line after which a pipe gets one
 
 
@@ -106,7 +108,7 @@ class RunProgress(Shown):
         self._servers = 0
         self._first: tuple[int, float] | None = None
         self._bar: Any = None
-        self._task: Any = None
+        self._view: LocalView | None = None
         self._listening = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -114,28 +116,20 @@ class RunProgress(Shown):
         if self.quiet or not sys.stderr.isatty():
             return super().__enter__()
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-        from rich.table import Column
+        from rich.live import Live
+
+        from hansa.report.live.local import LocalView
 
         console = Console(stderr=True, markup=False, highlight=False)
-        rest = Column(ratio=1, no_wrap=True)  # gives way where the terminal is narrow
-        self._bar = Progress(
-            "{task.description}",
-            BarColumn(bar_width=min(30, console.width // 8)),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[figures]}", table_column=rest),
+        self._view = LocalView()
+        self._bar = Live(
             console=console,
             transient=True,
-            expand=True,
+            refresh_per_second=_DRAWN,
+            get_renderable=self._drawn,
+            redirect_stdout=False,
+            vertical_overflow="ellipsis",
         )
-        self._task = self._bar.add_task(self._what, total=None, figures="")
         self._bar.start()
         return self
 
@@ -167,8 +161,6 @@ class RunProgress(Shown):
     def doing(self, what: str) -> None:
         """Take what begins, before the first round or within one."""
         self._what = what
-        if self._bar is not None:
-            self._bar.update(self._task, description=what)
 
     def __call__(self, done: int, figures: dict[str, float]) -> None:
         """Take the rounds done and the latest figures."""
@@ -186,14 +178,19 @@ class RunProgress(Shown):
             self._score = f"{label(name)} {quantity(figures[name], name)}"
         sent = f"{quantity(figures.get('bytes_sent', 0.0), 'bytes_sent')} sent"
         parts = [self._score, self._came(figures), sent]
-        if self._bar is not None:
-            text = ", ".join(filter(None, (self._left(now), *parts)))
-            self._bar.update(
-                self._task, description="round", total=self._rounds, completed=done, figures=text
-            )
+        if self._view is not None:
+            self._view.take(figures)
         elif name is not None:
             parts += [shown_time(self.seconds), self._left(now)]
             self.tell(f"round {done}/{self._rounds}: {', '.join(filter(None, parts))}")
+
+    def _drawn(self) -> LocalView:
+        """The view as it is now."""
+        assert self._view is not None  # drawn after it was made
+        left = "" if self._first is None else self._left(time.monotonic())
+        self._view.done, self._view.rounds, self._view.doing = self.done, self._rounds, self._what
+        self._view.time = ", ".join(filter(None, (shown_time(self.seconds), left)))
+        return self._view
 
     def status(self) -> str:
         """What is prepared, or the round under way and how long the rest will take."""

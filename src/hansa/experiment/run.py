@@ -26,6 +26,7 @@ from hansa.experiment.runfile import RunFile, run_kind
 from hansa.experiment.start import Start
 from hansa.experiment.trained import changes_of
 from hansa.report import RunFolder
+from hansa.report.live.local import WORST
 
 
 def run(
@@ -124,9 +125,12 @@ def _collect(
     collector = collect(job, hosting.folder, start.checkpoint)
     hosting.facts = lambda: summary_facts(chosen, collector)
     if progress is not None:
-        collector.progress = lambda done, figures: progress(
-            done, {**figures, "bytes_sent": float(collector.bytes_sent)}
-        )
+
+        def told(done: int, figures: dict[str, float]) -> None:
+            worst = {name + WORST: value for name, value in collector.worst.items()}
+            progress(done, {**figures, **worst, "bytes_sent": float(collector.bytes_sent)})
+
+        collector.progress = told
     return collector
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Collector:
 
     def __init__(self, job: Job, folder: RunFolder, progress: Progress | None = None) -> None:
         self.job, self.folder, self.progress = job, folder, progress
+        self.worst: dict[str, float] = {}
         self.expected = job.nodes
         self.began = time.time()
         self.rounds_done = 0
@@ -224,6 +225,7 @@ class Collector:
             model_figures = _merge([part["values"] for part in measured], lengths, order)
             by_node, own = self._own(measured, ids)
             model_figures |= by_node
+            self._note_worst(model_figures)
             idle = _idle(counters)
             for name, array in {**model_figures, **values, **counters}.items():
                 seen = ~np.isnan(array)
@@ -318,6 +320,15 @@ class Collector:
             self.folder.record(done, name, values[known], node=ids[known], time=now)
             figures |= _mean_and_std(name, values[known])
         return figures
+
+    def _note_worst(self, figures: Mapping[str, np.ndarray]) -> None:
+        """Keep the first metric's figure of the node that does worst."""
+        first = self.job.metrics.first
+        values = figures.get(first.figure, np.zeros(0))
+        values = values[~np.isnan(values)]
+        if len(values) > 1:
+            worst = values.min() if first.better == "higher" else values.max()
+            self.worst = {first.figure: float(worst)}
 
     def _keep_final(self, done: int, figures: dict[str, float], best: bool) -> None:
         """Note the latest figures, and whether they are the ``best``, if these may be."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.report.live.follower import Follower
 from hansa.report.live.shown import node_rows, shown
+from hansa.report.live.sparks import round_bar, spark
 from hansa.report.live.watched import RUNNING, Watched
 from hansa.report.scores import higher_is_better
 from hansa.report.units import number, quantity
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _COLOURS = {RUNNING: "cyan", "finished": "green", "interrupted": "yellow", "stale": "yellow"}
-_BARS = " ▁▂▃▄▅▆▇█"
 _EVENTS, _NODES, _BAR = 5, 12, 60
 
 
@@ -88,8 +88,7 @@ def _run(run: Watched, data: Mapping[str, Any], most: int) -> list[RenderableTyp
         progress.append(f"   {quantity(data['seconds_left'], 'time')} left")
     parts: list[RenderableType] = [title, progress]
     if data["rounds"]:
-        done = round(_BAR * min(1.0, data["round"] / data["rounds"]))
-        parts.append(Text.assemble(("━" * done, colour), ("─" * (_BAR - done), "dim")))
+        parts.append(round_bar(data["round"], data["rounds"], _BAR, colour))
     for text in (data["error"], *data["problems"]):
         if text:
             parts.append(Text(text, "red"))
@@ -97,12 +96,12 @@ def _run(run: Watched, data: Mapping[str, Any], most: int) -> list[RenderableTyp
     drawn = {chart["title"]: chart for chart in data["charts"]}
     for tile in data["tiles"]:
         chart = drawn.get(tile["name"])
-        spark = _spark(chart["lines"][0]["mean"]) if chart and chart["lines"] else ""
+        sparks = spark(chart["lines"][0]["mean"]) if chart and chart["lines"] else ""
         figures.add_row(
             Text(tile["name"], "dim"),
             Text(tile["number"], "bold"),
             Text(tile["remark"], "dim"),
-            spark,
+            sparks,
         )
     parts.append(figures)
     if data["faults"]:
@@ -152,18 +151,6 @@ def _worst(rows: Mapping[str, Any], data: Mapping[str, Any], i: int) -> tuple[bo
     value = rows["figures"][0]["values"][i] if rows["figures"] else None
     sign = 1 if higher_is_better(data["main"] or "") else -1
     return value is None, sign * (value or 0.0)
-
-
-def _spark(values: Sequence[float | None], width: int = 32) -> str:
-    """A line of bars, from the lowest value to the highest."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2 or max(known) == min(known):
-        return ""
-    step = max(1, -(-len(known) // width))
-    chosen = known[::-1][::step][::-1]
-    low, high = min(chosen), max(chosen)
-    scale = (len(_BARS) - 2) / ((high - low) or 1)
-    return "".join(_BARS[1 + round((value - low) * scale)] for value in chosen)
 
 
 def _ago(data: Mapping[str, Any]) -> str:
