@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from hansa.report.live.local import WORST, LocalView
+from hansa.report.live.own_terminal import WORST, LocalView
 from hansa.report.live.sparks import round_bar, spark
 
 COMMAND = "learn dpsgd --set nodes=6 --set rounds=3 --set evaluate.every=1 --set model.hidden=[4]"
@@ -63,7 +63,7 @@ def test_a_view_has_mean_worst_and_what_was_spent_and_fits(width: int) -> None:
         assert "round 11 of 50" in text
         assert "55.00 %" in text
         assert "worst 27.50 %" in text
-        assert "50.0 MB sent" in text
+        assert "50.0 MB sent, 12.0 J modelled energy" in text
         assert "10.0 s left" in lines[0]
 
 

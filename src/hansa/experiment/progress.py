@@ -19,7 +19,7 @@ from hansa.base.telling import heard_by, say
 
 if TYPE_CHECKING:
     from hansa.experiment.runfile import RunFile
-    from hansa.report.live.local import LocalView
+    from hansa.report.live.own_terminal import LocalView
 
 _DRAWN = 4  # times a second that a terminal is drawn
 _SILENCE = 30.0  # seconds without a line after which a pipe gets one
@@ -118,7 +118,7 @@ class RunProgress(Shown):
         from rich.console import Console
         from rich.live import Live
 
-        from hansa.report.live.local import LocalView
+        from hansa.report.live.own_terminal import LocalView
 
         console = Console(stderr=True, markup=False, highlight=False)
         self._view = LocalView()

@@ -26,7 +26,7 @@ from hansa.experiment.runfile import RunFile, run_kind
 from hansa.experiment.start import Start
 from hansa.experiment.trained import changes_of
 from hansa.report import RunFolder
-from hansa.report.live.local import WORST
+from hansa.report.live.own_terminal import WORST
 
 
 def run(
@@ -128,7 +128,8 @@ def _collect(
 
         def told(done: int, figures: dict[str, float]) -> None:
             worst = {name + WORST: value for name, value in collector.worst.items()}
-            progress(done, {**figures, **worst, "bytes_sent": float(collector.bytes_sent)})
+            spent = {"bytes_sent": float(collector.bytes_sent), **collector.spent}
+            progress(done, {**figures, **worst, **spent})
 
         collector.progress = told
     return collector

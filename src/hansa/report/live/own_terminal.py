@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 WORST = "_worst"
 """Ends the name of a figure of the node that does worst, beside the mean over nodes."""
-_SPENT = ("bytes_sent", "modelled_time", "energy_joules")
+_SPENT = (
+    ("bytes_sent", "bytes", "sent"),
+    ("modelled_seconds", "time", "modelled"),
+    ("energy_joules", "energy", "modelled energy"),
+)
 _SHOWN, _KEPT = 3, 64
 
 
@@ -66,8 +70,8 @@ class LocalView:
             )
         yield table
         spent = [
-            f"{quantity(self._latest[name], name)} {words}"
-            for name, words in zip(_SPENT, ("sent", "modelled", "modelled energy"), strict=True)
+            f"{quantity(self._latest[name], unit)} {words}"
+            for name, unit, words in _SPENT
             if self._latest.get(name)
         ]
         yield Text(", ".join([*spent, self.doing]), "dim", no_wrap=True, overflow="ellipsis")
