@@ -26,6 +26,8 @@ from hansa.report.tables import totals
 from hansa.report.units import label, quantity
 
 _SHOWN = 40  # classes
+_UNATTESTED = ("tls", "secret")
+"""Channels that say who the other is, and nothing of its hardware."""
 
 
 def model_card(run: RunFolder, told: Mapping[str, Any], file: str) -> str:
@@ -105,7 +107,9 @@ def _data(run: RunFolder, told: Mapping[str, Any]) -> str:
     if sizes := dealt.get("sizes"):
         count, lowest, highest = dealt.get("examples", sum(sizes)), min(sizes), max(sizes)
         rows.append(("Training examples", f"{count:,}; a party has {lowest:,} to {highest:,}"))
-    if partition := settings.get("partition"):
+    if (run.summary or {}).get("partial"):  # a site knows of no rows but its own
+        rows.append(("Split over parties", "each site has its own; this folder is one site's"))
+    elif partition := settings.get("partition"):
         rows.append(("Split over parties", _words(partition)))
     if kinds := told.get("classes"):
         rows.append(("Classes", len(kinds)))
@@ -137,7 +141,7 @@ def _attested(run: RunFolder) -> str:
     runtime = run.config.get("runtime")
     channel = runtime.get("channel") if isinstance(runtime, Mapping) else None
     name = _name(channel)
-    return f"channel {name}" if name else "none"
+    return f"channel {name}" if name not in ("", *_UNATTESTED) else "none"
 
 
 def _figures(run: RunFolder) -> str:

@@ -151,7 +151,16 @@ def _apart(
     apart = 0.0
     for count in _BATCHES:
         some = examples(signature, count, seed=count)
-        answer = torch.from_numpy(session.run([name], {INPUT: some.numpy()})[0]).double()
+        try:
+            said = session.run([name], {INPUT: some.numpy()})[0]
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime"):
+                raise
+            problem = f"the graph takes no {count} examples at a time: the network counts them "
+            problem += f"in Python ({str(error).splitlines()[0][:120]})"
+            fix = "x.shape[0] in place of len(x) in its forward; or a .safetensors file"
+            raise ConfigError("out", str(path), problem, fix) from error
+        answer = torch.from_numpy(said).double()
         outputs = whole(some)
         wanted = (outputs[-1] if isinstance(outputs, tuple) else outputs).double()
         unit = 1.0 if name == SHARES else max(1.0, float(wanted.abs().max()))

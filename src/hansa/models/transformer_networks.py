@@ -24,7 +24,7 @@ class Embeddings(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The tokens, each with its place added."""
         patches = self.patch_embeddings(x).flatten(2).transpose(1, 2)
-        first = self.cls_token.expand(len(x), -1, -1)
+        first = self.cls_token.expand(x.shape[0], -1, -1)
         return torch.cat([first, patches], 1) + self.position_embeddings
 
 

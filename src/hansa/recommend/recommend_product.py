@@ -58,8 +58,8 @@ class RecommenderModel(NetworkProduct):
                 users = [str(one) for one in frame[user].drop_nulls().unique(maintain_order=True)]
                 return _lists(trained, users, which)
         if which.average or which.node is not None or trained.job.servers:
-            return super().answers(run, data if frame is None else frame, which)
-        return _at_home(trained, data if frame is None else frame, signature)
+            return super().answers(run, data, which)
+        return _at_home(trained, data, signature)
 
 
 def _frame(data: Any) -> tuple[polars.DataFrame | None, str]:
