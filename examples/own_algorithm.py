@@ -2,7 +2,7 @@
 
     hansa learn random_neighbour --set plugins=[examples/own_algorithm.py]
 
-docs/tutorial_own_algorithm.md walks through it.
+docs/tutorials/your_own_algorithm.md walks through it.
 """
 
 import numpy as np

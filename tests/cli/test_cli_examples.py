@@ -14,6 +14,8 @@ from _pytest.mark import ParameterSet
 
 from hansa.base.component import catalogue
 
+from .shortening import shortened
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(
     file
@@ -21,12 +23,10 @@ EXAMPLES = sorted(
     if "verb:" not in file.read_text()  # files of other verbs: see their tests
 )
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-YOURS = ROOT / "docs" / "your_own.md"
-"""A page that is run from top to bottom: its files, its commands, its Python."""
 MODEL = ROOT / "docs" / "use_the_model.md"
-"""Another one."""
-SITES = ROOT / "docs" / "sites.md"
-"""Another one, which runs several commands at once; see its own test."""
+"""A page that is run from top to bottom: its files, its commands, its Python."""
+TUTORIALS = ROOT / "docs" / "tutorials"
+"""Pages that are run from top to bottom, their files and their Python too; see their own tests."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 AT_HAND = {
     "digits",
@@ -85,31 +85,6 @@ def test_the_demo_learns(hansa) -> None:
     assert said.object["final"]["accuracy"] > 0.9
 
 
-def shortened(line: str) -> str:
-    """The command with few rounds, and without a page where it shows none."""
-    if line.startswith("hansa combine ensemble"):
-        return f"{line} --set local.epochs=2 --set aggregate.rounds=3"
-    if line.startswith("hansa combine merge examples/"):
-        quick = "tasks.views=[mirror,roll] tasks.train=100 tasks.epochs=1 least_gain=0 sizes=[1,2]"
-        return " --set ".join([line, *quick.split()])
-    if line.startswith("hansa route run examples/tiny_route.yaml"):
-        quick = "domains=2 tasks_per_domain=2 base_steps=30 adapter_steps=30 train=200 hidden=32"
-        quick = " ".join(f"tasks.{one}" for one in quick.split())
-        quick += " noise=null regimes=[id] methods=[lorauter,base] fit_queries=2"
-        return " --set ".join([line, *quick.split()])
-    if line.startswith("hansa sweep"):
-        return line.replace("--seeds 3", "--seeds 1").replace("--seeds 4", "--seeds 2")
-    if line.startswith("hansa infer private demo"):
-        return f"{line} --set train.epochs=2 --set queries=4"
-    if line.startswith("hansa infer robust"):
-        quick = "clients.local.epochs=3 attacks=[logit_flip,kvote] aggregators=[mean,trimmed_mean]"
-        return " --set ".join([line, *quick.split()]) if "--resume" not in line else line
-    if not line.startswith(("hansa learn", "hansa recommend examples")):
-        return line
-    page = "" if "--resume" in line or "--no-report" in line else " --no-report"
-    return f"{line} --set rounds={4 if '--resume' in line else 2}{page}"
-
-
 def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for line in lines:
@@ -120,7 +95,9 @@ def run_all(hansa, tmp_path: Path, lines: list[str]) -> None:
         assert said.status in answers, f"{line}\n{said.err}"
 
 
-IN_ORDER = [page for page in PAGES if page not in (YOURS, MODEL, SITES) and commands(page, False)]
+IN_ORDER = [
+    page for page in PAGES if page != MODEL and page.parent != TUTORIALS and commands(page, False)
+]
 
 
 @pytest.mark.parametrize("page", IN_ORDER, ids=lambda p: p.stem)
@@ -154,26 +131,16 @@ def run_whole(hansa, tmp_path: Path, page: Path) -> None:
             assert name
 
 
-def test_the_page_on_your_own_data_and_model_runs(
-    hansa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    run_whole(hansa, tmp_path, YOURS)
-    said = capsys.readouterr().out.splitlines()
-    assert said[-2] in ("apple", "pear", "plum", "quince")
-    assert "('apple', 'pear', 'plum', 'quince')" in said[-1]
-
-
 def test_the_page_on_using_a_model_runs(hansa, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     run_whole(hansa, tmp_path, MODEL)
 
 
-def test_the_python_of_the_readme_runs(hansa, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_python_of_the_overview_runs(hansa, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "overview.md").read_text()
     for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        exec(compile(code.replace('"rounds": 50', '"rounds": 2'), "README.md", "exec"), {})
+        exec(compile(code.replace('"rounds": 50', '"rounds": 2'), "overview.md", "exec"), {})
     assert "accuracy" in capsys.readouterr().out
 
 
@@ -208,7 +175,7 @@ def test_own_algorithm_is_the_same_in_both_runtimes(hansa) -> None:
 def test_own_algorithm_is_short_and_the_tutorial_shows_its_code() -> None:
     code = (ROOT / "examples" / "own_algorithm.py").read_text()
     assert len(code.splitlines()) <= 40
-    shown = (ROOT / "docs" / "tutorial_own_algorithm.md").read_text()
+    shown = (ROOT / "docs" / "tutorials" / "your_own_algorithm.md").read_text()
     for block in re.findall(r"^```python\n(.*?)^```", shown, re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
             assert line in code.splitlines(), line

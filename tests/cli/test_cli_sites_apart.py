@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = re.compile(r"^```(?:python|yaml)\n# ([\w.]+)(.*?)^```", re.MULTILINE | re.DOTALL)
+PAGE = ROOT / "docs" / "tutorials" / "three_hospitals.md"
 NAMES = ("north", "south", "east")
 
 
@@ -32,7 +33,7 @@ spaces = _spaces()
 @pytest.mark.skipif(bool(spaces.lacking()), reason=spaces.lacking())
 @pytest.mark.slow
 def test_three_parties_train_together_and_one_of_them_only_dials(tmp_path: Path) -> None:
-    for name, text in FILES.findall((ROOT / "docs" / "sites.md").read_text()):
+    for name, text in FILES.findall(PAGE.read_text()):
         (tmp_path / name).write_text(f"# {name}{text}")
     study = tmp_path / "study.yaml"
     study.write_text(study.read_text().replace("ring", "complete"))

@@ -215,7 +215,7 @@ def within(parent, work, nodes, part=None):  # type: ignore[no-untyped-def]
         raise
     except Exception as error:
         article = "an" if parent[0] in "aeiou" else "a"
-        expected = f"what {article} {parent} has to give is in docs/tutorial_own_algorithm.md"
+        expected = f"what {article} {parent} has to give is in docs/tutorials/your_own_algorithm.md"
         own = in_own_code(error, parent, expected, part)
         if own is None:
             raise

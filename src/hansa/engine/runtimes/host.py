@@ -410,7 +410,7 @@ class Host:
             again = phase not in _OUTSIDE
             raise RunError(str(error), round=t + 1, phase=phase, repeats=again) from error
         except Exception as error:
-            expected = "what an algorithm has to give is in docs/tutorial_own_algorithm.md"
+            expected = "what an algorithm has to give is in docs/tutorials/your_own_algorithm.md"
             own = None
             if codec is not None and not isinstance(error, OSError | MemoryError):
                 own = in_own_code(error, "codec", "what hansa.codec.Codec says", codec)

@@ -88,8 +88,8 @@ def site_text(known: Known, folder: Path) -> str:
     dialling = [peer for peer in known.peers if peer.address is None]
     over_relays = known.listen is None and bool(dialling)
     lines = [
-        "# A site of a run without a coordinator. See docs/sites.md; hansa node explain THIS FILE",
-        "# says exactly what leaves this site before anything does.",
+        "# A site of a run without a coordinator. See docs/tutorials/three_hospitals.md.",
+        "# hansa node explain THIS FILE says exactly what leaves this site before anything does.",
         "verb: node",
         *_set("name", _text(known.name)),
         *_set("session", _text(known.session)),
