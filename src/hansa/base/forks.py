@@ -21,7 +21,7 @@ from hansa.base import child
 from hansa.base.packets import read_packet, write_packet
 
 _PR_SET_NAME = 15
-_SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT}
+_SIGNALS = {"kill": signal.SIGKILL, "interrupt": signal.SIGTERM}  # SIGINT may be ignored here
 
 
 def possible() -> bool:

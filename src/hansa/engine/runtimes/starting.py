@@ -60,7 +60,7 @@ class Forked:
         return self._statuses.get(site, 0)
 
     def interrupt(self, site: int) -> None:
-        """Ask a site to end, as Ctrl-C does."""
+        """Ask a site to end (SIGTERM), which it may heed as Ctrl-C."""
         self._ask({"interrupt": site})
 
     def kill(self, site: int) -> None:
@@ -117,9 +117,9 @@ class Spawned:
         return self.processes[site].poll() if site in self.processes else 0
 
     def interrupt(self, site: int) -> None:
-        """Ask a site to end, as Ctrl-C does."""
+        """Ask a site to end (SIGTERM), which it may heed as Ctrl-C."""
         with contextlib.suppress(ProcessLookupError):
-            self.processes[site].send_signal(signal.SIGINT)
+            self.processes[site].send_signal(signal.SIGTERM)
 
     def kill(self, site: int) -> None:
         """End a site now."""

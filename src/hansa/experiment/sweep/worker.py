@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 import traceback
@@ -64,6 +65,7 @@ def host(order: Mapping[str, Any]) -> int:
     which to ``begin`` or ``resume``, and whether to write a ``report``.
     """
     note, began = Path(order["note"]), time.monotonic()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         said = _done(order, note)
     except KeyboardInterrupt:
@@ -80,6 +82,7 @@ def host(order: Mapping[str, Any]) -> int:
     except Exception as error:  # noqa: BLE001 - the sweep goes on with its other runs
         traceback.print_exc()
         said = {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
+    signal.signal(signal.SIGTERM, before)
     write_json(note, {**said, "seconds": round(time.monotonic() - began, 3)})
     return 0
 
