@@ -76,7 +76,7 @@ def run(file: Path, folder: Path, device: str | None, seconds: float) -> dict[st
         row = {"file": file.stem, "seconds": 0.0, "run": str(path)}
         return {**row, "status": status, **figures(facts)}
     words = command.split()
-    if status is None:
+    if not (path / "config.yaml").exists():  # which a run leaves that was killed, too
         words += [str(file), "--out", str(path), *placed(command, device)]
     else:
         words += ["--resume", str(path)]
