@@ -74,6 +74,22 @@ def test_your_own_table_learns_combines_and_is_asked(hansa, tmp_path: Path, tabl
     assert yaml.safe_load((tmp_path / "robust.yaml").read_text())["clients"]["members"] == 9
 
 
+def test_few_nodes_have_few_neighbours(hansa, tmp_path: Path) -> None:
+    few = first_settings(RunFile, Wishes("dpsgd", nodes=3), tmp_path)
+    assert few["topology"]["degree"] == 2
+    assert first_settings(RunFile, Wishes("el_local", nodes=2), tmp_path)["algorithm"]["fanout"] == 1
+    late = first_settings(RunFile, Wishes("fedbuff", nodes=4), tmp_path)["algorithm"]
+    assert (late["concurrency"], late["buffer"]) == (4, 4)
+    (tmp_path / "mine (ü).csv").write_text("größe,Art: ok?\n" + "1,a\n2,b\n3,a\n4,b\n" * 30)
+    line = ("init", "learn", "--data", "mine (ü).csv", "--label", "Art: ok?", "--nodes", "3")
+    assert hansa(*line, "--out", "x y/ü.yaml").status == 0
+    text = (tmp_path / "x y" / "ü.yaml").read_text()
+    assert text.startswith("# hansa learn 'x y/ü.yaml'\n")
+    assert "path: ../mine (ü).csv" in text
+    said = hansa("check", "x y/ü.yaml")
+    assert said.status == 0, said.err
+
+
 def test_what_cannot_be_is_refused_and_nothing_written(hansa, tmp_path: Path, table: Path) -> None:
     for line, said in {
         "learn --data mine.csv": "one of age, job, note, class",
@@ -81,6 +97,7 @@ def test_what_cannot_be_is_refused_and_nothing_written(hansa, tmp_path: Path, ta
         "learn --data yours.csv --label class": "there is no such file and no such data set",
         "learn --data digit": "did you mean 'digits'",
         "learn --data digits --label class": "has its own labels",
+        "recommend --data mine.csv --label class": "reads no column of that kind",
         "learn --label class": "no --data is given",
         "learn --algorithm fedavgg": "fedavg",
         "learn --rounds 0": "rounds = 0",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from hansa.base.completing import beginning, remembered
 from hansa.base.component import catalogue
 from hansa.base.shipped import home, shipped
 from hansa.cli import completion
+from hansa.experiment.first_file import kinds
 from hansa.experiment.vocabulary import vocabulary
 
 SCRIPT = """
@@ -57,6 +59,21 @@ def test_every_setting_that_is_completed_is_known(words: dict) -> None:
     assert learn["algorithm.name"] == learn["algorithm"] == words["kinds"]["algorithm"]
     assert learn["data.normalize"]
     assert "clients" in words["settings"]["combine ensemble"]
+    assert words["begun"] == [*kinds()]
+
+
+@pytest.mark.parametrize(
+    ("path", "word"), [("hansa route run", "repeats"), ("hansa audit run", "budget")]
+)
+def test_a_commands_own_settings(
+    monkeypatch: pytest.MonkeyPatch, words: dict, path: str, word: str
+) -> None:
+    monkeypatch.setattr(completion, "_words", lambda: words)
+    context = SimpleNamespace(command_path=path)
+    assert f"{word}=" in completion.settings(context, word)
+    assert completion.settings(context, "topology.deg") == []
+    assert "node" not in completion.begun("n")
+    assert {"merge", "audit", "digits_dpsgd"} <= {*completion.begun("")}
 
 
 @settings(max_examples=20)

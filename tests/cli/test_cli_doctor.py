@@ -95,6 +95,10 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found("this folder").state == found("memory").state == "problem"
     monkeypatch.setenv("HANSA_OFFLINE", "0")
     assert found("downloads").state == "ok"
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert found("this folder").state == "problem"
 
 
 def test_machine_and_sockets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,14 +40,19 @@ def test_what_has_todays_names_stays_as_it_is(plain: dict, number: int) -> None:
 def test_each_step_changes_its_own_and_nothing_else() -> None:
     rules = STEPS[1].settings({"verb": "combine", "seed": 1, "aggregators": ["average"]})
     assert list(rules.items()) == [("verb", "combine"), ("seed", 1), ("rules", ["average"])]
-    robust = {"verb": "infer", "aggregators": ["mean"]}
-    assert STEPS[1].settings(robust) == robust
+    unsaid = STEPS[1].settings({"clients": 3, "aggregators": ["average"]})
+    assert list(unsaid) == ["clients", "rules"]
+    for said in ({"verb": "infer"}, {}):
+        robust = {**said, "clients": {"name": "trained"}, "aggregators": ["mean"]}
+        assert STEPS[1].settings(robust) == robust
     lossy = {"algorithm": {"name": "secure_dpsgd", "drop_rate": 0.2, "share": 0.5}, "faults": None}
     assert STEPS[2].settings(lossy) == {
         "algorithm": {"name": "secure_dpsgd", "share": 0.5}, "faults": {"loss": 0.2},
     }  # fmt: skip
     still = {"algorithm": {"name": "secure_dpsgd", "drop_rate": 0.0}}
     assert STEPS[2].settings(still) == {"algorithm": {"name": "secure_dpsgd"}}
+    own = {"algorithm": {"name": "mine.py:Mine", "drop_rate": 0.5}}
+    assert STEPS[2].settings(own) == own
 
 
 @pytest.mark.parametrize("name", ["ensemble_1", "secure_2"])
@@ -102,6 +107,24 @@ def test_a_file_keeps_its_comments_beside_it(hansa, tmp_path: Path) -> None:
     shutil.copy(KEPT / "file_1.yaml", file)
     assert "is there already" in hansa("migrate mine.yaml").err
     assert hansa("migrate nothing.yaml").status == 2
+
+
+def test_a_file_in_another_folder_is_migrated_and_a_wrong_one_refused(hansa, tmp_path: Path) -> None:
+    assert hansa("init own_algorithm --out sub").status == 0
+    assert hansa("init digits_robust").status == 0
+    assert hansa("migrate digits_robust.yaml --json").object["changes"] == []
+    lossy = "algorithm: {name: secure_dpsgd, drop_rate: 0.1}\nformat: 2\n"
+    for name, text, status, said in (
+        ("sub/mine", f"{lossy}plugins: [own_algorithm.py]\n", 0, "faults.loss is 0.1"),
+        ("sub/mine", "", 0, "has today's form"),
+        ("faults", f"{lossy}faults: [1]\n", 2, "faults"),
+        ("verb", "verb: [1]\n", 2, "has no such files"),
+    ):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(text or file.read_text())
+        answer = hansa(f"migrate {name}.yaml" if name != "verb" else "check verb.yaml")
+        assert answer.status == status, answer.err
+        assert said in answer.out + answer.err
 
 
 def test_what_is_newer_is_refused(hansa, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def version_of(package: str) -> str | None:
 def required(extra: str = "") -> list[str]:
     """The packages that hansa needs, or one of its extras does; none where it is not installed.
 
-    Without what is for another system or Python, and without hansa's own name.
+    Without hansa's own name. None of them is for one system or one Python alone.
     """
     try:
         lines = importlib.metadata.requires("hansa") or []

@@ -37,8 +37,9 @@ def _rules(settings: dict[str, Any]) -> dict[str, Any]:
     """An ensemble's rules were called aggregators."""
     if "aggregators" not in settings or "rules" in settings:
         return settings
-    if settings.get("verb") != "combine" and not {"clients", "aggregate"} & set(settings):
-        return settings  # robust inference has aggregators, and calls them so
+    unsaid = isinstance(settings.get("clients"), int) or "aggregate" in settings
+    if settings["verb"] != "combine" if "verb" in settings else not unsaid:
+        return settings  # robust inference has clients and aggregators, and calls them so
     named = {"aggregators": "rules"}
     return {named.get(key, key): value for key, value in settings.items()}
 
@@ -48,10 +49,13 @@ def _loss(settings: dict[str, Any]) -> dict[str, Any]:
     algorithm = settings.get("algorithm")
     if not isinstance(algorithm, Mapping) or "drop_rate" not in algorithm:
         return settings
+    if algorithm.get("name") != "secure_dpsgd":  # somebody's own, who may call a setting so
+        return settings
     rest = {key: value for key, value in algorithm.items() if key != "drop_rate"}
     moved = {**settings, "algorithm": rest}
-    if rate := algorithm["drop_rate"]:
-        moved["faults"] = {**(settings.get("faults") or {}), "loss": rate}
+    faults = settings.get("faults") or {}
+    if (rate := algorithm["drop_rate"]) and isinstance(faults, Mapping):
+        moved["faults"] = {**faults, "loss": rate}
     return moved
 
 

@@ -43,8 +43,7 @@ def algorithms(incomplete: str) -> list[str]:
 
 def begun(incomplete: str) -> list[str]:
     """What ``hansa init`` can begin."""
-    verbs = [command.split()[0] for command in _words()["settings"]]
-    return [*beginning({*verbs}, incomplete), *examples(incomplete)]
+    return [*beginning(_words()["begun"], incomplete), *examples(incomplete)]
 
 
 def runs(incomplete: str) -> list[str]:
@@ -64,9 +63,9 @@ def parts(context: typer.Context, incomplete: str) -> list[str]:
 
 def settings(context: typer.Context, incomplete: str) -> list[str]:
     """A setting of the command's file; behind its ``=`` the names it may be set to."""
-    command = context.command_path.partition(" ")[2].removesuffix(" run")
+    command = context.command_path.partition(" ")[2]
     known = _words()["settings"]
-    own = known.get(command, known["learn"])
+    own = known.get(command) or known.get(command.removesuffix(" run")) or known["learn"]
     key, equals, _ = incomplete.partition("=")
     if equals:
         return beginning((f"{key}={value}" for value in own.get(key, ())), incomplete)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
@@ -29,7 +30,7 @@ def commented(kind: type[SettingsFile], settings: Mapping[str, Any], file: str) 
     """
     verb = kind.own_verb()
     lines = [
-        f"# hansa {kind.command} {file}",
+        f"# hansa {kind.command} {shlex.quote(file)}",
         f"# Every setting there is, with its default: hansa list settings {verb}",
     ]
     for key in ("format", "verb"):
@@ -108,7 +109,8 @@ def _choices(annotation: Any) -> str:
 
 
 def _line(key: str, value: Any, depth: int) -> str:
-    text = dump_yaml({key: value}, default_flow_style=True, width=10**6, sort_keys=False).strip()
+    how = {"default_flow_style": True, "width": 10**6, "sort_keys": False, "allow_unicode": True}
+    text = dump_yaml({key: value}, **how).strip()
     return f"{' ' * depth}{text[1:-1]}"
 
 

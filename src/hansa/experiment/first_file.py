@@ -121,12 +121,8 @@ def first_settings(kind: type[SettingsFile], wishes: Wishes, folder: Path) -> di
             problem = f"hansa {kind.command} has no {field}"
             raise ConfigError(field, value, problem, f"hansa list settings {kind.own_verb()}")
         put(settings, at.split("."), value)
-    invited = settings.get("algorithm")
-    nodes = settings.get("nodes")
-    if isinstance(invited, dict) and isinstance(nodes, int):
-        for limit in ("sampled", "concurrency"):  # as many as there are
-            if isinstance(invited.get(limit), int) and wishes.nodes is not None:
-                invited[limit] = min(invited[limit], nodes)
+    if wishes.nodes is not None:
+        _few(settings, wishes.nodes)
     settings = override(settings, wishes.sets)
     head = {"format": FORMAT, "verb": kind.own_verb()}
     settings = {**head, **{key: one for key, one in settings.items() if key not in head}}
@@ -155,6 +151,19 @@ def write_first(kind: type[SettingsFile], wishes: Wishes, place: Path) -> Path:
     with atomic_write(file, "w") as handle:
         handle.write(text)
     return file
+
+
+def _few(settings: dict[str, Any], nodes: int) -> None:
+    """No more at once, and no more neighbours, than so many nodes have; in place."""
+    for group, keys, most in (
+        ("algorithm", ("sampled", "concurrency", "buffer", "edges", "cohorts"), nodes),
+        ("algorithm", ("fanout", "degree"), nodes - 1),
+        ("topology", ("degree",), nodes - 1),
+    ):
+        inside = settings.get(group)
+        for key in keys:
+            if isinstance(inside, dict) and isinstance(inside.get(key), int):
+                inside[key] = max(1, min(inside[key], most))
 
 
 def _usual(kind: type[SettingsFile], wishes: Wishes) -> dict[str, Any]:
@@ -200,6 +209,9 @@ def _put_data(
         problem = f"hansa {kind.command} does not take its data so"
         raise ConfigError("data", data, problem, f"hansa list settings {kind.own_verb()}")
     at, source = kind.own_data
+    if source != "file" and label is not None:
+        problem = f"hansa {kind.command} reads no column of that kind"
+        raise ConfigError("label", label, problem, "without --label")
     path = Path(data).expanduser()
     if "/" not in data and data in catalogue("data"):
         if label is not None:

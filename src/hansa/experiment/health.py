@@ -182,7 +182,7 @@ def _folders() -> Iterator[Finding]:
         try:
             free = _room(place)
         except OSError as error:
-            yield Finding(about, name, "problem", f"{place.absolute()}: {error.strerror}", fix)
+            yield Finding(about, name, "problem", f"{place}: {error.strerror}", fix)
             continue
         text = f"{place.absolute()}, {_size(free)} free"
         if free < NEEDED:
@@ -195,6 +195,8 @@ def _folders() -> Iterator[Finding]:
         yield Finding(about, "data", "missing", text, "HANSA_DATA=DIR, where you have them")
     elif not Path(shared).expanduser().is_dir():
         yield Finding(about, "data", "problem", f"{shared} is no folder", "mend HANSA_DATA")
+    elif not os.access(Path(shared).expanduser(), os.R_OK | os.X_OK):
+        yield Finding(about, "data", "problem", f"{shared} cannot be read", "mend its rights")
     else:
         inside = [path.name for path in Path(shared).expanduser().iterdir() if path.is_dir()]
         yield Finding(about, "data", "ok", f"{shared}: {', '.join(sorted(inside)) or 'empty'}")

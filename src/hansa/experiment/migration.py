@@ -13,6 +13,7 @@ import yaml
 from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write, writing
 from hansa.base.forms import FORMAT, brought_up, move_files, number_of
+from hansa.base.paths import written as beside
 from hansa.base.yamltext import dump_yaml
 from hansa.experiment.settings_file import kind_of, read_yaml
 from hansa.report import RunFolder
@@ -79,7 +80,7 @@ def _file(path: Path) -> Migrated:
             return result
         if number == FORMAT:
             return result
-    kind_of(today).parse(today)
+    kind_of(today).parse(beside(today, path.parent.absolute()))
     result.kept = path.with_name(f"{path.name}.old")
     if result.kept.exists():
         problem, fix = f"{result.kept} is there already", "move it away"

@@ -149,7 +149,7 @@ def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
     kinds = files()
     verb = settings.get("verb")
     if verb is not None:
-        if verb not in kinds:
+        if not isinstance(verb, str) or verb not in kinds:
             raise ConfigError("verb", verb, "has no such files", f"one of {', '.join(kinds)}")
         return kinds[verb]
     fields = {kind: set(kind.model_fields) for kind in kinds.values() if not kind.says_verb}

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from hansa.base.component import Component, catalogue
 from hansa.base.homes import ROOMS
+from hansa.experiment.first_file import kinds as begun
 from hansa.experiment.hints import places
 from hansa.experiment.settings_file import files
 
@@ -17,10 +18,11 @@ from hansa.experiment.settings_file import files
 def vocabulary() -> dict[str, Any]:
     """``kinds``: names by kind of part; ``settings``: by command, each with what it may be set to.
 
-    A setting without names to choose from has an empty list.
+    A setting without names to choose from has an empty list. ``begun``: what a file is begun by.
     """
     return {
         "kinds": {kind: sorted(catalogue(kind)) for kind in ROOMS},
+        "begun": [*begun()],
         "settings": {kind.command: _settings(kind) for kind in files().values()},
     }
 
