@@ -77,7 +77,9 @@ def test_your_own_table_learns_combines_and_is_asked(hansa, tmp_path: Path, tabl
 def test_few_nodes_have_few_neighbours(hansa, tmp_path: Path) -> None:
     few = first_settings(RunFile, Wishes("dpsgd", nodes=3), tmp_path)
     assert few["topology"]["degree"] == 2
-    assert first_settings(RunFile, Wishes("el_local", nodes=2), tmp_path)["algorithm"]["fanout"] == 1
+    assert (
+        first_settings(RunFile, Wishes("el_local", nodes=2), tmp_path)["algorithm"]["fanout"] == 1
+    )
     late = first_settings(RunFile, Wishes("fedbuff", nodes=4), tmp_path)["algorithm"]
     assert (late["concurrency"], late["buffer"]) == (4, 4)
     (tmp_path / "mine (ü).csv").write_text("größe,Art: ok?\n" + "1,a\n2,b\n3,a\n4,b\n" * 30)

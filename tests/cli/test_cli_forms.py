@@ -109,7 +109,7 @@ def test_a_file_keeps_its_comments_beside_it(hansa, tmp_path: Path) -> None:
     assert hansa("migrate nothing.yaml").status == 2
 
 
-def test_a_file_in_another_folder_is_migrated_and_a_wrong_one_refused(hansa, tmp_path: Path) -> None:
+def test_files_elsewhere_are_migrated_and_wrong_ones_refused(hansa, tmp_path: Path) -> None:
     assert hansa("init own_algorithm --out sub").status == 0
     assert hansa("init digits_robust").status == 0
     assert hansa("migrate digits_robust.yaml --json").object["changes"] == []

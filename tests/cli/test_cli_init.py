@@ -62,4 +62,5 @@ def test_where_it_cannot_write_it_says_so(hansa, tmp_path: Path) -> None:
         assert said.status == 2
         assert said.object["error"]["field"] == "out"
     assert "did you mean 'digits_fedbuff'" in hansa("init fedbuff").err
+    assert "did you mean 'learn'" in hansa("init lern").err
     assert hansa("init", "--out", "two words").out.endswith("'two words/digits_dpsgd.yaml'\n")

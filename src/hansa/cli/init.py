@@ -85,7 +85,7 @@ def init(
             kind = kinds()[what]
             files = [write_first(kind, wishes, out)]
         elif plain:
-            files = write_example(what, out)
+            files = write_example(what, out, besides=kinds())
             kind = kind_of(read_yaml(files[0]))
         else:
             fix = f"hansa init learn --algorithm ...; verbs: {', '.join(kinds())}"

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from hansa.base.errors import ConfigError
@@ -26,8 +27,11 @@ def examples() -> dict[str, str]:
     return sentences
 
 
-def write_example(name: str, folder: Path) -> list[Path]:
+def write_example(name: str, folder: Path, besides: Iterable[str] = ()) -> list[Path]:
     """Copy an example's run file, and its own code, into a folder; returns the files, it first.
+
+    Args:
+        besides: other words that may have been meant by a name that is none.
 
     Raises:
         ConfigError: there is no such example, or one of its files is there already.
@@ -36,7 +40,7 @@ def write_example(name: str, folder: Path) -> list[Path]:
     stems = examples()
     if stem not in stems:
         near = [other for other in stems if stem and stem.casefold() in other]
-        near = near or difflib.get_close_matches(stem, stems, n=1)
+        near = near or difflib.get_close_matches(stem, [*besides, *stems], n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         fix = f"{hint}one of {', '.join(stems)}"
         raise ConfigError("example", name, "there is no such example", fix)
