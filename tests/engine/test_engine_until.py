@@ -169,6 +169,22 @@ def test_patience_is_remembered_where_a_run_is_interrupted(tmp_path: Path, when:
         assert (folder.summary or {})[key] == (whole.summary or {})[key]
 
 
+@pytest.mark.parametrize("away", [0, 3])
+def test_patience_goes_on_while_a_node_is_away(tmp_path: Path, away: int) -> None:
+    settings = watched({**PATIENCE, "min_delta": 1.0}, faults={"absent": {away: [[1, 12]]}})
+    folder = run(settings, tmp_path / "run", report=False)
+    assert (folder.summary or {})["rounds"] == 3  # the first is the best, and two are not better
+
+
+def test_patience_with_another_figure_begins_anew(tmp_path: Path) -> None:
+    first = run(watched({**PATIENCE, "min_delta": 1.0}), tmp_path / "run", report=False)
+    assert (first.summary or {})["rounds"] == 3
+    other = {"metric": "loss", "patience": 2, "min_delta": 100.0}
+    again = resume(first.path, {"until": other}, report=False)
+    assert (again.summary or {})["rounds"] == 6
+    assert "loss had not become better" in (again.summary or {})["ended"]
+
+
 def test_a_larger_budget_lets_a_run_go_on(tmp_path: Path) -> None:
     first = run(watched({"bytes": "20kB"}), tmp_path / "run", report=False)
     done, sent = (first.summary or {})["rounds"], (first.summary or {})["bytes_sent"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from hansa.learn.gossip.dpsgd import DPSGD
 @register("sulky")
 class Sulky(DPSGD):
     mended: Path = Field(description="the file")
+    seed: int = Field(0, description="changes nothing")
 
     def outgoing(self, block, t):
         if t == 2 and not self.mended.exists():
@@ -296,3 +298,29 @@ def test_interrupts_end_what_runs_and_begin_nothing(
     assert "d" not in places.begun
     assert {outcomes[name]["status"] for name in "bc"} == {"interrupted"}
     assert ("b", "kill") in places.told if times == 3 else ("b", "kill") not in places.told
+
+
+def test_who_is_interrupted_before_it_hears_is_no_failure(tmp_path: Path) -> None:
+    """A process is asked to end that has not begun to listen: SIGTERM ends it at once."""
+    places = MadeUp({"a": "hangs"})
+
+    def interrupt(site: int) -> None:
+        places.dead[site] = -signal.SIGTERM
+
+    def told(crew: Crew) -> None:
+        if not crew.asked:
+            raise KeyboardInterrupt
+
+    places.interrupt = interrupt  # type: ignore[method-assign]
+    outcomes = Crew(places, 1, told).work(orders(tmp_path, {"a": "hangs"}))
+    assert outcomes["a"]["status"] == "interrupted"
+
+
+def test_a_seed_in_a_part_is_a_setting_like_any_other(tmp_path: Path) -> None:
+    settings = {**base(tmp_path), "rounds": 1}
+    whole = with_options(as_sweep(settings), ["algorithm.seed=1,2"])
+    table = sweep(whole, tmp_path / "out", how=QUIET).table()
+    assert [(row["setting"], row["n"]) for row in table] == [
+        ("algorithm.seed=1", 1),
+        ("algorithm.seed=2", 1),
+    ]

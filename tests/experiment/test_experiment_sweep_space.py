@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hansa.base.errors import ConfigError
-from hansa.base.yamltext import dump_yaml
+from hansa.base.yamltext import dump_yaml, load_yaml
 from hansa.experiment.sweep.planned import folder_name, planned, refusal
 from hansa.experiment.sweep.space import changes_of
 from hansa.experiment.sweep.sweep_file import SweepFile, with_options
@@ -130,6 +130,23 @@ def test_a_file_is_equal_in_power_to_the_options(tmp_path: Path) -> None:
     assert SweepFile.parse(file.dump()) == file
 
 
+def test_what_is_kept_of_a_sweep_has_its_paths_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/run.yaml").write_text("data: {name: image_folder, path: photos}\n")
+    (tmp_path / "there/sweep.yaml").write_text(
+        "verb: sweep\nrun: run.yaml\ngrid: {data.path: [photos, others], rounds: [2]}\n"
+    )
+    for file, paths in (("run.yaml", ["photos"]), ("sweep.yaml", ["photos", "others"])):
+        monkeypatch.chdir(tmp_path)
+        kept = dump_yaml(swept(f"there/{file}").dump())
+        monkeypatch.chdir(tmp_path / "there")
+        plan = planned(SweepFile.parse(load_yaml(kept)))
+        found = [one.chosen.dump()["data"]["path"] for one in plan.settings]
+        assert found == [str(tmp_path / "there" / path) for path in paths]
+
+
 def test_every_run_is_what_its_settings_say_and_no_two_share_a_folder() -> None:
     plan = planned(swept("dpsgd", sets=["algorithm=dpsgd,choco", "rounds=2,3"], seeds=[3, 9]))
     assert len({run.name for run in plan.runs}) == 8
@@ -176,11 +193,44 @@ def test_a_value_that_never_works_is_told_as_in_any_run() -> None:
         ({"samples": 3}, "nothing is random"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [3, 3]}, "twice"),
+        ({"seeds": [3, 2**70]}, "seed"),
     ],
 )
 def test_what_is_no_sweep(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         planned(swept("dpsgd", **options))
+
+
+@pytest.mark.parametrize("home", ["grid", "zip", "random"])
+def test_values_that_are_no_mapping(home: str) -> None:
+    for value in ([1, 2], 5, "rounds"):
+        with pytest.raises(ConfigError, match=f"{home} = .*no mapping"):
+            swept({"verb": "sweep", "run": {}, home: value})
+
+
+def test_a_value_may_stand_in_several_rows_of_a_zip() -> None:
+    plan = planned(swept("dpsgd", zips=["nodes=8,8,16", "topology=ring,complete,ring"]))
+    assert len({run.name for run in plan.runs}) == 3
+
+
+def test_what_comes_to_the_same_is_run_once() -> None:
+    for values in ("train.optimizer.lr=1,1.0,2", "until.bytes=20MB,20000000,1"):
+        assert len(planned(swept("dpsgd", sets=[values])).runs) == 2
+    assert len(changes_of({"key": Values((1, True))}, {}, {}, None, 1)) == 2
+
+
+def test_more_samples_leave_the_names_of_those_before() -> None:
+    for written in ("train.optimizer.lr=0.1..0.2", "rounds=[2, 3]"):
+        one, more = (
+            {run.name for run in planned(swept("dpsgd", randoms=[written], samples=k)).runs}
+            for k in (1, 9)
+        )
+        assert one < more
+
+
+def test_texts_that_are_cut_elsewhere_have_other_names() -> None:
+    names = {folder_name({"a": a, "b": b}) for a, b in (("x-y", "z"), ("x", "y-z"))}
+    assert len(names) == 2
 
 
 def test_a_file_that_leaves_no_run_is_not_swept() -> None:

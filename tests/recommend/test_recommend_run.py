@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hansa.base.errors import ConfigError
-from hansa.experiment import prepare
+from hansa.experiment import prepare, run
 from hansa.recommend.baseline_settings import BASELINES
 from hansa.recommend.evaluation.baselines import Known, bias, measure_baselines, user_mean
 from hansa.recommend.recommend_file import RecommendFile
@@ -284,3 +284,15 @@ def test_the_most_popular_in_full_and_sampled_rankings() -> None:
     assert row["ndcg@10"] == pytest.approx(0.019, abs=0.002)
     assert row["hr@10_sampled99"] == pytest.approx(0.595, abs=0.02)
     assert row["ndcg@10_sampled99"] == pytest.approx(0.361, abs=0.02)
+
+
+def test_until_knows_that_lists_are_better_high_and_refuses_what_it_does_not_know(
+    tmp_path: Path,
+) -> None:
+    more: dict[str, Any] = {"rounds": 2, "evaluate": {"every": 1}}
+    goal = {"metric": "ndcg@10", "reaches": 2.0}
+    folder = run(small(**more, until=goal), tmp_path / "run", report=False)
+    assert (folder.summary or {})["rounds"] == 2
+    for name in ("ndgc@10", "test_ratings"):
+        with pytest.raises(ConfigError, match="whether more or less is better"):
+            prepare(small(**more, until={**goal, "metric": name}))

@@ -219,8 +219,9 @@ class Job(Plan):
         if self.accounts is not None:
             block.privacy = self.privacy
             self.accounts.start(block)
-        if self.until is not None:
-            self.until.start(block)
+        if self.until is not None and self.until.patience is not None:
+            figure = self.until.figure(self.metrics, self.evaluate, self.dataset)
+            self.until.start(block, figure)
         block.facts[TOGETHER] = self.attackers is not None and self.attackers.attack.colluding
         if self.faults is not None:
             for name in COUNTERS:

@@ -12,6 +12,7 @@ import numpy as np
 from hansa.base.component import Component
 from hansa.base.spec import DataSpec
 from hansa.data.dataset import Dataset
+from hansa.report.scores import direction
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,3 +79,7 @@ class OwnJudge(Component, kind="judge"):
     @abstractmethod
     def figures(self, tallies: Tallies) -> dict[str, float]:
         """Figures of the whole run by name."""
+
+    def better(self, name: str) -> str:
+        """``higher`` or ``lower``, as a better figure of this name is; empty: neither is."""
+        return direction(name)

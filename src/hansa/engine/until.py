@@ -23,9 +23,8 @@ from hansa.metrics import MetricSet
 MARK = "(until."
 """In the reason why a run ended: it was for its budget or its patience, so that a larger one may
 let it go on."""
-BEST, WAITED = "until.best", "until.waited"
-"""In a block's state: the best figure so far, NaN before the first, and for how many evaluations
-it has not been bettered; the same for all nodes."""
+OF_RUN = "until."
+"""Begins the names of what a block's state holds of the run, the same for all nodes."""
 
 
 class UntilSettings(Settings):
@@ -101,10 +100,28 @@ class UntilSettings(Settings):
             raise ConfigError(
                 "metric", self.metric, "is not measured", f"one of {', '.join(known)}"
             )
+        if not self.better(self.metric, metrics, evaluate):
+            problem = "is no figure of which it is known whether more or less is better"
+            raise ConfigError("metric", self.metric, problem, f"such as {first}")
         return self.metric
 
-    def start(self, block: Block) -> None:
-        """Put what patience remembers into a block that begins."""
-        if self.patience is not None:
-            block.state[BEST] = torch.full((len(block),), math.nan, dtype=torch.float64)
-            block.state[WAITED] = torch.zeros(len(block), dtype=torch.int64)
+    def better(self, name: str, metrics: MetricSet, evaluate: EvaluateSettings) -> str:
+        """``higher`` or ``lower``, as a better figure of this name is; empty: nobody knows."""
+        facts = metrics.facts()
+        stem = name.removeprefix("validation_").removesuffix("_per_client")
+        for own in (name, stem):
+            if own in facts:
+                return str(facts[own]["better"])
+        return "" if evaluate.own is None else evaluate.own.better(name)
+
+    def start(self, block: Block, figure: str) -> None:
+        """Put what patience remembers of a figure into a block that begins."""
+        best, waited = memory(figure)
+        block.state[best] = torch.full((len(block),), math.nan, dtype=torch.float64)
+        block.state[waited] = torch.zeros(len(block), dtype=torch.int64)
+
+
+def memory(figure: str) -> tuple[str, str]:
+    """The names, in a block's state, of the best of a figure so far (NaN before the first) and of
+    the evaluations that have not bettered it; a run that goes on by another figure begins anew."""
+    return f"{OF_RUN}best {figure}", f"{OF_RUN}waited {figure}"

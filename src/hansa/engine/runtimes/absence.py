@@ -12,6 +12,7 @@ from hansa.base.lazy import torch
 from hansa.engine.block import Block
 from hansa.engine.exchange.recorded import Rewind
 from hansa.engine.past import become, counted, was
+from hansa.engine.until import OF_RUN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +35,12 @@ class Away:
         if len(self.at):
             self._rows = block.rows[self.at.to(block.rows.device)]
             self._state = [
-                (named, {name: value[self.at.to(value.device)] for name, value in named.items()})
+                (named, {name: self._here(named[name]) for name in named if _of_node(name)})
                 for named in (block.state, block.kept)
             ]
+
+    def _here(self, values: Tensor) -> Tensor:
+        return values[self.at.to(values.device)]
 
     def put_back(self) -> None:
         """Make the absent nodes what they were."""
@@ -102,6 +106,11 @@ class Returns:
                     )
                 spared = () if one.counters else counted(block)
                 become(block, node, block.past[one.back, node], spared)
+
+
+def _of_node(name: str) -> bool:
+    """Whether state is a node's own, and not what all know of the run."""
+    return not name.startswith(OF_RUN)
 
 
 def _of(block: Block, rewind: Rewind) -> list[int]:

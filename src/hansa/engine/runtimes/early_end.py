@@ -13,8 +13,7 @@ from hansa.engine.block import Block
 from hansa.engine.exchange.exchange import Share
 from hansa.engine.job import Job
 from hansa.engine.own_judge import Tallies
-from hansa.engine.until import BEST, MARK, WAITED, UntilSettings
-from hansa.report.scores import higher_is_better
+from hansa.engine.until import MARK, UntilSettings, memory
 from hansa.report.units import amount, label, quantity
 
 _WHOLE = 1e9  # parts of a joule: sums of whole numbers are the same in any order
@@ -71,19 +70,20 @@ def _of_figure(job: Job, until: UntilSettings, block: Block, told: dict[str, np.
     if value is None:
         problem = f"until.metric: {name} is not measured; name one that the run's tables have"
         raise RunError(problem, phase="evaluation", repeats=True)
-    sign = 1.0 if higher_is_better(name) else -1.0
+    sign = 1.0 if until.better(name, job.metrics, job.evaluate) == "higher" else -1.0
     if until.reaches is not None and sign * value >= sign * until.reaches:
         goal = quantity(until.reaches, name)
         return f"{label(name)} came to {quantity(value, name)} {MARK}reaches: {goal})"
     if until.patience is None:
         return ""
-    best, waited = block.state[BEST][0].item(), int(block.state[WAITED][0])
+    of_best, of_waited = memory(name)
+    best, waited = block.state[of_best][0].item(), int(block.state[of_waited][0])
     better = math.isnan(best) or sign * value > sign * best + until.min_delta
     better &= not math.isnan(value)
     waited = 0 if better else waited + 1
-    block.state[WAITED].fill_(waited)
+    block.state[of_waited].fill_(waited)
     if better:
-        block.state[BEST].fill_(value)
+        block.state[of_best].fill_(value)
     if waited < until.patience:
         return ""
     times = "an evaluation" if until.patience == 1 else f"{until.patience} evaluations"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -111,7 +112,8 @@ class Crew:
             del self.running[site]
             noted = noted_in(order.note)
             if noted.get("status", "running") == "running":  # it died before it could say
-                killed = self.asked > 2
+                early = status == -signal.SIGTERM  # it was asked before it could hear that
+                killed = self.asked > (0 if early else 2)
                 error = f"its process {how_it_ended(status)}"
                 noted = {"status": INTERRUPTED if killed else FAILED, "error": error}
                 order.note.write_text(json.dumps(noted))

@@ -16,6 +16,7 @@ from hansa.experiment.hints import takes_list
 from hansa.experiment.settings_file import SettingsFile, kind_of, load_plugins, put
 from hansa.experiment.sweep.space import Changes, changes_of
 from hansa.experiment.sweep.sweep_file import SEED, SweepFile
+from hansa.experiment.sweep.values import Range, Values
 from hansa.report.grid import Grid
 
 _LONGEST = 80  # characters of a setting's name, which is that of a folder
@@ -95,7 +96,7 @@ def planned(sweep: SweepFile) -> SweepPlan:
     """Every setting of a sweep, checked as far as its file says.
 
     Raises:
-        ConfigError: what is swept leaves no run, or the values of a setting cannot be.
+        ConfigError: what is swept leaves no run, or the values of a setting or a seed cannot be.
     """
     base = sweep.run
     load_plugins(base)
@@ -108,9 +109,10 @@ def planned(sweep: SweepFile) -> SweepPlan:
     if not every:
         raise ConfigError("grid", None, "makes no setting", "a value at least")
     seeds = sweep.seeds_from(_own_seed(kind, base))
-    varied = tuple(f for f in every[0] if any(one[f] != every[0][f] for one in every))
+    varied = tuple(f for f in every[0] if _varies(f, every, random))
     _check_lists(kind, sweep, base, every[0])
-    settings, refused = [], []
+    settings: dict[str, Setting] = {}
+    refused = []
     for changes in every:
         apart = {field: changes[field] for field in varied}
         try:
@@ -118,8 +120,12 @@ def planned(sweep: SweepFile) -> SweepPlan:
         except ConfigError as error:
             refused.append(Refused(in_words(apart or changes), error))
         else:
-            settings.append(Setting(changes, chosen, folder_name(apart), in_words(apart)))
-    return SweepPlan(kind, varied, tuple(settings), seeds, tuple(refused))
+            setting = Setting(changes, chosen, folder_name(apart), in_words(apart))
+            settings.setdefault(repr(chosen.dump()), setting)  # 1 and 1.0 may come to the same
+    plan = SweepPlan(kind, varied, tuple(settings.values()), seeds, tuple(refused))
+    for run in plan.runs[:: max(1, len(plan.settings))]:  # the first setting, with every seed
+        kind.parse(run.settings())
+    return plan
 
 
 def changed(base: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
@@ -188,6 +194,7 @@ def folder_name(changes: Changes) -> str:
             whole = False  # what is text in there, and what a number, is not told
         else:
             parts += [short(_text(value))] if isinstance(value, str) else [last, _text(value)]
+            whole &= not (isinstance(value, str) and "-" in value)  # as if it were two
     words = "-".join(parts)
     name = re.sub(r"[^\w.+]+", "-", words).strip("-.")
     if not whole or name != words or len(name) > _LONGEST:  # something of it is lost
@@ -200,6 +207,14 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return str(value)
     return str(dump_yaml(value, default_flow_style=True, width=10**6)).removesuffix("...\n").strip()
+
+
+def _varies(field: str, every: Sequence[Changes], random: Mapping[str, Range | Values]) -> bool:
+    """Whether a setting differs; one that is drawn would with more samples: names stay."""
+    of = random.get(field)
+    if isinstance(of, Range) or (of is not None and len(of.values) > 1):
+        return True
+    return len({repr(one[field]) for one in every}) > 1
 
 
 def _own_seed(kind: type[SettingsFile], base: Mapping[str, Any]) -> int:

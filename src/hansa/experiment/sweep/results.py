@@ -9,7 +9,7 @@ from hansa.base.lazy import polars as pl
 from hansa.experiment.sweep.planned import PlannedRun, SweepPlan
 from hansa.experiment.sweep.sweep_folder import SweepFolder
 from hansa.report import RunFolder
-from hansa.report.comparing import groups_of
+from hansa.report.comparing import Group
 from hansa.report.comparison import write_comparison
 from hansa.report.grid import Grid
 from hansa.report.scores import scores
@@ -29,16 +29,18 @@ def setting_rows(
     ``worst`` and ``seeds`` stand beside it; ``metrics`` has those of every figure.
     """
     folders = [folder for _, folder in ended]
-    groups = groups_of(folders) if folders else []
+    own_runs = [
+        [k for k, (run, _) in enumerate(ended) if run.setting is setting]
+        for setting in plan.settings
+    ]
+    groups = [Group(str(k), tuple(own)) for k, own in enumerate(own_runs) if own]
     frame = seed_statistics(folders, groups=groups) if folders else None
     by_group: dict[str, dict[str, Any]] = {}
     for row in [] if frame is None else frame.to_dicts():
         by_group.setdefault(row["setting"], {})[row["metric"]] = {key: row[key] for key in _TOLD}
-    names = {k: group.name for group in groups for k in group.runs}
     rows = []
-    for setting in plan.settings:
-        own = [k for k, (run, _) in enumerate(ended) if run.setting is setting]
-        metrics = by_group.get(names[own[0]], {}) if own else {}
+    for number, (setting, own) in enumerate(zip(plan.settings, own_runs, strict=True)):
+        metrics = by_group.get(str(number), {})
         main = next(iter(scores(list(metrics))), None)
         rows.append(
             {

@@ -50,15 +50,14 @@ def changes_of(
         problem = "says how often to draw, and nothing is random"
         raise ConfigError("samples", samples, problem, "random: {train.optimizer.lr: 0.01..0.1}")
     fields = sorted([*grid, *together, *random], key=lambda field: field.count("."))
-    every: list[Changes] = []
+    every: dict[str, Changes] = {}  # by what they are called: 1 is not True
     for crossed, row, drawn in itertools.product(
         _crossed(grid), _rows(together), _drawn(random, samples or 0, seed)
     ):
         whole = {**crossed, **row, **drawn}
         ordered = {field: whole[field] for field in fields}  # a part before what is in it
-        if ordered not in every:
-            every.append(ordered)
-    return every
+        every.setdefault(repr(ordered), ordered)
+    return list(every.values())
 
 
 def _named(*of: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -11,10 +11,17 @@ from pydantic import Field
 from hansa.base.errors import ConfigError
 from hansa.base.paths import located, located_argument, located_object
 from hansa.experiment.runfile import is_file, named
-from hansa.experiment.settings_file import SettingsFile, read_settings_file
+from hansa.experiment.settings_file import (
+    SettingsFile,
+    kind_of,
+    load_plugins,
+    read_settings_file,
+)
+from hansa.experiment.sweep.rooting import rooted, rooted_at
 from hansa.experiment.sweep.values import Range, Values, range_of, read_values, values_of
 
 SEED = "seed"
+_HOMES = ("grid", "zip", "random")
 
 
 class SweepFile(SettingsFile):
@@ -66,9 +73,9 @@ class SweepFile(SettingsFile):
             whole["run"] = swept_settings(swept)
         elif swept is None:
             whole["run"] = {}
-        for field in ("run", "grid", "zip", "random"):
+        for field in ("run", *_HOMES):
             whole[field] = _absolute(whole.get(field) or {})
-        chosen = super().parse(whole)
+        chosen = super().parse(_rooted(whole) if isinstance(whole["run"], Mapping) else whole)
         chosen.spaces()
         chosen.seeds_from(0)
         return chosen
@@ -79,11 +86,11 @@ class SweepFile(SettingsFile):
         Raises:
             ConfigError: naming the setting whose values cannot be.
         """
-        for field in ("grid", "zip", "random"):
+        for field in _HOMES:
             if SEED in getattr(self, field):
                 raise ConfigError(f"{field}.{SEED}", None, "is not swept so", "seeds: 5")
         grid = {key: values_of(f"grid.{key}", value) for key, value in self.grid.items()}
-        together = {key: values_of(f"zip.{key}", value) for key, value in self.zip.items()}
+        together = {key: values_of(f"zip.{key}", value, True) for key, value in self.zip.items()}
         drawn = {key: range_of(f"random.{key}", value) for key, value in self.random.items()}
         return grid, together, drawn
 
@@ -134,7 +141,13 @@ def with_options(
         ConfigError: one is not ``key=values``.
     """
     whole = {**settings, **{key: value for key, value in more.items() if value is not None}}
-    homes = {name: dict(whole.get(name) or {}) for name in ("grid", "zip", "random")}
+    homes: dict[str, dict[str, Any]] = {}
+    for name in _HOMES:
+        home = whole.get(name) or {}
+        if not isinstance(home, Mapping):
+            problem, fix = "is no mapping", f"{name}: {{train.optimizer.lr: [0.01, 0.05]}}"
+            raise ConfigError(name, home, problem, fix)
+        homes[name] = dict(home)
     for name, texts in (("grid", sets), ("zip", zips), ("random", randoms)):
         for text in texts:
             key, equals, value = text.partition("=")
@@ -147,6 +160,23 @@ def with_options(
             ranged = name == "random" and ".." in value
             homes[name][key] = value.strip() if ranged else read_values(key, value)
     return {**whole, **homes}
+
+
+def _rooted(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep whose run, and whose values, have the paths that their settings know to be some."""
+    run, whole = sweep["run"], dict(sweep)
+    load_plugins(run)
+    kind = kind_of(run)
+    for name in _HOMES:
+        if isinstance(sweep[name], Mapping):
+            whole[name] = {
+                field: [rooted_at(kind, run, field, one) for one in value]
+                if isinstance(value, list | tuple)
+                else rooted_at(kind, run, field, value)
+                for field, value in sweep[name].items()
+                if isinstance(field, str)
+            } | {field: value for field, value in sweep[name].items() if not isinstance(field, str)}
+    return {**whole, "run": rooted(kind, run)}
 
 
 def _absolute(value: Any) -> Any:

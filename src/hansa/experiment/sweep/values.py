@@ -59,8 +59,11 @@ class Range:
         return min(max(float(f"{value:.{_DIGITS}g}"), self.low), self.high)
 
 
-def values_of(field: str, value: Any) -> Values:
+def values_of(field: str, value: Any, again: bool = False) -> Values:
     """The values of a setting, of what stands in a file.
+
+    Args:
+        again: one may be there more than once, as where others change beside it.
 
     Raises:
         ConfigError: there is none, or one of them twice.
@@ -69,7 +72,7 @@ def values_of(field: str, value: Any) -> Values:
     values = tuple(value) if listed else (value,)
     if not values:
         raise ConfigError(field, value, "is no value at all", "at least one, such as [0.01, 0.05]")
-    for k, one in enumerate(values):
+    for k, one in enumerate(() if again else values):
         if one in values[:k] and any(type(one) is type(v) and one == v for v in values[:k]):
             raise ConfigError(field, one, "is there twice", "each value once")
     return Values(values, listed and not any(isinstance(one, list | tuple) for one in values))

@@ -127,6 +127,10 @@ class RatingsJudge(OwnJudge):
                     figures[f"{name}@{self.k}_sampled{self.sampled}"] = value
         return figures
 
+    def better(self, name: str) -> str:
+        ranked = name.partition("@")[0] in (*RANKED, "coverage", "novelty")
+        return "higher" if ranked else super().better(name)
+
     def _cold(
         self, sums: Mapping[str, float], counts: Mapping[str, np.ndarray]
     ) -> dict[str, float]:

@@ -46,7 +46,7 @@ class LocalView:
                 line = self._lines.setdefault(name, [])
                 line.append(figures[name])
                 if len(line) > 2 * _KEPT:
-                    del line[::2]
+                    del line[1::2]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.table import Table
