@@ -30,8 +30,9 @@ def rooted(schema: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, An
             continue
         if issubclass(kind, Component):
             default = None if info.is_required() else info.get_default(call_default_factory=True)
-            kind = _named(kind.kind, value["name"]) if "name" in value else type(default)
-        if kind is not None and issubclass(kind, BaseModel):
+            own = type(default) if isinstance(default, Component) else None
+            kind = _named(kind.kind, value["name"]) if "name" in value else own
+        if kind is not None:
             result[field] = rooted(kind, value)
     return result
 
