@@ -31,6 +31,8 @@ SLOW = [
     "cifar",
     "clients",
     "digits",
+    "ensemble_cifar",  # ensemble_digits has the same lines
+    "ensemble_heart",
     "fault_matrix",  # quicker cells of it are in tests/engine/test_engine_fault_matrix.py
     "memory_workers",
     "merge_digits",
@@ -41,10 +43,12 @@ SLOW = [
     "private_killed",
     "private_resnet",
     "refusals",
+    "robust_cifar",  # robust_digits has the same lines
     "scale",
     "secure_aggregation",
     "shaping",
     "shards",
+    "share",
     "speed",
     "speed_federated",
     "study",

@@ -61,7 +61,8 @@ def apart(small: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[[str
 @pytest.mark.parametrize(
     ("name", "workers"),
     [
-        ("adpsgd", 2), ("adpsgd", 3), ("fedbuff", 2),
+        ("adpsgd", 2), ("fedbuff", 2),
+        pytest.param("adpsgd", 3, marks=pytest.mark.slow),
         pytest.param("fedbuff", 3, marks=pytest.mark.slow),
     ],
 )  # fmt: skip

@@ -122,6 +122,7 @@ def test_an_interrupted_run_goes_on_and_measures_nothing_anew(
         resume(half.path)
 
 
+@pytest.mark.slow  # test_merge_kill.py kills it at each stage
 def test_a_run_that_is_killed_goes_on(run_folder: RunFolder, tmp_path: Path) -> None:
     file = tmp_path / "small.yaml"
     file.write_text(json.dumps({"verb": "merge", **SMALL}))
