@@ -10,7 +10,7 @@ def shortened(line: str) -> str:
     if line.startswith("hansa combine merge examples/"):
         quick = "tasks.views=[mirror,roll] tasks.train=100 tasks.epochs=1 least_gain=0 sizes=[1,2]"
         return " --set ".join([line, *quick.split()])
-    if line.startswith("hansa route run examples/tiny_route.yaml"):
+    if line.startswith("hansa route run ") and "tiny_route.yaml" in line:
         quick = "domains=2 tasks_per_domain=2 base_steps=30 adapter_steps=30 train=200 hidden=32"
         quick = " ".join(f"tasks.{one}" for one in quick.split())
         quick += " noise=null regimes=[id] methods=[lorauter,base] fit_queries=2"

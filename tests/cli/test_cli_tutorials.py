@@ -20,7 +20,9 @@ NEEDS = {"robust_ensemble": ("starlette", "uvicorn"), "adapter_pool": ("transfor
 
 EXCERPTS = ("your_own_algorithm",)
 """Their Python is part of a file in ``examples``, which another test holds it against."""
-ASKS = re.compile(r"&$|^hansa node (run|status)|private client|run-north|audit loans|^python ask")
+ASKS = re.compile(
+    r"&$|^hansa node (run|status)|private client|run-north|^hansa audit audit|^python ask"
+)
 """Serves, or asks who serves: processes of their own, which only whole tutorials begin."""
 
 
