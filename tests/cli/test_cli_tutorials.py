@@ -24,11 +24,13 @@ ASKS = re.compile(
     r"&$|^hansa node (run|status)|private client|run-north|^hansa audit audit|^python ask"
 )
 """Serves, or asks who serves: processes of their own, which only whole tutorials begin."""
+ELSEWHERE = re.compile(r"^hansa sweep|runs/luck|^hansa route")
+"""Shortened commands of docs/sweeps.md and docs/route.md, which the test of pages runs already."""
 
 
 def quickly(line: str) -> str:
     """The command with few rounds; none where it takes other processes."""
-    return "" if ASKS.search(line) else shortened(line)
+    return "" if ASKS.search(line) or ELSEWHERE.search(line) else shortened(line)
 
 
 def may_end(line: str) -> tuple[int, ...]:
