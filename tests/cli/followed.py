@@ -1,10 +1,11 @@
 """A page of the docs, followed as a reader would: its files written, its commands run, in order.
 
 - A ``python`` or ``yaml`` block whose first line is ``# NAME`` is that file. Python without a
-  name is run as it stands.
+  name is run as it stands, YAML without a name is a part of a file.
 - A ``console`` block holds commands: ``hansa ...`` and ``python FILE``. One that ends in ``&``
   serves until the page ends; sites (``hansa node run``) of one block run side by side.
-- A ``text`` block after it is what was printed, with ``...`` for lines that were left out.
+- A ``text`` block after it is what was printed, with ``...`` for lines, or the rest of one, that
+  were left out.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def follow(
             name = NAME.match(text)
             if kind in ("python", "yaml") and name:
                 (folder / name[1]).write_text(text)
-            elif kind == "python" and excerpts:
-                continue
+            elif (kind == "python" and excerpts) or kind == "yaml":
+                continue  # a part of a file, which is shown
             elif kind == "python":
                 printed = _python(exec, compile(text, page.name, "exec"), {})
             elif kind == "text":
@@ -94,6 +95,8 @@ def follow(
                 )
     finally:
         for server in servers:
+            server.process.terminate()  # all at once, then each is waited for
+        for server in servers:
             server.stop()
         for name, module in list(sys.modules.items()):  # the next page has files of that name too
             if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
@@ -110,13 +113,21 @@ def check_foretold(seen: Followed) -> None:
             words = " ".join(line.split())
             if not words or words == "...":
                 continue
-            mask = NUMBER.sub("#", words)
+            open_end = words.endswith(" ...")  # what follows on the line is left out
+            mask = NUMBER.sub("#", words.removesuffix(" ..."))
+            masked = [NUMBER.sub("#", one) for one in lines]
             found = next(
-                (k for k in range(at, len(lines)) if NUMBER.sub("#", lines[k]) == mask), None
+                (
+                    k
+                    for k in range(at, len(lines))
+                    if masked[k] == mask or (open_end and masked[k].startswith(mask))
+                ),
+                None,
             )
             assert found is not None, f"is not printed (any more): {line}\n\n{printed}"
-            for told, came in zip(SHARE.findall(words), SHARE.findall(lines[found]), strict=True):
-                assert abs(float(told) - float(came)) <= POINTS, f"{line}\n{lines[found]}"
+            told, came = SHARE.findall(words), SHARE.findall(lines[found])
+            for one, other in zip(told, came, strict=not open_end):
+                assert abs(float(one) - float(other)) <= POINTS, f"{line}\n{lines[found]}"
             at = found + 1
 
 
