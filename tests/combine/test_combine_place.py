@@ -98,6 +98,7 @@ def test_a_run_has_at_most_a_worker_for_each_node() -> None:
     assert caught.value.field == "runtime.workers"
 
 
+@pytest.mark.slow  # test_combine_judging.py and test_combine_peers.py have its parts
 def test_phase_2_and_baselines_in_processes_are_the_same_to_the_bit(tmp_path: Path) -> None:
     forms = [{"name": "mlp", "hidden": [k]} for k in (8, 9, 10, 11)]  # so phase 1 is here
     given = (

@@ -79,6 +79,7 @@ def test_the_others_go_on_without_a_worker_that_was_killed(
     same_again(folder, tmp_path)
 
 
+@pytest.mark.slow  # test_engine_fault_matrix.py brings one back
 def test_all_workers_are_killed_in_turn_and_come_back(
     struck: Callable[..., RunFolder], tmp_path: Path
 ) -> None:
@@ -208,7 +209,8 @@ def test_a_run_goes_on_without_an_edge_server(
     same_again(folder, tmp_path)
 
 
-@pytest.mark.parametrize("on_crash", ["continue", pytest.param("restart", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("on_crash", ["continue", "restart"])
 def test_what_a_run_goes_on_from_stands_in_for_a_worker_that_saved_nothing_since(
     small: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_crash: str
 ) -> None:

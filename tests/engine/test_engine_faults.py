@@ -220,6 +220,7 @@ def test_in_the_simulation_too(trouble: Callable[..., Any], tmp_path: Path) -> N
     assert RunFolder.open(tmp_path / "run").metrics()["round"].max() == 2
 
 
+@pytest.mark.slow  # the next one has the deadline
 def test_a_silent_worker_ends_the_run_at_the_deadline(
     trouble: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_a_run_whose_node_is_lost_ends_and_is_resumed(
     assert torch.equal(rows_of(there), rows_of(here))
 
 
+@pytest.mark.slow  # test_engine_crash.py has it in processes
 def test_the_others_go_on_without_a_node(
     gated: Callable[..., dict[str, Any]], gate: Gate, nodes: Nodes, tmp_path: Path
 ) -> None:

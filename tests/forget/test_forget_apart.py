@@ -199,7 +199,9 @@ def of_a_client(trained: Trained) -> Request:
 @pytest.mark.parametrize(
     ("settings", "how", "request_of"),
     [
-        (SETTINGS | {"rounds": 2}, Retrain(), lambda trained: CLIENT),
+        pytest.param(
+            SETTINGS | {"rounds": 2}, Retrain(), lambda trained: CLIENT, marks=pytest.mark.slow
+        ),
         (COHORTS, Shards(), of_a_client),
     ],
     ids=["retrain", "shards"],

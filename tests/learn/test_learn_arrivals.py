@@ -172,6 +172,7 @@ def test_an_order_that_cannot_be_is_refused_while_it_is_done_again(
         run(replay_of(copied), tmp_path / "again", report=False)
 
 
+@pytest.mark.slow  # the same from Python stands above
 def test_by_the_command_line(recorded: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hansa.cli", "learn", "--replay", str(recorded), "--json"]
     other = subprocess.run(

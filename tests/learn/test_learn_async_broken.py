@@ -94,7 +94,8 @@ def states_of(folder: Path, done: int) -> dict[str, torch.Tensor]:
     return {name: value[order] for name, value in whole.items() if len(value) == len(order)}
 
 
-@pytest.mark.parametrize("name", ["Pairs", pytest.param("Buffer", marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_engine_crash.py kills workers in each state
+@pytest.mark.parametrize("name", ["Pairs", "Buffer"])
 def test_a_worker_that_is_killed_in_a_round(
     small: Callable[..., dict[str, Any]], tmp_path: Path, name: str
 ) -> None:

@@ -174,7 +174,8 @@ def saved(path: Path, done: int) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", [pytest.param("scaffold", marks=pytest.mark.slow), "cpfl"])
+@pytest.mark.slow  # test_engine_runtimes.py goes on with runs of processes
+@pytest.mark.parametrize("name", ["scaffold", "cpfl"])
 def test_worker_processes_by_command_and_a_resume(
     small: Callable[..., Any], tmp_path: Path, name: str
 ) -> None:
