@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def shortened(line: str) -> str:
     """The command with few rounds, and without a page where it shows none."""
@@ -24,5 +26,6 @@ def shortened(line: str) -> str:
         return " --set ".join([line, *quick.split()]) if "--resume" not in line else line
     if not line.startswith(("hansa learn", "hansa recommend examples")):
         return line
+    line = re.sub(r" --rounds \d+", "", line)  # which would win
     page = "" if "--resume" in line or "--no-report" in line else " --no-report"
     return f"{line} --set rounds={4 if '--resume' in line else 2}{page}"

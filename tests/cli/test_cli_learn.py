@@ -38,7 +38,7 @@ def test_people_get_the_table_and_the_places(hansa, tiny) -> None:
 def test_a_terminal_gets_a_bar_and_quiet_gets_nothing(hansa, tiny, monkeypatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     said = hansa(f"learn {tiny} --out here")
-    assert "2/2" in said.err
+    assert "round 2 of 2" in said.err
     assert "sent" in said.err
     assert "accuracy" in said.out
     assert hansa(f"learn {tiny} --quiet --out there").err == ""
