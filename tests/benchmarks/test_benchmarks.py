@@ -16,6 +16,7 @@ HELPERS = (
     "as_published",
     "claims_",
     "compos",
+    "gpu_day",
     "golden",
     "links",
     "measure",

@@ -1,8 +1,9 @@
 """What a run will take on this machine: seconds and memory, from a few steps taken beforehand.
 
-Two steps of training, a batch of measuring and a copy of some rows are timed; what a run does of
-each is known from its settings. Clients that stop early, wait for one another or are away are not
-foreseen: it is what the run takes if all that was asked is done.
+Two steps of training, a batch of measuring and a copy of some rows are timed, what takes long only
+once and on fewer examples; what a run does of each is known from its settings. Clients that stop
+early, wait for one another or are away are not foreseen: it is what the run takes if all that was
+asked is done.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from hansa.models import ParameterLayout
 _MOST = 32
 _STEPS = 2
 _TURNS = 3
-_EXAMPLES = 500
+_EXAMPLES = (50, 500)  # the second only where it is not long
+_ENOUGH = 3.0  # seconds after which a thing is not timed again
 _COPIED = 32 << 20
 _RECORDING = 95e6  # bytes that the libraries take which write figures, once they are loaded
 
@@ -62,15 +65,16 @@ def calibrated(job: Job) -> Calibration:
     on_cpu = trainer.device.type == "cpu"
     side = lanes() if on_cpu else 1
     test = job.dataset.test
-    few = test.take(np.arange(min(len(test), _EXAMPLES)))
     rows = torch.zeros(max(1, _COPIED // trainer.layout.nbytes), trainer.layout.size)
     try:
         with one_thread():
             step = _least(lambda: trainer.train(block, 0, steps=_STEPS), on_cpu) / (_STEPS * k)
-            example = 0.0
-            if len(few):
-                size = job.evaluate.batch_size
-                spent = _least(lambda: trainer.evaluate(block.rows, few, size), on_cpu)
+            example, size = 0.0, job.evaluate.batch_size
+            for some in _EXAMPLES:
+                few = test.take(np.arange(min(len(test), some)))
+                if not len(few) or example * k * len(few) > _ENOUGH:
+                    break
+                spent = _least(partial(trainer.evaluate, block.rows, few, size), on_cpu)
                 example = spent / (k * len(few))
             byte = _least(lambda: rows.mul_(0.5).add_(rows), on_cpu) / (4 * rows.numel())
         decoded = trainer.kept_bytes(test)
@@ -123,11 +127,10 @@ def forecast(job: Job) -> dict[str, Any]:
 
 
 def _least(work: Callable[[], object], on_cpu: bool) -> float:
-    """Seconds of the quickest of a few calls, after one that fills caches."""
+    """Seconds of the quickest of a few calls, of which the first fills caches."""
     clock = time.process_time if on_cpu else time.perf_counter
-    work()
-    tries = []
-    for _ in range(_TURNS):
+    tries: list[float] = []
+    while len(tries) <= _TURNS and sum(tries) < _ENOUGH:
         began = clock()
         work()
         if not on_cpu:
