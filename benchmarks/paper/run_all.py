@@ -104,7 +104,8 @@ def foreseen(file: Path, device: str | None, sets: list[str], limit: int) -> dic
     words = ["check", str(file), *sets, *placed(command_of(file), device)]
     facts, took = hansa(words, cpu_seconds=limit)
     if "error" in facts:
-        return {"file": file.stem, "why": str(facts["error"]["message"]).splitlines()[0]}
+        why = str(facts["error"]["message"]).splitlines()[0].replace(f"{HERE}/", "")
+        return {"file": file.stem, "why": why}
     if not (forecast := facts.get("forecast")):
         return {"file": file.stem, "why": f"`hansa {command_of(file)}` has no forecast"}
     return {"file": file.stem, "checked_in": round(took, 1), **forecast, **_disk(file, facts)}
@@ -199,9 +200,10 @@ def _hours(number: float) -> str:
 
 
 LIMITS = """Not in these figures: reading and decoding data, changing images at random, wavelets and
-other codecs, distillation and its clients' logits, clients that stop early (then it is less), a
-GPU's own memory (memory is that of the process here). On disk: the models in the checkpoints that
-stay; optimizers, codecs and figures come on top. `hansa check` times steps of at most 32 clients.
+other codecs, distillation and its clients' logits, a GPU's own memory (memory is that of the
+process here). Clients that stop early and rounds without training (SkipTrain's) make it less. On
+disk: the models in the checkpoints that stay; optimizers, codecs and figures come on top. `hansa
+check` times steps of at most 32 clients.
 """
 
 

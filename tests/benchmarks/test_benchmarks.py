@@ -47,11 +47,13 @@ SLOW = [
     "robust_cifar",  # robust_digits has the same lines
     "scale",
     "secure_aggregation",
+    "run_all",  # quicker tests of what it says are in test_benchmarks_paper.py
     "shaping",
     "shards",
     "share",
     "speed",
     "speed_federated",
+    "startup",
     "study",
     "successive",
     "table",
