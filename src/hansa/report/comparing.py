@@ -73,9 +73,10 @@ def _unmarked(folders: Sequence[RunFolder]) -> list[str]:
     ]
 
 
-def _by_settings(folders: Sequence[RunFolder]) -> list[str]:
-    """The runs' algorithms, and of what differs as much as tells them apart, if that is enough."""
-    names = [called(folder) for folder in folders]
+def _by_settings(folders: Sequence[RunFolder], names: Sequence[str] = ()) -> list[str]:
+    """The runs' algorithms, or names, and of what differs as much as tells them apart, if that is
+    enough."""
+    names = list(names) or [called(folder) for folder in folders]
     if len(set(names)) == 1 and len(names) > 1:
         names = [""] * len(folders)
     candidates = differing(folders)
@@ -118,21 +119,21 @@ def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
     names = _unmarked(folders)
     if len(groups) < len(folders):
         first = [folders[group[0]] for group in groups]
-        named = _by_settings(first)
+        each = [_of_all([called(folders[k]) for k in group]) for group in groups]
+        named = _by_settings(first, each)
         if len(set(named)) == len(named) and all(named):
-            names = [called(folder) for folder in folders]
             for group, name in zip(groups, named, strict=True):
-                names[group[0]] = _of_all(name, [called(folders[k]) for k in group])
+                names[group[0]] = name
     return [Group(marked(names[group[0]], folders[group[0]].marks), group) for group in groups]
 
 
-def _of_all(name: str, each: Sequence[str]) -> str:
-    """A setting's name that holds for all of its runs: what they chose may differ by their seed."""
+def _of_all(each: Sequence[str]) -> str:
+    """What all runs of a setting are called; what they chose may differ by their seed."""
     if len(set(each)) == 1:
-        return name
+        return each[0]
     words = [text.split() for text in each]
     same = itertools.takewhile(lambda at: len(set(at)) == 1, zip(*words, strict=False))
-    return name.replace(each[0], f"{' '.join(at[0] for at in same)} …".strip())
+    return f"{' '.join(at[0] for at in same)} …".strip()
 
 
 def comparison(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
