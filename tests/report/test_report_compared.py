@@ -211,3 +211,44 @@ def test_a_page_says_what_its_runs_came_to_beside_metrics(tmp_path, monkeypatch)
     assert found.write(tmp_path / "page.html").exists()
     with pytest.raises(ConfigError, match="measured nothing"):
         found.plot()
+
+
+def test_settings_whose_runs_chose_alike_stay_apart(tmp_path, monkeypatch):
+    """They had one name, and their seeds were taken together."""
+    monkeypatch.setitem(component._registry, "page", dict(catalogue("page")))
+
+    @register("raffle")
+    class RafflePage(RunPage):
+        def claim(self, path, config):
+            return 2 * ((config or {}).get("verb") == "raffle")
+
+        def called(self, folder):
+            return f"drawn by {folder.summary['by']}"
+
+    drawn = {(3, 1): ("hand", 0.5), (3, 2): ("wheel", 0.6), (9, 1): ("wheel", 0.8)}
+    drawn[9, 2] = ("hand", 0.9)
+    for (nodes, seed), (by, right) in drawn.items():
+        config = {"verb": "raffle", "seed": seed, "nodes": nodes}
+        made = RunFolder.create(tmp_path / f"run-{nodes}-{seed}", config, {})
+        made.record(1, "accuracy", [right], node=[0])
+        made.finish({"by": by, "status": "finished" if right < 0.9 else "diverged"})
+    found = hansa.compare(tmp_path)
+    assert found.settings == ["nodes 3", "nodes 9"]
+    table = found.table().filter(metric="accuracy")
+    assert table["mean"].to_list() == pytest.approx([0.55, 0.85])
+    assert table["n"].to_list() == [2, 2]
+    assert "Counted by their last evaluation: run-9-2 (diverged)." in found.notes
+    assert "run-9-2 (diverged)" in found.write(tmp_path / "page.html").read_text()
+
+
+def test_endings_are_read_in_any_case(place, tmp_path):
+    found = hansa.compare(place / "runs")
+    assert found.write(tmp_path / "A.PARQUET").read_bytes()[:4] == b"PAR1"
+    assert "<svg" in found.write(tmp_path / "A.SVG").read_text()
+
+
+def test_a_metric_that_nobody_measured_is_named(place):
+    for text in ("acuracy=90%", "acuracy=0.9", "acuracy>=0.9"):
+        with pytest.raises(ConfigError, match="measured by no run here") as caught:
+            hansa.compare(place / "runs", reach=text)
+        assert caught.value.fix == "such as accuracy"

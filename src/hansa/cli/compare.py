@@ -95,7 +95,7 @@ def compare(
             load_module(module)
         found = compared(runs, baseline=baseline, reach=reach or ())
         written = [found.write(path, x=x, y=y, band=band, width=width) for path in files]
-        pages = [str(path) for path in written if path.suffix == ".html"]
+        pages = [str(path) for path in written if path.suffix.lower() == ".html"]
         caption = found.caption(files, x=x, y=y, band=band, width=width)
         if as_json:
             places = {"page": pages[0] if pages else None, "files": [str(p) for p in written]}
@@ -111,6 +111,7 @@ def compare(
             more = f" and {rest} more settings; the page has them all" if rest > 0 else ""
             answer.line(f"They differ in {', '.join(differ[:_NAMED])}{more}.")
         for path in written:
-            answer.line(f"{'page' if path.suffix == '.html' else path.suffix[1:]:<6}{path}")
+            form = path.suffix.lower()
+            answer.line(f"{'page' if form == '.html' else form[1:]:<6}{path}")
         if caption:
             answer.note(f"The chart: {caption}")

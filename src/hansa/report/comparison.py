@@ -32,7 +32,7 @@ from hansa.report.several.difference_table import NOTE, differences_picture, dif
 from hansa.report.several.paired import paired_differences
 from hansa.report.several.reaching import REACH_NOTE, Target, reach_table, target_of, to_reach
 from hansa.report.several.seed_curves import over_seeds
-from hansa.report.several.seeds_table import SEEDS_NOTE, settings_of_seeds
+from hansa.report.several.seeds_table import SEEDS_NOTE, not_ended, settings_of_seeds
 from hansa.report.units import dimension
 
 _NAMED = 16  # runs, of which more are counted
@@ -88,7 +88,7 @@ def write_comparison(
     looks = zip(names, charts.palette(len(names)), charts.dashes(len(names)), strict=True)
     means = "±: the standard deviation over a run's nodes." * any(run["std"] for run in rows)
     if seeds:
-        means = SEEDS_NOTE
+        means = " ".join(filter(None, [SEEDS_NOTE, not_ended(rows)]))
     many = len(settings.rows) > _FOLDED
     sections = [
         Section("", large),

@@ -62,11 +62,12 @@ class PaperChart:
 
         path = Path(path).expanduser()
         spec, version = charts.spec_of(self.chart), charts.vega_lite_version()
-        if path.suffix == ".svg":
+        form = path.suffix.lower()
+        if form == ".svg":
             image = vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
-        elif path.suffix == ".pdf":
+        elif form == ".pdf":
             image = vl_convert.vegalite_to_pdf(spec, vl_version=version)
-        elif path.suffix == ".png":
+        elif form == ".png":
             image = vl_convert.vegalite_to_png(spec, vl_version=version, scale=1, ppi=_PPI)
         else:
             raise ConfigError("out", str(path), "is no picture", "a name in .svg, .pdf or .png")

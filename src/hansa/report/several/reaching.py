@@ -7,9 +7,10 @@ it was measured, so that with an evaluation every ten rounds the answer is good 
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ from hansa.report.units import amount, label
 _TARGET = re.compile(
     r"\s*(?P<metric>[^<>=\s]+)\s*(?P<way><=|>=|=)\s*(?P<value>[^\s%]+)\s*(?P<per>%?)\s*"
 )
+_NOBODY = "is measured by no run here"
 _UNITS = {"round": "", "bytes": "B", "energy": "J"}
 SPENT_WORDS = {**AXIS_WORDS, "round": "rounds"}
 REACH_NOTE = (
@@ -70,13 +72,18 @@ class Target:
         return f"{self.metric} {'>=' if self.above else '<='} {self.value:g}"
 
 
-def target_of(text: str) -> Target:
+def target_of(text: str, measured: Collection[str] = ()) -> Target:
     """The target that ``accuracy=90%`` or ``rmse<=0.9`` says.
 
     Of a share, ``90%``, ``90`` and ``0.9`` are the same: a number above 1 is per cent.
 
+    Args:
+        text: the target.
+        measured: the metrics that there are, where they are known; the likeliest first.
+
     Raises:
-        ConfigError: it is no target, or the metric does not say in which direction it is better.
+        ConfigError: it is no target, there is no such metric, or the metric does not say in which
+            direction it is better.
     """
     fix = "a metric and a figure, such as accuracy=90% or rmse=0.9"
     match = _TARGET.fullmatch(text)
@@ -87,6 +94,9 @@ def target_of(text: str) -> Target:
     if match is None or not math.isfinite(value):
         raise ConfigError("reach", text, "says no figure to reach", fix)
     metric, way = match["metric"], match["way"]
+    if measured and metric not in measured:
+        near = difflib.get_close_matches(metric, measured, n=1) or list(measured)[:8]
+        raise ConfigError("reach", text, _NOBODY, f"such as {', '.join(near)}")
     share = is_share(metric)
     if match["per"] and not share:
         raise ConfigError("reach", text, f"{metric} is no share of 1", "the figure without %")
@@ -139,9 +149,7 @@ def to_reach(
         having = [k for k, own in enumerate(curves) if target.metric in own]
         if not having:
             some = shown_scores(comparison(folders))
-            raise ConfigError(
-                "reach", target.metric, "is measured by no run here", f"such as {', '.join(some)}"
-            )
+            raise ConfigError("reach", target.metric, _NOBODY, f"such as {', '.join(some)}")
         rows, counts = [], {}
         for group in groups:
             own = [k for k in group.runs if k in having]

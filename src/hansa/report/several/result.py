@@ -21,7 +21,7 @@ from hansa.report.several.paired import paired_differences, place_of
 from hansa.report.several.paper_chart import COLUMN, SUFFIXES, PaperChart, check_chart, paper_chart
 from hansa.report.several.reaching import REACH_NOTE, Target, reach_table, target_of, to_reach
 from hansa.report.several.seeds import run_values, seed_statistics
-from hansa.report.several.seeds_table import SEEDS_NOTE, settings_of_seeds, summary
+from hansa.report.several.seeds_table import SEEDS_NOTE, not_ended, settings_of_seeds, summary
 from hansa.report.several.table_files import latex, markdown, units_in_heads, write_frame
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class Comparison:
         reach: Sequence[str | Target] = (),
     ) -> None:
         self.runs, self.lines = list(runs), list(lines)
-        self._targets = [target_of(t) if isinstance(t, str) else t for t in reach]
         self._rows = comparison(self.runs)
+        measured = dict.fromkeys([*self.scores, *(m for row in self._rows for m in row["final"])])
+        self._targets = [target_of(t, measured) if isinstance(t, str) else t for t in reach]
         self._groups = groups_of(self.runs)
         place_of(baseline, self.runs, self._rows, self._groups)
         self._baseline = baseline
@@ -151,7 +152,9 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What the figures in the tables are."""
-        notes = [SEEDS_NOTE] if len(self._groups) < len(self.runs) else []
+        grouped = len(self._groups) < len(self.runs)
+        notes = [SEEDS_NOTE] * grouped + [not_ended(self._rows)] * grouped
+        notes = [note for note in notes if note]
         return notes + [NOTE] * self._has_pairs + [REACH_NOTE] * bool(self._targets)
 
     def write(

@@ -20,6 +20,7 @@ from hansa.report.several.column import Column
 from hansa.report.several.seeds import TOTAL, seed_statistics
 from hansa.report.units import amount, label, number, spread_out
 
+_NAMED = 8
 SEEDS_NOTE = (
     "±: the standard deviation over the seeds of a line (n - 1); worst: the worst seed; what was "
     "spent: the mean over the seeds."
@@ -62,6 +63,20 @@ def settings_of_seeds(
             row.append(_counted(looks[TOTAL + key].plain(cell["mean"]), cell) if cell else "")
         rows.append(row)
     return Grid("Runs", columns, rows)
+
+
+def not_ended(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Which runs have not finished, or diverged: all that is said of them is as of their last
+    evaluation.
+
+    Args:
+        runs: rows of :func:`hansa.report.comparing.comparison`.
+    """
+    names = [f"{run['run']} ({run['status']})" for run in runs if run["status"] != "finished"]
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"Counted by their last evaluation: {', '.join(names[:_NAMED])}{more}."
 
 
 def _counted(text: str, cell: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def units_in_heads(grid: Grid) -> Grid:
 def write_frame(frame: pl.DataFrame, path: Path) -> Path:
     """Write a frame as Parquet, or else as CSV: of lists, their items and blanks between."""
     with atomic_write(path) as file:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             frame.write_parquet(file)
         else:
             lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
