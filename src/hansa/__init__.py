@@ -52,7 +52,6 @@ _HOMES = {
         "DataError",
         "Diverged",
         "HansaError",
-        "Put",
         "RunError",
         "WireError",
     ),

@@ -18,6 +18,7 @@ from hansa.base.errors import ConfigError, DataError
 from hansa.base.spec import DataSpec
 from hansa.cli import main
 from hansa.data.signature import Signature
+from hansa.experiment.export import open_export
 from hansa.experiment.settings_file import files
 from hansa.report.predictions import of_amounts, of_classes
 from hansa.report.which import Which
@@ -258,3 +259,33 @@ def test_figures_are_those_of_a_loop(count: int, classes: int, seed: int) -> Non
     assert said.figures["loss"] == pytest.approx(sum(losses) / len(known))
     amounts = of_amounts(["a"] * count, labels + 0.5, labels.astype(np.float32))
     assert amounts.figures["rmse"] == pytest.approx(0.5)
+
+
+def test_a_model_among_others_that_diverged_is_whole(place: Path) -> None:
+    from dataclasses import replace
+
+    from hansa.experiment.run_model import open_models
+
+    models = open_models(hansa.open_run(place / "peers"))
+    spoiled = replace(models, rows=models.rows.clone())
+    spoiled.rows[1] = torch.nan
+    assert torch.equal(next(spoiled.module(0).parameters()), next(models.module(0).parameters()))
+    for which in ({"node": 1}, {"average": True}):
+        with pytest.raises(ConfigError, match="diverged"):
+            spoiled.module(**which)  # type: ignore[arg-type]
+
+
+def test_numbers_whose_network_is_not_told_are_no_damage(place: Path, tmp_path: Path) -> None:
+    run = hansa.open_run(place / "served")
+    told = json.loads(run.export(tmp_path / "m.safetensors").read_text())
+    for key, words in (("model", "form its facts do not tell"), ("sha256", "own library")):
+        less = {name: value for name, value in told.items() if name != key}
+        (tmp_path / "m.json").write_text(json.dumps(less))
+        with pytest.raises(ConfigError, match=words):
+            open_export(tmp_path / "m.safetensors")
+
+
+def test_a_choice_that_says_nothing_is_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match="says nothing of a run's models") as caught:
+        hansa.open_run(place / "served").predict(rows(3, 1), top=3)
+    assert caught.value.field == "top"

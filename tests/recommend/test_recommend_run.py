@@ -296,3 +296,25 @@ def test_until_knows_that_lists_are_better_high_and_refuses_what_it_does_not_kno
     for name in ("ndgc@10", "test_ratings"):
         with pytest.raises(ConfigError, match="whether more or less is better"):
             prepare(small(**more, until={**goal, "metric": name}))
+
+
+def test_lists_are_of_the_model_that_is_asked(hansa, file: Path) -> None:
+    """The average was not heard: every user had the list of their own node."""
+    hansa(f"recommend {file} --out run --no-report")
+    Path("users.csv").write_text("user\n7\n7.0\n8\n")
+    said = {
+        words: hansa(f"predict run users.csv --top 2 {words} --json").object["predictions"]
+        for words in ("", "--average", "--node 0")
+    }
+    for rows in said.values():
+        assert [row["user"] for row in rows] == ["7", "7", "8", "8"]
+    assert said["--average"] != said[""] != said["--node 0"] != said["--average"]
+    assert (
+        said[""][0]["item"]
+        == (hansa("recommend for run --user 7 --top 1 --json").object["items"][0]["item"])
+    )
+    for text, words in (("nobody", "'nobody', a user of whom"), (",", "has no user")):
+        Path("users.csv").write_text(f"user,of\n7,1\n{text}\n")
+        said_of = hansa("predict run users.csv")
+        assert said_of.status != 0
+        assert words in said_of.err

@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from hansa.cli.answer import answering
-from hansa.cli.options import Debug, Json, RunDir
+from hansa.cli.options import Debug, Json, RunDir, home
 from hansa.cli.predict import Rule, Size, Task, Trust
 
 Where = Annotated[
     Path,
     typer.Option(
-        "--out", metavar="FILE", help="NAME.safetensors, NAME.onnx, or a new folder; see below."
+        "--out",
+        metavar="FILE",
+        help="NAME.safetensors, NAME.onnx, or a new folder; see below.",
+        callback=home,
     ),
 ]
 Node = Annotated[

@@ -20,7 +20,7 @@ from hansa.data import tablefile
 from hansa.data.brought_images import IMAGES, Pixels
 from hansa.data.brought_labels import labels_of
 from hansa.data.brought_tables import numbers_of, without_header
-from hansa.data.brought_words import pairs_of, rows_of_texts, texts_of
+from hansa.data.brought_words import lines_of, pairs_of, rows_of_texts, texts_of
 from hansa.data.features import encode
 from hansa.data.signature import Signature
 
@@ -96,7 +96,7 @@ def _of_path(path: Path, signature: Signature) -> Brought:
     if suffix in ARRAYS:
         return _archived(path, signature)
     if kind == "tokens" and (suffix == ".txt" or "characters" in signature.reading):
-        stored = rows_of_texts(_lines(path), signature, str(path))
+        stored = rows_of_texts(lines_of(path), signature, str(path))
         return Brought(_numbered(path, len(stored)), _tensor(stored, signature))
     if kind in ("table", "image") and (array := without_header(path, signature)) is not None:
         return _checked(array.reshape(len(array), *signature.stored_shape), signature, path)
@@ -106,18 +106,23 @@ def _of_path(path: Path, signature: Signature) -> Brought:
 def _of_frame(frame: polars.DataFrame, signature: Signature, where: str) -> Brought:
     """Rows of a table with named columns."""
     kind, reading = signature.spec.kind, signature.reading
+    if not len(frame):
+        raise DataError(f"{where} has no rows")
     label = str(reading.get("rating" if kind == "pairs" else "label") or "")
     if kind == "tokens":
         texts, rest = texts_of(frame, signature, where)
         stored = rows_of_texts(texts, signature, where)
-        columns = tablefile.arrays(tablefile.cleaned(rest), exact=label)
+        rest = tablefile.cleaned(rest, words=_worded(rest, label, signature))
+        columns = tablefile.arrays(rest, exact=label)
     elif kind == "pairs":
         frame = tablefile.cleaned(frame)
         stored, label = pairs_of(frame, signature, where)
         columns = tablefile.arrays(frame, exact=label)
     else:
         gone = reading.get("missing_values", tablefile.MISSING)
-        frame, _ = tablefile.without_index(tablefile.cleaned(frame, gone), (), where)
+        words = {f["name"] for f in signature.features if f["words"] is not None}
+        words |= _worded(frame, label, signature)
+        frame, _ = tablefile.without_index(tablefile.cleaned(frame, gone, words), (), where)
         columns = tablefile.arrays(frame, exact=label)
         table = numbers_of(columns, signature, where)
         brought = _checked(table.reshape(len(table), *signature.stored_shape), signature, where)
@@ -127,6 +132,15 @@ def _of_frame(frame: polars.DataFrame, signature: Signature, where: str) -> Brou
     if label in columns and label not in owned:
         labels = labels_of(columns[label], signature, f"{where}: column {label!r}")
     return Brought(_numbered(where, len(stored)), _tensor(stored, signature), labels)
+
+
+def _worded(frame: polars.DataFrame, label: str, signature: Signature) -> set[str]:
+    """The label's column where it holds the names of classes as they stand, such as ``01``."""
+    if label not in frame.columns or frame[label].dtype != pl.String:
+        return set()
+    said = frame[label].str.strip_chars().drop_nulls()
+    known = said.is_in([*signature.class_names, *tablefile.MISSING])
+    return {label} if known.all() else set()
 
 
 def _archived(path: Path, signature: Signature) -> Brought:
@@ -185,12 +199,16 @@ def _checked(array: np.ndarray, signature: Signature, where: Path | str) -> Brou
         DataError: they are of another shape or type, or a value is missing that nothing stands for.
     """
     wanted = list(signature.stored_shape)
-    if list(array.shape[1:]) != wanted or not len(array):
+    if array.ndim and not len(array):
+        raise DataError(f"{where}: holds no example")
+    if list(array.shape[1:]) != wanted:
         raise DataError(f"{where}: examples are {list(array.shape[1:])}, the models take {wanted}")
     if array.dtype.kind not in "fiub":
         raise DataError(f"{where}: holds {array.dtype}, and numbers are needed")
     array = _filled(array, where, signature)
     for size, ids in zip(signature.spec.vocabulary, _ids(array, signature), strict=False):
+        if (broken := ids[ids != np.rint(ids)]).size:
+            raise DataError(f"{where}: {broken.flat[0]:g} is no id; ids are whole numbers")
         if int(ids.min()) < 0 or int(ids.max()) >= size:
             strange = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
             raise DataError(f"{where}: id {strange} is outside 0..{size - 1}")
@@ -229,21 +247,19 @@ def _numbered(where: Path | str, count: int) -> list[str]:
     return [f"{where}:{k}" for k in range(count)]
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    said = [line for line in lines if line.strip()]
-    if not said:
-        raise DataError(f"{path} holds no text")
-    return said
-
-
 def _of_folders(path: Path, names: Sequence[str], signature: Signature) -> np.ndarray | None:
-    """Classes by the folder that each image lies in; None unless all lie in one of a class."""
+    """Classes by the folder that each image lies in; None unless all lie in one of a class.
+
+    Raises:
+        DataError: some folders are of classes, and one is of none.
+    """
     place = {name: k for k, name in enumerate(signature.class_names)}
-    folders = [Path(name).relative_to(path).parts[0] for name in names]
+    parts = [Path(name).relative_to(path).parts for name in names]
+    folders = [part[0] if len(part) > 1 else "" for part in parts]
     if not all(folder in place for folder in folders):
+        strange = next((one for one in folders if one and one not in place), "")
+        if strange and not place.keys().isdisjoint(folders):
+            shown = ", ".join([*place][:20]) + (" ..." if len(place) > 20 else "")
+            raise DataError(f"{path}: {strange!r} is no class of the model ({shown})")
         return None
     return np.array([place[folder] for folder in folders], dtype=np.int64)

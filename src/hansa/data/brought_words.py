@@ -15,10 +15,28 @@ from hansa.data.sources.ratings_file import usual
 from hansa.data.tokens import hashed, tokenized
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars
 
 LACKING = -1
 """Stands before the characters of a text that is shorter than what the model reads."""
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text that hold anything.
+
+    Raises:
+        DataError: there is none, or it is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    said = [line for line in lines if line.strip()]
+    if not said:
+        raise DataError(f"{path} holds no text")
+    return said
 
 
 def texts_of(

@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,10 +154,13 @@ def _header(blob: bytes, mark: str, path: Path) -> list[str]:
     return [name or f"(no name) {k}" for k, name in enumerate(names)]
 
 
-def cleaned(frame: pl.DataFrame, missing: Iterable[str] = MISSING) -> pl.DataFrame:
+def cleaned(
+    frame: pl.DataFrame, missing: Iterable[str] = MISSING, words: Collection[str] = ()
+) -> pl.DataFrame:
     """Words without spaces around them; missing ones null; text that is all numbers as numbers.
 
-    Of numbers those are missing whose value is listed: ``-999`` is ``-999.0`` too.
+    Of numbers those are missing whose value is listed: ``-999`` is ``-999.0`` too. Columns named
+    in ``words`` hold words, whatever these look like: ``01`` stays ``01``.
     """
     import polars as pl
 
@@ -172,11 +175,25 @@ def cleaned(frame: pl.DataFrame, missing: Iterable[str] = MISSING) -> pl.DataFra
         if column.dtype == pl.String:
             column = column.str.strip_chars().str.replace(r'^"(.*)"$', "$1").str.strip_chars()
             column = column.set(column.is_in(gone), None)
-            column = _typed(column)
+            column = column if column.name in words else _typed(column)
         if numbers and column.dtype.is_numeric():
             column = column.set(column.cast(pl.Float64).is_in(numbers), None)
+        if column.name in words:
+            column = _worded(column)
         columns.append(column)
     return pl.DataFrame(columns)
+
+
+def _worded(column: pl.Series) -> pl.Series:
+    """Numbers as words, whole numbers without a point."""
+    import polars as pl
+
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        filled = column.drop_nulls()
+        if filled.is_finite().all() and (filled == filled.round()).all():
+            column = column.cast(pl.Int64, strict=False)
+    return column.cast(pl.String) if column.dtype.is_numeric() else column
 
 
 def _typed(column: pl.Series) -> pl.Series:

@@ -240,11 +240,17 @@ def open_export(path: Path, trust: bool = False) -> Exported:
     facts_file = path / FACTS if path.is_dir() else path.with_suffix(".json")
     weights = path / WEIGHTS if path.is_dir() else path
     card = read_facts(facts_file, "hansa export writes both files")
+    signature = Signature.of_facts(card, str(facts_file))
+    spec = signature.spec
+    if "sha256" in card and "model" not in card:
+        problem = "holds the numbers of a network whose form its facts do not tell"
+        raise ConfigError("source", str(path), problem, "the run's folder, or an .onnx file of it")
+    if "model" in card and "sha256" not in card:
+        problem = "is as its own library writes it, transformers or PEFT, which opens it"
+        raise ConfigError("source", str(path), problem, "the run's folder")
     if weights.suffix != TENSORS or not weights.is_file():
         problem = "holds no tensors that hansa could build a model of"
         raise ConfigError("source", str(path), problem, "a .safetensors file of hansa export")
-    signature = Signature.of_facts(card, str(facts_file))
-    spec = signature.spec
     try:
         given = dict(card["model"])
         model_name, digest = str(given.pop("name")), str(card["sha256"])

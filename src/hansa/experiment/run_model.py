@@ -57,11 +57,12 @@ class RunModels:
                 model's numbers are not finite.
         """
         name = self.folder.path.name
-        if not bool(self.rows.isfinite().all()):
-            problem = "diverged: its models hold numbers that are not finite"
+        module = chosen_module(self.blank, self.rows, self.ids, name, node, average)
+        if not all(bool(p.isfinite().all()) for p in module.parameters()):
+            problem = "diverged: the model holds numbers that are not finite"
             fix = "a run with a smaller train.optimizer.lr"
             raise ConfigError("run", str(self.folder.path), problem, fix)
-        return chosen_module(self.blank, self.rows, self.ids, name, node, average)
+        return module
 
 
 def open_models(run: RunFolder, field: str = "run", kind: type[RunFile] | None = None) -> RunModels:

@@ -51,12 +51,17 @@ class RecommenderModel(NetworkProduct):
         trained = self.trained(run)
         signature = _signature(trained)
         if frame is not None:
-            from hansa.data.brought_words import named_column
+            from hansa.data import tablefile
+            from hansa.data.brought_words import ids_of, named_column
 
             user = named_column("user", frame.columns, signature, where)
             if user and named_column("item", frame.columns, signature, where) is None:
-                users = [str(one) for one in frame[user].drop_nulls().unique(maintain_order=True)]
-                return _lists(trained, users, which)
+                column, about = tablefile.arrays(frame)[user], f"{where}: column {user!r}"
+                names = signature.user_names
+                ids = ids_of(column, "user", names, len(names), about)
+                if not len(ids):
+                    raise DataError(f"{about} has no rows")
+                return _lists(trained, [names[k] for k in dict.fromkeys(ids.tolist())], which)
         if which.average or which.node is not None or trained.job.servers:
             return super().answers(run, data, which)
         return _at_home(trained, data, signature)
@@ -79,7 +84,9 @@ def _frame(data: Any) -> tuple[polars.DataFrame | None, str]:
         return None, str(path)
     if type(data).__module__.startswith("pandas"):
         data = pl.from_pandas(data)
-    return (data, "the table") if isinstance(data, pl.DataFrame) else (None, "the array")
+    if isinstance(data, pl.DataFrame):
+        return tablefile.cleaned(data), "the table"
+    return None, "the array"
 
 
 def _signature(trained: TrainedRun) -> Any:
@@ -93,10 +100,12 @@ def _lists(trained: TrainedRun, users: list[str], which: Which) -> Predictions:
     from hansa.recommend.recommending import recommended
     from hansa.report.predictions import Predictions
 
+    if trained.job.servers:
+        trained.module(which.node, which.average)  # refuses one that there is not
     rows: list[dict[str, Any]] = []
     remarks: dict[str, None] = {}
     for user in users:
-        said = recommended(trained, user, which.top, which.node)
+        said = recommended(trained, user, which.top, which.node, which.average)
         remarks |= dict.fromkeys(said["remarks"])
         rows += [
             {"user": user, "rank": one["rank"], "item": one["item"], "title": one["title"],

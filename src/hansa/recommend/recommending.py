@@ -58,14 +58,18 @@ def open_recommender(folder: RunFolder) -> TrainedRun:
 
 
 def recommended(
-    trained: TrainedRun, user: str, count: int, node: int | None = None
+    trained: TrainedRun,
+    user: str,
+    count: int,
+    node: int | None = None,
+    average: bool = False,
 ) -> dict[str, Any]:
-    """:func:`recommend` of a run that is open."""
+    """:func:`recommend` of a run that is open; or by the average of all nodes' models."""
     data = trained.job.dataset
     number = numbered("user", user, data.group_names)
     home = home_of(trained, number)
-    if trained.job.servers:
-        node, module = None, trained.module()
+    if trained.job.servers or average:
+        node, module = None, trained.module(node if average else None, average)
     else:
         node = home if node is None else node
         module = trained.module(node)

@@ -40,10 +40,7 @@ class Which:
             ConfigError: names it.
         """
         for one in fields(self):
-            if (
-                one.name not in (*allowed, "trust", "top")
-                and getattr(self, one.name) != one.default
-            ):
+            if one.name not in (*allowed, "trust") and getattr(self, one.name) != one.default:
                 problem, fix = f"says nothing of {what}", "leave it out"
                 if allowed:
                     fix += f"; there is {', '.join(allowed)}"

@@ -9,6 +9,7 @@ from typing import Any
 from hansa.base.errors import ConfigError, DataError
 from hansa.base.lazy import polars as pl
 from hansa.data import tablefile
+from hansa.data.brought_words import lines_of
 from hansa.report.predictions import Predictions
 from hansa.route.serving.asking import ask
 from hansa.route.serving.served_pool import ServedPool
@@ -36,17 +37,23 @@ def read_texts(source: Any) -> Texts:
         ConfigError, DataError: there are no texts in it.
     """
     if isinstance(source, list | tuple):
+        if not source:
+            raise DataError("the texts: there is none")
+        if gap := next((k for k, one in enumerate(source, 1) if not str(one or "").strip()), 0):
+            raise DataError(f"the texts: number {gap} is none")
         return Texts([f"text {k}" for k in range(len(source))], [str(one) for one in source])
+    if type(source).__module__.partition(".")[0] == "pandas":
+        source = pl.from_pandas(source)
+    if isinstance(source, pl.DataFrame):
+        return _of_frame(source, "the table")
     if not isinstance(source, str | Path):
-        frame = source if isinstance(source, pl.DataFrame) else pl.from_pandas(source)
-        return _of_frame(frame, "the table")
+        problem, fix = f"is a {type(source).__name__}", "a path, a data frame or a list of texts"
+        raise ConfigError("data", None, problem, fix)
     path = Path(source).expanduser()
     if not path.is_file():
         raise ConfigError("input", str(path), "there is no such file", "check the path")
-    if path.suffix == ".txt":
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        if not lines:
-            raise DataError(f"{path} holds no text")
+    if path.suffix.lower() == ".txt":
+        lines = lines_of(path)
         return Texts([f"{path}:{k}" for k in range(len(lines))], lines)
     if path.suffix.lower() not in (*tablefile.TEXT, *tablefile.BINARY):
         raise ConfigError("input", str(path), "is of no known kind", ".txt, .csv or .parquet")
