@@ -55,7 +55,8 @@ def gpu_seconds(plan: dict[str, Any], here: Rates, gpu: Rates) -> tuple[float, f
     """
     arithmetic = (plan["training"] + plan["measuring"]) * plan["side_by_side"] * here.operations
     moved = plan["exchange"] * here.bytes
-    steps = plan["training"] * plan["side_by_side"] / (plan["step_ms"] / 1e3)
+    step = max(plan["step_ms"], 1e-4) / 1e3  # to four digits: of a tiny one 0 is left
+    steps = plan["training"] * plan["side_by_side"] / step
     at_peak = arithmetic / gpu.operations, moved / gpu.bytes
     launching = steps * LAUNCHES * LAUNCH
     best = (LEAST_HERE * at_peak[0] + at_peak[1]) / BEST
