@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "infer private demo --set run=merged --out new": ("run", "combine merge", "{runs}/peers"),
     "infer serve peers": ("file", "folder of a run", "config.yaml"),
     "audit run peers --out new": ("file", "folder of a run", "config.yaml"),
-    "export merged --out new": ("run", "of hansa combine merge", "{runs}/peers"),
+    "export merged --out new": ("task", "a model of each task", "one of "),
     "learn --resume merged": ("", "hansa combine merge --resume", ""),
 }  # fmt: skip
 

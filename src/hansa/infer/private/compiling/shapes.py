@@ -52,7 +52,7 @@ def reshaped(
         if builder is not None and of is builder.input and len(wanted) in (2, 3):
             return _read_anew(builder, wanted)
     problem = f"makes {list(wanted)} of {list(sizes)}"
-    fix = "Flatten, or the shape that the layer before it gives"
+    fix = "Flatten, or the shape that the layer before it gives; attention is beyond any of them"
     raise refused(name, list(wanted), problem, fix)
 
 
