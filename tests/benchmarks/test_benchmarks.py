@@ -35,6 +35,7 @@ SLOW = [
     "ensemble_cifar",  # ensemble_digits has the same lines
     "ensemble_heart",
     "fault_matrix",  # quicker cells of it are in tests/engine/test_engine_fault_matrix.py
+    "hundred",
     "memory_workers",
     "merge_digits",
     "overhead",
@@ -42,15 +43,18 @@ SLOW = [
     "precision",
     "private_digits",
     "private_killed",
+    "private_latency",  # private_layers and private_redteam ask as it does
+    "private_orion",
     "private_resnet",
     "refusals",
     "robust_cifar",  # robust_digits has the same lines
+    "run_all",  # quicker tests of what it says are in test_benchmarks_paper.py
     "scale",
     "secure_aggregation",
-    "run_all",  # quicker tests of what it says are in test_benchmarks_paper.py
     "shaping",
     "shards",
     "share",
+    "sharing",
     "speed",
     "speed_federated",
     "startup",

@@ -30,7 +30,8 @@ def state_of(run: Path) -> dict[str, bytes]:
         pytest.param("coordinator:report:20", "processes", "simulate", marks=pytest.mark.slow),
         # a worker's part of the state is half written
         pytest.param("1:write:1", "processes", "processes", marks=pytest.mark.slow),
-        ("coordinator:commit:1", "simulate", "simulate"),  # all is written, and nothing says so
+        # all is written, and nothing says so
+        pytest.param("coordinator:commit:1", "simulate", "simulate", marks=pytest.mark.slow),
         ("coordinator:purge:2", "simulate", "simulate"),  # done, and the old state is still there
     ],
 )

@@ -105,6 +105,7 @@ def test_the_page_shows_it(run_folder: RunFolder) -> None:
     assert len(final(run_folder, every=True).rows) == len(run_folder.summary["final"]["table"])  # type: ignore[index]
 
 
+@pytest.mark.slow  # the toy verb is interrupted and goes on by the same code
 def test_an_interrupted_run_goes_on_and_ends_the_same(
     run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
