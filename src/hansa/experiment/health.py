@@ -60,7 +60,7 @@ def _installation() -> Iterator[Finding]:
     installed = version_of("hansa")
     where = str(Path(hansa.__file__).parent)
     if installed is None:
-        fix = "pip install hansa, or pip install -e . in the checkout"
+        fix = "pip install -e . in the checkout, or a wheel's file"
         yield Finding(about, "hansa", "problem", f"{hansa.__version__} in {where}, no package", fix)
     else:
         yield Finding(about, "hansa", "ok", f"{hansa.__version__} in {where}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from hansa.base.component import register
 from hansa.base.telling import doing
+from hansa.base.threads import cores
 from hansa.engine.job import Job
 from hansa.engine.links.keys import Key
 from hansa.engine.links.ticket import Ticket
@@ -25,8 +25,7 @@ class Processes(WorkerRuntime):
     """Worker processes on this machine, each with a block of nodes; real messages over TCP."""
 
     def run(self, job: Job, launch: Launch) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        threads = max(1, (cores or 1) // self.workers)
+        threads = max(1, cores() // self.workers)
         if job.servers and self.workers > 1:
             # A server's choice seldom falls on all workers alike: who has more takes over the
             # cores of those who wait.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import ConfigError
+from hansa.base.threads import cores
 from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.sweep.crew import Crew, Order, Outcome, Places, on_this_machine
 from hansa.experiment.sweep.planned import PlannedRun, Refused, Setting, SweepPlan, planned, refusal
@@ -181,11 +181,10 @@ def as_sweep(target: Mapping[str, Any] | str | Path) -> dict[str, Any]:
 
 def default_jobs(plan: SweepPlan) -> int:
     """As many runs at a time as there are cores for, where each takes one for each worker."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = [
         getattr(getattr(setting.chosen, "runtime", None), "workers", 1) for setting in plan.settings
     ]
-    return max(1, min((cores or 1) // max([1, *workers]), len(plan.runs)))
+    return max(1, min(cores() // max([1, *workers]), len(plan.runs)))
 
 
 def _refuse(plan: SweepPlan, how: How) -> None:
@@ -200,9 +199,8 @@ def _places(plan: SweepPlan, how: How) -> Iterator[tuple[Places, int]]:
     jobs = how.jobs or default_jobs(plan)
     if jobs < 1:
         raise ConfigError("jobs", jobs, "is no number of runs", "1 or more")
-    cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="hansa-sweep-") as logs:
-        places = how.places(Path(logs), max(1, cores // jobs))
+        places = how.places(Path(logs), max(1, cores() // jobs))
         try:
             yield places, jobs
         finally:
