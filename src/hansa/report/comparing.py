@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.marks import marked
 from hansa.report.page import Page, called, page_of
-from hansa.report.scores import declare, direction, scores
+from hansa.report.scores import declare, scores
 from hansa.report.series import AXES, final, measurements, without_moments
 from hansa.report.tables import totals
 from hansa.report.units import dimension, label, quantity
@@ -216,25 +216,6 @@ def comparison_table(
     return Grid("Runs", columns, rows, words=1 + len(named) + len(settings))
 
 
-def standings(folders: Sequence[RunFolder], runs: list[dict[str, Any]]) -> list[str]:
-    """Which settings came out best, and which sent least, a sentence each."""
-    groups, sentences = groups_of(folders), []
-    main = next((n for n in shown_scores(runs) if sum(n in run["final"] for run in runs) > 1), None)
-    if len(groups) < 2 or main is None or not direction(main):
-        return []
-    means = _means(groups, [run["final"].get(main) for run in runs])
-    if len(means) < 2:
-        return []
-    how = "highest" if direction(main) == "higher" else "lowest"
-    best = (max if how == "highest" else min)(means, key=lambda name: means[name])
-    sentences.append(f"{best} has the {how} {label(main)}, {quantity(means[best], main)}.")
-    sent = _means(groups, [run["totals"].get("bytes") for run in runs])
-    if len(sent) > 1 and min(sent.values()) < max(sent.values()):
-        least = min(sent, key=lambda name: sent[name])
-        sentences.append(f"{least} sent the least, {quantity(sent[least], 'bytes')}.")
-    return sentences
-
-
 def shown_scores(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The scores that some run has, and that of the averaged model by which runs are judged."""
     every = list(dict.fromkeys(name for run in runs for name in run["final"]))
@@ -242,16 +223,6 @@ def shown_scores(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return judged + [
         name for name in (f"{one}_average_model" for one in judged[:1]) if name in every
     ]
-
-
-def _means(groups: Sequence[Group], values: Sequence[float | None]) -> dict[str, float]:
-    """The mean of each group that has a finite value."""
-    finite = {group.name: _known(values[k] for k in group.runs) for group in groups}
-    return {name: sum(own) / len(own) for name, own in finite.items() if own}
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def settings_table(folders: Sequence[RunFolder], names: Sequence[str] | None = None) -> Grid:

@@ -16,7 +16,6 @@ from hansa.report.comparing import (
     comparison_table,
     groups_of,
     settings_table,
-    standings,
 )
 from hansa.report.curves import Curves, curves_chart
 from hansa.report.folder import RunFolder
@@ -29,6 +28,7 @@ from hansa.report.run_page import RunPage
 from hansa.report.scores import scores
 from hansa.report.series import POINTS, is_constant, is_straight, thinned
 from hansa.report.several.difference_table import NOTE, differences_picture, differences_table
+from hansa.report.several.leading import standings
 from hansa.report.several.paired import paired_differences
 from hansa.report.several.reaching import REACH_NOTE, Target, reach_table, target_of, to_reach
 from hansa.report.several.seed_curves import over_seeds
@@ -251,4 +251,4 @@ def _sentence(
     begin = f"{len(runs)} runs"
     if each or max(counts, default=1) > 1:
         begin += f" of {len(groups)} settings{each}"
-    return " ".join([f"{begin} are compared.", *standings(runs, rows)])
+    return " ".join([f"{begin} are compared.", *standings(runs, rows, groups)])

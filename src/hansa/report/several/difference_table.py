@@ -44,6 +44,20 @@ def differences_table(frame: pl.DataFrame, metric: str) -> Grid:
     return Grid(title, ["settings", *columns, "p (Holm)", "exact p"], rows)
 
 
+def gap_words(row: Mapping[str, Any], kind: str) -> tuple[str, str]:
+    """A mean difference and its interval in words: ``+1.20 points``, ``[+0.50, +1.90]``.
+
+    Args:
+        row: as :func:`hansa.report.several.paired.of_differences` has it.
+        kind: what the figures count.
+    """
+    size, words, digits = _scale([{**row, "unit": kind}])
+    unit_words = words.strip(" ()")
+    return f"{_signed(row['difference'], size, digits)} {unit_words}".strip(), _interval(
+        row, size, digits
+    )
+
+
 def differences_picture(frame: pl.DataFrame, metric: str) -> Any | None:
     """Each setting's difference as a point with its interval, the baseline as a line at zero."""
     own = frame.filter((pl.col("metric") == metric) & pl.col("difference").is_not_null())

@@ -70,11 +70,7 @@ def paired_differences(
         for group in groups:
             if group is base:
                 continue
-            pairs = [
-                (k, every[k].get(metric), every[other].get(metric))
-                for k, other in shared(folders, group, base)
-            ]
-            fine = [(k, a - b) for k, a, b in pairs if _finite(a, b)]  # type: ignore[operator]
+            fine = _paired(folders, every, group, base, metric)
             seeds = sorted(s for k, _ in fine if (s := seed_of(folders[k])) is not None)
             names = {"metric": metric, "unit": dimension(metric), "setting": group.name}
             names["baseline"] = base.name
@@ -84,6 +80,31 @@ def paired_differences(
     schema: dict[str, Any] = dict.fromkeys(COLUMNS, pl.Float64)
     schema |= dict.fromkeys(COLUMNS[:4], pl.String)
     return pl.DataFrame(found, schema={**schema, "n": pl.Int64, "seeds": pl.List(pl.Int64)})
+
+
+def paired_values(
+    folders: Sequence[RunFolder],
+    rows: Sequence[Mapping[str, Any]],
+    groups: Sequence[Group],
+    setting: str,
+    metric: str,
+) -> dict[str, list[float]]:
+    """By every other setting the differences over shared seeds: this setting's figure less its.
+
+    Args:
+        folders: the runs.
+        rows: what ``comparison`` found.
+        groups: what ``groups_of`` found.
+        setting: the name of the one from whose figures the others' are taken.
+        metric: of which figure; seeds where one of the two has none are left out.
+    """
+    every = [figures(row) for row in rows]
+    one = next(group for group in groups if group.name == setting)
+    return {
+        other.name: [d for _, d in _paired(folders, every, one, other, metric)]
+        for other in groups
+        if other is not one
+    }
 
 
 def of_differences(differences: Sequence[float]) -> dict[str, Any]:
@@ -155,6 +176,21 @@ def place_of(
             return k
     names = {group.name: None for group in groups}  # type: ignore[assignment]
     raise ConfigError("baseline", baseline, "is no setting here", f"one of: {'; '.join(names)}")
+
+
+def _paired(
+    folders: Sequence[RunFolder],
+    every: Sequence[Mapping[str, float]],
+    one: Group,
+    other: Group,
+    metric: str,
+) -> list[tuple[int, float]]:
+    """(place of the run of one, its figure less the other's) of shared seeds that have both."""
+    pairs = [
+        (k, every[k].get(metric), every[place].get(metric))
+        for k, place in shared(folders, one, other)
+    ]
+    return [(k, a - b) for k, a, b in pairs if _finite(a, b)]  # type: ignore[operator]
 
 
 def _flips(d: np.ndarray) -> float | None:
