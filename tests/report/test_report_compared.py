@@ -18,11 +18,11 @@ from hansa.base.component import catalogue, register
 from hansa.base.errors import ConfigError
 from hansa.cli import main
 from hansa.report import RunFolder
+from hansa.report.comparison import write_comparison
 from hansa.report.grid import Grid
 from hansa.report.page import Figure
 from hansa.report.run_page import RunPage
 from hansa.report.several.paper_chart import paper_chart
-from hansa.report.several.seed_curves import over_seeds
 from hansa.report.several.table_files import latex, markdown, tex, units_in_heads
 
 
@@ -132,8 +132,15 @@ def test_lines_of_a_paper_are_told_apart_in_grey_and_their_bands_are_said(place)
 def test_a_mean_ends_where_its_first_seed_does(tmp_path):
     folders = [run(tmp_path, "gossip", 1, rounds=4), run(tmp_path, "gossip", 2, rounds=2)]
     assert paper_chart(folders).data["round"].to_list() == [0, 1, 2]
-    frame = paper_chart(folders[:1]).data.drop("line")
-    assert over_seeds([frame, frame.head(3)], "std")["nodes"].to_list() == [2, 2, 2, 1, 1]
+    spec = json.dumps(comparison_spec(folders))
+    assert "Thin: the mean of those seeds that went on" in spec
+    assert json.dumps({"field": "part", "type": "nominal"}) in spec
+
+
+def comparison_spec(folders: list[RunFolder]) -> dict:
+    text = write_comparison(folders, folders[0].path.parent / "page.html").read_text()
+    specs = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)
+    return json.loads(specs[0])
 
 
 @given(st.text(max_size=30))

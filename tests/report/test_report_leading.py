@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from hansa.report.several.leading import AHEAD, BEHIND, FEW, LEVEL, SAME, fate, leading
+from hansa.report.several.leading import AHEAD, BEHIND, FEW, SAME, fate, leading
 from hansa.report.units import dimension
 
 Figures = dict[str, dict[int, float]]
@@ -141,8 +141,8 @@ def test_a_fate_does_not_hang_on_the_order_or_the_scale(values, scale):
         ),
         (
             {"a": seeds(0.5, 0.6, 0.7), "b": seeds(0.5, 0.6, 0.7), "c": seeds(0.1, 0.2, 0.4)},
-            "a and b have the highest accuracy, 60.0 ± 10.0 % (n = 3), +36.67 points [+22.32, +51.01] "
-            "against c, the next.",
+            "a and b have the highest accuracy, 60.0 ± 10.0 % (n = 3), +36.67 points [+22.32, "
+            "+51.01] against c, the next.",
         ),
         (
             {"a": {**seeds(0.5, 0.6, 0.7), 9: 0.9}, "b": seeds(0.6, 0.7, 0.8)},

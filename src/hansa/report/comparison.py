@@ -31,7 +31,7 @@ from hansa.report.several.difference_table import NOTE, differences_picture, dif
 from hansa.report.several.leading import standings
 from hansa.report.several.paired import paired_differences
 from hansa.report.several.reaching import REACH_NOTE, Target, reach_table, target_of, to_reach
-from hansa.report.several.seed_curves import over_seeds
+from hansa.report.several.seed_curves import beyond_all, over_seeds
 from hansa.report.several.seeds_table import SEEDS_NOTE, not_ended, settings_of_seeds
 from hansa.report.units import dimension
 
@@ -192,36 +192,44 @@ def _line(run: RunFolder) -> _Line:
 def _overlaid(lines: Sequence[_Line], groups: Sequence[Group], family: str, banded: bool) -> Curves:
     """A line a group of runs, and what all lines and bands are, in words."""
     frames: dict[str, pl.DataFrame] = {}
-    dots, who, nodes = [], set(), False
+    thin: dict[str, pl.DataFrame] = {}
+    dots, who, nodes, several = [], set(), False, []
+    alone = all(len(group.runs) == 1 for group in groups)
     for group in groups:
         having = [lines[k] for k in group.runs if family in lines[k].of.families]
         overlaid = [line.page.compared(line.of, family) for line in having]
-        if not overlaid:
-            continue
         own = [curves.lines[""] for curves in overlaid]
+        own = [frame for frame in own if frame["mean"].is_finite().any()]
+        if not own:
+            continue
         nodes = nodes or any((frame["nodes"] > 1).any() for frame in own)
+        if not alone:  # a band of nodes beside bands of seeds would be taken for one of these
+            own = [frame.with_columns(low=pl.col("mean"), high=pl.col("mean")) for frame in own]
         frames[group.name] = own[0] if len(group.runs) == 1 else over_seeds(own)
+        if len(later := beyond_all(own)):
+            thin[group.name] = thinned(later)
+        several += [len(own)] * (len(group.runs) > 1)
         dots += [
             c.dots.with_columns(line=pl.lit(group.name)) for c in overlaid if c.dots is not None
         ]
         who |= {curves.note for curves in overlaid} - {"server", "run", "mean", ""}
     most = max(60, min(POINTS, _POINTS // max(1, len(frames))))
     frames = {name: thinned(frame, most) for name, frame in frames.items()}
-    several = [len(group.runs) for group in groups if len(group.runs) > 1]
     mean = f"the mean of its {' or '.join(sorted(who))}" if who and nodes else ""
     many = f"{min(several)} to {max(several)}" if len(set(several)) > 1 else f"{several[:1]}"[1:-1]
     note = f"Line: mean of {many} seeds, each" if several else "Line: a run,"
     note = f"{note} {mean}" if mean else note.rpartition(",")[0]
     if banded and several:
-        alone = " (of a run alone: over its nodes)" * (len(several) < len(groups) and bool(mean))
-        note += f"; band: min to max over {many} seeds{alone}"
+        note += f"; band: min to max over {many} seeds"
     elif banded and mean:
         note += "; band: min to max over nodes, not over seeds"
     note += "."
+    if thin:
+        note += " Thin: the mean of those seeds that went on where others had stopped."
     ends = pl.concat(dots) if dots else None
     if ends is not None and len(ends):
         note += " Dot: what cohorts merged into."
-    return Curves(frames, note, ends)
+    return Curves(frames, note, ends, thin=thin)
 
 
 def _shared(family: str, lines: Sequence[_Line]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hansa.base.lazy import altair as alt
@@ -45,12 +45,15 @@ class Curves:
         note: what a line and its band are, in words.
         dots: lone points beside them, with a column ``line``.
         grey: the line that is none of its own.
+        thin: by the lines' names, how some of what a line is the mean of went on where it ends;
+            columns as those of a line and ``part``, of which each is drawn for itself.
     """
 
     lines: Mapping[str, pl.DataFrame]
     note: str = ""
     dots: pl.DataFrame | None = None
     grey: str = ""
+    thin: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
     @property
     def frames(self) -> dict[str, pl.DataFrame]:
@@ -92,7 +95,9 @@ def curves_chart(
         return None
     data = pl.concat([frame.with_columns(line=pl.lit(name)) for name, frame in frames.items()])
     ends = data.clear() if curves.dots is None else curves.dots.select(data.columns)
-    both = pl.concat([data, ends])
+    further = [frame.with_columns(line=pl.lit(name)) for name, frame in curves.thin.items()]
+    thin = pl.concat(further or [data.clear().with_columns(part=pl.lit(0, pl.Int64))])
+    both = pl.concat([data, ends, thin.select(data.columns)])
     chosen = axes([both]) if large else ["round"]
     units = {axis: unit(_largest(both, axis), DIMENSIONS.get(axis, "s")) for axis in chosen}
     kind = dimension(family)
@@ -100,6 +105,7 @@ def curves_chart(
     small: list[Any] = [pl.col("mean", "low", "high") / down.size, "line"]
     small += [pl.col(axis) / units[axis].size for axis in chosen if axis != "round"]
     data, ends, both = (frame.select(["round", *small]) for frame in (data, ends, both))
+    thin = thin.select(["round", *small, "part"])
     low, high = float(both["low"].min()), float(both["high"].max())  # type: ignore[arg-type]
     log = family == "consensus_distance" and low > 0 and high > 10 * low
     names = domain or list(frames)
@@ -117,6 +123,9 @@ def curves_chart(
         layers.append(area.encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=looks.colour))
     line = base.mark_line(strokeWidth=2.5 if large else 2)
     layers.append(line.encode(y=y, color=looks.colour, **looks.dash))
+    if len(thin):
+        light = alt.Chart(records(thin)).mark_line(strokeWidth=1, opacity=0.7)
+        layers.append(light.encode(y=y, color=looks.colour, detail="part:N"))
     tips = _tips(units, down)
     lone = [name for name, frame in frames.items() if len(frame) == 1]  # a point has no line
     if lone:

@@ -188,7 +188,7 @@ def curve(metrics: pl.DataFrame, line: Line, spent: pl.DataFrame) -> pl.DataFram
         line: which of them.
         spent: what :func:`progress` found.
     """
-    return thinned(with_axes(spread(metrics, line), spent))
+    return nested(with_axes(spread(metrics, line), spent))
 
 
 def with_axes(frame: pl.DataFrame, spent: pl.DataFrame) -> pl.DataFrame:
@@ -201,6 +201,19 @@ def thinned(frame: pl.DataFrame, most: int = POINTS) -> pl.DataFrame:
     if len(frame) <= most:
         return frame
     return frame[np.unique(np.linspace(0, len(frame) - 1, most).round().astype(int))]
+
+
+def nested(frame: pl.DataFrame, most: int = POINTS) -> pl.DataFrame:
+    """Every second, fourth or eighth ... row of a long curve, and the last.
+
+    Of two runs of one setting that stopped at different rounds, both then have the rounds of the
+    one that is thinned more, and a mean over them is of both.
+    """
+    step = 1
+    while -(-len(frame) // step) > most - 1 and len(frame) > most:
+        step *= 2
+    kept = np.union1d(np.arange(0, len(frame), step), [len(frame) - 1])
+    return frame if step == 1 else frame[kept]
 
 
 def is_constant(frames: Iterable[pl.DataFrame]) -> bool:

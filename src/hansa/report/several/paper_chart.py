@@ -130,7 +130,7 @@ def paper_chart(
         if own:
             counts.append(len(own))
             drawn: Band = cast(Band, band) if len(own) > 1 else "none"
-            lines[group.name] = over_seeds(own, drawn, whole=True)
+            lines[group.name] = over_seeds(own, drawn)
     lines = {name: thinned(frame, _POINTS) for name, frame in lines.items() if len(frame)}
     if not lines:
         problem = "is measured by no run here" if metric else "the runs measured nothing"
