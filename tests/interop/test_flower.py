@@ -42,6 +42,14 @@ class Normed(torch.nn.Sequential):
         )
 
 
+class Frozen(torch.nn.Sequential):
+    """A network whose first layer is not trained: it is no part of what travels."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 9), torch.nn.Linear(9, 10))
+        self[1].requires_grad_(False)
+
+
 WALL = ("round_seconds", "seconds")
 MEASURED = ("accuracy", "accuracy_std", "loss", "loss_std", "measuring_bytes")
 CASES: dict[str, dict[str, Any]] = {
@@ -83,6 +91,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "edge servers": {
         "algorithm": {"name": "hierarchical", "edges": 2, "edge_rounds": 2, "orphans": "rehome"},
+    },
+    "frozen tensors": {
+        "algorithm": {"name": "fedadam", "sampled": 3},
+        "model": {"name": "module", "path": f"{__file__}:Frozen"},
     },
     "own statistics": {
         "algorithm": {"name": "fedavg", "sampled": 3, "buffers": "local"},
