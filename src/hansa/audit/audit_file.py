@@ -67,6 +67,12 @@ class AuditFile(SettingsFile):
 
     command: ClassVar[str] = "audit"
     sketch: ClassVar[str | Mapping[str, Any]] = "made_audit"
+    begun_on: ClassVar[str] = "hansa.audit.begun_audit:begun_on"
+    asks: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("label", "Which column holds the decisions"),
+        ("group", "Which column says who is protected"),
+        ("box.positive", "Which decision counts as yes"),
+    )
     begins: ClassVar[str] = "hansa.audit.run:audit"
     checks: ClassVar[str] = "hansa.audit.preparing:prepare"
     resumable: ClassVar[tuple[str, ...]] = ("box",)

@@ -45,6 +45,7 @@ def check(
         from hansa.combine.ensemble.ensemble_file import EnsembleFile
         from hansa.combine.merge.merge_file import MergeFile
         from hansa.experiment import RunFile
+        from hansa.experiment.sweep.sweep_file import SweepFile
         from hansa.infer.private.private_file import PrivateFile
         from hansa.infer.serving.serve_file import ServeFile
         from hansa.route.route_file import RouteFile
@@ -65,6 +66,10 @@ def check(
             _ensemble(answer, chosen)
         elif isinstance(chosen, RunFile):
             _run(answer, chosen)
+        elif isinstance(chosen, SweepFile):
+            _swept(answer, chosen)
+        elif chosen.checks:
+            _checked(answer, chosen)
         else:
             problem = f"is of hansa {chosen.command}, which has no plan to show"
             raise ConfigError("file", target, problem, f"hansa {chosen.command} {target}")
@@ -203,6 +208,29 @@ def _ensemble(answer: Answer, chosen: Any) -> None:
         answer.line(f"remark: {remark}")
     if facts["baselines"]:
         answer.line(f"baselines: {', '.join(facts['baselines'])}")
+
+
+def _swept(answer: Answer, chosen: Any) -> None:
+    from hansa.experiment.beginning import check as checked
+    from hansa.experiment.settings_file import kind_of
+    from hansa.experiment.sweep.planned import plan_facts, plan_table, planned, refusal
+
+    plan = planned(chosen)
+    if plan.refused:
+        raise refusal(plan.refused, len(plan.settings) + len(plan.refused))
+    if plan.runs:
+        first = plan.runs[0].settings()
+        checked(kind_of(first).parse(first))
+    answer.data = plan_facts(plan)
+    answer.table(plan_table(plan))
+
+
+def _checked(answer: Answer, chosen: SettingsFile) -> None:
+    """A file whose kind has a check and no plan."""
+    from hansa.experiment.beginning import check as checked
+
+    checked(chosen)
+    answer.data = {"command": chosen.command}
 
 
 def _table(answer: Answer, facts: dict[str, Any]) -> None:

@@ -43,7 +43,19 @@ Data = Annotated[
 Label = Annotated[
     str | None,
     typer.Option(
-        "--label", "--target", metavar="COLUMN", help="The column of the table to predict."
+        "--label",
+        "--target",
+        metavar="COLUMN",
+        help="The column of the table to predict; of an audit, that of the decisions.",
+    ),
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        metavar="COLUMN",
+        help="The column that says whose a row is: a node each. Of an audit, a protected one; may "
+        "be repeated.",
     ),
 ]
 
@@ -53,6 +65,7 @@ def init(
     algorithm: Method = None,
     data: Data = None,
     label: Label = None,
+    group: Groups = None,
     nodes: Nodes = None,
     rounds: Rounds = None,
     seed: Seed = None,
@@ -75,7 +88,10 @@ def init(
         if only_list:
             _list(answer)
             return
-        wishes = Wishes(algorithm, data, label, nodes, rounds, seed, tuple(sets or ()))
+        wishes = Wishes(
+            algorithm, data, label, nodes, rounds, seed, tuple(sets or ()), tuple(group or ())
+        )
+        remarks: list[str] = []
         plain, out = wishes == Wishes(), out.expanduser()
         if what is None and plain and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
             what, wishes = _asked()
@@ -83,7 +99,8 @@ def init(
             what = "digits_dpsgd" if plain else "learn"
         if is_verb(what):
             kind = kinds()[what]
-            files = [write_first(kind, wishes, out)]
+            file, remarks = write_first(kind, wishes, out)
+            files = [file]
         elif plain:
             files = write_example(what, out, besides=kinds())
             kind = kind_of(read_yaml(files[0]))
@@ -91,9 +108,12 @@ def init(
             fix = f"hansa init learn --algorithm ...; verbs: {', '.join(kinds())}"
             problem = "is an example, which is written as it is"
             raise ConfigError("what", what, problem, fix)
-        answer.data = {"files": [str(file) for file in files], "command": kind.command}
+        written = [str(file) for file in files]
+        answer.data = {"files": written, "command": kind.command, "remarks": remarks}
         for file in files:
             answer.line(f"wrote  {file}")
+        for remark in remarks:
+            answer.line(f"remark: {remark}")
         answer.line(f"hansa {kind.command} {shlex.quote(str(files[0]))}")
 
 
@@ -127,7 +147,8 @@ def _asked() -> tuple[str, Wishes]:
         for field, text, default in asks_for(kind):
             said[field] = ask(text, default, choices(field))
         if said.get("data") and Path(said["data"]).expanduser().is_file():
-            said["label"] = ask("Which column is to be predicted", "")
+            for field, text in kind.asks:
+                said[field] = ask(text, "")
     except typer.Abort:
         raise Interrupted("interrupted; nothing was written") from None
     return what, Wishes.said(said)

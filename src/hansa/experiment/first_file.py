@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hansa.base.component import catalogue
 from hansa.base.errors import ConfigError
@@ -15,10 +15,15 @@ from hansa.base.files import atomic_write
 from hansa.base.forms import FORMAT
 from hansa.base.paths import written
 from hansa.base.shipped import shipped
+from hansa.data.source import DataSource
 from hansa.data.tablefile import BINARY, TEXT
 from hansa.experiment.commented import commented
+from hansa.experiment.own_data import OwnData, inside, needs, part_of, placed, put_part
 from hansa.experiment.runfile import RunFile, named
 from hansa.experiment.settings_file import SettingsFile, files, override, put, read_yaml
+
+if TYPE_CHECKING:
+    from hansa.data.raw import RawSplits
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,9 @@ class Wishes:
 
     Attributes:
         data: a file, or the name of a data source.
-        label: the column that is to be predicted, where data is a table.
+        label: the column that is to be predicted, where data is a table; of an audit, that of the
+            decisions.
+        groups: columns that say whose a row is; of an audit, the protected ones.
         sets: ``key=value``, over all else.
     """
 
@@ -38,6 +45,7 @@ class Wishes:
     rounds: int | None = None
     seed: int | None = None
     sets: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @classmethod
     def said(cls, words: Mapping[str, str]) -> Wishes:
@@ -54,7 +62,9 @@ class Wishes:
                 except ValueError:
                     raise ConfigError(field, word, "is no whole number", "such as 8") from None
         algorithm, data, label = (words.get(key) or None for key in ("algorithm", "data", "label"))
-        return cls(algorithm, data, label, **numbers)
+        groups = tuple(filter(None, [words.get("group")]))
+        sets = tuple(f"{key}={word}" for key, word in words.items() if "." in key and word)
+        return cls(algorithm, data, label, **numbers, sets=sets, groups=groups)
 
 
 def asks_for(kind: type[SettingsFile]) -> list[tuple[str, str, str]]:
@@ -65,17 +75,16 @@ def asks_for(kind: type[SettingsFile]) -> list[tuple[str, str, str]]:
         asked.append(("algorithm", "Which algorithm (hansa list algorithm)", "dpsgd"))
     if kind.own_data:
         at, source = kind.own_data
-        inside: Any = usual
-        for key in at.split("."):
-            inside = inside[key]
-        name = inside["name"] if isinstance(inside, Mapping) else str(inside)
+        _opened(usual, at)
+        part = inside(usual, at)
+        name = part["name"] if isinstance(part, Mapping) else str(part)
         asked.append(("data", f"Which data: a file of {source}, or a data set's name", name))
+    elif kind.asks is not SettingsFile.asks:
+        asked.append(("data", "Which data: a table of yours; empty: made ones", ""))
     for field in ("nodes", "rounds"):
-        inside = usual
-        for key in kind.shortcuts.get(field, field).split("."):
-            inside = inside.get(key) if isinstance(inside, Mapping) else None
-        if isinstance(inside, int):
-            asked.append((field, f"How many {field}", str(inside)))
+        count = inside(usual, kind.shortcuts.get(field, field))
+        if isinstance(count, int):
+            asked.append((field, f"How many {field}", str(count)))
     return asked
 
 
@@ -105,13 +114,20 @@ def first_settings(kind: type[SettingsFile], wishes: Wishes, folder: Path) -> di
     Raises:
         ConfigError: the verb does not have what was asked for, or it cannot work.
     """
-    settings = _usual(kind, wishes)
+    return begun(kind, wishes, folder)[0]
+
+
+def begun(
+    kind: type[SettingsFile], wishes: Wishes, folder: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """(settings of :func:`first_settings`, what a person should know of them)."""
+    settings, remarks = _usual(kind, wishes), list[str]()
+    for field, column in (("label", wishes.label), ("group", ", ".join(wishes.groups))):
+        if column and wishes.data is None:
+            problem = "is a column, and no --data is given"
+            raise ConfigError(field, column, problem, "--data FILE")
     if wishes.data is not None:
-        _put_data(kind, settings, wishes.data, wishes.label, folder)
-    elif wishes.label is not None:
-        raise ConfigError(
-            "label", wishes.label, "is a column, and no --data is given", "--data FILE"
-        )
+        settings, remarks = _put_data(kind, settings, wishes, folder)
     for field in ("nodes", "rounds", "seed"):
         value = getattr(wishes, field)
         if value is None:
@@ -120,18 +136,22 @@ def first_settings(kind: type[SettingsFile], wishes: Wishes, folder: Path) -> di
         if at.split(".")[0] not in kind.model_fields:
             problem = f"hansa {kind.command} has no {field}"
             raise ConfigError(field, value, problem, f"hansa list settings {kind.own_verb()}")
+        if "." in at:
+            _opened(settings, at)
         put(settings, at.split("."), value)
-    if wishes.nodes is not None:
-        _few(settings, wishes.nodes)
+    for place, nodes in ((settings, kind.shortcuts.get("nodes", "nodes")), (settings, "run.nodes")):
+        count = inside(place, nodes)
+        if (wishes.nodes is not None or wishes.data is not None) and isinstance(count, int):
+            _few(settings["run"] if nodes == "run.nodes" else settings, count)
     settings = override(settings, wishes.sets)
     head = {"format": FORMAT, "verb": kind.own_verb()}
     settings = {**head, **{key: one for key, one in settings.items() if key not in head}}
     kind.parse(_absolute(settings, folder))
-    return settings
+    return settings, remarks
 
 
-def write_first(kind: type[SettingsFile], wishes: Wishes, place: Path) -> Path:
-    """Write such a file.
+def write_first(kind: type[SettingsFile], wishes: Wishes, place: Path) -> tuple[Path, list[str]]:
+    """Write such a file; (where it is, what a person should know of what was chosen).
 
     Args:
         place: the file, or the folder that it goes to.
@@ -146,15 +166,18 @@ def write_first(kind: type[SettingsFile], wishes: Wishes, place: Path) -> Path:
             raise ConfigError("out", str(place), f"{one} is a file", "the name of a folder")
     if file.exists():
         raise ConfigError("out", str(file), "is there already", "another name: --out FILE.yaml")
-    settings = first_settings(kind, wishes, file.parent)
+    settings, remarks = begun(kind, wishes, file.parent)
     text = commented(kind, settings, str(file))
     with atomic_write(file, "w") as handle:
         handle.write(text)
-    return file
+    return file, remarks
 
 
 def _few(settings: dict[str, Any], nodes: int) -> None:
     """No more at once, and no more neighbours, than so many nodes have; in place."""
+    clients = settings.get("clients")
+    if isinstance(clients, dict) and isinstance(settings.get("f"), int):
+        settings["f"] = max(0, min(settings["f"], (nodes - 1) // 2))  # of robust inference
     for group, keys, most in (
         ("algorithm", ("sampled", "concurrency", "buffer", "edges", "cohorts"), nodes),
         ("algorithm", ("fanout", "degree"), nodes - 1),
@@ -203,68 +226,65 @@ def _over(settings: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put_data(
-    kind: type[SettingsFile], settings: dict[str, Any], data: str, label: str | None, folder: Path
-) -> None:
-    if not kind.own_data:
-        problem = f"hansa {kind.command} does not take its data so"
-        raise ConfigError("data", data, problem, f"hansa list settings {kind.own_verb()}")
-    at, source = kind.own_data
-    if source != "file" and label is not None:
-        problem = f"hansa {kind.command} reads no column of that kind"
-        raise ConfigError("label", label, problem, "without --label")
-    path = Path(data).expanduser()
+    kind: type[SettingsFile], settings: dict[str, Any], wishes: Wishes, folder: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """(the settings on somebody's data, what a person should know of it)."""
+    data, label = wishes.data or "", wishes.label
+    at, _ = kind.own_data or ("", "")
     if "/" not in data and data in catalogue("data"):
         if label is not None:
             problem, fix = f"{data} has its own labels", "without --label"
             raise ConfigError("label", label, problem, fix)
-        _put_part(settings, at, {"name": data, **_dealt(settings, at)})
-        return
-    if not path.is_file():
+        if not at:
+            raise needs(kind, OwnData(Path(data), data))
+        return put_part(settings, at, {"name": data, **_dealt(settings, at)}), []
+    path = Path(data).expanduser()
+    if not path.exists():
         near = difflib.get_close_matches(data, catalogue("data"), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         fix = f"{hint}a table ({', '.join((*TEXT, *BINARY))}), or one of hansa list data"
         raise ConfigError("data", data, "there is no such file and no such data set", fix)
-    written = str(path) if path.is_absolute() else os.path.relpath(path, folder)
-    own: dict[str, Any] = {"name": source, "path": written}
-    if source == "file":
-        own |= {"label": _label(path, label), "missing": "impute", "categories": "one_hot"}
-        own["partition"] = "iid"
-    _put_part(settings, at, own)
+    said = str(path) if path.is_absolute() else os.path.relpath(path, folder)
+    own = OwnData(path, said, label, wishes.groups, wishes.nodes, wishes.sets)
+    if at:
+        _opened(settings, at)
+    settings = placed(kind, settings, own)
+    if at and own.is_table and inside(settings, at):
+        raw = _read_rows(kind, settings, wishes, folder)
+        if kind.fits and raw is not None:
+            part_of(kind.fits)(settings, own, raw)
+    return settings, own.remarks
+
+
+def _opened(settings: dict[str, Any], at: str) -> None:
+    """An example that another file names, as the settings in it; in place."""
+    group = at.split(".")[0]
+    if "." in at and isinstance(settings.get(group), str):
+        settings[group] = _read(settings[group])
+
+
+def _read_rows(
+    kind: type[SettingsFile], settings: dict[str, Any], wishes: Wishes, folder: Path
+) -> RawSplits | None:
+    """The examples as the file will read them: what stands against that is told now."""
+    at, _ = kind.own_data or ("", "")
+    part = inside(_absolute(override(settings, wishes.sets), folder), at)
+    source = DataSource.resolve(part)
+    try:
+        return source.read()
+    except ConfigError as error:
+        fix = error.fix
+        if error.field == "task":
+            fix = f"--set {at}.task=classification, or --set {at}.task=regression"
+        elif error.value is None:
+            fix = f"--set {at}.{error.field}=COLUMN: {fix}"
+        raise ConfigError(f"{at}.{error.field}", error.value, error.problem, fix) from None
 
 
 def _dealt(settings: dict[str, Any], at: str) -> dict[str, Any]:
     """How the examples were dealt; it may suit others."""
-    inside: Any = settings
-    for key in at.split("."):
-        inside = inside.get(key) or {}
-    return {"partition": inside["partition"]} if "partition" in inside else {}
-
-
-def _label(path: Path, label: str | None) -> str:
-    """The column that is to be predicted, once it is seen to be there.
-
-    Raises:
-        ConfigError: it is not, or was not said; names the columns.
-    """
-    from hansa.data.tablefile import read_frame
-
-    columns = read_frame(path).columns
-    fix = f"one of {', '.join(columns)}"
-    if label is None:
-        raise ConfigError("label", None, f"which column of {path} is to be predicted?", fix)
-    if label not in columns:
-        near = difflib.get_close_matches(label, columns, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError("label", label, f"is no column of {path}", hint + fix)
-    return label
-
-
-def _put_part(settings: dict[str, Any], at: str, part: dict[str, Any]) -> None:
-    *groups, last = at.split(".")
-    inside = settings
-    for key in groups:
-        inside = inside.setdefault(key, {})
-    inside[last] = part
+    part = inside(settings, at) or {}
+    return {"partition": part["partition"]} if "partition" in part else {}
 
 
 def _absolute(settings: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class RunFile(SettingsFile):
     """What takes data out of a run of another verb, where that is not ``hansa forget``."""
     sketch: ClassVar[str | Mapping[str, Any]] = "digits_dpsgd"
     own_data: ClassVar[tuple[str, str] | tuple[()]] = ("data", "file")
+    fits: ClassVar[str] = "hansa.experiment.own_data:fit_run"
     resumable: ClassVar[tuple[str, ...]] = (
         "rounds",
         "until",

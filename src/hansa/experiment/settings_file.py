@@ -57,6 +57,23 @@ class SettingsFile(Settings):
     own_data: ClassVar[tuple[str, str] | tuple[()]] = ()
     """Where a person's own data goes, and the data source that reads it; empty: not so simple."""
 
+    begun_on: ClassVar[str] = ""
+    """``module:function`` (settings of the sketch, :class:`~hansa.experiment.own_data.OwnData`) ->
+    settings of a first file on somebody's data, where it takes more than putting them in place."""
+
+    fits: ClassVar[str] = ""
+    """``module:function`` (settings, own data, examples as read) that makes a first file's numbers
+    those that so many examples can feed, in place."""
+
+    asks: ClassVar[tuple[tuple[str, str], ...]] = (("label", "Which column is to be predicted"),)
+    """What a person is asked of a table of his, beside its name; dotted: a setting."""
+
+    needs: ClassVar[str] = ""
+    """What such a file begins with instead, where it has no place for a table: ``needs ...``."""
+
+    needs_fix: ClassVar[str] = ""
+    """How one comes by that."""
+
     shortcuts: ClassVar[Mapping[str, str]] = {}
     """What ``nodes``, ``rounds`` and ``seed`` are called here, where it is another name."""
 

@@ -53,6 +53,7 @@ class RecommendFile(RunFile):
     says_verb: ClassVar[bool] = True
     sketch: ClassVar[str | Mapping[str, Any]] = "synthetic_rex"
     own_data: ClassVar[tuple[str, str] | tuple[()]] = ("data", "ratings")
+    fits: ClassVar[str] = ""
 
     verb: Literal["recommend"] = Field(  # type: ignore[assignment]
         "recommend", description="whose file this is"

@@ -71,6 +71,11 @@ class RouteFile(SettingsFile):
 
     command: ClassVar[str] = "route run"
     sketch: ClassVar[str | Mapping[str, Any]] = "tiny_route"
+    needs: ClassVar[str] = "needs tasks of texts in JSON lines, a base model and a pool of adapters"
+    needs_fix: ClassVar[str] = (
+        "--set tasks.name=files --set tasks.folder=TASKS --set tasks.base=BASE --set "
+        "tasks.pool=POOL; hansa route train makes a pool"
+    )
     begins: ClassVar[str] = "hansa.route.run:route"
     checks: ClassVar[str] = "hansa.route.run:check"
     says_verb: ClassVar[bool] = True

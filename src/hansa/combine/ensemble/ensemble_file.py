@@ -19,6 +19,7 @@ class EnsembleFile(EnsembleSettings, SettingsFile):
     checks: ClassVar[str] = "hansa.combine.ensemble.run:check"
     sketch: ClassVar[str | Mapping[str, Any]] = "digits_ensemble"
     own_data: ClassVar[tuple[str, str] | tuple[()]] = ("data", "file")
+    fits: ClassVar[str] = "hansa.experiment.own_data:fit_ensemble"
     shortcuts: ClassVar[Mapping[str, str]] = {"nodes": "clients", "rounds": "aggregate.rounds"}
     resumable: ClassVar[tuple[str, ...]] = ("runtime", "device")
 

@@ -14,6 +14,7 @@ from hansa.combine.merge.algorithms.merging import MergingAlgorithm
 from hansa.combine.merge.dendrogram import Linkage
 from hansa.combine.merge.merge_tasks import MergeTasks
 from hansa.combine.merge.orders import Order
+from hansa.experiment.own_data import OwnData, needs
 from hansa.experiment.settings_file import SettingsFile
 
 USUAL = (
@@ -27,6 +28,12 @@ class MergeFile(SettingsFile):
 
     command: ClassVar[str] = "combine merge"
     sketch: ClassVar[str | Mapping[str, Any]] = "digits_merge"
+    begun_on: ClassVar[str] = "hansa.combine.merge.merge_file:begun_on_run"
+    needs: ClassVar[str] = "needs models that came of one, such as those of a run's nodes"
+    needs_fix: ClassVar[str] = (
+        "hansa init learn --data FILE --label COLUMN --algorithm isolated, run it, then "
+        "hansa init merge --data RUN"
+    )
     begins: ClassVar[str] = "hansa.combine.merge.run:merge"
     checks: ClassVar[str] = "hansa.combine.merge.run:check"
     says_verb: ClassVar[bool] = True
@@ -175,3 +182,14 @@ def of_models(models: Sequence[Path], base: Path) -> dict[str, Any]:
 def of_run(run: Path) -> dict[str, Any]:
     """Settings that merge what the nodes of a run of ``hansa learn`` came to, by the usual ways."""
     return {"verb": "merge", "tasks": {"name": "sites", "run": str(run)}}
+
+
+def begun_on_run(settings: dict[str, Any], own: OwnData) -> dict[str, Any]:
+    """Settings of a first file that merges the models of a run.
+
+    Raises:
+        ConfigError: it is no run's folder.
+    """
+    if not own.is_run:
+        raise needs(MergeFile, own)
+    return {**settings, **of_run(Path(own.written)), "sizes": None}

@@ -33,6 +33,9 @@ class SweepFile(SettingsFile):
         "grid": {"algorithm": ["dpsgd", "jwins", "choco"], "train.optimizer.lr": [0.02, 0.05]},
         "seeds": 3,
     }
+    own_data: ClassVar[tuple[str, str] | tuple[()]] = ("run.data", "file")
+    fits: ClassVar[str] = "hansa.experiment.own_data:fit_sweep"
+    shortcuts: ClassVar[Mapping[str, str]] = {"nodes": "run.nodes", "rounds": "run.rounds"}
     says_verb: ClassVar[bool] = True
     resumable: ClassVar[tuple[str, ...]] = ("seeds", "samples")
 

@@ -13,8 +13,11 @@ from hansa.data import DataSource, Digits
 from hansa.engine import TrainSettings
 from hansa.engine.training.optimizers import Adam
 from hansa.engine.training.schedules import Cosine, Schedule
+from hansa.experiment.own_data import OwnData, in_place
 from hansa.experiment.settings_file import SettingsFile
 from hansa.models import Model
+
+_TRAINING = ("data", "model", "train")
 
 
 class Lessons(TrainSettings):
@@ -31,6 +34,8 @@ class PrivateFile(SettingsFile):
 
     command: ClassVar[str] = "infer private demo"
     sketch: ClassVar[str | Mapping[str, Any]] = "digits_private"
+    own_data: ClassVar[tuple[str, str] | tuple[()]] = ("data", "file")
+    begun_on: ClassVar[str] = "hansa.infer.private.private_file:begun_on"
     begins: ClassVar[str] = "hansa.infer.private.run:private"
     checks: ClassVar[str] = "hansa.infer.private.run:checked"
     says_verb: ClassVar[bool] = True
@@ -100,3 +105,13 @@ class PrivateFile(SettingsFile):
     def revealed(self) -> Literal["logits", "class"]:
         """What the client gets of the last layer."""
         return self.reveals or ("class" if self.mode == "shares" else "logits")
+
+
+def begun_on(settings: dict[str, Any], own: OwnData) -> dict[str, Any]:
+    """Settings of a first file that compiles the network of a run, or one for a table."""
+    if own.is_run:
+        trained = {key: value for key, value in settings.items() if key not in _TRAINING}
+        own.remarks.append("of several models their average is asked; node: 0 asks the first's")
+        return {**trained, "run": own.written, "average": True}
+    in_place(PrivateFile, settings, own)
+    return {**settings, "model": {"name": "mlp", "hidden": [64]}}

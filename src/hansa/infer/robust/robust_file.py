@@ -30,6 +30,7 @@ class RobustFile(SettingsFile):
     command: ClassVar[str] = "infer robust"
     sketch: ClassVar[str | Mapping[str, Any]] = "digits_robust"
     own_data: ClassVar[tuple[str, str] | tuple[()]] = ("clients.data", "file")
+    fits: ClassVar[str] = "hansa.experiment.own_data:fit_members"
     shortcuts: ClassVar[Mapping[str, str]] = {"nodes": "clients.members"}
     begins: ClassVar[str] = "hansa.infer.robust.run:robust"
     checks: ClassVar[str] = "hansa.infer.robust.run:check"

@@ -65,6 +65,11 @@ class ServeFile(SettingsFile):
 
     command: ClassVar[str] = "infer serve"
     sketch: ClassVar[str | Mapping[str, Any]] = "digits_serve"
+    needs: ClassVar[str] = "needs models that answer at addresses, and reads no examples"
+    needs_fix: ClassVar[str] = (
+        "hansa combine ensemble, then hansa infer member RUN for each of its models, and their "
+        "addresses as endpoints"
+    )
     says_verb: ClassVar[bool] = True
 
     verb: Literal["serve"] = Field("serve", description="whose file this is")

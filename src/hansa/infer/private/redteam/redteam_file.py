@@ -33,6 +33,8 @@ class RedTeamFile(SettingsFile):
     """Attacks on a server's weights, each in every mode that it concerns."""
 
     command: ClassVar[str] = "infer redteam"
+    needs: ClassVar[str] = "attacks models that it makes itself, and reads no examples"
+    needs_fix: ClassVar[str] = "hansa init redteam, without --data"
     sketch: ClassVar[str | Mapping[str, Any]] = {"seed": 1, "modes": ["shuffle", "shares"]}
     begins: ClassVar[str] = "hansa.infer.private.redteam.run:redteam"
     checks: ClassVar[str] = "hansa.infer.private.redteam.run:checked"
