@@ -16,7 +16,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 YES, NO, REFUSED, LOST = 1, 0, -1, -2
 """Answers. Lost is a query that was sent and whose answer never came: it is spent all the same."""
-Ask = Callable[[np.ndarray, str, str], np.ndarray]
+Ask: TypeAlias = "Callable[[np.ndarray, str, str], np.ndarray]"
 """(rows int64 [k], agent's name, key of the call) -> answers int8 [k]: 1, 0, or -1 refused."""
 Value = str | int | float | bool
 

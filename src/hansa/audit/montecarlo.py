@@ -8,6 +8,7 @@ exactly the distribution that the rows of :meth:`~hansa.audit.strategies.Strateg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,9 +20,9 @@ from hansa.audit.published import true_rates
 from hansa.audit.strategies import Strategy, smoothed
 from hansa.base.errors import ConfigError
 
-Rates = tuple[np.ndarray, np.ndarray]
+Rates: TypeAlias = "tuple[np.ndarray, np.ndarray]"
 """Rates of an agent's groups and their variances as estimated, each [repetitions, k]."""
-Draw = tuple[np.ndarray, np.ndarray, np.ndarray]
+Draw: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray]"
 """Rows asked of each cell, the favoured of them, and the chance that a row is asked, [.., C]."""
 
 

@@ -23,7 +23,9 @@ from hansa.audit.verdicts import Domain
 from hansa.base.lazy import torch
 from hansa.ensemble.aggregators import Aggregator
 
-_NOBODY = Asked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int8))
+
+def _nobody() -> Asked:
+    return Asked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int8))
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def pooled(
         strategy.estimate(
             population,
             agents,
-            [one if k == place else _NOBODY for k, one in enumerate(asked)],
+            [one if k == place else _nobody() for k, one in enumerate(asked)],
             domain,
         )
         for place in range(len(agents))

@@ -21,7 +21,6 @@ from hansa.audit.preparing import Prepared
 from hansa.audit.sharing import outcome_cells, standing_for
 from hansa.audit.verdicts import Disparity, Domain, Finding
 
-_NOBODY = Asked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int8))
 Estimates = Mapping[Domain, Sequence[Estimate]]
 
 
@@ -41,7 +40,8 @@ def estimates(
         cells, _ = outcome_cells(population, audited_cells(prepared))
         alone = [standing_for(cells, one) for one in counts]
         total = standing_for(cells, np.sum(counts, axis=0))
-        believed = [total, *[_NOBODY] * (len(agents) - 1)]
+        nobody = Asked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int8))
+        believed = [total, *[nobody] * (len(agents) - 1)]
     made: dict[Domain, list[Estimate]] = {}
     for name in prepared.domains:
         domain = domain_rows(population, name)

@@ -20,7 +20,7 @@ import numpy as np
 
 from hansa.audit.population import Asked, Population, Strata
 
-_RING = np.dtype("<u4")
+_RING = "<u4"
 ASKED, ANSWERED, YES = 0, 1, 2
 
 
@@ -83,7 +83,7 @@ def counted(cells: np.ndarray, count: int, asked: Asked) -> np.ndarray:
 
 def shares(counts: np.ndarray, agents: int) -> np.ndarray:
     """uint32 [agents, 3, C]: random numbers whose sum modulo 2**32 is ``counts``."""
-    size = (agents - 1) * counts.size * _RING.itemsize
+    size = (agents - 1) * counts.size * np.dtype(_RING).itemsize
     random = np.frombuffer(os.urandom(size), dtype=_RING).reshape(agents - 1, *counts.shape)
     last = counts.astype(_RING) - random.sum(axis=0, dtype=_RING)
     return np.concatenate([random, last[None]])

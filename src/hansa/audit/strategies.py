@@ -10,7 +10,7 @@ population, and no strategy has to know the answers before it asks (``sigma: hal
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -23,7 +23,7 @@ from hansa.audit.published import true_rates
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 
-Script = Generator[list[np.ndarray], list[np.ndarray], None]
+Script: TypeAlias = "Generator[list[np.ndarray], list[np.ndarray], None]"
 """Yields the rows that each agent asks, int64, and is sent their answers, int8."""
 
 CAUTION = 16.0

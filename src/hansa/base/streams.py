@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
-from numpy.random.bit_generator import ISeedSequence
 
 SHARED = -1
 """The ``node`` (or ``round``) of a stream that belongs to no single node (or round)."""
@@ -59,7 +59,7 @@ class Streams:
 
     def numpy(self, purpose: str, node: int = SHARED, round: int = SHARED) -> np.random.Generator:
         """A fresh NumPy generator (Philox, keyed by the stream's name)."""
-        key = cast("np.random.SeedSequence", _Key(self.key(purpose, node, round)))
+        key = cast("np.random.SeedSequence", _keys()(self.key(purpose, node, round)))
         return np.random.Generator(np.random.Philox(key))
 
     def integer(self, purpose: str, node: int = SHARED, round: int = SHARED) -> int:
@@ -70,15 +70,22 @@ class Streams:
         return struct.pack("<qqq", self.seed, int(node), int(round)) + purpose.encode()
 
 
-class _Key(ISeedSequence):
+class _Key:
     """A generator's key as it is: ``Philox(key=...)``, but that one asks the system for entropy
     that it does not use."""
 
     def __init__(self, key: bytes) -> None:
         self._key = np.frombuffer(key, dtype=np.uint64)
 
-    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> np.ndarray:
+    def generate_state(self, n_words: int, dtype: Any = None) -> np.ndarray:
         return self._key
+
+
+@cache
+def _keys() -> type[_Key]:
+    """The class, once NumPy takes it for a source of seeds."""
+    np.random.bit_generator.ISeedSequence.register(_Key)
+    return _Key
 
 
 class _Own(Streams):

@@ -28,7 +28,7 @@ _PLAIN, _BYTE, _SHORT, _WORD, _STEPS, _HALF, _SINGLE = range(7)
 _FIXED = {_BYTE: "u1", _SHORT: "u2", _WORD: "u4", _HALF: "f2", _SINGLE: "f4"}
 _WIDE = 128  # in a column's first byte: a row has several numbers, and their number follows
 _UNSIGNED = (_BYTE, _SHORT, _WORD)
-_LIMITS = np.array([1 << 8, 1 << 16, 1 << 32], dtype=np.uint64)
+_LIMITS = (1 << 8, 1 << 16, 1 << 32)
 
 
 @register("table")

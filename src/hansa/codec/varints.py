@@ -7,12 +7,18 @@ is that of 64 bits and wraps, so every int64 and uint64 has its difference.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from hansa.base.errors import WireError
 
 LONGEST = 10  # bytes of a 64-bit number
-_STEPS = np.array([1 << (7 * j) for j in range(1, LONGEST)], dtype=np.uint64)
+
+
+@cache
+def _steps() -> np.ndarray:
+    return np.array([1 << (7 * j) for j in range(1, LONGEST)], dtype=np.uint64)
 
 
 def folded(differences: np.ndarray) -> np.ndarray:
@@ -27,7 +33,7 @@ def unfolded(values: np.ndarray) -> np.ndarray:
 
 def lengths(values: np.ndarray) -> np.ndarray:
     """Bytes that each of these uint64 takes, int64."""
-    return np.searchsorted(_STEPS, values, side="right") + 1
+    return np.searchsorted(_steps(), values, side="right") + 1
 
 
 def write(out: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:

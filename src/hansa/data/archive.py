@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,8 +16,8 @@ _INPUT = "x|inputs?|images?|imgs?|features?|data|samples?"
 _LABEL = "y|labels?|targets?|classes"
 _BETWEEN = "[-_. /]?"
 _TRAIN, _TEST = "train|training|tr", "test|testing|te"
-Archive = Mapping[str, np.ndarray]
-Part = dict[str, np.ndarray]
+Archive: TypeAlias = "Mapping[str, np.ndarray]"
+Part: TypeAlias = "dict[str, np.ndarray]"
 
 
 def halves(

@@ -9,7 +9,6 @@ import numpy as np
 from hansa.base.errors import ConfigError, DataError
 
 Task = Literal["classification", "regression"]
-_SEQUENCES = (list, tuple, np.ndarray)
 FEW = 20
 """Up to so many different whole numbers are classes without further question."""
 
@@ -48,7 +47,8 @@ def labels(
     values = np.asarray(values)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    lists = values.dtype.kind == "O" and any(isinstance(v, _SEQUENCES) for v in values.flat)
+    listed = (list, tuple, np.ndarray)
+    lists = values.dtype.kind == "O" and any(isinstance(v, listed) for v in values.flat)
     if values.ndim != 1 or lists:
         raise DataError(
             f"{where}: labels of shape {_shape(values)}; one a row is needed, so a class's number "

@@ -16,7 +16,7 @@ class NotHeld(LookupError):
     """Somebody asked for the examples of a client that is held elsewhere."""
 
 
-class Parts(Sequence[np.ndarray]):
+class Parts(Sequence["np.ndarray"]):
     """An index array for each client of a run, of which a party has its own only.
 
     Args:

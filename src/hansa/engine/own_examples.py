@@ -394,7 +394,7 @@ class Store:
             self._keys[k] = np.sort(self._keyed(self._split.take(self._parts[k]).inputs))
 
 
-class _Parts(Sequence[np.ndarray]):
+class _Parts(Sequence["np.ndarray"]):
     """Some of the parts of a block, as they are when they are asked for."""
 
     def __init__(self, whole: list[np.ndarray], places: list[int]) -> None:

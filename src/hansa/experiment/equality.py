@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def _states(
     return None, int((~np.isin(ids, gone)).sum())
 
 
-_Table = tuple[np.ndarray, "Tensor"]
+_Table: TypeAlias = "tuple[np.ndarray, Tensor]"
 
 
 def _read(folder: Path) -> dict[str, _Table]:

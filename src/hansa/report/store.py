@@ -31,11 +31,11 @@ MERGED = "metrics.parquet"
 THROUGH = b"hansa.through"
 _SCALAR = (float, int, NoneType)
 _NUMPY = {
-    "value": np.float64,
-    "node": np.int32,
-    "step": np.int64,
-    "time": np.float64,
-    "bytes": np.int64,
+    "value": "float64",
+    "node": "int32",
+    "step": "int64",
+    "time": "float64",
+    "bytes": "int64",
 }
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import operator
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import overload
 
 import numpy as np
 
-_NOTHING = np.zeros(0, dtype=np.int64)
+
+@cache
+def _nothing() -> np.ndarray:
+    return np.zeros(0, dtype=np.int64)
 
 
-class _Lazy(Sequence[np.ndarray]):
+class _Lazy(Sequence["np.ndarray"]):
     """Arrays that are made when they are asked for."""
 
     sizes: np.ndarray
@@ -55,7 +59,7 @@ class Deal(_Lazy):
     def of(cls, parts: Sequence[np.ndarray]) -> Deal:
         """A copy of these parts."""
         starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-        return cls(np.concatenate([_NOTHING, *parts]), starts)
+        return cls(np.concatenate([_nothing(), *parts]), starts)
 
     @property
     def sizes(self) -> np.ndarray:  # type: ignore[override]
@@ -68,7 +72,7 @@ class Deal(_Lazy):
         return self.numbers[self.starts[place] : self.starts[place + 1]]
 
 
-class ByClient(Mapping[int, np.ndarray]):
+class ByClient(Mapping[int, "np.ndarray"]):
     """A deal to all clients of a run, by their ids."""
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
@@ -98,7 +102,7 @@ class OfNodes(_Lazy):
     def __init__(self, parts: Sequence[np.ndarray], ids: np.ndarray, clients: int) -> None:
         self._ids, self._clients = ids, clients if len(parts) else 0
         if not isinstance(parts, _Lazy):  # what is not held here shows now
-            parts = [parts[i] if i < self._clients else _NOTHING for i in ids.tolist()]
+            parts = [parts[i] if i < self._clients else _nothing() for i in ids.tolist()]
         self._parts: Sequence[np.ndarray] = parts
 
     @property
@@ -117,7 +121,7 @@ class OfNodes(_Lazy):
         if not isinstance(self._parts, _Lazy):
             return self._parts[place]
         client = int(self._ids[place])
-        return self._parts[client] if client < self._clients else _NOTHING
+        return self._parts[client] if client < self._clients else _nothing()
 
 
 def listed(parts: Mapping[int, np.ndarray]) -> Sequence[np.ndarray]:

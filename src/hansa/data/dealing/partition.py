@@ -10,6 +10,7 @@ import heapq
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from hansa.base.component import Component, register
 from hansa.base.errors import ConfigError
 from hansa.data.dealing.deal import Deal
 
-Parts = Sequence[np.ndarray]
+Parts: TypeAlias = "Sequence[np.ndarray]"
 """Indices of the training examples of every node, in any order."""
 
 

@@ -39,11 +39,8 @@ Lost: TypeAlias = Annotated[
 """(round, sender, receiver), and of which kind, and in which exchange; all where they are not
 said."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIXES = (
-    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
-    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
-)
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIXES = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 class Faults(Settings):

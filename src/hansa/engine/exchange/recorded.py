@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Absence(NamedTuple):
     saved: int | None
 
 
-Exchanges = Mapping[tuple[int, str, int], np.ndarray]
+Exchanges: TypeAlias = "Mapping[tuple[int, str, int], np.ndarray]"
 """(round from 0, kind, number of the exchange) -> int64 [messages, 2], (sender, receiver)."""
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Unheard = Literal["wait", "skip"]
 """What becomes of a word that a fault takes: it is told again, or its receiver has the default."""
-_NOBODY = np.zeros(0, dtype=np.int64)
 _HEADS = ("senders", "receivers", "at", "sizes")
 
 
@@ -83,8 +82,8 @@ class Tell(Asked[Told]):
     """
 
     graph: Graph
-    senders: np.ndarray = field(default_factory=lambda: _NOBODY)
-    receivers: np.ndarray = field(default_factory=lambda: _NOBODY)
+    senders: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    receivers: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     default: Mapping[str, float] = field(default_factory=dict)
     kind: str = "tell"
@@ -156,7 +155,7 @@ class Tell(Asked[Told]):
         if len(at) != len(self.senders):
             raise ValueError(f"a word of kind {self.kind!r} is of a node of another block")
         columns = {
-            name: np.asarray(self.values.get(name, _NOBODY), dtype=np.asarray(value).dtype)
+            name: np.asarray(self.values.get(name, ()), dtype=np.asarray(value).dtype)
             for name, value in self.default.items()
         }
         if any(len(column) != len(pairs) for column in columns.values()):

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 Rule = Literal["fair", "greedy"]
-Allot = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Allot: TypeAlias = (
+    "Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]"
+)
 _TIE = 1 + 1e-12  # transfers that end together end together, whatever the rounding
 _NOTHING = 1e-9  # a part of a limit so small that it is rounding, not capacity
 

@@ -9,6 +9,7 @@ the latency of its sender's end and then that of its receiver's.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -290,7 +291,7 @@ class DeviceClock(Clock):
         ids: np.ndarray,
         time: float | np.ndarray,
         servers: float | np.ndarray,
-        never: float = np.inf,
+        never: float = math.inf,
     ) -> np.ndarray:
         """The answers of clients, ``never`` where the time is infinite, and of ``servers``."""
         ids = np.asarray(ids)

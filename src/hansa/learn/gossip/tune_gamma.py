@@ -25,8 +25,6 @@ from hansa.learn.gossip.choco import Choco
 if TYPE_CHECKING:
     from torch import Tensor
 
-GRID = tuple(np.logspace(-3, 0, 16).tolist())
-
 
 @dataclass(frozen=True)
 class Tuned:
@@ -79,13 +77,14 @@ def tune_gamma(
     network: Network,
     size: int = 2000,
     rounds: int = 200,
-    grid: tuple[float, ...] = GRID,
+    grid: tuple[float, ...] | None = None,
     tell: Callable[[float, float], None] = lambda gamma, error: None,
 ) -> Tuned:
     """Try every gamma of a grid on random vectors of ``size`` numbers.
 
     Args:
         choco: its compressor, share and codec are used, its gamma is not.
+        grid: what is tried; None: 16 from 0.001 to 1, each as many times the one before.
         tell: is given each gamma and its error.
     """
     shape = network.nodes, size
@@ -93,7 +92,7 @@ def tune_gamma(
     rows = torch.from_numpy(drawn)
     before = spread(rows)
     errors: dict[float, float] = {}
-    for gamma in grid:
+    for gamma in np.logspace(-3, 0, 16).tolist() if grid is None else grid:
         tried = choco.model_copy(update={"gamma": gamma, "alarm": choco.alarm or 10.0})
         try:
             after = spread(consensus(tried, network, rows, rounds)) / before

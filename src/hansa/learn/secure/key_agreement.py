@@ -29,7 +29,7 @@ x25519 = Lazy(f"{_PRIMITIVES}.asymmetric.x25519")
 hashes, hkdf = Lazy(f"{_PRIMITIVES}.hashes"), Lazy(f"{_PRIMITIVES}.kdf.hkdf")
 
 KEY_BYTES = 32
-_ENTRY = np.dtype([("node", "<u4"), ("key", "u1", KEY_BYTES)])
+_ENTRY = [("node", "<u4"), ("key", "u1", KEY_BYTES)]
 
 
 KeySource = Literal["auto", "seeded", "random"]
@@ -159,7 +159,7 @@ def _heard_of(node: int, graph: Graph, inbox: Inbox, k: int) -> dict[int, bytes]
     assert isinstance(lists, Packets)
     for relay, packet in zip(relays.tolist(), lists.packets, strict=True):
         row = graph.row(relay)
-        if len(packet) != _ENTRY.itemsize * (len(row) - 1):
+        if len(packet) != np.dtype(_ENTRY).itemsize * (len(row) - 1):
             raise WireError(f"node {relay} relayed {len(packet)} bytes of keys to node {node}")
         entries = np.frombuffer(packet, dtype=_ENTRY)
         if not np.array_equal(entries["node"], row[row != node]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,9 +18,9 @@ from hansa.recommend.evaluation.ranking import (
     top,
 )
 
-Rate = Callable[[np.ndarray], np.ndarray]
+Rate: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 """int64 [n, 2], pairs of user and item -> [n], the stars that are predicted."""
-Score = Callable[[np.ndarray], np.ndarray]
+Score: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 """int64 [m], users -> [m, I], by which items are ranked for each."""
 RANKED = ("ndcg", "hr", "recall", "precision", "mrr")
 UNIT = 1 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,9 @@ class Point:
     round: int
     total: float = 0.0
     count: int = 0
-    low: float = np.inf
-    high: float = -np.inf
-    whole: float = np.nan
+    low: float = math.inf
+    high: float = -math.inf
+    whole: float = math.nan
 
     @property
     def mean(self) -> float:

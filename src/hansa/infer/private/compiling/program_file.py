@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 KIND, VERSION = "private program", 1
 ENDING = ".safetensors"
 _REMEDY = "compile it again: hansa infer compile"
-_WIDTHS = ((8, np.int8), (16, np.int16), (32, np.int32), (64, np.int64))
+_WIDTHS = ((8, "int8"), (16, "int16"), (32, "int32"), (64, "int64"))
 _LARGEST = 1 << 52
 _FARTHEST = 1 << 20  # of a stride, a dilation or a border
 

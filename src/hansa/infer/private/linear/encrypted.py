@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from hansa.infer.private.rlwe.profiles import Profile
 
 ciphers = Lazy("hansa.infer.private.rlwe.ciphers")
 
-Order = np.ndarray
+Order: TypeAlias = "np.ndarray"
 """int64 [channels]: where the client holds each channel."""
 SPARSE = 0.6
 """With a smaller share of polynomials that are not zero, those alone are kept."""

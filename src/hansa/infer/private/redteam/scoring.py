@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
 from hansa.base.streams import Streams
 
-Score = Callable[[np.ndarray, np.ndarray], int]
+Score: TypeAlias = "Callable[[np.ndarray, np.ndarray], int]"
 _GUESSES = 8
 
 

@@ -48,7 +48,6 @@ kernels = Lazy("hansa.infer.private.rlwe.whole_kernels")
 TOGETHER = 4
 """Polynomials that a thread works on between two meetings with the interpreter; part of what
 randomness means, so that the number of threads is not."""
-AUXILIARY = np.uint64(AUXILIARY_PRIME)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +178,16 @@ def phase(
 
     def work(now: slice) -> None:
         halves = (one[now] for one in given)
-        undo(*halves, lost, secret.auxiliary_values, out[now], known, there, back, AUXILIARY)
+        undo(
+            *halves,
+            lost,
+            secret.auxiliary_values,
+            out[now],
+            known,
+            there,
+            back,
+            np.uint64(AUXILIARY_PRIME),
+        )
 
     spread(work, len(out), threads, TOGETHER)
     return out

@@ -16,14 +16,13 @@ from hansa.infer.private.shares.circuit import KNOWN_AND, XOR, Circuit
 from hansa.infer.private.shares.hashing import LabelHash
 from hansa.infer.private.shares.step_circuits import StepCircuits
 
-ONE = np.uint64(1)
 CHUNK = 4096
 """Instances whose wires are held at a time: within the cache, and bounded memory."""
 
 
 def points(labels: np.ndarray) -> np.ndarray:
     """The lowest bits of labels uint64 [..., 2], as uint64 [...]."""
-    return labels[..., 0] & ONE
+    return labels[..., 0] & np.uint64(1)
 
 
 def where(bits: np.ndarray, labels: np.ndarray) -> np.ndarray:
