@@ -42,8 +42,11 @@ class _Into(SourceFileLoader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         # Complete before the import system looks, or looking would ask for the library again.
-        self.module.__file__ = spec.origin
-        self.module.__path__ = spec.submodule_search_locations or []
+        vars(self.module).update(
+            __file__=spec.origin,
+            __cached__=spec.cached,
+            __path__=spec.submodule_search_locations,
+        )
         return self.module
 
     def exec_module(self, module: ModuleType) -> None:
