@@ -51,13 +51,17 @@ def lender(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sex = rng.choice(["men", "women"], PEOPLE)
     income = rng.normal(3, 1, PEOPLE) - (sex == "women")
     debt = rng.normal(1, 0.5, PEOPLE)
+    work = rng.choice(["full time", "part time", ""], PEOPLE)
     granted = np.where(income - debt > 1.5, "yes", "no")
     tables = {
-        "loans.csv": (["income", "debt", "granted"], [income.round(3), debt.round(3), granted]),
+        "loans.csv": (
+            ["income", "debt", "work", "granted"],
+            [income.round(3), debt.round(3), work, granted],
+        ),
         "people.csv": (["person", "sex"], [np.arange(PEOPLE), sex]),
         "features.csv": (
-            ["person", "income", "debt"],
-            [np.arange(PEOPLE), income.round(3), debt.round(3)],
+            ["person", "income", "debt", "work"],
+            [np.arange(PEOPLE), income.round(3), debt.round(3), work],
         ),
     }
     for name, (header, columns) in tables.items():
@@ -67,7 +71,13 @@ def lender(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "algorithm": "fedavg",
         "nodes": 4,
         "rounds": 10,
-        "data": {"name": "file", "path": "loans.csv", "label": "granted"},
+        "data": {
+            "name": "file",
+            "path": "loans.csv",
+            "label": "granted",
+            "categories": "one_hot",
+            "missing": "impute",
+        },
         "model": "logistic",
     }
     (folder / "learn.yaml").write_text(yaml.safe_dump(learn))
@@ -90,7 +100,7 @@ def url(lender: Path) -> Iterator[str]:
 def write(folder: Path, name: str, url: str, pace: float) -> None:
     """An audit file, at a pace of so many queries a second."""
     box = {
-        "name": "http", "url": url, "protocol": "v2", "model": "member", "merged_input": "input",
+        "name": "http", "url": url, "protocol": "v2", "model": "member",
         "output": "class", "positive": "yes", "features": "features.csv", "id": "person",
         "queries_a_call": 4, "burst": 4, "queries_a_second": pace, "repeats": "free",
     }  # fmt: skip

@@ -162,7 +162,8 @@ def _of_ensemble(folder: Path, name: str, client: int | None, trust: bool) -> Me
     whole = load(folder, trust)
     spec, class_names = whole.spec, whole.card["class_names"]
     if client is None:
-        return MemberModel(name, spec, lambda x: whole(whole.prepared(x)), class_names)
+        scorer: Any = lambda x: whole(whole.prepared(x))  # noqa: E731
+        return MemberModel(name, spec, scorer, class_names, signature=whole.signature)
     members = {m.client: m for m in load_members(folder, spec, trust)}
     if client not in members:
         fix = f"one of {', '.join(map(str, members))}"
@@ -178,8 +179,9 @@ def _of_ensemble(folder: Path, name: str, client: int | None, trust: bool) -> Me
         alignment = Alignment(aligned["kind"], float(aligned["factor"]))
         kind = alignment.kind
     return MemberModel(
-        name, spec, lambda x: own.asked(whole.prepared(x)), class_names, kind, alignment
-    )
+        name, spec, lambda x: own.asked(whole.prepared(x)), class_names, kind, alignment,
+        whole.signature,
+    )  # fmt: skip
 
 
 def opened(

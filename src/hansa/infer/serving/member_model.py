@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hansa.base.lazy import torch
 from hansa.base.spec import DataSpec
 from hansa.ensemble.alignment import Alignment, ScoreKind
-from hansa.infer.serving.v2_messages import InferAnswer, InferRequest, ServedModel
+from hansa.infer.serving.raw_columns import columns_of, encoded
+from hansa.infer.serving.v2_messages import InferAnswer, InferRequest, ServedModel, check
 from hansa.infer.serving.v2_tensors import NamedTensor, TensorForm
 from hansa.serving.requests_in import Refused
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hansa.data.signature import Signature
 
 INPUT = "input"
 MOST = 1024
@@ -41,6 +44,7 @@ class MemberModel(ServedModel):
         class_names: K texts; none: numbers from 0.
         kind: what its scores are.
         alignment: makes them comparable with other members', for the output ``scores``.
+        signature: how its training read a table, whose columns it takes then, too.
     """
 
     platform = "hansa_member"
@@ -53,7 +57,9 @@ class MemberModel(ServedModel):
         class_names: Sequence[str] = (),
         kind: ScoreKind = "logits",
         alignment: Alignment | None = None,
+        signature: Signature | None = None,
     ) -> None:
+        self.signature = signature
         self.name, self.spec, self.scorer = name, spec, scorer
         self.kind, self.alignment = kind, alignment
         self.class_names = list(class_names) or [str(k) for k in range(spec.classes)]
@@ -64,6 +70,19 @@ class MemberModel(ServedModel):
             TensorForm("class", "BYTES", (-1,)),
         )
         self._lane = ThreadPoolExecutor(1, "member")
+
+    def metadata(self) -> dict[str, Any]:
+        said = super().metadata()
+        if self.signature is not None and self.signature.features:
+            said["columns"] = columns_of(self.signature)
+        return said
+
+    def read(self, body: bytes) -> InferRequest:
+        asked = InferRequest.read(body)
+        if self.signature is not None:
+            asked = encoded(asked, self.signature, self.inputs[0])
+        check(asked.inputs, self.inputs)
+        return asked
 
     async def ready(self) -> bool:
         return True

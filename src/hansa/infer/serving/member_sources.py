@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.spec import DataSpec
+from hansa.data.signature import Signature
 from hansa.experiment.export import open_export
 from hansa.experiment.trained import open_trained, settings_of
 from hansa.infer.robust.client_models import ClientModels
@@ -35,7 +36,8 @@ def from_run(path: Path, name: str, node: int | None, average: bool = False) -> 
     data = run.job.dataset
     _has_classes(data.spec, path)
     network = run.module(node, average)
-    return _member(name, data.spec, network, data.scale, data.shift, data.class_names)
+    signature = Signature.of(data, run.settings.data)
+    return _member(name, data.spec, network, data.scale, data.shift, data.class_names, signature)
 
 
 def from_robust_run(path: Path, name: str, client: int | None, trust: bool) -> MemberModel:
@@ -68,8 +70,9 @@ def from_export(path: Path, name: str) -> MemberModel:
     spec = exported.spec
     _has_classes(spec, path)
     return _member(
-        name, spec, exported.network, exported.scale, exported.shift, exported.class_names
-    )
+        name, spec, exported.network, exported.scale, exported.shift, exported.class_names,
+        exported.signature,
+    )  # fmt: skip
 
 
 def prepared(stored: Tensor, spec: DataSpec, scale: Tensor | None, shift: Tensor | None) -> Tensor:
@@ -89,10 +92,11 @@ def _member(
     scale: Any,
     shift: Any,
     class_names: tuple[str, ...],
+    signature: Signature | None = None,
 ) -> MemberModel:
     network.eval()
     scorer: Callable[[Tensor], Tensor] = lambda x: network(prepared(x, spec, scale, shift))  # noqa: E731
-    return MemberModel(name, spec, scorer, class_names)
+    return MemberModel(name, spec, scorer, class_names, signature=signature)
 
 
 def _has_classes(spec: DataSpec, path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from hansa.infer.serving.v2_messages import InferRequest, ServedModel, server_metadata
+from hansa.infer.serving.v2_messages import ServedModel, server_metadata
 from hansa.serving.figures_text import TYPE, Figures
 from hansa.serving.listening import BODY_LIMIT, Listening, Say, bound, listen
 from hansa.serving.requests_in import (
@@ -127,7 +127,7 @@ class V2App:
         try:
             self._asked(request)
             left = left_of(request.headers.get(DEADLINE_HEADER))
-            asked = InferRequest.read(await self._body(request), self.model.inputs)
+            asked = self.model.read(await self._body(request))
             answer = await self.model.infer(asked, left)
             said = answer.dump(self.model.name, asked)
             status = 200

@@ -59,7 +59,7 @@ class InferRequest:
         if len(inputs) < len(tensors):
             raise Refused(400, "two inputs have one name")
         if forms:
-            _check(inputs, forms)
+            check(inputs, forms)
         if not set(said) <= {"id", "inputs"}:
             body = json.dumps({"inputs": entries}, separators=(",", ":")).encode()
         return cls(inputs, number, _wanted(said.get("outputs")), body)
@@ -79,7 +79,12 @@ class InferRequest:
         return size
 
 
-def _check(inputs: Mapping[str, NamedTensor], forms: tuple[TensorForm, ...]) -> None:
+def check(inputs: Mapping[str, NamedTensor], forms: tuple[TensorForm, ...]) -> None:
+    """Refuse tensors that are not the inputs of a model.
+
+    Raises:
+        Refused: names the tensor.
+    """
     names = [form.name for form in forms]
     for name in inputs:
         if name not in names:
@@ -154,6 +159,14 @@ class ServedModel(ABC):
             "inputs": [form.dump() for form in self.inputs],
             "outputs": [form.dump() for form in self.outputs],
         }
+
+    def read(self, body: bytes) -> InferRequest:
+        """A request in JSON, of the inputs that the model takes.
+
+        Raises:
+            Refused: it is none.
+        """
+        return InferRequest.read(body, self.inputs)
 
     @abstractmethod
     async def ready(self) -> bool:

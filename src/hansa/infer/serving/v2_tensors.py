@@ -1,7 +1,7 @@
 """Tensors of the Open Inference Protocol (V2, JSON): ``{name, shape, datatype, data}``.
 
 Data are flat or nested, in row-major order. Whatever does not fit is refused by its name, with what
-was expected; nothing is cast in silence.
+was expected; nothing is cast in silence. A null among real numbers is no number (nan).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _array(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> np.nd
     elif datatype == "BOOL":
         fits, dtype = kinds <= {bool}, "bool"
     elif datatype in REAL:
-        fits, dtype = kinds <= {int, float}, _DTYPES[datatype]
+        fits, dtype = kinds <= {int, float, type(None)}, _DTYPES[datatype]
     else:
         fits, dtype = kinds <= {int}, datatype.lower()
     if not fits:
