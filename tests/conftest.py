@@ -14,6 +14,8 @@ from hypothesis import settings
 
 from hansa.base import component
 
+from .toy.warm import warmed
+
 # The machine is shared, and the first call of a test imports lazily.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
@@ -25,6 +27,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HANSA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HANSA_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _warm() -> Iterator[None]:
+    with warmed():
         yield
 
 

@@ -19,6 +19,7 @@ from hansa.engine.runtimes.host import Host
 from hansa.engine.runtimes.runtime import split_nodes
 from hansa.experiment import RunFile, prepare
 
+from ..toy import warm
 from .apart import in_order, parties_of, play_apart
 from .post_sites import Sites
 
@@ -146,12 +147,14 @@ def saved_rows() -> Callable[..., torch.Tensor]:
 
 
 def children() -> list[psutil.Process]:
-    """Processes that this one has begun, but for Python's own watch and server of forks.
+    """Processes that this one has begun, but for those that fork, and Python's own watch.
 
-    Those stay until the end, wherever a test of any file has begun some by multiprocessing.
+    Those stay until the end, wherever a test of any file has begun some.
     """
     begun = []
     for child in psutil.Process().children(recursive=True):
+        if child.pid in warm.servers():
+            continue
         with contextlib.suppress(psutil.NoSuchProcess):
             words = " ".join(child.cmdline())
             if not any(

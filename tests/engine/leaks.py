@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from ..toy.warm import cold
+
 
 def forms(secret: bytes) -> list[bytes]:
     """As it is, as hex, as base64, and as Python shows bytes."""
@@ -59,7 +61,8 @@ def watching() -> Iterator[Seen]:
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield seen
+        with cold():  # a process that is forked shows the arguments of another
+            yield seen
     finally:
         over.set()
         thread.join()
