@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
+# Each takes tests that stand together, which share what their file sets up; at the end one steals.
+SHARED := -n 2 --dist worksteal
+
 # Tests start hundreds of processes; each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,15 +25,15 @@ demo: $(STAMP) ## train 16 nodes on handwritten digits, print a table, write a r
 	$(BIN)/hansa learn examples/digits_dpsgd.yaml
 
 test: lint $(STAMP) ## lint, types, and all tests but the slow ones
-	$(BIN)/mypy & types=$$!; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2; tests=$$?; \
+	$(BIN)/mypy & types=$$!; OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED); tests=$$?; \
 		wait $$types && exit $$tests
 
 slow: $(STAMP) ## the tests of real networks that take long: Ray, sites, kills, shaped links
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) -m slow
 
 data: $(STAMP) ## the tests on real data, which lie where HANSA_DATA says
 	@test -d "$(HANSA_DATA)" || { echo "make data: HANSA_DATA names no folder"; exit 2; }
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m data
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SHARED) -m data
 
 docs: $(STAMP) ## the site, from the pages as they stand; a link that leads nowhere is an error
 	$(BIN)/sphinx-build -q -j 2 -n -W --keep-going -c docs . build/docs
