@@ -1,9 +1,9 @@
 """What a run will take on this machine: seconds and memory, from a few steps taken beforehand.
 
-Two steps of training, a batch of measuring and a copy of some rows are timed, what takes long only
-once and on fewer examples; what a run does of each is known from its settings. Clients that stop
-early, wait for one another or are away are not foreseen: it is what the run takes if all that was
-asked is done.
+A client's steps of a round, a batch of measuring and a copy of some rows are timed, what takes long
+only once, in two steps and on fewer examples; what a run does of each is known from its settings.
+Clients that stop early, wait for one another or are away are not foreseen: it is what the run takes
+if all that was asked is done.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hansa.data.dealing.deal import sizes_of
 from hansa.engine import Job, Trainer, choose_strategy
 from hansa.models import ParameterLayout
 
-_MOST = 32
-_STEPS = 2
+_MOST = 64  # rows of small models at a time: the more, the less each costs
+_STEPS = (2, 20)  # the second only where it is not long, and a round has as many
 _TURNS = 3
 _EXAMPLES = (50, 500)  # the second only where it is not long
 _ENOUGH = 3.0  # seconds after which a thing is not timed again
@@ -68,14 +68,20 @@ def calibrated(job: Job) -> Calibration:
     rows = torch.zeros(max(1, _COPIED // trainer.layout.nbytes), trainer.layout.size)
     try:
         with one_thread():
-            step = _least(lambda: trainer.train(block, 0, steps=_STEPS), on_cpu) / (_STEPS * k)
+            # What a round begins with is shared by its steps: two of them tell too much of it.
+            step, most = 0.0, max(1, int(job.train.asked(sizes_of(job.parts)).max()))
+            for few in {min(steps, most): None for steps in _STEPS}:
+                if step * k * few > _ENOUGH:
+                    break
+                spent = _least(partial(trainer.train, block, 0, steps=few), on_cpu)
+                step = spent / (few * k)
             example, size = 0.0, job.evaluate.batch_size
             for some in _EXAMPLES:
-                few = test.take(np.arange(min(len(test), some)))
-                if not len(few) or example * k * len(few) > _ENOUGH:
+                part = test.take(np.arange(min(len(test), some)))
+                if not len(part) or example * k * len(part) > _ENOUGH:
                     break
-                spent = _least(partial(trainer.evaluate, block.rows, few, size), on_cpu)
-                example = spent / (k * len(few))
+                spent = _least(partial(trainer.evaluate, block.rows, part, size), on_cpu)
+                example = spent / (k * len(part))
             byte = _least(lambda: rows.mul_(0.5).add_(rows), on_cpu) / (4 * rows.numel())
         decoded = trainer.kept_bytes(test)
     finally:
