@@ -123,6 +123,20 @@ def says_something(statement: ast.stmt) -> bool:
     return not (isinstance(value, ast.Constant) and isinstance(value.value, str))
 
 
+def here(commit: str) -> bool:
+    """Whether this clone has a commit."""
+    try:
+        git("cat-file", "-e", commit)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def brought(file: Path) -> str:
+    """The commit that last changed a table."""
+    return git("log", "-1", "--format=%h", "--", str(file))
+
+
 def at(commit: str, file: str) -> Meanings:
     """The meanings of a file as it was; nothing where it was not yet there."""
     there = git("ls-tree", "--name-only", commit, "--", f":/{file}")
@@ -181,14 +195,10 @@ def main() -> None:
         if made is None:
             raise SystemExit(f"{file} does not say which command made it")
         script = made[1]
-        # Before tables named their commit, the one that brought them stands for it.
-        commit = made[2] or git("log", "-1", "--format=%h", "--", str(file))
+        # Where a table names no commit, or one that was rebased since, the one that brought it.
+        commit = made[2] if made[2] and here(made[2]) else brought(file)
         if script not in traced:
             traced[script] = exercised(ROOT / script)
-        try:
-            git("cat-file", "-e", commit)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise SystemExit(f"{file.name}: commit {commit} is not in this clone") from error
         found = changes(commit, script, traced[script])
         stale |= bool(found)
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
