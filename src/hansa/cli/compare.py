@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hansa.cli import completion
-from hansa.cli.answer import answering
+from hansa.cli.answer import answering, console
 from hansa.cli.options import Debug, Json, Plugins
 
 Runs = Annotated[
@@ -19,7 +19,6 @@ Runs = Annotated[
         autocompletion=completion.runs,
     ),
 ]
-_NAMED = 12
 _PAGE = Path("comparison.html")
 Out = Annotated[
     list[Path] | None,
@@ -63,6 +62,9 @@ Band = Annotated[
         help="Of a chart, around the mean over seeds: std, range or none.", metavar="BAND"
     ),
 ]
+Every = Annotated[
+    bool, typer.Option("--all", help="Print the whole tables, not only what fits a screen.")
+]
 Width = Annotated[float, typer.Option(help="Of a chart: millimetres.", metavar="MM")]
 
 
@@ -75,6 +77,7 @@ def compare(
     y: Y = None,
     band: Band = "std",
     width: Width = 88.0,
+    every: Every = False,
     plugin: Plugins = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -100,16 +103,14 @@ def compare(
         if as_json:
             places = {"page": pages[0] if pages else None, "files": [str(p) for p in written]}
             answer.data = {**found.to_dict(), **places, "caption": caption or None}
-        for grid in found.grids():
-            answer.table(grid)
+        answer.note(" ".join(found.sentences))
         for line in found.lines:
-            answer.line(line)
-        for note in found.notes:
+            answer.note(line)
+        short = found.overview(console().width)
+        for grid in found.grids() if every else [short.grid]:
+            answer.table(grid)
+        for note in found.notes if every else short.notes:
             answer.note(note)
-        if differ := found.differing:
-            rest = len(differ) - _NAMED
-            more = f" and {rest} more settings; the page has them all" if rest > 0 else ""
-            answer.line(f"They differ in {', '.join(differ[:_NAMED])}{more}.")
         for path in written:
             form = path.suffix.lower()
             answer.line(f"{'page' if form == '.html' else form[1:]:<6}{path}")

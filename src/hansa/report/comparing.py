@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hansa.base.lazy import polars as pl
@@ -22,6 +23,7 @@ from hansa.report.units import dimension, label, quantity
 SPENT = {"bytes": "sent", "time": "wall time"}
 """What columns of what was spent are called, where not by their names."""
 _SETTINGS = 3  # columns of settings that fit beside the figures
+_PATHS = ("path", "test_path")
 _STAMPED = re.compile(r"-\d{8}-\d{6}(-\d+)?$")
 """How a folder's name ends that nobody gave."""
 
@@ -82,7 +84,7 @@ def _by_settings(folders: Sequence[RunFolder], names: Sequence[str] = ()) -> lis
     candidates = differing(folders)
     order = ["algorithm", "topology", "codec.0", "partition", "nodes"]
     keys = [key for key in order if key in candidates]
-    keys += [key for key in candidates if key not in keys and not _is_seed(key)]
+    keys += [key for key in candidates if key not in keys and not is_seed(key)]
     keys += [key for key in candidates if key not in keys]
     for key in keys:
         if key == "algorithm" or len(set(names)) == len(names):
@@ -110,8 +112,8 @@ def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
     seeds = []
     for k, folder in enumerate(folders):
         settings = sorted(flat(folder.config).items())
-        seeds.append(repr([item for item in settings if _is_seed(item[0])]))
-        own = repr([item for item in settings if not _is_seed(item[0])])
+        seeds.append(repr([item for item in settings if is_seed(item[0])]))
+        own = repr([item for item in settings if not is_seed(item[0])])
         if any(seeds[other] == seeds[k] for other in places.get(own, ())):
             own += f" once more: {k}"  # the same seed again is another run of it, not another seed
         places.setdefault(own, []).append(k)
@@ -185,12 +187,14 @@ def comparison_table(
 ) -> Grid:
     """One row a run: the settings that differ, if few, what it reached and what it spent.
 
+    A figure is the mean over the run's nodes; ± is their standard deviation.
+
     Args:
         folders: the runs.
         runs: what :func:`comparison` found, where it is at hand.
     """
     runs = runs or comparison(folders)
-    settings = [k for k in differing(folders) if not _is_seed(k) and not _in_label(k, runs)]
+    settings = [k for k in differing(folders) if not is_seed(k) and not _in_label(k, runs)]
     settings = settings if len(settings) <= _SETTINGS else []  # settings_table has them all
     # What a name that was given does not tell.
     in_names = all(run["algorithm"] in run["run"] for run in runs)
@@ -198,7 +202,9 @@ def comparison_table(
     settings = [key for key in settings if key not in named]
     shown = shown_scores(runs)
     spent = [k for k in AXES if _any(runs, k)]
-    columns = ["run", *named, *_heads(settings), "rounds", *map(label, shown)]
+    over = {name for name in shown for run in runs if _has_spread(run, name)}
+    heads = [f"{label(name)}{', ± over nodes' if name in over else ''}" for name in shown]
+    columns = ["run", *named, *_heads(settings), "rounds", *heads]
     columns += [SPENT.get(key, label(key)) for key in spent]
     unfinished = any(run["status"] != "finished" for run in runs)
     columns += ["status"] if unfinished else []
@@ -208,12 +214,20 @@ def comparison_table(
         row += [*(_text(run["settings"][key]) for key in settings), quantity(run["rounds"], "")]
         for name in shown:
             mean, std = run["final"].get(name), run["std"].get(name)
-            finite = std is not None and math.isfinite(std)
-            spread = f" ± {_brief(std, name)}" if finite else ""
+            spread = f" ± {_brief(std, name)}" if _has_spread(run, name) else ""
             row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
         row += [quantity(run["totals"].get(key), key) for key in spent]
         rows.append([*row, run["status"]] if unfinished else row)
     return Grid("Runs", columns, rows, words=1 + len(named) + len(settings))
+
+
+def data_name(folder: RunFolder) -> str:
+    """What a run was measured on, as far as its settings say: ``digits``, ``local wine.csv``."""
+    data = folder.config.get("data")
+    if not isinstance(data, Mapping):
+        return str(data or "")
+    parts = [data.get("name"), *(Path(str(data[k])).name for k in _PATHS if data.get(k))]
+    return " ".join(str(part) for part in parts if part)
 
 
 def shown_scores(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -240,6 +254,11 @@ def settings_table(folders: Sequence[RunFolder], names: Sequence[str] | None = N
         differences = [(k, v) for k, v in differences if all(k in settings for settings in every)]
     rows = [[key, *("" if v is None else _text(v) for v in values)] for key, values in differences]
     return Grid("Settings that differ", ["setting", *names], rows, words=1 + len(names))
+
+
+def _has_spread(run: Mapping[str, Any], name: str) -> bool:
+    std = run["std"].get(name)
+    return std is not None and math.isfinite(std)
 
 
 def _heads(keys: Sequence[str]) -> list[str]:
@@ -281,8 +300,9 @@ def _dotted(prefix: str, key: Any) -> str:
 
 def seeds_in(folder: RunFolder) -> dict[str, Any]:
     """A run's seeds by their dotted names: its own, and that of the data where they have one."""
-    return {key: value for key, value in flat(folder.config).items() if _is_seed(key)}
+    return {key: value for key, value in flat(folder.config).items() if is_seed(key)}
 
 
-def _is_seed(key: str) -> bool:
+def is_seed(key: str) -> bool:
+    """Whether a setting, by its dotted name, is a seed."""
     return key.rpartition(".")[2] == "seed"

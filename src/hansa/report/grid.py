@@ -70,6 +70,12 @@ class Grid:
             room -= need
         return [self._part(part, self.title if k == 0 else "") for k, part in enumerate(parts)]
 
+    def needs(self, words: int) -> int:
+        """Characters that the table takes where a column of words has at least this many."""
+        least = map(self._least, range(len(self.columns)))
+        wide = [max(words, n) if self.is_words(k) else n for k, n in enumerate(least)]
+        return sum(wide) + _BETWEEN * len(wide)
+
     def _part(self, numbers: list[int], title: str) -> Grid:
         kept = [*range(self.words), *numbers]
         rows = [[row[index] for index in kept] for row in self.rows]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hansa.report.comparing import Group, groups_of, shown_scores
+from hansa.report.comparing import Group, data_name, groups_of, shown_scores
 from hansa.report.folder import RunFolder
 from hansa.report.scores import direction
 from hansa.report.several.column import Column
@@ -34,6 +34,8 @@ def standings(
 ) -> list[str]:
     """Which settings came out best, and which sent least, a sentence each; often fewer.
 
+    Only settings that were measured on the same data are held against each other.
+
     Args:
         folders: the runs.
         runs: their rows (:func:`hansa.report.comparing.comparison`).
@@ -44,29 +46,26 @@ def standings(
     if len(groups) < 2 or main is None:
         return []
     frame = seed_statistics(folders, runs, groups)
+    data = {group.name: data_name(folders[group.runs[0]]) for group in groups}
 
-    def said(metric: str, words: str = "") -> str:
-        cells = {row["setting"]: row for row in frame.filter(metric=metric).to_dicts()}
-        return leading(
-            metric, cells, lambda name: paired_values(folders, runs, groups, name, metric), words
-        )
+    def said(metric: str, on: str, sent: str = "") -> str:
+        own = [row for row in frame.filter(metric=metric).to_dicts() if data[row["setting"]] == on]
 
-    data = data_of(folders)
-    best = said(main) if len(data) < 2 else (
-        f"They were measured on different data ({_listed(data)}): no {label(main)} here is held "
-        "against another's."
-    )  # fmt: skip
-    return [sentence for sentence in (best, said(f"{TOTAL}bytes", "sent")) if sentence]
+        def gaps(name: str) -> dict[str, list[float]]:
+            return paired_values(folders, runs, groups, name, metric)
 
+        return leading(metric, {row["setting"]: row for row in own}, gaps, sent)
 
-def data_of(folders: Sequence[RunFolder]) -> list[str]:
-    """The names of the data sets that the runs were measured on, as far as their settings say."""
-    names = []
-    for folder in folders:
-        data = folder.config.get("data")
-        name = data.get("name") if isinstance(data, Mapping) else data
-        names += [str(name)] if name is not None else []
-    return list(dict.fromkeys(names))
+    every = list(dict.fromkeys(data.values()))
+    sentences = []
+    for on in every[:_NAMED]:
+        where = f"On {on}: " if len(every) > 1 and on else ""
+        told = [said(main, on), said(f"{TOTAL}bytes", on, "sent")]
+        sentences += [f"{where * (not k)}{text}" for k, text in enumerate(filter(None, told))]
+    if len(every) > 1:
+        more = f"{listed(every)}" if all(every) else "different data"
+        sentences.insert(0, f"Settings are held against those on the same data ({more}).")
+    return sentences
 
 
 def leading(metric: str, cells: Mapping[str, Mapping[str, Any]], gaps: Gaps, sent: str = "") -> str:
@@ -106,7 +105,7 @@ def leading(metric: str, cells: Mapping[str, Mapping[str, Any]], gaps: Gaps, sen
     if ahead := having.get(AHEAD):
         text = (
             f"{first} has the {how} mean, {column.plain(known[first]['mean'])}, but over the seeds "
-            f"that they share {_listed(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of it"
+            f"that they share {listed(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of it"
         )
     elif level:
         rest = [*same, *level]
@@ -144,7 +143,7 @@ def _undecided(
     of = "bytes sent" if words == "sent" else words
     if len(rest) == 1:
         return f"By {of}, {shown[first]} and {shown[rest[0]]} cannot be told apart ({seeds})"
-    others = _listed([shown[name] for name in rest])
+    others = listed([shown[name] for name in rest])
     return f"No setting leads by {of}: {others} cannot be told apart from {shown[first]} ({seeds})"
 
 
@@ -166,7 +165,7 @@ def _led(
     how: str,
     words: str,
 ) -> str:
-    who, row = _listed([first, *same]), cells[first]
+    who, row = listed([first, *same]), cells[first]
     figure = column.plain(row["mean"]) if sent or row["n"] < 2 else column.with_spread(row)
     seeds = f" (n = {row['n']})" if row["n"] > 1 and not sent else ""
     if sent:
@@ -188,8 +187,8 @@ def _too_few(few: Sequence[str], differences: Sequence[Sequence[float]]) -> str:
     if counts == [1]:
         return "; of one seed each: it takes three to tell that from chance"
     if counts == [0]:
-        return f"; {_listed(few)} {'shares' if len(few) == 1 else 'share'} no seed with it"
-    return f"; with {_listed(few)} it has fewer than {LEAST} seeds in common, too few to tell"
+        return f"; {listed(few)} {'shares' if len(few) == 1 else 'share'} no seed with it"
+    return f"; with {listed(few)} it has fewer than {LEAST} seeds in common, too few to tell"
 
 
 def _lacking(names: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -> str:
@@ -199,7 +198,7 @@ def _lacking(names: Sequence[str], cells: Mapping[str, Mapping[str, Any]]) -> st
         for n in names
         if cells[n]["n"] < cells[n]["runs"]
     ]
-    return f"; {_listed(texts)} have no such figure" if texts else ""
+    return f"; {listed(texts)} have no such figure" if texts else ""
 
 
 def _seeds(differences: Sequence[Sequence[float]]) -> str:
@@ -207,7 +206,7 @@ def _seeds(differences: Sequence[Sequence[float]]) -> str:
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """``a, b and c``; of many the first."""
     if len(words) > _NAMED + 1:
         return f"{', '.join(words[:_NAMED])} and {len(words) - _NAMED} others"

@@ -19,7 +19,14 @@ import numpy as np
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import polars as pl
 from hansa.base.lazy import stats
-from hansa.report.comparing import Group, comparison, groups_of, seeds_in, shown_scores
+from hansa.report.comparing import (
+    Group,
+    comparison,
+    data_name,
+    groups_of,
+    seeds_in,
+    shown_scores,
+)  # fmt: skip
 from hansa.report.folder import RunFolder
 from hansa.report.several.seeds import figures, seed_of
 from hansa.report.units import dimension
@@ -43,6 +50,8 @@ def paired_differences(
 ) -> pl.DataFrame:
     """One row a figure and setting but the baseline: the mean difference over shared seeds.
 
+    Settings that were measured on other data than the baseline are left out.
+
     Args:
         folders: the runs.
         metrics: of which figures; None: of the scores.
@@ -63,6 +72,8 @@ def paired_differences(
     """
     rows, groups = rows or comparison(folders), groups or groups_of(folders)
     base = groups[place_of(baseline, folders, rows, groups)]
+    data = data_name(folders[base.runs[0]])
+    groups = [group for group in groups if data_name(folders[group.runs[0]]) == data]
     every = [figures(row) for row in rows]
     found: list[dict[str, Any]] = []
     for metric in shown_scores(list(rows)) if metrics is None else metrics:

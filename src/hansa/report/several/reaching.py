@@ -31,7 +31,7 @@ from hansa.report.series import (
     without_moments,
 )
 from hansa.report.several.column import Column
-from hansa.report.several.seeds import over_runs, seed_of
+from hansa.report.several.seeds import counted, over_runs, seed_of
 from hansa.report.units import amount, label
 
 _TARGET = re.compile(
@@ -42,7 +42,8 @@ _UNITS = {"round": "", "bytes": "B", "energy": "J"}
 SPENT_WORDS = {**AXIS_WORDS, "round": "rounds"}
 REACH_NOTE = (
     "At the first evaluation whose mean over the models is at or beyond it; nothing is "
-    "interpolated. Mean ± standard deviation over the runs that got there."
+    "interpolated. Mean ± standard deviation over the runs that got there; where some did not, "
+    "(n = ...) says of how many the mean is: the setting is worse than that."
 )
 
 
@@ -198,7 +199,7 @@ def reach_table(frame: pl.DataFrame, target: Target) -> Grid:
     for setting in dict.fromkeys(own["setting"]):
         first = cells[setting, spent[0]]
         row = [setting, f"{first['n']} of {first['runs']}"]
-        row += [looks[axis].with_spread(cells[setting, axis]) for axis in spent]
+        row += [counted(looks[axis].with_spread(c := cells[setting, axis]), c) for axis in spent]
         rows.append(row)
     return Grid(
         f"To reach {target.words}", ["settings", "reached", *(SPENT_WORDS[a] for a in spent)], rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -16,7 +17,10 @@ from hansa.report.comparison import write_comparison
 from hansa.report.folder import RunFolder, is_run
 from hansa.report.grid import Grid
 from hansa.report.joining import joined
+from hansa.report.several.apart import told_apart
 from hansa.report.several.difference_table import NOTE, differences_table
+from hansa.report.several.leading import standings
+from hansa.report.several.overview import Overview, overview
 from hansa.report.several.paired import paired_differences, place_of
 from hansa.report.several.paper_chart import COLUMN, SUFFIXES, PaperChart, check_chart, paper_chart
 from hansa.report.several.reaching import REACH_NOTE, Target, reach_table, target_of, to_reach
@@ -149,12 +153,37 @@ class Comparison:
             tables.append(differences_table(self._paired, self.scores[0]))
         return tables + [reach_table(self._reached, target) for target in self._targets]
 
+    def overview(self, width: int = 80) -> Overview:
+        """A line a setting with what matters most, as wide as there is room.
+
+        Args:
+            width: characters.
+        """
+        differences = self._paired if self._has_pairs else None
+        statistics = seed_statistics(self.runs, self._rows, self._groups)
+        found = overview(
+            self._rows, self._groups, statistics, differences, self._reached, self._targets, width
+        )
+        return replace(found, notes=[*found.notes, *[note for note in [self._ended] if note]])
+
+    @property
+    def sentences(self) -> list[str]:
+        """How many runs there are, which setting leads, if any does, and what tells them apart."""
+        many, counts = len(self.runs), {len(group.runs) for group in self._groups}
+        words = [f"{many} run{'s' * (many > 1)}"]
+        if max(counts) > 1:
+            each = f", {counts.pop()} seeds each" if len(counts) == 1 else ""
+            settings = len(self._groups)
+            words.append(f" of {settings} setting{'s' * (settings > 1)}{each}")
+        firsts = [self.runs[group.runs[0]] for group in self._groups]
+        told = [*standings(self.runs, self._rows, self._groups), told_apart(firsts)]
+        return [f"{''.join(words)}.", *filter(None, told)]
+
     @property
     def notes(self) -> list[str]:
         """What the figures in the tables are."""
         grouped = len(self._groups) < len(self.runs)
-        notes = [SEEDS_NOTE] * grouped + [not_ended(self._rows)] * grouped
-        notes = [note for note in notes if note]
+        notes = [note for note in [SEEDS_NOTE * grouped, self._ended] if note]
         return notes + [NOTE] * self._has_pairs + [REACH_NOTE] * bool(self._targets)
 
     def write(
@@ -227,6 +256,11 @@ class Comparison:
             f"{name}: {text}" for name in self.settings if (text := self.summary(name))
         )
         return f"<Comparison of {len(self.runs)} runs: {shown}>"
+
+    @property
+    def _ended(self) -> str:
+        """Which runs are no whole ones; a row a run says so itself."""
+        return not_ended(self._rows) if len(self._groups) < len(self.runs) else ""
 
     @cached_property
     def _paired(self) -> pl.DataFrame:

@@ -121,6 +121,11 @@ def seed_statistics(
     return over_runs(run_values(folders, rows, groups), counts)
 
 
+def counted(text: str, cell: Mapping[str, Any]) -> str:
+    """A figure with its n, where some runs have no such figure."""
+    return text if not text or cell["n"] == cell["runs"] else f"{text} (n = {cell['n']})"
+
+
 def seed_of(folder: RunFolder) -> int | None:
     """The run's own seed, where its settings have one."""
     seed = folder.config.get("seed")

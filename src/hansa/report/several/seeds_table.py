@@ -17,7 +17,7 @@ from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.series import AXES
 from hansa.report.several.column import Column
-from hansa.report.several.seeds import TOTAL, seed_statistics
+from hansa.report.several.seeds import TOTAL, counted, seed_statistics
 from hansa.report.units import amount, label, number, spread_out
 
 _NAMED = 8
@@ -55,12 +55,12 @@ def settings_of_seeds(
             row.append(_mean(cells.get((group.name, "rounds"))))
         for k, name in enumerate(shown):
             cell = cells.get((group.name, name))
-            row.append(_counted(looks[name].with_spread(cell), cell) if cell else "")
+            row.append(counted(looks[name].with_spread(cell), cell) if cell else "")
             if not k:
                 row.append(looks[name].plain(cell["worst"]) if cell else "")
         for key in spent:
             cell = cells.get((group.name, TOTAL + key))
-            row.append(_counted(looks[TOTAL + key].plain(cell["mean"]), cell) if cell else "")
+            row.append(counted(looks[TOTAL + key].plain(cell["mean"]), cell) if cell else "")
         rows.append(row)
     return Grid("Runs", columns, rows)
 
@@ -77,11 +77,6 @@ def not_ended(runs: Sequence[Mapping[str, Any]]) -> str:
         return ""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"Counted by their last evaluation: {', '.join(names[:_NAMED])}{more}."
-
-
-def _counted(text: str, cell: Mapping[str, Any]) -> str:
-    """A figure with its n, where some runs have no such figure."""
-    return text if not text or cell["n"] == cell["runs"] else f"{text} (n = {cell['n']})"
 
 
 def summary(frame: pl.DataFrame, setting: str, metric: str) -> str:
@@ -105,4 +100,4 @@ def summary(frame: pl.DataFrame, setting: str, metric: str) -> str:
 def _mean(cell: Mapping[str, Any] | None) -> str:
     if cell is None or cell["mean"] is None:
         return ""
-    return _counted(number(round(cell["mean"], 1)), cell)
+    return counted(number(round(cell["mean"], 1)), cell)
