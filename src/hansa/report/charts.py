@@ -14,7 +14,7 @@ from hansa.base.lazy import polars as pl
 # Okabe and Ito's colours, told apart by colour-blind readers; yellow is too pale for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#6a727b"  # of what is no line
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [1, 4], [8, 3, 2, 3, 2, 3])
 WIDTH, HEIGHT = 440, 250
 WIDE = 960  # of a chart that takes a line of the page for itself
 
@@ -109,5 +109,5 @@ def palette(size: int) -> list[str]:
 
 
 def dashes(size: int) -> list[list[int]]:
-    """How the lines are dashed, so that no two of ``size`` look alike (up to 28)."""
+    """How the lines are dashed, so that no two of ``size`` look alike (up to 49)."""
     return [list(DASHES[index // len(COLOURS) % len(DASHES)]) for index in range(size)]

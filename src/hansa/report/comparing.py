@@ -18,7 +18,7 @@ from hansa.report.page import Page, called, page_of
 from hansa.report.scores import declare, scores
 from hansa.report.series import AXES, final, measurements, without_moments
 from hansa.report.tables import totals
-from hansa.report.units import dimension, label, quantity
+from hansa.report.units import dimension, label, quantity, spread_out
 
 SPENT = {"bytes": "sent", "time": "wall time"}
 """What columns of what was spent are called, where not by their names."""
@@ -213,9 +213,8 @@ def comparison_table(
         row = [run["run"], *(run[key] for key in named)]
         row += [*(_text(run["settings"][key]) for key in settings), quantity(run["rounds"], "")]
         for name in shown:
-            mean, std = run["final"].get(name), run["std"].get(name)
-            spread = f" ± {_brief(std, name)}" if _has_spread(run, name) else ""
-            row.append(quantity(mean, name).removesuffix(" %" if spread else "") + spread)
+            std = run["std"][name] if _has_spread(run, name) else None
+            row.append(spread_out(run["final"].get(name), std, dimension(name)))
         row += [quantity(run["totals"].get(key), key) for key in spent]
         rows.append([*row, run["status"]] if unfinished else row)
     return Grid("Runs", columns, rows, words=1 + len(named) + len(settings))
@@ -265,11 +264,6 @@ def _heads(keys: Sequence[str]) -> list[str]:
     """Settings by the ends of their dotted names, where these tell them apart."""
     ends = [key.rpartition(".")[2] for key in keys]
     return ends if len(set(ends)) == len(ends) and not any(map(str.isdigit, ends)) else list(keys)
-
-
-def _brief(deviation: float, name: str) -> str:
-    """Two digits: more of a standard deviation says nothing."""
-    return f"{100 * deviation:.1f} %" if dimension(name) == "share" else f"{deviation:.2g}"
 
 
 def _joined(name: str, value: Any, key: str = "") -> str:

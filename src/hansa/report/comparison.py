@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hansa.report.comparing import (
     Group,
     comparison,
     comparison_table,
+    differing,
     groups_of,
     settings_table,
 )
@@ -27,6 +29,7 @@ from hansa.report.page import Page, Section, page_of
 from hansa.report.run_page import RunPage
 from hansa.report.scores import scores
 from hansa.report.series import POINTS, is_constant, is_straight, thinned
+from hansa.report.several.apart import choices
 from hansa.report.several.difference_table import NOTE, differences_picture, differences_table
 from hansa.report.several.leading import standings
 from hansa.report.several.paired import paired_differences
@@ -35,7 +38,7 @@ from hansa.report.several.seed_curves import beyond_all, over_seeds
 from hansa.report.several.seeds_table import SEEDS_NOTE, not_ended, settings_of_seeds
 from hansa.report.units import dimension
 
-_NAMED = 16  # runs, of which more are counted
+_NAMED, _LETTERS = 16, 320  # runs, and letters of their names, of which more are counted
 _FOLDED = 12  # settings that differ, of which more are folded away
 _BANDS = 6  # lines, of which more would hide each other's bands
 _POINTS = 2400  # of all lines of a chart together
@@ -89,6 +92,9 @@ def write_comparison(
     means = "±: the standard deviation over a run's nodes." * any(run["std"] for run in rows)
     if seeds:
         means = " ".join(filter(None, [SEEDS_NOTE, not_ended(rows)]))
+    chosen, _ = choices(differing([runs[group.runs[0]] for group in groups]))
+    rest = replace(settings, rows=[row for row in settings.rows if row[0] not in chosen])
+    settings = replace(settings, rows=[row for row in settings.rows if row[0] in chosen])
     many = len(settings.rows) > _FOLDED
     sections = [
         Section("", large),
@@ -96,6 +102,7 @@ def write_comparison(
         *_paired(runs, baseline, rows, groups),
         *_reached(runs, reach, groups),
         Section("Settings that differ", grid=settings, note=note, folded=many),
+        Section("Settings that follow from these", grid=rest, folded=True),
         Section("Each run", grid=comparison_table(runs, rows) if seeds else None, folded=True),
         Section("Other metrics", small, folded=True),
     ]
@@ -142,9 +149,11 @@ def _reached(
 
 def _named(runs: Sequence[RunFolder]) -> str:
     """The runs' names, of many the first."""
-    more = len(runs) - _NAMED
-    rest = f" and {more} more" if more > 0 else ""
-    return ", ".join(map(_whose, runs[:_NAMED])) + rest
+    names = list(map(_whose, runs))
+    ends = list(itertools.accumulate(len(name) + 2 for name in names))
+    kept = max(1, sum(end <= _LETTERS for end in ends[:_NAMED]))
+    rest = f" and {len(names) - kept} more" if len(names) > kept else ""
+    return ", ".join(names[:kept]) + rest
 
 
 def _whose(run: RunFolder) -> str:

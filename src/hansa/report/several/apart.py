@@ -36,7 +36,7 @@ def choices(differences: Mapping[str, Sequence[Any]]) -> tuple[list[str], dict[s
 
 
 def told_apart(folders: Sequence[RunFolder]) -> str:
-    """``They differ in algorithm (and 12 settings of its own).``: empty where nothing differs.
+    """``They differ in algorithm (and 12 settings that follow from it).``; empty where in nothing.
 
     Args:
         folders: the runs, or the first of each setting. Seeds are left out.
@@ -44,7 +44,7 @@ def told_apart(folders: Sequence[RunFolder]) -> str:
     differences = {k: v for k, v in differing(folders).items() if not is_seed(k)}
     names, following = choices(differences)
     words = [
-        f"{name} (and {_many(following[name])} that follow from it)" if name in following else name
+        f"{name} (and {_many(following[name])} from it)" if name in following else name
         for name in names
     ]
     more = len(words) - _NAMED
@@ -53,7 +53,7 @@ def told_apart(folders: Sequence[RunFolder]) -> str:
 
 
 def _many(count: int) -> str:
-    return "1 setting" if count == 1 else f"{count} settings"
+    return "1 setting that follows" if count == 1 else f"{count} settings that follow"
 
 
 def _above(key: str) -> list[str]:

@@ -10,9 +10,11 @@ from hansa.base.lazy import polars as pl
 from hansa.report.charts import COLOURS, GREY, WIDE, records, style
 from hansa.report.grid import Grid
 from hansa.report.several.paired import LEAST
+from hansa.report.several.short_names import short_names
 from hansa.report.units import label, unit
 
 _ROW = 26  # pixels of a setting's line
+_LETTERS = 48  # of a name beside it
 NOTE = (
     "Difference: the setting less the baseline, mean over the seeds that both have; in brackets "
     "the 95 % interval of Student's t, each for itself. p: paired t-test, corrected by Holm for "
@@ -66,26 +68,27 @@ def differences_picture(frame: pl.DataFrame, metric: str) -> Any | None:
     rows = own.to_dicts()
     size, words, _ = _scale(rows)
     numbers = [pl.col(name) / size for name in ("difference", "low", "high")]
-    names = [row["setting"] for row in rows]
+    base, *names = short_names([rows[0]["baseline"], *(row["setting"] for row in rows)], _LETTERS)
+    of = dict(zip((row["setting"] for row in rows), names, strict=True))
     y = alt.Y("setting:N", sort=names, title=None, axis=alt.Axis(labelLimit=320))
-    across = f"difference from {rows[0]['baseline']}{words}"
+    across = f"difference from {base}{words}"
     ticks = alt.Axis(tickCount=7)
-    base = alt.Chart()
+    whole = alt.Chart()
     zero = alt.Chart(alt.InlineData(values=[{"zero": 0}]))
     x = alt.X("difference:Q", title=across, scale=alt.Scale(zero=True), axis=ticks)
     layers = [
         zero.mark_rule(color=GREY, strokeDash=[4, 3]).encode(
             x=alt.X("zero:Q", title=across, axis=ticks)
         ),
-        base.mark_rule(color=COLOURS[0], strokeWidth=2.5).encode(
+        whole.mark_rule(color=COLOURS[0], strokeWidth=2.5).encode(
             x=alt.X("low:Q", title=across, axis=ticks), x2="high:Q", y=y
         ),
-        base.mark_point(color=COLOURS[0], filled=True, size=70, opacity=1).encode(x=x, y=y),
+        whole.mark_point(color=COLOURS[0], filled=True, size=70, opacity=1).encode(x=x, y=y),
     ]
-    heading = f"{label(metric)} against {rows[0]['baseline']}"
+    heading = f"{label(metric)} against {base}"
     chart = alt.layer(
         *layers,
-        data=records(own.select("setting", *numbers)),
+        data=records(own.select(pl.col("setting").replace_strict(of), *numbers)),
         width=WIDE - 240,
         height=_ROW * max(2, len(rows)),
         title=alt.TitleParams(

@@ -20,6 +20,7 @@ from hansa.report.run_page import RunPage
 from hansa.report.scores import scores
 from hansa.report.series import AXES, COLUMNS, Line, thinned
 from hansa.report.several.seed_curves import BANDS, Band, over_seeds
+from hansa.report.several.short_names import short_names
 from hansa.report.units import dimension, label, unit
 
 COLUMN = 88.0
@@ -33,6 +34,9 @@ _MARKS, _PPI, _TEXT = 5, 300, 8  # marks of a line; pixels an inch; points
 _TALL = 0.62
 _POINTS = 200
 _BANDS = 6
+_FAR, _CUT = 0.8, 3  # of its seeds' rounds: where a line ends sooner, it is said; of so many
+_AXIS = 30  # points, left of the legend
+_LETTER, _BESIDE = 4.6, 26  # points: of a letter of the legend, and of what stands beside a name
 _AGAINST = {"bytes": "bytes sent by all nodes"}
 
 
@@ -120,17 +124,15 @@ def paper_chart(
     every = list(dict.fromkeys(family for of in read for family in of.families))
     metric = y or next(iter([*scores(every), *every]), "")
     lines: dict[str, pl.DataFrame] = {}
-    counts = []
+    counts, cut = [], []
     for group in groups:
-        own = [
-            frame
-            for k in group.runs
-            if (frame := line_of(pages[k], read[k], metric)) is not None and len(frame)
-        ]
+        curves = [line_of(pages[k], read[k], metric) for k in group.runs]
+        own = [frame for frame in curves if frame is not None and frame["mean"].is_finite().any()]
         if own:
             counts.append(len(own))
             drawn: Band = cast(Band, band) if len(own) > 1 else "none"
             lines[group.name] = over_seeds(own, drawn)
+            cut += [text for text in [_cut(group.name, lines[group.name], own)] if text]
     lines = {name: thinned(frame, _POINTS) for name, frame in lines.items() if len(frame)}
     if not lines:
         problem = "is measured by no run here" if metric else "the runs measured nothing"
@@ -143,7 +145,7 @@ def paper_chart(
         ]
         raise ConfigError("x", x, "is known of no run here", f"one of {', '.join(able)}")
     chart = _chart(data, metric, x, list(lines), width, any(n > 1 for n in counts))
-    return PaperChart(chart, _caption(metric, x, band, counts), data.select("line", *COLUMNS))
+    return PaperChart(chart, _caption(metric, x, band, counts, cut), data.select("line", *COLUMNS))
 
 
 def check_chart(x: str, band: str, width: float) -> None:
@@ -181,6 +183,10 @@ def _chart(
         (pl.col(x) / across.size).alias("x"),
         pl.col("mean", "low", "high") / (0.01 if kind == "share" else down.size),
     )
+    points = width * _MM
+    short = short_names(names, max(8, int((points - _AXIS - _BESIDE) / _LETTER)))
+    drawn = drawn.with_columns(pl.col("line").replace_strict(dict(zip(names, short, strict=True))))
+    names = short
     symbol = "%" if kind == "share" else down.symbol
     marks = pl.concat(
         [
@@ -188,12 +194,11 @@ def _chart(
             for k, frame in enumerate(drawn.partition_by("line", maintain_order=True))
         ]
     )
-    points = width * _MM
     longest = max(map(len, names))
-    columns = max(1, min(len(names), int(points / (22 + 4.6 * longest))))
+    columns = max(1, min(len(names), int((points - _AXIS) / (_BESIDE + _LETTER * longest))))
     legend = alt.Legend(
         orient="top", direction="horizontal", title=None, columns=columns, labelLimit=points - 40,
-        symbolSize=45, symbolOpacity=1, symbolStrokeWidth=0, rowPadding=1,
+        symbolSize=45, symbolOpacity=1, symbolStrokeWidth=0, rowPadding=1, symbolLimit=0,
         columnPadding=8, offset=4,
     )  # fmt: skip
     shown = legend if len(names) > 1 else None
@@ -250,7 +255,14 @@ def _style(chart: Any) -> Any:
     return chart
 
 
-def _caption(metric: str, x: str, band: str, counts: list[int]) -> str:
+def _cut(name: str, line: pl.DataFrame, own: Sequence[pl.DataFrame]) -> str:
+    """How far a line goes, where a seed that stopped early keeps most of the others from view."""
+    ends = [frame.filter(pl.col("mean").is_finite())["round"].to_list()[-1] for frame in own]
+    far = max(line["round"].to_list(), default=0)
+    return f"{name} to round {far} of {max(ends)}" if far < _FAR * max(ends) else ""
+
+
+def _caption(metric: str, x: str, band: str, counts: Sequence[int], cut: Sequence[str] = ()) -> str:
     words = label(metric)
     against = _AGAINST.get(x, AXIS_TITLES[x])
     text = f"{words[0].upper()}{words[1:]} against {against}."
@@ -260,7 +272,8 @@ def _caption(metric: str, x: str, band: str, counts: list[int]) -> str:
     many = f"{high}" if low == high else f"{low} to {high}"
     shown = {"std": "one standard deviation (n − 1) to each side", "range": "min to max"}
     over = f"; band: {shown[band]}" if band in shown else ""
-    return f"{text} Line: mean of {many} seeds, as far as all of them got{over}."
+    ends = f" ({', '.join(cut[:_CUT])}{', …' * (len(cut) > _CUT)})" if cut else ""
+    return f"{text} Line: mean of {many} seeds, as far as all of them got{ends}{over}."
 
 
 def _title(words: str, symbol: str) -> str:

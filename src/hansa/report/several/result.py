@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from hansa.report.joining import joined
 from hansa.report.several.apart import told_apart
 from hansa.report.several.difference_table import NOTE, differences_table
 from hansa.report.several.leading import standings
+from hansa.report.several.notebook_card import comparison_card
 from hansa.report.several.overview import Overview, overview
 from hansa.report.several.paired import paired_differences, place_of
 from hansa.report.several.paper_chart import COLUMN, SUFFIXES, PaperChart, check_chart, paper_chart
@@ -234,22 +234,11 @@ class Comparison:
         return [row[0] for row in settings_table(self.runs).rows]
 
     def _repr_html_(self) -> str:
-        """The tables and the chart, for a notebook."""
-        parts = []
+        """The sentences, the tables and the chart, for a notebook."""
         main = next(iter(self.scores), None)
-        if any((folder.metrics()["name"] == main).any() for folder in self.runs if main):
-            chart = self.plot(width=2 * COLUMN)
-            caption = f"<figcaption>{escape(chart.caption)}</figcaption>"
-            parts.append(f"<figure>{chart.svg()}{caption}</figure>")
-        for grid in self.grids():
-            head = "".join(f"<th>{escape(name)}</th>" for name in grid.columns)
-            cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in grid.rows)
-            rows = "".join(f"<tr>{row}</tr>" for row in cells)
-            parts.append(
-                f"<table><caption>{escape(grid.title)}</caption>"
-                f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            )
-        return "".join(parts) + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        drawn = main and any((folder.metrics()["name"] == main).any() for folder in self.runs)
+        chart = self.plot(width=2 * COLUMN) if drawn else None
+        return comparison_card(self.sentences, self.grids(), self.notes, chart)
 
     def __repr__(self) -> str:
         shown = "; ".join(

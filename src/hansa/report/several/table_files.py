@@ -13,18 +13,35 @@ from hansa.report.grid import Grid
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
     "±": r"$\pm$", "≥": r"$\geq$", "≤": r"$\leq$", "−": r"$-$", "∞": r"$\infty$", "×": r"$\times$",
-    "α": r"$\alpha$", "ε": r"$\varepsilon$", "\u202f": r"\,",
+    "→": r"$\to$", "∈": r"$\in$", "·": r"$\cdot$", "…": r"\dots{}", "\u202f": r"\,",
+    "`": r"\textasciigrave{}",
+    **{sign: rf"$\{name}$" for sign, name in zip("αβγδεζηθικλμνξπρστυφχψω", (
+        "alpha", "beta", "gamma", "delta", "varepsilon", "zeta", "eta", "theta", "iota", "kappa",
+        "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "varphi", "chi", "psi",
+        "omega",
+    ), strict=True)},
+    **dict(zip("ΔΣΩ", (r"$\Delta$", r"$\Sigma$", r"$\Omega$"), strict=True)),
+    "µ": r"$\mu$", "¬": r"$\neg$", "√": r"$\surd$",
 }  # fmt: skip
 _SIGNS = re.compile("|".join(map(re.escape, _TEX)))
+_EUROPEAN = range(0x180)
+"""What pdfLaTeX sets without a package: Latin letters with accents."""
 _LISTS = " "
-_UNIT = re.compile(r"([^A-Za-z%]*[0-9]) (%|[kMGT]?[BJ]|d|h|min|s|ms)")
+_UNIT = re.compile(r"([^A-Za-z%]*[0-9]) (%|[kMGT]?[BJ]|d|h|min|s|ms)(| \(n = [0-9]+\))")
 
 
 def tex(text: str) -> str:
-    """Text that LaTeX sets as it stands, whatever signs are in it; lines become one."""
-    return _SIGNS.sub(lambda sign: _TEX[sign[0]], " ".join(text.split()))
+    """Text that LaTeX sets as it stands, whatever signs are in it; lines become one.
+
+    Signs that stand for nothing that is printed are left out.
+    """
+    plain = "".join(c for c in " ".join(text.split()) if c.isprintable() or c == "\u202f")
+    # A row that began so would be read as an argument of the line break before it.
+    guard = "{}" if plain[:1] in ("[", "*") else ""
+    set_ = _SIGNS.sub(lambda sign: _TEX[sign[0]], plain)
+    return guard + re.sub("-(?=-)", "-{}", set_)  # two would become a dash
 
 
 def latex(grids: Sequence[Grid], notes: Sequence[str] = ()) -> str:
@@ -35,7 +52,11 @@ def latex(grids: Sequence[Grid], notes: Sequence[str] = ()) -> str:
             same in all of its rows.
         notes: what a caption has to say, as comments.
     """
-    lines = [r"% needs \usepackage{booktabs}", *(f"% {' '.join(note.split())}" for note in notes)]
+    cells = {cell for grid in grids for row in [grid.columns, *grid.rows] for cell in row}
+    signs = {sign for cell in cells for sign in tex(cell) if ord(sign) not in _EUROPEAN}
+    engine = [f"% needs LuaLaTeX or XeLaTeX, and a font that has {' '.join(sorted(signs))}"]
+    lines = [r"% needs \usepackage{booktabs}", *engine * bool(signs)]
+    lines += [f"% {' '.join(note.split())}" for note in notes]
     for whole in grids:
         grid, same = without_constants(whole)
         sides = "".join("l" if grid.is_words(k) else "r" for k in range(len(grid.columns)))
@@ -78,7 +99,8 @@ def units_in_heads(grid: Grid) -> Grid:
         if len(ends) == 1 and full == sum(bool(_UNIT.fullmatch(row[k])) for row in rows):
             columns[k] = f"{columns[k]} ({ends.pop()})"
             for row in rows:
-                row[k] = row[k] and _UNIT.fullmatch(row[k])[1]  # type: ignore[index]
+                if match := _UNIT.fullmatch(row[k]):
+                    row[k] = match[1] + match[3]
     return Grid(grid.title, columns, rows, grid.words, grid.remark)
 
 
