@@ -168,15 +168,7 @@ def _taken(frame: pl.DataFrame, target: Target, names: Sequence[str]) -> list[_P
     for axis in dict.fromkeys(frame["metric"]):
         own = [of.get((name, axis)) for name in names]
         column = Column.of(own)
-        cells = []
-        for cell in own:
-            whole = cell is None or cell["n"] == cell["runs"]
-            many = "" if whole else f"{cell['n']} of {cell['runs']}"
-            many = "never" if cell and cell["runs"] == 1 > cell["n"] else many
-            mean = column.plain(cell["mean"]) if cell else ""
-            if axis == "round" and mean:
-                mean = amount(round(cell["mean"], 1), "")
-            cells.append(f"{mean} ({many})" if mean and many else mean or many)
+        cells = [_got_there(cell, column) if cell else "" for cell in own]
         head = f"{SPENT_WORDS[axis]} to {target.words}"
         some = any("(" in text for text in cells)
         note = "(3 of 5): the mean of the three that got there." if some else ""
