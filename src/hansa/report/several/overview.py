@@ -177,6 +177,16 @@ def _taken(frame: pl.DataFrame, target: Target, names: Sequence[str]) -> list[_P
     return parts
 
 
+def _got_there(cell: Mapping[str, Any], column: Column) -> str:
+    """What it took on the mean, and how many got there unless all did."""
+    n, runs, mean = cell["n"], cell["runs"], cell["mean"]
+    if not n:
+        return "never" if runs == 1 else f"0 of {runs}"
+    rounds = cell["metric"] == "round"
+    text = amount(round(mean, 1), "") if rounds else column.plain(mean)
+    return text if n == runs else f"{text} ({n} of {runs})"
+
+
 def _spent(names: Sequence[str], cells: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[_Part]:
     parts = []
     for axis in AXES:
