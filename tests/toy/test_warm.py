@@ -51,8 +51,7 @@ STARTS = """
 import subprocess, sys
 going = subprocess.Popen([sys.executable, "-m", "waits"], stdout=subprocess.PIPE)
 print(going.pid, flush=True)
-going.stdout.readline()
-print("ready", flush=True)
+print(going.stdout.readline().decode(), end="", flush=True)
 going.wait()
 """
 WAITS = """
@@ -106,7 +105,7 @@ def test_what_it_starts_is_warm_too_and_ends_with_it(tmp_path: Path) -> None:
         assert going.stdout is not None
         inner = psutil.Process(int(going.stdout.readline()))
         assert inner.ppid() == going.pid
-        assert going.stdout.readline() == "ready\n"
+        assert going.stdout.readline() == "True\n"
         everyone = psutil.Process(going.pid).children(recursive=True)
         assert len(everyone) > 1
         going.send_signal(signal.SIGKILL)

@@ -31,8 +31,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_LOADED = ("torch", "msgpack", "safetensors.torch", "hansa.engine", "hansa.engine.links.channel")
-"""What every worker loads; also what ``hansa.experiment.worker`` does before it forks."""
+_LOADED = (
+    "torch", "msgpack", "safetensors.torch", "hansa.engine.links.channel", "hansa.experiment.run",
+)  # fmt: skip
+"""What every run loads, and of that nothing that starts a thread (polars does)."""
 _READ_AT_LOAD = (
     "CUDA", "KMP", "LD_", "MALLOC", "MKL", "OMP", "OPENBLAS", "PYTHON", "PYTORCH", "TORCH",
 )  # fmt: skip
@@ -268,7 +270,7 @@ def _reopen() -> None:
     for file, name in enumerate(("stdin", "stdout", "stderr")):
         before = getattr(sys, name)
         mode, buffering = "wb" if file else "rb", 0 if file and unbuffered else -1
-        raw = os.fdopen(file, mode, buffering)
+        raw = os.fdopen(file, mode, buffering, closefd=False)  # as Python's own
         stream = io.TextIOWrapper(
             raw,
             before.encoding,
