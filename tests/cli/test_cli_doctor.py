@@ -129,3 +129,9 @@ def test_what_torch_is_built_for_is_what_torch_says() -> None:
     assert health.torch_built_for() == (torch.version.cuda or "")
     free, whole = health.memory()
     assert 0 < free <= whole
+
+
+def test_files_that_the_system_keeps_are_no_used_memory(tmp_path: Path) -> None:
+    (tmp_path / "memory.stat").write_text("anon 7\ninactive_file 4096\nactive_file 100\n")
+    assert health._given_back(tmp_path) == 4196
+    assert health._given_back(tmp_path / "elsewhere") == 0

@@ -109,6 +109,14 @@ def test_a_file_keeps_its_comments_beside_it(hansa, tmp_path: Path) -> None:
     assert hansa("migrate nothing.yaml").status == 2
 
 
+def test_a_file_of_nothing_that_hansa_knows_has_no_form(hansa, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("milk: 1\neggs: 12\n")
+    said = hansa("migrate mine.yaml")
+    assert (said.status, "milk" in said.err) == (2, True)
+    (tmp_path / "mine.yaml").write_text("seed: 1\n")
+    assert "today's form" in hansa("migrate mine.yaml").out
+
+
 def test_files_elsewhere_are_migrated_and_wrong_ones_refused(hansa, tmp_path: Path) -> None:
     assert hansa("init own_algorithm --out sub").status == 0
     assert hansa("init digits_robust").status == 0

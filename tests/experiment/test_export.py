@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import hansa
-from hansa.base.errors import ConfigError
+from hansa.base.errors import CheckpointError, ConfigError
+from hansa.experiment.asked import predicted
 from hansa.experiment.trained import TrainedRun
+from hansa.report.which import Which
 
 TINY: dict[str, Any] = {
     "nodes": 3,
@@ -87,3 +90,21 @@ def test_what_cannot_be_exported(peers: TrainedRun, tmp_path: Path) -> None:
     hansa.export(peers, out, node=1)
     with pytest.raises(ConfigError, match="is there already"):
         hansa.export(peers, out, node=2)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["{not json", "[]", "7", "{}", '{"onnx": {"outputs": []}}'],
+)
+def test_a_graph_of_others_with_a_strange_entry_is_refused(tmp_path: Path, entry: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [None, 2]) for n in "io"]
+    node = onnx.helper.make_node("Identity", ["i"], ["o"])
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    note = model.metadata_props.add()
+    note.key, note.value = "hansa", entry
+    onnx.save(model, tmp_path / "theirs.onnx")
+    with pytest.raises(CheckpointError, match=r"theirs.onnx: is no"):
+        predicted(tmp_path / "theirs.onnx", np.zeros((1, 2)), Which())

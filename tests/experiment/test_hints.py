@@ -168,3 +168,26 @@ def test_slips_in_an_ensembles_settings_are_not_taken_for_anothers(slip: str, wo
 def test_a_setting_that_has_another_name_now_says_which() -> None:
     with pytest.raises(ConfigError, match="fix: now rules"):
         EnsembleFile.parse({"verb": "combine", "aggregators": ["average"]})
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    {
+        "data.target=y": "data.label=y",
+        "target=y": "data.label=y",
+        "data.features=[a, b]": "data.inputs=[a, b]",
+        "data.columns=[a]": "data.inputs=[a]",
+        "data.drop=[a]": "data.exclude=[a]",
+        "data.site_column=a": "data.group=a",
+        "data.test_size=0.3": "data.test_fraction=0.3",
+        "data.csv=x.csv": "data.path=x.csv",
+    }.items(),
+)
+def test_a_column_under_another_name_is_answered_with_ours(slip: str, meant: str) -> None:
+    table = {"data": {"name": "file", "path": "mine.csv"}}
+    with pytest.raises(ConfigError) as told:
+        RunFile.parse(override(table, (slip,)))
+    assert f"did you mean {meant}?" in told.value.fix
+    RunFile.parse(override(table, (meant,)))
+    with pytest.raises(ConfigError, match=r"data.name=file data.label=y"):
+        RunFile.of("dpsgd", ("data.target=y",))

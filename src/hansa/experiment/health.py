@@ -167,9 +167,18 @@ def memory() -> tuple[int, int]:
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())  # "max" is no number: no limit
-        used = int((group / "memory.current").read_text())
+        used = int((group / "memory.current").read_text()) - _given_back(group)
         whole, free = min(whole, limit), min(free, max(0, limit - used))
     return free, whole
+
+
+def _given_back(group: Path) -> int:
+    """Bytes of a container that hold files, which the system takes back where it needs memory."""
+    with contextlib.suppress(OSError, ValueError):
+        lines = (group / "memory.stat").read_text().splitlines()
+        facts = dict(line.split(maxsplit=1) for line in lines if " " in line)
+        return int(facts.get("inactive_file", 0)) + int(facts.get("active_file", 0))
+    return 0
 
 
 def _folders() -> Iterator[Finding]:

@@ -74,13 +74,13 @@ def _file(path: Path) -> Migrated:
     number = number_of(written, 1)
     today = brought_up(written, number)
     result = Migrated(path, number, changes=differences(written, today))
+    kind_of(today).parse(beside(today, path.parent.absolute()))
     if not [change for change in result.changes if not change.startswith("format")]:
         if "format" not in written:  # it did not say, and is as it has to be
             result.before, result.changes = FORMAT, []
             return result
         if number == FORMAT:
             return result
-    kind_of(today).parse(beside(today, path.parent.absolute()))
     result.kept = path.with_name(f"{path.name}.old")
     if result.kept.exists():
         problem, fix = f"{result.kept} is there already", "move it away"

@@ -188,13 +188,14 @@ def asked(path: Path, data: Any) -> Predictions:
     try:
         session = onnxruntime.InferenceSession(str(path), options)
         told = json.loads(session.get_modelmeta().custom_metadata_map["hansa"])
+        name = str(told["onnx"]["outputs"][0])
     except Exception as error:
-        if isinstance(error, KeyError) or type(error).__module__.startswith("onnxruntime"):
+        malformed = isinstance(error, KeyError | TypeError | IndexError | ValueError)
+        if malformed or type(error).__module__.startswith("onnxruntime"):
             problem = f"{path}: is no graph of hansa export ({str(error)[:200]})"
             raise CheckpointError(problem) from error
         raise
     signature = replace(Signature.of_facts(told, str(path)), scale=None, shift=None)
-    name = told["onnx"]["outputs"][0]
 
     def network(x: Tensor) -> Tensor:
         inputs = {INPUT: np.ascontiguousarray(x.numpy())}

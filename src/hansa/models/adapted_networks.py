@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hansa.base.errors import ConfigError
+from hansa.base.pretrained import OWN_CODE_ONLY, why_unopened
 from hansa.base.spec import DataSpec
 from hansa.models.adapted_layers import named_modules, targeted
 from hansa.models.label_text import SentenceEncoder
@@ -210,7 +211,9 @@ def _config(place: str, form: Wanted) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(place, local_files_only=Path(place).is_dir())
+        config = AutoConfig.from_pretrained(
+            place, local_files_only=Path(place).is_dir(), **OWN_CODE_ONLY
+        )
     except (OSError, ValueError, KeyError) as error:
         raise _unopened(place, error) from error
     for name, value in _dropout(config, form.dropout).items():
@@ -230,6 +233,7 @@ def _opened(kind: Any, place: str, config: Any) -> tuple[nn.Module, dict[str, An
     try:
         network, told = kind.from_pretrained(
             place, config=config, local_files_only=Path(place).is_dir(), use_safetensors=True,
+            **OWN_CODE_ONLY,
             dtype=torch.float32, output_loading_info=True, attn_implementation="sdpa",
         )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -238,8 +242,8 @@ def _opened(kind: Any, place: str, config: Any) -> tuple[nn.Module, dict[str, An
 
 
 def _unopened(place: str, error: Exception) -> ConfigError:
-    problem = f"cannot be opened: {str(error).strip().splitlines()[0][:160]}"
-    return ConfigError("base", place, problem, "a model of transformers with safetensors")
+    problem, fix = why_unopened(error)
+    return ConfigError("base", place, problem, fix or "a model of transformers with safetensors")
 
 
 def _refuse_words(network: nn.Module, spec: DataSpec, place: str) -> None:
@@ -258,7 +262,9 @@ def _refuse_words(network: nn.Module, spec: DataSpec, place: str) -> None:
 def _tokenizer(place: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(place, local_files_only=Path(place).is_dir())
+    return AutoTokenizer.from_pretrained(
+        place, local_files_only=Path(place).is_dir(), **OWN_CODE_ONLY
+    )
 
 
 @contextlib.contextmanager

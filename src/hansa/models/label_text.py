@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import functional, torch, without_gradients
+from hansa.base.pretrained import OWN_CODE_ONLY
 from hansa.models.without_bars import without_bars
 
 if TYPE_CHECKING:
@@ -57,9 +58,15 @@ class SentenceEncoder:
             )
         try:
             with without_bars():
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, **OWN_CODE_ONLY
+                )
                 module = AutoModel.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                    folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                    **OWN_CODE_ONLY,
                 )
         except (OSError, ValueError) as error:
             raise ConfigError("encoder", str(folder), f"cannot be opened: {error}") from error

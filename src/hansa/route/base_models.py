@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from hansa.base.errors import ConfigError
+from hansa.base.pretrained import OWN_CODE_ONLY
 from hansa.models.without_bars import without_bars
 from hansa.route.answering import AnsweringModel
 from hansa.route.slab import AdapterSlab
@@ -55,10 +56,12 @@ def open_model(folder: Path, max_tokens: int = 32, dtype: str = "float32") -> An
     causal = generates(folder)
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **OWN_CODE_ONLY)
     kind = AutoModelForCausalLM if causal else AutoModel
     with without_bars():
-        module = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+        module = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, **OWN_CODE_ONLY
+        ).eval()
     slab = AdapterSlab.over(module, dtype)
     if causal:
         from hansa.route.generating import GeneratingModel

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hansa.base.errors import ConfigError
+from hansa.base.pretrained import OWN_CODE_ONLY
 from hansa.base.streams import Streams
 from hansa.route.adapter_training import AdapterTraining, train_adapter
 from hansa.route.base_models import generates, open_model
@@ -57,4 +58,4 @@ def tokenizer_of(base: Path) -> object:
     """The base's own tokenizer."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(base, local_files_only=True)
+    return AutoTokenizer.from_pretrained(base, local_files_only=True, **OWN_CODE_ONLY)

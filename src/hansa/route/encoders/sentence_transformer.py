@@ -14,7 +14,7 @@ from pydantic import Field
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.paths import NameOrPath
-from hansa.base.pretrained import INSTALL_MINILM, MINILM, offline, packaged_minilm
+from hansa.base.pretrained import INSTALL_MINILM, MINILM, OWN_CODE_ONLY, offline, packaged_minilm
 from hansa.models.label_text import SentenceEncoder
 from hansa.models.without_bars import without_bars
 from hansa.route.encoders.encoder import Encoder, FittedEncoder
@@ -36,7 +36,7 @@ class Sentences(FittedEncoder):
         from transformers import AutoModel, AutoTokenizer
 
         inner, first_token = layout(Path(folder)) if Path(folder).is_dir() else (folder, False)
-        offline = {"local_files_only": Path(folder).is_dir()}
+        offline = {"local_files_only": Path(folder).is_dir(), **OWN_CODE_ONLY}
         tokenizer = AutoTokenizer.from_pretrained(str(inner), **offline)
         with without_bars():
             module = AutoModel.from_pretrained(str(inner), use_safetensors=True, **offline)

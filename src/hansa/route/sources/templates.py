@@ -12,6 +12,7 @@ from pydantic import Field
 
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
+from hansa.base.pretrained import OWN_CODE_ONLY
 from hansa.base.streams import Streams
 from hansa.route.sets import RoutedTask, check_tasks
 from hansa.route.sources.task_folder import write_task
@@ -97,11 +98,13 @@ class Templates(RoutedTasks):
         ]
         if not missing:
             return
-        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, **OWN_CODE_ONLY)
         for k, name in missing:
             # Afresh for each: whichever were trained before an interrupt, all end the same.
             with without_bars():
-                module = AutoModelForCausalLM.from_pretrained(base, local_files_only=True).eval()
+                module = AutoModelForCausalLM.from_pretrained(
+                    base, local_files_only=True, **OWN_CODE_ONLY
+                ).eval()
             settings = AdapterTraining(
                 steps=self.adapter_steps, lr=self.lr, batch_size=32, rank=self.rank,
                 alpha=2.0 * self.rank, seed=Streams(seed).integer(f"adapter {name}") % 2**31,
