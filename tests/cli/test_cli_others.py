@@ -223,8 +223,9 @@ def test_a_comparison_of_very_different_runs_is_readable(hansa, tiny) -> None:
     assert "They differ in " in said.out
     assert "train.batch_size" in said.out
     header = next(line for line in said.out.splitlines() if line.startswith(" run "))
-    assert "rounds" in header
+    assert "algorithm" in header
     assert "accuracy" in header
+    assert "rounds" in hansa("compare a b --all").out
 
 
 def test_the_installed_command_and_the_module_are_the_same() -> None:

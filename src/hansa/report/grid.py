@@ -70,10 +70,9 @@ class Grid:
             room -= need
         return [self._part(part, self.title if k == 0 else "") for k, part in enumerate(parts)]
 
-    def needs(self, words: int) -> int:
-        """Characters that the table takes where a column of words has at least this many."""
-        least = map(self._least, range(len(self.columns)))
-        wide = [max(words, n) if self.is_words(k) else n for k, n in enumerate(least)]
+    def needs(self, first: int) -> int:
+        """Characters that the table takes where its first column has at least this many."""
+        wide = [max(self._least(k), first * (not k)) for k in range(len(self.columns))]
         return sum(wide) + _BETWEEN * len(wide)
 
     def _part(self, numbers: list[int], title: str) -> Grid:

@@ -46,6 +46,7 @@ class _Part:
     rank: int
     note: str = ""
     short: str = ""
+    words: bool = False
 
 
 def overview(
@@ -56,6 +57,7 @@ def overview(
     reached: pl.DataFrame,
     targets: Sequence[Target],
     width: int,
+    told: Grid | None = None,
 ) -> Overview:
     """A line a setting: what it scored, against the baseline, what it took and what it sent.
 
@@ -67,12 +69,14 @@ def overview(
         reached: as :func:`hansa.report.several.reaching.to_reach` has it.
         targets: what is to be reached.
         width: of the screen, in characters.
+        told: of runs that are a setting each, the table whose words say what their names do not
+            (:func:`hansa.report.comparing.comparison_table`).
     """
     cells = {(row["setting"], row["metric"]): row for row in statistics.to_dicts()}
     scores = shown_scores(list(rows))
     shown = _shown(groups, cells, scores[0] if scores else "")
     names = [group.name for group in shown]
-    parts = [*_counts(shown, rows, cells)]
+    parts = [*_words(told, shown), *_counts(shown, rows, cells)]
     for k, metric in enumerate(scores):
         parts += _scored(metric, names, cells, first=not k)
     if differences is not None and scores:
@@ -91,7 +95,8 @@ def overview(
     rest = [f"{more} more {first if grouped else 'runs'}"] * (more > 0) + left
     if rest:
         notes.append(f"With --all, and on the page: {', '.join(rest)}.")
-    return Overview(Grid("", columns, lines), [note for note in notes if note])
+    words = 1 + sum(part.words for part in kept)
+    return Overview(Grid("", columns, lines, words), [note for note in notes if note])
 
 
 def _shown(
@@ -107,6 +112,16 @@ def _shown(
         return mean is None, sign * (mean or 0.0)
 
     return sorted(groups, key=place)[:ROWS]
+
+
+def _words(told: Grid | None, groups: Sequence[Group]) -> list[_Part]:
+    """The algorithm and the few settings that the names do not say."""
+    if told is None:
+        return []
+    return [
+        _Part(told.columns[k], [told.rows[g.runs[0]][k] for g in groups], k + 1, words=True)
+        for k in range(1, told.words)
+    ]
 
 
 def _counts(
@@ -206,9 +221,9 @@ def _fitting(parts: Sequence[_Part], names: Sequence[str], width: int) -> list[_
         if not any(part.cells):
             continue
         tried = [p for p in parts if p in kept or p is part]
-        grid = Grid("", ["settings", *(p.head for p in tried)], [
-            [name, *(p.cells[k] for p in tried)] for k, name in enumerate(names)
-        ])  # fmt: skip
+        heads = ["settings", *(p.head for p in tried)]
+        rows = [[name, *(p.cells[k] for p in tried)] for k, name in enumerate(names)]
+        grid = Grid("", heads, rows, 1 + sum(p.words for p in tried))
         if grid.needs(longest) <= width or not kept:
             kept = tried
     return kept

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from hansa.base.errors import ConfigError
 from hansa.base.files import atomic_write
 from hansa.base.lazy import polars as pl
-from hansa.report.comparing import comparison, groups_of, settings_table, shown_scores
+from hansa.report.comparing import (
+    comparison,
+    comparison_table,
+    groups_of,
+    settings_table,
+    shown_scores,
+)
 from hansa.report.comparison import write_comparison
 from hansa.report.folder import RunFolder, is_run
 from hansa.report.grid import Grid
@@ -161,9 +167,12 @@ class Comparison:
         """
         differences = self._paired if self._has_pairs else None
         statistics = seed_statistics(self.runs, self._rows, self._groups)
+        alone = len(self._groups) == len(self.runs)
+        told = comparison_table(self.runs, self._rows) if alone else None
         found = overview(
-            self._rows, self._groups, statistics, differences, self._reached, self._targets, width
-        )
+            self._rows, self._groups, statistics, differences, self._reached, self._targets, width,
+            told,
+        )  # fmt: skip
         return replace(found, notes=[*found.notes, *[note for note in [self._ended] if note]])
 
     @property
