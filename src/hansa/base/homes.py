@@ -87,6 +87,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.infer.private.private_product",
         "hansa.infer.private.redteam.redteam_product",
         "hansa.audit.audit_product",
+        "hansa.forget.forget_product",
     ),
     "page": (
         "hansa.report.run_page",
@@ -96,6 +97,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "hansa.combine.ensemble.page",
         "hansa.combine.merge.page",
         "hansa.forget.page",
+        "hansa.forget.forget_page",
         "hansa.infer.robust.page",
         "hansa.infer.private.page",
         "hansa.infer.private.redteam.page",
@@ -113,6 +115,7 @@ FILES = (
     "hansa.infer.robust.robust_file",
     "hansa.route.route_file",
     "hansa.audit.audit_file",
+    "hansa.forget.forget_file",
     "hansa.infer.serving.serve_file",
     "hansa.infer.private.private_file",
     "hansa.infer.private.redteam.redteam_file",

@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hansa.base.errors import ConfigError
+from hansa.cli import completion
 from hansa.cli.answer import Answer, answering
-from hansa.cli.options import All, Debug, Json, RunDir, Sets
+from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets, home
+from hansa.cli.running import run_or_resume
 
 if TYPE_CHECKING:
     from hansa.engine import Runtime
     from hansa.forget import Request
 
+Target = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN|FILE",
+        help="A run folder; or a file that says what is trained and what goes.",
+        callback=home,
+        autocompletion=completion.runs,
+    ),
+]
 Classes = Annotated[
     list[str] | None,
     typer.Option("--class", metavar="CLASS", help="A class, by number or name; may be repeated."),
@@ -55,7 +66,7 @@ History = Annotated[bool, typer.Option("--history", help="Only show the requests
 
 
 def forget(
-    run: RunDir,
+    run: Target = None,
     classes: Classes = None,
     clients: Clients = None,
     samples: Samples = None,
@@ -67,6 +78,11 @@ def forget(
     controls: Controls = False,
     metrics: Metrics = None,
     history: History = False,
+    out: Out = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    no_report: NoReport = False,
+    quiet: Quiet = False,
     every: All = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -77,8 +93,23 @@ def forget(
     meanwhile, which is where they were trained by default: --set runtime=processes, --set
     runtime.workers=4. The exit status is 1 if it is still known too well; nothing is deleted then,
     and asking again goes on, by any method.
+
+    With a FILE the model is trained (or copied) first, and the new run's folder holds both; --set,
+    --out, --seed, --resume and --no-report are as of hansa learn.
     """
     with answering(as_json, debug) as answer:
+        if resume is not None or (run is not None and run.suffix in (".yaml", ".yml")):
+            asked = any((classes, clients, samples, method, relearn, allow_relearn, oracle))
+            if asked or controls or metrics or history:
+                problem, fix = "says all of it itself", "--set classes=[3], --set method=retrain"
+                raise ConfigError("file", str(run or resume), problem, fix)
+            _by_file(answer, run, sets, out, seed, resume, not no_report, quiet, every)
+            return
+        if run is None:
+            raise ConfigError("run", None, "nobody says what forgets", "a run's folder, or a file")
+        if out is not None or seed is not None:
+            problem, fix = "is of a file, and a run is changed where it is", "leave it out"
+            raise ConfigError("out" if out is not None else "seed", None, problem, fix)
         if history:
             _history(answer, run)
             return
@@ -100,35 +131,57 @@ def forget(
             chosen = None
             if method or changes:
                 chosen = _method(method or default_method(run), changes)
-            with Steps() as steps:
+            with Steps(quiet) as steps:
                 receipt = forget_(
                     run, request, chosen, oracle, controls, allow_relearn, steps,
                     metrics=[_metric(name) for name in metrics or ()], runtime=runtime,
                 )  # fmt: skip
         answer.data = receipt
         _show(answer, request, receipt, every)
-    if answer.data.get("status") == "incomplete":
+    if "incomplete" in (answer.data.get("status"), answer.data.get("goal")):
         raise typer.Exit(1)
+
+
+def _by_file(
+    answer: Answer,
+    file: Path | None,
+    sets: list[str] | None,
+    out: Path | None,
+    seed: int | None,
+    resume: Path | None,
+    report: bool,
+    quiet: bool,
+    every: bool,
+) -> None:
+    """Begin a run by a file, or go on with one, and show what came of it."""
+    from hansa.forget.forget_file import ForgetFile
+    from hansa.report import RunFolder
+    from hansa.report.page import final
+
+    path = run_or_resume(
+        answer,
+        ForgetFile,
+        lambda: ForgetFile.load(file or Path(), tuple(sets or ()), seed=seed),
+        out=out,
+        resume=resume,
+        alone=file is None and not sets and seed is None,
+        report=report,
+        quiet=quiet,
+    )
+    folder = RunFolder.open(path)
+    answer.data = folder.summary or {}
+    answer.table(final(folder, every=every))
+    answer.places(path)
 
 
 def _request(
     run: Path, classes: list[str] | None, clients: list[int] | None, samples: list[int] | None
 ) -> Request:
-    from hansa.forget import Request
+    from hansa.forget.request import Request, class_numbers
     from hansa.report import RunFolder
 
     names = (RunFolder.open(run).read_json("partition.json") or {}).get("classes", [])
-    numbers = []
-    # Classes called 1, 2, 3 have no class 0: there a number is a name, and no place.
-    named = any(name.isdecimal() and name != str(k) for k, name in enumerate(names))
-    for word in classes or ():
-        if word in names:
-            numbers.append(names.index(word))
-        elif word.isdecimal() and not named:
-            numbers.append(int(word))
-        else:
-            fix = f"one of {', '.join(names[:20])}" if names else "its number"
-            raise ConfigError("class", word, "there is no such class", fix)
+    numbers = class_numbers(classes or (), names)
     return Request.of(numbers, clients or (), samples or ())
 
 

@@ -103,6 +103,30 @@ class Request:
         return client in self.clients or label in self.classes
 
 
+def class_numbers(words: Iterable[str], names: Sequence[str], field: str = "class") -> list[int]:
+    """Classes by number, which were asked for by number or name.
+
+    Args:
+        names: of the run's classes; empty where they have none.
+        field: where they stand, for the error.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    numbers = []
+    # Classes called 1, 2, 3 have no class 0: there a number is a name, and no place.
+    named = any(name.isdecimal() and name != str(k) for k, name in enumerate(names))
+    for word in words:
+        if word in names:
+            numbers.append(list(names).index(word))
+        elif word.isdecimal() and not named:
+            numbers.append(int(word))
+        else:
+            fix = f"one of {', '.join(names[:20])}" if names else "its number"
+            raise ConfigError(field, word, "there is no such class", fix)
+    return numbers
+
+
 def check_request(
     request: Request,
     past: Request,

@@ -12,6 +12,7 @@ from hansa.experiment.sweep.worker import FAILED
 
 _OFTEN = 0.5  # seconds between two looks at how far runs are
 _NAMED = 3  # runs under way that are named
+_LONGEST = 32  # characters of what one does, where it has no rounds
 
 
 class SweepProgress(Shown):
@@ -103,6 +104,8 @@ class SweepProgress(Shown):
         for order in list(crew.running.values())[:_NAMED]:
             noted = noted_in(order.note)
             at = f" {noted['done']}/{noted['of']}" if noted.get("of") else ""
+            if not at and (what := str(noted.get("what", ""))):
+                at = f" ({what if len(what) <= _LONGEST else what[:_LONGEST] + '…'})"
             parts.append(order.name + at)
         more = len(crew.running) - len(parts)
         parts += [f"and {more} more"] * (more > 0)
