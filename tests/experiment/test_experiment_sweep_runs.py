@@ -19,9 +19,10 @@ from hansa.experiment.sweep.crew import Crew, Order, noted_in
 from hansa.experiment.sweep.sweep_file import SweepFile, with_options
 from hansa.experiment.sweep.sweep_folder import SweepFolder
 from hansa.experiment.sweep.sweeping import How, Swept, as_sweep, resume_sweep, sweep
-from hansa.experiment.sweep.worker import host
 from hansa.report import RunFolder
 from hansa.report.folder import held
+
+from ..toy.runs_here import RunsHere
 
 SULKY = '''
 """D-PSGD that fails with seed 2 and is killed with seed 3, until a file is there."""
@@ -50,28 +51,7 @@ class Sulky(DPSGD):
 '''
 
 
-class Here:
-    """Runs in this process, one after the other: what comes of them is the same."""
-
-    def __init__(self, logs: Path, threads: int) -> None:
-        pass
-
-    def start(self, site: int, packet: dict[str, Any]) -> None:
-        host(packet)
-
-    def status(self, site: int) -> int | None:
-        return 0
-
-    def interrupt(self, site: int) -> None:
-        raise AssertionError
-
-    kill = interrupt
-
-    def close(self) -> None:
-        pass
-
-
-QUIET = How(quiet=True, jobs=1, places=Here)
+QUIET = How(quiet=True, jobs=1, places=RunsHere)
 
 
 def base(folder: Path) -> dict[str, Any]:

@@ -60,6 +60,16 @@ Jobs = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Runs at a time.", show_default="as there are cores"),
 ]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="ray|HOST:PORT",
+        help="Have Ray give every run a place: on this machine, or on a cluster's, all of which see "
+        "the sweep's folder.",
+        show_default="processes here",
+    ),
+]
 ResumeSweep = Annotated[
     Path | None,
     typer.Option(
@@ -79,6 +89,7 @@ def sweep(
     seeds: Seeds = None,
     seed: SweepSeed = None,
     jobs: Jobs = None,
+    on: On = None,
     ray_address: RayAddress = None,
     out: Out = None,
     resume: ResumeSweep = None,
@@ -99,15 +110,16 @@ def sweep(
     """Run every setting with every seed, several at a time, and compare what came of them.
 
     The exit status is 1 if a run failed and 3 if one diverged; the others are run all the same.
-    Ctrl-C keeps everything: --resume SWEEP goes on. --ray-address has the nodes of every run placed
-    by that Ray cluster, as --set runtime.name=ray --set runtime.address=HOST:PORT does.
+    Ctrl-C keeps everything: --resume SWEEP goes on. --on has whole runs placed by Ray;
+    --ray-address the nodes of every run by that cluster, as --set runtime.name=ray --set
+    runtime.address=HOST:PORT does.
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
         from hansa.experiment.sweep.sweeping import How, resume_sweep
         from hansa.experiment.sweep.sweeping import sweep as run
 
-        how = How(jobs, skip_refused, retry, pages, quiet)
+        how = How(jobs, skip_refused, retry, pages, quiet, on or "")
         more: dict[str, Any] = {"samples": samples, "seeds": _seeds(seeds)}
         answer.go_on = "hansa sweep --resume"
         if resume is not None:

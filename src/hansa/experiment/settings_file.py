@@ -95,6 +95,11 @@ class SettingsFile(Settings):
         """The verb whose file this is; none where it is a part of one."""
         return str(cls.model_fields["verb"].default) if "verb" in cls.model_fields else ""
 
+    @classmethod
+    def seed_of(cls, settings: Mapping[str, Any]) -> Any:
+        """The seed of a run of such settings, which need not be checked yet."""
+        return settings.get("seed", cls.model_fields["seed"].default)
+
     def label(self) -> str:
         """What a run of it is called, before the time, where nobody names its folder."""
         return self.own_verb()

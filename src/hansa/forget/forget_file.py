@@ -81,6 +81,14 @@ class ForgetFile(SettingsFile):
             raise ConfigError("classes", None, problem, fix)
         return chosen
 
+    @classmethod
+    def seed_of(cls, settings: Mapping[str, Any]) -> Any:
+        """That of the training, where the file says no other."""
+        whole = dict(settings)
+        if whole.get("run"):
+            _learned(whole)
+        return super().seed_of(whole)
+
     def label(self) -> str:
         """By its method."""
         name = self.method["name"] if isinstance(self.method, Mapping) else "auto"

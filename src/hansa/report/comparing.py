@@ -122,6 +122,8 @@ def groups_of(folders: Sequence[RunFolder]) -> list[Group]:
     if len(groups) < len(folders):
         first = [folders[group[0]] for group in groups]
         each = [_of_all([called(folders[k]) for k in group]) for group in groups]
+        if not {"algorithm", "verb"} & set(differing(first)):
+            each = [each[0] if len(set(each)) == 1 else ""] * len(groups)  # it came of the runs
         named = _by_settings(first, each)
         if len(set(named)) == len(named) and all(named):
             for group, name in zip(groups, named, strict=True):

@@ -7,6 +7,7 @@ output; when the input ends, so does everything that was started here.
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import shutil
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from hansa.base.packets import read_packet, write_packet
-from hansa.engine.runtimes.ray_actor import SiteActor
 
 _LOOK = 0.1  # seconds between two looks at the actors
 _STORE = 80 << 20  # bytes of Ray's own object store, close to the least that it takes: unused here
@@ -49,7 +49,7 @@ class Driver:
     ``{"connect": ...}`` comes first, then for each start of a site ``{"place": name}``, which is
     answered by ``{"placed": name, ...}``; ``{"host": name, "order": ...}``, which is answered by
     ``{"ended": name, "how": ...}`` once it is over, as is a place that is not found; and
-    ``{"kill": name}``.
+    ``{"kill": name}`` and ``{"interrupt": name}``.
 
     Args:
         answers: where packets go.
@@ -60,6 +60,7 @@ class Driver:
         self.actors: dict[str, _Placed] = {}
         self.share: dict[str, float] = {}
         self.patience = 0.0
+        self.kind: Any = None
 
     def say(self, **packet: Any) -> None:
         """Write a packet."""
@@ -71,6 +72,8 @@ class Driver:
 
         self.share = {"num_cpus": order["cpus"], "num_gpus": order["gpus"]}
         self.patience = order["patience"]
+        module, _, name = order["actor"].partition(":")
+        self.kind = getattr(importlib.import_module(module), name)
         quiet: dict[str, Any] = {"logging_level": "WARNING", "log_to_driver": True}
         if order["address"]:
             ray.init(address=order["address"], **quiet)
@@ -91,7 +94,8 @@ class Driver:
                 _temp_dir=order["folder"],
                 **quiet,
             )
-        self.say(ready=ray.util.get_node_ip_address())
+        cores = ray.cluster_resources().get("CPU", 0.0)
+        self.say(ready=ray.util.get_node_ip_address(), cores=cores)
 
     def take(self, packet: dict[str, Any]) -> None:
         """Do what a packet asks."""
@@ -105,6 +109,8 @@ class Driver:
                 placed.hosts, placed.answer = True, placed.handle.host.remote(packet["order"])
         elif "kill" in packet and (placed := self.actors.get(packet["kill"])) is not None:
             ray.kill(placed.handle)
+        elif "interrupt" in packet and (placed := self.actors.get(packet["interrupt"])) is not None:
+            placed.handle.interrupt.remote()
 
     def _place(self, name: str) -> None:
         import ray
@@ -114,9 +120,10 @@ class Driver:
             # A site that is gone is started by who knows how far the others are, not by Ray.
             "max_restarts": 0,
             "max_task_retries": 0,
+            "max_concurrency": 2 if hasattr(self.kind, "interrupt") else 1,
             "scheduling_strategy": "SPREAD",
         }
-        handle: Any = ray.remote(SiteActor).options(**options).remote()
+        handle: Any = ray.remote(self.kind).options(**options).remote()
         self.actors[name] = _Placed(handle, handle.key.remote(), since=time.monotonic())
 
     def look(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hansa import __version__
 from hansa.base.errors import ConfigError, RunError
@@ -59,6 +59,9 @@ class RayLauncher:
         depot: files for sites.
     """
 
+    actor: ClassVar[str] = "hansa.engine.runtimes.ray_actor:SiteActor"
+    """``module:class`` of what is placed."""
+
     def __init__(
         self,
         logs: Path,
@@ -91,6 +94,7 @@ class RayLauncher:
             "workers": workers,
             "folder": self.folder,
             "patience": patience,
+            "actor": self.actor,
         }
         self._begin()
 
@@ -245,16 +249,32 @@ class RayLauncher:
         site = int(name.partition(".")[0])
         if self._starts.get(site) != name:
             return
-        if _series(actor["version"]) != _series(__version__):
-            how = f"has hansa {actor['version']} at {actor['address']}, and here is {__version__}"
-            self._ended[name] = how
-            self._ask({"kill": name})
+        if not self._accepted(name, actor):
             return
         self.admit(site, actor["key"])
         order = self._orders.pop(name)
         if order["far"]:
             order["ticket"]["listen"] = joined(actor["address"], 0)
         self._ask({"host": name, "order": order})
+
+    def _accepted(self, name: str, actor: dict[str, Any]) -> bool:
+        """Whether an actor has a hansa that fits this one; else it is ended."""
+        if _series(actor["version"]) == _series(__version__):
+            return True
+        how = f"has hansa {actor['version']} at {actor['address']}, and here is {__version__}"
+        self._ended[name] = how
+        self._ask({"kill": name})
+        return False
+
+    @property
+    def over(self) -> bool:
+        """Whether Ray itself is gone."""
+        return self._over
+
+    @property
+    def cores(self) -> float:
+        """What the whole Ray has, once it is ready."""
+        return float((self._connected or {}).get("cores", 1.0))
 
     def ended(self, site: int) -> str | None:
         """How a site has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -42,8 +43,8 @@ class Places(Protocol):
     def start(self, site: int, packet: dict[str, Any]) -> None:
         """Start one with what it is told."""
 
-    def status(self, site: int) -> int | None:
-        """How it ended; None: it still runs."""
+    def status(self, site: int) -> int | str | None:
+        """How it ended, a status or words; None: it still runs."""
 
     def interrupt(self, site: int) -> None:
         """Ask it to end."""
@@ -114,7 +115,8 @@ class Crew:
             if noted.get("status", "running") == "running":  # it died before it could say
                 early = status == -signal.SIGTERM  # it was asked before it could hear that
                 killed = self.asked > (0 if early else 2)
-                error = f"its process {how_it_ended(status)}"
+                how = status if isinstance(status, str) else how_it_ended(status)
+                error = f"its process {how}"
                 noted = {"status": INTERRUPTED if killed else FAILED, "error": error}
                 order.note.write_text(json.dumps(noted))
             self.outcomes[order.name] = noted
@@ -142,4 +144,6 @@ def on_this_machine(logs: Path, threads: int) -> Places:
         logs: the folder of their accounts.
         threads: cores that each may use.
     """
+    with contextlib.suppress(ValueError):  # whoever says how many means at most so many
+        threads = min(threads, int(os.environ.get("OMP_NUM_THREADS", threads)) or threads)
     return begin_processes(child.command(_WORKER), logs, threads)

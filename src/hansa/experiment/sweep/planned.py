@@ -218,7 +218,7 @@ def _varies(field: str, every: Sequence[Changes], random: Mapping[str, Range | V
 
 
 def _own_seed(kind: type[SettingsFile], base: Mapping[str, Any]) -> int:
-    own = base.get(SEED, kind.model_fields[SEED].default)
+    own = kind.seed_of(base)
     if not isinstance(own, int) or isinstance(own, bool):
         raise ConfigError(f"run.{SEED}", own, "is no whole number", "such as 1")
     return own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import ConfigError
+from hansa.base.telling import doing
 from hansa.base.threads import cores
 from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.sweep.crew import Crew, Order, Outcome, Places, on_this_machine
@@ -35,6 +37,9 @@ class How:
         retry: have runs that failed tried again.
         pages: write each run's own page too.
         quiet: no progress.
+        on: has Ray give each run a place: ``ray``, one of the sweep's own on this machine, or the
+            ``HOST:PORT`` of a cluster all of whose machines see the sweep's folder. Empty: runs are
+            processes here.
         places: where processes live.
     """
 
@@ -43,6 +48,7 @@ class How:
     retry: bool = False
     pages: bool = False
     quiet: bool = False
+    on: str = ""
     places: MakePlaces = on_this_machine
 
 
@@ -179,12 +185,15 @@ def as_sweep(target: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     return settings if settings.get("verb") == verb else {"verb": verb, "run": settings}
 
 
+def cores_each(plan: SweepPlan) -> int:
+    """Cores that a run takes: one for each of its workers."""
+    runtimes = (getattr(setting.chosen, "runtime", None) for setting in plan.settings)
+    return max([1, *(getattr(runtime, "workers", 1) for runtime in runtimes)])
+
+
 def default_jobs(plan: SweepPlan) -> int:
-    """As many runs at a time as there are cores for, where each takes one for each worker."""
-    workers = [
-        getattr(getattr(setting.chosen, "runtime", None), "workers", 1) for setting in plan.settings
-    ]
-    return max(1, min(cores() // max([1, *workers]), len(plan.runs)))
+    """As many runs at a time as there are cores for."""
+    return max(1, min(cores() // cores_each(plan), len(plan.runs)))
 
 
 def _refuse(plan: SweepPlan, how: How) -> None:
@@ -196,15 +205,38 @@ def _refuse(plan: SweepPlan, how: How) -> None:
 @contextlib.contextmanager
 def _places(plan: SweepPlan, how: How) -> Iterator[tuple[Places, int]]:
     """Where processes live, and how many at a time; they end with this."""
-    jobs = how.jobs or default_jobs(plan)
+    jobs = default_jobs(plan) if how.jobs is None else how.jobs
     if jobs < 1:
         raise ConfigError("jobs", jobs, "is no number of runs", "1 or more")
+    if how.on:
+        with _on_ray(plan, how) as both:
+            yield both
+        return
     with tempfile.TemporaryDirectory(prefix="hansa-sweep-") as logs:
         places = how.places(Path(logs), max(1, cores() // jobs))
         try:
             yield places, jobs
         finally:
             places.close()
+
+
+@contextlib.contextmanager
+def _on_ray(plan: SweepPlan, how: How) -> Iterator[tuple[Places, int]]:
+    """Ray's places for runs, and for how many at a time it has cores."""
+    from hansa.experiment.sweep.on_ray import OnRay, check_runs
+
+    runtimes = (getattr(setting.chosen, "runtime", None) for setting in plan.settings)
+    check_runs(how.on, [getattr(runtime, "name", "") for runtime in runtimes])
+    each = cores_each(plan)
+    own = how.jobs * each if how.jobs else cores()
+    logs = tempfile.mkdtemp(prefix="hansa-sweep-")
+    doing("starting Ray" if how.on == "ray" else f"reaching Ray at {how.on}")
+    places = OnRay(Path(logs), cores(), how.on, own, each)  # where it does not come, its log stays
+    try:
+        yield places, how.jobs or min(places.room, len(plan.runs))
+    finally:
+        places.close()
+        shutil.rmtree(logs, ignore_errors=True)
 
 
 def _checked(plan: SweepPlan, how: How, places: Places, jobs: int) -> SweepPlan:
