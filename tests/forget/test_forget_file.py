@@ -62,7 +62,7 @@ def test_a_copy_forgets_as_the_run_would_have(folder: Path, tmp_path: Path) -> N
 
 def test_what_is_swept_is_a_line_a_method(folder: Path, tmp_path: Path) -> None:
     whole = with_options(
-        as_sweep(settings(str(folder))), ["method=sga,pgd", "classes=[[3],[4]]"]
+        as_sweep(settings(str(folder))), ["method=sga,quickdrop_originals", "classes=[[3],[4]]"]
     )
     swept = sweep(whole, tmp_path / "out", how=QUIET)
     table = {row["setting"]: row for row in swept.table()}

@@ -65,7 +65,7 @@ On = Annotated[
     typer.Option(
         "--on",
         metavar="ray|HOST:PORT",
-        help="Have Ray give every run a place: on this machine, or on a cluster's, all of which see "
+        help="Have Ray give every run a place: here, or on a cluster's machines, all of which see "
         "the sweep's folder.",
         show_default="processes here",
     ),

@@ -46,5 +46,7 @@ class ForgettingPage(RequestPage):
             if part in oracle:
                 found[f"right {words}, retrained"] = Figure(oracle[part], share=True, better="")
         rest = {k: v for k, v in after.items() if k not in (*_SHARES, "membership_auc")}
-        more = {k: Figure(float(v), better="") for k, v in rest.items() if isinstance(v, int | float)}
+        more = {
+            k: Figure(float(v), better="") for k, v in rest.items() if isinstance(v, int | float)
+        }
         return found | more
