@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import DataError
+from hansa.base.threads import cores
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I")
 _DAMAGED = (OSError, ValueError, SyntaxError)  # what Pillow raises on bad bytes
@@ -131,7 +131,7 @@ def decode(
             images[row] = image
 
     blocks = [range(at, min(at + 512, len(blobs))) for at in range(0, len(blobs), 512)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes without the GIL
+    with ThreadPoolExecutor(min(8, cores())) as pool:  # Pillow decodes without the GIL
         for _ in pool.map(fill, blocks):
             pass
     return images if images.ndim == 4 else images[..., None]

@@ -43,7 +43,7 @@ class ForgettingPage(RequestPage):
         found["goal reached"] = Figure(float(self.status(of) == "done"), share=True)
         found["membership AUC"] = Figure(after["membership_auc"], better="")
         for part, words in _SHARES.items():
-            if part in oracle:
+            if part in oracle and of.method != "retrain":  # which is the oracle
                 found[f"right {words}, retrained"] = Figure(oracle[part], share=True, better="")
         rest = {k: v for k, v in after.items() if k not in (*_SHARES, "membership_auc")}
         more = {

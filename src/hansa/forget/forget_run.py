@@ -75,7 +75,7 @@ def resume(
     say: Say = lambda what: None,
     report: bool = True,
 ) -> RunFolder:
-    """Go on with a run that was interrupted: training from its checkpoint, a request from its start.
+    """Go on with a run that was interrupted: training from its checkpoint, a request from scratch.
 
     Raises:
         CheckpointError: the folder is another verb's, or is damaged.

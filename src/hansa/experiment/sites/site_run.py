@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
+from hansa.base.threads import cores
 from hansa.engine import BySite, Job
 from hansa.engine.links.addresses import listening
 from hansa.engine.links.limits import LinkSettings
@@ -126,7 +126,7 @@ class _SiteRun:
             deadline=max(waits.values()),
             deadlines=waits,
             checkpoints=folder.path / "checkpoints",
-            threads=max(1, len(os.sched_getaffinity(0))),
+            threads=cores(),
             resume=self.start.checkpoint,
             rejoins=True,
             careful=True,

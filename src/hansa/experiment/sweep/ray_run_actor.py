@@ -49,8 +49,7 @@ class RunActor:
                 stderr=file,
                 env={**os.environ, "OMP_NUM_THREADS": str(order["threads"])},
             )
-        pipe = self._process.stdin
-        assert pipe is not None
+        pipe: Any = self._process.stdin
         with pipe:
             write_packet(pipe, order)
         if self._asked:

@@ -8,7 +8,6 @@ is over. After a refusal the connection is closed; the session, if it was in ord
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 from hansa.base.errors import ConfigError, WireError
 from hansa.base.files import lock
+from hansa.base.threads import cores
 from hansa.infer.private.protocol.allowances import Quotas
 from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.desk import Desk
@@ -88,7 +88,7 @@ class PrivateServer:
         self.desk, self.patience = desk, patience
         self._clients = clients
         self._context = server_context(identity, None if clients is None else [*clients.values()])
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers or cores()
         self._held = 0
         self._lines: Counter[str] = Counter()
         self._talking: set[asyncio.Task[None]] = set()
