@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from hansa.base import few, many
+from hansa.base.few import Figures
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.data import Dataset, Split
@@ -170,7 +172,8 @@ class Block:
         held: examples that nodes keep back to validate models, one index array each.
         roster: what the nodes of the run told of themselves.
         report: this round's measurements by name, arrays [n]; NaN where a node has none.
-            An algorithm may add its own: they become metrics, by node when models are measured.
+            An algorithm may add its own, or those of some nodes by :meth:`note`: they become
+            metrics, by node when models are measured.
         log: as ``report``, but recorded by node in every round, and of any nodes of the run, arrays
             [nodes]: a server says what it knows of its clients.
         events: what happened in this round that a reader of the run should know.
@@ -207,8 +210,8 @@ class Block:
     state: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     shelves: dict[str, Shelf] = field(default_factory=dict)
-    report: dict[str, np.ndarray] = field(default_factory=dict)
-    log: dict[str, np.ndarray] = field(default_factory=dict)
+    report: dict[str, Figures] = field(default_factory=dict)
+    log: dict[str, Figures] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     clock: Clock | None = None
     awake: np.ndarray | None = None
@@ -264,11 +267,11 @@ class Block:
         """State as it is before anything was done."""
         n = len(self)
         if len(self.before) != n:
-            self.before = np.zeros(n, dtype=np.int64)
+            self.before = many.zeros(n, np.int64)
         for name in COUNTERS:
-            self.state[name] = torch.zeros(n, dtype=torch.int64)
+            self.state[name] = many.counter(n)
         for name in MODELLED:
-            self.state[name] = torch.zeros(n, dtype=torch.float64)
+            self.state[name] = many.counter(n, np.float64)
         buffers = dict(self.trainer.module.named_buffers())
         for entry in self.trainer.layout.integer_buffers:
             value = buffers[entry.name]
@@ -349,8 +352,13 @@ class Block:
         for name in ("steps", "samples"):
             self.state[name][who] += crew.state[name]
         for name, values in crew.report.items():
-            whole = self.report.setdefault(name, np.full(len(self), np.nan))
-            whole[who] = values
+            self.note(name, who, values)
+
+    def note(self, name: str, at: Any, values: Any) -> None:
+        """Put figures of the nodes at some positions into this round's report."""
+        if name not in self.report:
+            self.report[name] = few.nobody(len(self))
+        self.report[name][at] = values
 
     def integers(self, at: np.ndarray) -> dict[str, Tensor]:
         """The integer buffers of the nodes at these positions, by their name in the state."""
@@ -397,10 +405,13 @@ class Block:
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """Where these nodes of the run stand in the block; those not in it are left out."""
-        place = np.full(self.nodes, -1, dtype=np.int64)
-        place[self.ids] = np.arange(len(self.ids))
-        at = place[ids]
-        return at[at >= 0]
+        if self.whole:
+            return np.array(ids, dtype=np.int64)
+        at = np.searchsorted(self.ids, ids)
+        inside = at < len(self.ids)
+        inside[inside] = self.ids[at[inside]] == np.asarray(ids)[inside]
+        found: np.ndarray = at[inside]
+        return found
 
     def train(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hansa.base.lazy import torch
+from hansa.base.many import counter
 from hansa.base.streams import Streams
 from hansa.data import label_histogram
 from hansa.data.dealing.deal import sizes_of
@@ -225,7 +225,7 @@ class Job(Plan):
         block.facts[TOGETHER] = self.attackers is not None and self.attackers.attack.colluding
         if self.faults is not None:
             for name in COUNTERS:
-                block.state[name] = torch.zeros(len(block), dtype=torch.int64)
+                block.state[name] = counter(len(block))
         self.clock.start(block)
         self.algorithm.start(block)
         self.algorithm.check_block(block)

@@ -150,7 +150,7 @@ class RexAsync(Asynchronous):
             storing.take(node, inbox, t, self.exposure, self.guard)
             for name in COUNTED:
                 if name in node.report:
-                    node.state[f"rex.{name}"].add_(int(node.report.pop(name)[0]))
+                    node.state[f"rex.{name}"].add_(int(np.asarray(node.report.pop(name))[0]))
 
     def closing(self, block: Block, t: int) -> None:
         for name in COUNTED[: 3 if self.guard.watches else 2]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _FEW = 4096  # nodes
+_SPARSE = 64  # of more nodes an edge, most have no edge at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class Graph:
         if pairs.size:
             pairs = pairs[np.concatenate([[True], pairs[1:] != pairs[:-1]])]
         hearer, heard = np.divmod(pairs, max(nodes, 1))
-        return cls(_offsets(np.bincount(hearer, minlength=nodes)), heard)
+        return cls(_offsets_of(hearer, nodes), heard)
 
     def with_weights(
         self, ends: Sequence[tuple[int, int]], weights: np.ndarray, symmetric: bool = False
@@ -101,7 +102,7 @@ class Graph:
     def keep(self, edges: np.ndarray) -> Graph:
         """The graph with some of its edges, bool [edges]; a weight that goes is a node's own."""
         return Graph(
-            _offsets(np.bincount(self.receivers[edges], minlength=self.nodes)),
+            _offsets_of(self.receivers[edges], self.nodes),
             self.indices[edges],
             None if self.weights is None else self.weights[edges],
         )
@@ -151,7 +152,7 @@ class Graph:
     @property
     def receivers(self) -> np.ndarray:
         """int64 [edges]: the node that hears, in step with ``indices``."""
-        return np.repeat(np.arange(self.nodes), self.in_degrees)
+        return row_of_each(self.indptr)
 
     def row(self, node: int) -> np.ndarray:
         """int64 [in-degree]: the nodes that ``node`` hears, ascending."""
@@ -172,7 +173,7 @@ class Graph:
 
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(indptr [k+1], nodes heard) of k nodes, in the order given."""
-        lengths = self.in_degrees[ids]
+        lengths = self.indptr[ids + 1] - self.indptr[ids]
         indptr = _offsets(lengths)
         take = np.arange(indptr[-1]) + np.repeat(self.indptr[ids] - indptr[:-1], lengths)
         return indptr, self.indices[take]
@@ -180,7 +181,7 @@ class Graph:
     def transpose(self) -> Graph:
         """The graph whose row i lists the nodes that hear i."""
         order = np.argsort(self.indices, kind="stable")
-        return Graph(_offsets(self.out_degrees), self.receivers[order])
+        return Graph(_offsets_of(self.indices, self.nodes), self.receivers[order])
 
     @cached_property
     def symmetric(self) -> bool:
@@ -243,4 +244,22 @@ def _reaches_all(indptr: np.ndarray, indices: np.ndarray) -> bool:
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
     """int64 [n+1]: where each row starts, from the rows' lengths [n]."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    indptr = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    return indptr
+
+
+def _offsets_of(rows: np.ndarray, nodes: int) -> np.ndarray:
+    """int64 [nodes+1]: where each row starts, from the row of each entry [edges]."""
+    if len(rows) * _SPARSE >= nodes:
+        return _offsets(np.bincount(rows, minlength=nodes))
+    at, counts = np.unique(rows, return_counts=True)
+    return np.repeat(_offsets(counts), np.diff(np.concatenate([[-1], at, [nodes]])))
+
+
+def row_of_each(indptr: np.ndarray) -> np.ndarray:
+    """int64 [edges]: the row of each entry of a compressed-row form, from where rows start."""
+    nodes, edges = len(indptr) - 1, int(indptr[-1])
+    if edges * _SPARSE >= nodes:
+        return np.repeat(np.arange(nodes), np.diff(indptr))
+    return np.searchsorted(indptr, np.arange(edges), side="right") - 1

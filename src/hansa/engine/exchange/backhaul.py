@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hansa.base.lazy import torch
+from hansa.base.many import add_, tally
 
 if TYPE_CHECKING:
     from hansa.engine.block import Block
@@ -29,9 +29,7 @@ def book_backhaul(
     if BACKHAUL not in block.state:
         return
     between = (block.ids[senders] >= block.clients) & (receivers >= block.clients)
-    load = np.zeros(len(block), dtype=np.int64)
-    np.add.at(load, senders[between], nbytes[between])
-    block.state[BACKHAUL].add_(torch.from_numpy(load))
+    add_(block.state[BACKHAUL], tally(senders[between], len(block), nbytes[between]))
 
 
 def bytes_by_level(sent: np.ndarray, between: np.ndarray, clients: int) -> dict[str, int]:

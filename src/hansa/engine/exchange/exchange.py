@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hansa.base.adding import add_
+from hansa.base import many
 from hansa.base.errors import WireError
+from hansa.base.few import Few
 from hansa.base.lazy import torch
+from hansa.base.many import add_, tally
 from hansa.codec import Codec, Dense
 from hansa.codec.messages import Messages, concatenate, select, width
 from hansa.engine.exchange.asked import Asked, Exchange, check_kind, check_missing
@@ -18,10 +20,15 @@ from hansa.engine.exchange.inbox import Inbox
 from hansa.engine.exchange.losses import record, refuse, resend, wait_in_vain
 from hansa.engine.exchange.terms import Missing, OnMissing
 from hansa.engine.exchange.wire import HEADER_BYTES, Buffer, Header, Key, When, checksum, frame
+from hansa.topology.graph import row_of_each
 
 if TYPE_CHECKING:
     from hansa.engine.block import Block
     from hansa.topology import Graph
+
+
+MESSAGE_BYTES = "message_bytes"
+"""In a block's report: the mean size of what each node sent, of its largest exchange."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Send(Asked[Inbox]):
     def speakers(self, block: Block) -> np.ndarray:
         """The id of each message's sender, int64 [messages]."""
         if self.each:
-            return np.repeat(block.ids, np.diff(self.graph.transpose().rows(block.ids)[0]))
+            return block.ids[row_of_each(rows_of(self.graph.transpose(), block)[0])]
         return block.ids if self.senders is None else block.ids[self.senders]
 
     def perform(self, exchange: Exchange, block: Block, round: int, phase: int) -> Inbox:
@@ -83,9 +90,7 @@ class Send(Asked[Inbox]):
 
         # What stays goes by the same routes as what leaves: routes are by sender and then
         # receiver, an inbox is by receiver and then sender.
-        whole, hears = len(block) == self.graph.nodes, self.hears or self.graph
-        rows = (hears.indptr, hears.indices) if whole else hears.rows(block.ids)
-        (indptr, senders), missing = rows, Missing()
+        (indptr, senders), missing = rows_of(self.hears or self.graph, block), Missing()
         names = block.ids[routes.senders], routes.receivers
         silent = exchange.unheard(when, self.kind, *names)
         if exchange.post is None and self.hears is None and not (lost | silent).any():
@@ -93,7 +98,7 @@ class Send(Asked[Inbox]):
         else:
             goes, near = ~lost, exchange.here(routes.receivers)
             _speak(exchange, block, self, routes, np.flatnonzero(goes & ~near), when, due)
-            edges = senders, np.repeat(block.ids, np.diff(indptr))
+            edges = senders, block.ids[row_of_each(indptr)]
             if self.hears is not None:
                 near &= _among(names, edges)
             stays = np.flatnonzero(goes & near)
@@ -106,10 +111,10 @@ class Send(Asked[Inbox]):
                 missing = Missing(_offsets(indptr, ~got), senders[~got])
                 indptr, senders, came = _offsets(indptr, got), senders[got], came.at(got)
 
-        before = block.state["modelled_time"].numpy().copy()
+        before = many.copied(block.state["modelled_time"].numpy()) if len(missing) else None
         heard = count_received(block, indptr, came.weight)
         exchange.clock.receive(block, heard, indptr, came.due)
-        if len(missing):
+        if before is not None:
             wait_in_vain(exchange, block, missing, before)
         received = concatenate(tables)
         if isinstance(received, torch.Tensor) and isinstance(self.rows, torch.Tensor):
@@ -161,17 +166,19 @@ class Routes:
         Raises:
             ValueError: there are too many or too few messages.
         """
-        indptr, receivers = send.graph.transpose().rows(block.ids)
-        senders = np.repeat(np.arange(len(block)), np.diff(indptr))
+        indptr, receivers = rows_of(send.graph.transpose(), block)
+        senders, unsaid = row_of_each(indptr), False
         if send.each:
             due, message = len(senders), np.arange(len(senders))
         elif send.senders is None:
             due, message = len(block), senders
         else:
-            place = np.full(len(block), -1)
-            place[send.senders] = np.arange(len(send.senders))
-            due, message = len(send.senders), place[senders]
-        if len(send.rows) != due or (message < 0).any():
+            due, order = len(send.senders), np.argsort(send.senders)
+            message = np.searchsorted(send.senders, senders, sorter=order)
+            unsaid = (message == due).any()
+            message = order[message[:0] if unsaid else message]
+            unsaid = unsaid or (send.senders[message] != senders).any()
+        if len(send.rows) != due or unsaid:
             raise ValueError(f"{len(send.rows)} messages where {due} are due")
         return cls(senders, receivers, message)
 
@@ -382,6 +389,12 @@ def what_arrives(send: Said) -> Messages:
     return received
 
 
+def rows_of(graph: Graph, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """(indptr [n+1], nodes heard) of the block's nodes."""
+    whole = len(block.ids) == graph.nodes
+    return (graph.indptr, graph.indices) if whole else graph.rows(block.ids)
+
+
 def nothing(messages: Messages) -> Messages:
     """No messages, of the same form."""
     return select(messages, np.zeros(0, dtype=np.int64))
@@ -394,10 +407,9 @@ def count_sent(block: Block, routes: Routes, sizes: np.ndarray) -> np.ndarray:
         sizes: bytes of each message, header included, int64 [messages].
     """
     n = len(block)
-    load = np.zeros(n, dtype=np.int64)
-    np.add.at(load, routes.senders, sizes[routes.message])
+    load = tally(routes.senders, n, sizes[routes.message])
     book_backhaul(block, routes.senders, routes.receivers, sizes[routes.message])
-    book_sent(block, np.bincount(routes.senders, minlength=n), load)
+    book_sent(block, tally(routes.senders, n), load)
     return load
 
 
@@ -405,9 +417,17 @@ def book_sent(block: Block, fanout: np.ndarray, load: np.ndarray) -> None:
     """Count so many messages and bytes, int64 [n] each, that the nodes send."""
     add_(block.state["messages_sent"], fanout)
     add_(block.state["bytes_sent"], load)
+    before = block.report.get(MESSAGE_BYTES)
+    if len(block) >= many.MANY:
+        figures, some = (
+            before if isinstance(before, Few) else Few(len(block)),
+            np.flatnonzero(fanout),
+        )
+        figures.put(some, load[some] / fanout[some], np.fmax)
+        block.report[MESSAGE_BYTES] = figures
+        return
     mean = np.where(fanout > 0, load / np.maximum(fanout, 1), np.nan)
-    before = block.report.get("message_bytes")
-    block.report["message_bytes"] = mean if before is None else np.fmax(before, mean)
+    block.report[MESSAGE_BYTES] = mean if before is None else np.fmax(before, mean)
 
 
 def count_received(block: Block, indptr: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -415,9 +435,13 @@ def count_received(block: Block, indptr: np.ndarray, sizes: np.ndarray) -> np.nd
 
     Returns each node's bytes [n].
     """
-    total = np.concatenate([[0], np.cumsum(sizes)])
-    heard: np.ndarray = np.diff(total[indptr])
-    book_received(block, np.diff(indptr), heard)
+    if len(block) >= many.MANY:
+        rows = row_of_each(indptr)
+        heard, count = tally(rows, len(block), sizes), tally(rows, len(block))
+    else:
+        total = np.concatenate([[0], np.cumsum(sizes)])
+        heard, count = np.diff(total[indptr]), np.diff(indptr)
+    book_received(block, count, heard)
     return heard
 
 

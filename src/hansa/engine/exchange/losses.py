@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hansa.base.adding import add_
 from hansa.base.errors import RunError
-from hansa.base.lazy import torch
+from hansa.base.many import add_, tally
 from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Exchange
 from hansa.engine.exchange.terms import Missing, OnMissing
@@ -96,15 +95,13 @@ def resend(
         due: when they would have arrived, s.
     """
     n = len(block)
-    counts = np.bincount(senders, minlength=n)
-    totals = np.zeros(n, dtype=np.int64)
-    np.add.at(totals, senders, sizes)
+    counts, totals = tally(senders, n), tally(senders, n, sizes)
     for name, numbers in zip(RESENT, (counts, totals), strict=True):
         add_(block.state[name], numbers)
     if not exchange.clock.modelled:
         return due
-    now = block.state["modelled_time"].numpy().copy()
-    again = exchange.due(block, senders, receivers, sizes) - now[senders]
+    now = block.state["modelled_time"].numpy()[senders]
+    again = exchange.due(block, senders, receivers, sizes) - now
     return due + exchange.patience + again
 
 
@@ -116,8 +113,8 @@ def wait_in_vain(exchange: Exchange, block: Block, missing: Missing, before: np.
     """
     lacks = missing.counts
     if MISSING in block.state:
-        block.state[MISSING] += torch.from_numpy(lacks)
+        add_(block.state[MISSING], lacks)
     if exchange.clock.modelled:
         time = block.state["modelled_time"].numpy()
-        until = np.where(lacks > 0, before + exchange.patience, time)
-        np.maximum(time, until, out=time)
+        who = np.flatnonzero(lacks)
+        time[who] = np.maximum(time[who], before[who] + exchange.patience)

@@ -7,16 +7,17 @@ goes along some of them, and only the tellers know along which; who is told noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hansa.base.adding import add_
 from hansa.base.errors import WireError
+from hansa.base.many import add_, tally
 from hansa.codec import Table, Tables
 from hansa.engine.exchange.asked import Asked, Exchange, Post, check_kind, check_missing
 from hansa.engine.exchange.backhaul import book_backhaul
+from hansa.engine.exchange.exchange import rows_of
 from hansa.engine.exchange.losses import record, refuse
 from hansa.engine.exchange.wire import (
     HEADER_BYTES,
@@ -28,6 +29,7 @@ from hansa.engine.exchange.wire import (
     unpack_control,
 )
 from hansa.topology import Graph
+from hansa.topology.graph import row_of_each
 
 if TYPE_CHECKING:
     from hansa.engine.block import Block
@@ -39,7 +41,8 @@ _HEADS = ("senders", "receivers", "at", "sizes")
 
 @dataclass(frozen=True)
 class Told:
-    """What the nodes of a block were told: an entry for each edge of the graph into them.
+    """What the nodes of a block were told: an entry for each edge of the graph into them, or, if
+    the :class:`Tell` is ``brief``, for each of those by which something came.
 
     Attributes:
         receivers: int64 [edges], positions in the block, ascending.
@@ -56,6 +59,17 @@ class Told:
     at: np.ndarray
     values: dict[str, np.ndarray]
     lost: np.ndarray
+
+    def that_came(self) -> Told:
+        """The entries by which there was a word."""
+        return Told(
+            self.receivers[self.came],
+            self.senders[self.came],
+            self.came[self.came],
+            self.at[self.came],
+            {name: column[self.came] for name, column in self.values.items()},
+            self.lost,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Tell(Asked[Told]):
         kind: what it is, at most 16 ASCII characters.
         turn: see :class:`~hansa.engine.exchange.exchange.Send`.
         on_missing: what becomes of a word that does not come (see above).
+        brief: who is told nothing needs no entry: the words alone are handed over.
     """
 
     graph: Graph
@@ -89,6 +104,7 @@ class Tell(Asked[Told]):
     kind: str = "tell"
     turn: int | None = None
     on_missing: Unheard = "wait"
+    brief: bool = False
 
     def __post_init__(self) -> None:
         check_kind(self.kind, self.turn)
@@ -104,16 +120,9 @@ class Tell(Asked[Told]):
             WireError: another block's frame is malformed.
             RunError: a word is lost and the run file says that this ends the run.
         """
-        indptr, senders = self.graph.rows(block.ids)
-        count, receivers = len(senders), np.repeat(np.arange(len(block)), np.diff(indptr))
-        told = Told(
-            receivers=receivers,
-            senders=senders,
-            came=np.zeros(count, dtype=bool),
-            at=np.full(count, np.nan),
-            values={name: np.full(count, value) for name, value in self.default.items()},
-            lost=np.zeros(len(self.senders), dtype=bool),
-        )
+        # Between blocks, and where a run is done again, it matters who might have said something.
+        brief = self.brief and exchange.post is None and exchange.recorded is None
+        told = self._silence(_NOBODY, _NOBODY) if brief else self._edges(block)
         words, policy = self._words(block), exchange.policy(self.on_missing)
         _count(block, "sent", words.senders, words.sizes)
         heads = words.sizes + HEADER_BYTES
@@ -130,6 +139,14 @@ class Tell(Asked[Told]):
             else:
                 told.lost[:] = lost
                 words = words.take(~lost)
+        if brief:
+            order = np.lexsort((words.senders, words.receivers))
+            words = words.take(order)
+            told = replace(
+                self._silence(block.positions(words.receivers), words.senders), lost=told.lost
+            )
+            self._hear(block, told, words)
+            return told
         here = exchange.here(words.receivers)
         heard, speaks = [words.take(here)], np.ones(len(told.senders), dtype=bool)
         if exchange.post is not None:
@@ -143,7 +160,23 @@ class Tell(Asked[Told]):
         for some in heard:
             unheard = exchange.unheard(when, self.kind, some.senders, some.receivers)
             self._hear(block, told, some.take(~unheard))
-        return told
+        return told.that_came() if self.brief else told
+
+    def _edges(self, block: Block) -> Told:
+        """An entry for each edge into the block, by which nothing has come yet."""
+        indptr, senders = rows_of(self.graph, block)
+        return self._silence(row_of_each(indptr), senders)
+
+    def _silence(self, receivers: np.ndarray, senders: np.ndarray) -> Told:
+        count = len(senders)
+        return Told(
+            receivers=receivers,
+            senders=senders,
+            came=np.zeros(count, dtype=bool),
+            at=np.full(count, np.nan),
+            values={name: np.full(count, value) for name, value in self.default.items()},
+            lost=np.zeros(len(self.senders), dtype=bool),
+        )
 
     def _words(self, block: Block) -> _Words:
         """What this block's nodes say, checked."""
@@ -306,7 +339,5 @@ class _Words:
 def _count(block: Block, way: str, ids: np.ndarray, sizes: np.ndarray) -> None:
     """Count words that nodes of the block have ``sent``, ``resent`` or ``received``."""
     at, n = block.positions(ids), len(block)
-    heads = np.bincount(at, minlength=n)
-    nbytes = np.bincount(at, weights=sizes, minlength=n).astype(np.int64) + HEADER_BYTES * heads
-    add_(block.state[f"messages_{way}"], heads)
-    add_(block.state[f"bytes_{way}"], nbytes)
+    add_(block.state[f"messages_{way}"], tally(at, n))
+    add_(block.state[f"bytes_{way}"], tally(at, n, sizes + HEADER_BYTES))

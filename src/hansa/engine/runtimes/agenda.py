@@ -21,6 +21,7 @@ from hansa.base.errors import OwnCodeError, RunError
 from hansa.base.modules import import_path
 from hansa.engine.asynchronous import Asynchronous, acting
 from hansa.engine.block import TRAIN_LOSS, Block
+from hansa.engine.exchange.exchange import MESSAGE_BYTES
 from hansa.engine.exchange.letter import Letter
 from hansa.engine.exchange.taking import Put, Take, Taken, Until
 from hansa.engine.job import Job
@@ -135,10 +136,9 @@ class Agenda:
     def report(self) -> None:
         """Report the nodes' mean losses of a round."""
         if self._losses:
-            values = np.full(len(self.block), np.nan)
-            for k, losses in self._losses.items():
-                values[k] = np.mean(losses)
-            self.block.report[TRAIN_LOSS] = values
+            self.block.report.pop(TRAIN_LOSS, None)
+            means = [float(np.mean(losses)) for losses in self._losses.values()]
+            self.block.note(TRAIN_LOSS, list(self._losses), means)
 
     def _entry(self, k: int, t: int) -> tuple[float, int, int, float]:
         """When a node wakes next, with the time of its that this was said at."""
@@ -249,20 +249,17 @@ class Agenda:
         """Take over what a node reported."""
         block, k = self.block, run.k
         for name, values in run.node.report.items():
-            value = values.item(0)
+            value = np.asarray(values).item(0)
             if name == TRAIN_LOSS:
                 self._losses.setdefault(k, []).append(value)
                 if value > self.job.train.diverged_above:
-                    block.report[TRAIN_LOSS] = np.full(len(block), np.nan)
-                    block.report[TRAIN_LOSS][k] = value
+                    block.report.pop(TRAIN_LOSS, None)
+                    block.note(TRAIN_LOSS, k, value)
                     self.watch(run.t)
                 continue
-            whole = block.report.get(name)
-            if whole is None:
-                whole = block.report[name] = np.full(len(block), np.nan)
-            before = whole.item(k)
-            if name != "message_bytes" or math.isnan(before) or value > before:  # the largest
-                whole[k] = value
+            before = block.report[name][k] if name in block.report else math.nan
+            if name != MESSAGE_BYTES or math.isnan(before) or value > before:  # the largest
+                block.note(name, k, value)
         run.node.report.clear()
 
     def _over(self, run: Running) -> None:

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from hansa.base import few, many
+from hansa.base.few import Figures
 from hansa.base.lazy import torch
 from hansa.engine.accounts import EPSILON, summed_up
 from hansa.engine.exchange.backhaul import BACKHAUL, bytes_by_level
+from hansa.engine.exchange.exchange import MESSAGE_BYTES
 from hansa.engine.job import Job
 from hansa.engine.own_judge import Tallies
 from hansa.engine.roster import Roster
@@ -63,8 +66,8 @@ class Collector:
         self.overhead: dict[str, int] = {}
         self._waiting: dict[int, list[Report]] = {}
         self._until: dict[int, int | None] = {}
-        self._sent = np.zeros(job.nodes, dtype=np.int64)
-        self._between = np.zeros(job.nodes, dtype=np.int64)
+        self._sent = many.zeros(job.nodes, np.int64)
+        self._between = many.zeros(job.nodes, np.int64)
         self.levels: dict[str, int] = {}
         self._trainer: Trainer | None = None
         self._cut = True  # what a run that is gone on with has recorded of later rounds
@@ -159,16 +162,15 @@ class Collector:
     def _record(self, done: int, parts: list[Report]) -> None:
         # Workers stamp their reports, since this process may be busy when they arrive.
         now = max(part["at"] for part in parts) - self.began
-        ids = np.concatenate([part["ids"] for part in parts])
-        order = np.argsort(ids)
-        ids, lengths = ids[order], [len(part["ids"]) for part in parts]
+        ids, order = _in_order([part["ids"] for part in parts])
+        lengths = [len(part["ids"]) for part in parts]
         counters = _merge([part["counters"] for part in parts], lengths, order)
         values = _merge([part["values"] for part in parts], lengths, order)
         if self.job.privacy is not None and EPSILON in values:
             self.privacy = summed_up(self.job.privacy, values)
-        sizes = values.pop("message_bytes", np.array([np.nan]))
+        sizes = values.pop(MESSAGE_BYTES, np.array([np.nan]))
         if BATTERY_EMPTY in values:
-            nodes = ids[~np.isnan(values.pop(BATTERY_EMPTY))].tolist()
+            nodes = ids[few.known(values.pop(BATTERY_EMPTY))[0]].tolist()
             self.folder.event("battery_empty", round=done, nodes=nodes)
         for event in (event for part in parts for event in part["events"]):
             self.folder.event(**{**event, "round": done})
@@ -180,9 +182,10 @@ class Collector:
             add_round(self.folder.path, done, np.concatenate(arrivals))
         log = overlaid([part["log"] for part in parts])
         sent = counters["bytes_sent"]
-        self._sent[ids] = sent
+        every = len(ids) == self.job.nodes
+        self._sent = sent if every else _with(self._sent, ids, sent)
         if BACKHAUL in counters:
-            self._between[ids] = counters[BACKHAUL]
+            self._between = _with(self._between, ids, counters[BACKHAUL])
             self.levels = bytes_by_level(self._sent, self._between, self.job.network.clients)
         self.bytes_sent = int(self._sent.sum())
         if "modelled_time" in counters:
@@ -202,39 +205,39 @@ class Collector:
         if done:
             record(done, "round_seconds", max(part["seconds"] for part in parts), **whole)
         for name, array in values.items():
-            if np.isfinite(array).any():
-                figures[name] = float(np.nanmean(array))
+            if np.isfinite(few.known(array)[1]).any():
+                figures[name] = few.mean(array)
                 record(done, name, figures[name], **whole)
-        every = np.zeros(self.job.nodes, dtype=steps.dtype)
-        every[ids] = steps
+        taken = steps if every else _with(many.zeros(self.job.nodes, steps.dtype), ids, steps)
         for name, array in log.items():
-            seen = np.flatnonzero(~np.isnan(array))
-            node = {"node": seen, "step": every[seen], "time": now, "bytes": self._sent[seen]}
-            record(done, name, array[seen], **node)
+            seen, known = few.known(array)
+            node = {"node": seen, "step": taken[seen], "time": now, "bytes": self._sent[seen]}
+            record(done, name, known, **node)
         if done and self.job.presence.absences:
             present = int(self.job.presence.at(done - 1)[: self.job.network.clients].sum())
             record(done, "present", present, **whole)
-        if np.isfinite(sizes).any():
-            for kind, of in (("mean", np.nanmean), ("min", np.nanmin), ("max", np.nanmax)):
-                record(done, f"message_bytes_{kind}", float(of(sizes)), **whole)
+        of = few.known(sizes)[1]
+        if np.isfinite(of).any():
+            spread = {"mean": few.mean(sizes), "min": float(of.min()), "max": float(of.max())}
+            for kind, size in spread.items():
+                record(done, f"message_bytes_{kind}", size, **whole)
         if "diverged" in values:
-            bad = ~np.isnan(values["diverged"])
-            self._report_divergence(done, ids[bad].tolist(), values["diverged"][bad].tolist())
+            bad, losses = few.known(values["diverged"])
+            self._report_divergence(done, ids[bad].tolist(), losses.tolist())
         if all(part["measured"] is not None for part in parts):
             measured = [part["measured"] for part in parts]
             model_figures = _merge([part["values"] for part in measured], lengths, order)
             by_node, own = self._own(measured, ids)
             model_figures |= by_node
             self._note_worst(model_figures)
-            idle = _idle(counters)
+            active = _active(counters)
             for name, array in {**model_figures, **values, **counters}.items():
-                seen = ~np.isnan(array)
-                if name in counters:
-                    seen &= ~idle
+                seen, known = few.known(array[active] if name in counters else array)
+                seen = active[seen] if name in counters else seen
                 record(
                     done,
                     name,
-                    array[seen],
+                    known,
                     node=ids[seen],
                     step=steps[seen],
                     time=now,
@@ -257,7 +260,7 @@ class Collector:
         done: int,
         parts: list[Report],
         measured: list[dict[str, Any]],
-        found: dict[str, np.ndarray],
+        found: dict[str, Figures],
         own: dict[str, float],
         whole: dict[str, Any],
     ) -> dict[str, float]:
@@ -321,11 +324,10 @@ class Collector:
             figures |= _mean_and_std(name, values[known])
         return figures
 
-    def _note_worst(self, figures: Mapping[str, np.ndarray]) -> None:
+    def _note_worst(self, figures: Mapping[str, Figures]) -> None:
         """Keep the first metric's figure of the node that does worst."""
         first = self.job.metrics.first
-        values = figures.get(first.figure, np.zeros(0))
-        values = values[~np.isnan(values)]
+        values = few.known(figures.get(first.figure, np.zeros(0)))[1]
         if len(values) > 1:
             worst = values.min() if first.better == "higher" else values.max()
             self.worst = {first.figure: float(worst)}
@@ -354,19 +356,32 @@ class Collector:
         self.folder.flush()
 
 
-def _mean_and_std(name: str, array: np.ndarray) -> dict[str, float]:
+def _mean_and_std(name: str, figures: Figures) -> dict[str, float]:
     """Over those that have the figure; nothing where nobody has."""
-    values = array[~np.isnan(array)]
-    if not len(values):
+    if not len(few.known(figures)[0]):
         return {}
-    return {name: float(np.nanmean(array)), f"{name}_std": float(np.nanstd(array))}
+    return {name: few.mean(figures), f"{name}_std": few.std(figures)}
 
 
-def _merge(
-    parts: list[dict[str, np.ndarray]], lengths: list[int], order: np.ndarray
-) -> dict[str, np.ndarray]:
+def _in_order(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(all ids ascending, which place in the parts end to end each has)."""
+    if len(parts) == 1:
+        return parts[0], np.zeros(0, dtype=np.int64)  # a block's are ascending
+    ids = np.concatenate(parts)
+    order = np.argsort(ids)
+    return ids[order], order
+
+
+def _with(values: np.ndarray, at: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """A copy with other values at some places: the first may be a block's own."""
+    changed = values.copy()
+    changed[at] = new
+    return changed
+
+
+def _merge(parts: list[dict[str, Any]], lengths: list[int], order: np.ndarray) -> dict[str, Any]:
     """Arrays by name, put end to end and in order; a name that some parts lack is NaN there."""
-    if len(parts) == 1 and (order == np.arange(len(order))).all():
+    if len(parts) == 1:
         return dict(parts[0])
     names = dict.fromkeys(name for part in parts for name in part)
     merged = {}
@@ -379,20 +394,21 @@ def _merge(
     return merged
 
 
-def _idle(counters: dict[str, np.ndarray]) -> np.ndarray:
-    """bool [n]: who has nothing to record, where many have not: rows of zeros say nothing."""
-    some = next(iter(counters.values()))
-    if len(some) <= _MANY:
-        return np.zeros(len(some), dtype=bool)
-    idle = np.ones(len(some), dtype=bool)
+def _active(counters: dict[str, np.ndarray]) -> np.ndarray:
+    """Who has something to record, int64: all, but of many only those that have done something, as
+    rows of zeros say nothing."""
+    n = len(next(iter(counters.values())))
+    if n <= _MANY:
+        return np.arange(n)
+    active = np.zeros(n, dtype=bool)
     for array in counters.values():
-        idle &= array == 0
-    return idle
+        active |= array != 0
+    return np.flatnonzero(active)
 
 
-def overlaid(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def overlaid(parts: list[dict[str, Figures]]) -> dict[str, Figures]:
     """Arrays by name over all nodes of the run; each part fills in what it has a say in."""
-    whole: dict[str, np.ndarray] = {}
+    whole: dict[str, Figures] = {}
     for part in parts:
         for name, array in part.items():
             before = whole.get(name)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hansa.base.adding import add_
+from hansa.base import few, many
 from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
+from hansa.base.few import Figures
 from hansa.base.lazy import torch
 from hansa.base.memory import give_back
 from hansa.base.modules import import_path
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
     from hansa.codec import Codec
 
-_MANY = 1 << 16  # nodes
 _ROUNDING = 1e-4
 _OUTSIDE = ("exchange", "checkpoint")
 """Phases whose errors may be a peer's, a network's or a disk's, and so need not come again."""
@@ -87,7 +87,6 @@ class Host:
         if recorded is not None:
             rewinds, gone = [*rewinds, *recorded.rewinds], recorded.ends
         self.returns = Returns(rewinds, gone)
-        self.measured = block.positions(job.evaluated_nodes())
 
     def begin(self) -> None:
         """Measure the models that the run starts from, if that is asked for, as its round 0.
@@ -146,7 +145,7 @@ class Host:
         began = time.perf_counter()
         self.moment("training", t)
         block.report, block.log, block.events = {}, {}, []
-        if len(block) > _MANY:
+        if len(block) >= many.MANY:
             give_back()  # else the heap keeps what a round of so many nodes has freed
         self.returns.begin(block, t)
         if job.faults is not None and job.faults.pause and job.clock.modelled:
@@ -155,7 +154,7 @@ class Host:
         if job.attackers is not None and t == 0:
             block.events.append(job.attackers.event(block))
         block.awake = block.presence.charged(block)
-        before = block.state["samples"].clone()
+        before = many.copied(block.state["samples"].numpy())
         variances = [(e, _of(block.rows, e).clone()) for e in block.trainer.layout.variances]
         away = Away(block, t)
         early = job.evaluates(t + 1) and job.evaluate.when == "after_training"
@@ -181,8 +180,9 @@ class Host:
             # below by rounding alone is zero.
             now = _of(block.rows, entry)
             now.copy_(torch.where(now < -_ROUNDING * values, values, now.clamp(min=0)))
-        worked = (block.state["samples"] > before).numpy()
-        add_(block.state["training_rounds"], worked.astype(np.int64))
+        samples = block.state["samples"].numpy()
+        worked = many.differ(samples, before)
+        block.state["training_rounds"].numpy()[worked] += samples[worked] > before[worked]
         if job.accounts is not None and (job.evaluates(t + 1) or last):
             block.report |= job.accounts.figures(block)
         seconds = time.perf_counter() - began
@@ -206,8 +206,8 @@ class Host:
             "ids": block.ids,
             "seconds": seconds,
             "at": time.time(),
-            "values": dict(block.report),
-            "log": dict(block.log),
+            "values": self._plain(block.report),
+            "log": self._plain(block.log),
             "events": list(block.events),
             "counters": counters,
             "measured": measured,
@@ -215,6 +215,12 @@ class Host:
             "outcome": None if block.outcome is None else block.outcome.facts(),
             "arrivals": None if self.agenda is None else self.agenda.events.drain(),
         }
+
+    def _plain(self, figures: Mapping[str, Figures]) -> dict[str, Figures]:
+        """Figures in a form that goes where the report goes: as they are, or to another process."""
+        if self.exchange.post is None:
+            return dict(figures)
+        return {name: np.asarray(values) for name, values in figures.items()}
 
     def _play(self, script: Any, t: int, phase: int, early: bool) -> tuple[Any, int, Any]:
         """Take a script to its end.
@@ -227,10 +233,13 @@ class Host:
         measured: dict[str, Any] | None = None
         name = "incoming" if phase else "training"
         while True:
-            worked = block.state["samples"].clone()
+            worked = many.copied(block.state["samples"].numpy())
             asked, ended = self._guard(name, t, partial(_advance, script, came))
-            delta = (block.state["samples"] - worked).numpy()
-            if delta.any():
+            samples = block.state["samples"].numpy()
+            some = many.differ(samples, worked)
+            if len(some):
+                delta = many.zeros(len(block), np.int64)
+                delta[some] = samples[some] - worked[some]
                 effort = delta if block.effort is None else delta * block.effort
                 job.clock.compute(block, effort)
             self._watch(t)
@@ -344,7 +353,7 @@ class Host:
         block, came = self.block, None
         script = handed_out(self.job, block, t, again)
         names = (*COUNTERS, BACKHAUL, *MODELLED, BATTERY_LEFT)
-        state: dict[str, Tensor] = {}
+        state: dict[str, np.ndarray] = {}
         report = dict(block.report)
         while True:
             try:
@@ -353,23 +362,29 @@ class Host:
                 models: Models = end.value
                 break
             if not state:
-                state = {name: block.state[name].clone() for name in names if name in block.state}
+                named = {name: block.state[name].numpy() for name in names if name in block.state}
+                state = {name: many.copied(values) for name, values in named.items()}
             work = partial(self.exchange, block, asked, max(t, 0), phase)
             came = self._guard("exchange", t, work)
             phase += asked.turn is None
         if not state:
             return models, phase
-        sent = (block.state["bytes_sent"] - state["bytes_sent"]).numpy()
-        for name, value in state.items():
-            block.state[name].copy_(value)
+        total, before = block.state["bytes_sent"].numpy(), state["bytes_sent"]
+        some = many.differ(total, before)
+        sent = many.zeros(len(block))
+        sent[some] = total[some] - before[some]
+        for name, values in state.items():
+            moved = many.differ(block.state[name].numpy(), values)
+            block.state[name].numpy()[moved] = values[moved]
         block.report = report
-        if sent.any():
-            block.report["measuring_bytes"] = sent.astype(np.float64)
+        if len(some):
+            block.report["measuring_bytes"] = sent
         return models, phase
 
     def _measure(self, models: Models) -> dict[str, Any]:
         doing("measuring")
-        return measure(self.job, self.block, models, self.measured)
+        measured = self.block.positions(self.job.evaluated_nodes())
+        return measure(self.job, self.block, models, measured)
 
     def _watch(self, t: int) -> None:
         """Name the nodes whose training loss is not finite or too high."""
@@ -377,10 +392,12 @@ class Host:
         if losses is None:
             return
         limit = self.job.train.diverged_above
+        at, losses = few.known(losses)
         bad = losses > limit
         if bad.any():
-            ids = self.block.ids[bad]
-            self.block.report["diverged"] = np.where(bad, losses, np.nan)
+            ids = self.block.ids[at[bad]]
+            self.block.report.pop("diverged", None)
+            self.block.note("diverged", at[bad], losses[bad])
             if self.job.train.on_divergence == "stop":
                 loss = losses[bad][0]
                 raise Diverged(

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hansa.base import few
+from hansa.base.few import Figures
 from hansa.base.lazy import torch
+from hansa.data.dealing.deal import sizes_of
 from hansa.engine.block import Block
 from hansa.engine.exchange.asked import Asked
 from hansa.engine.exchange.exchange import Share
@@ -110,7 +113,7 @@ def measure(job: Job, block: Block, wanted: Models, among: np.ndarray) -> dict[s
     whole = len(chosen) == len(who)
     rows = models if whole else models[torch.from_numpy(chosen).to(models.device)]
     who = who[chosen]
-    values: dict[str, np.ndarray] = {}
+    values: dict[str, Figures] = {}
     own = block.integers(who)
     # Where all test examples are with clients, there is nothing that every model is measured on.
     splits = [("", job.dataset.test)] if len(job.dataset.test) else []
@@ -119,7 +122,7 @@ def measure(job: Job, block: Block, wanted: Models, among: np.ndarray) -> dict[s
     for prefix, split in splits:
         by_name = block.trainer.evaluate(rows, split, job.evaluate.batch_size, own)
         for name, value in by_name.items():
-            values[prefix + name] = np.full(len(block.ids), np.nan)
+            values[prefix + name] = few.nobody(len(block))
             values[prefix + name][who] = value
     mean = torch.zeros(models.shape[1], dtype=torch.float64)
     pieces = models.split(_ROWS_AT_A_TIME) if len(models) else ()
@@ -163,7 +166,7 @@ def judges(job: Job, block: Block, models: Models) -> Judges:
     server = job.algorithm.judged(block)
     if block.outcome is not None and block.outcome.which == "merged":
         server = np.full(len(server), len(server))  # who merges is the first of the servers
-    here = np.flatnonzero([len(part) > 0 for part in block.held])
+    here = np.flatnonzero(sizes_of(block.held))
     ids = block.ids[here]
     which = np.where(at[ids] >= 0, at[ids], np.where(server[ids] >= 0, at[server[ids]], -1))
     return Judges(here[which >= 0], which[which >= 0], kept)

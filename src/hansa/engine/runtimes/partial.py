@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from hansa.engine.exchange.exchange import MESSAGE_BYTES
 from hansa.engine.job import Job
 from hansa.engine.runtimes.collect import Collector, Progress
 from hansa.engine.runtimes.host import Report
 from hansa.engine.time.battery import BATTERY_EMPTY
 from hansa.report import RunFolder
-
-MESSAGE_BYTES = "message_bytes"
-"""By node: the mean size of the messages that it sent in a round, bytes."""
 
 
 class PartialCollector(Collector):

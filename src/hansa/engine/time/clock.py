@@ -33,6 +33,11 @@ class Clock(Component, kind="clock"):
         """Whether there is a modelled time to report."""
         return True
 
+    @property
+    def always(self) -> bool:
+        """Whether all nodes are known to be there at all times; no: ask of each."""
+        return False
+
     def check(self, nodes: int, parameters: int, samples: int | np.ndarray) -> None:
         """Refuse settings that cannot work with this model and so many examples a round.
 
@@ -136,7 +141,7 @@ class Clock(Component, kind="clock"):
         self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:
         """Let each node wait for its messages, ``heard`` [n] bytes at ``arrivals`` [messages]."""
-        waiting = np.flatnonzero(indptr[1:] - indptr[:-1])
+        waiting = np.flatnonzero(indptr[1:] != indptr[:-1])
         if len(waiting):
             latest = np.maximum.reduceat(arrivals, indptr[waiting])
             time = block.state["modelled_time"].numpy()
@@ -150,6 +155,10 @@ class WallClock(Clock):
     @property
     def modelled(self) -> bool:
         return False
+
+    @property
+    def always(self) -> bool:
+        return True
 
     def compute(self, block: Times, samples: np.ndarray) -> None:
         """Nothing: the wall clock runs by itself."""

@@ -13,14 +13,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
-from hansa.base.adding import add_
+from hansa.base import many
 from hansa.base.errors import ConfigError
-from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.engine.time.availability import Always, Availability
 from hansa.engine.time.bandwidth import flow
@@ -28,9 +27,14 @@ from hansa.engine.time.battery import drain, fill, lasting
 from hansa.engine.time.clock import Clock
 from hansa.engine.time.fleet import Fleet
 from hansa.engine.time.memo import remembered
+from hansa.topology.graph import row_of_each
 
 if TYPE_CHECKING:
     from hansa.engine.time.times import Times
+
+
+Which: TypeAlias = "slice | np.ndarray"
+"""Positions in a block: all of them, or int64 [k]."""
 
 
 class DeviceClock(Clock):
@@ -99,7 +103,7 @@ class DeviceClock(Clock):
         fleet = self.deal(streams, clients, parameters)
         if not self._slow:
             return fleet
-        seconds = fleet.seconds.copy()
+        seconds = np.array(fleet.seconds)
         seconds[list(self._slow)] *= list(self._slow.values())
         return replace(fleet, seconds=seconds)
 
@@ -116,13 +120,17 @@ class DeviceClock(Clock):
         """Energy of sending and of receiving a byte, J."""
         return self.send_joules_per_byte, self.receive_joules_per_byte
 
+    @property
+    def always(self) -> bool:
+        return isinstance(self.availability, Always)
+
     # -- before a run
 
     def check(self, nodes: int, parameters: int, samples: int | np.ndarray) -> None:
         """Batteries are refused only where no device lasts a round: some do run out."""
         within("availability", lambda: self.availability.check(nodes))
         if self.battery_share is not None:
-            fleet = self.deal(Streams(0), nodes, parameters)
+            fleet = self.deal(Streams(0), nodes, parameters).whole()
             self.check_battery(self.battery_share, fleet, parameters, samples)
 
     def check_battery(
@@ -158,7 +166,10 @@ class DeviceClock(Clock):
     # -- what a device is like
 
     def pace(self, block: Times, ids: np.ndarray) -> np.ndarray:
-        return self.own(block).seconds if ids is block.ids else self.fleet(block).seconds[ids]
+        if ids is block.ids:
+            return np.asarray(self.own(block).seconds)
+        pace: np.ndarray = self.fleet(block).seconds[ids]
+        return pace
 
     def up_seconds(self, block: Times, ids: np.ndarray, nbytes: np.ndarray) -> np.ndarray:
         fleet = self.fleet(block).take(ids)
@@ -186,22 +197,26 @@ class DeviceClock(Clock):
     # -- what happens
 
     def compute(self, block: Times, samples: np.ndarray) -> None:
-        fleet = self.own(block)
-        seconds = samples * fleet.seconds
-        add_(block.state["modelled_time"], seconds)
-        add_(block.state["compute_time"], seconds)
-        self._spend(block, "training_energy", seconds * fleet.watts)
+        some, fleet = self._some(block, samples)
+        seconds = samples[some] * fleet.seconds
+        for name in ("modelled_time", "compute_time"):
+            _add(block, name, some, seconds)
+        self._spend(block, "training_energy", some, seconds * fleet.watts)
 
     def finish(self, block: Times, samples: np.ndarray) -> np.ndarray:
         return block.state["modelled_time"].numpy() + samples * self.pace(block, block.ids)
 
     def send(self, block: Times, load: np.ndarray) -> np.ndarray:
-        self._radiate(block, load, 0)
-        fleet = self.own(block)
-        seconds = load / fleet.up
-        own = np.where((load > 0) & (block.ids < block.clients), seconds + fleet.leaving, 0)
-        add_(block.state["transfer_time"], own)
-        return block.state["modelled_time"].numpy() + seconds + fleet.leaving
+        fleet = self.own(block).whole()
+        self._leave(block, slice(None), fleet, load)
+        return block.state["modelled_time"].numpy() + load / fleet.up + fleet.leaving
+
+    def _leave(self, block: Times, who: Which, fleet: Fleet, load: np.ndarray) -> None:
+        """Count what sending ``load`` [k] bytes takes those at ``who``, whose ``fleet`` it is."""
+        self._radiate(block, who, load, 0)
+        client = block.ids[who] < block.clients
+        own = np.where((load > 0) & client, load / fleet.up + fleet.leaving, 0)
+        _add(block, "transfer_time", who, own)
 
     def transfer(
         self, block: Times, senders: np.ndarray, receivers: np.ndarray, sizes: np.ndarray
@@ -211,13 +226,20 @@ class DeviceClock(Clock):
         Messages of an exchange contend with each other, not with those of other exchanges.
         """
         if self.contention == "none":
-            return super().transfer(block, senders, receivers, sizes)
-        self._radiate(block, np.bincount(senders, weights=sizes, minlength=len(block)), 0)
-        fleet, to = self.own(block), block.positions(receivers)
+            if len(block) < many.MANY:
+                return super().transfer(block, senders, receivers, sizes)
+            who, which = np.unique(senders, return_inverse=True)
+            fleet, load = self.own(block).take(who), np.bincount(which, weights=sizes)
+            self._leave(block, who, fleet, load)
+            there = block.state["modelled_time"].numpy()[who] + load / fleet.up + fleet.leaving
+            return there[which]
+        load = np.bincount(senders, weights=sizes, minlength=len(block))
+        self._radiate(block, slice(None), load, 0)
+        fleet, to = self.own(block).whole(), block.positions(receivers)
         start = block.state["modelled_time"].numpy()[senders]
         done = flow(senders, to, sizes, start, fleet.up, fleet.down, self.contention)
         busy = np.where(block.ids < block.clients, done.busy, 0)
-        add_(block.state["transfer_time"], busy)
+        _add(block, "transfer_time", slice(None), busy)
         return done.finish + fleet.leaving[senders] + fleet.coming[to]
 
     def backhaul(
@@ -239,48 +261,64 @@ class DeviceClock(Clock):
             self._take_in(block, heard, indptr, arrivals)
         else:
             super().receive(block, heard, indptr, arrivals)  # the way in is in the arrivals
-        self._radiate(block, heard, 1)
+        some, _ = self._some(block, heard)
+        self._radiate(block, some, heard[some], 1)
 
     def _take_in(
         self, block: Times, heard: np.ndarray, indptr: np.ndarray, arrivals: np.ndarray
     ) -> None:
         """Wait for the last message at one's door, then take all bytes in."""
-        fleet = self.own(block)
         time = block.state["modelled_time"].numpy()
-        before = time.copy()
-        coming = (
-            fleet.coming if len(fleet.coming) == 1 else np.repeat(fleet.coming, np.diff(indptr))
-        )
+        some, fleet = self._some(block, heard)
+        before = time[some].copy()
+        if len(time) < many.MANY:
+            coming = fleet.coming
+            coming = coming if len(coming) == 1 else np.repeat(coming, np.diff(indptr))
+        else:
+            coming = self.own(block).coming[row_of_each(indptr)]
         super().receive(block, heard, indptr, arrivals + coming)
-        seconds = heard / fleet.down
-        own = np.minimum(time - before, fleet.coming) + seconds
-        time += seconds
-        add_(block.state["transfer_time"], own)
+        seconds = heard[some] / fleet.down
+        own = np.minimum(time[some] - before, fleet.coming) + seconds
+        time[some] += seconds
+        _add(block, "transfer_time", some, own)
 
     # -- energy
 
-    def _radiate(self, block: Times, nbytes: np.ndarray, way: int) -> None:
-        """Count the energy of bytes sent (way 0) or received (1); servers' is free."""
+    def _some(self, block: Times, load: np.ndarray) -> tuple[Which, Fleet]:
+        """(positions of those to look at, the table of these): of very many those who have some of
+        a ``load`` [n] alone."""
+        own = self.own(block)
+        if len(load) < many.MANY:
+            return slice(None), own
+        some = np.flatnonzero(load)
+        return some, own.take(some)
+
+    def _radiate(self, block: Times, who: Which, nbytes: np.ndarray, way: int) -> None:
+        """Count the energy of bytes [k] that those at ``who`` sent (way 0) or received (1).
+
+        Servers' is free.
+        """
         each = self.radio()[way]
         if each:
-            joules = np.where(block.ids < block.clients, nbytes * each, 0.0)
-            self._spend(block, "radio_energy", joules)
+            joules = np.where(block.ids[who] < block.clients, nbytes * each, 0.0)
+            self._spend(block, "radio_energy", who, joules)
 
-    def _spend(self, block: Times, kind: str, joules: np.ndarray) -> None:
-        """Count energy of a kind, ``training_energy`` or ``radio_energy``; ``energy`` is both."""
-        state = block.state
-        add_(state[kind], joules)
-        torch.add(state["training_energy"], state["radio_energy"], out=state["energy"])
+    def _spend(self, block: Times, kind: str, who: Which, joules: np.ndarray) -> None:
+        """Count energy [k] of a kind, ``training_energy`` or ``radio_energy``, of those at ``who``;
+        ``energy`` is both."""
+        _add(block, kind, who, joules)
+        both = [block.state[name].numpy()[who] for name in ("training_energy", "radio_energy")]
+        block.state["energy"].numpy()[who] = both[0] + both[1]
         if self.battery_share is not None:
             drain(block, self._charge(block))
 
     def _charge(self, block: Times) -> np.ndarray:
         """What each node may use, J [n]; servers need no battery, so theirs is shown as 0."""
-        return (self.battery_share or 0) * self.own(block).battery_wh * 3600
+        return (self.battery_share or 0) * np.asarray(self.own(block).battery_wh) * 3600
 
     def _round(self, block: Times) -> np.ndarray:
         """Energy of a round of training, J [n]; servers need none."""
-        fleet = self.own(block)
+        fleet = self.own(block).whole()
         each = fleet.seconds * block.trainer.asked_examples(block.own_sizes) * fleet.watts
         return each if block.effort is None else each * block.effort
 
@@ -302,6 +340,11 @@ class DeviceClock(Clock):
         clients &= np.isfinite(moments)
         answer[clients] = question(block.streams, block.clients, ids[clients], moments[clients])
         return answer
+
+
+def _add(block: Times, name: str, who: Which, values: np.ndarray) -> None:
+    """Add to what is counted of those at ``who``."""
+    block.state[name].numpy()[who] += values
 
 
 def within(part: str, work: Callable[[], None]) -> None:

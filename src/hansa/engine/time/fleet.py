@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
 import numpy as np
+
+from hansa.base import many
+
+
+class Drawn:
+    """A column of very many nodes, worked out for those that it is asked for; to NumPy an array.
+
+    Args:
+        nodes: how many nodes there are.
+        of: the figures of nodes [k], float64 [k]; the same whoever else is asked for.
+    """
+
+    def __init__(self, nodes: int, of: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.nodes, self.of = nodes, of
+
+    def __len__(self) -> int:
+        return self.nodes
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        return self.of(ids)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = self.of(np.arange(self.nodes))
+        return whole if dtype is None else whole.astype(dtype)
+
+
+Column: TypeAlias = "np.ndarray | Drawn"
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """A line a node, float64 [k] each.
+    """A line a node, float64 [k] each; of very many nodes what :class:`Drawn` gives of some.
 
     Attributes:
         seconds: of training an example.
@@ -22,21 +51,21 @@ class Fleet:
         server_leaving: ``leaving`` of a server, s; all else of a server is free and unlimited.
     """
 
-    seconds: np.ndarray
-    watts: np.ndarray
-    up: np.ndarray
-    down: np.ndarray
-    leaving: np.ndarray
-    coming: np.ndarray
-    battery_wh: np.ndarray
+    seconds: Any
+    watts: Any
+    up: Any
+    down: Any
+    leaving: Any
+    coming: Any
+    battery_wh: Any
     server_leaving: float = 0.0
 
     @classmethod
     def flat(
         cls,
-        seconds: np.ndarray,
-        watts: np.ndarray,
-        battery_wh: np.ndarray,
+        seconds: Column,
+        watts: Column,
+        battery_wh: Column,
         bandwidth: float,
         latency: float,
     ) -> Fleet:
@@ -48,10 +77,10 @@ class Fleet:
         return cls(
             seconds=seconds,
             watts=watts,
-            up=np.full(k, bandwidth),
-            down=np.full(k, np.inf),
-            leaving=np.full(k, latency),
-            coming=np.zeros(k),
+            up=np.broadcast_to(bandwidth, k),
+            down=np.broadcast_to(np.inf, k),
+            leaving=np.broadcast_to(latency, k),
+            coming=np.broadcast_to(0.0, k),
             battery_wh=battery_wh,
             server_leaving=latency,
         )
@@ -61,31 +90,35 @@ class Fleet:
         if not servers:
             return self
 
-        def and_servers(column: np.ndarray, value: float) -> np.ndarray:
-            return np.concatenate([column, np.full(servers, value)])
+        def and_servers(column: Column, value: float) -> Column:
+            k = len(column)
+            if k < many.MANY:
+                return np.concatenate([column, np.full(servers, value)])
 
-        return replace(
-            self,
-            seconds=and_servers(self.seconds, 0.0),
-            watts=and_servers(self.watts, 0.0),
-            up=and_servers(self.up, np.inf),
-            down=and_servers(self.down, np.inf),
-            leaving=and_servers(self.leaving, self.server_leaving),
-            coming=and_servers(self.coming, 0.0),
-            battery_wh=and_servers(self.battery_wh, 0.0),
-        )
+            def of(ids: np.ndarray) -> np.ndarray:
+                return np.where(ids < k, column[np.minimum(ids, k - 1)], value)
+
+            return Drawn(k + servers, of)
+
+        behind = {"up": np.inf, "down": np.inf, "leaving": self.server_leaving}
+        return self._with(lambda name, column: and_servers(column, behind.get(name, 0.0)))
 
     def take(self, ids: np.ndarray) -> Fleet:
         """The lines of some nodes [k]."""
-        if len(ids) == len(self.seconds) and np.array_equal(ids, np.arange(len(ids))):
+        if len(ids) == len(self.seconds) and _all_in_order(ids):
             return self
-        return replace(
-            self,
-            seconds=self.seconds[ids],
-            watts=self.watts[ids],
-            up=self.up[ids],
-            down=self.down[ids],
-            leaving=self.leaving[ids],
-            coming=self.coming[ids],
-            battery_wh=self.battery_wh[ids],
-        )
+        return self._with(lambda name, column: column[ids])
+
+    def whole(self) -> Fleet:
+        """The same lines as arrays."""
+        return self._with(lambda name, column: np.asarray(column))
+
+    def _with(self, change: Callable[[str, Column], Column]) -> Fleet:
+        names = [each.name for each in fields(self) if each.name != "server_leaving"]
+        columns: dict[str, Any] = {name: change(name, getattr(self, name)) for name in names}
+        return replace(self, **columns)
+
+
+def _all_in_order(ids: np.ndarray) -> bool:
+    """Whether these are 0, 1, 2 ..."""
+    return not len(ids) or bool(ids[0] == 0 and (ids[1:] - ids[:-1] == 1).all())

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
+from hansa.base import many
 from hansa.base.component import register
 from hansa.base.lazy import torch
 from hansa.base.streams import Streams
 from hansa.engine.time.device_clock import DeviceClock
-from hansa.engine.time.fleet import Fleet
+from hansa.engine.time.fleet import Drawn, Fleet
 from hansa.engine.time.memo import remembered
 
 if TYPE_CHECKING:
@@ -40,15 +41,19 @@ class ModelledClock(DeviceClock):
 
     def start(self, block: Times) -> None:
         """``pace``: how many times as slow as the median each node is."""
-        block.state["pace"] = self._slowness(block.streams, block.ids)
+        if len(block) < many.MANY:  # else each is drawn once it is asked for
+            block.state["pace"] = self._slowness(block.streams, block.ids)
         super().start(block)
 
     def deal(self, streams: Streams, clients: int, parameters: int) -> Fleet:
-        slowness = self._slowness(streams, np.arange(clients)).numpy()
+        def seconds(ids: np.ndarray) -> np.ndarray:
+            return self.sample_seconds * self._slowness(streams, ids).numpy()
+
+        few = clients < many.MANY
         return Fleet.flat(
-            seconds=self.sample_seconds * slowness,
-            watts=np.full(clients, self.compute_watts),
-            battery_wh=np.full(clients, self.battery_wh),
+            seconds=seconds(np.arange(clients)) if few else Drawn(clients, seconds),
+            watts=np.broadcast_to(self.compute_watts, clients),
+            battery_wh=np.broadcast_to(self.battery_wh, clients),
             bandwidth=self.bandwidth,
             latency=self.latency,
         )

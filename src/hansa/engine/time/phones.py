@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from hansa.base import many
 from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.base.streams import Streams
 from hansa.engine.time.device_clock import DeviceClock
 from hansa.engine.time.energy import PHONES, Phone, PhoneName
-from hansa.engine.time.fleet import Fleet
+from hansa.engine.time.fleet import Column, Drawn, Fleet
 
 
 @register("phones", paper="Biswas et al.", year=2024, url="https://arxiv.org/abs/2407.01283")
@@ -30,11 +31,18 @@ class Phones(DeviceClock):
     latency: float = Field(0.02, ge=0, description="seconds that a message is on its way")
 
     def deal(self, streams: Streams, clients: int, parameters: int) -> Fleet:
-        which, phones = np.arange(clients) % len(self.devices), self._phones()
+        phones = self._phones()
+
+        def column(values: list[float]) -> Column:
+            each = np.array(values)
+            if clients < many.MANY:
+                return each[np.arange(clients) % len(each)]
+            return Drawn(clients, lambda ids: each[ids % len(each)])
+
         return Fleet.flat(
-            seconds=np.array([phone.training_seconds(parameters) for phone in phones])[which],
-            watts=np.array([phone.watts for phone in phones])[which],
-            battery_wh=np.array([phone.battery_wh for phone in phones])[which],
+            seconds=column([phone.training_seconds(parameters) for phone in phones]),
+            watts=column([phone.watts for phone in phones]),
+            battery_wh=column([phone.battery_wh for phone in phones]),
             bandwidth=self.bandwidth,
             latency=self.latency,
         )

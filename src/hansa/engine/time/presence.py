@@ -78,6 +78,8 @@ class Presence:
 
     def stays(self, block: Times, ids: np.ndarray, time: float) -> np.ndarray:
         """For how many seconds nodes will be there, [k]; 0: is not, or leaves at that moment."""
+        if self.clock is None or self.clock.always:
+            return np.broadcast_to(np.inf, len(ids))
         there = self.available(block, ids, time)
         return np.where(there, self.leaves(block, ids, time) - time, 0.0)
 

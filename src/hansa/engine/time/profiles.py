@@ -76,9 +76,9 @@ class Common(Profiles):
             sample_ms,
             up,
             down,
-            np.full(n, self.latency),
-            np.full(n, self.watts),
-            np.full(n, self.battery_wh),
+            np.broadcast_to(self.latency, n),
+            np.broadcast_to(self.watts, n),
+            np.broadcast_to(self.battery_wh, n),
         )
 
 

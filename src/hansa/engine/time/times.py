@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
+from hansa.base.few import Figures
 from hansa.base.streams import Streams
 from hansa.models import ParameterLayout
 
@@ -38,7 +39,7 @@ class Times(Protocol):
 
     ids: np.ndarray
     state: dict[str, Tensor]
-    report: dict[str, np.ndarray]
+    report: dict[str, Figures]
     streams: Streams
     effort: np.ndarray | None
     tables: dict[str, Any]

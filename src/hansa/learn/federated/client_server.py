@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from hansa.base import few
 from hansa.base.errors import ConfigError
 from hansa.base.lazy import torch
 from hansa.codec import Codec, Dense
@@ -75,7 +76,14 @@ class ClientServer(Algorithm):
 
     def members(self, block: Block) -> np.ndarray:
         """int64 [clients]: the id of each client's server."""
-        return np.full(block.clients, block.clients)
+        return np.broadcast_to(np.int64(block.clients), block.clients)
+
+    def clients_each(self, block: Block) -> np.ndarray:
+        """int64 [servers]: how many clients each server has."""
+        members, servers = self.members(block), block.nodes - block.clients
+        if servers == 1:
+            return np.array([np.count_nonzero(members == block.clients)])
+        return np.bincount(members[members >= block.clients] - block.clients, minlength=servers)
 
     def parts(self, block: Block) -> int:
         """How many parts of a model there are that clients may have; the whole is one."""
@@ -339,8 +347,10 @@ class ClientServer(Algorithm):
         """Servers to all who can be their clients: known at both ends, whoever is invited."""
         if "federated.star" not in block.facts:
             members = self.members(block)
-            clients = np.flatnonzero(members >= block.clients)
-            block.facts["federated.star"] = Graph.from_edges(block.nodes, members[clients], clients)
+            has, indptr = members >= block.clients, np.zeros(block.nodes + 1, dtype=np.int64)
+            np.cumsum(has, out=indptr[1 : block.clients + 1])
+            indptr[block.clients + 1 :] = indptr[block.clients]
+            block.facts["federated.star"] = Graph(indptr, members if has.all() else members[has])
         return block.facts["federated.star"]
 
     def measured(self, block: Block, t: int) -> Generator[Asked, Any, tuple[np.ndarray, Tensor]]:
@@ -390,7 +400,7 @@ class ClientServer(Algorithm):
     def log(self, block: Block, plan: Plan) -> None:
         """Each client's part in a round, for the record; its server knows it."""
         for name in ("server", "start", "heard", "trained", "end", "outcome"):
-            values = block.log.setdefault(f"client_{name}", np.full(block.nodes, np.nan))
+            values = block.log.setdefault(f"client_{name}", few.nobody(block.nodes))
             values[plan.client] = getattr(plan, name)
 
     def shelf(self, block: Block, name: str) -> Shelf:

@@ -183,9 +183,8 @@ class CPFL(Federated):
         """Each cohort's own model on the test set, for the record."""
         data: Dataset = block.trainer.dataset
         for name, values in block.trainer.evaluate(cohorts, data.test, 500).items():
-            whole = np.full(len(block), np.nan)
-            whole[block.residents] = values
-            block.report[f"cohort_{name}"] = whole
+            block.report.pop(f"cohort_{name}", None)
+            block.note(f"cohort_{name}", block.residents, values)
 
     def _public(self, block: Block) -> Dataset:
         """The data set with the public examples, checked against the one that is learned."""

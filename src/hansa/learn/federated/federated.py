@@ -144,9 +144,9 @@ class Federated(ClientServer):
         members = self.members(block)
         if self.validates:
             selecting.begin(block, members, self._rule, "stop" if self.stop else "select")
-        for count in np.bincount(members[members >= block.clients]):
+        for count in self.clients_each(block).tolist():
             if count:
-                self.check_enough(int(count))
+                self.check_enough(count)
         for row, at in enumerate(block.residents.tolist()):
             if (members == block.ids[at]).any():
                 protecting.account(block, row, *self._odds(block, at))
@@ -223,13 +223,9 @@ class Federated(ClientServer):
         waves = Waves.of(self, block)
         plan = self._plans(block, t, asleep, waves)
         told = yield self._invitations(block, plan)
-        came, reached = told.came, np.ones(block.clients, dtype=bool)
+        reached = np.ones(block.clients, dtype=bool)
         reached[plan.client[told.lost]] = False
-        invited = Invitations(
-            told.senders[came],
-            block.ids[told.receivers[came]],
-            **{name: column[came] for name, column in told.values.items()},
-        )
+        invited = Invitations(told.senders, block.ids[told.receivers], **told.values)
         sums = Sums.start(block, self.aggregator, self.sent(block), self.answer_names)
         yield from Stream(self, block, t, plan, invited, reached, sums).run(waves)
         yield from self._release(block, plan, reached)
@@ -253,7 +249,8 @@ class Federated(ClientServer):
         default = {"steps": 0, "turn": -1, "after": -1}
         values = {name: getattr(plan, name) for name in default}
         star = self.star(block)
-        return Tell(star, plan.server, plan.client, values, default, "invite", on_missing="skip")
+        words = star, plan.server, plan.client, values, default, "invite"
+        return Tell(*words, on_missing="skip", brief=True)
 
     def _release(self, block: Block, plan: Plan, reached: np.ndarray) -> Generator[Tell, Any, None]:
         """Clients whose updates are not wanted are told when to give up, and charged so far."""
@@ -263,9 +260,8 @@ class Federated(ClientServer):
         values = {"samples": worked(block, lost), "end": lost.end}
         default = dict.fromkeys(values, 0.0)
         star = self.star(block)
-        told = yield Tell(star, lost.server, lost.client, values, default, "release")
-        columns = (told.values[name][told.came] for name in values)
-        charge(block, told.receivers[told.came], *columns)
+        told = yield Tell(star, lost.server, lost.client, values, default, "release", brief=True)
+        charge(block, told.receivers, *(told.values[name] for name in values))
 
     def _is_over(self, block: Block) -> Generator[Tell, Any, bool]:
         """Whether all servers have ended by their own rule.
@@ -321,8 +317,10 @@ class Federated(ClientServer):
         plans = []
         for row in self.serving(block, t):
             available = self.clients_of(block, t, int(block.ids[block.residents[row]]))
-            available = np.setdiff1d(available, asleep, assume_unique=True)
-            available = available[block.presence.at(t)[available]]
+            if len(asleep):
+                available = np.setdiff1d(available, asleep, assume_unique=True)
+            if block.presence.absences:
+                available = available[block.presence.at(t)[available]]
             plan = self._plan(block, t, int(row), available)
             number = int(block.ids[block.residents[row]]) - block.clients
             plans.append(waves.planned(plan, number, self.part_of(block, plan.client)))
@@ -373,7 +371,7 @@ class Federated(ClientServer):
         self._pass_time(block, at, invited, float(sums.latest[row]))
         done = invited.client[invited.outcome == DONE]
         mass = block.sizes if self.weighting == "examples" else np.ones(block.nodes)
-        everyone = mass[: block.clients][self.members(block) == block.ids[at]].sum()
+        everyone = mass[: block.clients].sum(where=self.members(block) == block.ids[at])
         # Also of a failed round: its clients have changed their own state.
         self.absorb(block, row, sums, float(mass[done].sum() / everyone))
         protected = isinstance(block.privacy, CentralPrivacy)
@@ -422,7 +420,7 @@ class Federated(ClientServer):
             ("round_time", end - start),
             ("idle_time", float((end - ends).sum())),
         ):
-            _measured(block, name)[at] = value
+            block.note(name, at, value)
 
     def _failed(self, block: Block, t: int, at: int, invited: Plan, count: int) -> None:
         """Too few updates: say what became of the clients, and stop or go on."""
@@ -456,14 +454,9 @@ class Federated(ClientServer):
             return  # nobody who could judge it was invited in this round
         at, loss = int(block.residents[row]), float(losses.mean())
         stalled = selecting.see(block, row, before, loss, self._rule)
-        _measured(block, _LOSS)[at] = loss
+        block.note(_LOSS, at, loss)
         if stalled and self.stop is not None:
             block.kept[STOPPED][row] = True
             if self.select == "best":
                 block.rows[row] = block.kept[selecting.BEST][row]
             block.events.append({"kind": "stopped", "server": int(block.ids[at]), "loss": loss})
-
-
-def _measured(block: Block, name: str) -> np.ndarray:
-    """The block's figures of this round under a name, to be filled in."""
-    return block.report.setdefault(name, np.full(len(block), np.nan))

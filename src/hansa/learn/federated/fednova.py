@@ -29,7 +29,7 @@ class FedNova(Federated):
         return (*super().figures, EFFECTIVE_STEPS)
 
     def measure(self, work: Work) -> list[np.ndarray]:
-        return [*super().measure(work), work.crew.report[EFFECTIVE_STEPS]]
+        return [*super().measure(work), np.asarray(work.crew.report[EFFECTIVE_STEPS])]
 
     def weigh(
         self, weights: np.ndarray, figures: dict[str, np.ndarray]

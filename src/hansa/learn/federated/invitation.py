@@ -296,4 +296,5 @@ def wait_for_clients(block: Block, at: int, clients: np.ndarray) -> tuple[np.nda
             raise RunError(f"no client of server {server} ever becomes available again")
         time[at] = now
         stays = presence.stays(block, clients, now)
-    return clients[stays > 0], stays[stays > 0]
+    there = stays > 0
+    return (clients, stays) if there.all() else (clients[there], stays[there])

@@ -118,4 +118,4 @@ def protect(block: Block, row: int, sums: Sums, expected: float, t: int) -> None
         below = float(sums.below[row]) + spread * random.standard_normal()
         share = below / expected + 0.5
         block.kept[CLIP][row] = clip * math.exp(-privacy.clip_rate * (share - privacy.quantile))
-        block.report.setdefault("clip", np.full(len(block), np.nan))[block.residents[row]] = clip
+        block.note("clip", block.residents[row], clip)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hansa.base import many
 from hansa.engine import Asked, Block, Tell
 from hansa.engine.exchange.attackers import TOGETHER
 from hansa.learn.federated.client_server import ClientServer
@@ -52,11 +53,7 @@ class Waves:
     @classmethod
     def of(cls, method: ClientServer, block: Block) -> Waves:
         """Each server's waves are in proportion to its number of clients."""
-        members = method.members(block)
-        counts = np.bincount(
-            members[members >= block.clients] - block.clients,
-            minlength=block.nodes - block.clients,
-        )
+        counts = method.clients_each(block)
         if block.facts.get(TOGETHER):
             return cls(np.maximum(counts, 1), 1, 1, True)
         nbytes, trainer = max(1, block.trainer.layout.nbytes), block.trainer
@@ -159,7 +156,7 @@ class Stream:
         Args:
             waits: whom servers wait for, where those do not all send something.
         """
-        block, method, weight = self.block, self.method, np.zeros(self.block.clients)
+        block, method, weight = self.block, self.method, many.zeros(self.block.clients)
         weight[self.plan.client] = self.plan.weight
         updates, aside = method.land(block, flight)
         back = yield from post(
