@@ -1,0 +1,95 @@
+"""Very many clients: the same run to the bit, and few bytes for those who do nothing."""
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+import hansa
+from hansa.base import many
+from hansa.experiment import RunFile, prepare
+from hansa.experiment.jobs import collect, host_job
+from hansa.report import RunFolder
+
+FEW: dict[str, Any] = {
+    "nodes": 12,
+    "rounds": 2,
+    "data": "digits",
+    "model": "logistic",
+    "algorithm": {"name": "fedavg", "sampled": 5},
+    "train": {"local_steps": 2, "batch_size": 8},
+    "clock": {"name": "modelled", "spread": 0.5, "radio_joules_per_byte": 1e-6},
+}
+CASES: dict[str, dict[str, Any]] = {
+    "late": {
+        "algorithm": {"name": "fedavg", "sampled": 4, "over_selection": 1.6, "failure": 0.2},
+        "clock": {"name": "devices", "availability": "diurnal"},
+    },
+    "lossy": {"faults": {"loss": 0.2}},
+    "batteries": {"clock": {"name": "phones", "battery_share": 0.0001}},
+    "stateful": {"algorithm": {"name": "scaffold", "sampled": 5}},
+    "hierarchy": {"algorithm": {"name": "hierarchical", "edges": 3}},
+    "peers": {"algorithm": "dpsgd", "topology": "ring"},
+    "asynchronous": {"algorithm": {"name": "fedbuff", "concurrency": 5, "buffer": 3}},
+}
+
+
+def left_by(settings: dict[str, Any], out: Path) -> tuple[pl.DataFrame, dict[str, Any], list[Any]]:
+    """The figures but for real time, the last checkpoint and the events of a run."""
+    folder = hansa.run(settings, out, report=False)
+    metrics = folder.metrics().filter(pl.col("name") != "round_seconds").drop("time")
+    last = max((out / "checkpoints").glob("round-*/nodes-*.safetensors"))
+    events = [{k: v for k, v in event.items() if k != "time"} for event in folder.events()]
+    return metrics, load_file(last), events
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_done_for_very_many_changes_nothing(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**FEW, **CASES[case]}
+    metrics, checkpoint, events = left_by(settings, tmp_path / "few")
+    monkeypatch.setattr(many, "MANY", 2)
+    others = left_by(settings, tmp_path / "many")
+    key = ["round", "node", "name"]
+    assert others[0].sort(key).equals(metrics.sort(key))
+    assert others[2] == events
+    checkpoint.pop("state.pace", None)  # of very many each is drawn once it is asked for
+    assert others[1].keys() == checkpoint.keys()
+    assert all(np.array_equal(others[1][name], checkpoint[name]) for name in checkpoint)
+
+
+def bytes_at_most(nodes: int, folder: Path) -> int:
+    """The most that NumPy and Python held at a time from the first model to the last round."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(nodes + 1000, 2)).astype(np.float32), rng.integers(0, 2, nodes + 1000)
+    np.savez(folder / f"{nodes}.npz", x=x, y=y)
+    settings = {
+        **FEW,
+        "nodes": nodes,
+        "data": {"name": "file", "path": str(folder / f"{nodes}.npz"), "test_fraction": 0.001},
+        "train": {"local_steps": 1, "batch_size": 1},
+        "clock": "devices",
+        "checkpoint": {"every": 0},
+    }
+    chosen = RunFile.parse(settings)
+    job = prepare(chosen)
+    run = RunFolder.create(folder / str(nodes), chosen.dump(), {})
+    tracemalloc.start()
+    try:
+        host_job(job, chosen.runtime, collect(job, run))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_client_that_does_nothing_takes_few_bytes(tmp_path: Path) -> None:
+    small, large = 2 * many.MANY, 4 * many.MANY
+    bytes_at_most(small, tmp_path / "first")  # what is imported on the way
+    more = bytes_at_most(large, tmp_path / "large") - bytes_at_most(small, tmp_path / "small")
+    assert more / (large - small) < 150
