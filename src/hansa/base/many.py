@@ -21,7 +21,7 @@ MANY = 1 << 16
 _PIECE = 1 << 16
 
 
-def zeros(n: int, dtype: Any = np.float64) -> np.ndarray:
+def zeros(n: int, dtype: Any = "float64") -> np.ndarray:
     """Zeros [n]; of many, a page of memory is only taken once something is written to it.
 
     NumPy's own would come in pages of two megabytes, and torch's are written to at once.
@@ -35,7 +35,7 @@ def zeros(n: int, dtype: Any = np.float64) -> np.ndarray:
     return np.frombuffer(pages, dtype=kind)
 
 
-def counter(n: int, dtype: Any = np.int64) -> Tensor:
+def counter(n: int, dtype: Any = "int64") -> Tensor:
     """:func:`zeros` as a tensor."""
     return torch.from_numpy(zeros(n, dtype))
 

@@ -122,7 +122,8 @@ class Tell(Asked[Told]):
         """
         # Between blocks, and where a run is done again, it matters who might have said something.
         brief = self.brief and exchange.post is None and exchange.recorded is None
-        told = self._silence(_NOBODY, _NOBODY) if brief else self._edges(block)
+        nobody = np.zeros(0, dtype=np.int64)
+        told = self._silence(nobody, nobody) if brief else self._edges(block)
         words, policy = self._words(block), exchange.policy(self.on_missing)
         _count(block, "sent", words.senders, words.sizes)
         heads = words.sizes + HEADER_BYTES
