@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import core_schema
 
+from hansa.base import index
 from hansa.base.checks import explain, refuse_booleans
 from hansa.base.errors import ConfigError
 from hansa.base.homes import RENAMED, ROOMS
@@ -228,18 +229,24 @@ def _load(kind: str) -> None:
 
 
 def _alone(kind: str, name: str) -> type[Component] | None:
-    """The built-in component whose module bears its name, without its room's others."""
-    for room in ROOMS.get(kind, ()):
-        if not name.isidentifier() or kind in _plugged_in:
-            continue
-        module = f"{room.removesuffix('.*')}.{name}" if room.endswith(".*") else room
-        if (
-            module.rpartition(".")[2] == name
-            and name not in _registry.get(kind, {})
-            and importlib.util.find_spec(module)
-        ):
-            importlib.import_module(module)
+    """The built-in component of a name, without others of its kind."""
+    if name not in _registry.get(kind, {}) and (known := index.parts(kind).get(name)):
+        importlib.import_module(known["module"])
     return _registry.get(kind, {}).get(name)
+
+
+def names(kind: str) -> list[str]:
+    """The names of :func:`catalogue`, in its order; what hansa has itself is not imported."""
+    if kind in _plugged_in or not index.parts(kind):
+        return list(catalogue(kind))
+    plugged = {entry.name for entry in importlib.metadata.entry_points(group=f"hansa.{kind}")}
+    return sorted({*index.parts(kind), *_registry.get(kind, {}), *plugged})
+
+
+def setting_names(kind: str, name: str) -> list[str]:
+    """The settings of a component; what hansa has itself is not imported."""
+    known = index.parts(kind).get(name)
+    return known["settings"] if known else [*find(kind, name).model_fields]
 
 
 def find(kind: str, name: str) -> type[Component]:
@@ -253,19 +260,21 @@ def find(kind: str, name: str) -> type[Component]:
         return loaded
     if alone := _alone(kind, name):
         return alone
-    components = catalogue(kind)
-    if name not in components:
-        near = difflib.get_close_matches(name, components, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        if (kind, name) in RENAMED:
-            hint = f"now {RENAMED[kind, name]}; "
-        fix = f"{hint}known: {', '.join(components)}"
-        raise ConfigError("name", name, f"there is no such {kind}", fix)
-    return components[name]
+    known = names(kind)
+    if name in known or index.written_somewhere(kind, name):
+        known = list(components := catalogue(kind))
+        if name in components:
+            return components[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    if (kind, name) in RENAMED:
+        hint = f"now {RENAMED[kind, name]}; "
+    fix = f"{hint}known: {', '.join(known)}"
+    raise ConfigError("name", name, f"there is no such {kind}", fix)
 
 
 def _known(kind: str) -> str:
-    return ", ".join(catalogue(kind))
+    return ", ".join(names(kind))
 
 
 @dataclass(frozen=True)
@@ -279,7 +288,7 @@ class OfKind:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         def parse(value: Any, info: core_schema.ValidationInfo) -> Component:
-            known = next(iter(catalogue(self.kind).values()))
+            known = find(self.kind, names(self.kind)[0])
             base = next(cls for cls in known.__mro__ if vars(cls).get("kind"))
             assert issubclass(base, Component)
             try:

@@ -34,11 +34,12 @@ def report(
         from hansa.base.modules import load_module
         from hansa.report import RunFolder
         from hansa.report.page import final, run_or_path
-        from hansa.report.writing import write_pictures, write_report
 
         for module in plugin or ():
             load_module(module)
-        folder = run_or_path(run)
+        folder = run_or_path(run)  # told before what draws charts is imported
+        from hansa.report.writing import write_pictures, write_report
+
         page = write_report(folder)
         pictures = write_pictures(folder) if png else []
         summary = folder.summary if isinstance(folder, RunFolder) else None

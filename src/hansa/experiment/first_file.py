@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hansa.base.component import catalogue
+from hansa.base.component import names
 from hansa.base.errors import ConfigError
 from hansa.base.files import atomic_write
 from hansa.base.forms import FORMAT
@@ -90,7 +90,7 @@ def asks_for(kind: type[SettingsFile]) -> list[tuple[str, str, str]]:
 
 def choices(field: str) -> list[str] | None:
     """What may be answered; None: anything."""
-    return sorted(catalogue("algorithm")) if field == "algorithm" else None
+    return names("algorithm") if field == "algorithm" else None
 
 
 def kinds() -> dict[str, type[SettingsFile]]:
@@ -231,7 +231,7 @@ def _put_data(
     """(the settings on somebody's data, what a person should know of it)."""
     data, label = wishes.data or "", wishes.label
     at, _ = kind.own_data or ("", "")
-    if "/" not in data and data in catalogue("data"):
+    if "/" not in data and data in names("data"):
         if label is not None:
             problem, fix = f"{data} has its own labels", "without --label"
             raise ConfigError("label", label, problem, fix)
@@ -240,7 +240,7 @@ def _put_data(
         return put_part(settings, at, {"name": data, **_dealt(settings, at)}), []
     path = Path(data).expanduser()
     if not path.exists():
-        near = difflib.get_close_matches(data, catalogue("data"), n=1)
+        near = difflib.get_close_matches(data, names("data"), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         fix = f"{hint}a table ({', '.join((*TEXT, *BINARY))}), or one of hansa list data"
         raise ConfigError("data", data, "there is no such file and no such data set", fix)

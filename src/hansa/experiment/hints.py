@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from hansa.base.component import Component, catalogue, find
+from hansa.base.component import Component, find, names, setting_names
 from hansa.base.errors import ConfigError
 from hansa.base.yamltext import dump_yaml
 from hansa.data.tablefile import BINARY, TEXT
@@ -67,11 +67,22 @@ _OURS = {other: name for name, others in SYNONYMS.items() for other in others}
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a setting is: its dotted name, its type, and the parts that must be chosen for it."""
+    """Where a setting is: its dotted name, its type, and the parts that must be chosen for it.
+
+    The type of what belongs to a part that is not chosen is looked up in ``part``, (kind, name).
+    """
 
     path: tuple[str, ...]
-    annotation: Any
+    declared: Any
     chosen: tuple[str, ...] = ()
+    part: tuple[str, str] | None = None
+
+    @property
+    def annotation(self) -> Any:
+        """Its type."""
+        if self.part is None:
+            return self.declared
+        return find(*self.part).model_fields[self.path[-1]].annotation
 
 
 def hinted(error: ConfigError, schema: type[BaseModel], settings: Mapping[str, Any]) -> ConfigError:
@@ -117,8 +128,8 @@ def _answered(
     words = error.field.split(".")
     value_given = _at(settings, words)
     if error.problem.startswith("belongs to"):
-        names = (_OURS.get(words[-1], ""), *SYNONYMS.get(words[-1], ()))
-        if ours := next((name for name in names if name in schema.model_fields), ""):
+        alike = (_OURS.get(words[-1], ""), *SYNONYMS.get(words[-1], ()))
+        if ours := next((name for name in alike if name in schema.model_fields), ""):
             fix = f"{error.fix}, or did you mean {_written((ours,), value_given)}?"
             return ConfigError(error.field, error.value, error.problem, fix)
         return error
@@ -229,11 +240,11 @@ def places(
         chosen = _chosen(inner.kind, inside, default)
         if chosen is not None:
             yield from places(chosen, inside, others, path, depth + 1)
-        for name, other in catalogue(inner.kind).items() if others and depth < 2 else ():
-            if other is not chosen:
-                for own, about in other.model_fields.items():
+        for name in names(inner.kind) if others and depth < 2 else ():
+            if name != getattr(chosen, "name", None):
+                for own in setting_names(inner.kind, name):
                     choice = _written((*path, "name"), name)
-                    yield Setting((*path, own), about.annotation, (choice,))
+                    yield Setting((*path, own), None, (choice,), (inner.kind, name))
 
 
 def _chosen(kind: str, given: Any, default: Any) -> type[BaseModel] | None:
@@ -272,7 +283,7 @@ def _misplaced(words: list[str], schema: type[BaseModel], settings: Mapping[str,
         at = at.get(word) if isinstance(at, Mapping) else None
     parents = [place for place in places(schema, settings, False) if list(place.path) == words[:-1]]
     kind = class_in(parents[0].annotation) if parents else None
-    if kind is not None and issubclass(kind, Component) and words[-1] in catalogue(kind.kind):
+    if kind is not None and issubclass(kind, Component) and words[-1] in names(kind.kind):
         return f"did you mean {_written(tuple(words[:-1]), words[-1])}, or name: {words[-1]} in it?"
     return ""
 

@@ -28,7 +28,7 @@ from hansa.engine.links.shaping import Shaping
 from hansa.engine.until import UntilSettings
 from hansa.ensemble.attacks import Attack
 from hansa.experiment.held_back import hold_back_parts
-from hansa.experiment.settings_file import SettingsFile, files, load_plugins, override
+from hansa.experiment.settings_file import SettingsFile, file_of, load_plugins, override
 from hansa.models import MLP, Model
 from hansa.privacy.privacy import Privacy
 from hansa.report.sink import Sink
@@ -163,8 +163,8 @@ class RunFile(SettingsFile):
 
 def run_kind(settings: Mapping[str, Any]) -> type[RunFile]:
     """Whose run file settings are: learn's, or that of another verb that trains as learn does."""
-    kind = files().get(str(settings.get("verb")), RunFile)
-    return kind if issubclass(kind, RunFile) else RunFile
+    kind = file_of(str(settings.get("verb")))
+    return kind if kind is not None and issubclass(kind, RunFile) else RunFile
 
 
 def is_file(target: str) -> bool:

@@ -19,6 +19,7 @@ from hansa.base.component import Component, find
 from hansa.base.errors import ConfigError
 from hansa.base.forms import FORMAT, brought_up, number_of
 from hansa.base.homes import FILES
+from hansa.base.index import settings_files
 from hansa.base.modules import load_module
 from hansa.base.paths import ModulePath, located_module, located_object, written
 from hansa.base.shipped import example_meant, shipped
@@ -168,27 +169,55 @@ def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
     Raises:
         ConfigError: there is no such verb.
     """
-    kinds = files()
     verb = settings.get("verb")
     if verb is not None:
-        if not isinstance(verb, str) or verb not in kinds:
-            raise ConfigError("verb", verb, "has no such files", f"one of {', '.join(kinds)}")
-        return kinds[verb]
-    fields = {kind: set(kind.model_fields) for kind in kinds.values() if not kind.says_verb}
-    for kind, own in fields.items():
-        others = (names for other, names in fields.items() if other is not kind)
+        kind = file_of(verb) if isinstance(verb, str) else None
+        if kind is None:
+            raise ConfigError("verb", verb, "has no such files", f"one of {', '.join(files())}")
+        return kind
+    fields = _fields()
+    for verb, own in fields.items():
+        others = (names for other, names in fields.items() if other != verb)
         if set(settings) & own.difference(*others):
-            return kind
-    return next(iter(fields))
+            break
+    else:
+        verb = next(iter(fields))
+    found = file_of(verb)
+    assert found is not None
+    return found
+
+
+def file_of(verb: str) -> type[SettingsFile] | None:
+    """The kind of file of a verb; the others are imported only where it is not built in."""
+    if known := settings_files().get(verb):
+        importlib.import_module(known["module"])
+        return _files[verb]
+    return files().get(verb)
+
+
+def _fields() -> dict[str, set[str]]:
+    """What each kind of file may say, by verb, of those that need not name their verb."""
+    if not (known := settings_files()):
+        files()  # all of them
+    fields = {verb: set(one["settings"]) for verb, one in known.items() if not one["says_verb"]}
+    _load_plugged()
+    for verb, kind in _files.items():
+        if verb not in known and not kind.says_verb:
+            fields[verb] = set(kind.model_fields)
+    return fields
 
 
 def files() -> dict[str, type[SettingsFile]]:
     """The kinds of files by their verb: built in, from entry points, and of loaded plugins."""
     for module in FILES:
         importlib.import_module(module)
+    _load_plugged()
+    return dict(sorted(_files.items(), key=lambda item: item[1].__module__ != FILES[0]))
+
+
+def _load_plugged() -> None:
     for entry in importlib.metadata.entry_points(group="hansa.file"):
         entry.load()
-    return dict(sorted(_files.items(), key=lambda item: item[1].__module__ != FILES[0]))
 
 
 def _refuse_anothers(cls: type[SettingsFile], settings: Mapping[str, Any]) -> None:

@@ -6,10 +6,11 @@ It is plain data, so that who completes words as they are typed reads it from a 
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any, Literal, get_args, get_origin
 
 from hansa.base.component import Component, catalogue
-from hansa.base.homes import ROOMS
+from hansa.base.homes import FILES, ROOMS
 from hansa.experiment.first_file import kinds as begun
 from hansa.experiment.hints import places
 from hansa.experiment.settings_file import files
@@ -25,6 +26,28 @@ def vocabulary() -> dict[str, Any]:
         "begun": [*begun()],
         "settings": {kind.command: _settings(kind) for kind in files().values()},
     }
+
+
+def index_text() -> str:
+    """The text of ``hansa/base/index.json``: where every built-in part and file of settings is."""
+    parts = {
+        kind: {
+            name: {"module": part.__module__, "settings": [*part.model_fields]}
+            for name, part in catalogue(kind).items()
+            if part.__module__.startswith("hansa.")
+        }
+        for kind in ROOMS
+    }
+    own = {kind.__module__: (verb, kind) for verb, kind in files().items()}
+    written = {
+        own[module][0]: {
+            "module": module,
+            "settings": [*own[module][1].model_fields],
+            "says_verb": own[module][1].says_verb,
+        }
+        for module in FILES
+    }
+    return json.dumps({"files": written, "parts": parts}, indent=1, sort_keys=False) + "\n"
 
 
 def _settings(kind: Any) -> dict[str, list[str]]:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from hansa.base.errors import CheckpointError
-from hansa.experiment.settings_file import files
+from hansa.experiment.settings_file import file_of
 from hansa.report import RunFolder
 from hansa.report.folder import is_run
 
 
 def command_of(config: Mapping[str, Any]) -> str:
     """The command whose run has these settings, as it is typed after ``hansa``."""
-    kinds = files()
-    verb = config.get("verb") or next(iter(kinds))
-    return kinds[verb].command if verb in kinds else str(verb)
+    kind = file_of(str(config.get("verb") or "learn"))
+    return kind.command if kind is not None else str(config["verb"])
 
 
 def whose(path: Path) -> str:

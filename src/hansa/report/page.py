@@ -142,7 +142,7 @@ def run_or_path(folder: RunFolder | str | Path) -> RunFolder | Path:
     if isinstance(folder, RunFolder):
         return folder
     path = Path(folder).expanduser()
-    return RunFolder.open(path) if (path / CONFIG).is_file() else path
+    return path if path.is_dir() and not (path / CONFIG).is_file() else RunFolder.open(path)
 
 
 def page_of(folder: RunFolder | Path) -> Page:

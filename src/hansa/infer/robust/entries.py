@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import core_schema
 
-from hansa.base.component import Component, catalogue, find
+from hansa.base.component import Component, find, names
 from hansa.base.errors import ConfigError
 from hansa.base.paths import short
 from hansa.ensemble.aggregators import Aggregator
@@ -51,7 +51,7 @@ def resolve(value: Any) -> Entry:
     except ConfigError as error:
         if error.problem != "there is no such aggregator":
             raise
-        learned = ", ".join(catalogue("learned_aggregator"))
+        learned = ", ".join(names("learned_aggregator"))
         raise ConfigError(
             error.field, error.value, error.problem, f"{error.fix}, {learned}"
         ) from None
@@ -63,7 +63,7 @@ def _kind(name: str) -> str:
 
         loaded = load_object(name)
         return str(getattr(loaded, "kind", "aggregator"))
-    return "learned_aggregator" if name in catalogue("learned_aggregator") else "aggregator"
+    return "learned_aggregator" if name in names("learned_aggregator") else "aggregator"
 
 
 def with_budget(value: Any, f: int) -> Any:
@@ -75,7 +75,7 @@ def with_budget(value: Any, f: int) -> Any:
     if not isinstance(name, str) or ":" in name:
         return value
     kind = _kind(name)
-    if name not in catalogue(kind):
+    if name not in names(kind):
         return value
     part = find(kind, name)
     settings = dict(value) if isinstance(value, Mapping) else {"name": name}
