@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from hansa.engine.links.keys import Key
 
 HEAVY = set(
@@ -26,44 +24,6 @@ SITE = """
 {{verb: node, name: north, run: run.yaml, nodes: [0], listen: '127.0.0.1:{port}', key: north.key,
   data: share, peers: [{{name: south, nodes: [1], address: 'south.example:7000', key: '{key}'}}]}}
 """
-WRONG = {
-    "an unknown setting": "learn dpsgd --set train.lrr=1",
-    "an unknown part of the file": "learn --set topologie=ring",
-    "an unknown name": "learn dpsgdd",
-    "an unknown name of a part": "learn fedavg --set model=mpl",
-    "a wrong type": "learn --set nodes=many",
-    "out of range": "learn --set train.local_steps=-1",
-    "a setting of the algorithm": "learn fedadam --set algorithm.deadline=-1",
-    "more invited than there are": "learn fedavg --set algorithm.sampled=99",
-    "a wrong server": "learn fedavg --set algorithm.server.name=adamm",
-    "a wrong codec": "learn topk --set algorithm.codec.name=spares",
-    "a file's": "check bad.yaml",
-    "another file's": "learn bad.yaml",
-    "an ensemble's": "combine ensemble ensemble.yaml",
-    "an ensemble's rule": "check rule.yaml",
-    "private inference's": "infer private demo --set mode=none",
-    "an attack's": "infer redteam --attack mask_leek",
-    "an attestation policy's": "attest policy policy.yaml",
-    "a data set's": "data digits --set partition=dirichlett",
-}
-
-
-@pytest.mark.parametrize("line", WRONG.values(), ids=WRONG)
-def test_a_wrong_setting_is_told_before_anything_heavy_is_imported(
-    tmp_path: Path, line: str
-) -> None:
-    (tmp_path / "bad.yaml").write_text("nodes: 4\ntrain: {local_stepz: 3}\n")
-    (tmp_path / "ensemble.yaml").write_text("verb: combine\nclients: none\n")
-    (tmp_path / "policy.yaml").write_text("platforms: [snp]\n")
-    (tmp_path / "rule.yaml").write_text("verb: combine\nrules: [averidge]\n")
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *line.split()],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    status, *loaded = done.stdout.split()
-    assert status == "2", done.stderr
-    assert "error: " in done.stderr
-    assert not HEAVY & set(loaded), done.stderr
 
 
 def test_a_wrong_setting_imports_neither_other_commands_nor_what_runs() -> None:

@@ -30,7 +30,8 @@ def parts(kind: str) -> dict[str, dict[str, Any]]:
 
 
 def settings_files() -> dict[str, dict[str, Any]]:
-    """Of the built-in files of settings by verb: ``module``, ``settings``, and ``says_verb``.
+    """Of the built-in files of settings by verb: ``module``, ``settings``, ``says_verb``, its
+    ``command``, and whether ``hansa init`` has it ``begun``.
 
     Empty where the list of modules has changed since it was made.
     """

@@ -41,33 +41,14 @@ def check(
     without is an ensemble's if it has a setting that only ensembles have, such as clients.
     """
     with answering(as_json, debug) as answer:
-        from hansa.audit.audit_file import AuditFile
-        from hansa.combine.ensemble.ensemble_file import EnsembleFile
-        from hansa.combine.merge.merge_file import MergeFile
         from hansa.experiment import RunFile
-        from hansa.experiment.sweep.sweep_file import SweepFile
-        from hansa.infer.private.private_file import PrivateFile
-        from hansa.infer.serving.serve_file import ServeFile
-        from hansa.route.route_file import RouteFile
 
         more = {"seed": seed, "rounds": rounds, "nodes": nodes, "device": device}
         chosen = _settings(target, sets, **more)
-        if isinstance(chosen, AuditFile):
-            show_plan(answer, chosen)
-        elif isinstance(chosen, ServeFile):
-            _served(answer, chosen)
-        elif isinstance(chosen, MergeFile):
-            _merged(answer, chosen)
-        elif isinstance(chosen, RouteFile):
-            _routed(answer, chosen)
-        elif isinstance(chosen, PrivateFile):
-            _private(answer, chosen)
-        elif isinstance(chosen, EnsembleFile):
-            _ensemble(answer, chosen)
+        if show := _SHOWN.get(chosen.own_verb()):
+            show(answer, chosen)
         elif isinstance(chosen, RunFile):
             _run(answer, chosen)
-        elif isinstance(chosen, SweepFile):
-            _swept(answer, chosen)
         elif chosen.checks:
             _checked(answer, chosen)
         else:
@@ -239,6 +220,18 @@ def _table(answer: Answer, facts: dict[str, Any]) -> None:
 
     rows = [[label(key), _shown(value, key)] for key, value in facts.items()]
     answer.table(Grid("Plan", ["", ""], rows, words=2))
+
+
+_SHOWN = {
+    "audit": show_plan,
+    "serve": _served,
+    "merge": _merged,
+    "route": _routed,
+    "private": _private,
+    "combine": _ensemble,
+    "sweep": _swept,
+}
+"""What shows the plan of a verb's file; other runs are shown as those of learn."""
 
 
 def _shown(value: Any, key: str = "") -> str:

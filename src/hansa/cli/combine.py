@@ -26,7 +26,7 @@ from hansa.cli.options import (
     Seed,
     Sets,
 )
-from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
+from hansa.cli.running import changed, folder_for, going_on, heed_sigterm, present
 
 app = typer.Typer(
     help="Combine models that clients trained alone: one-shot ensembles, and merges of any size.",
@@ -127,6 +127,7 @@ def remove(
 ) -> None:
     """Drop one client's model, exactly: the rule is fitted anew without it."""
     with answering(as_json, debug) as answer:
+        present(run)
         from hansa.combine.ensemble.run import remove as removed
         from hansa.experiment.places import reserved
         from hansa.experiment.progress import Steps
@@ -160,6 +161,7 @@ def predict(
 ) -> None:
     """Apply an ensemble to a file or a folder."""
     with answering(as_json, debug) as answer:
+        present(run)
         from hansa.combine.ensemble.predict import predict as apply
         from hansa.report.grid import Grid
 

@@ -50,6 +50,7 @@ def data(
         own = [f"data.{text.removeprefix('data.')}" for text in sets or ()]
         source = read_settings(None, [f"data.name={name}", *own]).data
         streams = Streams(1 if seed is None else seed)
+        source.glance()
         dataset = source.load(streams)
         answer.data = _facts(source, dataset)
         facts = [[key, _text(value)] for key, value in answer.data.items() if key != "remarks"]

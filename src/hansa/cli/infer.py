@@ -23,7 +23,7 @@ from hansa.cli.options import (
 from hansa.cli.private import app as private
 from hansa.cli.private_compile import compile_
 from hansa.cli.redteam import redteam
-from hansa.cli.running import run_or_resume
+from hansa.cli.running import present, run_or_resume
 from hansa.cli.serving import member, serve
 
 app = typer.Typer(
@@ -110,6 +110,7 @@ def predict(
 ) -> None:
     """One answer to each row of a file: its class, and for how many liars it is certified."""
     with answering(as_json, debug) as answer:
+        present(run)
         from hansa.infer.robust.rule_answers import predict as apply
         from hansa.report.grid import Grid
 

@@ -153,11 +153,11 @@ def run(
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
+        site = _site(file, sets)  # what is wrong with it is told before what runs is imported
         from hansa.experiment.progress import RunProgress
         from hansa.experiment.sites.site_run import run_site
         from hansa.report.tables import final_table
 
-        site = _site(file, sets)
         answer.go_on = "hansa node run"
         with RunProgress(quiet) as progress:
             try:

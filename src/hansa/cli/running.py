@@ -22,10 +22,25 @@ def heed_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def present(run: Path) -> None:
+    """Refuse a run that is not there, before what opens one is imported.
+
+    Raises:
+        CheckpointError: there is nothing of that name.
+    """
+    if not run.exists():
+        from hansa.report import RunFolder
+
+        RunFolder.open(run)
+
+
 def folder_for(chosen: SettingsFile, out: Path | None) -> AbstractContextManager[Path]:
-    """The folder that was asked for, or a new name under ``runs/``."""
+    """The folder that was asked for, or a new name under ``runs/``, if nothing shows at a glance
+    that the run cannot work."""
+    from hansa.experiment.glance import glance
     from hansa.experiment.places import default_folder, reserved
 
+    glance(chosen)
     return reserved(default_folder(chosen)) if out is None else contextlib.nullcontext(out)
 
 

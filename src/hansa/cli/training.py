@@ -92,9 +92,9 @@ def train(
 def _begin(
     answer: Answer, progress: RunProgress, chosen: RunFile, out: Path | None, report: bool
 ) -> RunFolder:
-    from hansa.experiment import run
-
     with folder_for(chosen, out) as path:
+        from hansa.experiment import run  # once nothing speaks against it
+
         fresh = not (path / "config.yaml").exists()
         try:
             return run(chosen, path, progress, report)

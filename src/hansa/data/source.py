@@ -128,6 +128,13 @@ class DataSource(Component, kind="data"):
         """
         return {"downscale": self.downscale}
 
+    def glance(self) -> None:
+        """Refuse settings by what can be seen of the data at once, such as a table's first line.
+
+        Raises:
+            ConfigError: a setting that cannot work.
+        """
+
     def files(self) -> Sequence[Path]:
         """The files on which :meth:`read` depends; decoded arrays are kept on disk if given."""
         return ()

@@ -23,6 +23,7 @@ BINARY = (".parquet", ".pq")
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "?")
 """What stands for a missing value in text."""
 _MARKS = ",;\t|"
+_GLANCE = 1 << 16  # bytes
 _SEP = re.compile(rb'"?sep=([,;\t|])"?[ \r]*\n', re.IGNORECASE)
 _PACKED = (
     b"\x1f\x8b",
@@ -52,6 +53,23 @@ def read_frame(path: Path) -> pl.DataFrame:
         return _read_text(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} cannot be read: {str(error).partition('Consider')[0]}") from error
+
+
+def names_at_a_glance(path: Path) -> list[str] | None:
+    """The names of a text's columns from its beginning; None where that does not tell them."""
+    if path.suffix.lower() not in TEXT:
+        return None
+    with path.open("rb") as file:
+        blob = file.read(_GLANCE)
+    first = blob.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    whole = first.rpartition(b"\n")[0] + b"\n"  # without a line that was cut
+    plain = not blob.startswith(_PACKED) and b"\0" not in blob and not _SEP.match(whole)
+    if not plain or whole.count(b"\n") < 2 or b"\n\n" in whole or not whole.isascii():
+        return None
+    try:
+        return _header(whole, _mark(whole, path), path)
+    except (DataError, csv.Error, StopIteration):
+        return None  # it is told when the whole is read
 
 
 def _read_text(path: Path) -> pl.DataFrame:

@@ -72,12 +72,23 @@ class Attack(Component, kind="attack"):
             raise ConfigError("share", self.share, problem, "share: 0.2, or nodes: [0, 3]")
         return self
 
+    def check_nodes(self, nodes: int) -> None:
+        """Refuse numbers of nodes that there are not.
+
+        Raises:
+            ConfigError: names one.
+        """
+        if self.nodes and not 0 <= min(self.nodes) <= max(self.nodes) < nodes:
+            problem, fix = f"there are {nodes} nodes", f"numbers from 0 to {nodes - 1}"
+            raise ConfigError("nodes", list(self.nodes), problem, fix)
+
     def attackers(self, nodes: int, streams: Streams) -> np.ndarray:
         """Ids of the attackers among so many nodes with data, int64, ascending.
 
         Raises:
             ConfigError: there is no such node, nobody attacks, or everybody does.
         """
+        self.check_nodes(nodes)
         if self.share is not None:
             count = round(self.share * nodes)
             if not count:
@@ -86,9 +97,6 @@ class Attack(Component, kind="attack"):
             chosen = streams.numpy("attackers", SHARED).choice(nodes, count, replace=False)
         else:
             chosen = np.unique(np.array(self.nodes, dtype=np.int64))
-            if chosen[0] < 0 or chosen[-1] >= nodes:
-                problem, fix = f"there are {nodes} nodes", f"numbers from 0 to {nodes - 1}"
-                raise ConfigError("nodes", list(self.nodes), problem, fix)
         if len(chosen) == nodes:
             field, value = ("share", self.share) if self.share else ("nodes", list(self.nodes))
             raise ConfigError(field, value, "everybody attacks", "leave somebody honest")

@@ -37,6 +37,8 @@ def predicted(source: Path, data: Any, which: Which) -> Predictions:
         from hansa.experiment.onnx_graph import asked
 
         return asked(source, data)
+    if not source.exists():
+        raise _absent(source)
     from hansa.experiment.export import FACTS, open_export
     from hansa.experiment.predicting import predictions
 
@@ -51,5 +53,9 @@ def predicted(source: Path, data: Any, which: Which) -> Predictions:
             return product.exported_answers(source, data, which)
     if source.is_dir():
         RunFolder.open(source)  # says what is wrong with it
+    raise _absent(source)
+
+
+def _absent(source: Path) -> ConfigError:
     problem, fix = "there is no such run or model", "a run folder, or what hansa export wrote"
-    raise ConfigError("run", str(source), problem, fix)
+    return ConfigError("run", str(source), problem, fix)

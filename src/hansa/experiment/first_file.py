@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from hansa.data.tablefile import BINARY, TEXT
 from hansa.experiment.commented import commented
 from hansa.experiment.own_data import OwnData, inside, needs, part_of, placed, put_part
 from hansa.experiment.runfile import RunFile, named
-from hansa.experiment.settings_file import SettingsFile, files, override, put, read_yaml
+from hansa.experiment.settings_file import SettingsFile, commands, file_of, override, put, read_yaml
 
 if TYPE_CHECKING:
     from hansa.data.raw import RawSplits
@@ -93,11 +93,29 @@ def choices(field: str) -> list[str] | None:
     return names("algorithm") if field == "algorithm" else None
 
 
-def kinds() -> dict[str, type[SettingsFile]]:
+class _Kinds(Mapping[str, type[SettingsFile]]):
+    """Kinds of files by the words that name them; one is imported when it is asked for."""
+
+    def __init__(self, verbs: Mapping[str, str]) -> None:
+        self._verbs = verbs
+
+    def __getitem__(self, word: str) -> type[SettingsFile]:
+        kind = file_of(self._verbs[word])
+        assert kind is not None
+        return kind
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._verbs)
+
+    def __len__(self) -> int:
+        return len(self._verbs)
+
+
+def kinds() -> Mapping[str, type[SettingsFile]]:
     """The kinds of files that can be begun, by verb and by the last word of their command."""
-    begun = {verb: kind for verb, kind in files().items() if kind.sketch}
-    words = {kind.command.split()[-1]: kind for kind in begun.values()}
-    return {**{word: kind for word, kind in words.items() if word not in begun}, **begun}
+    begun = {verb: command for verb, (command, sketched) in commands().items() if sketched}
+    words = {command.split()[-1]: verb for verb, command in begun.items()}
+    return _Kinds({**{w: v for w, v in words.items() if w not in begun}, **{v: v for v in begun}})
 
 
 def is_verb(word: str) -> bool:

@@ -215,6 +215,16 @@ def files() -> dict[str, type[SettingsFile]]:
     return dict(sorted(_files.items(), key=lambda item: item[1].__module__ != FILES[0]))
 
 
+def commands() -> dict[str, tuple[str, bool]]:
+    """Of each kind of file by verb, its command, and whether a first one can be begun."""
+    if not (known := settings_files()):
+        files()  # all of them
+    _load_plugged()
+    others = {verb: kind for verb, kind in _files.items() if verb not in known}
+    built = {verb: (one["command"], one["begun"]) for verb, one in known.items()}
+    return built | {verb: (kind.command, bool(kind.sketch)) for verb, kind in others.items()}
+
+
 def _load_plugged() -> None:
     for entry in importlib.metadata.entry_points(group="hansa.file"):
         entry.load()

@@ -44,6 +44,8 @@ def index_text() -> str:
             "module": module,
             "settings": [*own[module][1].model_fields],
             "says_verb": own[module][1].says_verb,
+            "command": own[module][1].command,
+            "begun": bool(own[module][1].sketch),
         }
         for module in FILES
     }

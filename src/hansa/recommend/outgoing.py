@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from hansa.base.lazy import torch
 from hansa.codec import Codec, SparseRows, Tables
@@ -13,6 +13,9 @@ from hansa.codec.codec import check_codec
 from hansa.codec.table_messages import offsets
 from hansa.engine import Block
 from hansa.topology import Graph
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def check_codecs(ratings: Codec, rows: Codec, beside: int) -> None:

@@ -48,10 +48,19 @@ class File(TableSource):
         description="what stands for a missing value: words of a text, or numbers",
     )
 
-    def read(self) -> RawSplits:
+    def glance(self) -> None:
+        first = self._paths()[0]
+        if (names := tablefile.names_at_a_glance(first)) is not None:
+            self.columns(names, str(first))
+
+    def _paths(self) -> list[Path]:
         paths = [self._file("path", self.path)]
         if self.test_path is not None:
             paths.append(self._file("test_path", self.test_path))
+        return paths
+
+    def read(self) -> RawSplits:
+        paths = self._paths()
         if all(path.suffix.lower() == ".npz" for path in paths):
             return self._arrays(paths)
         for path in paths:

@@ -19,7 +19,6 @@ from hansa.engine import TrainSettings
 from hansa.engine.training.optimizers import SGD
 from hansa.engine.training.schedules import Cosine, Schedule
 from hansa.experiment.clients import Answers, Clients
-from hansa.experiment.played import Alone, job_of, play
 from hansa.infer.robust.client_models import ClientModels
 from hansa.models import MLP, Model, initial_model
 
@@ -108,6 +107,8 @@ class TrainedClients(Clients):
     def _trained(
         self, dataset: Dataset, parts: Sequence[np.ndarray], path: Path, seed: int
     ) -> ClientModels:
+        from hansa.experiment.played import Alone, job_of, play  # all that runs: not for settings
+
         rows: list[Tensor | None] = [None] * self.members
         starts = [0] * self.members
         forms = [self.models[k % len(self.models)] for k in range(self.members)]
