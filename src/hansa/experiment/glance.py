@@ -13,8 +13,8 @@ from hansa.data import DataSource
 from hansa.engine.settings import Settings
 from hansa.ensemble.attacks import Attack
 
-_DEVICE = re.compile(r"[a-z_]+(:\d+)?")
-_DEVICES = ("cpu", "cuda")
+_DEVICE = re.compile(r"[a-z]+(:\d+)?")
+_KINDS = {"cpu", "cuda", "mps", "xpu", "xla", "hpu", "meta", "mtia", "privateuseone"}
 
 
 def glance(chosen: Settings) -> None:
@@ -39,10 +39,10 @@ def check_device_word(device: str) -> None:
     """Refuse what no device is called.
 
     Raises:
-        ConfigError: it is of no kind that there is.
+        ConfigError: PyTorch knows no such kind; whether one is here is seen later.
     """
-    if not _DEVICE.fullmatch(device) or device.partition(":")[0] not in _DEVICES:
-        raise ConfigError("device", device, "is no device that models can be on", "cpu or cuda")
+    if not _DEVICE.fullmatch(device) or device.partition(":")[0] not in _KINDS:
+        raise ConfigError("device", device, "is not a torch device", "cpu, cuda or cuda:1")
 
 
 def _parts(part: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -32,8 +32,6 @@ from hansa.engine.time.clock import Clock
 if TYPE_CHECKING:
     from hansa.engine.exchange.post import SitePost
 
-_NOBODY = nobody(0)
-
 
 class Mailing:
     """What carries letters between the nodes of a block, and to those of others.
@@ -104,7 +102,7 @@ class Mailing:
             return None
         if self.attackers is None:
             return cast(Said, put)
-        send = Send(put.rows, _NOBODY, put.codec, put.kind, beside=put.beside)
+        send = Send(put.rows, nobody(0), put.codec, put.kind, beside=put.beside)
         sender = int(node.ids[0])
         last, turn = self._spoken.get(sender, (t, 0))
         turn = turn if last == t else 0
@@ -118,7 +116,7 @@ class Mailing:
         parts = []
         for node, put in group:
             if put.rows is not None:
-                send = Send(put.rows, _NOBODY, put.codec, put.kind, beside=put.beside)
+                send = Send(put.rows, nobody(0), put.codec, put.kind, beside=put.beside)
                 share = self.attackers.share(node, send)
                 if share is None:
                     return None
