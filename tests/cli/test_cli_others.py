@@ -17,7 +17,7 @@ from hansa.base.homes import ROOMS
 from hansa.cli import main
 from hansa.cli.listing import readable_type
 
-HEAVY = {"torch", "numpy", "polars", "altair", "sklearn", "numba", "hansa.engine"}
+HEAVY = {"torch", "numpy._core", "polars", "altair", "sklearn", "numba", "hansa.engine"}
 
 
 @pytest.mark.parametrize("line", ["--help", "--version", "learn --help", "compare -h"])
