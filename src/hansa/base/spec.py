@@ -23,6 +23,8 @@ class DataSpec:
         scale: the lowest and the highest target that there may be; () where nobody says.
         padding: of tokens, the id that fills up an example at its end; None: all are as long.
         labels: the classes in words, where examples are texts of a language.
+        amounts: of a regression whose network learns in standard units, the mean and the spread of
+            the training targets; (): it learns them as they are.
     """
 
     kind: Literal["image", "table", "tokens", "pairs"]
@@ -33,8 +35,14 @@ class DataSpec:
     scale: tuple[float, ...] = ()
     padding: int | None = field(default=None, repr=False)
     labels: tuple[str, ...] = field(default=(), repr=False)
+    amounts: tuple[float, ...] = ()
 
     @property
     def classes(self) -> int:
         """How many classes the targets have; 0 for a regression."""
         return {"classification": self.outputs, "binary": 2, "regression": 0}[self.task]
+
+    @property
+    def unit(self) -> float:
+        """What a standard unit of the targets is in the person's."""
+        return self.amounts[1] if self.amounts else 1.0

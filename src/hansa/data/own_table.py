@@ -56,6 +56,9 @@ class OwnTable:
             if getattr(source, field):
                 problem = "needs the examples of all, and every site has its own"
                 raise ConfigError(field, getattr(source, field), problem, "leave it out")
+        if source.amounts != "given":
+            problem = "needs the mean of all labels, and sites do not tell it"
+            raise ConfigError("amounts", source.amounts, problem, "given, and labels near 1")
         self.raw = source.understood(source.read())
         if self.raw.kind != "table" or not self.raw.features:
             problem = "a site's own data are a table with named columns"

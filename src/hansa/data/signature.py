@@ -120,6 +120,8 @@ class Signature:
             facts["rating_scale"] = list(spec.scale)
         if spec.padding is not None:
             facts |= {"padding": spec.padding, "labels": list(spec.labels)}
+        if spec.amounts:
+            facts["amounts"] = list(spec.amounts)
         if spec.kind == "image":
             facts |= {"floor": self.floor, "peak": self.peak}
         if self.scale is not None and self.shift is not None:  # the model gets x * scale + shift
@@ -145,6 +147,7 @@ class Signature:
                 tuple(float(x) for x in facts.get("rating_scale", ())),
                 facts.get("padding"),
                 tuple(facts.get("labels", ())),
+                tuple(float(x) for x in facts.get("amounts", ())),
             )
             scale, shift = (
                 torch.tensor(facts[key]) if key in facts else None for key in ("scale", "shift")

@@ -178,6 +178,10 @@ class DataSource(Component, kind="data"):
             train, public = self._hold_out("public", train, self.public, streams)
         return Parted(train, validation, test, public)
 
+    def _amounts(self, train: Split) -> tuple[float, ...]:
+        """(mean, spread) of amounts that are learned in standard units; (): as they are."""
+        return ()
+
     def prepared(self, raw: RawSplits, parts: Parted, figures: Figures | None = None) -> Dataset:
         """The data set of examples that are parted.
 
@@ -203,6 +207,7 @@ class DataSource(Component, kind="data"):
             scale=raw.scale,
             padding=raw.padding,
             labels=raw.class_names if raw.padding is not None else (),
+            amounts=self._amounts(train) if raw.regression else (),
         )
         return Dataset(
             name=short(type(self).name) or type(self).__name__,

@@ -72,7 +72,10 @@ class TrainSettings(Settings):
         "report", description="what a loss that is not finite or above diverged_above leads to"
     )
     diverged_above: float = Field(
-        1e4, gt=0, allow_inf_nan=True, description="a training loss that counts as diverged"
+        1e4,
+        gt=0,
+        allow_inf_nan=True,
+        description="a training loss that counts as diverged",
     )
 
     def check_augment(self, spec: DataSpec) -> None:

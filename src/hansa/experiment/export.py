@@ -23,7 +23,7 @@ from hansa.data.signature import Signature
 from hansa.experiment.deliverable import Deliverable
 from hansa.experiment.model_card import write_card
 from hansa.experiment.trained import TrainedRun
-from hansa.models import Model
+from hansa.models.model import Model, built
 from hansa.report import RunFolder
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def open_export(path: Path, trust: bool = False) -> Exported:
         raise ConfigError("source", str(path), problem, fix)
     model = find("model", model_name).parse(given)
     assert isinstance(model, Model)
-    network = model.build(spec)
+    network = built(model, spec)
     try:
         network.load_state_dict(read_tensors(weights, digest, finite=True))
     except RuntimeError as error:

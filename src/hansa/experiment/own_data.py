@@ -206,6 +206,8 @@ def fit_nodes(settings: dict[str, Any], own: OwnData, raw: RawSplits, at: str = 
 
 def fit_run(settings: dict[str, Any], own: OwnData, raw: RawSplits) -> None:
     """A run's nodes, and batches that the least of them can fill; in place."""
+    if raw.regression:
+        settings["data"]["amounts"] = "standard"
     least, train = fit_nodes(settings, own, raw), settings.get("train") or {}
     if least < 2 * train.get("batch_size", 16):
         settings["train"] = {**train, "drop_last": False}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from hansa.data import DataSource, Iid
+from hansa.data import Dataset, DataSource, Iid
 from hansa.engine import Job
 from hansa.engine.exchange.faults import Faults
 from hansa.engine.links.shaping import Shaping
@@ -15,10 +15,13 @@ from hansa.experiment.runfile import RunFile
 from hansa.privacy.privacy import Privacy
 from hansa.topology import Graph
 
+_LARGE = 20.0
+"""Of amounts: so large a root of the mean square is no unit that rates are made for."""
+
 
 def remarks(chosen: RunFile, job: Job) -> list[str]:
     """Of the data as they were read, the graph as it is, and settings that nothing looks at."""
-    lines = list(job.dataset.notes)
+    lines = [*job.dataset.notes, *of_amounts(job.dataset, chosen.data)]
     if job.algorithm.uses_topology:
         lines += chosen.topology.remarks(job.nodes)
         if not job.network.changing:
@@ -31,6 +34,23 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
     if job.privacy is not None:
         lines += of_privacy(job.privacy, job.streams.private, job.algorithm.must_tell)
     return lines + of_faults(job.faults, job.rounds) + of_links(job.shaping) + unused(chosen)
+
+
+def of_amounts(data: Dataset, source: DataSource) -> list[str]:
+    """Labels of a regression whose steps are likely too large."""
+    spec = data.spec
+    if spec.task != "regression" or spec.kind == "pairs" or spec.amounts or not len(data.train):
+        return []
+    size = float(data.train.targets.double().square().mean().sqrt())
+    if size <= _LARGE:
+        return []
+    fix = "labels near 1 in their place"
+    if hasattr(source, "amounts"):
+        fix = "data.amounts: standard has networks learn by their mean and spread"
+    return [
+        f"labels are amounts of about {size:.3g}, whose steps are as much too large and may "
+        f"diverge: {fix}"
+    ]
 
 
 def of_privacy(privacy: Privacy, secret: bool, told: frozenset[str]) -> list[str]:

@@ -114,7 +114,17 @@ def initial_model(model: Model, spec: DataSpec, streams: Streams) -> nn.Module:
     It depends on the settings and the run's seed alone, and leaves generators as they were.
     """
     with drawing(streams.integer("model")), torch.device("cpu"):
-        return model.build(spec)
+        return built(model, spec)
+
+
+def built(model: Model, spec: DataSpec) -> nn.Module:
+    """The network of a form, which answers in the unit of the data's targets."""
+    network = model.build(spec)
+    if not spec.amounts:
+        return network
+    from hansa.models.amount_networks import AmountNetwork
+
+    return AmountNetwork(network, *spec.amounts)
 
 
 def chain(**layers: nn.Module) -> nn.Sequential:

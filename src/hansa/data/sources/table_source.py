@@ -13,6 +13,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.words import is_number
 from hansa.data import tablefile
 from hansa.data.columns import Reading
+from hansa.data.dataset import Split
 from hansa.data.declared import Declared
 from hansa.data.raw import RawSplits
 from hansa.data.source import DataSource
@@ -34,6 +35,11 @@ class TableSource(DataSource):
         description="what the labels are: classes, or amounts; not set: text and whole numbers are "
         "classes, fractions amounts, and what could be either is asked",
     )
+    amounts: Literal["given", "standard"] = Field(
+        "given",
+        description="of a regression, in which unit a network learns: given, the labels' own; "
+        "standard, by their mean and spread. It answers, and is measured, in the labels' own",
+    )
     missing: Literal["refuse", "drop", "impute"] = Field(
         "refuse",
         description="rows with missing values: refuse; drop: leave them out; impute: fill inputs "
@@ -47,6 +53,13 @@ class TableSource(DataSource):
     declared: Declared = Field(
         Declared(), description="what is known of the columns beforehand, for sites that tell less"
     )
+
+    def _amounts(self, train: Split) -> tuple[float, ...]:
+        if self.amounts == "given":
+            return ()
+        targets = train.targets.double()
+        spread = float(targets.std(correction=0))
+        return float(targets.mean()), spread if spread > 0 else 1.0
 
     @property
     def imputes(self) -> bool:

@@ -252,7 +252,7 @@ class Agenda:
             value = np.asarray(values).item(0)
             if name == TRAIN_LOSS:
                 self._losses.setdefault(k, []).append(value)
-                if value > self.job.train.diverged_above:
+                if value > self.job.train.diverged_above * self.job.dataset.spec.unit**2:
                     block.report.pop(TRAIN_LOSS, None)
                     block.note(TRAIN_LOSS, k, value)
                     self.watch(run.t)

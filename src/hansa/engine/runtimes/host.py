@@ -391,7 +391,7 @@ class Host:
         losses = self.block.report.get(TRAIN_LOSS)
         if losses is None:
             return
-        limit = self.job.train.diverged_above
+        limit = self.job.train.diverged_above * self.job.dataset.spec.unit**2
         at, losses = few.known(losses)
         bad = losses > limit
         if bad.any():

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "plan"
-_TUPLES = ("shape", "vocabulary", "scale", "labels")
+_TUPLES = ("shape", "vocabulary", "scale", "labels", "amounts")
 _SPLITS = ("train", "validation", "test", "public")
 
 
