@@ -103,6 +103,12 @@ def test_what_did_not_finish_is_seen(tmp_path):
     assert [row[heads.index("not finished")] for row in short.grid.rows] == ["1 of 2", ""]
     assert short.grid.rows[0][heads.index("accuracy")].endswith("(n = 1)")
     assert any("001 (diverged)" in note for note in short.notes)
+    run(tmp_path, "c", 1, ended="diverged", top=math.nan)
+    found = hansa.compare(tmp_path)
+    whole, short = found.grids()[0], found.overview(200).grid
+    assert [grid.rows[-1][grid.columns.index("loss")] for grid in (whole, short)] == [
+        "not finite"
+    ] * 2
 
 
 def test_a_column_over_nodes_says_so(tmp_path):

@@ -130,6 +130,7 @@ def _paired(
     main, *others = dict.fromkeys(frame["metric"])
     picture = differences_picture(frame, main)
     grid = differences_table(frame, main)
+    others = [m for m in others if (frame.filter(metric=m)["n"] > 0).any()]
     rest = [differences_table(frame, metric) for metric in others]
     return [
         Section("Differences over shared seeds", [picture] if picture else [], grid, note=NOTE),

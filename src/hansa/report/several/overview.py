@@ -14,7 +14,7 @@ from hansa.report.series import AXES
 from hansa.report.several.column import Column
 from hansa.report.several.difference_table import differences_table
 from hansa.report.several.reaching import SPENT_WORDS, Target
-from hansa.report.several.seeds import TOTAL, counted
+from hansa.report.several.seeds import TOTAL, counted, or_why_not
 from hansa.report.units import amount, label
 
 ROWS = 20
@@ -151,7 +151,7 @@ def _scored(
 ) -> list[_Part]:
     own = [cells.get((name, metric)) for name in names]
     column = Column.of(own)
-    means = [counted(column.with_spread(c), c) if c else "" for c in own]
+    means = [or_why_not(column.with_spread(c) if c else "", c) for c in own]
     spread = any("±" in text for text in means)
     note = "±: the standard deviation over seeds." if spread else ""
     parts = [_Part(label(metric), means, 1 if first else _FAR, note)]

@@ -126,6 +126,13 @@ def counted(text: str, cell: Mapping[str, Any]) -> str:
     return text if not text or cell["n"] == cell["runs"] else f"{text} (n = {cell['n']})"
 
 
+def or_why_not(text: str, cell: Mapping[str, Any] | None) -> str:
+    """A figure with its n; ``not finite`` where the runs measured it and none came to a number."""
+    if cell is None:
+        return ""
+    return counted(text, cell) if cell["n"] else "not finite"
+
+
 def seed_of(folder: RunFolder) -> int | None:
     """The run's own seed, where its settings have one."""
     seed = folder.config.get("seed")

@@ -17,7 +17,7 @@ from hansa.report.folder import RunFolder
 from hansa.report.grid import Grid
 from hansa.report.series import AXES
 from hansa.report.several.column import Column
-from hansa.report.several.seeds import TOTAL, counted, seed_statistics
+from hansa.report.several.seeds import TOTAL, counted, or_why_not, seed_statistics
 from hansa.report.units import amount, label, number, spread_out
 
 _NAMED = 8
@@ -55,7 +55,7 @@ def settings_of_seeds(
             row.append(_mean(cells.get((group.name, "rounds"))))
         for k, name in enumerate(shown):
             cell = cells.get((group.name, name))
-            row.append(counted(looks[name].with_spread(cell), cell) if cell else "")
+            row.append(or_why_not(looks[name].with_spread(cell) if cell else "", cell))
             if not k:
                 row.append(looks[name].plain(cell["worst"]) if cell else "")
         for key in spent:
