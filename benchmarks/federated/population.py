@@ -4,12 +4,14 @@ CIFAR-10, five images a client, GN-LeNet, one local step. Clients keep nothing b
 time a round and memory should be those of the 100 that take part, whatever the population.
 
 Then 50 of a million: two million made-up rows of ten numbers, dealt to 100 clients and to all 10^6.
-Memory is the highest of the process, reading the rows among it.
+Memory is the highest of the process, reading the rows among it; and the highest after round 1, to
+the end of the run, where the system can say so (Linux): what the clients themselves take.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import sys
@@ -78,6 +80,12 @@ def made(clients: int, rows: int) -> dict[str, float]:
     x = rng.normal(size=(rows, FEATURES)).astype(np.float32)
     y = (x @ rng.normal(size=(FEATURES, 3)) + rng.normal(size=(rows, 3))).argmax(1)
     at: list[float] = []
+
+    def progress(done: int, figures: dict[str, float]) -> None:
+        at.append(time.process_time() - began)
+        if done == 1:
+            forget_peak()
+
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/rows.npz", x=x, y=y)
         del x, y
@@ -95,10 +103,26 @@ def made(clients: int, rows: int) -> dict[str, float]:
         run(
             RunFile.parse(settings),
             Path(folder) / "run",
-            progress=lambda done, figures: at.append(time.process_time() - began),
+            progress=progress,
             report=False,
         )
-    return {"round": (at[3] - at[0]) / 3, "first": at[0], "bytes": float(peak_bytes())}
+    cost = {"round": (at[3] - at[0]) / 3, "first": at[0]}
+    return {**cost, "bytes": float(peak_bytes()), "later": later_peak()}
+
+
+def forget_peak() -> None:
+    """Have the system note the highest memory anew from here on."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def later_peak() -> float:
+    """The highest memory since, bytes; NaN where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return 1024 * float(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def million(smoke: bool) -> str:
@@ -106,19 +130,20 @@ def million(smoke: bool) -> str:
     many, rows = (400, 1000) if smoke else (MILLION, 2 * MILLION)
     cases = {n: fresh("made", "population", smoke=smoke, clients=n, rows=rows) for n in (100, many)}
     lines = [
-        "| clients | CPU a round | peak memory | CPU to the end of round 1 |",
-        "|---|---|---|---|",
+        "| clients | CPU a round | peak memory | peak after round 1 | CPU to the end of round 1 |",
+        "|---|---|---|---|---|",
     ]
     for n, each in cases.items():
         lines.append(
             f"| {n:,} | {1000 * each['round']:.0f} ms | {each['bytes'] / 1e6:.0f} MB | "
-            f"{each['first']:.1f} s |"
+            f"{each['later'] / 1e6:.0f} MB | {each['first']:.1f} s |"
         )
-    more = (cases[many]["bytes"] - cases[100]["bytes"]) / 1e6
-    said = "yes" if more < 150 else "NO"
-    return "\n".join(
-        [*lines, "", f"- {many:,} clients take under 150 MB more than 100: {said} ({more:.0f} MB)"]
-    )
+    for name, words in (("bytes", "at most"), ("later", "after round 1")):
+        more = (cases[many][name] - cases[100][name]) / 1e6
+        said = "yes" if more < 150 else "NO"
+        claim = f"{many:,} clients take under 150 MB more than 100, {words}"
+        lines += ["", f"- {claim}: {said} ({more:.0f} MB)"]
+    return "\n".join(lines)
 
 
 def main() -> None:
