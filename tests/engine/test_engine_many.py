@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 import hansa
 from hansa.base import many
+from hansa.engine.runtimes.checkpoint import FEW as FILED
 from hansa.experiment import RunFile, prepare
 from hansa.experiment.jobs import collect, host_job
 from hansa.report import RunFolder
@@ -42,9 +43,14 @@ def left_by(settings: dict[str, Any], out: Path) -> tuple[pl.DataFrame, dict[str
     """The figures but for real time, the last checkpoint and the events of a run."""
     folder = hansa.run(settings, out, report=False)
     metrics = folder.metrics().filter(pl.col("name") != "round_seconds").drop("time")
-    last = max((out / "checkpoints").glob("round-*/nodes-*.safetensors"))
+    last = load_file(max((out / "checkpoints").glob("round-*/nodes-*.safetensors")))
+    for key in [key for key in last if key.startswith(FILED) and key.endswith(".at")]:
+        of = last.pop(key.removesuffix("at") + "of")
+        whole = np.zeros(len(last["ids"]), dtype=of.dtype)
+        whole[last.pop(key)] = of
+        last["state." + key.removeprefix(FILED).removesuffix(".at")] = whole
     events = [{k: v for k, v in event.items() if k != "time"} for event in folder.events()]
-    return metrics, load_file(last), events
+    return metrics, last, events
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -61,6 +67,21 @@ def test_what_is_done_for_very_many_changes_nothing(
     checkpoint.pop("state.pace", None)  # of very many each is drawn once it is asked for
     assert others[1].keys() == checkpoint.keys()
     assert all(np.array_equal(others[1][name], checkpoint[name]) for name in checkpoint)
+
+
+def test_a_run_of_very_many_goes_on_from_what_a_few_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many, "MANY", 2)
+    settings = {**FEW, "rounds": 1, "algorithm": {"name": "fedavg", "sampled": 2}}
+    hansa.run(settings, tmp_path / "part", report=False)
+    (file,) = (tmp_path / "part" / "checkpoints").glob("round-*/nodes-*")
+    assert f"{FILED}steps.at" in load_file(file)
+    folder = hansa.resume(tmp_path / "part", {"rounds": 3}, report=False)
+    whole = hansa.run({**settings, "rounds": 3}, tmp_path / "whole", report=False)
+    key, real = ["round", "node", "name"], pl.col("name") != "round_seconds"
+    one, other = (run.metrics().filter(real).drop("time").sort(key) for run in (folder, whole))
+    assert one.filter(pl.col("round") > 1).equals(other.filter(pl.col("round") > 1))
 
 
 def bytes_at_most(nodes: int, folder: Path) -> int:

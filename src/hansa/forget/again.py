@@ -17,7 +17,7 @@ from pydantic import Field
 
 from hansa.base.lazy import safetensors, torch
 from hansa.engine import Block, CheckpointSettings, Ending, Job, read_manifest
-from hansa.engine.runtimes.checkpoint import load_block
+from hansa.engine.runtimes.checkpoint import FEW, load_block
 from hansa.engine.wrapper import Wrapper
 from hansa.experiment.played import HERE, Place
 from hansa.forget.directed import WAS
@@ -142,5 +142,7 @@ def _total(checkpoint: Path, manifest: dict[str, Any], name: str) -> int:
     total = 0
     for entry in manifest["files"]:
         with safetensors.safe_open(checkpoint / entry["file"], framework="pt") as file:
-            total += int(file.get_tensor(f"state.{name}").sum())
+            few = f"{FEW}{name}.of"
+            key = few if few in file.keys() else f"state.{name}"  # noqa: SIM118
+            total += int(file.get_tensor(key).sum())
     return total

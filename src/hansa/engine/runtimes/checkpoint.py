@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from hansa.base import many
 from hansa.base.bundle import check_file, packed, read_facts, write_tensors
 from hansa.base.errors import CheckpointError
 from hansa.base.files import atomic_write, sha256, write_json, writing
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+FEW = "few."
+"""How the names begin of state that is filed of a few nodes: ``.at`` whom, and ``.of`` what."""
 
 
 def part_name(ids: np.ndarray) -> str:
@@ -50,7 +53,8 @@ def save_block(block: Block, root: Path, done: int, sealer: Sealer | None = None
     path = folder / part_name(block.ids)
     tensors = {"ids": torch.from_numpy(block.ids), "rows": block.rows}
     tensors["residents"] = torch.from_numpy(block.ids[block.residents])
-    tensors |= {f"state.{name}": value for name, value in block.state.items()}
+    for name, value in block.state.items():
+        tensors |= filed_state(name, value)
     tensors |= {f"kept.{name}": value for name, value in block.kept.items()}
     for name, shelf in block.shelves.items():
         owners, filed = shelf.all()
@@ -190,7 +194,7 @@ def load_block(
     Raises:
         CheckpointError: a node is missing, or the checkpoint is of another model.
     """
-    missing = set(block.ids.tolist())
+    missing = np.ones(len(block), dtype=bool)
     for entry in manifest["files"]:
         first, last = entry["nodes"]
         if last < block.ids[0] or first > block.ids[-1]:
@@ -201,27 +205,29 @@ def load_block(
             about = {"round": entry.get("sealed"), "nodes": entry["nodes"]}
             with opened(path, about, sealer) as file:
                 saved = file.get_tensor("ids").numpy()
-                here, source = np.intersect1d(block.ids, saved, return_indices=True)[1:]
+                here, source = _common(block.ids, saved)
                 if not len(here):
                     continue
                 _take_rows(block, file, path)
                 _fill(block.state, "state.", file, source, here, block)
+                _fill_few(block.state, file, source, here, len(block))
                 _take_shelves(block, file)
                 _take_store(block, file, saved)
                 _take_mail(block, file, path)
                 _take_past(block, file)
                 _take_outcome(block, file, entry.get("outcome"))
-                missing -= set(block.ids[here].tolist())
+                missing[here] = False
         except (safetensors.SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if missing:
-        raise CheckpointError(f"{folder} holds no state of nodes {sorted(missing)[:8]}")
+    if missing.any():
+        gone = block.ids[missing][:8].tolist()
+        raise CheckpointError(f"{folder} holds no state of nodes {gone}")
 
 
 def _take_rows(block: Block, file: Any, path: Path) -> None:
     """Fill the models, and the state kept with them, that a file has of the block's residents."""
     ours, saved = block.ids[block.residents], file.get_tensor("residents").numpy()
-    here, source = np.intersect1d(ours, saved, return_indices=True)[1:]
+    here, source = _common(ours, saved)
     if not len(here):
         return
     rows = file.get_tensor("rows")[torch.from_numpy(source)]
@@ -251,6 +257,43 @@ def _fill(
             device = block.rows.device if key.startswith("optimizer.") else "cpu"
             target[key] = torch.zeros((length, *value.shape[1:]), dtype=value.dtype, device=device)
         target[key][put] = value.to(target[key].device)
+
+
+def filed_state(name: str, value: Tensor) -> dict[str, Tensor]:
+    """State of nodes [n, ...] as it is filed: where most of very many have 0, the others'."""
+    if value.ndim == 1 and len(value) >= many.MANY:
+        at = np.flatnonzero(value.cpu().numpy())
+        if 4 * len(at) < len(value):
+            places = torch.from_numpy(at)
+            return {f"{FEW}{name}.at": places, f"{FEW}{name}.of": value.cpu()[places]}
+    return {f"state.{name}": value}
+
+
+def _common(ours: np.ndarray, saved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the ids that both have stand in either, int64 [k] each, by ascending id."""
+    if np.array_equal(ours, saved):
+        everywhere = np.arange(len(ours))
+        return everywhere, everywhere
+    here, source = np.intersect1d(ours, saved, return_indices=True)[1:]
+    return here, source
+
+
+def _fill_few(
+    target: dict[str, Tensor], file: Any, source: np.ndarray, here: np.ndarray, nodes: int
+) -> None:
+    """As :func:`_fill`, for state that a file has of those alone who have another one than 0."""
+    ends = len(FEW), -len(".at")
+    for key in (key for key in file.keys() if key.startswith(FEW) and key.endswith(".at")):  # noqa: SIM118
+        name = key[slice(*ends)]
+        at, of = file.get_tensor(key).numpy(), file.get_tensor(f"{FEW}{name}.of").numpy()
+        if name not in target:
+            target[name] = many.counter(nodes, of.dtype)
+        values = target[name].numpy()
+        values[here[values[here] != 0]] = 0
+        place = np.searchsorted(source, at)
+        ours = place < len(source)
+        ours[ours] = source[place[ours]] == at[ours]
+        values[here[place[ours]]] = of[ours]
 
 
 def _take_shelves(block: Block, file: Any) -> None:
