@@ -9,7 +9,7 @@ from typing import Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.paths import short
-from hansa.engine import Collector, Job, choose_strategy
+from hansa.engine import Collector, Job, Simulate, choose_strategy
 from hansa.engine.runtimes.collect import Progress
 from hansa.experiment.environment import describe_environment
 from hansa.experiment.fault_counts import fault_counts
@@ -27,6 +27,7 @@ from hansa.experiment.start import Start
 from hansa.experiment.trained import changes_of
 from hansa.report import RunFolder
 from hansa.report.live.own_terminal import WORST
+from hansa.report.warming import warm
 
 
 def run(
@@ -67,6 +68,8 @@ def run(
         environment[INPUTS] = describe_inputs(chosen, job.dataset, job.parts)
         with begun(path, resolved, environment, report) as hosting:
             collector = _collect(chosen, job, hosting, Start(), progress or None)
+            if report and isinstance(chosen.runtime, Simulate):  # elsewhere processes are forked
+                _warm_after_a_round(collector)
             describe(job, chosen, hosting.folder)
             chosen.leave(job, hosting.folder)
             write_signature(chosen, job.dataset, hosting.folder)
@@ -133,6 +136,21 @@ def _collect(
 
         collector.progress = told
     return collector
+
+
+def _warm_after_a_round(collector: Collector) -> None:
+    """Import what the page needs beside the rounds, once the first is done and shown."""
+    shown, begun = collector.progress, False
+
+    def told(done: int, figures: dict[str, float]) -> None:
+        nonlocal begun
+        if shown is not None:
+            shown(done, figures)
+        if done and not begun:
+            begun = True
+            warm()
+
+    collector.progress = told
 
 
 def _verdict(chosen: RunFile, collector: Collector, hosting: Hosting) -> None:
