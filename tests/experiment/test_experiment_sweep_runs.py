@@ -304,3 +304,76 @@ def test_a_seed_in_a_part_is_a_setting_like_any_other(tmp_path: Path) -> None:
         ("algorithm.seed=1", 1),
         ("algorithm.seed=2", 1),
     ]
+
+
+LINES = '''
+"""A sink that writes down what it is told of a run among others."""
+import json
+from pathlib import Path
+
+from pydantic import Field
+
+from hansa.base.component import register
+from hansa.report.sink import Sink
+
+
+@register("told")
+class Told(Sink):
+    path: Path = Field(description="where")
+
+    def begin(self, run):
+        self.path.mkdir(exist_ok=True)
+        facts = {"group": run.group, "tags": dict(run.tags)}
+        (self.path / run.folder.name).write_text(json.dumps(facts))
+
+    def record(self, round, figures):
+        pass
+
+    def end(self, status):
+        pass
+'''
+
+
+def test_what_it_took_is_told_and_sinks_know_the_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "told.py").write_text(LINES)
+    settings = {
+        "plugins": [str(tmp_path / "told.py")],
+        "nodes": 4,
+        "rounds": 3,
+        "topology": "ring",
+        "model": "logistic",
+        "evaluate": {"every": 1},
+        "sinks": [{"name": "told", "path": str(tmp_path / "sink")}],
+        "until": {"reaches": 0.15, "metric": "accuracy"},
+    }
+    whole = with_options(as_sweep(settings), ["train.optimizer.lr=0.000001,0.2"], seeds=2)
+    out = tmp_path / "a sweep"
+    slow, fast = sweep(whole, out, how=QUIET).table()
+    target = "accuracy >= 0.15"
+    assert fast["reached"][target]["round"]["n"] == 2
+    assert slow["reached"][target]["round"]["n"] <= fast["reached"][target]["round"]["n"]
+    told = json.loads((tmp_path / "sink/lr-0.2-seed-2").read_text())
+    assert told["group"] == "a sweep"
+    assert told["tags"] == {"train.optimizer.lr": "0.2", "seed": "2"}
+    assert main(["sweep", "--resume", str(out), "--reach", "accuracy=99%", "-q"]) == 0
+    said = capsys.readouterr().out
+    assert "To reach accuracy ≥ 99.00 %" in said
+    assert "0 of 2" in said
+    assert "lr 0.2" in said
+    assert SweepFile.parse(SweepFolder.open(out).read()).reach == ("accuracy=99%",)
+    assert "To reach accuracy" in (out / "report.html").read_text()
+
+
+def test_no_more_seeds_of_what_diverged(tmp_path: Path) -> None:
+    settings = {"nodes": 4, "rounds": 3, "topology": "ring", "train": {"local_steps": 4}}
+    whole = with_options(as_sweep(settings), ["train.optimizer.lr=0.05,1e12"], seeds=2)
+    swept = sweep(whole, tmp_path / "out", how=replace(QUIET, drop_diverged=True))
+    statuses = [one["status"] for one in swept.outcomes.values()]
+    assert sorted(statuses) == ["diverged", "finished", "finished", "spared"]
+    fine, lost = swept.table()
+    assert (fine["diverged"], lost["diverged"]) == ([], [1])
+    again = resume_sweep(tmp_path / "out", how=QUIET)
+    assert [one["status"] for one in again.outcomes.values()] == statuses
+    assert again.facts()["status"] == "finished"

@@ -191,6 +191,11 @@ def test_a_value_that_never_works_is_told_as_in_any_run() -> None:
         ({"zips": ["rounds=1,2", "nodes=4,8,9"]}, "rounds has 2, nodes has 3"),
         ({"randoms": ["rounds=1..5"]}, "samples"),
         ({"samples": 3}, "nothing is random"),
+        (
+            {"sets": [f"{k}={','.join(map(str, range(1, 1001)))}" for k in ("rounds", "nodes")]},
+            "1,000,000",
+        ),
+        ({"reach": ["accuracy"]}, "no figure to reach"),
         ({"seeds": 0}, "seeds"),
         ({"seeds": [3, 3]}, "twice"),
         ({"seeds": [3, 2**70]}, "seed"),

@@ -53,6 +53,18 @@ Seeds = Annotated[
         metavar="N|LIST", help="So many seeds for each setting, from the file's on; or 3,7,9."
     ),
 ]
+Reach = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC=X", help="Also say what it took to reach a figure, such as accuracy=90%."
+    ),
+]
+Most = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Refuse to make more runs than this.", show_default="1000"
+    ),
+]
 SweepSeed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Of the random settings' stream.")
 ]
@@ -88,6 +100,8 @@ def sweep(
     samples: Samples = None,
     seeds: Seeds = None,
     seed: SweepSeed = None,
+    most: Most = None,
+    reach: Reach = None,
     jobs: Jobs = None,
     on: On = None,
     ray_address: RayAddress = None,
@@ -98,6 +112,10 @@ def sweep(
     ] = False,
     retry: Annotated[
         bool, typer.Option("--retry-failed", help="With --resume: try runs that failed again.")
+    ] = False,
+    drop_diverged: Annotated[
+        bool,
+        typer.Option("--drop-diverged", help="No more seeds of a setting of which one diverged."),
     ] = False,
     pages: Annotated[bool, typer.Option("--pages", help="Write each run's own page, too.")] = False,
     dry_run: Annotated[
@@ -119,13 +137,18 @@ def sweep(
         from hansa.experiment.sweep.sweeping import How, resume_sweep
         from hansa.experiment.sweep.sweeping import sweep as run
 
-        how = How(jobs, skip_refused, retry, pages, quiet, on or "")
-        more: dict[str, Any] = {"samples": samples, "seeds": _seeds(seeds)}
+        how = How(jobs, skip_refused, retry, pages, quiet, drop_diverged, on or "")
+        more: dict[str, Any] = {
+            "samples": samples,
+            "seeds": _seeds(seeds),
+            "most": most,
+            "reach": reach,
+        }
         answer.go_on = "hansa sweep --resume"
         if resume is not None:
             others = (file, sets, zips, randoms, out, ray_address, dry_run)
             if any(others) or seed is not None:
-                fix = "--resume SWEEP alone, with more --seeds or --samples where wanted"
+                fix = "--resume SWEEP alone, with more --seeds or --samples, or --reach"
                 raise ConfigError("resume", str(resume), "takes no FILE and no settings", fix)
             changes = {key: value for key, value in more.items() if value is not None}
             swept = resume_sweep(resume, changes, how)
@@ -177,13 +200,15 @@ def _show_plan(answer: Answer, plan: Any) -> None:
 
 def _result(answer: Answer, swept: Swept) -> int:
     """Print what came of a sweep; returns the exit status."""
-    from hansa.experiment.sweep.results import table
+    from hansa.experiment.sweep.results import tables
     from hansa.experiment.sweep.sweep_folder import ENDED
+    from hansa.experiment.sweep.worker import SPARED
 
     answer.data = swept.facts()
     ended = swept.ended()
     if ended:
-        answer.table(table(ended))
+        for grid in tables(swept.plan, ended):
+            answer.table(grid)
     for one in answer.data["refused"]:
         answer.line(f"refused  {one['setting']}: {one['error']}")
     for one in answer.data["failed"]:
@@ -192,7 +217,8 @@ def _result(answer: Answer, swept: Swept) -> int:
     if (swept.path / "report.html").exists():
         answer.line(f"report  {swept.path / 'report.html'}")
     again = shlex.quote(str(swept.path))
-    unfinished = [name for name, one in swept.outcomes.items() if one["status"] not in ENDED]
+    ends = (*ENDED, SPARED)
+    unfinished = [name for name, one in swept.outcomes.items() if one["status"] not in ends]
     failed = swept.with_status("failed")
     if len(unfinished) > len(failed):
         left = len(unfinished) - len(failed)

@@ -59,6 +59,7 @@ def write_comparison(
     *,
     baseline: str | None = None,
     reach: Sequence[str | Target] = (),
+    groups: Sequence[Group] | None = None,
 ) -> Path:
     """Write one page that overlays the curves of several runs, and return its path.
 
@@ -71,6 +72,7 @@ def write_comparison(
         baseline: the setting from which differences are taken over the seeds that settings share,
             by its name or a run's of it; None: the first.
         reach: figures to be reached, such as ``accuracy=90%``.
+        groups: which runs are one setting, and what it is called; None: by their settings.
 
     Raises:
         ConfigError: there is nothing to compare, or no such baseline or metric.
@@ -79,7 +81,7 @@ def write_comparison(
     runs = [item if isinstance(item, RunFolder) else RunFolder.open(item) for item in folders]
     if not runs:
         raise ConfigError("runs", None, "there is nothing to compare", "name at least one run")
-    groups = groups_of(runs)
+    groups = groups or groups_of(runs)
     names = [group.name for group in groups]
     large, small = _charts([_line(run) for run in runs], groups)
     marks = next((run.marks for run in runs if run.marks), {})  # of one they are on all of it
@@ -98,7 +100,7 @@ def write_comparison(
     many = len(settings.rows) > _FOLDED
     sections = [
         Section("", large),
-        Section("Runs", grid=settings_of_seeds(runs, rows), note=means, swatches=True),
+        Section("Runs", grid=settings_of_seeds(runs, rows, groups), note=means, swatches=True),
         *_paired(runs, baseline, rows, groups),
         *_reached(runs, reach, groups),
         Section("Settings that differ", grid=settings, note=note, folded=many),

@@ -22,9 +22,11 @@ of them. What they raise is said once, and the sink is left out from then on.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,6 +44,8 @@ class Begun:
         config: its resolved settings, without those of sinks.
         environment: what it runs on.
         round: after which it goes on; 0 where it begins.
+        group: what it is one of, such as a sweep's name; empty: it is alone.
+        tags: what makes it among those, by setting.
         kept: what the sink's own ``begin`` gave when the run began, to go on with the same; empty
             where it begins.
     """
@@ -50,7 +54,27 @@ class Begun:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     round: int = 0
+    group: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+_grouped: ContextVar[tuple[str, Mapping[str, str]]] = ContextVar("grouped", default=("", {}))
+
+
+@contextlib.contextmanager
+def grouped(group: str, tags: Mapping[str, str]) -> Iterator[None]:
+    """Have sinks of runs that begin or go on meanwhile know what these are among others."""
+    token = _grouped.set((group, dict(tags)))
+    try:
+        yield
+    finally:
+        _grouped.reset(token)
+
+
+def group_now() -> tuple[str, Mapping[str, str]]:
+    """The group of a run that begins now, and what makes it in there."""
+    return _grouped.get()
 
 
 class Sink(Component, kind="sink"):

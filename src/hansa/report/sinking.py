@@ -19,7 +19,7 @@ import numpy as np
 
 from hansa.base.errors import CheckpointError, HansaWarning
 from hansa.report.folder import RunFolder
-from hansa.report.sink import Begun, Sink
+from hansa.report.sink import Begun, Sink, group_now
 
 FILE = "sinks.json"
 """In a run's folder: what its sinks go on with when it is resumed."""
@@ -111,7 +111,8 @@ class Sinking:
         config = {key: value for key, value in folder.config.items() if key != "sinks"}
         for key, drain in self._drains.items():
             own = kept.get(key, {})
-            drain.begin(Begun(folder.path, config, folder.environment, round, own))
+            begun = Begun(folder.path, config, folder.environment, round, *group_now(), own)
+            drain.begin(begun)
         until = time.monotonic() + OPENING
         for drain in self._drains.values():
             drain.opened.wait(max(0.0, until - time.monotonic()))

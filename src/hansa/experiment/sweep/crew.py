@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from hansa.base import child
 from hansa.engine.runtimes.starting import begin as begin_processes
 from hansa.engine.runtimes.starting import how_it_ended
-from hansa.experiment.sweep.worker import FAILED, INTERRUPTED
+from hansa.experiment.sweep.worker import FAILED, INTERRUPTED, SPARED
 
 _LOOK = 0.05  # seconds between two looks at the processes
 _WORKER = "hansa.experiment.sweep.worker"
@@ -67,6 +67,8 @@ class Crew:
         waiting: orders that nobody has begun.
         running: orders under way, by the number of the process.
         asked: how often it was asked to end.
+        spared: says of an order's name whether it is not worth to be begun any more; then it is
+            noted as spared.
     """
 
     places: Places
@@ -76,6 +78,7 @@ class Crew:
     running: dict[int, Order] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     asked: int = 0
+    spared: Callable[[str], bool] | None = None
     _started: int = 0
 
     def work(self, orders: Sequence[Order]) -> dict[str, Outcome]:
@@ -100,6 +103,10 @@ class Crew:
         while self.waiting and len(self.running) < self.jobs and not self.asked:
             order = self.waiting.pop(0)
             order.note.parent.mkdir(exist_ok=True)
+            if self.spared is not None and self.spared(order.name):
+                self.outcomes[order.name] = {"status": SPARED}
+                order.note.write_text(json.dumps(self.outcomes[order.name]))
+                continue
             order.note.unlink(missing_ok=True)
             self._started += 1
             self.running[self._started] = order

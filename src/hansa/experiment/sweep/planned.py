@@ -14,7 +14,7 @@ from hansa.base.paths import short
 from hansa.base.yamltext import dump_yaml
 from hansa.experiment.hints import takes_list
 from hansa.experiment.settings_file import SettingsFile, kind_of, load_plugins, put
-from hansa.experiment.sweep.space import Changes, changes_of
+from hansa.experiment.sweep.space import Changes, changes_of, how_many
 from hansa.experiment.sweep.sweep_file import SEED, SweepFile
 from hansa.experiment.sweep.values import Range, Values
 from hansa.report.grid import Grid
@@ -78,6 +78,7 @@ class SweepPlan:
         kind: of the file that is swept.
         varied: the settings that differ, by dotted name.
         refused: what cannot work.
+        reach: figures of which the table says what it took to reach them.
     """
 
     kind: type[SettingsFile]
@@ -85,6 +86,7 @@ class SweepPlan:
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]
     refused: tuple[Refused, ...]
+    reach: tuple[str, ...] = ()
 
     @property
     def runs(self) -> list[PlannedRun]:
@@ -105,10 +107,14 @@ def planned(sweep: SweepFile) -> SweepPlan:
         problem = f"is of hansa {kind.command}, which leaves no run"
         raise ConfigError("run", kind.own_verb(), problem, "a file of hansa learn, combine ...")
     grid, together, random = sweep.spaces()
+    seeds = sweep.seeds_from(_own_seed(kind, base))
+    runs = len(seeds) * how_many(grid, together, random, sweep.samples)
+    if runs > sweep.most:
+        fix = f"--most {runs}, or a part of them: --random KEY=VALUES --samples 20"
+        raise ConfigError("most", sweep.most, f"runs at most, and these are {runs:,}", fix)
     every = changes_of(grid, together, random, sweep.samples, sweep.seed)
     if not every:
         raise ConfigError("grid", None, "makes no setting", "a value at least")
-    seeds = sweep.seeds_from(_own_seed(kind, base))
     varied = tuple(f for f in every[0] if _varies(f, every, random))
     _check_lists(kind, sweep, base, every[0])
     settings: dict[str, Setting] = {}
@@ -122,7 +128,7 @@ def planned(sweep: SweepFile) -> SweepPlan:
         else:
             setting = Setting(changes, chosen, folder_name(apart), in_words(apart))
             settings.setdefault(repr(chosen.dump()), setting)  # 1 and 1.0 may come to the same
-    plan = SweepPlan(kind, varied, tuple(settings.values()), seeds, tuple(refused))
+    plan = SweepPlan(kind, varied, tuple(settings.values()), seeds, tuple(refused), sweep.reach)
     for run in plan.runs[:: max(1, len(plan.settings))]:  # the first setting, with every seed
         kind.parse(run.settings())
     return plan
@@ -173,13 +179,13 @@ def plan_table(plan: SweepPlan) -> Grid:
     """What would run, a row a setting."""
     fields = list(plan.varied)
     seeds = " ".join(map(str, plan.seeds))
-    rows = [[*(_text(one.changes[f]) for f in fields), seeds] for one in plan.settings]
+    rows = [[*(as_text(one.changes[f]) for f in fields), seeds] for one in plan.settings]
     return Grid("Settings", [*fields, "seeds"], rows, words=len(fields) + 1)
 
 
 def in_words(changes: Changes) -> str:
     """What makes a setting, such as ``algorithm=dpsgd, train.optimizer.lr=0.1``."""
-    return ", ".join(f"{field}={_text(value)}" for field, value in changes.items())
+    return ", ".join(f"{field}={as_text(value)}" for field, value in changes.items())
 
 
 def folder_name(changes: Changes) -> str:
@@ -189,11 +195,11 @@ def folder_name(changes: Changes) -> str:
     for field, value in changes.items():
         last = field.rpartition(".")[2]
         if isinstance(value, Mapping):
-            inside = [word for key, own in value.items() for word in (key, _text(own))]
+            inside = [word for key, own in value.items() for word in (key, as_text(own))]
             parts += inside[1:] if inside[:1] == ["name"] else [last, *inside]
             whole = False  # what is text in there, and what a number, is not told
         else:
-            parts += [short(_text(value))] if isinstance(value, str) else [last, _text(value)]
+            parts += [short(as_text(value))] if isinstance(value, str) else [last, as_text(value)]
             whole &= not (isinstance(value, str) and "-" in value)  # as if it were two
     words = "-".join(parts)
     name = re.sub(r"[^\w.+]+", "-", words).strip("-.")
@@ -203,7 +209,8 @@ def folder_name(changes: Changes) -> str:
     return name
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it would be written down, on one line."""
     if isinstance(value, str):
         return str(value)
     return str(dump_yaml(value, default_flow_style=True, width=10**6)).removesuffix("...\n").strip()
@@ -236,5 +243,5 @@ def _check_lists(
                 continue
             given = getattr(sweep, name)[field]
             problem = "may be one value, as the setting is a list itself, or several"
-            one, several = _text([list(given)]), _text([[value] for value in given])
+            one, several = as_text([list(given)]), as_text([[value] for value in given])
             raise ConfigError(field, list(given), problem, f"one: {one}; several: {several}")

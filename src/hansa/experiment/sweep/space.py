@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -58,6 +59,18 @@ def changes_of(
         ordered = {field: whole[field] for field in fields}  # a part before what is in it
         every.setdefault(repr(ordered), ordered)
     return list(every.values())
+
+
+def how_many(
+    grid: Mapping[str, Values],
+    together: Mapping[str, Values],
+    random: Mapping[str, Range | Values],
+    samples: int | None,
+) -> int:
+    """How many settings there are at most, without making any of them."""
+    crossed = math.prod(len(values.values) for values in grid.values())
+    rows = min((len(values.values) for values in together.values()), default=1)
+    return crossed * rows * ((samples or 1) if random else 1)
 
 
 def _named(*of: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

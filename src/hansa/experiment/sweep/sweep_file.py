@@ -37,7 +37,7 @@ class SweepFile(SettingsFile):
     fits: ClassVar[str] = "hansa.experiment.own_data:fit_sweep"
     shortcuts: ClassVar[Mapping[str, str]] = {"nodes": "run.nodes", "rounds": "run.rounds"}
     says_verb: ClassVar[bool] = True
-    resumable: ClassVar[tuple[str, ...]] = ("seeds", "samples")
+    resumable: ClassVar[tuple[str, ...]] = ("seeds", "samples", "most", "reach")
 
     verb: Literal["sweep"] = Field("sweep", description="whose file this is")
     run: dict[str, Any] = Field(
@@ -59,6 +59,12 @@ class SweepFile(SettingsFile):
         description="how many seeds each setting has, from that of the run on, or a list of them; "
         "none: the run's own",
     )
+    most: int = Field(1000, ge=1, description="runs, of which more are refused")
+    reach: tuple[str, ...] = Field(
+        (),
+        description="figures of which the table says what it took to reach them, such as "
+        "accuracy=90%; none: that of until.reaches",
+    )
     seed: int = Field(
         1, ge=-(2**63), lt=2**63, description="names the stream that random settings come from"
     )
@@ -76,11 +82,18 @@ class SweepFile(SettingsFile):
             whole["run"] = swept_settings(swept)
         elif swept is None:
             whole["run"] = {}
+        if isinstance(whole.get("reach"), str):
+            whole["reach"] = [whole["reach"]]
         for field in ("run", *_HOMES):
             whole[field] = _absolute(whole.get(field) or {})
         chosen = super().parse(_rooted(whole) if isinstance(whole["run"], Mapping) else whole)
         chosen.spaces()
         chosen.seeds_from(0)
+        if chosen.reach:
+            from hansa.report.several.reaching import target_of  # it brings tables and charts
+
+            for text in chosen.reach:
+                target_of(text)
         return chosen
 
     def spaces(self) -> tuple[dict[str, Values], dict[str, Values], dict[str, Range | Values]]:

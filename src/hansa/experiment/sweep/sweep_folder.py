@@ -22,9 +22,9 @@ from hansa.base.errors import CheckpointError, ConfigError
 from hansa.base.files import atomic_write, write_json
 from hansa.base.yamltext import dump_yaml, load_yaml
 from hansa.experiment.sweep.crew import Order, Outcome, noted_in
-from hansa.experiment.sweep.planned import PlannedRun, SweepPlan
-from hansa.experiment.sweep.sweep_file import SweepFile
-from hansa.experiment.sweep.worker import DIVERGED, FAILED, FINISHED, INTERRUPTED
+from hansa.experiment.sweep.planned import PlannedRun, SweepPlan, as_text
+from hansa.experiment.sweep.sweep_file import SEED, SweepFile
+from hansa.experiment.sweep.worker import DIVERGED, FAILED, FINISHED, INTERRUPTED, SPARED
 from hansa.report import RunFolder
 from hansa.report.folder import is_run
 
@@ -89,7 +89,7 @@ class SweepFolder:
             status = summary.get("status", FAILED if crashed else INTERRUPTED)
             same = noted.get("status") == status
             return {**(noted if same else {}), "status": status, "ended": summary.get("ended", "")}
-        if crashed or noted.get("status") == INTERRUPTED:
+        if crashed or noted.get("status") in (INTERRUPTED, SPARED):
             return noted
         return {"status": INTERRUPTED if noted else UNBEGUN}
 
@@ -104,6 +104,8 @@ class SweepFolder:
             "settings": run.settings(),
             "folder": str(folder),
             "report": report,
+            "group": self.path.resolve().name,
+            "tags": {k: as_text(v) for k, v in {**run.setting.changes, SEED: run.seed}.items()},
             "log": str(self.path / LOGS / f"{run.name}.log"),
         }
         return Order(run.name, self.note_of(run), packet)

@@ -19,7 +19,7 @@ from hansa.experiment.sweep.planned import PlannedRun, Refused, Setting, SweepPl
 from hansa.experiment.sweep.progress import SweepProgress
 from hansa.experiment.sweep.sweep_file import SweepFile, swept_settings
 from hansa.experiment.sweep.sweep_folder import ENDED, UNBEGUN, SweepFolder
-from hansa.experiment.sweep.worker import FAILED, FITS, INTERRUPTED
+from hansa.experiment.sweep.worker import DIVERGED, FAILED, FITS, INTERRUPTED, SPARED
 from hansa.report import RunFolder
 from hansa.report.folder import held
 
@@ -37,6 +37,7 @@ class How:
         retry: have runs that failed tried again.
         pages: write each run's own page too.
         quiet: no progress.
+        drop_diverged: a setting of which a run diverged gets no more seeds: they stay not begun.
         on: has Ray give each run a place: ``ray``, one of the sweep's own on this machine, or the
             ``HOST:PORT`` of a cluster all of whose machines see the sweep's folder. Empty: runs are
             processes here.
@@ -48,6 +49,7 @@ class How:
     retry: bool = False
     pages: bool = False
     quiet: bool = False
+    drop_diverged: bool = False
     on: str = ""
     places: MakePlaces = on_this_machine
 
@@ -97,7 +99,7 @@ class Swept:
             for name in self.with_status(FAILED)
         ]
         refused = [{"setting": one.words, "error": str(one.error)} for one in self.plan.refused]
-        whole = set(counts) <= set(ENDED)
+        whole = set(counts) <= {*ENDED, SPARED}
         return {
             "sweep_dir": str(self.path),
             "verb": "sweep",
@@ -171,6 +173,8 @@ def resume_sweep(
             raise ConfigError("seeds", None, problem, "those that there were, and more")
         _refuse(plan, replace(how, skip_refused=how.skip_refused or bool(known.refused)))
         if not any(_is_left(folder.outcome(run), how) for run in plan.runs):
+            if again != before:
+                folder.write(again)
             return _work(folder, plan, how, None, 1)
         with _places(plan, how) as (places, jobs):
             folder.write(again)
@@ -294,6 +298,7 @@ def _work(
         asked = 0
         if places is not None:
             crew = Crew(places, jobs, told)
+            crew.spared = _spared(plan, outcomes, crew) if how.drop_diverged else None
             crew.work(orders)
             asked = crew.asked
         outcomes |= {run.name: folder.outcome(run) for run in left}
@@ -305,6 +310,20 @@ def _work(
             told.doing("drawing the page")
             write_results(folder, plan, ended)
     return swept
+
+
+def _spared(plan: SweepPlan, before: Mapping[str, Outcome], crew: Crew) -> Callable[[str], bool]:
+    """Whether a run is not begun any more: another seed of its setting has diverged."""
+    alike: dict[str, list[str]] = {}
+    for run in plan.runs:
+        alike.setdefault(run.setting.name, []).append(run.name)
+    own = {run.name: alike[run.setting.name] for run in plan.runs}
+
+    def spared(name: str) -> bool:
+        outcomes = (crew.outcomes.get(one) or before[one] for one in own[name])
+        return any(outcome["status"] == DIVERGED for outcome in outcomes)
+
+    return spared
 
 
 def _is_left(outcome: Outcome, how: How) -> bool:

@@ -20,10 +20,12 @@ from hansa.base.telling import heard_by
 from hansa.experiment.beginning import begin, check, go_on
 from hansa.experiment.settings_file import SettingsFile, kind_of, load_plugins
 from hansa.report import RunFolder
+from hansa.report.sink import grouped
 
 _NEEDED = ("torch", "msgpack", "safetensors.torch", "hansa.engine", "hansa.experiment.run")
 _OFTEN = 0.5  # seconds between two notes of how far a run is
 FITS, FINISHED, DIVERGED = "fits", "finished", "diverged"
+SPARED = "spared"
 INTERRUPTED, FAILED, REFUSED = "interrupted", "failed", "refused"
 
 
@@ -103,7 +105,7 @@ def _run(kind: type[SettingsFile], order: Mapping[str, Any], note: Path) -> RunF
     path, report = Path(order["folder"]), order["report"]
     say = Note(note, int(order["settings"].get("rounds") or 0))
     say("preparing")
-    with heard_by(say):
+    with heard_by(say), grouped(order.get("group", ""), order.get("tags", {})):
         if order["task"] == "resume":
             return go_on(kind, path, None, say, report)
         return begin(kind.parse(order["settings"]), path, say, report)

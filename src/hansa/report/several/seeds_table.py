@@ -8,6 +8,7 @@ from typing import Any
 from hansa.base.lazy import polars as pl
 from hansa.report.comparing import (
     SPENT,
+    Group,
     comparison,
     comparison_table,
     groups_of,
@@ -28,14 +29,19 @@ SEEDS_NOTE = (
 
 
 def settings_of_seeds(
-    folders: Sequence[RunFolder], runs: list[dict[str, Any]] | None = None
+    folders: Sequence[RunFolder],
+    runs: list[dict[str, Any]] | None = None,
+    groups: Sequence[Group] | None = None,
 ) -> Grid:
     """One row for runs that differ in their seed alone; with one seed each it is one row a run.
 
     Scores as mean ± standard deviation over the seeds (n - 1) and the worst seed of the first;
     what was spent as the mean. A cell says its n where not every seed has the figure.
+
+    Args:
+        groups: which runs are one setting, and what it is called; None: by their settings.
     """
-    runs, groups = runs or comparison(folders), groups_of(folders)
+    runs, groups = runs or comparison(folders), groups or groups_of(folders)
     if len(groups) == len(folders):
         return comparison_table(folders, runs)
     frame = seed_statistics(folders, runs, groups)

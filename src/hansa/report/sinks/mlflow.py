@@ -83,4 +83,8 @@ class MLflow(Sink):
             self._client.log_batch(self._run, params=settings[start : start + _MANY])
         for name in ("hansa", "commit", "platform"):
             self._client.set_tag(self._run, f"hansa.{name}", str(run.environment.get(name, "")))
+        if run.group:
+            self._client.set_tag(self._run, "hansa.sweep", run.group)
+        for name, value in run.tags.items():
+            self._client.set_tag(self._run, f"hansa.sweep.{name}", value[:_LONG])
         self._client.set_tag(self._run, "hansa.folder", str(run.folder.absolute()))

@@ -21,14 +21,15 @@ class TensorBoard(Sink):
     path: Path | None = Field(
         None,
         description="the folder to give to tensorboard --logdir, in which the run gets one of its "
-        "own name; without one it is tensorboard/ in the run's folder",
+        "own name, one of a sweep within one of the sweep's; without one it is tensorboard/ in the "
+        "run's folder",
     )
     _writer: Any = PrivateAttr(None)
 
     def begin(self, run: Begun) -> Mapping[str, Any]:
         from torch.utils.tensorboard import SummaryWriter
 
-        name = str(run.kept.get("name") or run.folder.absolute().name)
+        name = str(run.kept.get("name") or Path(run.group) / run.folder.absolute().name)
         folder = self.path / name if self.path else run.folder / "tensorboard"
         # What a resumed run measures anew takes the place of what was there.
         again = run.round + 1 if run.kept else None

@@ -13,6 +13,8 @@ from hansa.base.component import register
 from hansa.base.errors import ConfigError
 from hansa.report.sink import Begun, Sink
 
+_LONG = 64  # characters of a tag: W&B's own limit
+
 
 @register("wandb")
 class WeightsAndBiases(Sink):
@@ -57,6 +59,8 @@ class WeightsAndBiases(Sink):
             entity=self.entity,
             id=number,
             name=run.folder.name,
+            group=run.group or None,
+            tags=[f"{name}={value}"[:_LONG] for name, value in run.tags.items()] or None,
             dir=str(folder),
             mode=self.mode,
             config=dict(run.config),
