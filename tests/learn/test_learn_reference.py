@@ -419,10 +419,13 @@ def test_blocks_apart_reach_the_bits_of_one_block(
     host_apart: Callable[..., Any],
     settings: dict[str, Any],
 ) -> None:
-    """Looped: to the last bit, counters and modelled time and energy too, for 1 to 8 blocks."""
+    """Looped: to the last bit, counters and modelled time and energy too, for 1 to 8 blocks.
+
+    In three they are not of one size; in 2 and 4 see the stacked ones, and runs in processes.
+    """
     changes = {**settings, "clock": CLOCK, "rounds": 3}
     whole, _ = host(make_job(changes))
-    for workers in (1, 2, 3, 8):
+    for workers in (1, 3, 8):
         rows, state, posts = host_apart(lambda: make_job(changes), workers, once=True)
         assert torch.equal(rows, whole.rows)
         assert set(state) == set(whole.state)
