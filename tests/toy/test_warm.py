@@ -90,6 +90,15 @@ def test_it_has_what_it_was_given(
     assert mine["parent"] == os.getpid()
 
 
+@pytest.mark.parametrize("threads", sorted({1, min(2, os.cpu_count() or 1)}))
+def test_it_has_as_many_threads_as_it_was_given(threads: int, tmp_path: Path) -> None:
+    code = "import torch; print(torch.get_num_threads(), torch.get_num_interop_threads())"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    one, other = both(tmp_path, code, env=environment)
+    assert one.stdout == other.stdout == f"{threads} {one.stdout.split()[1]}\n"
+    assert len(warm.servers()) == 1
+
+
 @pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
 def test_it_ends_as_it_would(code: str, tmp_path: Path) -> None:
     one, other = both(tmp_path, code)

@@ -157,7 +157,15 @@ def _key(environment: dict[str, str]) -> Any:
         for name, value in environment.items()
         if name.startswith(_READ_AT_LOAD) and name != "PYTHONPATH"
     }
+    if _threads(environment):  # which can be set afterwards, too
+        loaded["OMP_NUM_THREADS"] = "1"
     return loaded, [resource.getrlimit(kind) for kind in _LIMITS], os.nice(0)
+
+
+def _threads(environment: dict[str, str]) -> int:
+    """What a library that is loaded with these variables takes as its threads; 0: it chooses."""
+    said = environment.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def _server(key: Any) -> _Server | None:
@@ -259,6 +267,8 @@ def become(line: socket.socket, before: str, order: dict[str, Any], files: list[
         theirs.close()
         _servers.append(_Server(ours, _key(environment), server))
         subprocess.Popen._execute_child = _execute_child
+    if threads := _threads(environment):
+        sys.modules["torch"].set_num_threads(threads)
     module, sys.argv = order["words"][0], order["words"]
     importlib.invalidate_caches()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
