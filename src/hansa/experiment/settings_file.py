@@ -175,16 +175,18 @@ def kind_of(settings: Mapping[str, Any]) -> type[SettingsFile]:
         if kind is None:
             raise ConfigError("verb", verb, "has no such files", f"one of {', '.join(files())}")
         return kind
-    fields = _fields()
+    found = file_of(_likely(settings, _fields()))
+    assert found is not None
+    return found
+
+
+def _likely(settings: Mapping[str, Any], fields: Mapping[str, set[str]]) -> str:
+    """The verb that alone has one of these settings, or else the first."""
     for verb, own in fields.items():
         others = (names for other, names in fields.items() if other != verb)
         if set(settings) & own.difference(*others):
-            break
-    else:
-        verb = next(iter(fields))
-    found = file_of(verb)
-    assert found is not None
-    return found
+            return verb
+    return next(iter(fields))
 
 
 def file_of(verb: str) -> type[SettingsFile] | None:
@@ -235,12 +237,14 @@ def _refuse_anothers(cls: type[SettingsFile], settings: Mapping[str, Any]) -> No
     unknown = [key for key in settings if key not in cls.model_fields]
     if not unknown and settings.get("verb") in (None, cls.own_verb()):
         return
+    if settings.get("verb") is None:
+        fields = _fields()
+        if not fields[_likely(settings, fields)].intersection(unknown):
+            return  # nobody's, a slip: whose it is not need not be imported
     kind = kind_of(settings)
     if kind is cls or issubclass(cls, kind):
         return
     theirs = [key for key in unknown if key in kind.model_fields]
-    if settings.get("verb") is None and not theirs:
-        return  # nobody's: a slip
     field = "verb" if settings.get("verb") is not None else theirs[0]
     value = settings[field] if isinstance(settings[field], str | int | float) else None
     problem = f"belongs to a file of hansa {kind.command}, and this is hansa {cls.command}"
