@@ -42,7 +42,7 @@ class Regular(Topology):
         if d >= nodes:
             raise ConfigError(
                 "degree", d, f"{nodes} nodes have at most {nodes - 1} neighbours each",
-                f"degree: {nodes - 1} or less",
+                f"degree: {nodes - 1} or less, or {d + 1} nodes or more",
             )  # fmt: skip
         if nodes * d % 2:
             raise ConfigError(

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,6 +21,7 @@ from hansa.combine.merge import size_points
 from hansa.combine.merge.artefact import Artefact
 from hansa.combine.merge.merged_models import MergedModels
 from hansa.combine.merge.run import merge, resume
+from hansa.data.views import INPUT_VIEWS, VIEWS
 from hansa.experiment.settings_file import kind_of, read_settings_file
 from hansa.report import RunFolder
 from hansa.report.writing import write_report
@@ -52,6 +54,14 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def figures(folder: RunFolder) -> list[dict]:
     curve = (folder.summary or {})["final"]["curve"]
     return [{k: v for k, v in row.items() if k != "seconds"} for row in curve]
+
+
+def test_a_task_of_its_own_view_or_classes_is_asked_as_such(run_folder: RunFolder) -> None:
+    for task in run_folder.config["tasks"]["views"]:
+        said = run_folder.predict(np.zeros((2, 8, 8, 1), dtype=np.float32), task=task)
+        assert any(f"the view {task!r}" in line for line in said.remarks) == (task in INPUT_VIEWS)
+        classes = int(VIEWS[task](torch.zeros(10, 1, 8, 8), torch.arange(10))[1].max()) + 1
+        assert len(said.rows[0]["probabilities"]) == classes
 
 
 def test_the_curve_has_its_rows(run_folder: RunFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from hansa.base.errors import ConfigError
 from hansa.experiment.deliverable import Deliverable
 from hansa.experiment.network_product import NetworkProduct
 from hansa.report import RunFolder
+from hansa.report.predictions import Predictions
 from hansa.report.which import Which
 
 
@@ -28,6 +30,17 @@ class MergedModel(NetworkProduct):
         assert suite.network is not None
         return {task: self._filled(suite, models, task) for task in suite.tasks}
 
+    def answers(self, run: RunFolder, data: Any, which: Which) -> Predictions:
+        """A task's answers; of a task that sees examples in a way of its own, with that said."""
+        from hansa.combine.merge.merge_file import MergeFile
+
+        said = super().answers(run, data, which)
+        seen = MergeFile.parse(run.config).tasks.seen_as(str(which.task))
+        if not seen:
+            return said
+        remark = f"task {which.task} learned {seen}, and examples are asked as they were brought: "
+        return replace(said, remarks=(*said.remarks, remark + "bring them in that view"))
+
     def delivered(self, run: RunFolder, which: Which) -> Deliverable:
         """A task's network."""
         suite, models, cut = self._cut(run, which)
@@ -41,7 +54,11 @@ class MergedModel(NetworkProduct):
             raise ConfigError("run", str(run.path), problem, fix)
         facts = {"run": run.path.resolve().name, "task": which.task, "node": None, **cut,
                  **run.marks}  # fmt: skip
-        return Deliverable(self._filled(suite, models, which.task), suite.signature, facts)
+        signature = suite.signature
+        if own := suite.classes.get(which.task):
+            spec = replace(signature.spec, outputs=len(own))
+            signature = replace(signature, spec=spec, class_names=own)
+        return Deliverable(self._filled(suite, models, which.task), signature, facts)
 
     def _cut(self, run: RunFolder, which: Which) -> tuple[Any, Any, dict[str, Any]]:
         """(the tasks, the models at the size that is asked for, what was cut)."""

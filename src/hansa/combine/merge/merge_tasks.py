@@ -38,6 +38,7 @@ class TaskSuite:
             do not tell whose they are. Routing needs it.
         network: task -> a network with what is the task's own in it (a head), to be filled with
             merged tensors; None: there is none.
+        classes: names of a task's classes, where they are others than the signature's.
         signature: what such a network takes and gives; None: only its owner knows.
     """
 
@@ -50,6 +51,7 @@ class TaskSuite:
     inputs: Callable[[str, Part], tuple[Tensor, Tensor]] | None = None
     network: Callable[[str], nn.Module] | None = None
     signature: Signature | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -79,6 +81,10 @@ class MergeTasks(Component, kind="merge_tasks"):
     def has_module(self) -> bool:
         """Whether the suite can make an empty module of the models' form."""
         return False
+
+    def seen_as(self, task: str) -> str:
+        """What a task's model learned in place of examples as they are stored; empty: these."""
+        return ""
 
     def brought(self) -> tuple[Path, Mapping[str, Path]] | None:
         """(base, models by task) of models that exist already; None where they are made."""

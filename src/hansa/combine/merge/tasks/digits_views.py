@@ -67,6 +67,10 @@ class DigitsViews(MergeTasks):
         """Some images are set apart."""
         return True
 
+    def seen_as(self, task: str) -> str:
+        """The task's view, where tasks differ in what they see."""
+        return f"the view {task!r} of digits" if task in INPUT_VIEWS else ""
+
     def check(self) -> None:
         """Some images must be left to test with."""
         left = 1797 - self.train - self.validation
@@ -114,9 +118,11 @@ class DigitsViews(MergeTasks):
             tuned.classifier = _linear(heads[f"{view}.weight"], heads[f"{view}.bias"])
             return tuned.eval()
 
+        counts = {view: len(heads[f"{view}.bias"]) for view in self.views}
         return TaskSuite(
-            base, models, judge, examples=held, network=with_head, signature=_signature()
-        )
+            base, models, judge, examples=held, network=with_head, signature=_signature(),
+            classes={v: tuple(map(str, range(k))) for v, k in counts.items() if k < _SPEC.outputs},
+        )  # fmt: skip
 
     def _write(self, folder: Path, network: nn.Module) -> None:
         """The backbone as a folder that ``transformers.ViTModel`` reads too."""
