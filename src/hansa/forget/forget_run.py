@@ -132,10 +132,6 @@ def _work(hosting: Hosting, chosen: ForgetFile, say: Say) -> None:
     if images.exists():
         shutil.copyfile(images, hosting.folder.path / IMAGES)
     cost = receipt["cost"]["total"]
-    hosting.folder.record(
-        int(cost["rounds"]), "bytes_sent", np.array([float(cost["bytes"])]),
-        node=np.array([0]), time=cost["seconds"],
-    )  # fmt: skip
     hosting.facts = lambda: {
         "method": receipt["method"]["name"],
         "what": receipt["what"],
