@@ -56,7 +56,10 @@ def from_robust_run(path: Path, name: str, client: int | None, trust: bool) -> M
         problem = f"the run has {len(models.rows)} clients"
         raise ConfigError("client", client, problem, f"a number from 0 to {len(models.rows) - 1}")
     network = models.modules()[client]
-    return _member(name, models.spec, network, models.scale, models.shift, models.class_names)
+    return _member(
+        name, models.spec, network, models.scale, models.shift, models.class_names,
+        models.signature,
+    )  # fmt: skip
 
 
 def from_export(path: Path, name: str) -> MemberModel:
