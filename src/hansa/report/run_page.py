@@ -266,7 +266,11 @@ class RunPage(Page):
             return ""
         low, high = number(min(held)), number(max(held))
         many = low if low == high else f"{low} to {high}"
-        return f"Each of the {number(len(held))} {self.who(of)} holds {many} training examples."
+        whose, every = self.who(of), of.partition.get("clients", len(held))
+        if every > len(held):  # the folder of a run of very many has a sample of them
+            seen = f"{number(len(held))} of the {number(every)} {whose} were looked at"
+            return f"{seen}: each holds {many} training examples."
+        return f"Each of the {number(len(held))} {whose} holds {many} training examples."
 
     def _remarks(self, of: Measured) -> list[str]:
         warned = [
