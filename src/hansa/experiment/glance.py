@@ -28,7 +28,9 @@ def glance(chosen: Settings) -> None:
         try:
             if isinstance(part, DataSource):
                 part.glance()
-            elif isinstance(part, Attack) and isinstance(nodes := getattr(chosen, "nodes", 0), int):
+            elif isinstance(part, Attack) and isinstance(
+                nodes := getattr(chosen, "nodes", None), int
+            ):
                 part.check_nodes(nodes)
         except ConfigError as error:
             raise error.under(".".join(path)) from None
