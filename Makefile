@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
 # Each takes tests that stand together, which share what their file sets up; at the end one steals.
-SHARED := -n 2 --dist worksteal
+# Three for two cores: for a quarter of the time a test waits for processes of its own.
+SHARED := -n 3 --dist worksteal
 
 # Tests start hundreds of processes; each would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE

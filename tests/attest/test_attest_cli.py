@@ -185,7 +185,7 @@ def test_torch_is_not_needed(tmp_path: Path) -> None:
     (tmp_path / "p").write_text(json.dumps(policy.dump()))
     script = (
         "import sys; from hansa.cli import main; "
-        "print(main(sys.argv[1:]), 'torch' in sys.modules, 'numpy' in sys.modules)"
+        "print(main(sys.argv[1:]), 'torch' in sys.modules, 'numpy._core' in sys.modules)"
     )
     words = ["attest", "verify", "e", "--policy", "p", "--at", NOW.isoformat()]
     done = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path,

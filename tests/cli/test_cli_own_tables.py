@@ -14,6 +14,7 @@ LABEL, GROUP = "Urteil, final", "Klinik Ort"
 CLASSES = ["Größe, stark", "sehr klein", "mittel", "7", "NaN-like", "ja: nein", "z#1"]
 TABLES = ("learn", "combine", "robust", "private", "sweep", "audit")
 OTHERS = {  # what needs something else than a table, and says so
+    "forget": "a run that was trained",
     "merge": "models that came of one",
     "route": "a pool of adapters",
     "recommend": "--set data.user=COLUMN",
@@ -98,6 +99,15 @@ def test_the_models_of_a_run_are_merged_and_asked(hansa, tmp_path: Path) -> None
         said = hansa(f"check {file} --json")
         assert said.status == 0, said.err
     assert "is the folder of a run" in hansa("init learn --data run --out x").err
+
+
+def test_a_run_on_a_table_is_made_to_forget(hansa, tmp_path: Path) -> None:
+    untidy(tmp_path / "mine.csv", 3)
+    begun(hansa, "learn", "--algorithm", "quickdrop")
+    assert hansa("learn learn.yaml --set rounds=2 --out run --no-report --json").status == 0
+    assert hansa("init forget --data run").status == 0
+    said = hansa("forget forget.yaml --no-report --json")
+    assert said.status in (0, 1), said.err  # 1: done, and its goal was not reached
 
 
 @pytest.mark.parametrize("verb", OTHERS)

@@ -69,7 +69,7 @@ def test_the_table_is_printed_for_people(capsys: pytest.CaptureFixture[str]) -> 
         (["ensemble", "--set", "rules=[mean]"], "no such rule"),
         (["ensemble", "--set", "proxy=0.001"], "leaves 0 examples"),
         (["ensemble", "none.yaml"], "no such file"),
-        (["predict", "none", "some.npy"], "missing"),
+        (["predict", "none", "some.npy"], "no such run folder"),
         (["remove", "none", "--client", "1"], "no such run folder"),
     ],
 )

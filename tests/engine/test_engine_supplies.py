@@ -238,6 +238,7 @@ augmentation clock profiles availability algorithm judge sampler server cohorts"
 def test_what_a_plan_is_made_of_names_no_secrets() -> None:
     """A new setting that is a path, of anything in a plan, has to be looked at here."""
     parts = {(kind, cls) for kind in PARTS.split() for cls in catalogue(kind).values()}
+    parts = {(kind, cls) for kind, cls in parts if cls.__module__.startswith("hansa.")}
     groups = (Faults, Shaping, TrainSettings, EvaluateSettings, CheckpointSettings)
     parts |= {(cls.__name__, cls) for cls in groups}
     paths = {f"{kind}.{name}" for kind, cls in parts for name in path_fields(cls)}

@@ -204,10 +204,16 @@ def fit_nodes(settings: dict[str, Any], own: OwnData, raw: RawSplits, at: str = 
     return rows // int(where[last])
 
 
+_FOR_TABLES = ("mlp", "logistic")
+
+
 def fit_run(settings: dict[str, Any], own: OwnData, raw: RawSplits) -> None:
     """A run's nodes, and batches that the least of them can fill; in place."""
     if raw.regression:
         settings["data"]["amounts"] = "standard"
+    model = settings.get("model")
+    if (model["name"] if isinstance(model, Mapping) else model) not in (None, *_FOR_TABLES):
+        settings["model"] = _FOR_TABLES[0]  # an algorithm's example may be one of images
     least, train = fit_nodes(settings, own, raw), settings.get("train") or {}
     if least < 2 * train.get("batch_size", 16):
         settings["train"] = {**train, "drop_last": False}

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hansa.base.errors import ConfigError
 from hansa.base.paths import Written, located
+from hansa.experiment.own_data import OwnData, needs
 from hansa.experiment.runfile import RunFile, run_kind
 from hansa.experiment.settings_file import SettingsFile, load_plugins, override, put
 from hansa.experiment.sweep.rooting import rooted
@@ -26,6 +27,12 @@ class ForgetFile(SettingsFile):
     begins: ClassVar[str] = "hansa.forget.forget_run:begin"
     checks: ClassVar[str] = "hansa.forget.forget_run:check"
     says_verb: ClassVar[bool] = True
+    begun_on: ClassVar[str] = "hansa.forget.forget_file:begun_on_run"
+    needs: ClassVar[str] = "needs a run that was trained"
+    needs_fix: ClassVar[str] = (
+        "hansa init learn --data FILE --label COLUMN --algorithm quickdrop, run it, then "
+        "hansa init forget --data RUN"
+    )
     sketch: ClassVar[str | Mapping[str, Any]] = {
         "run": {"name": "digits_quickdrop", "rounds": 20},
         "classes": [9],
@@ -179,3 +186,14 @@ def _method(given: Any) -> dict[str, Any]:
         return Forgetting.resolve(named).dump()
     except ConfigError as error:
         raise error.under("method") from None
+
+
+def begun_on_run(settings: dict[str, Any], own: OwnData) -> dict[str, Any]:
+    """Settings of a first file in which a copy of a trained run forgets its first class.
+
+    Raises:
+        ConfigError: it is no run's folder.
+    """
+    if not own.is_run:
+        raise needs(ForgetFile, own)
+    return {**settings, "run": own.written, "classes": [0], "method": None}
