@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,3 +98,17 @@ def test_what_training_did_not_see_is_named(signature: Signature) -> None:
         with pytest.raises(Refused) as refused:
             model(signature).read(json.dumps({"inputs": inputs}).encode())
         assert (refused.value.status, said in refused.value.text) == (400, True), refused.value.text
+
+
+def test_a_column_may_be_called_as_the_model_s_own_input(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    rows = [f"{k / 8},{k % 5},{'ab'[k % 2]}" for k in range(40)]
+    path.write_text("\n".join(["input,age,y", *rows]) + "\n")
+    source = DataSource.resolve({"name": "file", "path": str(path), "label": "y"})
+    served = model(Signature.of(source.load(Streams(1)), source))
+    columns = [tensor("age", "INT64", [3, 4]), tensor("input", "FP64", [0.5, 1.5])]
+    asked = served.read(json.dumps({"inputs": columns}).encode())
+    np.testing.assert_array_equal(asked.inputs["input"].data, [[0.5, 3], [1.5, 4]])
+    own = {"name": "input", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 3]}
+    asked = served.read(json.dumps({"inputs": [own]}).encode())
+    np.testing.assert_array_equal(asked.inputs["input"].data, [[0.5, 3]])

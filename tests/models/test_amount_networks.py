@@ -41,6 +41,17 @@ def test_a_step_is_that_of_standard_amounts(mean: float, spread: float, seed: in
     torch.testing.assert_close(whole(x), asked)
 
 
+def test_amounts_are_whole_where_the_network_computes_in_bfloat16() -> None:
+    draw = torch.Generator().manual_seed(1)
+    inside, x = nn.Linear(3, 1), torch.randn(64, 3, generator=draw)
+    whole, spread = AmountNetwork(inside, 4000.0, 30.0), 30.0
+    exact = whole(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = whole(x)
+    assert mixed.dtype is torch.float32
+    assert float((mixed - exact).abs().max()) < 0.02 * spread
+
+
 def table(path: Path, scaled: bool) -> Path:
     """Rents of 60 flats, or the same by the mean and the spread of those that are trained on."""
     draw = np.random.default_rng(1)

@@ -107,9 +107,10 @@ def forget(
             return
         if run is None:
             raise ConfigError("run", None, "nobody says what forgets", "a run's folder, or a file")
-        if out is not None or seed is not None:
-            problem, fix = "is of a file, and a run is changed where it is", "leave it out"
-            raise ConfigError("out" if out is not None else "seed", None, problem, fix)
+        for field, value in (("out", out), ("seed", seed)):
+            if value is not None:
+                problem, fix = "is of a file, and a run is changed where it is", "leave it out"
+                raise ConfigError(field, str(value), problem, fix)
         if history:
             _history(answer, run)
             return

@@ -16,7 +16,8 @@ class AmountNetwork(nn.Module):
     """[B, *shape] -> [B, 1], ``mean + spread * network(x)``.
 
     A loss of its answers has ``spread`` squared times the loss of standard ones, and so its
-    gradients; the way back divides them by that again.
+    gradients; the way back divides them by that again. It is in float32 where the network computes
+    in bfloat16, of which 4000 and 4015 are one number.
 
     Args:
         network: answers in standard units.
@@ -30,6 +31,7 @@ class AmountNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Amounts in the person's unit."""
         standard: Tensor = self.network(x)
+        standard = standard.to(torch.promote_types(standard.dtype, torch.float32))
         if torch.is_grad_enabled():
             held = standard.detach()
             standard = held + (standard - held) / self.spread**2

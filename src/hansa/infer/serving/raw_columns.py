@@ -2,7 +2,7 @@
 
 A model of a table takes one tensor of numbers. Who asks it knows columns: words, numbers, gaps. So
 it also takes a tensor by the name of each column ([b] or [b, 1], BYTES for words) and makes of them
-what its training made of its own table; an empty text and null are missing values.
+what its training made of its own table; an empty text and a null number are missing values.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def encoded(request: InferRequest, signature: Signature, form: TensorForm) -> In
     Raises:
         Refused: a column is missing, or holds what training did not; names it.
     """
-    names = {feature["name"] for feature in signature.features}
-    if form.name in request.inputs or not names & set(request.inputs):
+    names, given = {feature["name"] for feature in signature.features}, set(request.inputs)
+    if given == {form.name} or not names & given or form.name in given - names:
         return request
     columns = {}
     for name, tensor in request.inputs.items():
