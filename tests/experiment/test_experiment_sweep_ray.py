@@ -74,6 +74,72 @@ def test_a_run_whose_actor_is_lost_goes_on_in_another_once(
     assert {packet["threads"] for packet in places._packets.values()} == {2}
 
 
+def test_an_interrupt_leaves_what_has_no_place_to_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(MadeUpRay):
+        def begin(self, site: int, packet: dict[str, Any]) -> None:
+            self.begun.append((site, packet["task"]))
+
+        def interrupt(self, site: int) -> bool:
+            self.ends[site] = "was lost (ActorDiedError: it was killed)"
+            return site != 1
+
+    monkeypatch.setattr(on_ray, "_Launcher", Full)
+    monkeypatch.setattr(on_ray, "check_address", lambda address: None)
+    places = OnRay(tmp_path, 1, "ray", 4, 1)
+    orders = [
+        Order(f"r{k}", tmp_path / f"{k}.json", {"task": "begin", "folder": str(tmp_path / str(k))})
+        for k in range(3)
+    ]
+
+    def told(crew: Crew) -> None:
+        if crew.running and not crew.asked:
+            raise KeyboardInterrupt
+
+    outcomes = Crew(places, 2, told).work(orders)
+    assert {name: one["status"] for name, one in outcomes.items()} == {
+        "r0": "interrupted", "r1": "failed",  # this one's actor died at it
+    }  # fmt: skip
+
+
+def test_a_run_that_was_lost_before_it_was_one_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "_Launcher", MadeUpRay)
+    monkeypatch.setattr(on_ray, "check_address", lambda address: None)
+    monkeypatch.chdir(tmp_path)
+    places = OnRay(tmp_path, 1, "ray", 4, 1)
+    launcher: Any = places._launcher
+    note = {"note": "note.json", "log": "a.log"}
+    places.start(1, {"task": "begin", "folder": "half", "lost": 1, **note})
+    (tmp_path / "half/config.yaml").rename(tmp_path / "half/environment.json")
+    assert places.status(1) is None
+    assert launcher.begun == [(1, "begin"), (1, "begin")]
+    assert not (tmp_path / "half").exists()
+    assert places.status(1) == 0
+    told = places._packets[1]
+    assert all(Path(told[key]).is_absolute() for key in ("folder", "note", "log"))
+
+
+def test_a_cluster_that_does_not_fit_is_told_of_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(MadeUpRay):
+        def ready(self, seconds: float) -> str:
+            raise ConfigError("runtime.address", "a:1", "has 1 CPUs, and 2 are needed", "fewer")
+
+    monkeypatch.setattr(on_ray, "_Launcher", Small)
+    monkeypatch.setattr(on_ray, "check_address", lambda address: None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    small = {"nodes": 4, "rounds": 1, "topology": "ring", "model": "logistic"}
+    with pytest.raises(ConfigError, match="2 are needed") as caught:
+        sweep(as_sweep(small), tmp_path / "out", how=How(quiet=True, on="a:1"))
+    assert caught.value.field == "on"
+    assert not list(tmp_path.glob("hansa-sweep-*"))
+
+
 def test_ray_places_runs_or_their_nodes() -> None:
     check_runs("ray", ["simulate", ""])
     with pytest.raises(ConfigError, match="one of the two"):

@@ -34,6 +34,13 @@ PLAIN = {
     "topology": "complete",
     "train": {"local_steps": 1, "batch_size": 16, "drop_last": False},
 }
+LONE = {**PLAIN, "nodes": 4, "algorithm": {"name": "cpfl", "cohorts": 2, "merge": "none"}}
+LONE["evaluate"] = {"every": 2, "local_validation": 0.2}
+ODD = {
+    "run": {**PLAIN, "train": {"local_steps": 1, "batch_size": 64, "drop_last": True}},
+    "classes": list(range(9)),
+    "method": "sga",
+}
 
 
 def settings(run: Any, **more: Any) -> dict[str, Any]:
@@ -131,6 +138,10 @@ def test_training_that_was_killed_before_it_was_a_run_begins_anew(tmp_path: Path
         ({"run": {**PLAIN, "algorithm": "dpsgd"}}, "run.algorithm", "no server"),
         ({"run": "nowhere.yaml"}, "run.file", "no such file"),
         ({"metrics": "acuracy"}, "metrics", "no such metric"),
+        ({"metrics": "rmse"}, "metrics", "regression"),
+        ({"run": {**PLAIN, "checkpoint": {"every": 0}}}, "run.checkpoint.every", "keeps no state"),
+        ({"run": LONE}, "run.algorithm.merge", "none of them all"),
+        ({**ODD, "oracle": True}, "method", "one batch"),
     ],
 )
 def test_what_cannot_work_is_told_before_training(
@@ -139,6 +150,7 @@ def test_what_cannot_work_is_told_before_training(
     with pytest.raises(ConfigError, match=problem) as caught:
         check(ForgetFile.parse({**settings(PLAIN), **changes}))
     assert caught.value.field.startswith(field)
+    assert "--" not in str(caught.value)
 
 
 def test_a_run_that_is_trained_has_its_own_seed(folder: Path) -> None:

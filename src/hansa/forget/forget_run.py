@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,11 @@ from hansa.forget.page import IMAGES, RECEIPT
 from hansa.forget.quickdrop import QuickDrop
 from hansa.forget.request import Request, check_request, class_numbers
 from hansa.forget.requests import Requests
+from hansa.forget.retrain import Retrain
 from hansa.forget.run import forget
 from hansa.forget.shards import Shards
 from hansa.forget.trained import open_trained
-from hansa.metrics import Metric
+from hansa.metrics import Metric, MetricSet
 from hansa.report import RunFolder
 from hansa.report.folder import is_run
 
@@ -45,6 +48,8 @@ TRAINED = "trained"
 Say = Callable[[str], None]
 _TENTHS = 10
 _ENDED = ("finished", "diverged")
+_OPTIONS = {"class": "classes", "client": "clients", "sample": "samples", "method": "method"}
+"""What options of ``hansa forget RUN`` are called in a file."""
 
 
 def begin(
@@ -90,14 +95,19 @@ def check(chosen: ForgetFile) -> None:
     Raises:
         ConfigError: settings that cannot work; names the field.
     """
-    _metrics(chosen)
+    metrics = _metrics(chosen)
     if chosen.trained is not None:
         run = open_trained(chosen.trained)
-        request = _requested(chosen, run.class_names)
-        _check_request(request, run.requests.past, run.job)
-        _way(chosen, run.job).check(run.case(request))
+        _check_metrics(metrics, run.job)
+        with _in_a_file():
+            request = _requested(chosen, run.class_names)
+            _check_request(request, run.requests.past, run.job)
+            _check_way(chosen, run.case(request))
         return
     file = chosen.learning()
+    if not file.checkpoint.every:
+        problem = "keeps no state of the run, and it is that which forgets"
+        raise ConfigError("run.checkpoint.every", 0, problem, f"such as {file.rounds}")
     if file.privacy is not None:
         problem = "is differentially private, and forgetting would train on its examples uncounted"
         raise ConfigError("run.privacy", None, problem, "a run without privacy")
@@ -110,10 +120,16 @@ def check(chosen: ForgetFile) -> None:
     if not job.servers:
         problem = "has no server, and only what was trained with servers is made to forget"
         raise ConfigError("run.algorithm", None, problem, "quickdrop, cpfl or another federated")
-    request, way = _requested(chosen, tuple(job.dataset.class_names)), _way(chosen, job)
-    _check_request(request, Request(), job)
-    if not isinstance(job.algorithm, InCohorts):  # cohorts are not there before training
-        way.check(_foreseen(job, request, file.rounds))
+    cohorts = isinstance(job.algorithm, InCohorts) and job.servers > 1
+    if cohorts and job.algorithm.merge == "none":
+        problem = "leaves each cohort's server with a model, and the run with none of them all"
+        raise ConfigError("run.algorithm.merge", "none", problem, "distill or average")
+    _check_metrics(metrics, job)
+    with _in_a_file():
+        request = _requested(chosen, tuple(job.dataset.class_names))
+        _check_request(request, Request(), job)
+        if not isinstance(job.algorithm, InCohorts):  # cohorts are not there before training
+            _check_way(chosen, _foreseen(job, request, file.rounds))
 
 
 def _hosted_work(say: Say) -> HostedWork[ForgetFile, None]:
@@ -196,6 +212,29 @@ def _way(chosen: ForgetFile, job: Job) -> Forgetting:
     if chosen.method is not None:
         return Forgetting.resolve(chosen.method)
     return Shards() if job.servers > 1 else QuickDrop()
+
+
+def _check_way(chosen: ForgetFile, case: Case) -> None:
+    """Refuse a method that cannot serve the request, or an oracle that cannot be trained."""
+    _way(chosen, case.job).check(case)
+    if chosen.oracle:
+        Retrain().check(case)
+
+
+def _check_metrics(metrics: list[Metric], job: Job) -> None:
+    MetricSet((*job.evaluate.metrics, *metrics), job.dataset.spec).try_out()
+
+
+@contextlib.contextmanager
+def _in_a_file() -> Iterator[None]:
+    """Have errors name what they are about, and the ways out, as a file does."""
+    try:
+        yield
+    except ConfigError as error:
+        options = "|".join(_OPTIONS)
+        fix = re.sub(rf"--({options})\b", lambda option: f"{_OPTIONS[option[1]]}:", error.fix)
+        field = _OPTIONS.get(error.field, error.field)
+        raise ConfigError(field, error.value, error.problem, fix) from None
 
 
 def _metrics(chosen: ForgetFile) -> list[Metric]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ OWN = "ray"
 _ACTOR = "hansa.experiment.sweep.ray_run_actor:RunActor"
 _READY = 180.0  # seconds in which Ray has to be there
 _TRIES = 2  # of a run whose actor is lost
+_PLACES = ("folder", "note", "log")
 
 
 class OnRay:
@@ -48,6 +51,7 @@ class OnRay:
         self._here: Places | None = None
         self._packets: dict[int, dict[str, Any]] = {}
         self._tries: dict[int, int] = {}
+        self._recalled: set[int] = set()  # asked to end before they had a place
         own = address == OWN
         self._launcher = _Launcher(
             logs=logs,
@@ -59,8 +63,10 @@ class OnRay:
         )
         try:
             self._launcher.ready(_READY)
-        except BaseException:
+        except BaseException as error:
             self._launcher.close()
+            if isinstance(error, ConfigError):
+                raise ConfigError("on", address, error.problem, error.fix) from None
             raise
 
     @property
@@ -74,7 +80,9 @@ class OnRay:
             self._here = self._here or on_this_machine(self.logs, self.threads)
             self._here.start(site, packet)
             return
-        self._packets[site] = {**packet, "threads": self.each}
+        # An actor is in a folder of its own.
+        places = {key: str(Path(packet[key]).absolute()) for key in _PLACES if key in packet}
+        self._packets[site] = {**packet, **places, "threads": self.each}
         self._tries[site] = 1
         self._launcher.begin(site, self._packets[site])
 
@@ -85,12 +93,16 @@ class OnRay:
         how = self._launcher.ended(site)
         if how is None:
             return None
+        if site in self._recalled:
+            return -signal.SIGTERM  # as a process that had not begun to listen
         if came := re.fullmatch(r"ended with status (-?\d+)", how):
             return int(came[1])
         if self._tries[site] < _TRIES and not self._launcher.over:
             self._tries[site] += 1
-            packet = self._packets[site]
-            packet["task"] = "resume" if is_run(Path(packet["folder"])) else "begin"
+            packet, folder = self._packets[site], Path(self._packets[site]["folder"])
+            packet["task"] = "resume" if is_run(folder) else "begin"
+            if packet["task"] == "begin":
+                shutil.rmtree(folder, ignore_errors=True)  # it was lost before it was a run
             self._launcher.begin(site, packet)
             return None
         return how
@@ -99,7 +111,8 @@ class OnRay:
         """Ask it to end."""
         if site in self._packets:
             self._tries[site] = _TRIES
-            self._launcher.interrupt(site)
+            if not self._launcher.interrupt(site):
+                self._recalled.add(site)
         elif self._here is not None:
             self._here.interrupt(site)
 
@@ -134,13 +147,16 @@ class _Launcher(RayLauncher):
         if self._accepted(name, actor):
             self._ask({"host": name, "order": self._orders.pop(name)})
 
-    def interrupt(self, site: int) -> None:
-        """Ask a run to save what it has; one without a place is not begun any more."""
+    def interrupt(self, site: int) -> bool:
+        """Ask a run to save what it has; one without a place is not begun any more.
+
+        Returns:
+            Whether it had a place.
+        """
         name = self._starts[site]
-        if name in self._orders:
-            self.kill(site)
-        else:
-            self._ask({"interrupt": name})
+        placed = name not in self._orders
+        self._ask({"interrupt" if placed else "kill": name})
+        return placed
 
 
 def check_address(address: str) -> None:

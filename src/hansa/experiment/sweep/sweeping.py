@@ -235,7 +235,11 @@ def _on_ray(plan: SweepPlan, how: How) -> Iterator[tuple[Places, int]]:
     own = how.jobs * each if how.jobs else cores()
     logs = tempfile.mkdtemp(prefix="hansa-sweep-")
     doing("starting Ray" if how.on == "ray" else f"reaching Ray at {how.on}")
-    places = OnRay(Path(logs), cores(), how.on, own, each)  # where it does not come, its log stays
+    try:
+        places = OnRay(Path(logs), cores(), how.on, own, each)
+    except ConfigError:  # where else it does not come, its log stays
+        shutil.rmtree(logs, ignore_errors=True)
+        raise
     try:
         yield places, how.jobs or min(places.room, len(plan.runs))
     finally:
