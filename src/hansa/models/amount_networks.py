@@ -31,7 +31,7 @@ class AmountNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Amounts in the person's unit."""
         standard: Tensor = self.network(x)
-        standard = standard.to(torch.promote_types(standard.dtype, torch.float32))
+        standard = standard.float() if standard.dtype is torch.bfloat16 else standard
         if torch.is_grad_enabled():
             held = standard.detach()
             standard = held + (standard - held) / self.spread**2
