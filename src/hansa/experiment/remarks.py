@@ -33,6 +33,8 @@ def remarks(chosen: RunFile, job: Job) -> list[str]:
         lines.append(text)
     if job.privacy is not None:
         lines += of_privacy(job.privacy, job.streams.private, job.algorithm.must_tell)
+        if job.dataset.spec.amounts:
+            lines.append("privacy: the labels' mean and spread (data.amounts) have no noise either")
     return lines + of_faults(job.faults, job.rounds) + of_links(job.shaping) + unused(chosen)
 
 

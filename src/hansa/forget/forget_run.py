@@ -120,15 +120,15 @@ def check(chosen: ForgetFile) -> None:
     if not job.servers:
         problem = "has no server, and only what was trained with servers is made to forget"
         raise ConfigError("run.algorithm", None, problem, "quickdrop, cpfl or another federated")
-    cohorts = isinstance(job.algorithm, InCohorts) and job.servers > 1
-    if cohorts and job.algorithm.merge == "none":
+    method = job.algorithm
+    if isinstance(method, InCohorts) and job.servers > 1 and method.merge == "none":
         problem = "leaves each cohort's server with a model, and the run with none of them all"
         raise ConfigError("run.algorithm.merge", "none", problem, "distill or average")
     _check_metrics(metrics, job)
     with _in_a_file():
         request = _requested(chosen, tuple(job.dataset.class_names))
         _check_request(request, Request(), job)
-        if not isinstance(job.algorithm, InCohorts):  # cohorts are not there before training
+        if not isinstance(method, InCohorts):  # cohorts are not there before training
             _check_way(chosen, _foreseen(job, request, file.rounds))
 
 

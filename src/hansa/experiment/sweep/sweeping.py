@@ -12,6 +12,7 @@ from typing import Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.telling import doing
+from hansa.base.temporary import passing_folder
 from hansa.base.threads import cores
 from hansa.experiment.places import default_folder, reserved
 from hansa.experiment.sweep.crew import Crew, Order, Outcome, Places, on_this_machine
@@ -216,8 +217,8 @@ def _places(plan: SweepPlan, how: How) -> Iterator[tuple[Places, int]]:
         with _on_ray(plan, how) as both:
             yield both
         return
-    with tempfile.TemporaryDirectory(prefix="hansa-sweep-") as logs:
-        places = how.places(Path(logs), max(1, cores() // jobs))
+    with passing_folder("hansa-sweep-") as logs:
+        places = how.places(logs, max(1, cores() // jobs))
         try:
             yield places, jobs
         finally:
@@ -255,13 +256,13 @@ def _checked(plan: SweepPlan, how: How, places: Places, jobs: int) -> SweepPlan:
         KeyboardInterrupt: it was asked to end.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="hansa-check-") as notes,
+        passing_folder("hansa-check-") as notes,
         SweepProgress(how.quiet, "settings checked", said=False) as told,
     ):
         orders = [
             Order(
                 setting.name or "the run",
-                Path(notes) / f"{k}.json",
+                notes / f"{k}.json",
                 {"task": "check", "settings": setting.chosen.dump()},
             )
             for k, setting in enumerate(plan.settings)

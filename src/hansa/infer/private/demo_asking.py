@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa.base.temporary import passing_folder
 from hansa.infer.private.private_file import PrivateFile
 from hansa.infer.private.protocol.codes import Refusal
 from hansa.infer.private.protocol.loopback import keys_in, serve_in_child
@@ -97,8 +97,7 @@ def ask_child(
         RunError: the child does not serve.
         Refusal: the server refuses for another reason than a spent budget.
     """
-    with tempfile.TemporaryDirectory(prefix="hansa-private-") as folder:
-        place = Path(folder)
+    with passing_folder("hansa-private-") as place:
         keys_in(place / "keys")
         own = make_identity(place / "own", "client")
         known = place / "clients"
