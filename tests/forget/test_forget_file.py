@@ -20,6 +20,7 @@ from hansa.forget.forget_run import begin, check, resume
 from hansa.forget.request import Request
 from hansa.forget.run import forget
 from hansa.report import RunFolder
+from hansa.report.folder import held
 
 from ..toy.runs_here import RunsHere
 from .conftest import SETTINGS
@@ -157,6 +158,16 @@ def test_a_run_that_is_trained_has_its_own_seed(folder: Path) -> None:
     with pytest.raises(ConfigError, match="trained") as caught:
         ForgetFile.parse(settings(str(folder), seed=99))
     assert caught.value.field == "seed"
+
+
+def test_a_run_that_another_process_changes_is_left_alone(folder: Path) -> None:
+    part = folder / "requests/.part-001"
+    part.mkdir(parents=True)
+    chosen = ForgetFile.parse(settings(str(folder), method="sga"))
+    check(chosen)
+    assert part.is_dir()
+    with held(folder), pytest.raises(ConfigError, match="another process"):
+        check(chosen)
 
 
 def test_an_example_with_changes() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from hansa.base.errors import ConfigError
+from hansa.base.files import writing
 from hansa.base.telling import doing
 from hansa.data import label_histogram
 from hansa.engine import Job
@@ -28,6 +29,7 @@ from hansa.experiment.hosting import HostedWork, Hosting
 from hansa.experiment.prepare import prepare
 from hansa.experiment.run import resume as train_on
 from hansa.experiment.run import run as train
+from hansa.experiment.start import ENDED
 from hansa.forget.case import Case
 from hansa.forget.cohorts import InCohorts
 from hansa.forget.forget_file import ForgetFile
@@ -42,12 +44,11 @@ from hansa.forget.shards import Shards
 from hansa.forget.trained import open_trained
 from hansa.metrics import Metric, MetricSet
 from hansa.report import RunFolder
-from hansa.report.folder import is_run
+from hansa.report.folder import is_held, is_run
 
 TRAINED = "trained"
 Say = Callable[[str], None]
 _TENTHS = 10
-_ENDED = ("finished", "diverged")
 _OPTIONS = {"class": "classes", "client": "clients", "sample": "samples", "method": "method"}
 """What options of ``hansa forget RUN`` are called in a file."""
 
@@ -97,7 +98,10 @@ def check(chosen: ForgetFile) -> None:
     """
     metrics = _metrics(chosen)
     if chosen.trained is not None:
-        run = open_trained(chosen.trained)
+        if is_held(chosen.trained):
+            problem = "is being changed by another process"
+            raise ConfigError("run", str(chosen.trained), problem, "wait until that has ended")
+        run = open_trained(chosen.trained, tidy=False)
         _check_metrics(metrics, run.job)
         with _in_a_file():
             request = _requested(chosen, run.class_names)
@@ -162,14 +166,15 @@ def _work(hosting: Hosting, chosen: ForgetFile, say: Say) -> None:
 
 def _trained(place: Path, chosen: ForgetFile, say: Say) -> None:
     """Take the training to its end, or its copy, whatever is there of it already."""
-    if is_run(place) and (RunFolder.open(place).summary or {}).get("status") in _ENDED:
+    if is_run(place) and (RunFolder.open(place).summary or {}).get("status") in ENDED:
         return
     if chosen.trained is not None:
         doing(f"copying {chosen.trained}")
         part = place.with_name(f"{TRAINED}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(chosen.trained, part, ignore=shutil.ignore_patterns(".lock"))
-        part.rename(place)
+        with writing(part):
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(chosen.trained, part, ignore=shutil.ignore_patterns(".lock"))
+            part.rename(place)
     elif is_run(place):
         train_on(place, None, _rounds(chosen, say), report=False)
     else:

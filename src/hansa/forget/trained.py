@@ -76,11 +76,12 @@ class Trained:
         )
 
 
-def open_trained(path: str | Path, runtime: Runtime | None = None) -> Trained:
+def open_trained(path: str | Path, runtime: Runtime | None = None, tidy: bool = True) -> Trained:
     """A run in its present state: as trained, or as its last request left it.
 
     Args:
         runtime: where its nodes are to live; none: where they lived when it was trained.
+        tidy: also delete what its requests have replaced, for whoever holds the folder.
 
     Raises:
         CheckpointError: the folder or its checkpoint is damaged.
@@ -88,7 +89,7 @@ def open_trained(path: str | Path, runtime: Runtime | None = None) -> Trained:
     """
     folder = RunFolder.open(path)
     chosen = _settings(folder)
-    if (folder.summary or {}).get("status") in ENDED:
+    if tidy and (folder.summary or {}).get("status") in ENDED:
         Requests(folder.path).purge()
     if chosen.privacy is not None:
         problem = "is differentially private, and forgetting would train on its examples uncounted"
