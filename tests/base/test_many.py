@@ -1,7 +1,9 @@
 """Arrays of very many nodes: the numbers of NumPy, in the memory of those who have something."""
 
+import mmap
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +30,38 @@ def test_few_figures_are_an_array_of_nan_to_the_bit(n: int, given: dict[int, flo
     for one, other in zip(few.known(some), few.known(whole), strict=True):
         assert np.array_equal(one, other)
     assert all(some[k] == own[k] if k in own else np.isnan(some[k]) for k in range(min(n, 50)))
+
+
+PLACES = st.one_of(
+    st.integers(-10, 9),
+    st.lists(st.integers(-10, 9), max_size=4),
+    st.slices(10),
+    arrays.arrays(bool, 10),
+)
+
+
+@given(st.lists(st.tuples(PLACES, figures), max_size=4), PLACES)
+def test_places_are_those_that_numpy_takes(puts: list[tuple[Any, float]], asked: Any) -> None:
+    some, whole = Few(10), np.full(10, np.nan)
+    for places, value in puts:
+        some[places] = value
+        whole[places] = value
+    assert np.array_equal(np.asarray(some), whole, equal_nan=True)
+    assert np.array_equal(some[asked], whole[asked], equal_nan=True)
+
+
+@pytest.mark.parametrize("wrong", [10, -11, [0, 10], [0.5], [True, False], "all"])
+def test_places_that_there_are_not_are_refused(wrong: Any) -> None:
+    some, whole = Few(10), np.full(10, np.nan)
+    for figures in (some, whole):
+        with pytest.raises(IndexError):
+            figures[wrong] = 1.0
+    assert not len(some.at)
+
+
+def test_nobody_has_no_mean() -> None:
+    assert np.isnan(few.mean(Few(9)))
+    assert np.isnan(few.std(Few(9)))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), figures), max_size=8))
@@ -62,6 +96,15 @@ def test_counters_count_whatever_their_length(
         assert np.array_equal(many.tally(at, 3, more), weighed)
     finally:
         many.MANY = before
+
+
+def test_a_kernel_without_huge_pages_has_counters_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(mmap.mmap):
+        def madvise(self, *advice: int) -> None:
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Refusing)
+    assert not many.zeros(many.MANY).any()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux says")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -37,8 +38,9 @@ class Few:
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, int | np.integer):
-            place = np.searchsorted(self.at, at)
-            has = place < len(self.at) and self.at[place] == at
+            node = range(self.n)[at]
+            place = np.searchsorted(self.at, node)
+            has = place < len(self.at) and self.at[place] == node
             return self.values[place] if has else np.nan
         return np.asarray(self)[at]
 
@@ -52,7 +54,7 @@ class Few:
         both: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     ) -> None:
         """Set figures at different places, or make of the old and the new what ``both`` does."""
-        places = np.atleast_1d(np.asarray(at, dtype=np.int64))
+        places = np.atleast_1d(self._places(at))
         new = np.broadcast_to(np.asarray(values, dtype=np.float64), places.shape)
         every = np.union1d(self.at, places)
         figures = np.full(len(every), np.nan)
@@ -61,6 +63,20 @@ class Few:
         figures[where] = new if both is None else both(figures[where], new)
         has = ~np.isnan(figures)
         self.at, self.values = every[has], figures[has]
+
+    def _places(self, at: Any) -> np.ndarray:
+        """What NumPy takes for places [k], counted from the first."""
+        if isinstance(at, slice):
+            return np.arange(*at.indices(self.n))
+        places = np.asarray(at)
+        if places.dtype == bool and places.shape == (self.n,):
+            return np.flatnonzero(places)
+        if places.size and (
+            places.dtype.kind not in "iu" or places.min() < -self.n or places.max() >= self.n
+        ):
+            raise IndexError(f"{at!r} are no places of {self.n} nodes")
+        places = places.astype(np.int64)
+        return np.where(places < 0, places + self.n, places)
 
 
 def nobody(n: int) -> Figures:
@@ -80,6 +96,8 @@ def mean(figures: Figures) -> float:
     """The mean of those that there are, to the bit as ``np.nanmean`` of the whole array."""
     if not isinstance(figures, Few):
         return float(np.nanmean(figures))
+    if not len(figures.at):
+        return math.nan
     return _sum(figures.at, figures.values, 0, figures.n) / len(figures.at)
 
 
@@ -87,6 +105,8 @@ def std(figures: Figures) -> float:
     """Their standard deviation, to the bit as ``np.nanstd`` of the whole array."""
     if not isinstance(figures, Few):
         return float(np.nanstd(figures))
+    if not len(figures.at):
+        return math.nan
     off = figures.values - mean(figures)
     return float(np.sqrt(_sum(figures.at, off * off, 0, figures.n) / len(figures.at)))
 

@@ -6,6 +6,7 @@ A million clients of whom fifty take part in a round must not cost eight megabyt
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ def zeros(n: int, dtype: Any = "float64") -> np.ndarray:
         return np.zeros(n, dtype=kind)
     pages = mmap.mmap(-1, n * kind.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        pages.madvise(mmap.MADV_NOHUGEPAGE)
+        with contextlib.suppress(OSError):  # a kernel that has no huge pages
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(pages, dtype=kind)
 
 
