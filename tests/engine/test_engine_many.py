@@ -7,12 +7,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 import hansa
 from hansa.base import many
+from hansa.base.few import Few
+from hansa.engine.exchange.recorded import Recorded
+from hansa.engine.exchange.wire import pack_control, unpack_control
 from hansa.engine.runtimes.checkpoint import FEW as FILED
+from hansa.engine.runtimes.checkpoint import load_block, read_manifest
+from hansa.engine.runtimes.control import check_report
+from hansa.engine.runtimes.host import Host
 from hansa.experiment import RunFile, prepare
+from hansa.experiment.equality import compared
 from hansa.experiment.jobs import collect, host_job
 from hansa.report import RunFolder
 
@@ -64,7 +72,6 @@ def test_what_is_done_for_very_many_changes_nothing(
     key = ["round", "node", "name"]
     assert others[0].sort(key).equals(metrics.sort(key))
     assert others[2] == events
-    checkpoint.pop("state.pace", None)  # of very many each is drawn once it is asked for
     assert others[1].keys() == checkpoint.keys()
     assert all(np.array_equal(others[1][name], checkpoint[name]) for name in checkpoint)
 
@@ -82,6 +89,41 @@ def test_a_run_of_very_many_goes_on_from_what_a_few_did(
     key, real = ["round", "node", "name"], pl.col("name") != "round_seconds"
     one, other = (run.metrics().filter(real).drop("time").sort(key) for run in (folder, whole))
     assert one.filter(pl.col("round") > 1).equals(other.filter(pl.col("round") > 1))
+
+
+def test_workers_can_say_what_few_of_very_many_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "MANY", 2)
+    job = prepare(RunFile.parse({**FEW, "evaluate": {"every": 1, "local_validation": 0.2}}))
+    block, reports = job.block(np.arange(job.nodes)), list[dict[str, Any]]()
+    Host(job, block, job.exchange(), reports.append, lambda block, done: None).run()
+    assert any(isinstance(part["measured"]["values"]["accuracy"], Few) for part in reports)
+    for said in reports:
+        heard = unpack_control(pack_control("report", report=said))["report"]
+        check_report(heard, block.ids, job.nodes)
+        for name, values in said["log"].items():
+            assert np.array_equal(heard["log"][name], np.asarray(values), equal_nan=True)
+
+
+def test_a_checkpoint_is_the_same_however_its_state_is_filed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one block as of those of several workers, and to a replay that compares two runs."""
+    settings = {**FEW, "algorithm": {"name": "fedavg", "sampled": 2}}
+    whole = hansa.run(settings, tmp_path / "whole", report=False)
+    monkeypatch.setattr(many, "MANY", 2)
+    few = hansa.run(settings, tmp_path / "few", report=False)
+    monkeypatch.undo()
+    assert compared(whole, few, Recorded(), 2)["equal"] is True
+    assert compared(few, whole, Recorded(), 2)["equal"] is True
+    job = prepare(RunFile.parse(settings))
+    saved = {run: run.path / "checkpoints/round-000002" for run in (whole, few)}
+    assert any(key.startswith(FILED) for key in load_file(next(saved[few].glob("nodes-*"))))
+    for ids in (np.arange(job.nodes), np.arange(0, job.nodes, 2), np.arange(1, job.nodes, 2)):
+        blocks = [job.block(ids) for _ in saved]
+        for block, folder in zip(blocks, saved.values(), strict=True):
+            load_block(block, folder, read_manifest(folder))
+        for name, values in blocks[0].state.items():
+            assert torch.equal(values, blocks[1].state[name]), name
 
 
 def bytes_at_most(nodes: int, folder: Path) -> int:

@@ -38,13 +38,13 @@ def test_times_are_those_of_a_plain_event_loop(
     changes = {"nodes": 4, "rounds": rounds, "topology": "ring", "network": network}
     block, reports = host(make_job({**changes, "clock": {**CLOCK, "spread": 0.5}}))
     size = int(block.state["bytes_sent"][0]) / int(block.state["messages_sent"][0])
-    pace, samples = block.state["pace"].numpy(), 2 * 8
+    pace, samples = block.clock.pace(block, block.ids), 2 * 8
     now, free = (
         np.zeros(4),
         dict.fromkeys([(i, (i + d) % 4) for i in range(4) for d in (1, 3)], 0.0),
     )
     for _ in range(rounds):
-        now = now + pace * samples * CLOCK["sample_seconds"]
+        now = now + pace * samples
         events, doors = [], np.zeros(4)
         for sender in range(4):  # both messages leave when the last byte of both has
             gone = now[sender] + 2 * size / CLOCK["bandwidth"] + CLOCK["latency"]

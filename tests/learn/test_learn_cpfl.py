@@ -95,7 +95,7 @@ def test_what_it_costs_adds_up(
     taught = {"distillation": {"epochs": 1}} if merge == "distill" else {}
     job = make_job({**cpfl(cohorts=3, sampled=2, merge=merge, **taught), **PUBLIC})
     block, reports = host(job)
-    pace = 1e-3 * block.state["pace"].numpy()[:N]
+    pace = block.clock.pace(block, block.ids)[:N]
     took_part = block.state["training_rounds"].numpy()[:N]
     assert took_part.sum() == sum(
         int((report["log"]["client_outcome"] == 0).sum()) for report in reports
@@ -199,7 +199,7 @@ def test_cohorts_are_a_number_or_a_rule(make_job: Callable[..., Job], tmp_path: 
     by_device = make_job(cpfl(cohorts={"name": "by_device", "cohorts": 2}))
     block = by_device.block(np.arange(by_device.nodes))
     members = by_device.algorithm.members(block)  # type: ignore[attr-defined]
-    pace = block.state["pace"].numpy()[:N]
+    pace = by_device.clock.pace(block, block.ids)[:N]
     assert pace[members == N].max() <= pace[members == N + 1].min()
 
 

@@ -44,7 +44,7 @@ def test_a_round_takes_as_long_as_its_slowest(
 ) -> None:
     """Download, training and upload by hand; the next round begins when this one ends."""
     block, reports = host(make_job({"algorithm": "fedavg", "clock": CLOCK}))
-    pace = 1e-3 * block.state["pace"].numpy()[:8]
+    pace = block.clock.pace(block, block.ids)[:8]
     nbytes = ROW + HEADER_BYTES
     each = 0.03 + 16 * pace + nbytes / 1e5 + 0.03
     for t, report in enumerate(reports):
@@ -80,7 +80,7 @@ def test_over_selection_takes_the_fastest(
 ) -> None:
     changes = {"algorithm": {"name": "fedavg", "sampled": 3, "over_selection": 2.0}, "clock": CLOCK}
     block, reports = host(make_job(changes))
-    pace = block.state["pace"].numpy()[:8]
+    pace = block.clock.pace(block, block.ids)[:8]
     for report in reports:
         fates = np.array(outcomes(report))
         assert (fates == "done").sum() == (fates == "surplus").sum() == 3
@@ -127,8 +127,8 @@ def test_a_deadline_leaves_the_slow_behind(
     make_job: Callable[..., Job], host: Callable[..., Any]
 ) -> None:
     patient = host(make_job({"algorithm": "fedavg", "clock": CLOCK}))
-    pace = patient[0].state["pace"].numpy()[:8]
-    limit = 0.06 + (ROW + HEADER_BYTES) / 1e5 + 16e-3 * float(np.sort(pace)[4:6].mean())
+    pace = patient[0].clock.pace(patient[0], patient[0].ids)[:8]
+    limit = 0.06 + (ROW + HEADER_BYTES) / 1e5 + 16 * float(np.sort(pace)[4:6].mean())
     job = make_job({"algorithm": {"name": "fedavg", "deadline": limit}, "clock": CLOCK})
     block, reports = host(job)
     slow = pace > np.sort(pace)[4]
@@ -153,7 +153,7 @@ def test_who_fails_is_charged_for_what_it_had_done(
 ) -> None:
     settings = {"name": "fedavg", "failure": 0.5, "on_failed_round": "skip"}
     block, reports = host(make_job({"algorithm": settings, "clock": CLOCK, "rounds": 10}))
-    pace, expected = 1e-3 * block.state["pace"].numpy()[:8], np.zeros(8)
+    pace, expected = block.clock.pace(block, block.ids)[:8], np.zeros(8)
     for report in reports:
         log = report["log"]
         for i, fate in enumerate(outcomes(report)):

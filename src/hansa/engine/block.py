@@ -171,7 +171,8 @@ class Block:
         shelves: named rows of those nodes that have one; saved in checkpoints.
         held: examples that nodes keep back to validate models, one index array each.
         roster: what the nodes of the run told of themselves.
-        report: this round's measurements by name, arrays [n]; NaN where a node has none.
+        report: this round's measurements by name, arrays [n]; NaN where a node has none. Of very
+            many nodes it may be a :class:`~hansa.base.few.Few`, of which ``np.asarray`` makes one.
             An algorithm may add its own, or those of some nodes by :meth:`note`: they become
             metrics, by node when models are measured.
         log: as ``report``, but recorded by node in every round, and of any nodes of the run, arrays

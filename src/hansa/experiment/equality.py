@@ -10,7 +10,7 @@ import numpy as np
 
 from hansa.base.lazy import safetensors, torch
 from hansa.engine.exchange.recorded import Recorded
-from hansa.engine.runtimes.checkpoint import peek, read_manifest, sealed
+from hansa.engine.runtimes.checkpoint import few_in, peek, read_manifest, sealed
 from hansa.report import RunFolder
 from hansa.report.scores import says_how_good
 
@@ -162,6 +162,8 @@ def _read(folder: Path) -> dict[str, _Table]:
     for entry in read_manifest(folder)["files"]:
         with safetensors.safe_open(folder / entry["file"], framework="pt") as file:
             ids = {kind: file.get_tensor(kind).numpy() for kind in ("ids", "residents")}
+            for name, at, of in few_in(file):
+                parts.setdefault(name, []).append((ids["ids"][at], of))
             for key in file.keys():  # noqa: SIM118
                 kind, _, name = key.partition(".")
                 if kind == "rows":

@@ -419,10 +419,8 @@ def book_sent(block: Block, fanout: np.ndarray, load: np.ndarray) -> None:
     add_(block.state["bytes_sent"], load)
     before = block.report.get(MESSAGE_BYTES)
     if len(block) >= many.MANY:
-        figures, some = (
-            before if isinstance(before, Few) else Few(len(block)),
-            np.flatnonzero(fanout),
-        )
+        some = np.flatnonzero(fanout)
+        figures = before if isinstance(before, Few) else Few(len(block))
         figures.put(some, load[some] / fanout[some], np.fmax)
         block.report[MESSAGE_BYTES] = figures
         return

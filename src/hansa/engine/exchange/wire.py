@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hansa.base.errors import WireError
+from hansa.base.few import Few
 from hansa.base.lazy import msgpack
 
 MAGIC = b"HNSA"
@@ -197,6 +198,8 @@ _DTYPES = ("float32", "float64", "int32", "int64", "uint8", "bool")
 
 
 def _array_out(value: Any) -> Any:
+    if isinstance(value, Few):
+        value = np.asarray(value)
     if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES:
         head = msgpack.packb([value.dtype.name, list(value.shape)])
         return msgpack.ExtType(_ARRAY, head + np.ascontiguousarray(value).tobytes())

@@ -8,7 +8,7 @@ number of workers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -269,6 +269,15 @@ def filed_state(name: str, value: Tensor) -> dict[str, Tensor]:
     return {f"state.{name}": value}
 
 
+def few_in(file: Any) -> Iterator[tuple[str, np.ndarray, Tensor]]:
+    """State that a file has of those nodes alone who have another one than 0: (its name, int64 [k]
+    their places among the file's nodes, theirs [k])."""
+    for key in file.keys():  # noqa: SIM118
+        if key.startswith(FEW) and key.endswith(".at"):
+            name = key.removeprefix(FEW).removesuffix(".at")
+            yield name, file.get_tensor(key).numpy(), file.get_tensor(f"{FEW}{name}.of")
+
+
 def _common(ours: np.ndarray, saved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the ids that both have stand in either, int64 [k] each, by ascending id."""
     if np.array_equal(ours, saved):
@@ -282,10 +291,8 @@ def _fill_few(
     target: dict[str, Tensor], file: Any, source: np.ndarray, here: np.ndarray, nodes: int
 ) -> None:
     """As :func:`_fill`, for state that a file has of those alone who have another one than 0."""
-    ends = len(FEW), -len(".at")
-    for key in (key for key in file.keys() if key.startswith(FEW) and key.endswith(".at")):  # noqa: SIM118
-        name = key[slice(*ends)]
-        at, of = file.get_tensor(key).numpy(), file.get_tensor(f"{FEW}{name}.of").numpy()
+    for name, at, filed in few_in(file):
+        of = filed.numpy()
         if name not in target:
             target[name] = many.counter(nodes, of.dtype)
         values = target[name].numpy()

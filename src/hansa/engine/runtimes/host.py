@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ import numpy as np
 
 from hansa.base import few, many
 from hansa.base.errors import Diverged, HansaError, OwnCodeError, RunError
-from hansa.base.few import Figures
 from hansa.base.lazy import torch
 from hansa.base.memory import give_back
 from hansa.base.modules import import_path
@@ -206,8 +205,8 @@ class Host:
             "ids": block.ids,
             "seconds": seconds,
             "at": time.time(),
-            "values": self._plain(block.report),
-            "log": self._plain(block.log),
+            "values": dict(block.report),
+            "log": dict(block.log),
             "events": list(block.events),
             "counters": counters,
             "measured": measured,
@@ -215,12 +214,6 @@ class Host:
             "outcome": None if block.outcome is None else block.outcome.facts(),
             "arrivals": None if self.agenda is None else self.agenda.events.drain(),
         }
-
-    def _plain(self, figures: Mapping[str, Figures]) -> dict[str, Figures]:
-        """Figures in a form that goes where the report goes: as they are, or to another process."""
-        if self.exchange.post is None:
-            return dict(figures)
-        return {name: np.asarray(values) for name, values in figures.items()}
 
     def _play(self, script: Any, t: int, phase: int, early: bool) -> tuple[Any, int, Any]:
         """Take a script to its end.

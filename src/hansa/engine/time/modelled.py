@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from pydantic import Field
 
@@ -14,9 +12,6 @@ from hansa.base.streams import Streams
 from hansa.engine.time.device_clock import DeviceClock
 from hansa.engine.time.fleet import Drawn, Fleet
 from hansa.engine.time.memo import remembered
-
-if TYPE_CHECKING:
-    from hansa.engine.time.times import Times
 
 
 @register("modelled")
@@ -38,12 +33,6 @@ class ModelledClock(DeviceClock):
     radio_joules_per_byte: float = Field(
         0.0, ge=0, description="energy of a byte, J, sent or received, beside that of either way"
     )
-
-    def start(self, block: Times) -> None:
-        """``pace``: how many times as slow as the median each node is."""
-        if len(block) < many.MANY:  # else each is drawn once it is asked for
-            block.state["pace"] = self._slowness(block.streams, block.ids)
-        super().start(block)
 
     def deal(self, streams: Streams, clients: int, parameters: int) -> Fleet:
         def seconds(ids: np.ndarray) -> np.ndarray:
