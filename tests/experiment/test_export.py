@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 
 import hansa
 from hansa.base.errors import CheckpointError, ConfigError
+from hansa.experiment import outlook
 from hansa.experiment.asked import predicted
 from hansa.experiment.trained import TrainedRun
+from hansa.report.measured import Measured
+from hansa.report.run_page import RunPage
 from hansa.report.which import Which
 
 TINY: dict[str, Any] = {
@@ -108,3 +111,15 @@ def test_a_graph_of_others_with_a_strange_entry_is_refused(tmp_path: Path, entry
     onnx.save(model, tmp_path / "theirs.onnx")
     with pytest.raises(CheckpointError, match=r"theirs.onnx: is no"):
         predicted(tmp_path / "theirs.onnx", np.zeros((1, 2)), Which())
+
+
+def test_a_sample_of_the_parties_is_called_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlook, "_CLIENTS_SHOWN", 2)
+    folder = hansa.run({**TINY, "algorithm": "fedavg"}, tmp_path / "run", report=False)
+    said = RunPage().sizes(Measured(folder))
+    assert said.startswith("2 of the 3 clients were looked at: each holds 4")
+    hansa.open_run(folder.path).export(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "each of 2 parties that were looked at has 4" in card

@@ -106,7 +106,9 @@ def _data(run: RunFolder, told: Mapping[str, Any]) -> str:
     rows: list[tuple[str, Any]] = [("Data set", _name(data)), ("Parties", _parties(run))]
     if sizes := dealt.get("sizes"):
         count, lowest, highest = dealt.get("examples", sum(sizes)), min(sizes), max(sizes)
-        rows.append(("Training examples", f"{count:,}; a party has {lowest:,} to {highest:,}"))
+        many = len(sizes) < dealt.get("clients", len(sizes))  # the folder has a sample of them
+        who = f"each of {len(sizes):,} parties that were looked at" if many else "a party"
+        rows.append(("Training examples", f"{count:,}; {who} has {lowest:,} to {highest:,}"))
     if (run.summary or {}).get("partial"):  # a site knows of no rows but its own
         rows.append(("Split over parties", "each site has its own; this folder is one site's"))
     elif partition := settings.get("partition"):
