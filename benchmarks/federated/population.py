@@ -11,8 +11,8 @@ the end of the run, where the system can say so (Linux): what the clients themse
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
+import math
 import statistics
 import sys
 import tempfile
@@ -81,12 +81,13 @@ def made(clients: int, rows: int) -> dict[str, float]:
     y = (x @ rng.normal(size=(FEATURES, 3)) + rng.normal(size=(rows, 3))).argmax(1)
     at: list[float] = []
     peak: list[int] = []
+    anew = [False]
 
     def progress(done: int, figures: dict[str, float]) -> None:
         at.append(time.process_time() - began)
         if done == 1:
             peak.append(peak_bytes())
-            forget_peak()
+            anew[0] = forget_peak()
 
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/rows.npz", x=x, y=y)
@@ -109,21 +110,22 @@ def made(clients: int, rows: int) -> dict[str, float]:
             report=False,
         )
     cost = {"round": (at[3] - at[0]) / 3, "first": at[0]}
-    return {**cost, "bytes": float(max(*peak, peak_bytes())), "later": later_peak()}
+    later = later_peak() if anew[0] else math.nan
+    return {**cost, "bytes": float(max(*peak, peak_bytes())), "later": later}
 
 
-def forget_peak() -> None:
-    """Have the system note the highest memory anew from here on."""
-    with contextlib.suppress(OSError):
+def forget_peak() -> bool:
+    """Have the system note the highest memory anew from here on; whether it does."""
+    try:
         Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def later_peak() -> float:
-    """The highest memory since, bytes; NaN where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return float("nan")
+    """The highest memory since, bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * float(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
@@ -142,7 +144,7 @@ def million(smoke: bool) -> str:
         )
     for name, words in (("bytes", "at most"), ("later", "after round 1")):
         more = (cases[many][name] - cases[100][name]) / 1e6
-        said = "yes" if more < 150 else "NO"
+        said = "not known here" if math.isnan(more) else "yes" if more < 150 else "NO"
         claim = f"{many:,} clients take under 150 MB more than 100, {words}"
         lines += ["", f"- {claim}: {said} ({more:.0f} MB)"]
     return "\n".join(lines)
