@@ -142,7 +142,7 @@ def test_a_deadline_leaves_the_slow_behind(
     # The late ones worked until the deadline, and are charged for it: no steps, but time.
     spent = block.state["compute_time"].numpy()[:8]
     could = limit - 0.03
-    expected = np.where(slow, np.minimum(16e-3 * pace, could), 16e-3 * pace)
+    expected = np.where(slow, np.minimum(16 * pace, could), 16 * pace)
     assert spent == pytest.approx(5 * expected)
     assert (block.state["steps"].numpy()[:8] == np.where(slow, 0, 10)).all()
     assert block.state["training_energy"].numpy()[:8] == pytest.approx(5 * 5 * expected)
