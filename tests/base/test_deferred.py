@@ -10,7 +10,7 @@ LIBRARY = """
 import sys, time
 sys.told.append("begun")
 from late import part  # a library's own parts are found while it is loaded
-answer = part.answer
+answer, odd = part.answer, part.Odd
 def __getattr__(name):
     if name == "made": return "when asked"
     raise AttributeError(name)
@@ -32,7 +32,7 @@ def ran(tmp_path: Path, script: str) -> None:
     package = tmp_path / "late"
     package.mkdir()
     (package / "__init__.py").write_text(LIBRARY)
-    (package / "part.py").write_text("answer = 42\n")
+    (package / "part.py").write_text("answer = 42\nclass Odd(Exception): pass\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{SCRIPT}{script}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -71,6 +71,21 @@ from late import answer
 assert (part.answer, answer, late.part) == (42, 42, part) and sys.told == ["begun"]
 import late as again
 assert again is late is sys.modules["late"]
+""",
+    )
+
+
+def test_a_part_that_is_imported_first_is_not_run_twice(tmp_path: Path) -> None:
+    ran(
+        tmp_path,
+        """
+from late.part import Odd
+assert late.odd is Odd and late.part is sys.modules["late.part"]
+spec = late.part.__spec__
+assert importlib.util.find_spec("late.part") is spec and spec.origin == late.part.__file__
+assert spec.loader.get_code("late.part") is not None
+importlib.reload(late.part)  # who wants it anew has it
+assert late.part.Odd is not Odd and sys.told == ["begun"]
 """,
     )
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
+from copy import copy
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from threading import Lock
 from types import ModuleType
@@ -54,8 +55,25 @@ class _Into(SourceFileLoader):
         module.__class__ = ModuleType  # attributes are found as fast as ever
 
 
+class _There(Loader):
+    """Leaves a part as it is that the library has brought itself."""
+
+    def __init__(self, part: ModuleType) -> None:
+        self._part, self._spec = part, part.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return self._part
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec
+
+
 class _Finder(MetaPathFinder):
-    """Gives the loader of a library that is deferred, once."""
+    """Gives the loader of a library that is deferred, and of what came with it.
+
+    Who imports a part first looks for its file only after it has asked the library for its path.
+    That loads the library and often the part, which must not be run once more.
+    """
 
     def __init__(self, spec: ModuleSpec) -> None:
         self._spec = spec
@@ -63,7 +81,14 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return self._spec if name == self._spec.name else None
+        if name == self._spec.name:
+            return self._spec
+        part = sys.modules.get(name) if name.startswith(f"{self._spec.name}.") else None
+        if part is None or target is not None or part.__spec__ is None:  # or is loaded anew
+            return None
+        spec = copy(part.__spec__)
+        spec.loader = _There(part)
+        return spec
 
 
 def defer(library: str) -> None:
