@@ -11,6 +11,7 @@ from hansa.base import component, index
 from hansa.base.component import catalogue, find, names, setting_names
 from hansa.base.errors import ConfigError
 from hansa.base.homes import ROOMS
+from hansa.engine.training.optimizers import Optimizer
 from hansa.experiment.settings_file import commands, file_of, files
 from hansa.experiment.vocabulary import index_text
 
@@ -45,6 +46,31 @@ def test_a_part_that_the_index_lacks_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(component._registry, "optimizer", registry)
     monkeypatch.setattr(component, "_load", lambda kind: registry.setdefault("adam", whole))
     assert find("optimizer", "adam") is whole
+
+
+class _Entry:
+    """Another package's, under a name that its class does not bear."""
+
+    name = "theirs"
+
+    @staticmethod
+    def load() -> type[component.Component]:
+        @component.register("mild")
+        class Mild(Optimizer):
+            """Does little."""
+
+        return Mild
+
+
+def test_a_part_of_another_package_is_found_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(component, "_plugged_in", set())
+    monkeypatch.setattr(component, "_entries", lambda kind: [_Entry])
+    assert find("optimizer", "mild").name == "mild"
+    monkeypatch.setattr(component, "_plugged_in", set())
+    assert {"adam", "mild"} <= {*names("optimizer")}
+    assert "theirs" not in names("optimizer")
 
 
 def test_a_name_that_nobody_has_is_refused_with_all_that_there_are() -> None:

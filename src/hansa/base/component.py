@@ -213,11 +213,16 @@ def catalogue(kind: str) -> dict[str, type[Component]]:
     if kind not in _plugged_in:
         _plugged_in.add(kind)
         _load(kind)
-        for entry in importlib.metadata.entry_points(group=f"hansa.{kind}"):
+        for entry in _entries(kind):
             loaded = entry.load()
             if issubclass(loaded, Component) and not loaded.name:
                 register(entry.name)(loaded)
     return dict(sorted(_registry[kind].items()))
+
+
+def _entries(kind: str) -> importlib.metadata.EntryPoints:
+    """By which other packages offer components of a kind; a class may have a name of its own."""
+    return importlib.metadata.entry_points(group=f"hansa.{kind}")
 
 
 def _load(kind: str) -> None:
@@ -236,11 +241,10 @@ def _alone(kind: str, name: str) -> type[Component] | None:
 
 
 def names(kind: str) -> list[str]:
-    """The names of :func:`catalogue`, in its order; what hansa has itself is not imported."""
-    if kind in _plugged_in or not index.parts(kind):
+    """The names of :func:`catalogue`, in its order; where all are hansa's, none is imported."""
+    if kind in _plugged_in or not index.parts(kind) or _entries(kind):
         return list(catalogue(kind))
-    plugged = {entry.name for entry in importlib.metadata.entry_points(group=f"hansa.{kind}")}
-    return sorted({*index.parts(kind), *_registry.get(kind, {}), *plugged})
+    return sorted({*index.parts(kind), *_registry.get(kind, {})})
 
 
 def setting_names(kind: str, name: str) -> list[str]:
