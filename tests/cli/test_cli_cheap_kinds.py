@@ -89,6 +89,15 @@ init lern
 data digits --set partition=dirichlett
 data file --set path=own.csv --set label=lable
 list optimizer adamm
+combine cut absent --out cut.safetensors --size 1
+combine evaluate absent
+combine explain absent
+combine ensemble --resume absent
+route models absent
+audit resume absent
+infer robust --resume absent
+learn --resume absent
+learn --replay absent
 """
 DRIVER = """
 import contextlib, io, json, os, sys

@@ -50,6 +50,12 @@ def dump_yaml(value: Any, file: Any = None, **how: Any) -> Any:
     return yaml.dump(value, file, _Dumper, **how)
 
 
+def in_a_line(value: Any) -> str:
+    """Plain data as YAML in a line, as ``--set KEY=`` takes it."""
+    text: str = dump_yaml(value, default_flow_style=True, width=10**6).strip()
+    return text.removesuffix("...").strip()
+
+
 def load_yaml(text: str) -> Any:
     """What a YAML document says.
 

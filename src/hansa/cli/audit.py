@@ -11,7 +11,7 @@ from hansa.base.telling import say
 from hansa.cli.answer import Answer, answering
 from hansa.cli.file_or_command import FileOrCommand
 from hansa.cli.options import Debug, Json, NoReport, Out, Quiet, RunDir, Seed, Sets
-from hansa.cli.running import changed, folder_for, going_on, heed_sigterm
+from hansa.cli.running import changed, folder_for, going_on, heed_sigterm, present
 
 if TYPE_CHECKING:
     from hansa.audit.audit_file import AuditFile
@@ -87,6 +87,7 @@ def resume(
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
+        present(run)
         from hansa.audit.run import resume as resumed
         from hansa.experiment.progress import Steps
 

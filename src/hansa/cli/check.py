@@ -67,8 +67,8 @@ def _settings(target: str | None, sets: list[str] | None, **more: Any) -> Settin
     if target is None or not is_file(target):
         return read_settings(target, sets, **more)
     own = in_own_form(read_settings_file(Path(target)))
-    settings = override(own, tuple(sets or ()), **more)
-    return kind_of(settings).parse(settings)
+    changes = tuple(sets or ())
+    return kind_of(override(own, changes, **more)).changed(own, changes, **more)
 
 
 def _run(answer: Answer, chosen: Any) -> None:

@@ -91,6 +91,7 @@ def _resume(
     quiet: bool,
     report: bool,
 ) -> Path:
+    present(path)
     from hansa.combine.ensemble.run import resume
     from hansa.experiment.progress import Steps
 

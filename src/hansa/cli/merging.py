@@ -10,7 +10,7 @@ import typer
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import Answer, answering
 from hansa.cli.options import All, Debug, Json, NoReport, Out, Quiet, Resume, Seed, Sets
-from hansa.cli.running import changed, heed_sigterm, run_or_resume
+from hansa.cli.running import changed, heed_sigterm, present, run_or_resume, there
 
 if TYPE_CHECKING:
     from hansa.combine.merge.merge_file import MergeFile
@@ -52,6 +52,8 @@ Merge = Annotated[
 Cut = Annotated[
     Path, typer.Argument(metavar="CUT|RUN", help="A file that was cut, or a run of combine merge.")
 ]
+_MERGE = "a run of hansa combine merge, or its artefact"
+_CUT = "a file that hansa combine cut wrote, or a run of hansa combine merge"
 One = Annotated[
     str | None,
     typer.Option("--algorithm", metavar="NAME", help="Of the run.", show_default="its first"),
@@ -160,6 +162,7 @@ def cut(
     """Write a smaller size, without the models that were merged."""
     with answering(as_json, debug) as answer:
         heed_sigterm()
+        there(merged, "merged", _MERGE)
         from hansa.combine.merge.cutting import cut as write
 
         answer.data = write(merged, out, size, budget, algorithm, task)
@@ -179,6 +182,9 @@ def evaluate(
 ) -> None:
     """Measure what was cut on every task, or show what a run has measured."""
     with answering(as_json, debug) as answer:
+        there(merged, "merged", _CUT)
+        if run is not None:
+            present(run)
         from hansa.combine.merge.cutting import evaluate as measure
         from hansa.report.grid import Grid
 
@@ -204,6 +210,7 @@ def explain(
 ) -> None:
     """Which tasks share which block, what each merge lost, and what a size is expected to lose."""
     with answering(as_json, debug) as answer:
+        there(merged, "merged", _CUT)
         from hansa.combine.merge.explain import explain as tell
 
         answer.data = merges = tell(merged, algorithm)

@@ -11,6 +11,7 @@ import typer
 from hansa.base.errors import ConfigError
 from hansa.cli.answer import answering
 from hansa.cli.options import Debug, Json, home
+from hansa.cli.running import present, there
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +68,9 @@ def models(
 ) -> None:
     """Route examples over the models of a merge: each goes to the model of the nearest task."""
     with answering(as_json, debug) as answer:
+        there(cut, "cut", "a file that hansa combine cut wrote")
+        if run is not None:
+            present(run)
         from hansa.combine.merge.cutting import task_models
         from hansa.report.grid import Grid
         from hansa.route.network_routing import answered_by, fit_router, sent, try_routing

@@ -34,6 +34,19 @@ def present(run: Path) -> None:
         RunFolder.open(run)
 
 
+def there(path: Path, field: str, forms: str) -> None:
+    """Refuse a path at which there is nothing, before what reads it is imported.
+
+    Args:
+        forms: what could be there.
+
+    Raises:
+        ConfigError: there is neither a file nor a folder.
+    """
+    if not path.exists():
+        raise ConfigError(field, str(path), "there is no such file or folder", forms)
+
+
 def folder_for(chosen: SettingsFile, out: Path | None) -> AbstractContextManager[Path]:
     """The folder that was asked for, or a new name under ``runs/``, if nothing shows at a glance
     that the run cannot work."""
@@ -109,6 +122,8 @@ def run_or_resume(
             problem = "takes no FILE, no --out and no other settings"
             fix += "; --set changes what may change"
         raise ConfigError("resume", str(resume), problem, fix)
+    if resume is not None:
+        present(resume)
     from hansa.experiment.beginning import begin, go_on
     from hansa.experiment.progress import Steps
 

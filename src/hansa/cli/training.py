@@ -13,7 +13,7 @@ import typer
 from hansa.base.errors import ConfigError, HansaError
 from hansa.base.telling import say
 from hansa.cli.answer import DIVERGED, UNEQUAL, Answer, Interrupted, answering, places
-from hansa.cli.running import changed, folder_for, heed_sigterm
+from hansa.cli.running import changed, folder_for, heed_sigterm, present
 
 if TYPE_CHECKING:
     from hansa.experiment import RunFile
@@ -65,6 +65,7 @@ def train(
                         fix = "give --replay RUN alone, with --out and --set where they are wanted"
                         problem = "takes no FILE and no --resume"
                         raise ConfigError("replay", str(replay), problem, fix)
+                    present(replay)
                     from hansa.experiment.replays import replay_of
 
                     settings = replay_of(replay, tuple(sets or ()), **more)
@@ -111,6 +112,7 @@ def _resume(
     report: bool,
     more: dict[str, Any],
 ) -> RunFolder:
+    present(path)
     from hansa.experiment import resume
 
     changes = changed(path, sets, **more)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from hansa.base.component import Component, find, names, setting_names
 from hansa.base.errors import ConfigError
-from hansa.base.yamltext import dump_yaml
+from hansa.base.yamltext import in_a_line
 from hansa.data.tablefile import BINARY, TEXT
 
 SYNONYMS = {
@@ -278,8 +278,7 @@ def _misplaced(words: list[str], schema: type[BaseModel], settings: Mapping[str,
             nested: Any = at[rest]
             for inner in reversed(words):
                 nested = {inner: nested}
-            text = dump_yaml(nested, default_flow_style=True, width=10**6).strip()
-            return f"did you mean {text[1:-1]}? keys with points belong to --set"
+            return f"did you mean {in_a_line(nested)[1:-1]}? keys with points belong to --set"
         at = at.get(word) if isinstance(at, Mapping) else None
     parents = [place for place in places(schema, settings, False) if list(place.path) == words[:-1]]
     kind = class_in(parents[0].annotation) if parents else None
@@ -304,8 +303,7 @@ def _fitting(value: Any, annotation: Any) -> Any:
 
 
 def _written(path: tuple[str, ...], value: Any) -> str:
-    text = dump_yaml(value, default_flow_style=True, width=10**6).strip()
-    return f"{'.'.join(path)}={text.removesuffix('...').strip()}"
+    return f"{'.'.join(path)}={in_a_line(value)}"
 
 
 def _at(settings: Any, words: list[str]) -> Any:

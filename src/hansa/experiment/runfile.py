@@ -157,8 +157,8 @@ class RunFile(SettingsFile):
             raise ConfigError("", settings[:60], "are the text of a file", fix)
         if isinstance(settings, str):
             load_plugins(override({}, overrides, **more))  # it may be one of theirs
-            settings = named(settings)
-        return cls.parse(override(settings, overrides, **more))
+            return cls.parse(override(named(settings), overrides, **more))
+        return cls.changed(settings, overrides, **more)
 
 
 def run_kind(settings: Mapping[str, Any]) -> type[RunFile]:

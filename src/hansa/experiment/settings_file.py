@@ -141,7 +141,23 @@ class SettingsFile(Settings):
 
         Paths in the file are relative to its folder, those in the overrides to the working folder.
         """
-        return cls.parse(override(read_settings_file(path), overrides, **more))
+        return cls.changed(read_settings_file(path), overrides, **more)
+
+    @classmethod
+    def changed(
+        cls, settings: Mapping[str, Any], overrides: tuple[str, ...] = (), **more: Any
+    ) -> Self:
+        """Settings that somebody wrote, with such changes on top.
+
+        A part in another's place begins with its own settings; a :class:`HansaWarning` says what
+        was written of the other and is no longer so.
+        """
+        chosen = cls.parse(override(settings, overrides, **more))
+        if overrides:
+            from hansa.experiment.left_out import warn_of_left_out
+
+            warn_of_left_out(settings, chosen)
+        return chosen
 
     def dump(self) -> dict[str, Any]:
         """Plain data from which :meth:`parse` makes equal settings."""

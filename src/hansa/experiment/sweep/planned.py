@@ -11,8 +11,9 @@ from typing import Any
 
 from hansa.base.errors import ConfigError
 from hansa.base.paths import short
-from hansa.base.yamltext import dump_yaml
+from hansa.base.yamltext import in_a_line
 from hansa.experiment.hints import takes_list
+from hansa.experiment.left_out import warn_of_left_out
 from hansa.experiment.settings_file import SettingsFile, kind_of, load_plugins, put
 from hansa.experiment.sweep.space import Changes, changes_of, how_many
 from hansa.experiment.sweep.sweep_file import SEED, SweepFile
@@ -128,6 +129,7 @@ def planned(sweep: SweepFile) -> SweepPlan:
         else:
             setting = Setting(changes, chosen, folder_name(apart), in_words(apart))
             settings.setdefault(repr(chosen.dump()), setting)  # 1 and 1.0 may come to the same
+    warn_of_left_out(base, *(setting.chosen for setting in settings.values()))
     plan = SweepPlan(kind, varied, tuple(settings.values()), seeds, tuple(refused), sweep.reach)
     for run in plan.runs[:: max(1, len(plan.settings))]:  # the first setting, with every seed
         kind.parse(run.settings())
@@ -213,7 +215,7 @@ def as_text(value: Any) -> str:
     """A value as it would be written down, on one line."""
     if isinstance(value, str):
         return str(value)
-    return str(dump_yaml(value, default_flow_style=True, width=10**6)).removesuffix("...\n").strip()
+    return in_a_line(value)
 
 
 def _varies(field: str, every: Sequence[Changes], random: Mapping[str, Range | Values]) -> bool:
