@@ -200,6 +200,8 @@ def _difference(
     assert some is not None
     nodes = np.union1d(*((np.zeros(0, int) if t is None else t[0]) for t in (one, two)))
     nodes = nodes[~np.isin(nodes, gone)]
+    if not len(nodes):
+        return None
     whole = [_over(nodes, table, some[1]) for table in (one, two)]
     if whole[0].shape != whole[1].shape:
         shapes = [str(list(values.shape[1:])) for values in whole]
