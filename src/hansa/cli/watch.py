@@ -12,7 +12,7 @@ from hansa.base.errors import ConfigError
 from hansa.base.telling import say
 from hansa.cli.answer import Answer, answering, console
 from hansa.cli.options import Debug, Json, Plugins
-from hansa.cli.running import heed_sigterm
+from hansa.cli.running import heed_sigterm, present
 
 if TYPE_CHECKING:
     from hansa.report.live.follower import Follower
@@ -49,6 +49,8 @@ def watch(
     """
     with answering(as_json, debug) as answer:
         heed_sigterm()
+        for run in runs:
+            present(run)
         from hansa.base.modules import load_module
         from hansa.report.live.follower import Follower
         from hansa.report.live.shown import node_rows, shown
