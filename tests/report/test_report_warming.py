@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,14 @@ assert not [one for one in threading.enumerate() if one.name == "hansa page"]
 def test_what_a_page_needs_is_imported_once() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_library_that_is_broken_is_left_to_who_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "polars.py").write_text("raise AttributeError('made for another NumPy')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    code += "from hansa.report.warming import warm; warm()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_it_begins_after_the_first_round_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

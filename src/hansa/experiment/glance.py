@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import BaseModel
@@ -43,7 +44,8 @@ def check_device_word(device: str) -> None:
     Raises:
         ConfigError: PyTorch knows no such kind; whether one is here is seen later.
     """
-    if not _DEVICE.fullmatch(device) or device.partition(":")[0] not in _KINDS:
+    known = device.partition(":")[0] in _KINDS or entry_points(group="torch.backends")
+    if not _DEVICE.fullmatch(device) or not known:  # such packages bring kinds of their own
         raise ConfigError("device", device, "is not a torch device", "cpu, cuda or cuda:1")
 
 

@@ -20,5 +20,5 @@ def warm() -> None:
 
 def _imported() -> None:
     for name in _LIBRARIES:
-        with contextlib.suppress(ImportError):  # told by whoever needs it
+        with contextlib.suppress(Exception):  # whoever needs it imports it again, and tells
             importlib.import_module(name)
