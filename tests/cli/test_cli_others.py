@@ -178,6 +178,10 @@ def test_check_prints_the_plan_and_starts_nothing(hansa) -> None:
     said = hansa("check --set nodes=8 --set topology.degree=3")
     assert said.status == 0
     assert "This run can start." in said.out
+    assert said.out.splitlines()[-1] == "hansa learn --set nodes=8 --set topology.degree=3"
+    said = hansa("check", "dpsgd", "--set", "data.partition={name: shards}", "--rounds", "3")
+    changes = "--set 'data.partition={name: shards}' --set rounds=3"
+    assert said.out.splitlines()[-1] == f"hansa learn dpsgd {changes}"
     plan = hansa("check el_local --set nodes=8 --json").object
     assert (plan["nodes"], plan["algorithm"]) == (8, "el_local")
     assert list(Path().iterdir()) == []

@@ -55,7 +55,21 @@ def check(
             problem = f"is of hansa {chosen.command}, which has no plan to show"
             raise ConfigError("file", target, problem, f"hansa {chosen.command} {target}")
         answer.line("This run can start.")
-        answer.line(f"hansa {chosen.command}{f' {shlex.quote(target)}' if target else ''}")
+        given = sets or any(value is not None for value in more.values())
+        if not (given and chosen.own_verb() == "sweep"):  # whose --set names what is swept
+            answer.line(_command(chosen, target, sets, more))
+
+
+def _command(
+    chosen: SettingsFile, target: str | None, sets: list[str] | None, more: dict[str, Any]
+) -> str:
+    """What runs just that which was checked."""
+    changes = [
+        *(sets or ()),
+        *(f"{key}={value}" for key, value in more.items() if value is not None),
+    ]
+    words = [word for change in changes for word in ("--set", change)]
+    return shlex.join(["hansa", *chosen.command.split(), *([target] if target else []), *words])
 
 
 def _settings(target: str | None, sets: list[str] | None, **more: Any) -> SettingsFile:
