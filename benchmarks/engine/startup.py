@@ -18,100 +18,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from measure import COMMIT
 
+ROOT = Path(__file__).parents[2]
 LIMIT = 0.5
 """CPU seconds within which a wrong setting is to be answered."""
 FIRST, PAGE = 3.0, 2.0
 """Seconds until a first run's first round, and from its last round to the end of the command."""
-FILES = {
-    "bad.yaml": "nodes: 4\ntrain: {local_stepz: 3}\n",
-    "rule.yaml": "verb: combine\nrules: [averidge]\n",
-    "learn.yaml": "algorithm: {name: fedavg, server: {name: adam, lrr: 3}}\n",
-    "serve.yaml": "verb: serve\nmemberz: []\n",
-    "recommend.yaml": "verb: recommend\nalgorithm: {name: rex, sharedd: 3}\n",
-    "route.yaml": "verb: route\nmethodz: []\n",
-    "audit.yaml": "verb: audit\nqueriez: 4\n",
-    "sweep.yaml": "verb: sweep\nrunz: {}\n",
-    "own.csv": "a,b,label\n1,2,x\n3,4,y\n",
-}
-WRONG = (
-    "learn dpsgd --set train.lrr=1",
-    "learn dpsgd --set nodes=many",
-    "learn dpsgd --set rounds=-1",
-    "learn dpsgd --set topologie=ring",
-    "learn dpsgdd",
-    "learn dpsgd --set model=mpl",
-    "learn dpsgd --set train.optimizer=adamm",
-    "learn dpsgd --set train.optimizer.momentumm=1",
-    "learn dpsgd --set topology=rign",
-    "learn dpsgd --set topology.degree=-1",
-    "learn dpsgd --set data=digitz",
-    "learn dpsgd --set data.partition=dirichlett",
-    "learn dpsgd --set data.partition.alpha=-1",
-    "learn dpsgd --set attack=gaussiann",
-    "learn dpsgd --set attack.name=gaussian --set attack.nodes=[99]",
-    "learn dpsgd --set faults.losss=1",
-    "learn dpsgd --set privacy=locall",
-    "learn dpsgd --set clock=phonez",
-    "learn dpsgd --set network.delayy=1",
-    "learn dpsgd --set sinks=tensorbord",
-    "learn dpsgd --set evaluate.metrics=acuracy",
-    "learn dpsgd --set train.augment=flipp",
-    "learn dpsgd --set until.byte=5",
-    "learn dpsgd --device tpu",
-    "learn fedavg --set algorithm.server=adamm",
-    "learn fedavg --set algorithm.sampler=nobody",
-    "learn fedavg --set algorithm.aggregator=medain",
-    "learn topk --set algorithm.codec.name=spares",
-    "learn absent.yaml",
-    "learn bad.yaml",
-    "learn dpsgd --set data.name=file --set data.path=own.csv --set data.label=lable",
-    "learn dpsgd --set data.name=file --set data.path=absent.csv --set data.label=label",
-    "check rule.yaml",
-    "check learn.yaml",
-    "check serve.yaml",
-    "sweep bad.yaml --seeds 2",
-    "sweep dpsgd --set algorithm=[dpsgd,choko]",
-    "sweep sweep.yaml",
-    "combine ensemble absent.yaml",
-    "combine ensemble --set clients=none",
-    "combine predict absent own.csv",
-    "combine merge --set size=x",
-    "infer robust --set rule=x",
-    "infer robust --set attacks=[nobody]",
-    "infer predict absent own.csv",
-    "infer serve serve.yaml",
-    "infer private demo --set mode=none",
-    "infer redteam --set attackk=x",
-    "recommend recommend.yaml",
-    "recommend for absent --user 3",
-    "route run route.yaml",
-    "route tasks absent",
-    "forget absent --class 3",
-    "audit audit.yaml",
-    "attest policy bad.yaml",
-    "node run absent.yaml",
-    "node run bad.yaml",
-    "export absent --out model.safetensors",
-    "predict absent own.csv",
-    "compare absent_1 absent_2",
-    "report absent",
-    "init lern",
-    "data digits --set partition=dirichlett",
-    "data file --set path=own.csv --set label=lable",
-    "list optimizer adamm",
-    "learn dpsgd --set runtime=process",
-    "learn fedadam --set algorithm.deadline=-1",
-    "learn fedavg --set algorithm.sampled=99",
-    "learn dpsgd --set topology.degree=99",
-    "watch absent",
-    "audit absent.yaml",
-    "route run absent.yaml",
-    "infer redteam --attack mask_leek",
-    "recommend --set data=nothing",
-)
+KINDS = yaml.safe_load((ROOT / "tests" / "cli" / "wrong_settings.yaml").read_text())
+WRONG = (*KINDS["lines"], KINDS["counted"])
 """Every verb's file, and every kind of part and of slip."""
 RUN = "learn dpsgd --set rounds=10 --out run"
 
@@ -175,7 +93,7 @@ def main() -> None:
         f"| a wrong setting | CPU s | under {LIMIT} |", "|---|---:|---|",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in FILES.items():
+        for name, text in KINDS["files"].items():
             Path(folder, name).write_text(text)
         for line in WRONG[:1] if asked.smoke else WRONG:
             command = [sys.executable, "-m", "hansa.cli", *line.split()]

@@ -120,7 +120,8 @@ def check(chosen: ForgetFile) -> None:
     except ConfigError as error:
         raise error.under("run") from None
     if (task := job.dataset.spec.task) != "classification":
-        raise ConfigError("run.data", task, "is no classification, which alone is forgotten", "")
+        problem, fix = "is no classification, which alone is forgotten", "labels that are classes"
+        raise ConfigError("run.data", task, problem, fix)
     if not job.servers:
         problem = "has no server, and only what was trained with servers is made to forget"
         raise ConfigError("run.algorithm", None, problem, "quickdrop, cpfl or another federated")
